@@ -1,0 +1,59 @@
+"""Coroutines as tests, and a failure for whatever a test leaves behind."""
+
+import asyncio
+import functools
+import gc
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.leaks import LeakError, no_leaks
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported out of the collector's sight: a full collection after every test then costs next to nothing."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    # Automatic fixtures come after those of wider scope and before the others of a test: what a module-wide fixture
+    # holds open is no leak, and a test's own fixtures have been taken down when this one looks.
+    with no_leaks():
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Give a coroutine function an event loop of its own (with Hypothesis: one per example); pytest then calls it."""
+    marker = pyfuncitem.get_closest_marker("timeout")
+    # A little less than pytest-timeout allows: this one's traceback shows what the test was waiting for.
+    limit = 0.9 * float(marker.args[0] if marker else pyfuncitem.config.getini("timeout"))
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = _blocking(pyfuncitem.obj, limit)
+    given = getattr(pyfuncitem.obj, "hypothesis", None)
+    if given and inspect.iscoroutinefunction(given.inner_test):
+        given.inner_test = _blocking(given.inner_test, limit)
+
+
+def _blocking(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(limit):
+                await test(*args, **kwargs)
+            await _all_tasks_done()
+
+        with asyncio.Runner(debug=False) as runner:
+            runner.run(main())
+
+    return run
+
+
+async def _all_tasks_done() -> None:
+    for _ in range(3):  # a task that has been cancelled, or has just got its result, needs a turn of the loop to end
+        await asyncio.sleep(0)
+    if pending := asyncio.all_tasks() - {asyncio.current_task()}:
+        raise LeakError("\n".join(f"task still runs: {task!r}" for task in pending))
