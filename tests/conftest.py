@@ -12,7 +12,7 @@ from tests.leaks import LeakError, no_leaks
 
 
 def pytest_collection_finish() -> None:
-    """Take what is imported out of the collector's sight: a full collection after every test then costs next to nothing."""
+    """Spare the collector all that is imported: a full collection after each test then costs nearly nothing."""
     gc.collect()
     gc.freeze()
 

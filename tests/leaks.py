@@ -74,6 +74,6 @@ def _handles() -> dict[str, str]:
 
 
 def _resource_tracker() -> int | None:
-    # multiprocessing starts a helper process when it first spawns, and keeps the pipe to it until the interpreter exits.
+    # multiprocessing starts a helper process at its first spawn, and keeps the pipe to it until the interpreter exits.
     module = sys.modules.get("multiprocessing.resource_tracker")
     return module._resource_tracker._fd if module else None
