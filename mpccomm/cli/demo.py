@@ -1,0 +1,213 @@
+"""Three parties compute the sum and the mean of their private vectors, and nobody shows theirs to anybody.
+
+Each party runs in a process of its own, and they talk over HTTP on the loopback interface, as they would between three
+machines. The protocol is additive secret sharing modulo 2**64 (Cramer, Damgard, Nielsen: Secure Multiparty Computation
+and Secret Sharing, Cambridge University Press 2015, section 1.3). A party splits its vector into three shares that add
+up to it, each of which alone is uniformly random; keeps one and sends one to each of the others; adds up the three
+shares it now holds, one of each party; and sends that partial sum to the others. The partial sums add up to the sum.
+
+`secure_sum` is the part that a party runs; the rest starts the processes and looks at the outcome.
+"""
+
+import argparse
+import multiprocessing
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpccomm import SyncPool
+
+Vector = NDArray[np.float64]
+Share = NDArray[np.uint64]
+"""Integers modulo 2**64: numpy's unsigned arithmetic is exactly that."""
+
+PARTIES = ("Alice", "Bob", "Carol")
+LOOPBACK = "127.0.0.1"
+PATIENCE = 60.0
+"""Seconds after which the demo gives a silent party up."""
+
+SCALE = 2.0**32
+"""A number x is encoded as round(x * SCALE), so what is added must stay within +-2**31, and is exact to 2**-33."""
+
+
+def encode(vector: Vector) -> Share:
+    """The fixed-point encoding of a vector; negative numbers as their two's complement."""
+    return np.rint(vector * SCALE).astype(np.int64).view(np.uint64)
+
+
+def decode(encoded: Share) -> Vector:
+    """The vector that `encode` has encoded, or the sum of several."""
+    return encoded.view(np.int64) / SCALE
+
+
+def split(secret: Share, count: int) -> list[Share]:
+    """As many shares as asked for, that add up to the secret; any that lack one are independent of it and uniform."""
+    random = [np.frombuffer(secrets.token_bytes(secret.nbytes), np.uint64) for _ in range(count - 1)]
+    return [secret - np.sum(random, axis=0, dtype=np.uint64), *random]
+
+
+def secure_sum(pool: SyncPool, others: Sequence[str], vector: Vector) -> tuple[Vector, list[tuple[str, Share]]]:
+    """The sum of the vectors of all parties, and every message that came in on the way, with its sender."""
+    mine, *theirs = split(encode(vector), 1 + len(others))
+    for other, share in zip(others, theirs, strict=True):
+        pool.send(other, share)
+    shares = pool.recv_all(others)
+    partial = mine + np.sum([share for _, share in shares], axis=0, dtype=np.uint64)
+    pool.broadcast(partial)
+    partials = pool.recv_all(others)
+    total = partial + np.sum([partial for _, partial in partials], axis=0, dtype=np.uint64)
+    return decode(total), shares + partials
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one party tells the demo when it is done."""
+
+    total: Vector
+    seen: list[tuple[str, Share]]
+    """Every message it received, with its sender."""
+    sent: dict[str, tuple[int, int]]
+    """By receiver: how many messages and bytes it sent."""
+
+
+def party(name: str, vector: Vector, demo: Connection) -> None:
+    """One party, in its own process: opens its pool, gets to know the others, computes, and reports to the demo."""
+    with demo, SyncPool(name=name) as pool:
+        pool.add_http_server(port=0, addr=LOOPBACK)
+        demo.send(pool.port)  # port 0 was any free one: the others learn from the demo which
+        ports: dict[str, int] = demo.recv()
+        others = [other for other in ports if other != name]
+        for other in others:
+            pool.add_http_client(other, LOOPBACK, ports[other])
+        total, seen = secure_sum(pool, others, vector)
+        sent = {other: (pool.stats[other].messages_sent, pool.stats[other].bytes_sent) for other in others}
+        demo.send(Outcome(total, seen, sent))
+
+
+def run(vectors: dict[str, Vector]) -> dict[str, Outcome]:
+    """Start a party for each vector, introduce them to each other, and wait for what they say.
+
+    Raises `RuntimeError` if a party ends without an outcome or says nothing for a minute.
+    """
+    with _started(vectors) as connections:
+        ports = {name: _hear(name, connection) for name, connection in connections.items()}
+        for connection in connections.values():
+            connection.send(ports)
+        return {name: _hear(name, connection) for name, connection in connections.items()}
+
+
+@contextmanager
+def _started(vectors: dict[str, Vector]) -> Iterator[dict[str, Connection]]:
+    context = multiprocessing.get_context("spawn")  # nothing is inherited: each party knows only what it is given
+    connections: dict[str, Connection] = {}
+    processes: list[BaseProcess] = []
+    try:
+        for name, vector in vectors.items():
+            connections[name], theirs = context.Pipe()
+            process = context.Process(target=party, args=(name, vector, theirs), name=name)
+            process.start()
+            processes.append(process)
+            theirs.close()  # so that the pipe ends when the party does
+        yield connections
+        for process in processes:
+            process.join(PATIENCE)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+        for connection in connections.values():
+            connection.close()
+
+
+def _hear(name: str, connection: Connection) -> Any:
+    try:
+        if connection.poll(PATIENCE):
+            return connection.recv()
+    except EOFError:
+        raise RuntimeError(f"{name} ended early; what it printed says why") from None
+    raise RuntimeError(f"{name} has said nothing for {PATIENCE:.0f} seconds")
+
+
+def faults(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> list[str]:
+    """What is wrong with the outcomes: nothing, unless a sum is, or somebody was sent more than noise."""
+    found = []
+    rounding = len(vectors) / (2 * SCALE)
+    for name, outcome in outcomes.items():
+        if not np.allclose(outcome.total, clear_sum(vectors), rtol=1e-12, atol=rounding):
+            found.append(f"the sum that {name} has computed is not the sum of the vectors")
+        for sender, message in outcome.seen:
+            if np.any(message == encode(vectors[sender])):
+                found.append(f"{name} received numbers of {sender}'s own vector")
+            # The number of ones among n random bits has standard deviation sqrt(n) / 2; six of them: once in 10**9.
+            if abs(ones(message) - 0.5) > 6 * 0.5 / np.sqrt(message.size * 64):
+                found.append(f"what {name} received from {sender} is not uniformly random")
+    return found
+
+
+def clear_sum(vectors: dict[str, Vector]) -> Vector:
+    """The sum of the vectors, by one who sees them all."""
+    return np.sum(list(vectors.values()), axis=0)
+
+
+def ones(message: Share) -> float:
+    """The fraction of ones among the bits of a message: 0.5 if it is uniformly random."""
+    return float(np.bitwise_count(message).sum()) / (message.size * 64)
+
+
+def report(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> None:
+    """Print who sent what to whom, what came out, and what anybody saw."""
+    print(f"{'from':<8}{'to':<8}{'messages':>10}{'bytes':>14}")
+    for name, outcome in outcomes.items():
+        for other, (messages, size) in outcome.sent.items():
+            print(f"{name:<8}{other:<8}{messages:>10,}{size:>14,}")
+    total = next(iter(outcomes.values())).total
+    deviation = np.abs(total - clear_sum(vectors)).max()
+    seen = [message for outcome in outcomes.values() for _, message in outcome.seen]
+    fractions = [ones(message) for message in seen]
+    print()
+    print(f"sum   {_preview(total)}")
+    print(f"mean  {_preview(total / len(vectors))}")
+    print()
+    print(f"Every party holds this sum, and it equals the sum in the clear (to {deviation:.1e}: fixed point rounds).")
+    print(
+        f"No party saw another's vector: in the {len(seen)} messages received, {min(fractions):.2%} to"
+        f" {max(fractions):.2%} of the bits are ones, as in noise, and no number is one of the sender's."
+    )
+
+
+def _preview(vector: Vector) -> str:
+    numbers = "".join(f"{number:>10.3f}" for number in vector[:5])
+    return numbers + " ..." if vector.size > 5 else numbers
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the vectors, have them added, and judge the outcome; the exit status is 1 if anything is wrong with it."""
+    parser = argparse.ArgumentParser(prog="mpccomm demo", description=__doc__ and __doc__.partition("\n")[0])
+    parser.add_argument("--length", type=_positive, default=10_000, help="of each vector (default: 10000)")
+    length: int = parser.parse_args(arguments).length
+    private = np.random.default_rng()
+    vectors = {name: private.normal(scale=100.0, size=length) for name in PARTIES}
+    print(f"{', '.join(PARTIES)}: each has a private vector of length {length:,} and a process of its own.")
+    print("They compute the sum and the mean by additive secret sharing modulo 2**64, over HTTP on loopback.\n")
+    outcomes = run(vectors)
+    found = faults(vectors, outcomes)
+    for fault in found:
+        print(f"FAULT: {fault}", file=sys.stderr)
+    if not found:
+        report(vectors, outcomes)
+    return 1 if found else 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"a vector has at least one number, not {number}")
+    return number

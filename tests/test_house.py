@@ -1,0 +1,165 @@
+"""The shape of the house: who may import whom, what may not be imported at all, and how large a room may grow.
+
+Read from the source text alone, so that what a rarely taken branch imports counts as well.
+"""
+
+import ast
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mpccomm"
+
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors"}),
+    frozenset({"settings"}),
+    frozenset({"codec", "session"}),
+    frozenset({"transport"}),
+    frozenset({"pool"}),
+    frozenset({"sync"}),
+    frozenset({"display"}),
+    frozenset({""}),  # the package itself: the public names
+    frozenset({"pytest_plugin", "cli"}),
+    frozenset({"__main__"}),
+)
+"""From the ground up. A room imports from rooms on lower floors and from itself, not from its neighbours."""
+
+OPTIONAL = {"bitarray", "cryptography", "gmpy2", "numpy", "pandas", "pyarrow", "pytest", "safetensors", "torch"}
+NEVER = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
+FORBIDDEN = {
+    "session": {"aiohttp", "asyncio", "random", "secrets", "select", "selectors", "socket", "ssl", "threading", "time"},
+    "codec": {"aiohttp", "asyncio", "select", "selectors", "socket", "ssl", "uvloop"},
+}
+"""The session is driven by its caller, who has the connection and the clock; the codec turns values into bytes."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+SOURCES = sorted([*MODULES.values(), *(ROOT / "tests").rglob("*.py")])
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imports(module: str, path: Path) -> Iterator[tuple[str, bool]]:
+    """The dotted names that a module imports, and whether it needs them to be imported itself."""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node, at_once in _import_nodes(tree(path), at_once=True):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_once) for alias in node.names)
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        source = ".".join([*base, *(node.module.split(".") if node.module else [])])
+        for alias in node.names:
+            full = f"{source}.{alias.name}"
+            yield (full if full in MODULES else source), at_once
+
+
+def _import_nodes(node: ast.AST, at_once: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child, at_once
+        else:
+            later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) or (
+                isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+            )
+            yield from _import_nodes(child, at_once and not later)
+
+
+def room(module: str) -> str:
+    return module.removeprefix("mpccomm").removeprefix(".").partition(".")[0]
+
+
+def floor(module: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room(module) in rooms)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_room_has_a_floor(module: str) -> None:
+    assert any(room(module) in rooms for rooms in FLOORS), f"{module} is in a room without a place in FLOORS"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_room_imports_only_from_rooms_below(module: str) -> None:
+    for imported, _ in imports(module, MODULES[module]):
+        if imported.partition(".")[0] == "mpccomm" and room(imported) != room(module):
+            assert floor(imported) < floor(module), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_forbidden_imports(module: str) -> None:
+    forbidden = FORBIDDEN.get(room(module), set()) | NEVER
+    for imported, _ in imports(module, MODULES[module]):
+        assert imported.partition(".")[0] not in forbidden, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_is_evaluated_or_unpickled(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec"}, f"{path}:{node.lineno}"
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            assert not names & NEVER, f"{path}:{node.lineno}"
+        if isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "weights_only"}:
+            assert ast.unparse(node.value) == str(node.arg == "weights_only"), f"{path}:{node.value.lineno}"
+
+
+def test_no_circular_imports() -> None:
+    graph = {
+        module: {imported for imported, at_once in imports(module, path) if at_once and imported in MODULES} - {module}
+        for module, path in MODULES.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_sizes(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, "a module of more than 500 lines holds two ideas"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(node.body) > 1
+            start = (first.end_lineno if documented else node.lineno) or 0
+            assert (node.end_lineno or 0) - start <= 50, f"{node.name} is longer than 50 lines"
+
+
+def test_importing_the_package_imports_no_optional_library() -> None:
+    script = textwrap.dedent(f"""
+        import sys, mpccomm
+        print(*sorted({OPTIONAL!r} & sys.modules.keys()))
+    """)
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (run.stdout.strip(), run.stderr) == ("", "")
+
+
+def test_every_directory_of_tests_is_a_package() -> None:
+    missing = {path.parent for path in (ROOT / "tests").rglob("test_*.py")} - {
+        path.parent for path in (ROOT / "tests").rglob("__init__.py")
+    }
+    assert not missing, "two files of one name would hide each other"
