@@ -1,0 +1,102 @@
+"""The README is true: its commands exist, and its programs, each run as a process of its own, print what it says."""
+
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import tomllib
+from configparser import ConfigParser
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def blocks(kind: str) -> dict[str, str]:
+    """The fenced blocks that follow a marker of this kind, by what the marker says."""
+    found = re.findall(rf"^<!-- {kind}: (\S+) -->\n```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def as_program(way: str, code: str) -> str:
+    """Cells of a notebook run inside an event loop that is running already."""
+    if way != "notebook":
+        return code
+    return f"import asyncio\nasync def cells():\n{textwrap.indent(code, '    ')}\nasyncio.run(cells())\n"
+
+
+def test_the_marked_blocks_are_there() -> None:
+    assert blocks("command").keys() == {"demo", "tests"}
+    assert blocks("output").keys() == {"alice", "bob"}
+    assert blocks("file").keys() == {
+        f"{way}/{party}.py" for way in ("script", "asyncio", "notebook") for party in ("alice", "bob")
+    }
+
+
+@pytest.mark.parametrize("first", ["alice", "bob"])
+@pytest.mark.parametrize("way", ["script", "asyncio", "notebook"])
+def test_alice_and_bob(way: str, first: str, tmp_path: Path) -> None:
+    """Whoever starts first: the second is started when the first one's server is there, or the order would be luck."""
+    ports = {"alice": free_port(), "bob": free_port()}
+    programs = blocks("file")
+    with ExitStack() as stack:
+        running: dict[str, subprocess.Popen[str]] = {}
+        for party in sorted(ports, key=lambda name: name != first):
+            code = as_program(way, programs[f"{way}/{party}.py"])
+            for documented, port in ((8001, ports["alice"]), (8002, ports["bob"])):
+                assert str(documented) in code
+                code = code.replace(str(documented), str(port))
+            program = tmp_path / f"{party}.py"
+            program.write_text(code, encoding="utf-8")
+            running[party] = stack.enter_context(start(program))
+            stack.callback(running[party].kill)
+            if party == first:
+                wait_for_server(ports[party], running[party])
+        for party, process in running.items():
+            output, errors = process.communicate()
+            assert (process.returncode, output) == (0, blocks("output")[party]), errors
+
+
+def start(program: Path) -> subprocess.Popen[str]:
+    # From the root of the clone, so that what is tested is what is there, installed or not.
+    command = [sys.executable, "-c", f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')"]
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=null, stdout=pipe, stderr=pipe)
+
+
+def wait_for_server(port: int, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            continue
+        return
+
+
+def test_extras_are_those_of_the_project() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert sorted(table) == sorted(PROJECT["optional-dependencies"])
+
+
+def test_no_field_of_the_project_is_given_twice() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert set(setup["metadata"]) == {"version"} == set(PROJECT["dynamic"])
+    assert set(setup["options"]) == {"packages"}
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
