@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -98,10 +98,10 @@ def run(vectors: dict[str, Vector]) -> dict[str, Outcome]:
     Raises `RuntimeError` if a party ends without an outcome or says nothing for a minute.
     """
     with _started(vectors) as connections:
-        ports = {name: _hear(name, connection) for name, connection in connections.items()}
+        ports = _hear(connections)
         for connection in connections.values():
             connection.send(ports)
-        return {name: _hear(name, connection) for name, connection in connections.items()}
+        return _hear(connections)
 
 
 @contextmanager
@@ -127,13 +127,21 @@ def _started(vectors: dict[str, Vector]) -> Iterator[dict[str, Connection]]:
             connection.close()
 
 
-def _hear(name: str, connection: Connection) -> Any:
-    try:
-        if connection.poll(PATIENCE):
-            return connection.recv()
-    except EOFError:
-        raise RuntimeError(f"{name} ended early; what it printed says why") from None
-    raise RuntimeError(f"{name} has said nothing for {PATIENCE:.0f} seconds")
+def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
+    """One message of every party; the first that ends or is silent for too long ends the waiting for the others."""
+    waiting = {connection: name for name, connection in connections.items()}
+    heard: dict[str, Any] = {}
+    while waiting:
+        ready: list[Any] = wait(waiting, PATIENCE)
+        if not ready:
+            raise RuntimeError(f"nothing from {' and '.join(waiting.values())} for {PATIENCE:.0f} seconds")
+        for connection in ready:
+            name = waiting.pop(connection)
+            try:
+                heard[name] = connection.recv()
+            except EOFError:
+                raise RuntimeError(f"{name} ended before it was done; what it printed says why") from None
+    return {name: heard[name] for name in connections}
 
 
 def faults(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> list[str]:
@@ -177,10 +185,8 @@ def report(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> None:
     print(f"mean  {_preview(total / len(vectors))}")
     print()
     print(f"Every party holds this sum, and it equals the sum in the clear (to {deviation:.1e}: fixed point rounds).")
-    print(
-        f"No party saw another's vector: in the {len(seen)} messages received, {min(fractions):.2%} to"
-        f" {max(fractions):.2%} of the bits are ones, as in noise, and no number is one of the sender's."
-    )
+    print(f"No party saw another's vector. Of the bits in the {len(seen)} messages received, {min(fractions):.2%} to")
+    print(f"{max(fractions):.2%} are ones, as in noise, and none of the numbers is the sender's own.")
 
 
 def _preview(vector: Vector) -> str:

@@ -38,6 +38,6 @@ def test_demo(length: int) -> None:
 
 def test_a_party_that_fails_ends_the_demo(capfd: pytest.CaptureFixture[str]) -> None:
     vectors = {"Alice": np.ones(3), "Bob": np.array(["not a number"]), "Carol": np.ones(3)}
-    with pytest.raises(RuntimeError, match="Bob ended early"):
+    with pytest.raises(RuntimeError, match="ended before it was done"):
         run(vectors)
-    assert "Bob" in capfd.readouterr().err
+    assert "Process Bob" in capfd.readouterr().err
