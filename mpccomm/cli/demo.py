@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def run(vectors: dict[str, Vector]) -> dict[str, Outcome]:
 def _started(vectors: dict[str, Vector]) -> Iterator[dict[str, Connection]]:
     context = multiprocessing.get_context("spawn")  # nothing is inherited: each party knows only what it is given
     connections: dict[str, Connection] = {}
-    processes: list[BaseProcess] = []
+    processes: list[SpawnProcess] = []
     try:
         for name, vector in vectors.items():
             connections[name], theirs = context.Pipe()
@@ -162,7 +162,8 @@ def faults(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> list[str
 
 def clear_sum(vectors: dict[str, Vector]) -> Vector:
     """The sum of the vectors, by one who sees them all."""
-    return np.sum(list(vectors.values()), axis=0)
+    total: Vector = np.sum(list(vectors.values()), axis=0)
+    return total
 
 
 def ones(message: Share) -> float:
