@@ -6,9 +6,14 @@ import gc
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 
+import hypothesis
 import pytest
 
 from tests.leaks import LeakError, no_leaks
+
+# How long an example takes says more of the machine than of the code; each test as a whole has its time limit.
+hypothesis.settings.register_profile("mpccomm", hypothesis.settings(deadline=None))
+hypothesis.settings.load_profile("mpccomm")
 
 
 def pytest_collection_finish() -> None:
