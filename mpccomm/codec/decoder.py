@@ -1,0 +1,175 @@
+"""From an envelope and its segments to the value.
+
+The input is what somebody else chose to send. Every constructor checks what it was given before it allocates, and what
+it allocates beyond its input is accounted for, so that any input gives a value or a `DecodingError`, in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from mpccomm.codec import builtin, columns, plugins
+from mpccomm.codec.scan import count_elements
+from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_DEPTH, MAX_ELEMENTS, Tag, unpack_envelope
+from mpccomm.errors import DecodingError
+
+Buffer = bytes | bytearray | memoryview
+T = TypeVar("T")
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+"""What msgpack builds by itself. Extensions are kept as tuples for the moment, which it never builds."""
+
+CALLS: Final[dict[int, Callable[..., object]]] = {**columns.CALLS, **builtin.CALLS}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
+
+
+class Decoder:
+    """What one call of `decode` knows while it builds its value."""
+
+    __slots__ = ("context", "depth", "elements", "memory", "segments")
+
+    def __init__(self, segments: Sequence[Buffer], context: Mapping[str, object], max_elements: int) -> None:
+        self.segments: list[Buffer | None] = list(segments)
+        self.context = context
+        self.depth = 0
+        self.elements = max_elements
+        self.memory = EXPANSION * sum(map(len, segments)) + ALLOWANCE
+
+    def count(self, elements: int) -> None:
+        """Account for objects that are about to be built; raises when the message has more than it may."""
+        self.elements -= elements
+        if self.elements < 0:
+            raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
+
+    def charge(self, size: int) -> None:
+        """Account for memory, in bytes, that is about to be taken beyond the size of the input."""
+        self.memory -= size
+        if self.memory < 0:
+            raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
+
+    def value(self, node: object) -> Any:
+        """The value of *node*. Lists and dicts are changed in place."""
+        kind = type(node)
+        if kind in _PLAIN:
+            return node
+        if kind is tuple:
+            return self._leaf(*node)  # type: ignore[misc]
+        self.depth += 1
+        if self.depth > 2 * MAX_DEPTH:
+            raise DecodingError(f"the message is nested more than {MAX_DEPTH} levels deep")
+        if kind is dict:
+            items: Any = node.items()  # type: ignore[attr-defined]
+        elif node and type(node[0]) is tuple and node[0][0] not in LEAVES and node[0][1] == b"":  # type: ignore[index]
+            node = self._call(*node)  # type: ignore[misc]
+            self.depth -= 1
+            return node
+        else:
+            items = enumerate(node)  # type: ignore[arg-type]
+        for key, item in items:
+            if type(item) not in _PLAIN:
+                node[key] = self.value(item)  # type: ignore[index]
+        self.depth -= 1
+        return node
+
+    def typed(self, node: object, kind: type[T]) -> T:
+        """The value of *node*, which has to be exactly of type *kind*."""
+        value = self.value(node)
+        if type(value) is not kind:
+            raise TypeError(f"{type(value).__name__} in place of {kind.__name__}")
+        return value
+
+    def buffer(self, node: object) -> Buffer:
+        """The buffer of *node*: of the envelope (bytes), or a segment, which may be writable and then is ours."""
+        if type(node) is bytes:
+            return node
+        if type(node) is not tuple or node[0] != Tag.SEGMENT:
+            raise TypeError(f"{type(node).__name__} in place of a buffer")
+        index = int.from_bytes(node[1], "little")
+        if not 0 < index < len(self.segments):
+            raise ValueError("a segment that does not exist")
+        segment = self.segments[index]
+        if segment is None:
+            raise ValueError("a segment used twice")
+        self.segments[index] = None
+        return segment
+
+    def _leaf(self, tag: int, data: bytes) -> object:
+        if tag == Tag.SEGMENT:
+            segment = self.buffer((tag, data))
+            return segment if type(segment) is bytes else bytes(segment)
+        build = LEAVES.get(tag) or _find(LEAVES, "LEAVES", tag)
+        return self._guard(tag, build, data)
+
+    def _call(self, head: tuple[int, bytes], *nodes: object) -> object:
+        tag = head[0]
+        build = CALLS.get(tag) or _find(CALLS, "CALLS", tag)
+        return self._guard(tag, build, self, *nodes)
+
+    def _guard(self, tag: int, build: Callable[..., object], *arguments: object) -> object:
+        try:
+            return build(*arguments)
+        except (DecodingError, RecursionError):
+            raise
+        except Exception as error:
+            # Not chained, since what others raise often quotes the value, and nothing of it may end up in a log.
+            raise DecodingError(f"the message holds a malformed {_name(tag)} ({type(error).__name__})") from None
+
+
+def _name(tag: int) -> str:
+    return Tag(tag).name.lower().replace("_", " ")
+
+
+def _find(table: dict[int, Callable[..., object]], name: str, tag: int) -> Callable[..., object]:
+    plugin = plugins.of_tag(tag)
+    if plugin is not None:
+        table.update(getattr(plugin, name))
+    try:
+        return table[tag]
+    except KeyError:
+        raise DecodingError(
+            f"the message holds a value of an unknown kind ({tag}); the sender may run a later version"
+        ) from None
+
+
+def decode(
+    segments: Sequence[Buffer],
+    *,
+    context: Mapping[str, object] | None = None,
+    max_elements: int = MAX_ELEMENTS,
+) -> object:
+    """The value that `encode` made *segments* of.
+
+    A segment that is writable (a bytearray, or a writable memoryview) is handed over: it may become the memory of an
+    array. Others are copied where the value has to be writable. *context* is what the ``deserialize`` methods of the
+    user's classes get as keyword arguments.
+
+    Takes memory of at most 100 times the input for trees of objects, 2 times for buffers and arrays, plus 1 MB.
+    Raises `DecodingError` for anything else than a value, and its subclass `MissingExtraError` for one that needs an
+    optional library. What a ``deserialize`` method of the user raised is its ``__cause__``.
+    """
+    calls: list[int] = []
+
+    def extension(tag: int, data: bytes) -> tuple[int, bytes]:
+        calls.append(tag)
+        return tag, data
+
+    try:
+        envelope = segments[0]
+        if len(envelope) > max_elements and count_elements(envelope) > max_elements:
+            raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
+        node = unpack_envelope(envelope, extension)
+        if not calls and len(segments) == 1:
+            return node
+        decoder = Decoder(segments, context or {}, max_elements)
+        decoder.segments[0] = None
+        value = decoder.value(node)
+        if any(segment is not None for segment in decoder.segments):
+            raise DecodingError("the message has a buffer that no part of the value uses")
+    except DecodingError:
+        raise
+    except RecursionError:
+        raise DecodingError("the message is nested too deeply") from None
+    except (ValueError, TypeError, IndexError) as error:
+        raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
+    return value

@@ -1,0 +1,268 @@
+"""From a value to its envelope and segments.
+
+*Lowering* turns a value into a node: what ormsgpack packs exactly, with tagged calls (see `mpccomm.codec.wire`) for
+everything else. Most of what is sent needs no change at all, so the types in a container are looked at all at once, and
+a container of plain values is its own node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Final, NamedTuple, NoReturn
+
+import ormsgpack
+
+from mpccomm.codec import builtin, plugins
+from mpccomm.codec.columns import BULK, bulk, lower_rows
+from mpccomm.codec.keys import distinct
+from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.wire import HEADS, INLINE, MAX_DEPTH, Tag, pack_envelope
+from mpccomm.errors import EncodingError
+
+ATOMS: Final = frozenset({type(None), bool, int, float, str})
+"""The types that need no look at their value. Exact types: a subclass of one would arrive as that one."""
+_STR: Final = {str}
+
+Lower = Callable[["Encoder", object], object]
+
+
+class Encoded(NamedTuple):
+    """An encoded value.
+
+    ``segments[0]`` is the envelope, the others are the large buffers beside it: contiguous, one dimension, bytes.
+    ``ordered`` tells that classes of the user took part, which may keep state from message to message: such messages
+    have to be decoded in the order in which they were encoded.
+    """
+
+    segments: tuple[bytes | memoryview, ...]
+    ordered: bool
+
+
+class Encoder:
+    """What one call of `encode` knows while it lowers its value."""
+
+    __slots__ = ("context", "depth", "ordered", "segments", "snapshot")
+
+    def __init__(self, snapshot: bool, context: Mapping[str, object]) -> None:
+        self.snapshot = snapshot
+        self.context = context
+        self.segments: list[bytes | memoryview] = []
+        self.ordered = False
+        self.depth = 0
+
+    def lower(self, value: object) -> object:
+        """The node of *value*."""
+        kind = type(value)
+        if kind in ATOMS:
+            return value
+        return (plugins.REGISTERED.get(kind) or LOWER.get(kind) or _find(kind))(self, value)
+
+    def call(self, tag: Tag, *arguments: object) -> list[object]:
+        """A call, with arguments that are values (not nodes)."""
+        self.enter()
+        node: list[object] = [HEADS[tag]]
+        node.extend(map(self.lower, arguments))
+        self.depth -= 1
+        return node
+
+    def buffer(self, data: bytes | memoryview, *, mutable: bool) -> object:
+        """The node of a buffer of one dimension in bytes; *mutable* if somebody may still write to it."""
+        size = len(data)
+        if size < INLINE:
+            return bytes(data)
+        if mutable and self.snapshot:
+            data = bytes(data)
+        self.segments.append(data)
+        return ormsgpack.Ext(Tag.SEGMENT, len(self.segments).to_bytes(4, "little"))
+
+    def enter(self) -> None:
+        """One level down; the caller takes one off `depth` when it is done."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Refusal(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; send it in parts")
+
+    def items(self, values: Iterable[object]) -> list[object]:
+        """The nodes of *values*, an index at fault named in the path."""
+        nodes: list[object] = []
+        add = nodes.append
+        lower = self.lower
+        try:
+            for value in values:
+                add(lower(value))
+        except Refusal as refusal:
+            refusal.steps.append(f"[{len(nodes)}]")
+            raise
+        return nodes
+
+    def list(self, value: list[object]) -> object:
+        """The node of a list (or of the elements of another container)."""
+        kinds = set(map(type, value))
+        if len(value) >= BULK and len(kinds) == 1:
+            node = self._bulk(value, kinds)
+            if node is not None:
+                return node
+        if kinds <= ATOMS:
+            return value
+        self.enter()
+        nodes = self.items(value)
+        self.depth -= 1
+        return nodes
+
+    def _bulk(self, value: list[object], kinds: set[type]) -> object | None:
+        (kind,) = kinds
+        if kind is list or kind is tuple:
+            return lower_rows(self, value, kind)
+        column = bulk(kind)
+        return column(self, value) if column else None
+
+    def dict(self, value: dict[object, object]) -> object:
+        """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
+        if set(map(type, value)) <= _STR:
+            if set(map(type, value.values())) <= ATOMS:
+                return value
+            return self.fields(value)
+        return [HEADS[Tag.DICT], *self.pairs(value)]
+
+    def fields(self, value: Mapping[object, object]) -> dict[object, object]:
+        """The node of a dict with text as its keys."""
+        self.enter()
+        key: object = None
+        node = {}
+        lower = self.lower
+        try:
+            for key, item in value.items():
+                node[key] = lower(item)
+        except Refusal as refusal:
+            refusal.steps.append(f"[{key!r}]")
+            raise
+        self.depth -= 1
+        return node
+
+    def pairs(self, value: Mapping[object, object]) -> tuple[object, object]:
+        """Keys and values of a mapping, as two lists."""
+        self.enter()
+        keys = list(value)
+        try:
+            key_node = self.list(distinct(keys))
+        except Refusal as refusal:
+            refusal.steps.append(".keys()")
+            raise
+        try:
+            value_node = self.list(list(value.values()))
+        except Refusal as refusal:
+            _index_to_key(refusal, keys)
+            raise
+        self.depth -= 1
+        return key_node, value_node
+
+
+def _index_to_key(refusal: Refusal, keys: list[object]) -> None:
+    step = refusal.steps[-1] if refusal.steps else ""
+    if step.startswith("[") and step[1:-1].isdigit():
+        key = keys[int(step[1:-1])]
+        refusal.steps[-1] = f"[{key!r}]" if type(key) in ATOMS else f"[<{type(key).__qualname__}>]"
+
+
+def _bytes(encoder: Encoder, value: bytes) -> object:
+    return value if len(value) < INLINE else encoder.buffer(value, mutable=False)
+
+
+def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
+    encoder.enter()
+    node = [HEADS[Tag.TUPLE], encoder.list(list(value))]
+    encoder.depth -= 1
+    return node
+
+
+def _enum(encoder: Encoder, value: Enum) -> object:
+    return encoder.lower(value.value)
+
+
+LOWER: Final[dict[type, Lower]] = {
+    bytes: _bytes,  # type: ignore[dict-item]
+    list: Encoder.list,  # type: ignore[dict-item]
+    tuple: _tuple,  # type: ignore[dict-item]
+    dict: Encoder.dict,  # type: ignore[dict-item]
+    **builtin.LOWER,
+}
+"""How to lower a value of exactly this type; the plug-ins add theirs when a type of their library is first met."""
+
+
+def _find(kind: type) -> Lower:
+    """The way to lower *kind* that is not in the table yet."""
+    if issubclass(kind, Enum):
+        return _enum  # type: ignore[return-value]
+    plugin = plugins.of_type(kind)
+    if plugin is not None:
+        LOWER.update(plugin.LOWER)
+        found = LOWER.get(kind) or plugin.find(kind)
+        if found is not None:
+            return found
+    return _refuse
+
+
+def _refuse(encoder: Encoder, value: object) -> NoReturn:
+    kind = type(value)
+    base = next((base for base in kind.__mro__[1:] if base in LOWER or base in ATOMS), None)
+    remedy = "register the class with Serialization.register_class"
+    if base is None:
+        remedy += ", or convert the value to a type that can be sent"
+    else:
+        remedy += f", or convert the value to its base class {base.__qualname__}, as which it would arrive"
+    raise Refusal(f"is of type {kind.__module__}.{kind.__qualname__}, which cannot be sent as it is; {remedy}")
+
+
+def encode(
+    value: object,
+    *,
+    snapshot: bool = False,
+    option: int | None = None,
+    context: Mapping[str, object] | None = None,
+) -> Encoded:
+    """Encode *value*.
+
+    Large buffers are not copied but referred to, so that *value* must not be changed before they are on their way;
+    with *snapshot*, those that can change are. *option* is a combination of ormsgpack's ``OPT_`` bits. *context* is what
+    the ``serialize`` methods of the user's classes get as keyword arguments.
+
+    Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
+    """
+    encoder = Encoder(snapshot, context or {})
+    try:
+        node = encoder.lower(value)
+        try:
+            envelope = pack_envelope(node, option)
+        except ormsgpack.MsgpackEncodeError as error:
+            envelope = _second_attempt(node, option, error)
+    except Refusal as refusal:
+        raise EncodingError(str(refusal)) from refusal.__cause__
+    except RecursionError as error:
+        raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
+    return Encoded((envelope, *encoder.segments), encoder.ordered)
+
+
+def _second_attempt(node: object, option: int | None, error: Exception) -> bytes:
+    if "surrogates" in str(error):
+        return pack_envelope(_escape(node), option)
+    if "ecursion" in str(error):
+        raise Refusal("is nested too deeply; send it in parts") from None
+    raise error
+
+
+def _escape(node: object) -> object:
+    """*node* with text that UTF-8 cannot express as leaves. Rare, and so not looked for before it is found."""
+    if type(node) is list:
+        return [_escape(item) for item in node]
+    if type(node) is dict:
+        keys = [_escape(key) for key in node]
+        values = [_escape(item) for item in node.values()]
+        if set(map(type, keys)) == _STR:
+            return dict(zip(keys, values, strict=True))
+        return [HEADS[Tag.DICT], keys, values]
+    if type(node) is str:
+        try:
+            node.encode()
+        except UnicodeEncodeError:
+            return ormsgpack.Ext(Tag.TEXT, node.encode("utf-8", "surrogatepass"))
+    return node

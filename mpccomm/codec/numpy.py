@@ -1,0 +1,287 @@
+"""numpy: arrays of every dtype, and scalars.
+
+An array of numbers is its dtype, its shape and its memory, in C or Fortran order. What has no memory of its own worth
+sending goes element by element (objects, variable strings), or field by field (structures with objects or with padding:
+the padding holds whatever the sender's memory held before).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.wire import HEADS, Tag
+
+if TYPE_CHECKING:
+    from mpccomm.codec.decoder import Decoder
+    from mpccomm.codec.encoder import Encoder
+    from mpccomm.codec.plugins import Lower
+
+Array = NDArray[Any]
+
+_SIMPLE: Final = re.compile(
+    r"[<>|](?:[biufcSUV]\d{1,9}|[qQ]|[mM]8(?:\[\d{0,9}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic)(?:/\d{1,9})?\])?)"
+)
+_LARGEST_CHARACTER: Final = 0x10FFFF
+_SHORTEST_ARRAY: Final = 256
+"""Bytes that an array takes, whatever its size."""
+
+
+# Dtypes
+
+
+def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
+    """A dtype: text for a simple one, a list for a structure or a subarray."""
+    if dtype.metadata:
+        raise Refusal(".dtype has metadata, which cannot be sent; remove it")
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return ["subarray", lower_dtype(encoder, base), list(shape)]
+    if dtype.fields is not None:
+        names = list(dtype.names or ())
+        fields = [dtype.fields[name] for name in names]
+        titles = [field[2] if len(field) > 2 else None for field in fields]
+        dtypes = [lower_dtype(encoder, field[0]) for field in fields]
+        return ["struct", names, dtypes, [field[1] for field in fields], titles, dtype.itemsize, dtype.isalignedstruct]
+    if dtype.kind == "O":
+        return "O"
+    if dtype.kind == "T":
+        missing = [encoder.lower(dtype.na_object)] if hasattr(dtype, "na_object") else []  # type: ignore[attr-defined]
+        return ["string", dtype.coerce, missing]  # type: ignore[attr-defined]
+    # Two C types may have 64 bits, and numpy gives each a class; the text of their dtypes is the same.
+    text = dtype.str[0] + dtype.char if dtype.char in "qQ" else dtype.str
+    if not _SIMPLE.fullmatch(text) or np.dtype(text) != dtype:
+        raise Refusal(f".dtype is {dtype!r}, which cannot be sent; convert the array to another dtype")
+    return text
+
+
+def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
+    """The dtype of a node. Only known forms reach numpy, whose parser understands far more than dtypes."""
+    if type(node) is str:
+        if node != "O" and not _SIMPLE.fullmatch(node):
+            raise ValueError("not a dtype")
+        return np.dtype(node)
+    if type(node) is not list:
+        raise TypeError("not a dtype")
+    decoder.charge(1024)
+    form, *rest = node
+    if form == "subarray":
+        base, shape = rest
+        return np.dtype((read_dtype(decoder, base), _shape(shape)))
+    if form == "string":
+        coerce, missing = rest
+        keywords = {"na_object": decoder.value(missing[0])} if missing else {}
+        return np.dtypes.StringDType(coerce=decoder.typed(coerce, bool), **keywords)
+    if form != "struct":
+        raise ValueError("not a dtype")
+    names, nodes, offsets, titles, itemsize, aligned = rest
+    decoder.charge(1024 * len(names))
+    formats = [read_dtype(decoder, item) for item in nodes]
+    ends = [offset + item.itemsize for offset, item in zip(offsets, formats, strict=True)]
+    if not len(names) == len(formats) == len(titles) or max(ends, default=0) > itemsize or min(offsets, default=0) < 0:
+        raise ValueError("fields that do not fit")
+    specification = {"names": names, "formats": formats, "offsets": offsets, "titles": titles, "itemsize": itemsize}
+    return np.dtype(specification, align=decoder.typed(aligned, bool))  # type: ignore[call-overload,no-any-return]
+
+
+def _shape(node: object) -> tuple[int, ...]:
+    if type(node) is not list or not all(type(size) is int and size >= 0 for size in node):
+        raise TypeError("not a shape")
+    return tuple(node)
+
+
+def _has_holes(dtype: np.dtype[Any]) -> bool:
+    """Whether the memory of *dtype* holds anything but its values: padding, pointers."""
+    if dtype.subdtype is not None:
+        return _has_holes(dtype.subdtype[0])
+    if dtype.fields is None:
+        return dtype.hasobject or dtype.kind == "T"
+    fields = [dtype.fields[name][0] for name in dtype.names or ()]
+    return sum(field.itemsize for field in fields) != dtype.itemsize or any(map(_has_holes, fields))
+
+
+# Arrays
+
+
+def lower_array(encoder: Encoder, array: Array) -> object:
+    """An array; the tag says how its elements travel."""
+    dtype = array.dtype
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    writable = bool(array.flags.writeable)
+    try:
+        header = [lower_dtype(encoder, dtype), list(array.shape), fortran, writable]
+    except Refusal as refusal:
+        refusal.args = (f"has a dtype that cannot be sent: {refusal.args[0]}",)
+        raise
+    if dtype.names is not None and _has_holes(dtype):
+        encoder.enter()
+        fields = [lower_array(encoder, array[name]) for name in dtype.names]
+        encoder.depth -= 1
+        return [HEADS[Tag.FIELDS], *header, *fields]
+    if dtype.kind in "OT":
+        encoder.enter()
+        node = encoder.list(array.ravel(order="F" if fortran else "C").tolist())
+        encoder.depth -= 1
+        return [HEADS[Tag.OBJECTS], *header, node]
+    return [HEADS[Tag.NDARRAY], *header, _memory(encoder, array.T if fortran else array)]
+
+
+def _memory(encoder: Encoder, array: Array) -> object:
+    fresh = not array.flags.c_contiguous
+    if fresh:
+        array = np.ascontiguousarray(array)
+    if not array.nbytes:
+        return b""
+    data = array.reshape(-1).view(np.uint8)
+    if array.dtype.kind in "fc" and array.dtype.itemsize in (16, 32) and array.dtype.char in "gG":
+        data = _without_padding(data)
+        fresh = True
+    return encoder.buffer(memoryview(data), mutable=not fresh)  # type: ignore[arg-type]
+
+
+def _without_padding(data: Array) -> Array:
+    """Extended precision has 10 bytes of each 16 (on x86); the others hold what the memory held before."""
+    if np.finfo(np.longdouble).nmant != 63:
+        return data
+    data = data.copy()
+    data.reshape(-1, 16)[:, 10:] = 0
+    return data
+
+
+def _header(decoder: Decoder, nodes: tuple[object, ...]) -> tuple[np.dtype[Any], tuple[int, ...], str, bool]:
+    dtype_node, shape_node, fortran, writable = nodes
+    dtype = read_dtype(decoder, dtype_node)
+    shape = _shape(shape_node)
+    if type(fortran) is not bool or type(writable) is not bool:
+        raise TypeError("flags that are none")
+    decoder.charge(_SHORTEST_ARRAY)
+    return dtype, shape, "F" if fortran else "C", writable
+
+
+def _ndarray(decoder: Decoder, *nodes: object) -> Array:
+    dtype, shape, order, writable = _header(decoder, nodes[:-1])
+    if _has_holes(dtype):
+        raise ValueError("memory of a dtype that has holes")
+    data = decoder.buffer(nodes[-1])
+    count = math.prod(shape)
+    if count * dtype.itemsize != len(data):
+        raise ValueError("memory that does not fit the shape")
+    if not data:
+        if not dtype.itemsize:
+            decoder.charge(count)
+        return _finished(np.empty(shape, dtype, order), writable)  # type: ignore[call-overload]
+    array: Array = np.frombuffer(data, np.uint8)
+    if not array.flags.writeable or array.ctypes.data % dtype.alignment:
+        array = array.copy()
+    array = array.view(dtype)
+    _check_elements(array)
+    return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]
+
+
+def _finished(array: Array, writable: bool) -> Array:
+    if not writable:
+        array.flags.writeable = False
+    return array
+
+
+def _check_elements(array: Array) -> None:
+    """Raises for elements that numpy would trust, and should not: booleans and characters that are none."""
+    dtype = array.dtype
+    if dtype.kind == "b" and array.view(np.uint8).max() > 1:
+        raise ValueError("a boolean that is none")
+    if dtype.kind == "U" and array.view(f"{dtype.byteorder}u4").max() > _LARGEST_CHARACTER:
+        raise ValueError("a character that is none")
+    for name in dtype.names or ():
+        field = np.ascontiguousarray(array[name]).reshape(-1)
+        if field.size and field.dtype.itemsize:
+            _check_elements(field)
+
+
+def _objects(decoder: Decoder, *nodes: object) -> Array:
+    dtype, shape, order, writable = _header(decoder, nodes[:-1])
+    if dtype.kind not in "OT":
+        raise ValueError("elements of a dtype that has none")
+    values = decoder.typed(nodes[-1], list)
+    if math.prod(shape) != len(values):
+        raise ValueError("elements that do not fit the shape")
+    if dtype.kind == "O":
+        array = np.fromiter(values, object, len(values))
+    else:
+        decoder.charge(16 * len(values))
+        array = np.array(values, dtype)
+    return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]
+
+
+def _fields(decoder: Decoder, *nodes: object) -> Array:
+    dtype, shape, order, writable = _header(decoder, nodes[:4])
+    fields = [decoder.typed(node, np.ndarray) for node in nodes[4:]]
+    if dtype.names is None or not _has_holes(dtype) or len(fields) != len(dtype.names):
+        raise ValueError("fields of a dtype that has none")
+    for name, field in zip(dtype.names, fields, strict=True):
+        base, inner = dtype[name].subdtype or (dtype[name], ())
+        if field.dtype != base or field.shape != shape + inner:
+            raise ValueError("a field of another type")
+    decoder.charge(math.prod(shape) * dtype.itemsize)
+    array: Array = np.zeros(shape, dtype, order)  # type: ignore[call-overload]
+    for name, field in zip(dtype.names, fields, strict=True):
+        array[name] = field
+    return _finished(array, writable)
+
+
+# Scalars
+
+
+def _lower_scalar(encoder: Encoder, value: np.generic) -> object:
+    return [HEADS[Tag.SCALAR], lower_array(encoder, np.asarray(value))]
+
+
+def _scalar(decoder: Decoder, node: object) -> object:
+    array = decoder.typed(node, np.ndarray)
+    if array.shape != () or array.dtype.kind == "O":
+        raise ValueError("a scalar that is none")
+    return array[()]
+
+
+def _lower_scalars(encoder: Encoder, values: list[Any]) -> object:
+    return [HEADS[Tag.SCALARS], lower_array(encoder, np.array(values, values[0].dtype))]
+
+
+def _scalars(decoder: Decoder, node: object) -> list[Any]:
+    array = decoder.typed(node, np.ndarray)
+    if array.ndim != 1 or array.dtype.kind not in "biufc":
+        raise ValueError("scalars that are none")
+    decoder.count(len(array))
+    return list(array)
+
+
+def _lower_dtype_value(encoder: Encoder, dtype: np.dtype[Any]) -> object:
+    return [HEADS[Tag.DTYPE], lower_dtype(encoder, dtype)]
+
+
+_SCALARS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDGSUVMm")
+_NUMBERS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDG")
+
+LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {np.ndarray: lower_array} | dict.fromkeys(
+    _SCALARS, _lower_scalar
+)
+COLUMNS: Final = dict.fromkeys(_NUMBERS, _lower_scalars)
+CALLS: Final[dict[Tag, Callable[..., object]]] = {
+    Tag.NDARRAY: _ndarray,
+    Tag.OBJECTS: _objects,
+    Tag.FIELDS: _fields,
+    Tag.SCALAR: _scalar,
+    Tag.SCALARS: _scalars,
+    Tag.DTYPE: read_dtype,
+}
+LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {}
+
+
+def find(kind: type) -> Lower | None:
+    """Dtypes, each of which has a class of its own."""
+    return _lower_dtype_value if issubclass(kind, np.dtype) else None

@@ -1,0 +1,79 @@
+"""Which module knows which types and tags, and when it is imported: not before one of them is met."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mpccomm.codec.wire import Tag
+from mpccomm.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from mpccomm.codec.decoder import Decoder
+    from mpccomm.codec.encoder import Encoder
+
+    Lower = Callable[[Encoder, Any], object]
+    Column = Callable[[Encoder, Any], object | None]
+    Call = Callable[..., object]
+    Leaf = Callable[[bytes], object]
+
+
+class Plugin(Protocol):
+    """What a module for an optional library offers, as module globals."""
+
+    LOWER: dict[type, Lower]
+    """How to lower a value of exactly this type."""
+    COLUMNS: dict[type, Column]
+    """How to lower a long list of values of exactly this type, or None where that is no gain."""
+    CALLS: dict[Tag, Call]
+    """The constructors of tagged calls: they get the decoder and the nodes of the arguments."""
+    LEAVES: dict[Tag, Leaf]
+    """The constructors of tagged leaves: they get the data."""
+
+    def find(self, kind: type) -> Lower | None:
+        """A way to lower a type that is not in the table, if there is one."""
+
+
+REGISTERED: Final[dict[type, Lower]] = {}
+"""How to lower the classes that the user registered; kept by `mpccomm.codec.registry`."""
+
+_EXTRAS: Final = {"numpy": "numpy", "gmpy2": "gmpy", "bitarray": "bitarray", "pandas": "pandas", "torch": "torch"}
+"""Library to extra; the plug-in's module has the name of the extra."""
+
+_TAGS: Final = frozenset(Tag)
+_FIRST_TAGS: Final = (
+    (Tag.TENSOR, "torch"),
+    (Tag.DATAFRAME, "pandas"),
+    (Tag.BITARRAY, "bitarray"),
+    (Tag.MPZ, "gmpy2"),
+    (Tag.NDARRAY, "numpy"),
+)
+
+
+def of_type(kind: type) -> Plugin | None:
+    """The plug-in for the library that *kind* is from. (The library is imported already, or *kind* would not exist.)"""
+    library = kind.__module__.partition(".")[0]
+    return _load(library) if library in _EXTRAS and library in sys.modules else None
+
+
+def of_tag(tag: int) -> Plugin | None:
+    """The plug-in that builds values of *tag*; raises `MissingExtraError` where its library is not installed."""
+    if tag not in _TAGS:
+        return None
+    for first, library in _FIRST_TAGS:
+        if tag >= first:
+            return _load(library)
+    return None
+
+
+def _load(library: str) -> Plugin:
+    extra = _EXTRAS[library]
+    try:
+        return import_module(f"mpccomm.codec.{extra}")  # type: ignore[return-value]
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the message holds a value of the library {library}, which cannot be imported here ({error.name} is missing); "
+            f"install it with: pip install 'mpccomm[{extra}]'"
+        ) from error

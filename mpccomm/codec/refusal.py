@@ -1,0 +1,15 @@
+"""A value that cannot be carried, and where it is."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """Why a value cannot be carried; collects the steps of the path to it, innermost first, on the way out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.steps: list[str] = []
+
+    def __str__(self) -> str:
+        path = "message" + "".join(reversed(self.steps))
+        return f"{path} {self.args[0]}"

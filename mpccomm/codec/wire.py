@@ -1,0 +1,150 @@
+"""The envelope: one msgpack value in which everything that msgpack lacks is tagged with an extension type.
+
+A tagged value is one of two things, and neither can be produced by any value of the user:
+
+* a *leaf*, ``Ext(tag, data)``, for a value that is a short string of bytes (a large integer, say), and
+* a *call*, the array ``[Ext(tag, b""), argument, ...]``, whose arguments are values again. The tag says which of the
+  constructors of this library builds the value from them; nothing is ever looked up by a name from the wire, except in
+  the table of classes that the user registered.
+
+Large buffers are not part of the envelope: they are *segments* of their own, referred to by number, each exactly once.
+Calls are arrays rather than extensions that contain msgpack, so that the decoder needs one pass, without copying the
+inner bytes once per level, and ormsgpack's own limit on depth holds for the whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+import ormsgpack
+
+MAX_DEPTH: Final = 100
+"""Levels of containers within one value. (Each takes up to two of the 255 that ormsgpack packs.)"""
+INLINE: Final = 4096
+"""Buffers of at least so many bytes travel as segments; shorter ones are part of the envelope."""
+MAX_ELEMENTS: Final = 1 << 26
+"""Default bound on the objects within one message (67 million)."""
+EXPANSION: Final = 100
+"""Memory that a tree of objects may take when decoded, in multiples of its encoded size."""
+ALLOWANCE: Final = 1 << 20
+"""Bytes on top of that, so that short messages need no accounting."""
+
+
+class Tag(IntEnum):
+    """What an extension stands for. Numbers are part of the wire format: never reuse one."""
+
+    INT = 1
+    SEGMENT = 2
+    TEXT = 3
+    TUPLE = 8
+    DICT = 9
+    SET = 10
+    FROZENSET = 11
+    BYTEARRAY = 12
+    COMPLEX = 13
+    DATETIME = 14
+    DATE = 15
+    TIME = 16
+    TIMEDELTA = 17
+    DECIMAL = 18
+    FRACTION = 19
+    UUID = 20
+    RANGE = 21
+    ORDERED_DICT = 22
+    DEQUE = 23
+    COUNTER = 24
+    TIMEZONE = 25
+    ZONEINFO = 26
+    FLOATS = 32
+    INTS = 33
+    BIG_INTS = 34
+    MIXED_INTS = 35
+    ROWS = 36
+    OBJECT = 40
+    NDARRAY = 48
+    FIELDS = 49
+    OBJECTS = 50
+    STRINGS = 51
+    SCALAR = 52
+    SCALARS = 53
+    DTYPE = 54
+    MPZ = 64
+    XMPZ = 65
+    MPQ = 66
+    MPFR = 67
+    MPC = 68
+    MPZS = 69
+    MIXED_MPZS = 70
+    BITARRAY = 72
+    FROZENBITARRAY = 73
+    DATAFRAME = 80
+    SERIES = 81
+    INDEX = 82
+    RANGE_INDEX = 83
+    MULTI_INDEX = 84
+    EXTENSION_ARRAY = 85
+    TIMESTAMP = 86
+    PANDAS_TIMEDELTA = 87
+    PERIOD = 88
+    INTERVAL = 89
+    MISSING = 90
+    OFFSET = 91
+    PANDAS_DTYPE = 92
+    TENSOR = 112
+    TORCH_DTYPE = 113
+
+
+HEADS: Final = {tag: ormsgpack.Ext(tag, b"") for tag in Tag}
+"""The first element of a call, ready-made."""
+
+Leaf = Callable[[bytes], object]
+
+_OPTIONS: Final = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+
+
+def _big_int(value: object) -> ormsgpack.Ext:
+    """What ormsgpack asks for when an integer exceeds 64 bits; nothing else is left to it."""
+    if type(value) is not int:
+        raise TypeError(type(value).__name__)
+    return ormsgpack.Ext(Tag.INT, value.to_bytes((value.bit_length() >> 3) + 1, "little", signed=True))
+
+
+def pack_envelope(
+    node: object,
+    option: int | None = None,
+    _packb: Callable[..., bytes] = ormsgpack.packb,
+    _default: Callable[[object], object] = _big_int,
+    _options: int = _OPTIONS,
+) -> bytes:
+    """Msgpack for *node*; raises ``ormsgpack.MsgpackEncodeError`` (a TypeError) for text with surrogates."""
+    return _packb(node, _default, _options if option is None else _options | option)
+
+
+# ormsgpack ignores what follows the value. So something of ours follows, which nobody can foretell: when it is what the
+# parser finds next, the value ended where the envelope did.
+_END: Final = os.urandom(16)
+_SUFFIX: Final = b"\xc4\x10" + _END
+_PREFIX: Final = b"\x92"
+
+
+def unpack_envelope(
+    envelope: bytes | bytearray | memoryview,
+    hook: Callable[[int, bytes], object],
+    _unpackb: Callable[..., list[object]] = ormsgpack.unpackb,
+) -> object:
+    """The value in *envelope*, extensions replaced by what *hook* returns; ValueError unless it is exactly one."""
+    value, end = _unpackb(b"".join((_PREFIX, envelope, _SUFFIX)), ext_hook=hook)
+    if end != _END:
+        raise ValueError("bytes after the end of the value")
+    return value
