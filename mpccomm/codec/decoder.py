@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from mpccomm.codec import builtin, columns, plugins
+from mpccomm.codec import builtin, classes, columns, plugins
 from mpccomm.codec.scan import count_elements
 from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_DEPTH, MAX_ELEMENTS, Tag, unpack_envelope
 from mpccomm.errors import DecodingError
@@ -20,7 +20,7 @@ T = TypeVar("T")
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack builds by itself. Extensions are kept as tuples for the moment, which it never builds."""
 
-CALLS: Final[dict[int, Callable[..., object]]] = {**columns.CALLS, **builtin.CALLS}
+CALLS: Final[dict[int, Callable[..., object]]] = {**columns.CALLS, **builtin.CALLS, **classes.CALLS}
 LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 
 
@@ -60,7 +60,7 @@ class Decoder:
             raise DecodingError(f"the message is nested more than {MAX_DEPTH} levels deep")
         if kind is dict:
             items: Any = node.items()  # type: ignore[attr-defined]
-        elif node and type(node[0]) is tuple and node[0][0] not in LEAVES and node[0][1] == b"":  # type: ignore[index]
+        elif node and type(node[0]) is tuple and not node[0][1]:  # type: ignore[index]
             node = self._call(*node)  # type: ignore[misc]
             self.depth -= 1
             return node

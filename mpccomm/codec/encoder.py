@@ -7,24 +7,25 @@ a container of plain values is its own node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import ormsgpack
 
-from mpccomm.codec import builtin, plugins
+from mpccomm.codec import builtin, classes, plugins
 from mpccomm.codec.columns import BULK, bulk, lower_rows
 from mpccomm.codec.keys import distinct
+from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, INLINE, MAX_DEPTH, Tag, pack_envelope
 from mpccomm.errors import EncodingError
 
-ATOMS: Final = frozenset({type(None), bool, int, float, str})
-"""The types that need no look at their value. Exact types: a subclass of one would arrive as that one."""
-_STR: Final = {str}
+if TYPE_CHECKING:
+    from mpccomm.codec.plugins import Lower
 
-Lower = Callable[["Encoder", object], object]
+_STR: Final = {str}
 
 
 class Encoded(NamedTuple):
@@ -134,7 +135,7 @@ class Encoder:
             for key, item in value.items():
                 node[key] = lower(item)
         except Refusal as refusal:
-            refusal.steps.append(f"[{key!r}]")
+            refusal.steps.append(_step(key))
             raise
         self.depth -= 1
         return node
@@ -161,7 +162,13 @@ def _index_to_key(refusal: Refusal, keys: list[object]) -> None:
     step = refusal.steps[-1] if refusal.steps else ""
     if step.startswith("[") and step[1:-1].isdigit():
         key = keys[int(step[1:-1])]
-        refusal.steps[-1] = f"[{key!r}]" if type(key) in ATOMS else f"[<{type(key).__qualname__}>]"
+        refusal.steps[-1] = _step(key)
+
+
+def _step(key: object) -> str:
+    if type(key) is str:
+        return f"[{json.dumps(key, ensure_ascii=False)}]"
+    return f"[{key!r}]" if type(key) in ATOMS else f"[<{type(key).__qualname__}>]"
 
 
 def _bytes(encoder: Encoder, value: bytes) -> object:
@@ -179,27 +186,24 @@ def _enum(encoder: Encoder, value: Enum) -> object:
     return encoder.lower(value.value)
 
 
-LOWER: Final[dict[type, Lower]] = {
-    bytes: _bytes,  # type: ignore[dict-item]
-    list: Encoder.list,  # type: ignore[dict-item]
-    tuple: _tuple,  # type: ignore[dict-item]
-    dict: Encoder.dict,  # type: ignore[dict-item]
-    **builtin.LOWER,
-}
-"""How to lower a value of exactly this type; the plug-ins add theirs when a type of their library is first met."""
+LOWER.update(
+    {
+        bytes: _bytes,
+        list: Encoder.list,
+        tuple: _tuple,
+        dict: Encoder.dict,
+        classes.Serialized: classes.lower_payload,
+        **builtin.LOWER,
+    }
+)
 
 
 def _find(kind: type) -> Lower:
     """The way to lower *kind* that is not in the table yet."""
-    if issubclass(kind, Enum):
-        return _enum  # type: ignore[return-value]
-    plugin = plugins.of_type(kind)
-    if plugin is not None:
-        LOWER.update(plugin.LOWER)
-        found = LOWER.get(kind) or plugin.find(kind)
-        if found is not None:
-            return found
-    return _refuse
+    found = plugins.lowering(kind) or classes.by_type_name(kind)
+    if found is None:
+        found = _enum if issubclass(kind, Enum) else _refuse
+    return found
 
 
 def _refuse(encoder: Encoder, value: object) -> NoReturn:

@@ -1,6 +1,6 @@
 """gmpy2's numbers.
 
-They are built from integers and from bytes of checked length, never with ``gmpy2.from_binary``, which brings the whole
+They are built from integers, and from bytes of checked length, never with ``gmpy2.from_binary``, which brings the whole
 process down for some malformed input.
 """
 
@@ -10,21 +10,31 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import gmpy2
-from gmpy2 import mpz
+import ormsgpack
+from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
 from mpccomm.codec import columns
-from mpccomm.codec.wire import Tag
+from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.wire import HEADS, Tag
 
 if TYPE_CHECKING:
     from mpccomm.codec.decoder import Decoder
     from mpccomm.codec.encoder import Encoder
     from mpccomm.codec.plugins import Lower
 
-import ormsgpack
+RATIONAL_BITS: Final = 1 << 22
+"""Largest numerator and denominator of an mpq; checking that larger ones are coprime takes too long."""
+
+
+# Integers
 
 
 def _lower_mpz(encoder: Encoder, value: Any) -> object:
     return ormsgpack.Ext(Tag.MPZ, _to_bytes(value))
+
+
+def _lower_xmpz(encoder: Encoder, value: Any) -> object:
+    return ormsgpack.Ext(Tag.XMPZ, _to_bytes(mpz(value)))
 
 
 def _to_bytes(value: Any) -> bytes:
@@ -33,6 +43,10 @@ def _to_bytes(value: Any) -> bytes:
 
 def _mpz(data: bytes) -> Any:
     return mpz.from_bytes(data, "little", signed=True)
+
+
+def _xmpz(data: bytes) -> Any:
+    return xmpz(_mpz(data))
 
 
 def _lower_mpzs(encoder: Encoder, values: list[Any]) -> object:
@@ -47,10 +61,84 @@ def _mixed_mpzs(decoder: Decoder, widths: object, node: object) -> list[Any]:
     return columns.mixed(decoder, widths, node, mpz)
 
 
-LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {mpz: _lower_mpz}
-COLUMNS: Final = {mpz: _lower_mpzs}
-CALLS: Final[dict[Tag, Callable[..., object]]] = {Tag.MPZS: _mpzs, Tag.MIXED_MPZS: _mixed_mpzs}
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {Tag.MPZ: _mpz}
+# Rational, real and complex numbers
+
+
+def _lower_mpq(encoder: Encoder, value: Any) -> object:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > RATIONAL_BITS:
+        raise Refusal(f"is an mpq of more than {RATIONAL_BITS} bits; send numerator and denominator")
+    return [HEADS[Tag.MPQ], _lower_mpz(encoder, value.numerator), _lower_mpz(encoder, value.denominator)]
+
+
+def _mpq(decoder: Decoder, numerator_node: object, denominator_node: object) -> Any:
+    numerator = decoder.typed(numerator_node, mpz)
+    denominator = decoder.typed(denominator_node, mpz)
+    if denominator < 1 or max(numerator.bit_length(), denominator.bit_length()) > RATIONAL_BITS:
+        raise ValueError("a denominator that is not positive, or too large a rational number")
+    value = mpq(numerator, denominator)
+    if value.denominator != denominator:
+        raise ValueError("not in lowest terms")
+    return value
+
+
+_SPECIAL: Final = ("nan", "inf", "-inf", "0", "-0")
+
+
+def _lower_mpfr(encoder: Encoder, value: Any) -> object:
+    if gmpy2.is_finite(value) and not gmpy2.is_zero(value):
+        mantissa, exponent = value.as_mantissa_exp()
+        return [HEADS[Tag.MPFR], value.precision, _lower_mpz(encoder, mantissa), int(exponent)]
+    special = "nan" if gmpy2.is_nan(value) else "inf" if gmpy2.is_infinite(value) else "0"
+    return [HEADS[Tag.MPFR], value.precision, "-" * (special != "nan" and value.is_signed()) + special, 0]
+
+
+def _mpfr(decoder: Decoder, precision: object, mantissa_node: object, exponent: object) -> Any:
+    if type(precision) is not int or type(exponent) is not int or not 1 <= precision <= gmpy2.get_max_precision():
+        raise ValueError("a precision that is none")
+    # A precision of a few digits on the wire may ask for any amount of memory.
+    decoder.charge(precision >> 3)
+    mantissa = decoder.value(mantissa_node)
+    with _exact(precision):
+        if type(mantissa) is str and mantissa in _SPECIAL:
+            return mpfr(mantissa, precision)
+        if type(mantissa) is not mpz or mantissa.bit_length() > precision:
+            raise ValueError("a mantissa that does not fit the precision")
+        number = mpfr(mantissa, precision)
+        return gmpy2.mul_2exp(number, exponent) if exponent >= 0 else gmpy2.div_2exp(number, -exponent)
+
+
+def _exact(precision: int) -> Any:
+    """A context in which no exponent is out of range and nothing raises, whatever the caller's context."""
+    return gmpy2.context(precision=precision, emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min())
+
+
+def _lower_mpc(encoder: Encoder, value: Any) -> object:
+    return [HEADS[Tag.MPC], _lower_mpfr(encoder, value.real), _lower_mpfr(encoder, value.imag)]
+
+
+def _mpc(decoder: Decoder, real_node: object, imag_node: object) -> Any:
+    real = decoder.typed(real_node, mpfr)
+    imag = decoder.typed(imag_node, mpfr)
+    with _exact(max(real.precision, imag.precision)):
+        return mpc(real, imag, (real.precision, imag.precision))
+
+
+LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
+    mpz: _lower_mpz,
+    xmpz: _lower_xmpz,
+    mpq: _lower_mpq,
+    mpfr: _lower_mpfr,
+    mpc: _lower_mpc,
+}
+COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {mpz: _lower_mpzs}
+CALLS: Final[dict[Tag, Callable[..., object]]] = {
+    Tag.MPZS: _mpzs,
+    Tag.MIXED_MPZS: _mixed_mpzs,
+    Tag.MPQ: _mpq,
+    Tag.MPFR: _mpfr,
+    Tag.MPC: _mpc,
+}
+LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {Tag.MPZ: _mpz, Tag.XMPZ: _xmpz}
 
 
 def find(kind: type) -> Lower | None:

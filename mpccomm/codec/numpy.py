@@ -109,11 +109,12 @@ def _has_holes(dtype: np.dtype[Any]) -> bool:
 # Arrays
 
 
-def lower_array(encoder: Encoder, array: Array) -> object:
-    """An array; the tag says how its elements travel."""
+def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) -> object:
+    """An array; the tag says how its elements travel. *writable* overrules whether it will be."""
     dtype = array.dtype
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    writable = bool(array.flags.writeable)
+    if writable is None:
+        writable = bool(array.flags.writeable)
     try:
         header = [lower_dtype(encoder, dtype), list(array.shape), fortran, writable]
     except Refusal as refusal:
@@ -121,7 +122,7 @@ def lower_array(encoder: Encoder, array: Array) -> object:
         raise
     if dtype.names is not None and _has_holes(dtype):
         encoder.enter()
-        fields = [lower_array(encoder, array[name]) for name in dtype.names]
+        fields = [lower_array(encoder, array[name], writable=True) for name in dtype.names]
         encoder.depth -= 1
         return [HEADS[Tag.FIELDS], *header, *fields]
     if dtype.kind in "OT":

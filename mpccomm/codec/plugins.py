@@ -36,6 +36,12 @@ class Plugin(Protocol):
         """A way to lower a type that is not in the table, if there is one."""
 
 
+ATOMS: Final = frozenset({type(None), bool, int, float, str})
+"""The types that need no look at their value. Exact types: a subclass of one would arrive as that one."""
+
+LOWER: Final[dict[type, Lower]] = {}
+"""How to lower a value of exactly this type; plug-ins add theirs when a type of their library is first met."""
+
 REGISTERED: Final[dict[type, Lower]] = {}
 """How to lower the classes that the user registered; kept by `mpccomm.codec.registry`."""
 
@@ -56,6 +62,15 @@ def of_type(kind: type) -> Plugin | None:
     """The plug-in for the library that *kind* is from. (The library is imported already, or *kind* would not exist.)"""
     library = kind.__module__.partition(".")[0]
     return _load(library) if library in _EXTRAS and library in sys.modules else None
+
+
+def lowering(kind: type) -> Lower | None:
+    """How the library itself lowers a value of exactly type *kind*, if it can."""
+    found = LOWER.get(kind)
+    if found is None and (plugin := of_type(kind)) is not None:
+        LOWER.update(plugin.LOWER)
+        found = LOWER.get(kind) or plugin.find(kind)
+    return found
 
 
 def of_tag(tag: int) -> Plugin | None:

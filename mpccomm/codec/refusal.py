@@ -11,5 +11,8 @@ class Refusal(Exception):
         self.steps: list[str] = []
 
     def __str__(self) -> str:
-        path = "message" + "".join(reversed(self.steps))
+        steps = self.steps[::-1]
+        if len(steps) > 16:
+            steps[8:-8] = [" ... "]
+        path = "message" + "".join(steps)
         return f"{path} {self.args[0]}"

@@ -1,2 +1,141 @@
-"""Serialization."""
-class Serialization: ...
+"""`Serialization`: classes of the user, and values as bytes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from mpccomm.codec import annotations, archive, classes
+from mpccomm.codec.classes import Entry, Serialized
+from mpccomm.codec.decoder import decode
+from mpccomm.codec.encoder import encode
+from mpccomm.errors import AnnotationError
+
+Class = TypeVar("Class", bound=type)
+
+
+@runtime_checkable
+class SupportsSerialization(Protocol):
+    """A class that says itself how its instances are sent.
+
+    Both methods have to take keyword arguments: ``serialize`` is told the ``destination`` of the message, and
+    ``deserialize`` its ``origin``.
+    """
+
+    def serialize(self, **kwargs: Any) -> Any:
+        """A value that can be sent (or that consists of instances of registered classes) and stands for this one."""
+
+    @staticmethod
+    def deserialize(obj: Any, **kwargs: Any) -> Any:
+        """The instance that *obj*, which ``serialize`` returned at the sender, stands for."""
+
+
+class MissingMethodError(AnnotationError, AttributeError):
+    """The class has no ``serialize`` or ``deserialize``, and is of no kind that needs none."""
+
+
+class Serialization:
+    """How instances of the user's classes travel. The table is one for the process; nothing here is instantiated."""
+
+    @staticmethod
+    def register_class(
+        obj_class: Class, check_annotations: bool = True, overwrite: bool = False, *, name: str | None = None
+    ) -> Class:
+        """Make instances of *obj_class* (exactly: not of its subclasses) something that can be sent.
+
+        The class has methods as in `SupportsSerialization`. A dataclass, a namedtuple and an Enum do without: they
+        travel as their fields, or as the member's name, and are built again by calling the class. *check_annotations*
+        verifies that the methods are annotated, fit each other, and take ``**kwargs``. *name* is the name on the wire
+        if not the class's own; it has to be the same at all parties.
+
+        Returns the class, so that this can decorate it. Raises `RepetitionError` (a class of that name is registered,
+        and *overwrite* is not set), `AnnotationError` (also a TypeError) or TypeError.
+        """
+        if not isinstance(obj_class, type):
+            raise TypeError(f"register_class takes a class, not an instance of {type(obj_class).__qualname__}")
+        serialize, deserialize = _methods(obj_class)
+        if check_annotations and hasattr(obj_class, "serialize"):
+            _check_static(obj_class)
+            annotations.check(serialize, deserialize, [obj_class])
+        classes.add(Entry(name or obj_class.__name__, obj_class, serialize, deserialize), overwrite)
+        return obj_class
+
+    @staticmethod
+    def register(
+        serializer: Callable[..., object],
+        deserializer: Callable[..., object],
+        *types: type | str,
+        check_annotations: bool = True,
+        overwrite: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """The same for classes that cannot have methods of their own.
+
+        *serializer* takes the instance, *deserializer* what the other returned, both take keyword arguments. *types* are
+        classes, or names of classes; *name* is the name on the wire where there is one type.
+        """
+        for function in (serializer, deserializer):
+            if not callable(function):
+                raise TypeError(f"register takes functions, not {type(function).__qualname__}")
+        if not types or (name is not None and len(types) > 1):
+            raise TypeError("register takes the types (and a name= for a single one)")
+        kinds = [kind for kind in types if isinstance(kind, type)]
+        if check_annotations:
+            annotations.check(serializer, deserializer, kinds)
+        for kind in types:
+            if isinstance(kind, type):
+                classes.add(Entry(name or kind.__name__, kind, serializer, deserializer), overwrite)
+            else:
+                classes.add(Entry(name or kind, None, serializer, deserializer), overwrite)
+
+    @staticmethod
+    def clear_serialization_logic(reload_defaults: bool = True) -> None:
+        """Forget every registered class. (What the library can send by itself, it can always send.)"""
+        classes.clear()
+
+    @staticmethod
+    def serialize(obj: object, **kwargs: Any) -> object:
+        """*obj* in a form that can be part of what a ``serialize`` method returns.
+
+        An instance of a registered class is serialised at once, with *kwargs*; any other value is its own form.
+        """
+        entry = classes.of(obj)
+        return obj if entry is None else Serialized(entry.name, entry.serialize(obj, **kwargs))
+
+    @staticmethod
+    def deserialize(obj: object, **kwargs: Any) -> Any:
+        """The value of such a form. (What a ``deserialize`` method receives has been through this already.)"""
+        if not isinstance(obj, Serialized):
+            return obj
+        entry = classes.named(obj.name)
+        if entry is None:
+            raise TypeError(f"no class is registered under the name {obj.name!r}")
+        return entry.deserialize(obj.payload, **kwargs)
+
+    @staticmethod
+    def pack(obj: object, option: int | None = None, **kwargs: Any) -> bytes:
+        """*obj* as one string of bytes, to be stored; *kwargs* go to ``serialize`` methods. Raises `EncodingError`."""
+        return archive.join(encode(obj, option=option, context=kwargs).segments)
+
+    @staticmethod
+    def unpack(data: bytes | bytearray | memoryview, **kwargs: Any) -> Any:
+        """The value that `pack` made *data* of; *kwargs* go to ``deserialize`` methods. Raises `DecodingError`."""
+        return decode(archive.split(data), context=kwargs)
+
+
+def _methods(kind: Any) -> tuple[Callable[..., object], Callable[..., object]]:
+    if hasattr(kind, "serialize") and hasattr(kind, "deserialize"):
+        return kind.serialize, kind.deserialize
+    automatic = classes.automatic(kind)
+    if automatic is None or hasattr(kind, "serialize") or hasattr(kind, "deserialize"):
+        missing = "serialize" if not hasattr(kind, "serialize") else "deserialize"
+        raise MissingMethodError(f"{kind.__qualname__} has no method {missing}; see SupportsSerialization")
+    return automatic
+
+
+def _check_static(kind: type) -> None:
+    if not isinstance(inspect.getattr_static(kind, "deserialize"), staticmethod | classmethod):
+        raise AnnotationError(f"{kind.__qualname__}.deserialize has to be a staticmethod")
+    if isinstance(inspect.getattr_static(kind, "serialize"), staticmethod | classmethod):
+        raise AnnotationError(f"{kind.__qualname__}.serialize has to be an ordinary method")
