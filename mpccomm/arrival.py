@@ -1,0 +1,80 @@
+"""From a received message to its value: at once, or for a future that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mpccomm.calls import ReceiveCall
+from mpccomm.codec import decode
+from mpccomm.errors import DecodingError
+from mpccomm.session.frames import describe_key
+from mpccomm.session.inbox import Incoming
+
+if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+
+    from mpccomm.party import Party
+
+_ON_THE_LOOP = 64 * 1024
+"""Up to so many bytes a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
+
+
+def read(message: Incoming, party: Party) -> Any:
+    """The value of a message."""
+    try:
+        return decode(message.segments)
+    except DecodingError as error:
+        error.add_note(f"in message {describe_key(message.key)} from {party}")
+        raise
+
+
+class Arrival:
+    """A receive that nobody blocks for: ``here`` with its ``value`` if the message has arrived, otherwise resolved later.
+
+    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
+    """
+
+    def __init__(self, party: Party, msg_id: str | None, resolve: Callable[[Any, Exception | None], None]) -> None:
+        self.here = False
+        self.value: Any = None
+        self._party = party
+        self._resolve = resolve
+        self._starting = party.home.here
+        self._call = ReceiveCall(party, party.prefix, msg_id, None, self._arrived)
+        party.home.post(self._call.start)
+        self._starting = False
+
+    def dropped(self, future: asyncio.Future[Any] | concurrent.futures.Future[Any]) -> None:
+        """The future is done; if that is because somebody cancelled it, the message stays for the next one to ask."""
+        if future.cancelled():
+            self._party.home.post(self._call.cancel)
+
+    def _arrived(self, message: Incoming | None, error: Exception | None) -> None:
+        if message is None:
+            self._resolve(None, error)
+        elif self._starting:
+            self.here = True
+            self.value = read(message, self._party)
+        elif message.total <= _ON_THE_LOOP:
+            self._resolve(*self._try_to_read(message))
+        else:
+            self._party.link.inbox.hold(message)
+            self._party.home.loop.run_in_executor(None, self._read_in_worker, message)
+
+    def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
+        try:
+            return read(message, self._party), None
+        except Exception as error:
+            return None, error
+
+    def _read_in_worker(self, message: Incoming) -> None:
+        value, error = self._try_to_read(message)
+
+        def finish() -> None:
+            self._resolve(value, error)
+            self._party.link.settle(message)
+            self._party.flush()
+
+        self._party.home.post(finish)

@@ -1,0 +1,129 @@
+"""Everything that mpccomm raises.
+
+::
+
+    CommunicationError
+    ├── ConfigurationError(ValueError)             options or certificates that cannot work together
+    │   └── DuplicatePartyError                    two names for one party, or one name twice
+    ├── UnknownPartyError(AttributeError, KeyError)  no party of that name was added
+    ├── PoolClosedError(RuntimeError)              the pool was shut down, or belongs to another process
+    ├── WrongThreadError(RuntimeError)             a blocking call where blocking would be a deadlock
+    ├── PortInUseError(OSError)                    the server's port belongs to somebody else
+    ├── CommunicationTimeoutError(TimeoutError)    the caller's own time limit passed
+    ├── PartyGoneError(ConnectionError)            the other party will not answer any more
+    │   ├── PartyShutDownError                     it said goodbye
+    │   ├── PartyRestartedError                    it came back as a new process, without its memory
+    │   └── PartyAbortedError                      it gave up, and said why
+    ├── PartyUnreachableError(ConnectionError)     nobody answers at its address
+    ├── NotReadyError(TimeoutError)                `wait_ready` ran out of time
+    ├── DeadlockError(RuntimeError)                both sides wait for each other
+    ├── AuthenticationError(ConnectionError)       a certificate that is not the agreed one
+    ├── MessageTooLargeError(ValueError)           larger than `max_message_size`
+    ├── EncodingError(TypeError)                   a value that cannot be carried exactly
+    ├── DecodingError(ValueError)                  bytes that are no value, or no value that may be built here
+    │   └── MissingExtraError(ImportError)         the value needs an optional library
+    ├── RepetitionError(ValueError)                a class or name registered twice
+    └── AnnotationError(TypeError)                 serialisation methods without the annotations asked for
+"""
+
+from __future__ import annotations
+
+
+class CommunicationError(Exception):
+    """The root: everything that this library raises on purpose."""
+
+
+class ConfigurationError(CommunicationError, ValueError):
+    """Options, addresses or certificates that cannot work together."""
+
+
+class DuplicatePartyError(ConfigurationError):
+    """A party's name, or its address, was added before."""
+
+
+class UnknownPartyError(CommunicationError, AttributeError, KeyError):
+    """No party of that name was added with ``add_http_client``."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of the text.
+        return Exception.__str__(self)
+
+
+class PoolClosedError(CommunicationError, RuntimeError):
+    """The pool was shut down, or was inherited through a fork."""
+
+
+class WrongThreadError(CommunicationError, RuntimeError):
+    """A blocking call on the very thread that would have to answer it."""
+
+
+class PortInUseError(CommunicationError, OSError):
+    """The port of ``add_http_server`` could not be bound."""
+
+
+class CommunicationTimeoutError(CommunicationError, TimeoutError):
+    """The time limit of this call has passed. Nothing was lost: a message may still arrive."""
+
+
+class PartyGoneError(CommunicationError, ConnectionError):
+    """The party that this call waits for will not answer any more."""
+
+
+class PartyShutDownError(PartyGoneError):
+    """The party shut its pool down."""
+
+
+class PartyRestartedError(PartyGoneError):
+    """The party came back as a new process that knows nothing of the conversation so far."""
+
+
+class PartyAbortedError(PartyGoneError):
+    """The party aborted; its reason is in the text and in ``reason``."""
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class PartyUnreachableError(CommunicationError, ConnectionError):
+    """The party could not be reached within ``max_retries`` or ``unreachable_timeout``."""
+
+
+class NotReadyError(CommunicationError, TimeoutError):
+    """``wait_ready`` ran out of time; ``missing`` maps the name of each missing party to the cause."""
+
+    def __init__(self, text: str, missing: dict[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.missing = missing or {}
+
+
+class DeadlockError(CommunicationError, RuntimeError):
+    """Two parties wait for each other in a way that only a change of the program can end."""
+
+
+class AuthenticationError(CommunicationError, ConnectionError):
+    """The other end showed a certificate that is not the agreed one, or refused ours."""
+
+
+class MessageTooLargeError(CommunicationError, ValueError):
+    """The encoded message exceeds ``Limits.max_message_size``."""
+
+
+class EncodingError(CommunicationError, TypeError):
+    """A value that cannot be carried exactly; the text names the path to it and the remedy."""
+
+
+class DecodingError(CommunicationError, ValueError):
+    """The bytes of a message are no value that this side can build."""
+
+
+class MissingExtraError(DecodingError, ImportError):
+    """The message holds a value of an optional library that is not installed here."""
+
+
+class RepetitionError(CommunicationError, ValueError):
+    """A class, or its name on the wire, is registered already."""
+
+
+class AnnotationError(CommunicationError, TypeError):
+    """``serialize`` or ``deserialize`` lack the annotations that ``check_annotations`` asks for."""

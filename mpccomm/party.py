@@ -1,0 +1,366 @@
+"""A remote party at run time: its link, the streams to it, and the words for what happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mpccomm.explain import explain
+from mpccomm.session.connection import Connection
+from mpccomm.session.frames import describe_key
+from mpccomm.session.link import Link, News
+from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.settings import Settings
+from mpccomm.transport.address import IPAddress, join, literal, resolve
+from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
+
+if TYPE_CHECKING:
+    from mpccomm.calls import ReceiveCall, SendCall
+    from mpccomm.home import Home
+    from mpccomm.session.outbox import Outgoing
+
+logger = logging.getLogger("mpccomm")
+
+_CODES = {
+    CloseCode.NOT_RECOGNISED: "it does not recognise us: add this party there, under the address and port that it sees",
+    CloseCode.VERSION: "it speaks another version of the protocol",
+    CloseCode.STALE: "it talks to a later process of ours already",
+    CloseCode.VIOLATION: "it says that we broke the protocol",
+    CloseCode.SILENT: "it heard nothing from us",
+    CloseCode.SHUTTING_DOWN: "it is shutting down",
+}
+_LISTED = 8
+
+
+class Party:
+    """One remote party of a pool. Everything but the constructor runs on the pool's loop."""
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
+    def __init__(self, name: str, addr: str, port: int, *, home: Home, incarnation: bytes, settings: Settings) -> None:
+        self.name = name
+        self.addr = addr
+        self.port = port
+        self.home = home
+        self.settings = settings
+        self.closed: Cause | None = None
+        self.link = Link(
+            incarnation=incarnation,
+            nonce=lambda: secrets.token_bytes(16),
+            limits=settings.limits,
+            timing=settings.timing,
+            now=self.clock(),
+        )
+        self.lonely = asyncio.Event()
+        """Set while a connection is wanted, and none is being greeted."""
+        self.trouble = "nobody has tried yet"
+        """Why the last attempt to connect came to nothing."""
+        self.failed_dials = 0
+        self.expected = False
+        """Somebody waits for it to come, even if it said goodbye."""
+        self.dialled = False
+        """A dialler is at work."""
+        self.prefix = ""
+        self._streams: dict[Connection, Stream] = {}
+        self._happening: asyncio.Future[None] | None = None
+        self._unreachable_since: float | None = self.clock()
+        self._notice_after = 0.0
+        self._next_notice = 0.0
+        self.lonely.set()
+
+    @property
+    def where(self) -> str:
+        """The address, as people write it."""
+        return join(self.addr, self.port)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where})"
+
+    async def addresses(self) -> frozenset[IPAddress]:
+        """Where this party's connections may come from."""
+        return await resolve(self.addr)
+
+    @property
+    def literal_address(self) -> IPAddress | None:
+        """The same without a look-up, where the party was added by its address."""
+        return literal(self.addr)
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    async def attend(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
+        """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
+        connection = self.link.open(dialled=dialled, now=self.clock())
+        stream = Stream(socket)
+        channel = _Channel(self, connection)
+        self._streams[connection] = stream
+        self._update_loneliness()
+        try:
+            if first is not None:
+                channel.batch_received(first)
+            await stream.run(channel)
+        finally:
+            del self._streams[connection]
+            self.link.lost(connection)
+            if not connection.verified:
+                code = stream.ended_with
+                self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
+            self.flush()
+            self._update_loneliness()
+
+    def _update_loneliness(self) -> None:
+        greeting = any(not connection.verified for connection in self._streams)
+        gone = self.link.ending is not None and not self.expected
+        if self.link.wants_connection and not greeting and not gone and not self.closed:
+            self.lonely.set()
+        else:
+            self.lonely.clear()
+
+    def expect(self, expected: bool) -> None:
+        """Whether somebody waits for it to come, even if it said goodbye before."""
+        self.expected = expected
+        self._update_loneliness()
+
+    def dial_failed(self, trouble: str) -> None:
+        """One attempt to connect came to nothing."""
+        self.failed_dials += 1
+        if trouble != self.trouble:
+            self.trouble = trouble
+            logger.debug("%s: %s", self, trouble)
+
+    # -- what the link has to say --------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Hand on what the link has brought about, and see that what it wants to send goes out."""
+        link = self.link
+        while link.finished:
+            finished, link.finished = link.finished, []
+            for request in finished:
+                request.done(request)  # type: ignore[arg-type]
+        if link.news:
+            news, link.news = link.news, []
+            for what, detail in news:
+                self._tell(what, detail)
+            self._update_loneliness()
+        if link.closing:
+            closing, link.closing = link.closing, []
+            for connection, code, reason in closing:
+                stream = self._streams.get(connection)
+                if stream is not None:
+                    level = logging.DEBUG if code in (CloseCode.REPLACED, CloseCode.DONE) else logging.WARNING
+                    logger.log(level, "%s: closing a connection: %s", self, reason)
+                    self.trouble = reason
+                    stream.close(code)
+        for stream in self._streams.values():
+            stream.wake()
+        if self._happening is not None:
+            self._happening.set_result(None)
+            self._happening = None
+
+    def _tell(self, what: News, detail: str) -> None:
+        if what in (News.CONNECTED, News.RESUMED):
+            self.failed_dials = 0
+            self._unreachable_since = None
+            self._notice_after = 0.0
+            logger.info("%s: %s", self, what.value)
+        elif what in (News.LOST, News.SUSPECT):
+            if self._unreachable_since is None:
+                self._unreachable_since = self.clock()
+                self.trouble = what.value
+            logger.info("%s: %s; dialling again", self, what.value)
+        elif what is News.GONE:
+            ending = self.link.ending
+            logger.info("%s: %s", self, ending.ending.value if ending else what.value)
+        elif what is News.HELD_BACK:
+            messages, size = self.link.outbox.queued()
+            ids = ", ".join(map(describe_key, self.link.outbox.queued_ids(_LISTED)))
+            text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
+            logger.warning(text, self, messages, size, ids)
+        elif what is News.UNREAD:
+            logger.warning("%s shut down and never received %s", self, detail)
+        elif what is News.HELD:
+            logger.warning(
+                "%s talked to an earlier process of ours and waits until its program calls accept_restart", self
+            )
+        else:
+            logger.warning("%s: %s %s", self, what.value, detail)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look at the clock: heartbeats, and who has waited for too long."""
+        now = self.clock()
+        self.link.tick(now)
+        if not self.link.connected and self._unreachable_since is not None:
+            self._tick_unreachable(now)
+        else:
+            self._tick_receives(now)
+        self.flush()
+
+    def _tick_unreachable(self, now: float) -> None:
+        receives = list(self.link.mailbox.receives())
+        sends = [message for message in self.link.outbox.pending() if message.failure is None]
+        if not (receives or sends) or self._unreachable_since is None or self.link.ending is not None:
+            return
+        limit = self.settings.unreachable_timeout
+        if limit is not None and now - self._unreachable_since >= limit:
+            self.fail_waiting(Cause(Ending.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
+            return
+        if self.failed_dials and now >= self._next_notice:
+            what = _count(len(sends), "message to deliver", "messages to deliver") if sends else ""
+            waits = _count(len(receives), "receive", "receives") if receives else ""
+            text = "waiting for %s, which may start later: %s (%s)"
+            logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits))))
+            self._back_off_notices(now)
+
+    def _back_off_notices(self, now: float) -> None:
+        timing = self.settings.timing
+        self._notice_after = min(max(2 * self._notice_after, timing.waiting_notice), timing.waiting_notice_cap)
+        self._next_notice = now + self._notice_after
+
+    def _tick_receives(self, now: float) -> None:
+        timing = self.settings.timing
+        for receive in self.link.mailbox.receives():
+            waited = now - receive.since
+            if now - receive.notice >= min(max(timing.waiting_notice, waited / 2), timing.waiting_notice_cap):
+                receive.notice = now
+                text = "receive of %s from %s has waited for %.0f s; %s; %s"
+                state = "connected" if self.link.connected else self.trouble
+                logger.warning(text, describe_key(receive.key), self, waited, state, self.describe_box())
+
+    def accept_restart(self) -> None:
+        """Go on with its new process, from nothing."""
+        dropped = self.link.mailbox.unread_messages
+        if self.link.accept_restart(self.clock()):
+            logger.info("%s: the restart is accepted; %d messages of the old process are dropped", self, dropped)
+        self.flush()
+
+    # -- endings -------------------------------------------------------------------------------------------------------
+
+    def fail_waiting(self, cause: Cause) -> None:
+        """End every call that waits for this party."""
+        for receive in list(self.link.mailbox.receives()):
+            if self.link.mailbox.cancel(receive):
+                receive.failure = cause
+                receive.done(receive)
+        self._fail_sends(cause)
+
+    def _fail_sends(self, cause: Cause) -> None:
+        for message in list(self.link.outbox.pending()):
+            if message.failure is None:
+                message.failure = cause
+                message.detach()
+                message.done(message)
+
+    def check_retries(self, max_retries: int) -> None:
+        """A dial failed: end the sends that have seen enough of it."""
+        if 0 <= max_retries < self.failed_dials:
+            self._fail_sends(Cause(Ending.UNREACHABLE, f"{self.trouble}, in {self.failed_dials} attempts"))
+
+    async def leave(self, deadline: float) -> list[Outgoing]:
+        """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""
+        link = self.link
+        link.leave()
+        self.flush()
+        idle = link.state is PartyState.UNKNOWN
+        await self.until(lambda: link.outbox.idle or link.ending is not None, deadline)
+        undelivered = [message for message in link.outbox.pending() if not message.delivered]
+        if not idle or link.state is not PartyState.UNKNOWN:
+            await self.until(lambda: link.connected or link.ending is not None, deadline)
+            link.say_goodbye()
+            self.flush()
+            await self.until(lambda: link.farewell or link.ending is not None or not self._streams, deadline)
+        self.closed = Cause(Ending.CLOSED)
+        self.fail_waiting(self.closed)
+        for stream in self._streams.values():
+            stream.close(CloseCode.DONE)
+        return undelivered
+
+    async def until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
+        while not condition():
+            remaining = None if deadline is None else deadline - self.clock()
+            if remaining is not None and remaining <= 0:
+                return False
+            if self._happening is None:
+                self._happening = self.home.loop.create_future()
+            await asyncio.wait((self._happening,), timeout=remaining)
+        return True
+
+    async def until_connected(self, limit: float | None) -> bool:
+        """Wait for frames to flow. False: the time limit passed, or the pool was shut down."""
+        link = self.link
+        deadline = None if limit is None else self.clock() + limit
+        return await self.until(lambda: link.connected or bool(self.closed), deadline) and not self.closed
+
+    async def disconnected(self) -> None:
+        """Wait for the streams to end; each has its own time limit."""
+        await self.until(lambda: not self._streams, self.clock() + CLOSE_TIMEOUT)
+
+    def report(self, undelivered: list[Outgoing]) -> None:
+        """Log what shutting down left behind."""
+        counters = self.link.counters
+        logger.info(
+            "%s: sent %d messages (%d bytes), received %d (%d bytes)",
+            self,
+            counters.messages_sent,
+            counters.bytes_sent,
+            counters.messages_received,
+            counters.bytes_received,
+        )
+        if undelivered:
+            ids = ", ".join(describe_key(message.key) for message in undelivered[:_LISTED])
+            logger.warning("%s: %d messages could not be delivered: %s", self, len(undelivered), ids)
+        if self.link.mailbox.unread_messages:
+            logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
+
+    def abort(self, reason: str) -> None:
+        """Tell it that we give up, and why."""
+        self.link.abort(reason)
+        self.closed = Cause(Ending.CLOSED)
+        self.flush()
+        self.fail_waiting(self.closed)
+        for stream in self._streams.values():
+            stream.close(CloseCode.DONE)
+
+    def describe_box(self) -> str:
+        """Which messages from it are here, unread."""
+        unread = [describe_key(message.key) for message in self.link.mailbox.unread()]
+        if not unread:
+            return "no other message from it is here"
+        more = f" and {len(unread) - _LISTED} more" if len(unread) > _LISTED else ""
+        return f"here from it are {', '.join(unread[:_LISTED])}{more}"
+
+    def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+        """The error for a call that ended so."""
+        return explain(self, cause, call)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+class _Channel:
+    """One connection of a party, as its stream sees it."""
+
+    __slots__ = ("_connection", "_party")
+
+    def __init__(self, party: Party, connection: Connection) -> None:
+        self._party = party
+        self._connection = connection
+
+    def batch_received(self, batch: bytes) -> None:
+        party = self._party
+        party.link.received(self._connection, batch, party.clock())
+        party.flush()
+
+    def batch_to_send(self) -> bytes:
+        party = self._party
+        link = party.link
+        batch = link.to_send(self._connection, party.clock())
+        if link.news or link.closing:
+            party.flush()
+        return batch

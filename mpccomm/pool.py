@@ -1,0 +1,359 @@
+"""`Pool`, the asyncio face."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from mpccomm.arrival import Arrival, read
+from mpccomm.calls import ReceiveCall, SendCall
+from mpccomm.codec import Encoded, encode
+from mpccomm.engine import Engine
+from mpccomm.errors import ConfigurationError, MessageTooLargeError
+from mpccomm.options import UNSET, Timeout, Unset, receive_limit, seconds, send_limit
+from mpccomm.party import Party
+from mpccomm.session.inbox import Incoming
+from mpccomm.settings import DEFAULTS, Settings
+from mpccomm.stats import PartyStats, stats_of
+from mpccomm.waiting import all_of, dismiss, new_future
+
+
+class Pool:
+    """A network of parties, as this party sees it: its own server, and a client for each other party.
+
+    The pool lives on the event loop on which it is first used; from any other loop, in any thread, its coroutines can be
+    awaited all the same.
+
+    :param key: path of this party's private key; with ``cert`` and ``ca_cert`` connections are TLS, both ways
+    :param cert: path of this party's certificate
+    :param ca_cert: path of the certificates that the other parties' certificates must be issued by
+    :param timeout: time limit of a send in seconds, where the call names none; None waits without limit
+    :param max_retries: how many times a party may be dialled in vain while a message waits for it; -1: without end
+    :param name: the name of this party, for logs
+    :param settings: limits and times, see `mpccomm.settings`
+    """
+
+    def __init__(
+        self,
+        key: str | None = None,
+        cert: str | None = None,
+        ca_cert: str | None = None,
+        timeout: float | aiohttp.ClientTimeout | None = None,
+        max_retries: int = -1,
+        *,
+        name: str | None = None,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        if key is not None or cert is not None or ca_cert is not None:
+            raise ConfigurationError("this version speaks plain HTTP only; leave out key, cert and ca_cert")
+        self.name = name
+        self._timeout = seconds(timeout)
+        self._prefix = ""
+        self._engine = Engine(settings, max_retries)
+
+    # -- parties -------------------------------------------------------------------------------------------------------
+
+    def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
+        """Listen for the other parties.
+
+        :param port: port to listen at; 80 if left out; 0 takes any free one, see `port`
+        :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
+        :param external_port: the port under which the others know this party, where a router translates it
+        :raises PortInUseError: the port can't be bound
+        """
+        self._engine.listen(addr, 80 if port is None else port, external_port)
+        self._start_if_running()
+
+    @property
+    def port(self) -> int | None:
+        """The port that the server is really bound to; None without a server."""
+        return self._engine.port
+
+    def add_http_client(self, name: str, addr: str, port: int | None = None, cert: str | None = None) -> None:
+        """Add another party.
+
+        :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
+        :param addr: IP address or host name, resolved when needed
+        :param port: port of the party's server; 80 if left out
+        :param cert: path of the party's certificate
+        :raises DuplicatePartyError: that name or address has been added before
+        """
+        if cert is not None:
+            raise ConfigurationError("this version speaks plain HTTP only; leave out cert")
+        self._engine.add(name, addr, 80 if port is None else port).prefix = self._prefix
+        self._start_if_running()
+
+    def update_msg_prefix(self, prefix: str) -> None:
+        """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
+
+        All parties have to do it at the same point of the protocol.
+        """
+        self._prefix = prefix
+        for party in self._engine.parties.values():
+            party.prefix = prefix
+
+    async def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until every party is connected: each end has identified the other, and messages flow both ways.
+
+        :param timeout: seconds; None waits without limit
+        :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
+        """
+        self._enter()
+        await self._engine.home.call(partial(self._engine.wait_ready, timeout))
+
+    def accept_restart(self, name: str) -> None:
+        """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
+
+        Messages of the old process that have not been received are dropped.
+        """
+        party = self._engine.party(name)
+        self._enter()
+        self._engine.home.post(party.accept_restart)
+
+    @property
+    def stats(self) -> Mapping[str, PartyStats]:
+        """Messages, bytes, retries, reconnects and round-trip time, per party."""
+        return {name: stats_of(party) for name, party in self._engine.parties.items()}
+
+    # -- one party -----------------------------------------------------------------------------------------------------
+
+    async def send(self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET) -> None:
+        """Send a message; returns when the other party's pool holds it.
+
+        :param name: the party
+        :param message: the value; don't change arrays in it before this returns
+        :param msg_id: id by which the party will ask for it; left out: the next automatic number
+        :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
+            withdrawn: it may still arrive.
+        :raises UnknownPartyError: no such party
+        :raises EncodingError: the value can't be carried exactly
+        :raises CommunicationTimeoutError: time is up
+        :raises PartyGoneError: the party shut down, restarted or aborted
+        """
+        party = self._engine.party(name)
+        limit = send_limit(timeout, self._timeout)
+        self._enter()
+        await self._deliver((party,), self._encode((party,), message), msg_id, limit)
+
+    def asend(
+        self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET
+    ) -> asyncio.Future[None]:
+        """Send a message without waiting: a snapshot is taken and numbered at once. Parameters as of `send`.
+
+        :returns: a future of the caller's loop, done when the party's pool holds the message; a failure is on it
+        """
+        party = self._engine.party(name)
+        limit = send_limit(timeout, self._timeout)
+        self._enter()
+        encoded = self._encode((party,), message, snapshot=True)
+        future, _ = self._post_send(party, encoded, msg_id, limit, awaited=False)
+        return future
+
+    async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
+        """Receive a message.
+
+        Timed out or cancelled it leaves no trace: the message is there for the next one to ask.
+
+        :param name: the party
+        :param msg_id: the id under which it was sent; left out: the next automatic number
+        :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
+        :raises UnknownPartyError: no such party
+        :raises DecodingError: the message is here and can't be read; it counts as received
+        :raises CommunicationTimeoutError: time is up
+        :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
+        """
+        party = self._engine.party(name)
+        limit = receive_limit(timeout)
+        self._enter()
+        (message,) = await self._collect((party,), msg_id, limit)
+        return read(message, party)
+
+    def arecv(self, name: str, msg_id: str | None = None) -> Any:
+        """Receive a message without waiting: the message itself if it has arrived, otherwise a future of the caller's loop.
+
+        Called on another loop than the pool's own it is always a future. A cancelled one leaves the message for the next.
+        """
+        party = self._engine.party(name)
+        self._enter()
+        future: asyncio.Future[Any]
+        future, resolve = new_future(self._engine.home)
+        arrival = Arrival(party, msg_id, resolve)
+        if arrival.here:
+            return arrival.value
+        future.add_done_callback(arrival.dropped)
+        return future
+
+    # -- several parties -----------------------------------------------------------------------------------------------
+
+    async def broadcast(
+        self,
+        message: object,
+        msg_id: str | None = None,
+        handler_names: Sequence[str] | None = None,
+        timeout: Timeout = UNSET,
+    ) -> None:
+        """Send one message to several parties, encoded once; returns when all of their pools hold it.
+
+        :param handler_names: the parties; left out: all
+        :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
+        """
+        parties = self._engine.some(names_of(handler_names))
+        limit = send_limit(timeout, self._timeout)
+        self._enter()
+        await self._deliver(parties, self._encode(parties, message), msg_id, limit)
+
+    def async_broadcast(
+        self,
+        message: object,
+        msg_id: str | None = None,
+        handler_names: Sequence[str] | None = None,
+        timeout: Timeout = UNSET,
+    ) -> asyncio.Future[None]:
+        """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
+        parties = self._engine.some(names_of(handler_names))
+        limit = send_limit(timeout, self._timeout)
+        self._enter()
+        encoded = self._encode(parties, message, snapshot=True)
+        sent = [self._post_send(party, encoded, msg_id, limit, awaited=False)[0] for party in parties]
+        return asyncio.ensure_future(all_of(sent))
+
+    async def recv_all(
+        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
+    ) -> list[tuple[str, Any]]:
+        """Receive one message from each of several parties.
+
+        It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next.
+
+        :param handler_names: the parties; left out: all
+        :returns: pairs of name and message, in the order asked for
+        """
+        parties = self._engine.some(names_of(handler_names))
+        limit = receive_limit(timeout)
+        self._enter()
+        messages = await self._collect(parties, msg_id, limit)
+        return [(party.name, read(message, party)) for party, message in zip(parties, messages, strict=True)]
+
+    def arecv_all(self, handler_names: Sequence[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
+        """Pairs of name and what `arecv` gives, for each of several parties."""
+        return [(party.name, self.arecv(party.name, msg_id)) for party in self._engine.some(names_of(handler_names))]
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def shutdown(self, linger: float | Unset = UNSET) -> None:
+        """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
+
+        What could not be delivered within the time, and what was never received, is logged.
+
+        :param linger: seconds for the delivery; left out: ``Settings.linger``
+        """
+        limit = self._engine.settings.linger if isinstance(linger, Unset) else linger
+        await self._engine.home.call(partial(self._engine.shutdown, limit))
+
+    async def abort(self, reason: str = "") -> None:
+        """Give up: every party that waits for this one gets an error with this reason. Closes the pool."""
+        await self._engine.home.call(partial(self._engine.abort, reason))
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.shutdown()
+        else:
+            # Only the kind: the text of an exception may hold what the others must not see.
+            await self.abort(kind.__name__)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        """Before any use: settle on a loop, and start what has been added."""
+        engine = self._engine
+        engine.check_open()
+        if not engine.home.settled:
+            engine.start(asyncio.get_running_loop())
+        engine.home.check()
+        if engine.grown:
+            engine.home.post(engine.grow)
+
+    def _start_if_running(self) -> None:
+        engine = self._engine
+        if not engine.home.settled:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return
+            engine.start(loop)
+        if engine.port is not None:
+            # Without a server of ours the parties can't tell who calls: then the first use dials.
+            engine.home.post(engine.grow)
+
+    def _encode(self, parties: Sequence[Party], message: object, *, snapshot: bool = False) -> Encoded:
+        encoded = encode(message, snapshot=snapshot)
+        size = sum(map(len, encoded.segments))
+        for party in parties:
+            if size > party.link.max_message_size:
+                raise MessageTooLargeError(
+                    f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
+                    "send it in pieces, or raise max_message_size on both sides"
+                )
+        return encoded
+
+    def _post_send(
+        self, party: Party, encoded: Encoded, msg_id: str | None, limit: float | None, *, awaited: bool
+    ) -> tuple[asyncio.Future[None], SendCall]:
+        home = self._engine.home
+        future: asyncio.Future[None]
+        future, resolve = new_future(home)
+        call = SendCall(party, party.prefix, msg_id, encoded, limit, awaited, resolve)
+        home.post(call.start)
+        return future, call
+
+    async def _deliver(
+        self, parties: Sequence[Party], encoded: Encoded, msg_id: str | None, limit: float | None
+    ) -> None:
+        sent = [self._post_send(party, encoded, msg_id, limit, awaited=True) for party in parties]
+        futures = [future for future, _ in sent]
+        try:
+            if len(futures) == 1:
+                await futures[0]
+            else:
+                await all_of(futures)
+        except asyncio.CancelledError:
+            for _, call in sent:
+                self._engine.home.post(call.cancel)
+            dismiss(futures)
+            raise
+
+    async def _collect(self, parties: Sequence[Party], msg_id: str | None, limit: float | None) -> list[Incoming]:
+        home = self._engine.home
+        calls: list[ReceiveCall] = []
+        futures: list[asyncio.Future[Incoming]] = []
+        for party in parties:
+            future: asyncio.Future[Incoming]
+            future, resolve = new_future(home)
+            calls.append(ReceiveCall(party, party.prefix, msg_id, limit, resolve))
+            futures.append(future)
+            home.post(calls[-1].start)
+        try:
+            return [await future for future in futures]
+        except BaseException:
+            # All or none: what has been handed over already is un-got.
+            for call in calls:
+                home.post(call.cancel)
+            dismiss(futures)
+            raise
+
+
+def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
+    """The names as given; a single string would be taken for a list of one-letter names."""
+    if isinstance(names, str):
+        raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
+    return names

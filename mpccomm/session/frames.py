@@ -1,0 +1,396 @@
+"""The wire format: kinds of frames, how they are written, and a strict parser. PROTOCOL.md says it in prose.
+
+One message of the transport (a *batch*) is a run of frames, each ``kind: u8, length: u32, body``, integers big-endian.
+The parser checks every length against what is there and against the limits before it makes anything of that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple, TypeAlias
+
+PROTOCOL_VERSION = 1
+MAX_BATCH = 1024 * 1024
+"""Largest batch that anybody may send, in bytes."""
+NO_PORT = 0
+
+Key: TypeAlias = str | tuple[str, int]
+"""The id of a message: the caller's string behind the prefix, or (prefix, automatic number). The two can't collide."""
+
+
+class ViolationError(Exception):
+    """The other side broke the protocol. The text is for our own log only."""
+
+
+class Kind(IntEnum):
+    HELLO = 1
+    RESUME = 2
+    START = 3
+    PART = 4
+    ACK = 5
+    PING = 6
+    PONG = 7
+    BLOCKED = 8
+    DEADLOCK = 9
+    GOODBYE = 10
+    FAREWELL = 11
+    ABORT = 12
+
+
+_HEADER = Struct("!BI")
+_HELLO = Struct("!H16s16sHIQIQ")
+_RESUME = Struct("!16sBQQQ")
+_START = Struct("!QBHIQ")
+_SEQ = Struct("!Q")
+_PART = Struct("!QQ")
+_ACK = Struct("!QQQ")
+_NUMBER = Struct("!Q")
+_BLOCKED = Struct("!IQQB")
+_DEADLOCK = Struct("!B")
+_GOODBYE = Struct("!QQI")
+_SHORT = Struct("!H")
+
+HEADER_SIZE = _HEADER.size
+START_OVERHEAD = HEADER_SIZE + _START.size
+PART_OVERHEAD = HEADER_SIZE + _PART.size
+
+_AUTOMATIC = 1
+_ORDERED = 2
+_KNOWN_FLAGS = _AUTOMATIC | _ORDERED
+
+MAX_LISTED_IDS = 32
+MAX_REASON = 1024
+
+
+class Hello(NamedTuple):
+    """Who is speaking, with which protocol and which bounds. The first frame in each direction."""
+
+    version: int
+    incarnation: bytes
+    nonce: bytes
+    port: int
+    features: int
+    box_bytes: int
+    box_messages: int
+    max_message_size: int
+
+
+class Resume(NamedTuple):
+    """Answer to a hello: its nonce as proof that this is no recording, and from where to go on (or: not yet)."""
+
+    nonce: bytes
+    accepted: bool
+    received: int
+    consumed_bytes: int
+    consumed_messages: int
+
+
+class Start(NamedTuple):
+    """The first frame of a message, with as much of its body as fitted."""
+
+    seq: int
+    key: Key
+    ordered: bool
+    segments: int
+    total: int
+    data: memoryview
+
+
+class Part(NamedTuple):
+    """A further piece of message ``number`` (the how-manieth START of this link)."""
+
+    seq: int
+    number: int
+    data: memoryview
+
+
+class Ack(NamedTuple):
+    """Everything up to frame ``received`` is held here; so much was taken out of the box since the link began."""
+
+    received: int
+    consumed_bytes: int
+    consumed_messages: int
+
+
+class Ping(NamedTuple):
+    token: int
+
+
+class Pong(NamedTuple):
+    token: int
+
+
+class Blocked(NamedTuple):
+    """The sender's messages don't fit into the receiver's box; it last heard of ``consumed_messages``."""
+
+    messages: int
+    bytes: int
+    consumed_messages: int
+    awaited: bool
+    ids: tuple[Key, ...]
+
+
+class Deadlock(NamedTuple):
+    """The sender of this frame found that both sides wait for each other: ``mutual`` or behind a full box."""
+
+    mutual: bool
+
+
+class Goodbye(NamedTuple):
+    """The pool shut down: its last frame, what it gave up delivering, what it never read."""
+
+    last_seq: int
+    undelivered: int
+    unread: int
+    unread_ids: tuple[Key, ...]
+
+
+class Farewell(NamedTuple):
+    """Goodbye received."""
+
+
+class Abort(NamedTuple):
+    reason: str
+
+
+Frame: TypeAlias = Hello | Resume | Start | Part | Ack | Ping | Pong | Blocked | Deadlock | Goodbye | Farewell | Abort
+
+
+def describe_key(key: Key) -> str:
+    """How an id appears in logs and errors."""
+    return repr(key) if isinstance(key, str) else f"{key[0]}#{key[1]}"
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def encode_key(key: Key) -> tuple[int, bytes]:
+    """The flag bits and bytes of an id."""
+    if isinstance(key, str):
+        return 0, key.encode()
+    prefix, number = key
+    return _AUTOMATIC, _NUMBER.pack(number) + prefix.encode()
+
+
+def start_head(seq: int, key: tuple[int, bytes], ordered: bool, segments: int, total: int, size: int) -> bytes:
+    """Everything of a START before its ``size`` bytes of body."""
+    bits, name = key
+    return (
+        _HEADER.pack(Kind.START, _START.size + len(name) + size)
+        + _START.pack(seq, bits | _ORDERED if ordered else bits, len(name), segments, total)
+        + name
+    )
+
+
+def part_head(seq: int, number: int, size: int) -> bytes:
+    """Everything of a PART before its ``size`` bytes of body."""
+    return _HEADER.pack(Kind.PART, _PART.size + size) + _PART.pack(seq, number)
+
+
+def ack(received: int, consumed_bytes: int, consumed_messages: int) -> bytes:
+    return _frame(Kind.ACK, _ACK.pack(received, consumed_bytes, consumed_messages))
+
+
+def hello(frame: Hello) -> bytes:
+    return _frame(Kind.HELLO, _HELLO.pack(*frame))
+
+
+def resume(frame: Resume) -> bytes:
+    return _frame(Kind.RESUME, _RESUME.pack(*frame))
+
+
+def ping(token: int) -> bytes:
+    return _frame(Kind.PING, _NUMBER.pack(token))
+
+
+def pong(token: int) -> bytes:
+    return _frame(Kind.PONG, _NUMBER.pack(token))
+
+
+def blocked(frame: Blocked) -> bytes:
+    return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:4]) + _pack_ids(frame.ids))
+
+
+def deadlock(mutual: bool) -> bytes:
+    return _frame(Kind.DEADLOCK, _DEADLOCK.pack(mutual))
+
+
+def goodbye(frame: Goodbye) -> bytes:
+    return _frame(Kind.GOODBYE, _GOODBYE.pack(*frame[:3]) + _pack_ids(frame.unread_ids))
+
+
+def farewell() -> bytes:
+    return _frame(Kind.FAREWELL, b"")
+
+
+def abort(reason: str) -> bytes:
+    return _frame(Kind.ABORT, reason.encode(errors="replace")[:MAX_REASON])
+
+
+def _frame(kind: Kind, body: bytes) -> bytes:
+    return _HEADER.pack(kind, len(body)) + body
+
+
+def _pack_ids(ids: tuple[Key, ...]) -> bytes:
+    packed = bytearray()
+    for key in ids[:MAX_LISTED_IDS]:
+        bits, name = encode_key(key)
+        packed += bytes((bits,)) + _SHORT.pack(len(name)) + name
+    return bytes(packed)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def parse(batch: bytes | bytearray | memoryview, *, max_id_size: int) -> Iterator[Frame]:
+    """The frames of a batch, in order; a malformed one raises `ViolationError` when its turn comes."""
+    view = memoryview(batch)
+    end = len(view)
+    at = 0
+    while at < end:
+        if end - at < HEADER_SIZE:
+            raise ViolationError(f"{end - at} bytes left over, no frame fits in them")
+        kind, length = _HEADER.unpack_from(view, at)
+        at += HEADER_SIZE
+        if length > end - at:
+            raise ViolationError(f"a frame claims {length} bytes where {end - at} are left")
+        reader = _READERS.get(kind)
+        if reader is None:
+            raise ViolationError(f"unknown kind of frame: {kind}")
+        yield reader(view[at : at + length], max_id_size)
+        at += length
+
+
+def _fixed(layout: Struct, body: memoryview) -> tuple[int, ...]:
+    if len(body) != layout.size:
+        raise ViolationError(f"a frame of {len(body)} bytes where {layout.size} belong")
+    return layout.unpack(body)
+
+
+def _leading(layout: Struct, body: memoryview) -> tuple[int, ...]:
+    if len(body) < layout.size:
+        raise ViolationError(f"a frame of {len(body)} bytes where at least {layout.size} belong")
+    return layout.unpack_from(body)
+
+
+def _flag(value: int) -> bool:
+    if value > 1:
+        raise ViolationError(f"{value} where a flag belongs")
+    return bool(value)
+
+
+def _text(raw: memoryview) -> str:
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError:
+        raise ViolationError("text that is not UTF-8") from None
+
+
+def _key(bits: int, raw: memoryview, max_id_size: int) -> Key:
+    if len(raw) > max_id_size + _NUMBER.size:
+        raise ViolationError(f"a message id of {len(raw)} bytes")
+    if not bits & _AUTOMATIC:
+        return _text(raw)
+    if len(raw) < _NUMBER.size:
+        raise ViolationError("an automatic message id without its number")
+    return _text(raw[_NUMBER.size :]), _NUMBER.unpack_from(raw)[0]
+
+
+def _ids(raw: memoryview, max_id_size: int) -> tuple[Key, ...]:
+    ids: list[Key] = []
+    while raw:
+        if len(ids) == MAX_LISTED_IDS:
+            raise ViolationError(f"more than {MAX_LISTED_IDS} ids listed")
+        if len(raw) < 3:
+            raise ViolationError("a list of ids that ends early")
+        bits = raw[0]
+        (size,) = _SHORT.unpack_from(raw, 1)
+        if bits > _AUTOMATIC or size > len(raw) - 3:
+            raise ViolationError("a list of ids that is none")
+        ids.append(_key(bits, raw[3 : 3 + size], max_id_size))
+        raw = raw[3 + size :]
+    return tuple(ids)
+
+
+def _read_hello(body: memoryview, max_id_size: int) -> Hello:
+    # A later version may say more; its number has to be readable all the same.
+    if len(body) >= _SHORT.size and _SHORT.unpack_from(body)[0] != PROTOCOL_VERSION:
+        return Hello(_SHORT.unpack_from(body)[0], bytes(16), bytes(16), NO_PORT, 0, 0, 0, 0)
+    return Hello._make(_fixed(_HELLO, body))
+
+
+def _read_resume(body: memoryview, max_id_size: int) -> Resume:
+    nonce, accepted, *positions = _fixed(_RESUME, body)
+    return Resume(nonce, _flag(accepted), *positions)  # type: ignore[arg-type]
+
+
+def _read_start(body: memoryview, max_id_size: int) -> Start:
+    seq, bits, size, segments, total = _leading(_START, body)
+    at = _START.size + size
+    if bits & ~_KNOWN_FLAGS or at > len(body) or not segments:
+        raise ViolationError("a START that contradicts itself")
+    key = _key(bits, body[_START.size : at], max_id_size)
+    return Start(seq, key, bits & _ORDERED != 0, segments, total, body[at:])
+
+
+def _read_part(body: memoryview, max_id_size: int) -> Part:
+    seq, number = _leading(_PART, body)
+    return Part(seq, number, body[_PART.size :])
+
+
+def _read_ack(body: memoryview, max_id_size: int) -> Ack:
+    return Ack._make(_fixed(_ACK, body))
+
+
+def _read_ping(body: memoryview, max_id_size: int) -> Ping:
+    return Ping._make(_fixed(_NUMBER, body))
+
+
+def _read_pong(body: memoryview, max_id_size: int) -> Pong:
+    return Pong._make(_fixed(_NUMBER, body))
+
+
+def _read_blocked(body: memoryview, max_id_size: int) -> Blocked:
+    messages, size, consumed, awaited = _leading(_BLOCKED, body)
+    return Blocked(messages, size, consumed, _flag(awaited), _ids(body[_BLOCKED.size :], max_id_size))
+
+
+def _read_deadlock(body: memoryview, max_id_size: int) -> Deadlock:
+    return Deadlock(_flag(_fixed(_DEADLOCK, body)[0]))
+
+
+def _read_goodbye(body: memoryview, max_id_size: int) -> Goodbye:
+    last_seq, undelivered, unread = _leading(_GOODBYE, body)
+    return Goodbye(last_seq, undelivered, unread, _ids(body[_GOODBYE.size :], max_id_size))
+
+
+def _read_farewell(body: memoryview, max_id_size: int) -> Farewell:
+    if body:
+        raise ViolationError("a FAREWELL with something in it")
+    return Farewell()
+
+
+def _read_abort(body: memoryview, max_id_size: int) -> Abort:
+    if len(body) > MAX_REASON:
+        raise ViolationError(f"a reason of {len(body)} bytes")
+    # Cut at a byte count by the sender, perhaps within a character; and what is shown in a terminal must not steer it.
+    reason = bytes(body).decode(errors="replace")
+    return Abort("".join(c if c.isprintable() else " " for c in reason))
+
+
+_READERS: dict[int, Callable[[memoryview, int], Frame]] = {
+    Kind.HELLO: _read_hello,
+    Kind.RESUME: _read_resume,
+    Kind.START: _read_start,
+    Kind.PART: _read_part,
+    Kind.ACK: _read_ack,
+    Kind.PING: _read_ping,
+    Kind.PONG: _read_pong,
+    Kind.BLOCKED: _read_blocked,
+    Kind.DEADLOCK: _read_deadlock,
+    Kind.GOODBYE: _read_goodbye,
+    Kind.FAREWELL: _read_farewell,
+    Kind.ABORT: _read_abort,
+}

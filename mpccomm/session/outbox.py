@@ -1,0 +1,288 @@
+"""The sending half of a link: numbers messages, cuts them into frames, keeps and repeats what is unacknowledged.
+
+Messages *begin* in the order in which they were sent, so that the receiver can keep the order within an id. Their further
+pieces take turns, behind every message that can begin: a small one overtakes a large one that is under way.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
+from struct import pack
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpccomm.session.counters import Counters
+from mpccomm.session.frames import PART_OVERHEAD, START_OVERHEAD, Key, ViolationError, encode_key, part_head, start_head
+from mpccomm.session.inbox import admissible, cost
+from mpccomm.settings import Limits
+
+if TYPE_CHECKING:
+    from mpccomm.session.states import Cause
+
+Buffer = bytes | bytearray | memoryview
+
+_TURNS = 4
+"""So many large messages share the connection; those behind wait, or all of a long queue would end at the very last."""
+_WORTH_CUTTING = 4096
+
+
+class Outgoing:
+    """A message on its way. ``done(self)`` is called once it is acknowledged, or ``failure`` is set."""
+
+    __slots__ = (
+        "_starts",
+        "awaited",
+        "body",
+        "cost",
+        "delivered",
+        "done",
+        "failure",
+        "key",
+        "name",
+        "number",
+        "ordered",
+        "segments",
+        "sent",
+        "since",
+        "total",
+    )
+
+    def __init__(
+        self,
+        key: Key,
+        segments: Sequence[Buffer],
+        ordered: bool,
+        done: Callable[[Outgoing], None],
+        awaited: bool,
+        since: float,
+    ) -> None:
+        self.key = key
+        self.name = encode_key(key)
+        self.ordered = ordered
+        self.done = done
+        self.awaited = awaited
+        self.since = since
+        self.segments = len(segments)
+        self.body: tuple[Buffer, ...] = tuple(segments)
+        self._starts: list[int] | None = None
+        if self.segments == 1:
+            self.total = len(segments[0])
+        else:
+            lengths = [len(segment) for segment in segments]
+            self.body = (pack(f"!{self.segments}Q", *lengths), *segments)
+            self._starts = [0, *accumulate(map(len, self.body))]
+            self.total = self._starts[-1]
+        self.cost = cost(self.total, self.segments)
+        self.number = -1
+        self.sent = 0
+        self.delivered = False
+        self.failure: Cause | None = None
+
+    def slices(self, start: int, end: int) -> Iterator[Buffer]:
+        """The bytes of the body from ``start`` to ``end``, in place."""
+        if self._starts is None:
+            yield self.body[0] if start == 0 and end == self.total else memoryview(self.body[0])[start:end]
+            return
+        at = bisect_right(self._starts, start) - 1
+        while start < end:
+            stop = min(end, self._starts[at + 1])
+            if start < stop:
+                yield memoryview(self.body[at])[start - self._starts[at] : stop - self._starts[at]]
+            start = stop
+            at += 1
+
+    def detach(self) -> None:
+        """Copy what the caller could change: it won't wait for the acknowledgement any more."""
+        self.body = tuple(part if isinstance(part, bytes) else bytes(part) for part in self.body)
+        self.awaited = False
+
+
+class Sent(NamedTuple):
+    """A frame that was sent at least once: its place, and which bytes of which message it carries."""
+
+    seq: int
+    message: Outgoing
+    start: int
+    end: int
+    begins: bool
+
+
+class Outbox:
+    """Queue, messages under way, and the log of what is not acknowledged yet."""
+
+    def __init__(self, limits: Limits, counters: Counters) -> None:
+        self._limits = limits
+        self._counters = counters
+        self.last_seq = 0
+        self.acknowledged = 0
+        self.consumed_bytes = 0
+        self.consumed_messages = 0
+        self.box_bytes = limits.box_bytes
+        self.box_messages = limits.box_messages
+        self._numbers: dict[str, int] = {}
+        self._begun_bytes = 0
+        self._begun = 0
+        self._queue: deque[Outgoing] = deque()
+        self._under_way: deque[Outgoing] = deque()
+        self._log: deque[Sent] = deque()
+        self._in_flight = 0
+
+    # -- the program's side --------------------------------------------------------------------------------------------
+
+    def next_key(self, prefix: str) -> Key:
+        """The id of a message that was given none."""
+        number = self._numbers.get(prefix, 0)
+        self._numbers[prefix] = number + 1
+        return prefix, number
+
+    def add(self, message: Outgoing) -> None:
+        """Queue a message. From here on it can't be withdrawn."""
+        self._queue.append(message)
+
+    def pending(self) -> Iterator[Outgoing]:
+        """Every message that is not acknowledged yet, in the order sent."""
+        last: Outgoing | None = None
+        seen = set()
+        for sent in self._log:
+            if sent.message is not last and id(sent.message) not in seen:
+                last = sent.message
+                seen.add(id(last))
+                yield last
+        for message in self._under_way:
+            if id(message) not in seen:
+                yield message
+        yield from self._queue
+
+    @property
+    def idle(self) -> bool:
+        """Everything was acknowledged."""
+        return not (self._log or self._queue or self._under_way)
+
+    @property
+    def held_back(self) -> bool:
+        """The next message does not fit into the other side's box."""
+        return bool(self._queue) and not self._fits(self._queue[0])
+
+    def queued(self) -> tuple[int, int]:
+        """Messages, and their bytes, that have not begun."""
+        return len(self._queue), sum(message.total for message in self._queue)
+
+    def queued_ids(self, most: int) -> tuple[Key, ...]:
+        return tuple(message.key for message in islice(self._queue, most))
+
+    def anyone_waits(self) -> bool:
+        """Whether a program stands still until one of the messages held back is delivered."""
+        return any(message.awaited for message in self._queue)
+
+    # -- the wire's side -----------------------------------------------------------------------------------------------
+
+    def fill(self, parts: list[Buffer], budget: int) -> int:
+        """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
+        used = self._begin(parts, budget // 2 if self._under_way else budget)
+        while self._under_way and self._in_flight < self._limits.window:
+            room = budget - used - PART_OVERHEAD
+            if room < _WORTH_CUTTING and used:
+                break
+            message = self._under_way[0]
+            end = min(message.total, message.sent + max(room, 1))
+            used += self._cut(parts, message, end, begins=False)
+            if end == message.total:
+                self._under_way.popleft()
+            elif len(self._under_way) > 1:
+                # The next of the first few.
+                del self._under_way[0]
+                self._under_way.insert(_TURNS - 1, message)
+        return used
+
+    def _begin(self, parts: list[Buffer], budget: int) -> int:
+        used = 0
+        while self._queue and self._in_flight < self._limits.window and self._fits(message := self._queue[0]):
+            overhead = START_OVERHEAD + len(message.name[1])
+            room = budget - used - overhead
+            whole = message.total <= room
+            if not whole and room < _WORTH_CUTTING and used:
+                break
+            self._queue.popleft()
+            message.number = self._begun
+            self._begun += 1
+            self._begun_bytes += message.cost
+            if whole:
+                end = message.total
+            else:
+                # Only announced where others are under way already; its pieces take their turns.
+                end = 0 if self._under_way else max(room, 0)
+                self._under_way.append(message)
+            used += self._cut(parts, message, end, begins=True)
+        return used
+
+    def _fits(self, message: Outgoing) -> bool:
+        return admissible(
+            message.cost,
+            self._begun - self.consumed_messages,
+            self._begun_bytes - self.consumed_bytes,
+            self.box_messages,
+            self.box_bytes,
+        )
+
+    def _cut(self, parts: list[Buffer], message: Outgoing, end: int, *, begins: bool) -> int:
+        self.last_seq += 1
+        sent = Sent(self.last_seq, message, message.sent, end, begins)
+        self._log.append(sent)
+        self._in_flight += _weight(sent)
+        message.sent = end
+        return _write(parts, sent)
+
+    def rewind(self, received: int) -> deque[Sent]:
+        """What has to be sent again over a connection whose other end holds everything up to frame ``received``."""
+        if received > self.last_seq:
+            raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
+        return deque(sent for sent in self._log if sent.seq > received)
+
+    def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
+        """Append frames that were sent before, from the left of ``again``. Returns the bytes used."""
+        used = 0
+        while again and (not used or used + _weight(again[0]) <= budget):
+            sent = again.popleft()
+            if sent.seq > self.acknowledged:
+                used += _write(parts, sent)
+                self._counters.resent += 1
+        return used
+
+    def acknowledge(self, received: int) -> list[Outgoing]:
+        """The other side holds everything up to frame ``received``. Returns the messages that are delivered by that."""
+        if received > self.last_seq:
+            raise ViolationError(f"frame {received} was acknowledged; {self.last_seq} were sent")
+        delivered = []
+        log = self._log
+        while log and log[0].seq <= received:
+            sent = log.popleft()
+            self._in_flight -= _weight(sent)
+            if sent.end == sent.message.total:
+                sent.message.delivered = True
+                delivered.append(sent.message)
+        self.acknowledged = max(self.acknowledged, received)
+        return delivered
+
+    def make_room(self, consumed_bytes: int, consumed_messages: int) -> None:
+        """The other side's program has taken so much since the beginning."""
+        if consumed_messages > self._begun or consumed_bytes > self._begun_bytes:
+            raise ViolationError(f"{consumed_messages} messages were taken, it says; {self._begun} were sent")
+        self.consumed_bytes = max(self.consumed_bytes, consumed_bytes)
+        self.consumed_messages = max(self.consumed_messages, consumed_messages)
+
+
+def _weight(sent: Sent) -> int:
+    return sent.end - sent.start + START_OVERHEAD + len(sent.message.name[1])
+
+
+def _write(parts: list[Buffer], sent: Sent) -> int:
+    seq, message, start, end, begins = sent
+    if begins:
+        head = start_head(seq, message.name, message.ordered, message.segments, message.total, end)
+    else:
+        head = part_head(seq, message.number, end - start)
+    parts.append(head)
+    parts.extend(message.slices(start, end))
+    return len(head) + end - start

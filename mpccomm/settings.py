@@ -1,0 +1,84 @@
+"""Limits and times: one table of defaults, as frozen dataclasses.
+
+``Pool(..., settings=Settings(timing=Timing(heartbeat=2)))`` changes one of them. Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on memory, per party."""
+
+    frame_size: int = 256 * KiB
+    """Largest WebSocket message; large values are cut into frames that fit."""
+    window: int = 64 * MiB
+    """Bytes on their way: sent, and not yet acknowledged."""
+    box_bytes: int = 1 * GiB
+    """Bytes that may have arrived from a party, and that nobody has asked for yet."""
+    box_messages: int = 100_000
+    """The same, in messages."""
+    max_message_size: int = 8 * GiB
+    """Largest single message, encoded."""
+    max_segments: int = 1_000_000
+    """Separate buffers (arrays, byte strings) within one message."""
+    max_id_size: int = 1 * KiB
+    """Bytes of a message id with its prefix, in UTF-8."""
+    mapped_segment: int = 1 * MiB
+    """A buffer from this size on is received into memory of its own that costs nothing until it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a silence becomes news."""
+
+    heartbeat: float = 10.0
+    """A connection that was quiet for so long is asked for a sign of life."""
+    dead_after: float = 30.0
+    """A connection without any sign of life for so long is closed."""
+    suspect_after: float = 1.0
+    """An acknowledgement that is overdue for so long (or for several round trips) starts a second, fresh connection."""
+    deadlock_after: float = 5.0
+    """Two sides that hold each other back, without anything moving for so long, are deadlocked."""
+    greeting: float = 10.0
+    """A new connection has to complete its greeting within this time."""
+    tick: float = 0.5
+    """How often the times above are looked at."""
+    waiting_notice: float = 5.0
+    """A receive or send that waits for so long says so in the log; then again after twice the time, and so on."""
+    waiting_notice_cap: float = 300.0
+    """The longest pause between two such lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Dialling again: full jitter, ``uniform(0, min(cap, first * 2 ** failures))``."""
+
+    first: float = 0.05
+    cap: float = 5.0
+    connect_timeout: float = 5.0
+    """Time for the TCP (and TLS) connection of one attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it; what a pool takes as ``settings=``."""
+
+    limits: Limits = field(default_factory=Limits)
+    timing: Timing = field(default_factory=Timing)
+    retry: Retry = field(default_factory=Retry)
+    linger: float = 5.0
+    """``shutdown`` waits so long for what is still to be delivered."""
+    interrupt_grace: float = 1.0
+    """After Ctrl-C a blocking call waits at most so long for its own cancellation."""
+    unreachable_timeout: float | None = None
+    """A call that waits for a party that could not be reached for so long raises; None: waits on."""
+
+
+DEFAULTS = Settings()

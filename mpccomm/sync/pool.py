@@ -1,0 +1,320 @@
+"""`SyncPool`, the blocking face."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from mpccomm.arrival import Arrival, read
+from mpccomm.calls import ReceiveCall, SendCall
+from mpccomm.codec import Encoded
+from mpccomm.errors import WrongThreadError
+from mpccomm.options import UNSET, Timeout, Unset, receive_limit, send_limit
+from mpccomm.party import Party
+from mpccomm.pool import Pool, names_of
+from mpccomm.session.inbox import Incoming
+from mpccomm.settings import DEFAULTS, Settings
+from mpccomm.stats import PartyStats
+from mpccomm.sync.blocking import collect, new_future
+from mpccomm.sync.loop_thread import LoopThread
+
+
+class SyncPool:
+    """A network of parties, as this party sees it, for programs without asyncio: calls block until they are done.
+
+    The pool runs on an event loop of its own, in a thread of its own; any thread may call. Where a loop is running
+    already, as in a notebook, that does not matter; `pool` is there for those who would rather ``await``.
+
+    Parameters as of `Pool`.
+    """
+
+    def __init__(
+        self,
+        key: str | None = None,
+        cert: str | None = None,
+        ca_cert: str | None = None,
+        timeout: float | aiohttp.ClientTimeout | None = None,
+        max_retries: int = -1,
+        *,
+        name: str | None = None,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        self._pool = Pool(key, cert, ca_cert, timeout, max_retries, name=name, settings=settings)
+        self._engine = self._pool._engine
+        self._thread = LoopThread(f"mpccomm {name}" if name else "mpccomm")
+        self._thread.start(self._engine.start)
+        _running.add(self)
+
+    @property
+    def pool(self) -> Pool:
+        """The same pool for asyncio callers: its coroutines can be awaited from any event loop."""
+        return self._pool
+
+    # -- parties -------------------------------------------------------------------------------------------------------
+
+    def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
+        """Listen for the other parties.
+
+        :param port: port to listen at; 80 if left out; 0 takes any free one, see `port`
+        :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
+        :param external_port: the port under which the others know this party, where a router translates it
+        :raises PortInUseError: the port can't be bound
+        """
+        self._pool.add_http_server(port, addr, external_port)
+
+    @property
+    def port(self) -> int | None:
+        """The port that the server is really bound to; None without a server."""
+        return self._pool.port
+
+    def add_http_client(self, name: str, addr: str, port: int | None = None, cert: str | None = None) -> None:
+        """Add another party.
+
+        :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
+        :param addr: IP address or host name, resolved when needed
+        :param port: port of the party's server; 80 if left out
+        :param cert: path of the party's certificate
+        :raises DuplicatePartyError: that name or address has been added before
+        """
+        self._pool.add_http_client(name, addr, port, cert)
+
+    def update_msg_prefix(self, prefix: str) -> None:
+        """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
+
+        All parties have to do it at the same point of the protocol.
+        """
+        self._pool.update_msg_prefix(prefix)
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until every party is connected: each end has identified the other, and messages flow both ways.
+
+        :param timeout: seconds; None waits without limit
+        :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
+        """
+        self._check_thread()
+        self._run(partial(self._pool.wait_ready, timeout))
+
+    def accept_restart(self, name: str) -> None:
+        """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
+
+        Messages of the old process that have not been received are dropped.
+        """
+        self._pool.accept_restart(name)
+
+    @property
+    def stats(self) -> Mapping[str, PartyStats]:
+        """Messages, bytes, retries, reconnects and round-trip time, per party."""
+        return self._pool.stats
+
+    # -- one party -----------------------------------------------------------------------------------------------------
+
+    def send(self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET) -> None:
+        """Send a message; returns when the other party's pool holds it.
+
+        :param name: the party
+        :param message: the value; don't change arrays in it before this returns
+        :param msg_id: id by which the party will ask for it; left out: the next automatic number
+        :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
+            withdrawn: it may still arrive.
+        :raises UnknownPartyError: no such party
+        :raises EncodingError: the value can't be carried exactly
+        :raises CommunicationTimeoutError: time is up
+        :raises PartyGoneError: the party shut down, restarted or aborted
+        """
+        self._send([self._engine.party(name)], message, msg_id, timeout)
+
+    def asend(self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET) -> Future[None]:
+        """Send a message without waiting: a snapshot is taken and numbered at once. Parameters as of `send`.
+
+        :returns: a future, done when the party's pool holds the message; a failure is on it
+        """
+        (future,) = self._asend([self._engine.party(name)], message, msg_id, timeout)
+        return future
+
+    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
+        """Receive a message.
+
+        Timed out or interrupted it leaves no trace: the message is there for the next one to ask.
+
+        :param name: the party
+        :param msg_id: the id under which it was sent; left out: the next automatic number
+        :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
+        :raises UnknownPartyError: no such party
+        :raises DecodingError: the message is here and can't be read; it counts as received
+        :raises CommunicationTimeoutError: time is up
+        :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
+        """
+        ((_, message),) = self._recv([self._engine.party(name)], msg_id, timeout)
+        return message
+
+    def arecv(self, name: str, msg_id: str | None = None) -> Future[Any]:
+        """Receive a message without waiting: a future that gets it. A cancelled one leaves the message for the next."""
+        party = self._engine.party(name)
+        self._pool._enter()
+        future: Future[Any]
+        future, resolve = new_future()
+        future.add_done_callback(Arrival(party, msg_id, resolve).dropped)
+        return future
+
+    # -- several parties -----------------------------------------------------------------------------------------------
+
+    def broadcast(
+        self,
+        message: object,
+        msg_id: str | None = None,
+        handler_names: Sequence[str] | None = None,
+        timeout: Timeout = UNSET,
+    ) -> None:
+        """Send one message to several parties, encoded once; returns when all of their pools hold it.
+
+        :param handler_names: the parties; left out: all
+        :raises CommunicationError: it failed for at least one of them
+        """
+        self._send(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
+
+    def async_broadcast(
+        self,
+        message: object,
+        msg_id: str | None = None,
+        handler_names: Sequence[str] | None = None,
+        timeout: Timeout = UNSET,
+    ) -> Future[None]:
+        """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
+        sent = self._asend(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
+        return self._engine.home.submit(partial(_all_of, sent))
+
+    def recv_all(
+        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
+    ) -> list[tuple[str, Any]]:
+        """Receive one message from each of several parties.
+
+        It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next.
+
+        :param handler_names: the parties; left out: all
+        :returns: pairs of name and message, in the order asked for
+        """
+        return self._recv(self._engine.some(names_of(handler_names)), msg_id, timeout)
+
+    def arecv_all(
+        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None
+    ) -> list[tuple[str, Future[Any]]]:
+        """Pairs of name and what `arecv` gives, for each of several parties."""
+        return [(party.name, self.arecv(party.name, msg_id)) for party in self._engine.some(names_of(handler_names))]
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, linger: float | Unset = UNSET) -> None:
+        """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
+
+        What could not be delivered within the time, and what was never received, is logged.
+
+        :param linger: seconds for the delivery; left out: ``Settings.linger``
+        """
+        self._close(partial(self._pool.shutdown, linger))
+
+    def abort(self, reason: str = "") -> None:
+        """Give up: every party that waits for this one gets an error with this reason. Closes the pool."""
+        self._close(partial(self._pool.abort, reason))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close(partial(self._pool.__aexit__, kind, error, traceback))
+
+    def __del__(self) -> None:
+        # Neither lock nor wait in here: the collector may run anywhere.
+        thread = self.__dict__.get("_thread")
+        if thread is not None and thread.alive:
+            warnings.warn(f"{self!r} was never shut down", ResourceWarning, stacklevel=1, source=self)
+            thread.abandon()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _check_thread(self) -> None:
+        if self._thread.here:
+            raise WrongThreadError(
+                "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
+            )
+
+    def _run(self, function: Any) -> Any:
+        return self._engine.home.submit(function).result()
+
+    def _send(self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout) -> None:
+        self._check_thread()
+        posted = self._post(parties, message, msg_id, timeout, awaited=True)
+        grace = self._engine.settings.interrupt_grace
+        collect(self._engine.home, [call for call, _ in posted], [future for _, future in posted], grace)
+
+    def _asend(
+        self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout
+    ) -> list[Future[None]]:
+        return [future for _, future in self._post(parties, message, msg_id, timeout, awaited=False)]
+
+    def _post(
+        self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout, *, awaited: bool
+    ) -> list[tuple[SendCall, Future[None]]]:
+        pool = self._pool
+        limit = send_limit(timeout, pool._timeout)
+        pool._enter()
+        encoded: Encoded = pool._encode(parties, message, snapshot=not awaited)
+        posted = []
+        for party in parties:
+            future: Future[None]
+            future, resolve = new_future()
+            call = SendCall(party, party.prefix, msg_id, encoded, limit, awaited, resolve)
+            self._engine.home.post(call.start)
+            posted.append((call, future))
+        return posted
+
+    def _recv(self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout) -> list[tuple[str, Any]]:
+        self._check_thread()
+        limit = receive_limit(timeout)
+        self._pool._enter()
+        calls: list[ReceiveCall] = []
+        futures: list[Future[Incoming]] = []
+        for party in parties:
+            future: Future[Incoming]
+            future, resolve = new_future()
+            calls.append(ReceiveCall(party, party.prefix, msg_id, limit, resolve))
+            futures.append(future)
+            self._engine.home.post(calls[-1].start)
+        messages = collect(self._engine.home, calls, futures, self._engine.settings.interrupt_grace)
+        return [(party.name, read(message, party)) for party, message in zip(parties, messages, strict=True)]
+
+    def _close(self, function: Any) -> None:
+        self._check_thread()
+        if self._thread.alive:
+            try:
+                self._run(function)
+            finally:
+                self._thread.stop()
+                _running.discard(self)
+
+
+async def _all_of(sent: Sequence[Future[None]]) -> None:
+    for future in sent:
+        await asyncio.wrap_future(future)
+
+
+_running: weakref.WeakSet[SyncPool] = weakref.WeakSet()
+
+
+def _shut_down_all() -> None:
+    for pool in list(_running):
+        pool.shutdown()
+
+
+# Before the interpreter joins its threads: executors, and with them name look-ups, still work then.
+getattr(threading, "_register_atexit", __import__("atexit").register)(_shut_down_all)

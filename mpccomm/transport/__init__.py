@@ -1,0 +1,1 @@
+"""Connections between the pools: HTTP upgraded to WebSocket, by aiohttp."""

@@ -1,0 +1,91 @@
+"""One WebSocket, as a stream of batches in both directions. The same for the side that dialled and the side that answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal, Protocol, TypeAlias
+
+from aiohttp import ClientWebSocketResponse, WSMsgType, web
+
+from mpccomm.session.frames import MAX_BATCH
+
+WebSocket: TypeAlias = ClientWebSocketResponse[Literal[False]] | web.WebSocketResponse[Literal[False]]
+
+PATH = "/mpccomm"
+MAX_MESSAGE = MAX_BATCH
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a polite end of a connection may take."""
+
+
+class Peer(Protocol):
+    """Whoever uses a stream: takes what arrives, and has something to send."""
+
+    def batch_received(self, batch: bytes) -> None:
+        """One batch arrived."""
+
+    def batch_to_send(self) -> bytes:
+        """The next batch to send; empty: nothing now, `Stream.wake` will tell."""
+
+
+class Stream:
+    """Runs one connection to its end."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._wakened: asyncio.Future[None] | None = None
+        self._pending = True
+        self._close_code: int | None = None
+        self.ended_with: int | None = None
+        """The close code that the other side gave, if it gave one."""
+
+    def wake(self) -> None:
+        """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
+        self._pending = True
+        if self._wakened is not None and not self._wakened.done():
+            self._wakened.set_result(None)
+
+    def close(self, code: int) -> None:
+        """Send what is still to be sent, then close."""
+        if self._close_code is None:
+            self._close_code = code
+            self.wake()
+
+    async def run(self, peer: Peer) -> None:
+        """Carry batches until either side closes, or the connection breaks."""
+        writer = asyncio.ensure_future(self._write(peer))
+        try:
+            await self._read(peer)
+        finally:
+            if self._close_code is None:
+                writer.cancel()
+            # Otherwise it is the writer that closes, within CLOSE_TIMEOUT.
+            await asyncio.wait((writer,))
+            self.ended_with = self._socket.close_code
+            await self._socket.close()
+        # A broken connection shows on whichever side is used first; any other error is ours.
+        if not writer.cancelled() and not isinstance(error := writer.exception(), ConnectionError | None):
+            raise error
+
+    async def _read(self, peer: Peer) -> None:
+        receive = self._socket.receive
+        while True:
+            message = await receive()
+            if message.type is not WSMsgType.BINARY:
+                return
+            peer.batch_received(message.data)
+
+    async def _write(self, peer: Peer) -> None:
+        loop = asyncio.get_running_loop()
+        socket = self._socket
+        while True:
+            if self._pending:
+                batch = peer.batch_to_send()
+                if batch:
+                    await socket.send_bytes(batch)
+                    continue
+                self._pending = False
+            if self._close_code is not None:
+                await socket.close(code=self._close_code)
+                return
+            self._wakened = loop.create_future()
+            await self._wakened
