@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final
 
 from mpccomm.errors import DecodingError
@@ -24,7 +24,7 @@ def split(data: bytes | bytearray | memoryview) -> list[memoryview]:
     """The segments in *data*, without a copy, and read-only."""
     view = memoryview(data).cast("B").toreadonly()
     start = len(MAGIC) + _COUNT.size
-    if view[: len(MAGIC)] != MAGIC or len(view) < start:
+    if bytes(view[: len(MAGIC)]) != MAGIC or len(view) < start:
         raise DecodingError("these bytes were not made by pack of this version")
     (count,) = _COUNT.unpack_from(view, len(MAGIC))
     first = start + 8 * count
@@ -33,4 +33,4 @@ def split(data: bytes | bytearray | memoryview) -> list[memoryview]:
     ends = list(accumulate(struct.unpack_from(f"<{count}Q", view, start), initial=first))
     if ends[-1] != len(view):
         raise DecodingError("the packed bytes are incomplete, or followed by something else")
-    return [view[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+    return [view[begin:end] for begin, end in pairwise(ends)]

@@ -42,8 +42,7 @@ def _is_supported(kind: Any, depth: int = 0) -> bool:
     if types.is_struct(kind) or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return all(_is_supported(kind.field(index).type, depth + 1) for index in range(kind.num_fields))
     return kind.num_fields == 0 and not any(
-        is_other(kind)
-        for is_other in (types.is_dictionary, types.is_union, types.is_string_view, types.is_binary_view)
+        is_other(kind) for is_other in (types.is_dictionary, types.is_union, types.is_string_view, types.is_binary_view)
     )
 
 
@@ -54,9 +53,7 @@ def _lower_tree(encoder: Encoder, array: Any) -> list[object]:
         children = [array.values]
     buffers = array.buffers()
     own = buffers[: len(buffers) - sum(len(child.buffers()) for child in children)]
-    nodes = [
-        None if buffer is None else encoder.buffer(memoryview(buffer).cast("B"), mutable=False) for buffer in own
-    ]
+    nodes = [None if buffer is None else encoder.buffer(memoryview(buffer).cast("B"), mutable=False) for buffer in own]
     return [len(array), nodes, [_lower_tree(encoder, child) for child in children]]
 
 

@@ -24,7 +24,7 @@ def _lower(tag: Tag) -> Callable[[Encoder, Any], object]:
 
 
 def _bitarray(decoder: Decoder, little: object, length: object, node: object) -> bitarray:
-    data = decoder.buffer(node)
+    data: Any = decoder.buffer(node)
     if type(little) is not bool or type(length) is not int or (length + 7) >> 3 != len(data):
         raise ValueError("bits that do not fit their number")
     bits = bitarray(endian="little" if little else "big")
@@ -42,8 +42,8 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     frozenbitarray: _lower(Tag.FROZENBITARRAY),
 }
 COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {}
-CALLS: Final[dict[Tag, Callable[..., object]]] = {Tag.BITARRAY: _bitarray, Tag.FROZENBITARRAY: _frozenbitarray}
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {}
+CALLS: Final[dict[int, Callable[..., object]]] = {Tag.BITARRAY: _bitarray, Tag.FROZENBITARRAY: _frozenbitarray}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {}
 
 
 def find(kind: type) -> Lower | None:

@@ -37,7 +37,7 @@ def _lower_set(tag: Tag) -> Lower:
     def lower(encoder: Encoder, value: set[object] | frozenset[object]) -> object:
         encoder.enter()
         try:
-            node = encoder.list(keys.distinct(list(value)))
+            node = encoder.sequence(keys.distinct(list(value)))
         except Refusal as refusal:
             if refusal.steps:
                 # The elements of a set have no index.
@@ -83,12 +83,12 @@ def _ordered_dict(decoder: Decoder, key_node: object, value_node: object) -> Ord
 
 
 def _counter(decoder: Decoder, key_node: object, value_node: object) -> Counter[object]:
-    return Counter(_dict(decoder, key_node, value_node))  # type: ignore[arg-type]
+    return Counter(_dict(decoder, key_node, value_node))
 
 
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
     encoder.enter()
-    node = [HEADS[Tag.DEQUE], encoder.list(list(value)), value.maxlen]
+    node = [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen]
     encoder.depth -= 1
     return node
 
@@ -172,7 +172,8 @@ def coprime(decoder: Decoder, numerator_node: object, denominator_node: object) 
 
 
 def _fraction(decoder: Decoder, numerator: object, denominator: object) -> Fraction:
-    return Fraction(_Coprime(*coprime(decoder, numerator, denominator)))  # type: ignore[arg-type]
+    rational: Any = _Coprime(*coprime(decoder, numerator, denominator))
+    return Fraction(rational)
 
 
 def _lower_range(encoder: Encoder, value: range) -> object:
@@ -272,7 +273,7 @@ def _zoneinfo(decoder: Decoder, name: object) -> ZoneInfo:
     # ZoneInfo would look for a file, and even a module, of that name.
     if name not in _zones():
         raise ValueError("no time zone of that name is known here")
-    return ZoneInfo(name)  # type: ignore[arg-type]
+    return ZoneInfo(name)
 
 
 @cache
@@ -300,7 +301,7 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     range: _lower_range,
 }
 
-CALLS: Final[dict[Tag, Callable[..., object]]] = {
+CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.TUPLE: _tuple,
     Tag.DICT: _dict,
     Tag.SET: _received_set,
@@ -322,4 +323,4 @@ CALLS: Final[dict[Tag, Callable[..., object]]] = {
     Tag.ZONEINFO: _zoneinfo,
 }
 
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {Tag.INT: _int, Tag.TEXT: _text}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {Tag.INT: _int, Tag.TEXT: _text}

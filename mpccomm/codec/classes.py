@@ -64,8 +64,8 @@ def _object(decoder: Decoder, name: object, node: object) -> object:
     entry = _BY_NAME.get(name)  # type: ignore[call-overload]
     if entry is None:
         raise DecodingError(
-            f"the message holds an instance of a class {_printable(name)} that is not registered here; register it with "
-            "Serialization.register_class before the message is received"
+            f"the message holds an instance of a class {_printable(name)} that is not registered here; register it "
+            "with Serialization.register_class before the message is received"
         )
     payload = decoder.value(node)
     return entry_deserialize(entry, payload, decoder.context)
@@ -86,7 +86,7 @@ def entry_deserialize(entry: Entry, payload: object, context: Any) -> object:
 _BY_NAME: Final[dict[str, Entry]] = {}
 _NAMED: Final[dict[str, Entry]] = {}
 
-CALLS: Final[dict[Tag, Callable[..., object]]] = {Tag.OBJECT: _object}
+CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object}
 
 
 def by_type_name(kind: type) -> Callable[[Encoder, Any], object] | None:
@@ -119,9 +119,7 @@ def add(entry: Entry, overwrite: bool) -> None:
                 "another class under a name of its own (the same at all parties), or overwrite=True to replace it"
             )
         if entry.kind is not None and (entry.kind in plugins.ATOMS or plugins.lowering(entry.kind) is not None):
-            raise RepetitionError(
-                f"{entry.kind.__qualname__} can be sent already; pass overwrite=True to do it your way"
-            )
+            raise RepetitionError(f"{entry.kind.__qualname__} can be sent already; overwrite=True does it your way")
     if entry.kind in plugins.ATOMS:
         raise TypeError(f"{entry.kind.__qualname__} is carried as it is, which cannot be changed")
     _BY_NAME[entry.name] = entry
@@ -150,7 +148,7 @@ def _describe(entry: Entry) -> str:
 def clear() -> None:
     """Forget all registered classes."""
     for table in (_BY_NAME, _NAMED, _BY_TYPE, plugins.REGISTERED):
-        table.clear()  # type: ignore[attr-defined]
+        table.clear()
 
 
 # Classes that say by themselves what they consist of need no methods.

@@ -68,7 +68,7 @@ def _machine_numbers(decoder: Decoder, node: object, code: str) -> list[Any]:
     if _SWAP:
         numbers.frombytes(data)
         return _little_endian(numbers).tolist()
-    return memoryview(data).cast(code).tolist()
+    return memoryview(data).cast(code).tolist()  # type: ignore[call-overload,no-any-return]
 
 
 def _lower_ints(encoder: Encoder, values: list[int]) -> object:
@@ -139,7 +139,7 @@ def lower_rows(encoder: Encoder, values: list[Any], kind: type) -> object | None
     columns: list[object] = []
     try:
         for column in zip(*values, strict=True):
-            columns.append(encoder.list(list(column)))  # noqa: PERF401
+            columns.append(encoder.sequence(list(column)))
     except Refusal as refusal:
         refusal.steps.insert(-1, f"[{len(columns)}]")
         raise
@@ -163,7 +163,7 @@ def _lower_bytes(encoder: Encoder, values: list[bytes]) -> object | None:
 
 _COLUMNS: Final[dict[type, Column]] = {float: _lower_floats, int: _lower_ints, bytes: _lower_bytes}
 
-CALLS: Final[dict[Tag, Callable[..., object]]] = {
+CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.FLOATS: _floats,
     Tag.INTS: _ints,
     Tag.BIG_INTS: big,

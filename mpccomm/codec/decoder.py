@@ -22,6 +22,7 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 CALLS: Final[dict[int, Callable[..., object]]] = {**columns.CALLS, **builtin.CALLS, **classes.CALLS}
 LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
+"""The constructors of tagged calls and leaves; plug-ins add theirs when a tag of theirs is first met."""
 
 
 class Decoder:

@@ -96,7 +96,7 @@ class Encoder:
             raise
         return nodes
 
-    def list(self, value: list[object]) -> object:
+    def sequence(self, value: list[object]) -> object:
         """The node of a list (or of the elements of another container)."""
         kinds = set(map(type, value))
         if len(value) >= BULK and len(kinds) == 1:
@@ -117,7 +117,7 @@ class Encoder:
         column = bulk(kind)
         return column(self, value) if column else None
 
-    def dict(self, value: dict[object, object]) -> object:
+    def mapping(self, value: dict[object, object]) -> object:
         """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
         if set(map(type, value)) <= _STR:
             if set(map(type, value.values())) <= ATOMS:
@@ -145,12 +145,12 @@ class Encoder:
         self.enter()
         keys = list(value)
         try:
-            key_node = self.list(distinct(keys))
+            key_node = self.sequence(distinct(keys))
         except Refusal as refusal:
             refusal.steps.append(".keys()")
             raise
         try:
-            value_node = self.list(list(value.values()))
+            value_node = self.sequence(list(value.values()))
         except Refusal as refusal:
             _index_to_key(refusal, keys)
             raise
@@ -177,7 +177,7 @@ def _bytes(encoder: Encoder, value: bytes) -> object:
 
 def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
     encoder.enter()
-    node = [HEADS[Tag.TUPLE], encoder.list(list(value))]
+    node = [HEADS[Tag.TUPLE], encoder.sequence(list(value))]
     encoder.depth -= 1
     return node
 
@@ -189,9 +189,9 @@ def _enum(encoder: Encoder, value: Enum) -> object:
 LOWER.update(
     {
         bytes: _bytes,
-        list: Encoder.list,
+        list: Encoder.sequence,
         tuple: _tuple,
-        dict: Encoder.dict,
+        dict: Encoder.mapping,
         classes.Serialized: classes.lower_payload,
         **builtin.LOWER,
     }
@@ -227,8 +227,8 @@ def encode(
     """Encode *value*.
 
     Large buffers are not copied but referred to, so that *value* must not be changed before they are on their way;
-    with *snapshot*, those that can change are. *option* is a combination of ormsgpack's ``OPT_`` bits. *context* is what
-    the ``serialize`` methods of the user's classes get as keyword arguments.
+    with *snapshot*, those that can change are. *option* is a combination of ormsgpack's ``OPT_`` bits. *context* is
+    what the ``serialize`` methods of the user's classes get as keyword arguments.
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """

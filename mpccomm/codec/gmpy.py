@@ -131,14 +131,14 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     mpc: _lower_mpc,
 }
 COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {mpz: _lower_mpzs}
-CALLS: Final[dict[Tag, Callable[..., object]]] = {
+CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.MPZS: _mpzs,
     Tag.MIXED_MPZS: _mixed_mpzs,
     Tag.MPQ: _mpq,
     Tag.MPFR: _mpfr,
     Tag.MPC: _mpc,
 }
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {Tag.MPZ: _mpz, Tag.XMPZ: _xmpz}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {Tag.MPZ: _mpz, Tag.XMPZ: _xmpz}
 
 
 def find(kind: type) -> Lower | None:

@@ -52,7 +52,7 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
     if dtype.kind == "O":
         return "O"
     if dtype.kind == "T":
-        missing = [encoder.lower(dtype.na_object)] if hasattr(dtype, "na_object") else []  # type: ignore[attr-defined]
+        missing = [encoder.lower(dtype.na_object)] if hasattr(dtype, "na_object") else []
         return ["string", dtype.coerce, missing]  # type: ignore[attr-defined]
     # Two C types may have 64 bits, and numpy gives each a class; the text of their dtypes is the same.
     text = dtype.str[0] + dtype.char if dtype.char in "qQ" else dtype.str
@@ -127,7 +127,7 @@ def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) ->
         return [HEADS[Tag.FIELDS], *header, *fields]
     if dtype.kind in "OT":
         encoder.enter()
-        node = encoder.list(array.ravel(order="F" if fortran else "C").tolist())
+        node = encoder.sequence(array.ravel(order="F" if fortran else "C").tolist())
         encoder.depth -= 1
         return [HEADS[Tag.OBJECTS], *header, node]
     return [HEADS[Tag.NDARRAY], *header, _memory(encoder, array.T if fortran else array)]
@@ -272,7 +272,7 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {np.ndarray: lower_
     _SCALARS, _lower_scalar
 )
 COLUMNS: Final = dict.fromkeys(_NUMBERS, _lower_scalars)
-CALLS: Final[dict[Tag, Callable[..., object]]] = {
+CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.NDARRAY: _ndarray,
     Tag.OBJECTS: _objects,
     Tag.FIELDS: _fields,
@@ -280,7 +280,7 @@ CALLS: Final[dict[Tag, Callable[..., object]]] = {
     Tag.SCALARS: _scalars,
     Tag.DTYPE: read_dtype,
 }
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {}
 
 
 def find(kind: type) -> Lower | None:

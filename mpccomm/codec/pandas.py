@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from pandas._libs.sparse import BlockIndex, IntIndex
+from pandas._libs.sparse import IntIndex
 from pandas.api.extensions import ExtensionArray
 from pandas.tseries.frequencies import to_offset
 
@@ -35,7 +35,7 @@ _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.Int
 
 def _lower_values(encoder: Encoder, array: Any) -> object:
     """The node of the values of a column or index."""
-    if isinstance(array, pd.arrays.NumpyExtensionArray):
+    if type(array) is pd.arrays.NumpyExtensionArray:
         array = array.to_numpy(copy=False)
     if isinstance(array, np.ndarray):
         return lower_array(encoder, array, writable=True)
@@ -71,7 +71,15 @@ def _datetimes(decoder: Decoder, values: Any, zone: Any) -> Any:
 
 
 def _lower_periods(encoder: Encoder, array: Any) -> object:
-    return _array(encoder, "periods", array.asi8, _frequency(array.freq))
+    return _array(encoder, "periods", array.asi8, _period_frequency(array.dtype))
+
+
+def _period_frequency(dtype: pd.PeriodDtype) -> str:
+    # Periods have names for frequencies of their own ("M", where other things have "ME").
+    text = str(dtype)[len("period[") : -1]
+    if pd.PeriodDtype(text) != dtype:
+        raise Refusal(f"has the frequency {text!r}, which cannot be sent; convert it to another")
+    return text
 
 
 def _periods(decoder: Decoder, values: Any, frequency: str) -> Any:
@@ -99,22 +107,27 @@ def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any) ->
 
 def _lower_sparse(encoder: Encoder, array: Any) -> object:
     index = array.sp_index
-    parts = [index.indices] if isinstance(index, IntIndex) else [index.blocs, index.blengths]
-    values = _lower_values(encoder, array.sp_values)
-    node = _array(encoder, "sparse", index.length, array.fill_value, *parts)
-    return [*node, values]
+    places = index.to_int_index().indices
+    kind = "integer" if isinstance(index, IntIndex) else "block"
+    return _array(encoder, "sparse", np.asarray(array.sp_values), places, index.length, array.fill_value, kind)
 
 
-def _sparse(decoder: Decoder, length: int, fill: Any, *parts: Any) -> Any:
-    *places, values = parts
-    if any(place.dtype != np.int32 for place in places) or type(length) is not int:
+def _sparse(decoder: Decoder, values: Any, places: Any, length: int, fill: Any, kind: str) -> Any:
+    # What pandas checks of this differs from version to version, and it trusts the rest.
+    if places.dtype != np.int32 or places.ndim != 1 or places.shape != values.shape:
         raise TypeError("sparse values without places")
-    index = IntIndex(length, *places, check_integrity=True) if len(places) == 1 else BlockIndex(length, *places)
-    index.check_integrity()
-    if index.npoints != len(values):
-        raise ValueError("places that do not fit the values")
+    if places.size and (places[0] < 0 or places[-1] >= length or (places[1:] <= places[:-1]).any()):
+        raise ValueError("places that are none")
+    if not 0 <= decoder.typed(length, int) < 1 << 31 or kind not in ("integer", "block"):
+        raise ValueError("sparse values without a length")
+    sparse_array: Any = pd.arrays.SparseArray
+    if hasattr(sparse_array, "from_indices"):
+        return sparse_array.from_indices(values, places, length, fill, kind, values.dtype)
+    index: Any = IntIndex(length, places)  # type: ignore[call-arg]
     dtype = pd.SparseDtype(values.dtype, fill)
-    return pd.arrays.SparseArray(values, sparse_index=index, fill_value=fill, dtype=dtype)
+    return sparse_array(
+        values, sparse_index=index if kind == "integer" else index.to_block_index(), fill_value=fill, dtype=dtype
+    )
 
 
 def _lower_text(encoder: Encoder, array: Any) -> object:
@@ -123,7 +136,9 @@ def _lower_text(encoder: Encoder, array: Any) -> object:
     if dtype.storage == "pyarrow":
         return _lower_arrow_parts(encoder, array, *form)
     values = array.to_numpy(object)
-    return _array(encoder, *form, [None if missing else text for text, missing in zip(values, array.isna(), strict=True)])
+    return _array(
+        encoder, *form, [None if missing else text for text, missing in zip(values, array.isna(), strict=True)]
+    )
 
 
 def _lower_arrow(encoder: Encoder, array: Any) -> object:
@@ -186,13 +201,16 @@ _EXTENSIONS: Final[dict[type, Callable[[Encoder, Any], object]]] = {
 def _extension_array(decoder: Decoder, form: object, *nodes: object) -> object:
     decoder.charge(_OBJECT_SIZE)
     if form in ("text", "arrow"):
-        return _read_arrow(decoder, form, *nodes)  # type: ignore[arg-type]
+        return _read_arrow(decoder, form, *nodes)
     return _ARRAYS[form](decoder, *map(decoder.value, nodes))  # type: ignore[index]
 
 
 def _values(decoder: Decoder, node: object) -> Any:
     """Values for a column or index: an array of one dimension."""
-    values = decoder.value(node)
+    return _column(decoder.value(node))
+
+
+def _column(values: Any) -> Any:
     if not isinstance(values, np.ndarray | ExtensionArray) or values.ndim != 1:
         raise TypeError("not a column")
     return values
@@ -239,8 +257,8 @@ def _lower_range_index(encoder: Encoder, index: pd.RangeIndex) -> object:
 
 def _range_index(decoder: Decoder, start: object, stop: object, step: object, name: object) -> pd.RangeIndex:
     decoder.charge(_OBJECT_SIZE)
-    numbers = [decoder.typed(number, int) for number in (start, stop, step)]
-    return pd.RangeIndex(*numbers, name=decoder.value(name))
+    bounds = range(*(decoder.typed(number, int) for number in (start, stop, step)))
+    return pd.RangeIndex(bounds, name=decoder.value(name))
 
 
 def _lower_multi_index(encoder: Encoder, index: pd.MultiIndex) -> object:
@@ -286,7 +304,7 @@ def _lower_series(encoder: Encoder, series: Any) -> object:
     return node
 
 
-def _series(decoder: Decoder, values_node: object, index_node: object, name: object, *extras: object) -> pd.Series[Any]:
+def _series(decoder: Decoder, values_node: object, index_node: object, name: object, *extras: object) -> Any:
     decoder.charge(_OBJECT_SIZE)
     values = _values(decoder, values_node)
     index = _received_index(decoder, index_node, len(values))
@@ -334,7 +352,7 @@ def _frame(decoder: Decoder, node: object, index_node: object, columns_node: obj
         decoder.charge(_OBJECT_SIZE * len(values))
         columns = {
             position: pd.Series(column, index, dtype=column.dtype, copy=False)
-            for position, column in enumerate(_values(decoder, column) for column in values)
+            for position, column in enumerate(map(_column, values))
         }
         frame = pd.DataFrame(columns, index=index, copy=False)
     elif type(values) is np.ndarray and values.ndim == 2:
@@ -359,7 +377,7 @@ def _timestamp(decoder: Decoder, number: object, unit: object, zone_node: object
     value = pd.Timestamp(_moment("M", number, unit))
     if zone is not None:
         value = value.tz_localize("UTC").tz_convert(zone)
-    return value if value.fold == fold else value.replace(fold=decoder.typed(fold, int))
+    return value if value.fold == fold else value.replace(fold=fold)  # type: ignore[arg-type]
 
 
 def _moment(kind: str, number: object, unit: object) -> Any:
@@ -377,7 +395,7 @@ def _timedelta(decoder: Decoder, number: object, unit: object) -> object:
 
 
 def _lower_period(encoder: Encoder, value: Any) -> object:
-    return [HEADS[Tag.PERIOD], value.ordinal, _frequency(value.freq)]
+    return [HEADS[Tag.PERIOD], value.ordinal, _period_frequency(pd.PeriodDtype(value.freq))]
 
 
 def _period(decoder: Decoder, ordinal: object, frequency: object) -> object:
@@ -415,12 +433,11 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     type(pd.NaT): _lower_missing,
     type(pd.NA): _lower_missing,
 }
-for _kind in (pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex, pd.IntervalIndex, pd.CategoricalIndex):
-    LOWER[_kind] = _lower_index
-for _kind in (*_MASKED, *_EXTENSIONS):
-    LOWER[_kind] = _lower_values
+_INDEXES: Final = (pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex, pd.IntervalIndex, pd.CategoricalIndex)
+LOWER.update(dict.fromkeys((pd.Index, *_INDEXES), _lower_index))
+LOWER.update(dict.fromkeys((*_MASKED, *_EXTENSIONS), _lower_values))
 COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {}
-CALLS: Final[dict[Tag, Callable[..., object]]] = {
+CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.DATAFRAME: _frame,
     Tag.SERIES: _series,
     Tag.INDEX: _index,
@@ -433,7 +450,7 @@ CALLS: Final[dict[Tag, Callable[..., object]]] = {
     Tag.INTERVAL: _interval,
     Tag.MISSING: _missing,
 }
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {}
 
 
 def find(kind: type) -> Lower | None:

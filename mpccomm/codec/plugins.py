@@ -11,7 +11,6 @@ from mpccomm.codec.wire import Tag
 from mpccomm.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
     from mpccomm.codec.encoder import Encoder
 
     Lower = Callable[[Encoder, Any], object]
@@ -27,9 +26,9 @@ class Plugin(Protocol):
     """How to lower a value of exactly this type."""
     COLUMNS: dict[type, Column]
     """How to lower a long list of values of exactly this type, or None where that is no gain."""
-    CALLS: dict[Tag, Call]
+    CALLS: dict[int, Call]
     """The constructors of tagged calls: they get the decoder and the nodes of the arguments."""
-    LEAVES: dict[Tag, Leaf]
+    LEAVES: dict[int, Leaf]
     """The constructors of tagged leaves: they get the data."""
 
     def find(self, kind: type) -> Lower | None:
@@ -86,9 +85,9 @@ def of_tag(tag: int) -> Plugin | None:
 def _load(library: str) -> Plugin:
     extra = _EXTRAS[library]
     try:
-        return import_module(f"mpccomm.codec.{extra}")  # type: ignore[return-value]
+        return import_module(f"mpccomm.codec.{extra}")
     except ImportError as error:
         raise MissingExtraError(
-            f"the message holds a value of the library {library}, which cannot be imported here ({error.name} is missing); "
-            f"install it with: pip install 'mpccomm[{extra}]'"
+            f"the message holds a value of the library {library}, which cannot be imported here ({error.name} is "
+            f"missing); install it with: pip install 'mpccomm[{extra}]'"
         ) from error

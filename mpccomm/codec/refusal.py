@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 -- it becomes an error when its path is complete
     """Why a value cannot be carried; collects the steps of the path to it, innermost first, on the way out."""
 
     def __init__(self, text: str) -> None:

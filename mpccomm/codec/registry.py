@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from mpccomm.codec import annotations, archive, classes
+from mpccomm.codec import archive, classes, signatures
 from mpccomm.codec.classes import Entry, Serialized
 from mpccomm.codec.decoder import decode
 from mpccomm.codec.encoder import encode
@@ -57,7 +57,7 @@ class Serialization:
         serialize, deserialize = _methods(obj_class)
         if check_annotations and hasattr(obj_class, "serialize"):
             _check_static(obj_class)
-            annotations.check(serialize, deserialize, [obj_class])
+            signatures.check(serialize, deserialize, [obj_class])
         classes.add(Entry(name or obj_class.__name__, obj_class, serialize, deserialize), overwrite)
         return obj_class
 
@@ -72,8 +72,8 @@ class Serialization:
     ) -> None:
         """The same for classes that cannot have methods of their own.
 
-        *serializer* takes the instance, *deserializer* what the other returned, both take keyword arguments. *types* are
-        classes, or names of classes; *name* is the name on the wire where there is one type.
+        *serializer* takes the instance, *deserializer* what the other returned, both take keyword arguments. *types*
+        are classes, or names of classes; *name* is the name on the wire where there is one type.
         """
         for function in (serializer, deserializer):
             if not callable(function):
@@ -82,7 +82,7 @@ class Serialization:
             raise TypeError("register takes the types (and a name= for a single one)")
         kinds = [kind for kind in types if isinstance(kind, type)]
         if check_annotations:
-            annotations.check(serializer, deserializer, kinds)
+            signatures.check(serializer, deserializer, kinds)
         for kind in types:
             if isinstance(kind, type):
                 classes.add(Entry(name or kind.__name__, kind, serializer, deserializer), overwrite)

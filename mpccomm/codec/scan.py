@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-Step = tuple[int, int, int]
 
-
-def _steps() -> list[Step]:
-    """For each first byte: bytes to skip, width of the length that follows, elements per length (0: it counts bytes)."""
-    steps: list[Step] = [(1, 0, 0)] * 256
-    for byte in range(32):
-        steps[0xA0 + byte] = (1 + byte, 0, 0)
-    variable = {0xC4: (1, 0), 0xC7: (1, 0), 0xD9: (1, 0), 0xDC: (2, 1), 0xDE: (2, 2)}
-    for first, (width, elements) in variable.items():
-        for step in range(2 if elements else 3):
-            extra = 1 if first == 0xC7 else 0
-            steps[first + step] = (1 + extra, width << step, elements)
-    fixed = {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
-    fixed |= {0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18}
-    for byte, size in fixed.items():
-        steps[byte] = (size, 0, 0)
+def _steps() -> list[tuple[int, int, bool]]:
+    """For each first byte: bytes to skip, width of the length that follows, and whether that many bytes follow."""
+    steps = [(1, 0, False)] * 256
+    for size in range(32):
+        steps[0xA0 + size] = (1 + size, 0, False)
+    for first, extra in ((0xC4, 0), (0xC7, 1), (0xD9, 0)):
+        for exponent in range(3):
+            steps[first + exponent] = (1 + extra, 1 << exponent, True)
+    for first in (0xDC, 0xDE):
+        for exponent in (1, 2):
+            steps[first + exponent - 1] = (1, 1 << exponent, False)
+    sizes = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+    sizes |= {0xD4 + exponent: 1 + (1 << exponent) for exponent in range(5)}
+    for first, size in sizes.items():
+        steps[first] = (1 + size, 0, False)
     return steps
 
 
@@ -37,12 +36,9 @@ def count_elements(data: bytes | bytearray | memoryview) -> int:
     end = len(data)
     steps = _STEPS
     while position < end:
-        skip, width, per_length = steps[data[position]]
+        skip, width, counts_bytes = steps[data[position]]
         count += 1
-        if width:
-            length = int.from_bytes(data[position + 1 : position + 1 + width], "big")
-            position += width
-            if not per_length:
-                position += length
-        position += skip
+        if counts_bytes:
+            skip += int.from_bytes(data[position + 1 : position + 1 + width], "big")
+        position += skip + width
     return count

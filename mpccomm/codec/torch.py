@@ -56,7 +56,7 @@ def _lower_tensor(encoder: Encoder, tensor: Any) -> object:
 
 
 def _tensor(decoder: Decoder, requires_grad: object, node: object) -> Any:
-    ((name, view),) = deserialize(bytes(decoder.buffer(node)))
+    ((name, view),) = deserialize(bytes(decoder.buffer(node)))  # type: ignore[no-untyped-call]
     if type(requires_grad) is not bool or name != _KEY:
         raise ValueError("not one tensor")
     decoder.charge(1024)
@@ -75,8 +75,8 @@ def _tensor(decoder: Decoder, requires_grad: object, node: object) -> Any:
 
 LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {torch.Tensor: _lower_tensor}
 COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {}
-CALLS: Final[dict[Tag, Callable[..., object]]] = {Tag.TENSOR: _tensor}
-LEAVES: Final[dict[Tag, Callable[[bytes], object]]] = {}
+CALLS: Final[dict[int, Callable[..., object]]] = {Tag.TENSOR: _tensor}
+LEAVES: Final[dict[int, Callable[[bytes], object]]] = {}
 
 
 def find(kind: type) -> Lower | None:
