@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from operator import countOf
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import ormsgpack
@@ -74,7 +75,8 @@ class Encoder:
             return bytes(data)
         if mutable and self.snapshot:
             data = bytes(data)
-        self.segments.append(data)
+        # Read-only, lest a decoder in the same process takes the sender's memory for its own.
+        self.segments.append(data if type(data) is bytes else memoryview(data).toreadonly())
         return ormsgpack.Ext(Tag.SEGMENT, len(self.segments).to_bytes(4, "little"))
 
     def enter(self) -> None:
@@ -98,20 +100,19 @@ class Encoder:
 
     def sequence(self, value: list[object]) -> object:
         """The node of a list (or of the elements of another container)."""
-        kinds = set(map(type, value))
-        if len(value) >= BULK and len(kinds) == 1:
-            node = self._bulk(value, kinds)
+        # Counting compares by identity, which is faster than a set where the list is long.
+        if len(value) >= BULK and countOf(map(type, value), type(value[0])) == len(value):
+            node = self._bulk(value, type(value[0]))
             if node is not None:
                 return node
-        if kinds <= ATOMS:
+        if set(map(type, value)) <= ATOMS:
             return value
         self.enter()
         nodes = self.items(value)
         self.depth -= 1
         return nodes
 
-    def _bulk(self, value: list[object], kinds: set[type]) -> object | None:
-        (kind,) = kinds
+    def _bulk(self, value: list[object], kind: type) -> object | None:
         if kind is list or kind is tuple:
             return lower_rows(self, value, kind)
         column = bulk(kind)
