@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -90,7 +91,9 @@ def describe(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name can't be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or str(error.os_error)).lower()
+        # Not the text of the exception: asyncio puts the call and its arguments there.
+        number = error.os_error.errno
+        return os.strerror(number).lower() if number else str(error.os_error)
     if isinstance(error, aiohttp.WSServerHandshakeError):
         if error.status == 403:
             return "it does not recognise us: add this party there, under the address that it sees"

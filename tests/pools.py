@@ -1,0 +1,71 @@
+"""Pools on loopback that know each other, and eyes for what they log."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mpccomm import Limits, Pool, Retry, Settings, Timing
+from tests.timing import UNIT
+
+LOCAL = "127.0.0.1"
+
+
+def quick(limits: Limits | None = None, *, unreachable_timeout: float | None = None) -> Settings:
+    """Everything that takes its time takes little of it."""
+    timing = Timing(tick=UNIT / 2, deadlock_after=3 * UNIT, waiting_notice=2 * UNIT, greeting=5 * UNIT)
+    return Settings(
+        limits=limits or Limits(),
+        timing=timing,
+        retry=Retry(cap=2 * UNIT),
+        linger=20 * UNIT,
+        unreachable_timeout=unreachable_timeout,
+    )
+
+
+@asynccontextmanager
+async def pools(*names: str, settings: Settings | None = None, ready: bool = True) -> AsyncIterator[tuple[Pool, ...]]:
+    """One pool per name, each with a server, each knowing all others by name; connected unless ``ready`` is False."""
+    made = tuple(Pool(name=name, settings=settings or quick()) for name in names)
+    try:
+        for pool in made:
+            pool.add_http_server(0, LOCAL)
+        for pool in made:
+            for name, other in zip(names, made, strict=True):
+                if other is not pool:
+                    pool.add_http_client(name, LOCAL, other.port)
+        if ready:
+            await asyncio.gather(*(pool.wait_ready(100 * UNIT) for pool in made))
+        yield made
+    finally:
+        await asyncio.gather(*(pool.shutdown(20 * UNIT) for pool in made))
+
+
+async def until(condition: Callable[[], object], limit: float = 50 * UNIT) -> None:
+    """Let the loop run until the condition holds."""
+    async with asyncio.timeout(limit):
+        while not condition():  # noqa: ASYNC110 - whatever the condition is, nobody sets an event for it
+            await asyncio.sleep(UNIT / 50)
+
+
+class Log:
+    """What was logged, as one can ask for it."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG, logger="mpccomm")
+        self._caplog = caplog
+
+    def lines(self, part: str, level: int = logging.DEBUG) -> list[str]:
+        """The lines of at least that level with ``part`` in them, in order."""
+        return [
+            record.getMessage()
+            for record in self._caplog.records
+            if record.name == "mpccomm" and record.levelno >= level and part in record.getMessage()
+        ]
+
+    async def seen(self, part: str, level: int = logging.DEBUG, limit: float = 50 * UNIT) -> str:
+        """Wait for such a line; the first of them."""
+        await until(lambda: self.lines(part, level), limit)
+        return self.lines(part, level)[0]
