@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import socket
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -37,10 +39,14 @@ class Engine:
 
     def __init__(self, settings: Settings, max_retries: int) -> None:
         self.home = Home()
+        self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
+        """Finds or makes the loop to live on, and calls `start` there."""
         self.settings = settings
         self.parties: dict[str, Party] = {}
         self.port: int | None = None
         self.closing = False
+        self.inherited = False
+        """This process is a fork of the one that the pool lives in."""
         self._max_retries = max_retries
         self._incarnation = secrets.token_bytes(16)
         self._socket: socket.socket | None = None
@@ -52,6 +58,7 @@ class Engine:
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
         self._warned = False
+        _engines.add(self)
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
@@ -70,6 +77,10 @@ class Engine:
 
     def check_open(self) -> None:
         """Raise unless the pool can be used."""
+        if self.inherited:
+            raise PoolClosedError(
+                "this pool was made before a fork and belongs to the parent process; make a new one here"
+            )
         if self.closing:
             raise PoolClosedError("this pool was shut down; make a new one")
 
@@ -222,13 +233,26 @@ class Engine:
         if self.closing:
             return
         self.closing = True
-        if self.home.settled:
-            deadline = Party.clock() + linger
-            parties = list(self.parties.values())
-            undelivered = await asyncio.gather(*(party.leave(deadline) for party in parties))
-            for party, messages in zip(parties, undelivered, strict=True):
-                party.report(messages)
-        await self._close()
+        try:
+            if self.home.settled:
+                deadline = Party.clock() + linger
+                parties = list(self.parties.values())
+                undelivered = await asyncio.gather(*(party.leave(deadline) for party in parties))
+                for party, messages in zip(parties, undelivered, strict=True):
+                    party.report(messages)
+        finally:
+            await self._close()
+
+    def close_unused(self) -> None:
+        """Close a pool that has no loop: it never had one, or it stayed behind in the parent process."""
+        self.closing = True
+        if self._socket is not None:
+            self._socket.close()
+
+    def disinherit(self) -> None:
+        """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
+        self.inherited = True
+        self.close_unused()
 
     async def _close(self) -> None:
         if self._ticker is not None:
@@ -245,3 +269,15 @@ class Engine:
             await asyncio.wait(tasks)
         if self._session is not None:
             await self._session.close()
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _disinherit_all() -> None:
+    for engine in list(_engines):
+        engine.disinherit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disinherit_all)

@@ -74,8 +74,13 @@ class Home:
             try:
                 self.loop.call_soon_threadsafe(self._run_posted)
             except RuntimeError:
+                self._scheduled = False
                 self._posted.clear()
                 raise PoolClosedError("the event loop of this pool is closed") from None
+            except BaseException:
+                # Ctrl-C in here: whether that wake-up was sent is not known.
+                self._scheduled = False
+                raise
 
     def _run_posted(self) -> None:
         self._scheduled = False

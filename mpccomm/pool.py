@@ -278,22 +278,23 @@ class Pool:
         engine = self._engine
         engine.check_open()
         if not engine.home.settled:
-            engine.start(asyncio.get_running_loop())
+            engine.launch()
         engine.home.check()
         if engine.grown:
             engine.home.post(engine.grow)
 
     def _start_if_running(self) -> None:
+        """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""
         engine = self._engine
+        if engine.port is None:
+            return
         if not engine.home.settled:
             try:
-                loop = asyncio.get_running_loop()
+                engine.launch()
             except RuntimeError:
+                # No loop runs yet; the first use will be on one.
                 return
-            engine.start(loop)
-        if engine.port is not None:
-            # Without a server of ours the parties can't tell who calls: then the first use dials.
-            engine.home.post(engine.grow)
+        engine.home.post(engine.grow)
 
     def _encode(self, parties: Sequence[Party], message: object, *, snapshot: bool = False) -> Encoded:
         encoded = encode(message, snapshot=snapshot)

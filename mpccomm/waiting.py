@@ -46,12 +46,16 @@ def dismiss(futures: Sequence[asyncio.Future[T]]) -> None:
             future.exception()
 
 
-async def all_of(futures: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for all; then raise the first error, with notes of the others."""
-    if futures:
-        await asyncio.wait(futures)
-    errors = [error for future in futures if (error := future.exception()) is not None]
+def raise_first(errors: Sequence[BaseException]) -> None:
+    """Raise the first error, if there is one, with notes of the others."""
     if errors:
         for other in errors[1:]:
             errors[0].add_note(f"and {other}")
         raise errors[0]
+
+
+async def all_of(futures: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for all; then raise the first error, if there is one."""
+    if futures:
+        await asyncio.wait(futures)
+    raise_first([error for future in futures if (error := future.exception()) is not None])

@@ -24,6 +24,7 @@ class Incoming:
         "_missing",
         "_table",
         "complete",
+        "consumed",
         "cost",
         "key",
         "number",
@@ -38,6 +39,7 @@ class Incoming:
         self.number = number
         self.ordered = start.ordered
         self.total = start.total
+        self.consumed = False
         self.cost = cost(start.total, start.segments)
         self.seq = start.seq
         self.segments: list[bytes | memoryview] = []
@@ -163,7 +165,10 @@ class Inbox:
         return message
 
     def consume(self, message: Incoming) -> None:
-        """The program has taken this message: there is room for others."""
+        """The program has taken this message: there is room for others. One that was put back and taken again counts once."""
+        if message.consumed:
+            return
+        message.consumed = True
         self.consumed_bytes += message.cost
         self.consumed_messages += 1
 

@@ -1,22 +1,97 @@
-"""Waiting in a thread for something that happens on the pool's loop, in a way that Ctrl-C can end without loss."""
+"""Waiting in a thread for something that happens on the pool's loop, in a way that Ctrl-C can end without loss.
+
+A signal handler may raise between any two steps of this thread. So a wait rests on one bare lock, which nothing can be left
+holding, and whoever waits has a `Ticket` with all that was started for it: whatever the exception, what had been handed over
+and did not reach the caller goes back into its box.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+import sys
+from _thread import allocate_lock
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mpccomm.arrival import read
+from mpccomm.calls import ReceiveCall, SendCall
 
 if TYPE_CHECKING:
-    from mpccomm.calls import ReceiveCall, SendCall
+    from collections.abc import Callable
+
     from mpccomm.home import Home
+    from mpccomm.party import Party
 
 T = TypeVar("T")
 
-Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
+_POLL = 0.1 if sys.platform == "win32" else -1
+"""Seconds; on Windows waiting for a lock can't be interrupted, so there it is done in short pieces."""
 
 
-def new_future() -> tuple[Future[T], Resolve[T]]:
+class Slot(Generic[T]):
+    """Wakes one waiting thread from the loop's thread, once; what the call has brought is on the call."""
+
+    __slots__ = ("_error", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._lock.acquire()
+        self._error: Exception | None = None
+
+    def resolve(self, value: T | None, error: Exception | None) -> None:
+        """The result is there; to be called once."""
+        self._error = error
+        self._lock.release()
+
+    def wait(self) -> Exception | None:
+        """Block until the result is there; the error, if it is one. To be called once."""
+        while not self._lock.acquire(True, _POLL):
+            pass
+        return self._error
+
+
+class Ticket:
+    """The calls that one blocking call of the user has under way."""
+
+    __slots__ = ("_calls", "_home")
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._calls: list[ReceiveCall | SendCall] = []
+
+    def start(self, call: ReceiveCall | SendCall) -> None:
+        """Have it carried out on the loop."""
+        self._calls.append(call)
+        self._home.post(call.start)
+
+    def read(self, at: int, party: Party) -> Any:
+        """The value of the message that the ``at``-th call, a receive, has brought. What can't be read has been received."""
+        call = self._calls[at]
+        assert isinstance(call, ReceiveCall)
+        assert call.message is not None
+        try:
+            return read(call.message, party)
+        except Exception:
+            call.message = None
+            raise
+
+    def give_back(self, grace: float) -> None:
+        """End the calls. Messages that were handed over go back; returns when they have, or after ``grace`` seconds."""
+        if not self._calls:
+            return
+        calls = self._calls
+        landed = allocate_lock()
+        landed.acquire()
+
+        def cancel() -> None:
+            for call in calls:
+                call.cancel()
+            landed.release()
+
+        self._home.post(cancel)
+        landed.acquire(True, grace)
+
+
+def new_future() -> tuple[Future[T], Callable[[T | None, Exception | None], None]]:
     """A future for any thread, and the function that the pool's loop resolves it with."""
     future: Future[T] = Future()
 
@@ -29,24 +104,3 @@ def new_future() -> tuple[Future[T], Resolve[T]]:
             future.set_result(value)  # type: ignore[arg-type]
 
     return future, resolve
-
-
-def collect(home: Home, calls: Sequence[ReceiveCall | SendCall], futures: Sequence[Future[T]], grace: float) -> list[T]:
-    """Block until all are resolved: their results, or the first error.
-
-    Whatever ends the waiting otherwise, be it an error of one of them or Ctrl-C: the others are cancelled, and a message
-    that was handed over already goes back into its box, before the exception goes on.
-    """
-    try:
-        return [future.result() for future in futures]
-    except BaseException:
-        landed = threading.Event()
-
-        def cancel() -> None:
-            for call in calls:
-                call.cancel()
-            landed.set()
-
-        home.post(cancel)
-        landed.wait(grace)
-        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -20,49 +21,64 @@ class LoopThread:
     """Runs a loop from `start` to `stop`."""
 
     def __init__(self, name: str) -> None:
-        self.loop = new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._started = threading.Event()
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def here(self) -> bool:
         """Whether this is the thread."""
-        return threading.current_thread() is self._thread
+        return self._thread is not None and threading.current_thread() is self._thread
 
     def start(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
-        """Start the thread; ``first`` is the first thing that runs in it, before this returns."""
-        started = threading.Event()
+        """Start the thread; ``first`` is the first thing that runs in it, before this returns. Once: later calls do nothing."""
+        with self._starting:
+            if self._thread is None:
+                loop = self._loop = new_event_loop()
 
-        def begin() -> None:
-            first(self.loop)
-            started.set()
+                def begin() -> None:
+                    first(loop)
+                    self._started.set()
 
-        self.loop.call_soon(begin)
-        self._thread.start()
-        started.wait()
+                loop.call_soon(begin)
+                self._thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
+                self._thread.start()
+        self._started.wait()
 
     def stop(self) -> None:
         """End the loop and the thread; idempotent. Not to be called on the thread itself."""
-        if not self._thread.is_alive():
-            return
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self.abandon()
+        if self._thread is not None:
+            self._thread.join()
 
     def abandon(self) -> None:
         """Ask the loop to end, without waiting; takes no lock, so that a finalizer may call it."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
         try:
-            self.loop.run_forever()
+            loop.run_forever()
+            _cancel_all(loop)
         finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
             asyncio.set_event_loop(None)
-            self.loop.close()
+            loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import warnings
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -14,9 +12,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from mpccomm.arrival import Arrival, read
+from mpccomm.arrival import Arrival
 from mpccomm.calls import ReceiveCall, SendCall
-from mpccomm.codec import Encoded
 from mpccomm.errors import WrongThreadError
 from mpccomm.options import UNSET, Timeout, Unset, receive_limit, send_limit
 from mpccomm.party import Party
@@ -24,8 +21,10 @@ from mpccomm.pool import Pool, names_of
 from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import PartyStats
-from mpccomm.sync.blocking import collect, new_future
+from mpccomm.sync.blocking import Slot, Ticket, new_future
 from mpccomm.sync.loop_thread import LoopThread
+from mpccomm.sync.running import running
+from mpccomm.waiting import all_of, raise_first
 
 
 class SyncPool:
@@ -51,13 +50,18 @@ class SyncPool:
         self._pool = Pool(key, cert, ca_cert, timeout, max_retries, name=name, settings=settings)
         self._engine = self._pool._engine
         self._thread = LoopThread(f"mpccomm {name}" if name else "mpccomm")
-        self._thread.start(self._engine.start)
-        _running.add(self)
+        self._engine.launch = partial(self._thread.start, self._engine.start)
+        running.add(self)
 
     @property
     def pool(self) -> Pool:
         """The same pool for asyncio callers: its coroutines can be awaited from any event loop."""
         return self._pool
+
+    @property
+    def started(self) -> bool:
+        """Whether the pool's thread runs: from its first use to its end."""
+        return self._thread.alive
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -101,7 +105,8 @@ class SyncPool:
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
         """
         self._check_thread()
-        self._run(partial(self._pool.wait_ready, timeout))
+        self._pool._enter()
+        self._run(partial(self._engine.wait_ready, timeout))
 
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
@@ -153,8 +158,12 @@ class SyncPool:
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
-        ((_, message),) = self._recv([self._engine.party(name)], msg_id, timeout)
-        return message
+        ticket = Ticket(self._engine.home)
+        try:
+            return self._receive(ticket, [self._engine.party(name)], msg_id, timeout)[0][1]
+        except BaseException:
+            ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
 
     def arecv(self, name: str, msg_id: str | None = None) -> Future[Any]:
         """Receive a message without waiting: a future that gets it. A cancelled one leaves the message for the next."""
@@ -177,7 +186,7 @@ class SyncPool:
         """Send one message to several parties, encoded once; returns when all of their pools hold it.
 
         :param handler_names: the parties; left out: all
-        :raises CommunicationError: it failed for at least one of them
+        :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
         """
         self._send(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
 
@@ -202,7 +211,12 @@ class SyncPool:
         :param handler_names: the parties; left out: all
         :returns: pairs of name and message, in the order asked for
         """
-        return self._recv(self._engine.some(names_of(handler_names)), msg_id, timeout)
+        ticket = Ticket(self._engine.home)
+        try:
+            return self._receive(ticket, self._engine.some(names_of(handler_names)), msg_id, timeout)
+        except BaseException:
+            ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
 
     def arecv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None
@@ -215,7 +229,8 @@ class SyncPool:
     def shutdown(self, linger: float | Unset = UNSET) -> None:
         """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
 
-        What could not be delivered within the time, and what was never received, is logged.
+        What could not be delivered within the time, and what was never received, is logged. A pool that was shut down
+        can't be started again; make a new one.
 
         :param linger: seconds for the delivery; left out: ``Settings.linger``
         """
@@ -248,73 +263,70 @@ class SyncPool:
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
 
-    def _run(self, function: Any) -> Any:
-        return self._engine.home.submit(function).result()
+    def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        future = self._engine.home.submit(function)
+        try:
+            future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def _send(self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout) -> None:
         self._check_thread()
-        posted = self._post(parties, message, msg_id, timeout, awaited=True)
-        grace = self._engine.settings.interrupt_grace
-        collect(self._engine.home, [call for call, _ in posted], [future for _, future in posted], grace)
+        pool = self._pool
+        limit = send_limit(timeout, pool._timeout)
+        pool._enter()
+        encoded = pool._encode(parties, message)
+        ticket = Ticket(self._engine.home)
+        try:
+            slots: list[Slot[None]] = []
+            for party in parties:
+                slots.append(Slot())
+                ticket.start(SendCall(party, party.prefix, msg_id, encoded, limit, True, slots[-1].resolve))
+            raise_first([error for slot in slots if (error := slot.wait()) is not None])
+        except BaseException:
+            ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
 
     def _asend(
         self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout
     ) -> list[Future[None]]:
-        return [future for _, future in self._post(parties, message, msg_id, timeout, awaited=False)]
-
-    def _post(
-        self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout, *, awaited: bool
-    ) -> list[tuple[SendCall, Future[None]]]:
         pool = self._pool
         limit = send_limit(timeout, pool._timeout)
         pool._enter()
-        encoded: Encoded = pool._encode(parties, message, snapshot=not awaited)
-        posted = []
+        encoded = pool._encode(parties, message, snapshot=True)
+        futures = []
         for party in parties:
             future: Future[None]
             future, resolve = new_future()
-            call = SendCall(party, party.prefix, msg_id, encoded, limit, awaited, resolve)
-            self._engine.home.post(call.start)
-            posted.append((call, future))
-        return posted
+            futures.append(future)
+            self._engine.home.post(SendCall(party, party.prefix, msg_id, encoded, limit, False, resolve).start)
+        return futures
 
-    def _recv(self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout) -> list[tuple[str, Any]]:
+    def _receive(
+        self, ticket: Ticket, parties: Sequence[Party], msg_id: str | None, timeout: Timeout
+    ) -> list[tuple[str, Any]]:
         self._check_thread()
         limit = receive_limit(timeout)
         self._pool._enter()
-        calls: list[ReceiveCall] = []
-        futures: list[Future[Incoming]] = []
+        slots: list[Slot[Incoming]] = []
         for party in parties:
-            future: Future[Incoming]
-            future, resolve = new_future()
-            calls.append(ReceiveCall(party, party.prefix, msg_id, limit, resolve))
-            futures.append(future)
-            self._engine.home.post(calls[-1].start)
-        messages = collect(self._engine.home, calls, futures, self._engine.settings.interrupt_grace)
-        return [(party.name, read(message, party)) for party, message in zip(parties, messages, strict=True)]
+            slots.append(Slot())
+            ticket.start(ReceiveCall(party, party.prefix, msg_id, limit, slots[-1].resolve))
+        raise_first([error for slot in slots if (error := slot.wait()) is not None])
+        return [(party.name, ticket.read(at, party)) for at, party in enumerate(parties)]
 
-    def _close(self, function: Any) -> None:
+    def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
-        if self._thread.alive:
-            try:
+        try:
+            if self._thread.alive:
                 self._run(function)
-            finally:
-                self._thread.stop()
-                _running.discard(self)
+            else:
+                self._engine.close_unused()
+        finally:
+            self._thread.stop()
+            running.discard(self)
 
 
 async def _all_of(sent: Sequence[Future[None]]) -> None:
-    for future in sent:
-        await asyncio.wrap_future(future)
-
-
-_running: weakref.WeakSet[SyncPool] = weakref.WeakSet()
-
-
-def _shut_down_all() -> None:
-    for pool in list(_running):
-        pool.shutdown()
-
-
-# Before the interpreter joins its threads: executors, and with them name look-ups, still work then.
-getattr(threading, "_register_atexit", __import__("atexit").register)(_shut_down_all)
+    await all_of([asyncio.wrap_future(future) for future in sent])
