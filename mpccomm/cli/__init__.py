@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mpccomm {version('mpccomm')}")
-    parser.add_argument("command", choices=COMMANDS, help="see below; 'mpccomm command -h' tells its options")
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="command", help="see below; 'mpccomm command -h' tells its options"
+    )
     # Only the first argument is ours. The command alone knows its options, and what it needs installed.
     command: str = parser.parse_args(arguments[:1]).command
     try:
