@@ -72,12 +72,14 @@ def _read_tree(decoder: Decoder, kind: Any, node: Any) -> Any:
     if type(length) is not int or not 0 <= length < 1 << 48 or len(child_nodes) != kind.num_fields:
         raise ValueError("an array without its parts")
     decoder.charge(1024)
-    buffers = [None if item is None else _aligned(decoder.buffer(item)) for item in buffer_nodes]
-    if len(buffers) != kind.num_buffers:
+    if len(buffer_nodes) != kind.num_buffers:
         raise ValueError("an array without its buffers")
+    # An array without nulls needs no bitmap of them, but Arrow takes for granted that the other buffers are there.
+    bitmap, *others = (None if item is None else _aligned(decoder.buffer(item)) for item in buffer_nodes)
+    buffers = [bitmap, *(pa.py_buffer(b"") if buffer is None else buffer for buffer in others)]
     if pa.types.is_null(kind):
         decoder.count(length)
-    elif buffers[0] is not None and buffers[0].size * 8 < length:
+    elif bitmap is not None and bitmap.size * 8 < length:
         raise ValueError("a buffer that is too short")
     children = [_read_tree(decoder, kind.field(index).type, child) for index, child in enumerate(child_nodes)]
     return pa.Array.from_buffers(kind, length, buffers, -1, 0, children or None)

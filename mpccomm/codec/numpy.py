@@ -47,6 +47,8 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
         names = list(dtype.names or ())
         fields = [dtype.fields[name] for name in names]
         titles = [field[2] if len(field) > 2 else None for field in fields]
+        if not set(map(type, titles)) <= {str, type(None)}:
+            raise Refusal("has a field whose title is not text; remove the title")
         dtypes = [lower_dtype(encoder, field[0]) for field in fields]
         return ["struct", names, dtypes, [field[1] for field in fields], titles, dtype.itemsize, dtype.isalignedstruct]
     if dtype.kind == "O":
@@ -69,8 +71,8 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
         return np.dtype(node)
     if type(node) is not list:
         raise TypeError("not a dtype")
-    decoder.charge(1024)
     form, *rest = node
+    decoder.charge(1024)
     if form == "subarray":
         base, shape = rest
         return np.dtype((read_dtype(decoder, base), _shape(shape)))
@@ -84,6 +86,9 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
     decoder.charge(1024 * len(names))
     formats = [read_dtype(decoder, item) for item in nodes]
     ends = [offset + item.itemsize for offset, item in zip(offsets, formats, strict=True)]
+    texts = {type(text) for text in (*names, *titles)}
+    if not texts <= {str, type(None)} or not set(map(type, (*offsets, itemsize))) <= {int}:
+        raise TypeError("not a field")
     if not len(names) == len(formats) == len(titles) or max(ends, default=0) > itemsize or min(offsets, default=0) < 0:
         raise ValueError("fields that do not fit")
     specification = {"names": names, "formats": formats, "offsets": offsets, "titles": titles, "itemsize": itemsize}

@@ -91,10 +91,7 @@ class Tag(IntEnum):
     PERIOD = 88
     INTERVAL = 89
     MISSING = 90
-    OFFSET = 91
-    PANDAS_DTYPE = 92
     TENSOR = 112
-    TORCH_DTYPE = 113
 
 
 HEADS: Final = {tag: ormsgpack.Ext(tag, b"") for tag in Tag}
