@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.calls import ReceiveCall
@@ -41,6 +42,7 @@ class Arrival:
         self.value: Any = None
         self._party = party
         self._resolve = resolve
+        self._context = copy_context()
         self._starting = party.home.here
         self._call = ReceiveCall(party, party.prefix, msg_id, None, self._arrived)
         party.home.post(self._call.start)
@@ -65,7 +67,7 @@ class Arrival:
 
     def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
         try:
-            return read(message, self._party), None
+            return self._context.run(read, message, self._party), None
         except Exception as error:
             return None, error
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import hypothesis
 import pytest
 
+from mpccomm.sync.loop_thread import new_event_loop
 from tests.leaks import LeakError, no_leaks
 
 # How long an example takes says more of the machine than of the code; each test as a whole has its time limit.
@@ -17,7 +18,8 @@ hypothesis.settings.load_profile("mpccomm")
 
 
 def pytest_collection_finish() -> None:
-    """Spare the collector all that is imported: a full collection after each test then costs nearly nothing."""
+    """Have what a process opens only once opened now; and spare the collector all that is imported."""
+    new_event_loop().close()  # libuv's own pipe for signals stays
     gc.collect()
     gc.freeze()
 

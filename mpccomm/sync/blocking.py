@@ -7,6 +7,7 @@ and did not reach the caller goes back into its box.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from _thread import allocate_lock
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mpccomm.arrival import read
 from mpccomm.calls import ReceiveCall, SendCall
+from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,13 +52,18 @@ class Slot(Generic[T]):
 
 
 class Ticket:
-    """The calls that one blocking call of the user has under way."""
+    """The calls that one blocking call of the user has under way.
 
-    __slots__ = ("_calls", "_home")
+    The caller stores True in ``redeemed`` as its very last step: a store can't be interrupted, a call could be.
+    """
+
+    __slots__ = ("_calls", "_home", "_landed", "redeemed")
 
     def __init__(self, home: Home) -> None:
+        self.redeemed = False
         self._home = home
         self._calls: list[ReceiveCall | SendCall] = []
+        self._landed = False
 
     def start(self, call: ReceiveCall | SendCall) -> None:
         """Have it carried out on the loop."""
@@ -78,17 +85,35 @@ class Ticket:
         """End the calls. Messages that were handed over go back; returns when they have, or after ``grace`` seconds."""
         if not self._calls:
             return
-        calls = self._calls
         landed = allocate_lock()
         landed.acquire()
 
         def cancel() -> None:
-            for call in calls:
-                call.cancel()
+            self._cancel()
             landed.release()
 
-        self._home.post(cancel)
+        while True:
+            try:
+                self._home.post(cancel)
+                break
+            except KeyboardInterrupt:
+                # One more Ctrl-C, while the exception for the first is on its way to the user.
+                continue
+            except PoolClosedError:
+                return
         landed.acquire(True, grace)
+
+    def _cancel(self) -> None:
+        if not self._landed:
+            self._landed = True
+            for call in self._calls:
+                call.cancel()
+
+    def __del__(self) -> None:
+        # Only where `give_back` itself was interrupted before its first step.
+        if self._calls and not self.redeemed and not self._landed:
+            with contextlib.suppress(PoolClosedError):
+                self._home.post(self._cancel)
 
 
 def new_future() -> tuple[Future[T], Callable[[T | None, Exception | None], None]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -21,7 +22,7 @@ class LoopThread:
     """Runs a loop from `start` to `stop`."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -48,21 +49,37 @@ class LoopThread:
                     self._started.set()
 
                 loop.call_soon(begin)
-                self._thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
+                self._thread = threading.Thread(target=self._run, args=(loop,), name=self.name, daemon=True)
                 self._thread.start()
         self._started.wait()
 
     def stop(self) -> None:
         """End the loop and the thread; idempotent. Not to be called on the thread itself."""
-        self.abandon()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed already
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        self.join()
+
+    def join(self) -> None:
+        """Wait for the thread to end."""
         if self._thread is not None:
             self._thread.join()
 
-    def abandon(self) -> None:
-        """Ask the loop to end, without waiting; takes no lock, so that a finalizer may call it."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._loop.stop)
+    def finish(self, last: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> None:
+        """Let the loop run one more coroutine function, then end, without waiting for it here."""
+        loop = self._loop
+        assert loop is not None
+
+        def begin() -> None:
+            task = loop.create_task(last())
+            task.add_done_callback(end)
+
+        def end(task: asyncio.Task[None]) -> None:
+            ended()
+            loop.stop()
+
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            loop.call_soon_threadsafe(begin)
 
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:

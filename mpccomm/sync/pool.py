@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -22,8 +21,7 @@ from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import PartyStats
 from mpccomm.sync.blocking import Slot, Ticket, new_future
-from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.sync.running import running
+from mpccomm.sync.residence import Residence
 from mpccomm.waiting import all_of, raise_first
 
 
@@ -49,19 +47,12 @@ class SyncPool:
     ) -> None:
         self._pool = Pool(key, cert, ca_cert, timeout, max_retries, name=name, settings=settings)
         self._engine = self._pool._engine
-        self._thread = LoopThread(f"mpccomm {name}" if name else "mpccomm")
-        self._engine.launch = partial(self._thread.start, self._engine.start)
-        running.add(self)
+        self._residence = Residence(self._engine, f"mpccomm {name}" if name else "mpccomm")
 
     @property
     def pool(self) -> Pool:
         """The same pool for asyncio callers: its coroutines can be awaited from any event loop."""
         return self._pool
-
-    @property
-    def started(self) -> bool:
-        """Whether the pool's thread runs: from its first use to its end."""
-        return self._thread.alive
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -106,7 +97,7 @@ class SyncPool:
         """
         self._check_thread()
         self._pool._enter()
-        self._run(partial(self._engine.wait_ready, timeout))
+        self._residence.run(partial(self._engine.wait_ready, timeout))
 
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
@@ -160,7 +151,9 @@ class SyncPool:
         """
         ticket = Ticket(self._engine.home)
         try:
-            return self._receive(ticket, [self._engine.party(name)], msg_id, timeout)[0][1]
+            message = self._receive(ticket, [self._engine.party(name)], msg_id, timeout)[0][1]
+            ticket.redeemed = True
+            return message
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
@@ -213,7 +206,9 @@ class SyncPool:
         """
         ticket = Ticket(self._engine.home)
         try:
-            return self._receive(ticket, self._engine.some(names_of(handler_names)), msg_id, timeout)
+            messages = self._receive(ticket, self._engine.some(names_of(handler_names)), msg_id, timeout)
+            ticket.redeemed = True
+            return messages
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
@@ -250,26 +245,17 @@ class SyncPool:
 
     def __del__(self) -> None:
         # Neither lock nor wait in here: the collector may run anywhere.
-        thread = self.__dict__.get("_thread")
-        if thread is not None and thread.alive:
-            warnings.warn(f"{self!r} was never shut down", ResourceWarning, stacklevel=1, source=self)
-            thread.abandon()
+        residence = self.__dict__.get("_residence")
+        if residence is not None:
+            residence.wind_up()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _check_thread(self) -> None:
-        if self._thread.here:
+        if self._residence.here:
             raise WrongThreadError(
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
-
-    def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        future = self._engine.home.submit(function)
-        try:
-            future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
     def _send(self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout) -> None:
         self._check_thread()
@@ -284,6 +270,7 @@ class SyncPool:
                 slots.append(Slot())
                 ticket.start(SendCall(party, party.prefix, msg_id, encoded, limit, True, slots[-1].resolve))
             raise_first([error for slot in slots if (error := slot.wait()) is not None])
+            ticket.redeemed = True
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
@@ -318,14 +305,7 @@ class SyncPool:
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
-        try:
-            if self._thread.alive:
-                self._run(function)
-            else:
-                self._engine.close_unused()
-        finally:
-            self._thread.stop()
-            running.discard(self)
+        self._residence.close(function)
 
 
 async def _all_of(sent: Sequence[Future[None]]) -> None:

@@ -1,0 +1,89 @@
+"""Two blocking pools that know each other, and programs that run as processes of their own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mpccomm import SyncPool
+from tests.pools import LOCAL, quick
+
+
+@contextmanager
+def duo() -> Iterator[tuple[SyncPool, SyncPool]]:
+    """Alice and Bob."""
+    with SyncPool(name="Alice", settings=quick()) as alice, SyncPool(name="Bob", settings=quick()) as bob:
+        introduce(alice, bob)
+        yield alice, bob
+
+
+def introduce(alice: SyncPool, bob: SyncPool) -> None:
+    alice.add_http_server(0, LOCAL)
+    bob.add_http_server(0, LOCAL)
+    assert alice.port is not None
+    assert bob.port is not None
+    alice.add_http_client("Bob", LOCAL, bob.port)
+    bob.add_http_client("Alice", LOCAL, alice.port)
+
+
+PREAMBLE = """
+import os, signal, sys, threading, time
+from mpccomm import *
+me = SyncPool(name="me")
+me.add_http_server(0, "127.0.0.1")
+print(me.port, flush=True)
+me.add_http_client("peer", "127.0.0.1", int(sys.argv[1]))
+"""
+
+
+@contextmanager
+def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE) -> Iterator[subprocess.Popen[str]]:
+    """A Python program as a process; with the preamble, it has a pool ``me`` and prints its port in the first line."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "ignore::DeprecationWarning",
+            *options,
+            "-c",
+            preamble + textwrap.dedent(body),
+            str(port),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that the program prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+@contextmanager
+def peer_of(body: str, *options: str) -> Iterator[tuple[SyncPool, subprocess.Popen[str]]]:
+    """A pool here, and a program whose pool ``me`` knows it as ``peer``; here it is ``program``."""
+    with SyncPool(settings=quick()) as pool:
+        pool.add_http_server(0, LOCAL)
+        with program(body, pool.port, *options) as process:
+            pool.add_http_client("program", LOCAL, int(line(process)))
+            yield pool, process
+
+
+def ends(process: subprocess.Popen[str], limit: float) -> tuple[int, str, str]:
+    """Exit code, output and errors of a program that ends within so many seconds."""
+    output, errors = process.communicate(timeout=limit)
+    return process.returncode, output, errors

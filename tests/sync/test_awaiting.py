@@ -1,0 +1,145 @@
+"""The native pool inside a `SyncPool`, and a `Pool` from loops that are not its own."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from mpccomm import CommunicationTimeoutError, EncodingError, Pool, Serialization, UnknownPartyError
+from tests.pools import pools
+from tests.sync.duo import duo
+from tests.timing import UNIT
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
+
+
+async def test_result_and_exception_travel() -> None:
+    with duo() as (alice, bob):
+        await alice.pool.send("Bob", "hello")
+        assert await bob.pool.recv("Alice") == "hello"
+        with pytest.raises(UnknownPartyError, match="Zoe"):
+            await alice.pool.recv("Zoe")
+        with pytest.raises(EncodingError):
+            await alice.pool.send("Bob", object())
+        with pytest.raises(CommunicationTimeoutError, match="Alice"):
+            await bob.pool.recv("Alice", timeout=UNIT / 10)
+        await alice.pool.broadcast(1)
+        assert await bob.pool.recv_all() == [("Alice", 1)]
+
+
+async def test_cancellation_travels_and_loses_nothing() -> None:
+    with duo() as (alice, bob):
+        waiting = asyncio.create_task(bob.pool.recv("Alice"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await alice.pool.send("Bob", "not lost")
+        assert await bob.pool.recv("Alice") == "not lost"
+
+
+async def test_cancelled_at_random_moments_nothing_is_lost() -> None:
+    with duo() as (alice, bob):
+        count = 300
+        handles = [alice.asend("Bob", number) for number in range(count)]
+        received = []
+        while len(received) < count:
+            waiting = asyncio.create_task(bob.pool.recv("Alice"))
+            for _ in range(len(received) % 4):
+                await asyncio.sleep(0)
+            if len(received) % 3 == 0 and not waiting.done() and waiting.cancel():
+                waiting.uncancel()
+                try:
+                    received.append(await waiting)
+                except asyncio.CancelledError:
+                    pass
+                else:
+                    continue
+            received.append(await bob.pool.recv("Alice") if waiting.cancelled() else await waiting)
+        assert received == list(range(count))
+        for handle in handles:
+            await asyncio.wrap_future(handle)
+
+
+async def test_futures_belong_to_the_loop_of_the_caller() -> None:
+    with duo() as (alice, bob):
+        future = bob.pool.arecv("Alice")
+        assert future.get_loop() is asyncio.get_running_loop()
+        sent = alice.pool.asend("Bob", 5)
+        assert sent.get_loop() is asyncio.get_running_loop()
+        assert await future == 5
+        await sent
+
+
+async def test_context_variables_come_along() -> None:
+    with duo() as (alice, bob):
+        variable.set("mine")
+        Serialization.register(_serialize, _deserialize, _Context, check_annotations=False)
+        try:
+            await alice.pool.send("Bob", _Context())
+            assert await bob.pool.recv("Alice") == ("mine", "mine")
+            future = bob.pool.arecv("Alice")
+            await alice.pool.send("Bob", _Context())
+            assert await future == ("mine", "mine")
+        finally:
+            Serialization.clear_serialization_logic()
+
+
+class _Context:
+    """Something whose way to the other side depends on the context."""
+
+
+def _serialize(obj: _Context, **kwargs: object) -> str:
+    return variable.get()
+
+
+def _deserialize(obj: str, **kwargs: object) -> tuple[str, str]:
+    return obj, variable.get()
+
+
+def elsewhere(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run it on a second loop in a second thread."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(asyncio.run(function()))
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return result.result()
+
+
+async def test_a_pool_is_awaited_from_a_second_loop_in_another_thread() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+
+        async def there() -> Any:
+            await alice.send("Bob", "from another loop")
+            future = alice.arecv("Bob")
+            await bob.send("Alice", "and back")
+            with pytest.raises(CommunicationTimeoutError):
+                await alice.recv("Bob", "never", timeout=UNIT / 10)
+            return await future, await bob.recv("Alice")
+
+        assert await asyncio.to_thread(elsewhere, there) == ("and back", "from another loop")
+
+
+def test_a_loop_that_is_closed_says_so() -> None:
+    pool = Pool()
+
+    async def use() -> None:
+        pool.add_http_client("nobody", "127.0.0.1", 1)
+        with pytest.raises(CommunicationTimeoutError):
+            await pool.recv("nobody", timeout=0)
+        await pool.shutdown()
+
+    asyncio.run(use())
+    with pytest.raises(RuntimeError, match="shut down"):
+        asyncio.run(pool.recv("nobody"))
