@@ -100,8 +100,9 @@ def _lower_categorical(encoder: Encoder, array: Any) -> object:
     return _array(encoder, "categorical", array.codes, array.categories, array.ordered)
 
 
-def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any) -> Any:
-    _check_keys(categories)
+def _categorical(decoder: Decoder, codes: Any, categories: pd.Index, ordered: Any) -> Any:
+    if not isinstance(categories, pd.Index):
+        raise TypeError("categories that are none")
     return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered))
 
 
@@ -224,10 +225,10 @@ def _frequency(offset: Any) -> str | None:
     return offset.freqstr  # type: ignore[no-any-return]
 
 
-def _check_keys(index: Any) -> None:
-    """pandas is about to put the elements into a hash table: those whose hash others choose need a look."""
-    if index.dtype == object:
-        keys.received(list(index))
+def _check_keys(values: Any) -> None:
+    """pandas puts the elements of an index into a hash table: those whose hash others choose need a look."""
+    if values.dtype == object:
+        keys.received(list(values))
 
 
 # Indexes, series, frames
@@ -235,6 +236,10 @@ def _check_keys(index: Any) -> None:
 
 def _lower_index(encoder: Encoder, index: Any) -> object:
     frequency = _frequency(getattr(index, "freq", None)) if index.dtype.kind in "mM" else None
+    try:
+        _check_keys(index)
+    except (TypeError, ValueError) as error:
+        raise Refusal("is an Index with elements that cannot be hashed, or with equal hashes; convert them") from error
     encoder.enter()
     node = [HEADS[Tag.INDEX], _lower_values(encoder, index.array), frequency, encoder.lower(index.name)]
     encoder.depth -= 1
@@ -244,6 +249,7 @@ def _lower_index(encoder: Encoder, index: Any) -> object:
 def _index(decoder: Decoder, values_node: object, frequency: object, name_node: object) -> pd.Index:
     decoder.charge(_OBJECT_SIZE)
     values = _values(decoder, values_node)
+    _check_keys(values)
     name = decoder.value(name_node)
     index: Any = pd.Index(values, dtype=values.dtype, name=name, copy=False, tupleize_cols=False)
     if frequency is not None:
@@ -276,7 +282,6 @@ def _multi_index(decoder: Decoder, levels: object, codes: object, names: object)
     for level in received:
         if not isinstance(level, pd.Index):
             raise TypeError("not a level")
-        _check_keys(level)
     return pd.MultiIndex(received, decoder.typed(codes, list), names=decoder.typed(names, list), verify_integrity=True)
 
 

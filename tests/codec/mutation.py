@@ -28,7 +28,21 @@ LARGEST_SEED = 6000
 SLOWEST = 2.0
 """Seconds of processor time that a message of a few kilobytes may take."""
 _NUMBERS = (0, 1, -1, 2, 7, 127, 128, 255, 256, 2**15, 2**16, 10**6, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1)
-_TEXTS = ("", "O", "<f8", "|b1", ">M8[ns]", "struct", "subarray", "string", "datetimes", "sparse", "text", "arrow", "ns")
+_TEXTS = (
+    "",
+    "O",
+    "<f8",
+    "|b1",
+    ">M8[ns]",
+    "struct",
+    "subarray",
+    "string",
+    "datetimes",
+    "sparse",
+    "text",
+    "arrow",
+    "ns",
+)
 
 Segments = list[bytes]
 
@@ -197,16 +211,12 @@ def attempt(segments: Segments, thorough: bool = False) -> object | None:
 
 def _use(value: object, thorough: bool) -> None:
     """Touch every element of *value*: what only looks like a value may bring the process down later."""
-    try:
+    with contextlib.suppress(EncodingError):
         encode(value)
-    except EncodingError:
-        pass
-    if thorough:
-        try:
+    # Showing it may fail, as with integers of too many digits, but not bring the process down.
+    with contextlib.suppress(Exception):
+        if thorough:
             repr(value)
-        except (ValueError, OverflowError):
-            # Integers of too many digits, moments beyond the calendar: what the user could send, too.
-            pass
 
 
 def main() -> int:
@@ -217,7 +227,7 @@ def main() -> int:
     parser.add_argument("--last", help="file that holds the message that is being decoded")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    _import_plugins(arguments.codec)
+    import_plugins(arguments.codec)
     mutator = Mutator(SAMPLES[arguments.codec](), arguments.seed)
     for segments in mutator.seeds:
         attempt(segments, thorough=True)
@@ -235,14 +245,14 @@ def main() -> int:
         try:
             values += attempt(segments, thorough=number % 16 == 0) is not None
         except BaseException:
-            print(f"message {number} of seed {arguments.seed}: {archive.join(segments).hex()}", file=sys.stderr)
+            sys.stderr.write(f"message {number} of seed {arguments.seed}: {archive.join(segments).hex()}\n")
             raise
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{arguments.count} messages, {values} values, {grown} KiB more memory at most")
+    sys.stdout.write(f"{arguments.count} messages, {values} values, {grown} KiB more memory at most\n")
     return 0 if grown < 256 << 10 else 1
 
 
-def _import_plugins(codec: str) -> None:
+def import_plugins(codec: str) -> None:
     """Import what a message may ask for now, and torch, which takes seconds, only where it is the subject."""
     if codec != "torch":
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ def numpy() -> list[Any]:
         plain = np.arange(24).astype(char)
         matrix = plain.reshape(4, 6)
         values += [plain, matrix, np.asfortranarray(matrix), plain[::3], matrix[:, 1:3], plain[3:3], plain[5]]
-        values += [plain.astype(plain.dtype.newbyteorder(order)) for order in "<>"]
+        values += [plain.astype(plain.dtype.newbyteorder(order)) for order in ("little", "big")]
         values += [np.zeros((2, 0, 3), char), np.array(1).astype(char), np.arange(6000).astype(char), list(plain) * 3]
     read_only = np.arange(5)
     read_only.flags.writeable = False
@@ -242,7 +242,7 @@ def pandas() -> list[Any]:
     import pyarrow as pa
 
     days = pd.date_range("2020", periods=3)
-    series = {
+    series: dict[str, pd.Series[Any]] = {
         "int": pd.Series([1, 2, 3]),
         "float": pd.Series([1.5, np.nan, -0.0]),
         "float32": pd.Series([1, 2, 3], dtype="float32"),
@@ -281,7 +281,7 @@ def pandas() -> list[Any]:
     }
     frame = pd.DataFrame(series)
     small = frame[["int", "str", "zone"]]
-    indexes = [
+    indexes: list[Any] = [
         pd.Index(["x", "y", "z"], name="name"),
         pd.date_range("2020", periods=3, freq="B"),
         pd.date_range("2020", periods=3, freq="ME", tz="UTC"),
