@@ -57,7 +57,7 @@ class Party:
         )
         self.lonely = asyncio.Event()
         """Set while a connection is wanted, and none is being greeted."""
-        self.trouble = "nobody has tried yet"
+        self.trouble = "no answer yet"
         """Why the last attempt to connect came to nothing."""
         self.failed_dials = 0
         self.expected = False
@@ -105,7 +105,9 @@ class Party:
         finally:
             del self._streams[connection]
             self.link.lost(connection)
-            if not connection.verified:
+            if stream.violation:
+                logger.warning("%s: closed a connection: %s", self, stream.violation)
+            if not connection.verified and not stream.closing:
                 code = stream.ended_with
                 self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
             self.flush()
@@ -150,7 +152,8 @@ class Party:
             for connection, code, reason in closing:
                 stream = self._streams.get(connection)
                 if stream is not None:
-                    level = logging.DEBUG if code in (CloseCode.REPLACED, CloseCode.DONE) else logging.WARNING
+                    old = code in (CloseCode.REPLACED, CloseCode.DONE) or reason == self.trouble
+                    level = logging.DEBUG if old else logging.WARNING
                     logger.log(level, "%s: closing a connection: %s", self, reason)
                     self.trouble = reason
                     stream.close(code)

@@ -43,8 +43,9 @@ async def resolve(host: str) -> frozenset[IPAddress]:
     return frozenset(normalise(str(entry[4][0])) for entry in found)
 
 
-def join(host: str, port: int | None) -> str:
+def join(host: str | IPAddress, port: int | None) -> str:
     """``host:port`` as people write it."""
+    host = str(host)
     shown = f"[{host}]" if ":" in host else host
     return shown if port is None else f"{shown}:{port}"
 

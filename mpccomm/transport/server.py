@@ -6,19 +6,22 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from aiohttp import WSMsgType, web
 
 from mpccomm.session.frames import NO_PORT, Hello, ViolationError, parse
 from mpccomm.session.states import CloseCode
 from mpccomm.transport.address import IPAddress, join, normalise
-from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
+from mpccomm.transport.complaints import Complaints
+from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket, misfit
 
 logger = logging.getLogger("mpccomm")
 
 GREETING = "An mpccomm pool listens here.\n"
 _MAX_HELLO = 4096
+_BANNER = {"Server": "mpccomm"}
+"""Otherwise aiohttp would tell everybody its version and Python's."""
 
 
 class Reception(Protocol):
@@ -38,30 +41,41 @@ class Server:
         self._socket = sock
         self._reception = reception
         self._greeting_time = greeting_time
+        self._complaints = Complaints(logger)
+        self._greetings: set[asyncio.Task[None]] = set()
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
         """Begin to answer."""
-        runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=CLOSE_TIMEOUT)
-        self._runner = runner
-        await runner.setup()
-        await web.SockSite(runner, self._socket).start()
+        # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.
+        server = _HTTPServer(
+            self._answer,
+            access_log=None,
+            logger=logger,
+            keepalive_timeout=self._greeting_time,
+            lingering_time=0,
+            complaints=self._complaints,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=CLOSE_TIMEOUT)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket).start()
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
+        for greeting in self._greetings:
+            greeting.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
         self._socket.close()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        if peer is None:
-            return web.Response(status=400)
-        address = normalise(peer[0])
+        address = address_of(request)
+        if address is None:
+            return _bare(400)
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
-                return web.Response(text=GREETING)
-            return self._refuse(address, 404 if request.path != PATH else 426, f"{request.method} without an upgrade")
+                return web.Response(text=GREETING, headers=_BANNER)
+            return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if not await self._reception.expects(address):
@@ -69,6 +83,7 @@ class Server:
         websocket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             compress=False, max_msg_size=MAX_MESSAGE, timeout=CLOSE_TIMEOUT, decode_text=False
         )
+        websocket.headers.update(_BANNER)
         try:
             await websocket.prepare(request)
         except web.HTTPException:
@@ -77,31 +92,31 @@ class Server:
         return websocket
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
-        logger.warning("refused a request from %s: %s", address, reason)
-        return web.Response(status=status)
+        self._complaints.log(f"refused a request from {address}: {reason}")
+        return _bare(status)
 
     async def _greet(self, websocket: web.WebSocketResponse[Literal[False]], address: IPAddress) -> None:
+        """Find out who it is, and hand the stream over to that party."""
+        greeting = asyncio.current_task()
+        assert greeting is not None
+        self._greetings.add(greeting)
         try:
             async with asyncio.timeout(self._greeting_time):
                 message = await websocket.receive()
+                if message.type is not WSMsgType.BINARY:
+                    raise ViolationError(f"{misfit(message.type, message.data) or 'it closed'} instead of a HELLO")
+                hello = _first_hello(message.data)
+                take_over = await self._reception.identify(address, hello.port)
         except TimeoutError:
             await self._dismiss(websocket, CloseCode.SILENT, address, "it did not say who it is")
             return
-        if message.type is not WSMsgType.BINARY:
-            await self._dismiss(
-                websocket, CloseCode.VIOLATION, address, "it closed, or sent something else than a HELLO"
-            )
-            return
-        try:
-            hello = _first_hello(message.data)
         except ViolationError as error:
             await self._dismiss(websocket, CloseCode.VIOLATION, address, str(error))
             return
-        take_over = await self._reception.identify(address, hello.port)
+        finally:
+            self._greetings.discard(greeting)
         if take_over is None:
-            where = (
-                join(str(address), hello.port) if hello.port != NO_PORT else f"{address}, without a server of its own"
-            )
+            where = f"{address}, without a server of its own" if hello.port == NO_PORT else join(address, hello.port)
             await self._dismiss(websocket, CloseCode.NOT_RECOGNISED, address, f"no party was added as {where}")
             return
         await take_over(websocket, message.data)
@@ -109,8 +124,56 @@ class Server:
     async def _dismiss(
         self, websocket: web.WebSocketResponse[Literal[False]], code: CloseCode, address: IPAddress, reason: str
     ) -> None:
-        logger.warning("closed a connection from %s: %s", address, reason)
+        self._complaints.log(f"closed a connection from {address}: {reason}")
         await websocket.close(code=code)
+
+
+class _HTTPServer(web.Server):
+    """aiohttp's server, whose answer to what is no HTTP is a bare status as well."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+        super().__init__(handler)
+        self._options = options
+
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+class _Protocol(web.RequestHandler):
+    __slots__ = ("_complaints",)
+
+    def __init__(self, server: web.Server, *, complaints: Complaints, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._complaints = complaints
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what can't be read as HTTP, or what failed in here."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way already")
+        if status < 500:
+            # Not the text of the exception: it repeats what was sent.
+            self._complaints.log(f"refused a request from {address_of(request)}: not HTTP as we know it")
+        else:
+            logger.error("answering a request failed", exc_info=exc)
+        return _bare(status)
+
+
+def address_of(request: web.BaseRequest) -> IPAddress | None:
+    """Where a request comes from; None: its connection is gone already."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return normalise(peer[0]) if peer else None
+
+
+def _bare(status: int) -> web.Response:
+    response = web.Response(status=status, headers=_BANNER)
+    response.force_close()
+    return response
 
 
 def _first_hello(batch: bytes) -> Hello:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Protocol, TypeAlias
 
-from aiohttp import ClientWebSocketResponse, WSMsgType, web
+from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMsgType, web
 
 from mpccomm.session.frames import MAX_BATCH
+from mpccomm.session.states import CloseCode
 
 WebSocket: TypeAlias = ClientWebSocketResponse[Literal[False]] | web.WebSocketResponse[Literal[False]]
 
@@ -37,12 +38,19 @@ class Stream:
         self._close_code: int | None = None
         self.ended_with: int | None = None
         """The close code that the other side gave, if it gave one."""
+        self.violation = ""
+        """What arrived that is no batch, and ended the connection."""
 
     def wake(self) -> None:
         """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
         self._pending = True
         if self._wakened is not None and not self._wakened.done():
             self._wakened.set_result(None)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is this side that ends it."""
+        return self._close_code is not None
 
     def close(self, code: int) -> None:
         """Send what is still to be sent, then close."""
@@ -71,6 +79,9 @@ class Stream:
         while True:
             message = await receive()
             if message.type is not WSMsgType.BINARY:
+                self.violation = misfit(message.type, message.data)
+                if self.violation:
+                    self.close(CloseCode.VIOLATION)
                 return
             peer.batch_received(message.data)
 
@@ -89,3 +100,14 @@ class Stream:
                 return
             self._wakened = loop.create_future()
             await self._wakened
+
+
+def misfit(kind: WSMsgType, data: object) -> str:
+    """What this message is that is neither a batch nor the end of the connection; empty if it is one of the two."""
+    if kind is WSMsgType.TEXT:
+        return "a text message"
+    # A connection that breaks comes as an ERROR too, with what the system said of it.
+    if kind is WSMsgType.ERROR and isinstance(data, WebSocketError):
+        too_big = data.code == WSCloseCode.MESSAGE_TOO_BIG
+        return f"a message of more than {MAX_MESSAGE} bytes" if too_big else "bytes that are no WebSocket frame"
+    return ""
