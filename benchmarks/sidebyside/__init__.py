@@ -1,0 +1,1 @@
+"""Contenders that carry values between processes, the works they are measured with, and the report."""

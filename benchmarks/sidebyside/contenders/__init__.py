@@ -1,0 +1,68 @@
+"""Who is compared: one module per kind of contender, and what each of them promises."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidebyside.contenders.base import Contender
+
+_EXACTLY_ONCE = "acknowledged by the other pool; exactly once and in order through cut connections; bounded memory"
+_TNO = "acknowledged by the other server; lost or doubled where an answer is lost; memory unbounded"
+_BARE = "nothing: a message is gone with its connection, a slow reader blocks the writer"
+_NOT_RESUMED = "acknowledged; a message is gone with its connection"
+_SMALL = ("roundtrip", "rate")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: where the code is, which packages it needs, what its users can rely on."""
+
+    title: str
+    module: str
+    guarantees: str
+    options: dict[str, Any] = field(default_factory=dict)
+    environment: str = "mpccomm"
+    uvloop: bool = False
+    tls: bool = False
+    only: tuple[str, ...] | None = None
+    """The only works it takes part in; None: all but those for threads."""
+    threads: bool = False
+    """Any number of threads may use one of these at once."""
+
+    def takes_part(self, work: str) -> bool:
+        """Whether this work is one for it."""
+        if work.startswith("asend"):
+            return self.threads
+        return self.only is None or work in self.only
+
+    def make(self) -> Contender:
+        """The contender, in a process of its environment."""
+        contender: Contender = importlib.import_module(f"sidebyside.contenders.{self.module}").make(**self.options)
+        return contender
+
+
+CONTENDERS: dict[str, Entry] = {
+    "tno4": Entry("tno 4.12.0", "tno", _TNO, environment="tno-4.12.0"),
+    "tno5": Entry("tno 5.0.4", "tno", _TNO, environment="tno-5.0.4"),
+    "zmq": Entry("pyzmq PAIR", "zeromq", "buffered; lost with the process or the connection", environment="pyzmq"),
+    "grpc": Entry("gRPC aio stream", "grpcaio", _BARE, environment="grpcio"),
+    "socket": Entry("blocking socket", "blocking_socket", _BARE),
+    "stream": Entry("asyncio stream, acks", "stream", _NOT_RESUMED),
+    "stream-uv": Entry("asyncio stream, acks, uvloop", "stream", _NOT_RESUMED, uvloop=True),
+    "ws": Entry("aiohttp WebSocket", "websocket", _BARE),
+    "ws-uv": Entry("aiohttp WebSocket, uvloop", "websocket", _BARE, uvloop=True),
+    "wsack": Entry("aiohttp WebSocket, acks", "websocket", _NOT_RESUMED, {"acknowledged": True}, only=_SMALL),
+    "wsack-uv": Entry(
+        "aiohttp WebSocket, acks, uvloop", "websocket", _NOT_RESUMED, {"acknowledged": True}, uvloop=True, only=_SMALL
+    ),
+    "ws-tls": Entry("aiohttp WebSocket, TLS", "websocket", _BARE, tls=True),
+    "ws-tls-uv": Entry("aiohttp WebSocket, TLS, uvloop", "websocket", _BARE, uvloop=True, tls=True),
+    "pool": Entry("mpccomm Pool", "ours", _EXACTLY_ONCE),
+    "pool-uv": Entry("mpccomm Pool, uvloop", "ours", _EXACTLY_ONCE, uvloop=True),
+    "sync": Entry("mpccomm SyncPool", "ours", _EXACTLY_ONCE, {"blocking": True}, threads=True),
+    "pool-tls": Entry("mpccomm Pool, TLS", "ours", _EXACTLY_ONCE, tls=True),
+    "pool-tls-uv": Entry("mpccomm Pool, TLS, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, tls=True),
+    "sync-tls": Entry("mpccomm SyncPool, TLS", "ours", _EXACTLY_ONCE, {"blocking": True}, threads=True, tls=True),
+}

@@ -1,0 +1,66 @@
+"""What a work asks of a contender. Parties are numbers; party 0 leads: it sends first and holds the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+HOST = "127.0.0.1"
+IN_FLIGHT = 100
+
+
+class UnavailableError(Exception):
+    """This contender can't take part here, for the reason given."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among the others: its number, everybody's port, and files for TLS where that is wanted."""
+
+    me: int
+    ports: Sequence[int]
+    certificates: str | None = None
+    """A directory with ``ca.pem`` and, for each party, ``0.key``, ``0.pem`` and so on; None: without TLS."""
+
+    @property
+    def others(self) -> list[int]:
+        return [number for number in range(len(self.ports)) if number != self.me]
+
+
+class Contender(ABC):
+    """One end. All methods are coroutines; those of a ``blocking`` one never wait, and are run without a loop."""
+
+    blocking = False
+
+    @abstractmethod
+    async def listen(self, place: Place) -> None:
+        """Everything up to accepting connections."""
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Everybody listens: return when messages can flow."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def send(self, to: int, value: Any) -> None:
+        """Return when the message is delivered, as far as this contender ever knows."""
+
+    @abstractmethod
+    async def recv(self, sender: int) -> Any: ...
+
+    async def send_many(self, to: int, value: Any, count: int) -> None:
+        """The same message many times, `IN_FLIGHT` of them at once."""
+        for start in range(0, count, IN_FLIGHT):
+            await asyncio.gather(*(self.send(to, value) for _ in range(min(IN_FLIGHT, count - start))))
+
+    async def recv_many(self, sender: int, count: int) -> None:
+        for _ in range(count):
+            await self.recv(sender)
+
+    async def broadcast(self, to: Sequence[int], value: Any) -> None:
+        await asyncio.gather(*(self.send(other, value) for other in to))

@@ -1,0 +1,187 @@
+"""Starts the processes of one contender, has them do the works, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sidebyside.contenders import CONTENDERS
+from sidebyside.contenders.base import HOST
+from sidebyside.works import works
+
+ROOT = Path(__file__).resolve().parents[2]
+_TIME_LIMIT = 60.0
+
+
+@dataclass
+class Result:
+    """Samples of one contender in one work, over all rounds; or why there are none."""
+
+    rounds: list[list[float]] = field(default_factory=list)
+    remark: str | None = None
+
+
+class FailedError(Exception):
+    """A process of a contender failed; the text has its last words."""
+
+
+class SkippedError(Exception):
+    """The contender says that it can't take part."""
+
+
+class Process:
+    """A party, seen from outside."""
+
+    def __init__(self, process: asyncio.subprocess.Process, errors: Path) -> None:
+        self._process = process
+        self._errors = errors
+
+    @classmethod
+    async def start(cls, python: str, contender: str, errors: Path) -> Process:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT)])}
+        with errors.open("w") as file:
+            process = await asyncio.create_subprocess_exec(
+                python,
+                "-m",
+                "sidebyside.party",
+                contender,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=file,
+                env=environment,
+                limit=2**24,
+            )
+        return cls(process, errors)
+
+    async def order(self, **order: Any) -> Any:
+        """Have something done; returns the answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        line = await self._process.stdout.readline()
+        if not line:
+            raise FailedError(self.last_words() or "it ended without a word")
+        return json.loads(line)
+
+    def last_words(self) -> str:
+        """What it wrote to its standard error in the end."""
+        return self._errors.read_text()[-2000:]
+
+    async def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind((HOST, 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+async def _all(*orders: Any) -> list[Any]:
+    async with asyncio.timeout(_TIME_LIMIT), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(order) for order in orders]
+    return [task.result() for task in tasks]
+
+
+async def _session(
+    python: str, contender: str, names: Sequence[str], parties: int, scale: float, certificates: str | None
+) -> dict[str, tuple[list[float], str | None]]:
+    results: dict[str, tuple[list[float], str | None]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        processes = await _all(
+            *(Process.start(python, contender, Path(directory) / str(number)) for number in range(parties))
+        )
+        try:
+            ports = free_ports(parties)
+            places = [{"me": number, "ports": ports, "certificates": certificates} for number in range(parties)]
+            for trouble in await _all(
+                *(process.order(do="listen", **place) for process, place in zip(processes, places, strict=True))
+            ):
+                if trouble is not None:
+                    raise SkippedError(trouble)
+            await _all(*(process.order(do="connect") for process in processes))
+            for name in names:
+                samples, *remarks = await _all(
+                    *(process.order(do="work", name=name, scale=scale) for process in processes)
+                )
+                results[name] = samples, remarks[0]
+            await _all(*(process.order(do="close") for process in processes))
+        except* FailedError as errors:
+            raise FailedError(str(errors.exceptions[0])) from None
+        except* TimeoutError:
+            said = "\n".join(filter(None, (process.last_words() for process in processes)))
+            raise FailedError(f"no answer within {_TIME_LIMIT:g} s\n{said}") from None
+        finally:
+            await asyncio.gather(*(process.end() for process in processes))
+    return results
+
+
+class Comparison:
+    """All contenders with all works, round after round, so that whatever drifts meets all of them alike."""
+
+    def __init__(
+        self,
+        contenders: Sequence[str],
+        names: Sequence[str],
+        pythons: dict[str, str],
+        certificates: str | None,
+        scale: float,
+    ) -> None:
+        self.results: dict[str, dict[str, Result]] = {contender: {} for contender in contenders}
+        self.troubles: dict[str, str] = {}
+        self.rounds = 0
+        self._names = names
+        self._pythons = pythons
+        self._certificates = certificates
+        self._scale = scale
+
+    def rounds_for(self, seconds: float) -> None:
+        """At least one round; another one as long as it is likely to fit into the time."""
+        start = time.monotonic()
+        while not self.rounds or (time.monotonic() - start) * (self.rounds + 1) / self.rounds < seconds:
+            self.round()
+
+    def round(self) -> None:
+        """Everybody, once."""
+        self.rounds += 1
+        for contender in self.results:
+            if contender not in self.troubles:
+                self._measure(contender)
+
+    def _measure(self, contender: str) -> None:
+        entry = CONTENDERS[contender]
+        print(f"round {self.rounds}: {entry.title}", file=sys.stderr, flush=True)
+        known = works(self._scale)
+        names = [name for name in self._names if entry.takes_part(name)]
+        certificates = self._certificates if entry.tls else None
+        for parties in sorted({known[name].parties for name in names}):
+            chosen = [name for name in names if known[name].parties == parties]
+            python = self._pythons[entry.environment]
+            try:
+                found = asyncio.run(_session(python, contender, chosen, parties, self._scale, certificates))
+            except (FailedError, SkippedError) as error:
+                kind = "" if isinstance(error, SkippedError) else "failed: "
+                self.troubles[contender] = f"{kind}{error}"
+                return
+            for name, (samples, remark) in found.items():
+                result = self.results[contender].setdefault(name, Result())
+                result.rounds.append(samples)
+                result.remark = remark
