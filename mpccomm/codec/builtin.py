@@ -35,7 +35,6 @@ _DEQUE_SIZE: Final = 1024
 
 def _lower_set(tag: Tag) -> Lower:
     def lower(encoder: Encoder, value: set[object] | frozenset[object]) -> object:
-        encoder.enter()
         try:
             node = encoder.sequence(keys.distinct(list(value)))
         except Refusal as refusal:
@@ -43,7 +42,6 @@ def _lower_set(tag: Tag) -> Lower:
                 # The elements of a set have no index.
                 refusal.steps[-1] = ".pop()"
             raise
-        encoder.depth -= 1
         return [HEADS[tag], node]
 
     return lower
@@ -87,10 +85,7 @@ def _counter(decoder: Decoder, key_node: object, value_node: object) -> Counter[
 
 
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
-    encoder.enter()
-    node = [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen]
-    encoder.depth -= 1
-    return node
+    return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen]
 
 
 def _deque(decoder: Decoder, node: object, maxlen: object) -> deque[object]:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from mpccomm.codec import builtin, classes, columns, plugins
 from mpccomm.codec.scan import count_elements
-from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_DEPTH, MAX_ELEMENTS, Tag, unpack_envelope
+from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_ELEMENTS, MAX_WIRE_DEPTH, Tag, unpack_envelope
 from mpccomm.errors import DecodingError
 
 Buffer = bytes | bytearray | memoryview
@@ -57,8 +57,8 @@ class Decoder:
         if kind is tuple:
             return self._leaf(*node)  # type: ignore[misc]
         self.depth += 1
-        if self.depth > 2 * MAX_DEPTH:
-            raise DecodingError(f"the message is nested more than {MAX_DEPTH} levels deep")
+        if self.depth > MAX_WIRE_DEPTH:
+            raise DecodingError("the message is nested too deeply")
         if kind is dict:
             items: Any = node.items()  # type: ignore[attr-defined]
         elif node and type(node[0]) is tuple and not node[0][1]:  # type: ignore[index]
@@ -100,21 +100,25 @@ class Decoder:
             segment = self.buffer((tag, data))
             return segment if type(segment) is bytes else bytes(segment)
         build = LEAVES.get(tag) or _find(LEAVES, "LEAVES", tag)
-        return self._guard(tag, build, data)
+        try:
+            return build(data)
+        except Exception as error:
+            raise _malformed(tag, error) from None
 
     def _call(self, head: tuple[int, bytes], *nodes: object) -> object:
         tag = head[0]
         build = CALLS.get(tag) or _find(CALLS, "CALLS", tag)
-        return self._guard(tag, build, self, *nodes)
-
-    def _guard(self, tag: int, build: Callable[..., object], *arguments: object) -> object:
         try:
-            return build(*arguments)
+            return build(self, *nodes)
         except (DecodingError, RecursionError):
             raise
         except Exception as error:
-            # Not chained, since what others raise often quotes the value, and nothing of it may end up in a log.
-            raise DecodingError(f"the message holds a malformed {_name(tag)} ({type(error).__name__})") from None
+            raise _malformed(tag, error) from None
+
+
+def _malformed(tag: int, error: Exception) -> DecodingError:
+    # Without the text of the error, which often quotes the value: nothing of it may end up in a log.
+    return DecodingError(f"the message holds a malformed {_name(tag)} ({type(error).__name__})")
 
 
 def _name(tag: int) -> str:

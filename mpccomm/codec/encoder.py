@@ -143,7 +143,6 @@ class Encoder:
 
     def pairs(self, value: Mapping[object, object]) -> tuple[object, object]:
         """Keys and values of a mapping, as two lists."""
-        self.enter()
         keys = list(value)
         try:
             key_node = self.sequence(distinct(keys))
@@ -155,7 +154,6 @@ class Encoder:
         except Refusal as refusal:
             _index_to_key(refusal, keys)
             raise
-        self.depth -= 1
         return key_node, value_node
 
 
@@ -177,10 +175,7 @@ def _bytes(encoder: Encoder, value: bytes) -> object:
 
 
 def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
-    encoder.enter()
-    node = [HEADS[Tag.TUPLE], encoder.sequence(list(value))]
-    encoder.depth -= 1
-    return node
+    return [HEADS[Tag.TUPLE], encoder.sequence(list(value))]
 
 
 def _enum(encoder: Encoder, value: Enum) -> object:

@@ -126,16 +126,24 @@ def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) ->
         refusal.args = (f"has a dtype that cannot be sent: {refusal.args[0]}",)
         raise
     if dtype.names is not None and _has_holes(dtype):
-        encoder.enter()
-        fields = [lower_array(encoder, array[name], writable=True) for name in dtype.names]
-        encoder.depth -= 1
-        return [HEADS[Tag.FIELDS], *header, *fields]
+        return [HEADS[Tag.FIELDS], *header, *_lower_fields(encoder, array, dtype.names)]
     if dtype.kind in "OT":
-        encoder.enter()
         node = encoder.sequence(array.ravel(order="F" if fortran else "C").tolist())
-        encoder.depth -= 1
         return [HEADS[Tag.OBJECTS], *header, node]
     return [HEADS[Tag.NDARRAY], *header, _memory(encoder, array.T if fortran else array)]
+
+
+def _lower_fields(encoder: Encoder, array: Array, names: tuple[str, ...]) -> list[object]:
+    nodes: list[object] = []
+    encoder.enter()
+    try:
+        for name in names:
+            nodes.append(lower_array(encoder, array[name], writable=True))
+    except Refusal as refusal:
+        refusal.steps.append(f'["{names[len(nodes)]}"]')
+        raise
+    encoder.depth -= 1
+    return nodes
 
 
 def _memory(encoder: Encoder, array: Array) -> object:

@@ -22,7 +22,9 @@ from typing import Final
 import ormsgpack
 
 MAX_DEPTH: Final = 100
-"""Levels of containers within one value. (Each takes up to two of the 255 that ormsgpack packs.)"""
+"""Levels of containers that may hold containers. (Each takes up to two of the 255 that ormsgpack packs.)"""
+MAX_WIRE_DEPTH: Final = 255
+"""Levels of msgpack within one envelope; ormsgpack packs no more."""
 INLINE: Final = 4096
 """Buffers of at least so many bytes travel as segments; shorter ones are part of the envelope."""
 MAX_ELEMENTS: Final = 1 << 26

@@ -13,20 +13,23 @@ from zoneinfo import ZoneInfo
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 
 
+EDGES = [0, 1, -1, 127, 128, -128, -129, 2**31, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**4000]
+FLOATS = [0.0, -0.0, 1.5, float("inf"), float("-inf"), float("nan"), -float("nan"), 5e-324, 1.7976931348623157e308]
+
+
 def builtin() -> list[Any]:
-    edges = [0, 1, -1, 127, 128, -128, -129, 2**31, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**4000]
-    floats = [0.0, -0.0, 1.5, float("inf"), float("-inf"), float("nan"), -float("nan"), 5e-324, 1.7976931348623157e308]
-    nested: Any = None
-    for level in range(40):
-        nested = [nested, (level,), {"level": level}]
+    return [*_scalars(), *_containers(), *_calendar()]
+
+
+def _scalars() -> list[Any]:
     return [
         None,
         True,
         False,
-        *edges,
-        *(-edge for edge in edges),
-        *floats,
-        *(complex(real, imaginary) for real in floats for imaginary in floats),
+        *EDGES,
+        *(-edge for edge in EDGES),
+        *FLOATS,
+        *(complex(real, imaginary) for real in FLOATS for imaginary in FLOATS),
         "",
         "text",
         "\N{SNOWMAN}\N{GRINNING FACE}\0",
@@ -40,6 +43,23 @@ def builtin() -> list[Any]:
         bytearray(),
         bytearray(b"bytes"),
         bytearray(b"x" * 5000),
+        *map(Decimal, ("0", "-0", "1.10", "1E+5", "-1.23E-400", "Infinity", "-Infinity", "NaN", "-NaN12", "0E-20")),
+        [Decimal("1." + "3" * 500)],
+        Fraction(-7, 3),
+        Fraction(2**500, 3**300),
+        UUID(int=5),
+        uuid1(),
+        range(10),
+        range(5, -5, -3),
+        range(2**100),
+    ]
+
+
+def _containers() -> list[Any]:
+    nested: Any = None
+    for level in range(30):
+        nested = [nested, (level,), {"level": level}]
+    return [
         [b"x" * 5000, bytearray(b"y" * 5000), b"z" * 6000],
         [],
         (),
@@ -60,6 +80,11 @@ def builtin() -> list[Any]:
         Counter("abracadabra"),
         deque([1, "a", None]),
         deque([1, 2], maxlen=5),
+    ]
+
+
+def _calendar() -> list[Any]:
+    return [
         datetime(2024, 2, 29, 23, 59, 59, 999_999),
         datetime(2024, 2, 29, tzinfo=UTC),
         datetime(2020, 10, 25, 2, 30, fold=1, tzinfo=AMSTERDAM),
@@ -72,15 +97,6 @@ def builtin() -> list[Any]:
         UTC,
         timezone(timedelta(hours=2)),
         AMSTERDAM,
-        *map(Decimal, ("0", "-0", "1.10", "1E+5", "-1.23E-400", "Infinity", "-Infinity", "NaN", "-NaN12", "0E-20")),
-        [Decimal("1." + "3" * 500)],
-        Fraction(-7, 3),
-        Fraction(2**500, 3**300),
-        UUID(int=5),
-        uuid1(),
-        range(10),
-        range(5, -5, -3),
-        range(2**100),
     ]
 
 
@@ -104,6 +120,16 @@ def columns() -> list[Any]:
         [2**64 - 1] * 40,
         [*floats, float("nan"), -0.0, float("inf")],
         floats * 100,
+        tuple(floats),
+        set(mixed),
+        {number: number for number in mixed},
+        {"column": floats, "other": [mixed, wide]},
+        *_lists(),
+    ]
+
+
+def _lists() -> list[Any]:
+    return [
         [True, False] * 40,
         [1, True] * 40,
         [1, 2.0] * 40,
@@ -124,10 +150,6 @@ def columns() -> list[Any]:
         [list(range(40))] * 40,
         [tuple(range(100))] * 40,
         [{"a": 1}] * 40,
-        tuple(floats),
-        set(mixed),
-        {number: number for number in mixed},
-        {"column": floats, "other": [mixed, wide]},
         [[set(), {1: [2**70] * 40}]] * 40,
     ]
 
@@ -142,11 +164,15 @@ def numpy() -> list[Any]:
         values += [plain, matrix, np.asfortranarray(matrix), plain[::3], matrix[:, 1:3], plain[3:3], plain[5]]
         values += [plain.astype(plain.dtype.newbyteorder(order)) for order in ("little", "big")]
         values += [np.zeros((2, 0, 3), char), np.array(1).astype(char), np.arange(6000).astype(char), list(plain) * 3]
+    return [*values, *_unusual_arrays(), *_structures(), *_numpy_scalars()]
+
+
+def _unusual_arrays() -> list[Any]:
+    import numpy as np
+
     read_only = np.arange(5)
     read_only.flags.writeable = False
-    padded = np.dtype([("a", "i1"), ("b", "f8")], align=True)
-    inner = np.dtype([("x", "O"), ("y", "<i2")])
-    values += [
+    return [
         np.array([-0.0, np.nan, np.inf, -np.inf]),
         np.array(["a", "bcd", "\N{GRINNING FACE}"]),
         np.array(["a", "b"], ">U5"),
@@ -158,13 +184,6 @@ def numpy() -> list[Any]:
         np.array([1, "a", None, [1, 2], 2**70, (3, {"x": 4})], object),
         np.array([[2**100, None], [1.5, "x"]], object, order="F"),
         np.array([[None]], object)[:0],
-        np.zeros(5, [("a", ">i4"), ("b", "f8", (2,)), ("c", "S3")]),
-        np.ones((2, 3), padded),
-        np.array([(1, "x"), ([2], None)], [("a", "O"), ("b", "O")]),
-        np.zeros((3, 2), np.dtype([("a", inner, (2,))])),
-        np.zeros(3, np.dtype([(("title", "name"), "i4")])),
-        np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [8, 0], "itemsize": 20})),
-        np.zeros(2, np.dtype([])),
         np.zeros(3, "V5"),
         np.zeros(3, "S0"),
         np.array(["a", "longer than what fits inside"], np.dtypes.StringDType()),
@@ -173,6 +192,30 @@ def numpy() -> list[Any]:
         np.broadcast_to(np.arange(3), (4, 3)),
         np.arange(10)[::-1],
         read_only,
+    ]
+
+
+def _structures() -> list[Any]:
+    import numpy as np
+
+    padded = np.dtype([("a", "i1"), ("b", "f8")], align=True)
+    inner = np.dtype([("x", "O"), ("y", "<i2")])
+    return [
+        np.zeros(5, [("a", ">i4"), ("b", "f8", (2,)), ("c", "S3")]),
+        np.ones((2, 3), padded),
+        np.array([(1, "x"), ([2], None)], [("a", "O"), ("b", "O")]),
+        np.zeros((3, 2), np.dtype([("a", inner, (2,))])),
+        np.zeros(3, np.dtype([(("title", "name"), "i4")])),
+        np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [8, 0], "itemsize": 20})),
+        np.zeros(2, np.dtype([])),
+        padded,
+    ]
+
+
+def _numpy_scalars() -> list[Any]:
+    import numpy as np
+
+    return [
         np.void(b"abc"),
         np.array((1, 2.0), [("a", "i4"), ("b", "f8")])[()],
         np.datetime64("2020-01-01T00:00:00.123456789"),
@@ -182,11 +225,9 @@ def numpy() -> list[Any]:
         np.bytes_(b"bytes"),
         np.longdouble(1) / 3,
         np.dtype("f4"),
-        padded,
         {"nested": [np.float64(1.5), (np.arange(3),)]},
         [np.datetime64("2020"), np.datetime64("2020-01-01")] * 40,
     ]
-    return values
 
 
 def gmpy() -> list[Any]:
@@ -236,109 +277,9 @@ def bitarray() -> list[Any]:
 
 
 def pandas() -> list[Any]:
-    import gmpy2
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
+    from tests.codec.pandas_samples import samples
 
-    days = pd.date_range("2020", periods=3)
-    series: dict[str, pd.Series[Any]] = {
-        "int": pd.Series([1, 2, 3]),
-        "float": pd.Series([1.5, np.nan, -0.0]),
-        "float32": pd.Series([1, 2, 3], dtype="float32"),
-        "complex": pd.Series([1j, 2, 3]),
-        "bool": pd.Series([True, False, True]),
-        "str": pd.Series(["a", None, "c"]),
-        "object": pd.Series(["a", None, 3.5], dtype=object),
-        "python": pd.Series(["a", None, "c"], dtype=pd.StringDtype("python")),
-        "python-nan": pd.Series(["a", None, "c"], dtype=pd.StringDtype("python", na_value=np.nan)),
-        "arrow": pd.Series(["a", None, "c"], dtype=pd.StringDtype("pyarrow")),
-        "Int8": pd.Series([1, None, 3], dtype="Int8"),
-        "UInt64": pd.Series([1, None, 2**64 - 1], dtype="UInt64"),
-        "Float32": pd.Series([1, None, 3], dtype="Float32"),
-        "boolean": pd.Series([True, None, False], dtype="boolean"),
-        "category": pd.Series(["a", None, "c"], dtype="category"),
-        "ordered": pd.Series(pd.Categorical(["a", "b", None], categories=["b", "a", "z"], ordered=True)),
-        "category of days": pd.Series(pd.Categorical(days.tz_localize("UTC"))),
-        "days": pd.Series(days),
-        "zone": pd.Series(days.tz_localize("Europe/Amsterdam")),
-        "seconds": pd.Series(days.as_unit("s")),
-        "timedelta": pd.Series(pd.to_timedelta([1, 2, None], unit="s")),
-        "period": pd.Series(pd.period_range("2020", periods=3, freq="M")),
-        "interval": pd.Series(pd.interval_range(0, 3)),
-        "interval of days": pd.Series(pd.interval_range(pd.Timestamp("2020"), periods=3, closed="left")),
-        "sparse": pd.Series(pd.arrays.SparseArray([0, 1, 0])),
-        "sparse-nan": pd.Series(pd.arrays.SparseArray([np.nan, 1.5, np.nan])),
-        "sparse-block": pd.Series(pd.arrays.SparseArray([0, 1, 0], kind="block")),
-        "big": pd.Series([2**70, 2**80, -1], dtype=object),
-        "mpz": pd.Series([gmpy2.mpz(1), gmpy2.mpz(2) ** 100, None], dtype=object),
-        "pa.int64": pd.Series([1, None, 3], dtype=pd.ArrowDtype(pa.int64())),
-        "pa.bool": pd.Series([True, None, False], dtype=pd.ArrowDtype(pa.bool_())),
-        "pa.decimal": pd.Series([Decimal("1.5"), None, None], dtype=pd.ArrowDtype(pa.decimal128(10, 2))),
-        "pa.timestamp": pd.Series(days, dtype=pd.ArrowDtype(pa.timestamp("us", "UTC"))),
-        "pa.list": pd.Series([[1, 2], None, [3]], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
-        "pa.struct": pd.Series([{"a": 1}, None, {"a": 3}], dtype=pd.ArrowDtype(pa.struct([("a", pa.int8())]))),
-    }
-    frame = pd.DataFrame(series)
-    small = frame[["int", "str", "zone"]]
-    indexes: list[Any] = [
-        pd.Index(["x", "y", "z"], name="name"),
-        pd.date_range("2020", periods=3, freq="B"),
-        pd.date_range("2020", periods=3, freq="ME", tz="UTC"),
-        pd.DatetimeIndex(["2020-01-01", None, "2020-01-02"], name=("a", 1)),
-        pd.MultiIndex.from_tuples([(1, "a"), (1, "b"), (2, "a")], names=["p", None]),
-        pd.MultiIndex.from_product([days, [1.5]]),
-        pd.Index([1.5, 2, np.nan]),
-        pd.RangeIndex(3, 9, 2, name=("a", 1)),
-        pd.CategoricalIndex(["a", "b", "a"], ordered=True),
-        pd.interval_range(0, 3),
-        pd.period_range("2020", periods=3, freq="Q"),
-        pd.timedelta_range("1s", periods=3),
-        pd.Index([1, "a", None], dtype=object),
-        pd.Index([True, False, True]),
-        pd.Index([(1, 2), (3, 4), (5, 6)], tupleize_cols=False),
-        pd.Index([1, 2, 3], dtype="Int64"),
-    ]
-    described = pd.DataFrame(np.arange(6.0).reshape(3, 2))
-    described.attrs = {"source": {"table": [1, (2, 3)]}}
-    return [
-        frame,
-        described,
-        *series.values(),
-        *(column.iloc[1:] for column in series.values()),
-        *(column.iloc[:0] for column in series.values()),
-        *(column.to_frame() for column in series.values()),
-        *indexes,
-        pd.Index([], dtype=object),
-        *(small.set_axis(index) for index in indexes),
-        *(small.set_axis(index, axis="columns") for index in indexes if index.is_unique),
-        pd.DataFrame(np.arange(6.0).reshape(3, 2), columns=["a", "a"]),
-        pd.DataFrame([[1, "x"], [2, "y"]], columns=["a", "a"]),
-        pd.DataFrame({1: [1], 2.5: [2], (1, 2): ["x"], None: [4]}),
-        pd.DataFrame(),
-        pd.DataFrame(index=[1, 2, 3]),
-        pd.DataFrame(columns=["a", "b"]),
-        pd.DataFrame({"a": [1], "b": [2]}).set_flags(allows_duplicate_labels=False),
-        pd.DataFrame(np.asfortranarray(np.arange(2000.0).reshape(200, 10))),
-        pd.DataFrame({"a": np.arange(1000.0), "b": np.arange(1000), "c": ["text"] * 1000}),
-        pd.Series([1], name=("a", 1)),
-        pd.Series(dtype=object),
-        pd.Categorical(["a"]),
-        pd.array([1, None]),
-        pd.Timestamp("2020-01-01 00:00:00.123456789"),
-        pd.Timestamp("2020").as_unit("s"),
-        pd.Timestamp(year=2020, month=10, day=25, hour=2, minute=30, fold=1, tz="Europe/Amsterdam"),
-        pd.Timestamp("2020-06-01", tz="UTC"),
-        pd.Timedelta("1s"),
-        pd.Timedelta(5, unit="ns"),
-        pd.NaT,
-        pd.NA,
-        pd.Period("2020-01", freq="M"),
-        pd.Period("2020", freq="Y"),
-        pd.Interval(1, 2, closed="both"),
-        pd.Interval(pd.Timestamp("2020"), pd.Timestamp("2021")),
-        {"nested": [pd.NaT, (pd.NA, pd.Timestamp("2020"))]},
-    ]
+    return samples()
 
 
 def torch() -> list[Any]:

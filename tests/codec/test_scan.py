@@ -1,0 +1,45 @@
+"""The count of elements, against msgpack that was built."""
+
+from typing import Any
+
+import ormsgpack
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpccomm.codec.scan import count_elements
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(),
+    st.text(max_size=40),
+    st.binary(max_size=40),
+    st.builds(ormsgpack.Ext, st.integers(0, 127), st.binary(max_size=40)),
+)
+trees = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=40), inner))
+
+
+def count(value: Any) -> int:
+    if isinstance(value, list):
+        return 1 + sum(map(count, value))
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(count, value.values()))
+    return 1
+
+
+@given(trees)
+def test_counts_every_element(value: Any) -> None:
+    assert count_elements(ormsgpack.packb(value)) == count(value)
+
+
+def test_counts_long_ones() -> None:
+    for value in ([0] * 70_000, ["x" * 300] * 20, [b"x" * 70_000], {str(key): None for key in range(70_000)}):
+        assert count_elements(ormsgpack.packb(value)) == count(value)
+    for size in (1, 2, 4, 8, 16, 17, 300, 70_000):
+        assert count_elements(ormsgpack.packb([ormsgpack.Ext(5, bytes(size)), 1])) == 3
+
+
+@given(st.binary(max_size=200))
+def test_ends_whatever_the_bytes(data: bytes) -> None:
+    assert 0 <= count_elements(data) <= len(data)
