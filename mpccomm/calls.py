@@ -86,6 +86,8 @@ class ReceiveCall(Receive):
         if self._timer is not None:
             self._timer.cancel()
         error = None if self.failure is None else self.party.explain(self.failure, self)
+        # Without this the call refers to itself, and a message of gigabytes stays until the collector comes by.
+        del self.done
         self._resolve(self.message, error)
 
 
@@ -152,4 +154,7 @@ class SendCall:
     def _done(self, message: Outgoing) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._resolve(None, None if message.failure is None else self.party.explain(message.failure, self))
+        error = None if message.failure is None else self.party.explain(message.failure, self)
+        # As above: the message knows this call.
+        self.message = None
+        self._resolve(None, error)
