@@ -72,6 +72,23 @@ def _unreachable(party: Party, what: str, cause: Cause, call: ReceiveCall | Send
     )
 
 
+def _refused(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.MessageTooLargeError(
+        f"{what}: the message exceeds what it takes ({party.link.max_message_size} bytes). There, the receive of it raises. "
+        "Send it in pieces, or raise the limits on both sides."
+    )
+
+
+def _untrusted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.AuthenticationError(f"{what}: no connection: {cause.reason}")
+
+
+def _barred(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyGoneError(
+        f"{what}: it is kept out: {cause.reason}. To let it in again: readmit({party.name!r})."
+    )
+
+
 def _closed(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PoolClosedError(f"{what}: this pool was shut down. Make a new one.")
 
@@ -84,6 +101,9 @@ _ERRORS: dict[Ending, Callable[[Party, str, Cause, ReceiveCall | SendCall], Exce
     Ending.BOX_FULL: _deadlock,
     Ending.MUTUAL: _deadlock,
     Ending.UNREACHABLE: _unreachable,
+    Ending.REFUSED: _refused,
+    Ending.UNTRUSTED: _untrusted,
+    Ending.BARRED: _barred,
     Ending.CLOSED: _closed,
     Ending.CANCELLED: _closed,
 }

@@ -11,6 +11,10 @@ from mpccomm.session.states import CONNECTION, ConnectionState
 if TYPE_CHECKING:
     from mpccomm.session.outbox import Sent
 
+_NEXT = {
+    state: {kind: after for (before, kind), after in CONNECTION.items() if before is state} for state in ConnectionState
+}
+
 
 class Connection:
     """The link's notes on a connection. The transport keeps it as a handle and looks at nothing inside."""
@@ -18,6 +22,7 @@ class Connection:
     __slots__ = (
         "again",
         "awaiting",
+        "closed",
         "control",
         "dialled",
         "heard",
@@ -42,8 +47,11 @@ class Connection:
         self.hello: Hello | None = None
         self.verified = False
         """Their RESUME repeated our nonce: this is no recording."""
-        self.control: list[bytes] = []
-        """Frames without a number, to go out before everything else."""
+        self.closed = False
+        """Nothing that still arrives here counts."""
+        self.control: dict[Kind, bytes] = {}
+        """Frames without a number, to go out before everything else. One of a kind: the latest says it all, and whoever
+        asks without reading our answers does not fill our memory with them."""
         self.told_accepted = False
         """What our last RESUME here said."""
         self.position = 0
@@ -58,20 +66,15 @@ class Connection:
 
     @property
     def flowing(self) -> bool:
+        """The greeting is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING
 
     def step(self, kind: Kind) -> None:
         """A frame of this kind arrived: the next state, or a violation where there is none."""
-        state = CONNECTION.get((self.state, kind))
+        state = _NEXT[self.state].get(kind)
         if state is None:
             raise ViolationError(f"{kind.name} on a connection where {self.state.value}")
         self.state = state
-
-    def alive(self, now: float) -> None:
-        """Something was heard."""
-        self.heard = now
-        self.awaiting = None
-        self.suspect = False
 
     def shift(self, stalled: float) -> None:
         """Our own clockwork stood still for so long: no fault of theirs."""
@@ -79,3 +82,6 @@ class Connection:
         self.heard += stalled
         if self.awaiting is not None:
             self.awaiting += stalled
+        if self.pinged is not None:
+            token, since = self.pinged
+            self.pinged = token, since + stalled

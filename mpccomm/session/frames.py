@@ -6,8 +6,9 @@ The parser checks every length against what is there and against the limits befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from itertools import islice
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
@@ -25,6 +26,8 @@ class ViolationError(Exception):
 
 
 class Kind(IntEnum):
+    """The kinds of frames, by their number on the wire."""
+
     HELLO = 1
     RESUME = 2
     START = 3
@@ -40,7 +43,7 @@ class Kind(IntEnum):
 
 
 _HEADER = Struct("!BI")
-_HELLO = Struct("!H16s16sHIQIQ")
+_HELLO = Struct("!H16s16sHIQIQIH")
 _RESUME = Struct("!16sBQQQ")
 _START = Struct("!QBHIQ")
 _SEQ = Struct("!Q")
@@ -61,7 +64,21 @@ _ORDERED = 2
 _KNOWN_FLAGS = _AUTOMATIC | _ORDERED
 
 MAX_LISTED_IDS = 32
+MAX_LISTED_BYTES = 32 * 1024
 MAX_REASON = 1024
+MAX_NAME = 0xFFFF
+"""Largest id on the wire, in bytes; its length has to fit into 16 bits."""
+_LONGEST_SHOWN = 200
+
+
+class Bounds(NamedTuple):
+    """What a party takes: in its box together, and of a single message."""
+
+    box_bytes: int
+    box_messages: int
+    max_message_size: int
+    max_segments: int
+    max_id_size: int
 
 
 class Hello(NamedTuple):
@@ -72,9 +89,7 @@ class Hello(NamedTuple):
     nonce: bytes
     port: int
     features: int
-    box_bytes: int
-    box_messages: int
-    max_message_size: int
+    bounds: Bounds
 
 
 class Resume(NamedTuple):
@@ -92,6 +107,7 @@ class Start(NamedTuple):
 
     seq: int
     key: Key
+    id_size: int
     ordered: bool
     segments: int
     total: int
@@ -115,10 +131,14 @@ class Ack(NamedTuple):
 
 
 class Ping(NamedTuple):
+    """Are you there?"""
+
     token: int
 
 
 class Pong(NamedTuple):
+    """Yes: the answer to the ping with this token."""
+
     token: int
 
 
@@ -152,6 +172,8 @@ class Farewell(NamedTuple):
 
 
 class Abort(NamedTuple):
+    """The program gave up, for this reason."""
+
     reason: str
 
 
@@ -159,8 +181,15 @@ Frame: TypeAlias = Hello | Resume | Start | Part | Ack | Ping | Pong | Blocked |
 
 
 def describe_key(key: Key) -> str:
-    """How an id appears in logs and errors."""
-    return repr(key) if isinstance(key, str) else f"{key[0]}#{key[1]}"
+    """How an id appears in logs and errors: on one line, and not longer than one can read."""
+    if isinstance(key, str):
+        return _shown(repr(key))
+    prefix, number = key
+    return f"{_shown(prefix if prefix.isprintable() else repr(prefix))}#{number}"
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -190,42 +219,52 @@ def part_head(seq: int, number: int, size: int) -> bytes:
 
 
 def ack(received: int, consumed_bytes: int, consumed_messages: int) -> bytes:
+    """An ACK."""
     return _frame(Kind.ACK, _ACK.pack(received, consumed_bytes, consumed_messages))
 
 
 def hello(frame: Hello) -> bytes:
-    return _frame(Kind.HELLO, _HELLO.pack(*frame))
+    """A HELLO."""
+    return _frame(Kind.HELLO, _HELLO.pack(*frame[:5], *frame.bounds))
 
 
 def resume(frame: Resume) -> bytes:
+    """A RESUME."""
     return _frame(Kind.RESUME, _RESUME.pack(*frame))
 
 
 def ping(token: int) -> bytes:
+    """A PING."""
     return _frame(Kind.PING, _NUMBER.pack(token))
 
 
 def pong(token: int) -> bytes:
+    """A PONG."""
     return _frame(Kind.PONG, _NUMBER.pack(token))
 
 
 def blocked(frame: Blocked) -> bytes:
+    """A BLOCKED."""
     return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:4]) + _pack_ids(frame.ids))
 
 
 def deadlock(mutual: bool) -> bytes:
+    """A DEADLOCK."""
     return _frame(Kind.DEADLOCK, _DEADLOCK.pack(mutual))
 
 
 def goodbye(frame: Goodbye) -> bytes:
+    """A GOODBYE."""
     return _frame(Kind.GOODBYE, _GOODBYE.pack(*frame[:3]) + _pack_ids(frame.unread_ids))
 
 
 def farewell() -> bytes:
+    """A FAREWELL."""
     return _frame(Kind.FAREWELL, b"")
 
 
 def abort(reason: str) -> bytes:
+    """An ABORT."""
     return _frame(Kind.ABORT, reason.encode(errors="replace")[:MAX_REASON])
 
 
@@ -233,9 +272,21 @@ def _frame(kind: Kind, body: bytes) -> bytes:
     return _HEADER.pack(kind, len(body)) + body
 
 
+def some_ids(keys: Iterable[Key]) -> tuple[Key, ...]:
+    """As many of them as a frame may list."""
+    listed: list[Key] = []
+    room = MAX_LISTED_BYTES
+    for key in islice(keys, MAX_LISTED_IDS):
+        room -= len(encode_key(key)[1])
+        if room < 0:
+            break
+        listed.append(key)
+    return tuple(listed)
+
+
 def _pack_ids(ids: tuple[Key, ...]) -> bytes:
     packed = bytearray()
-    for key in ids[:MAX_LISTED_IDS]:
+    for key in ids:
         bits, name = encode_key(key)
         packed += bytes((bits,)) + _SHORT.pack(len(name)) + name
     return bytes(packed)
@@ -289,7 +340,7 @@ def _text(raw: memoryview) -> str:
 
 
 def _key(bits: int, raw: memoryview, max_id_size: int) -> Key:
-    if len(raw) > max_id_size + _NUMBER.size:
+    if len(raw) > max_id_size:
         raise ViolationError(f"a message id of {len(raw)} bytes")
     if not bits & _AUTOMATIC:
         return _text(raw)
@@ -298,7 +349,7 @@ def _key(bits: int, raw: memoryview, max_id_size: int) -> Key:
     return _text(raw[_NUMBER.size :]), _NUMBER.unpack_from(raw)[0]
 
 
-def _ids(raw: memoryview, max_id_size: int) -> tuple[Key, ...]:
+def _ids(raw: memoryview) -> tuple[Key, ...]:
     ids: list[Key] = []
     while raw:
         if len(ids) == MAX_LISTED_IDS:
@@ -309,7 +360,7 @@ def _ids(raw: memoryview, max_id_size: int) -> tuple[Key, ...]:
         (size,) = _SHORT.unpack_from(raw, 1)
         if bits > _AUTOMATIC or size > len(raw) - 3:
             raise ViolationError("a list of ids that is none")
-        ids.append(_key(bits, raw[3 : 3 + size], max_id_size))
+        ids.append(_key(bits, raw[3 : 3 + size], MAX_NAME))
         raw = raw[3 + size :]
     return tuple(ids)
 
@@ -317,8 +368,9 @@ def _ids(raw: memoryview, max_id_size: int) -> tuple[Key, ...]:
 def _read_hello(body: memoryview, max_id_size: int) -> Hello:
     # A later version may say more; its number has to be readable all the same.
     if len(body) >= _SHORT.size and _SHORT.unpack_from(body)[0] != PROTOCOL_VERSION:
-        return Hello(_SHORT.unpack_from(body)[0], bytes(16), bytes(16), NO_PORT, 0, 0, 0, 0)
-    return Hello._make(_fixed(_HELLO, body))
+        return Hello(_SHORT.unpack_from(body)[0], bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
+    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, body)
+    return Hello(version, incarnation, nonce, port, features, Bounds._make(bounds))  # type: ignore[arg-type]
 
 
 def _read_resume(body: memoryview, max_id_size: int) -> Resume:
@@ -332,7 +384,7 @@ def _read_start(body: memoryview, max_id_size: int) -> Start:
     if bits & ~_KNOWN_FLAGS or at > len(body) or not segments:
         raise ViolationError("a START that contradicts itself")
     key = _key(bits, body[_START.size : at], max_id_size)
-    return Start(seq, key, bits & _ORDERED != 0, segments, total, body[at:])
+    return Start(seq, key, size, bits & _ORDERED != 0, segments, total, body[at:])
 
 
 def _read_part(body: memoryview, max_id_size: int) -> Part:
@@ -354,7 +406,7 @@ def _read_pong(body: memoryview, max_id_size: int) -> Pong:
 
 def _read_blocked(body: memoryview, max_id_size: int) -> Blocked:
     messages, size, consumed, awaited = _leading(_BLOCKED, body)
-    return Blocked(messages, size, consumed, _flag(awaited), _ids(body[_BLOCKED.size :], max_id_size))
+    return Blocked(messages, size, consumed, _flag(awaited), _ids(body[_BLOCKED.size :]))
 
 
 def _read_deadlock(body: memoryview, max_id_size: int) -> Deadlock:
@@ -363,7 +415,7 @@ def _read_deadlock(body: memoryview, max_id_size: int) -> Deadlock:
 
 def _read_goodbye(body: memoryview, max_id_size: int) -> Goodbye:
     last_seq, undelivered, unread = _leading(_GOODBYE, body)
-    return Goodbye(last_seq, undelivered, unread, _ids(body[_GOODBYE.size :], max_id_size))
+    return Goodbye(last_seq, undelivered, unread, _ids(body[_GOODBYE.size :]))
 
 
 def _read_farewell(body: memoryview, max_id_size: int) -> Farewell:

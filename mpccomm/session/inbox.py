@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import mmap
 from bisect import insort
-from collections.abc import Iterable
 from struct import unpack
 
 from mpccomm.session.frames import Key, Part, Start, ViolationError
 from mpccomm.settings import Limits
 
 _LENGTH = 8
-_SEGMENT_COST = 256
+_NOTHING = memoryview(b"")
+_BROKEN = -1
+"""Bytes that a message misses whose writing was interrupted by an error: it takes no more."""
+_MESSAGE_COST = 1024
+_SEGMENT_COST = 512
 
 
 class Incoming:
     """A message on its arrival. Its body: a table of segment lengths (where there are several), then the segments."""
 
     __slots__ = (
-        "_at",
         "_free",
         "_limits",
         "_missing",
+        "_sizes",
         "_table",
         "complete",
         "consumed",
         "cost",
+        "inbox",
         "key",
         "number",
         "ordered",
@@ -34,14 +38,17 @@ class Incoming:
         "total",
     )
 
-    def __init__(self, start: Start, number: int, limits: Limits) -> None:
+    def __init__(self, start: Start, number: int, limits: Limits, inbox: Inbox, cost: int) -> None:
         self.key: Key = start.key
         self.number = number
         self.ordered = start.ordered
         self.total = start.total
-        self.consumed = False
-        self.cost = cost(start.total, start.segments)
+        self.cost = cost
         self.seq = start.seq
+        """Its last frame so far."""
+        self.inbox = inbox
+        self.consumed = False
+        """It was taken at least once."""
         self.segments: list[bytes | memoryview] = []
         if start.segments == 1 and len(start.data) == start.total:
             # Nearly every message. Copied, because the batch would be kept in memory by the smallest piece of it.
@@ -51,15 +58,14 @@ class Incoming:
         self.complete = False
         self._limits = limits
         self._missing = start.total
-        self._at = 0
-        self._free = memoryview(b"")
+        self._free = _NOTHING
+        self._sizes = iter((start.total,))
         self._table: memoryview | None = None
         if start.segments > 1:
-            if start.segments > limits.max_segments or start.segments * _LENGTH > start.total:
+            size = start.segments * _LENGTH
+            if start.segments > limits.max_segments or size > start.total:
                 raise ViolationError(f"a message of {start.total} bytes in {start.segments} segments")
-            # A bytearray costs memory at once, so the table comes into being with the first byte of it.
-            self._table = _allocate(start.segments * _LENGTH, limits)
-            self._free = self._table
+            self._free = self._table = _allocate(size, limits)
         self.write(start.seq, start.data)
 
     def write(self, seq: int, data: memoryview) -> None:
@@ -67,46 +73,40 @@ class Incoming:
         if len(data) > self._missing:
             raise ViolationError(f"message {self.number} is longer than the {self.total} bytes it announced")
         self.seq = seq
-        if not self.segments and self._table is None and (data or not self.total):
-            self._add_segments((self.total,))
-        self._missing -= len(data)
+        missing, self._missing = self._missing - len(data), _BROKEN
         while data:
+            if not self._free:
+                self._next_segment()
             size = min(len(data), len(self._free))
             self._free[:size] = data[:size]
             self._free = self._free[size:]
             data = data[size:]
-            if not self._free:
-                self._next_segment()
-        self.complete = not self._missing and (self._table is None)
-        if self.complete:
-            self._free = memoryview(b"")
+        if not missing:
+            self._next_segment()  # what is left has no bytes
+            self.complete = True
+        self._missing = missing
 
     def _next_segment(self) -> None:
         if self._table is not None:
             lengths = unpack(f"!{len(self._table) // _LENGTH}Q", self._table)
             if sum(lengths) + len(self._table) != self.total:
                 raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total} bytes")
+            self._sizes = iter(lengths)
             self._table = None
-            self._add_segments(lengths)
-            return
-        self._at += 1
-        while self._at < len(self.segments) and not self.segments[self._at]:
-            self._at += 1
-        self._free = memoryview(self.segments[self._at]) if self._at < len(self.segments) else memoryview(b"")
-
-    def _add_segments(self, lengths: Iterable[int]) -> None:
-        self.segments = [_allocate(length, self._limits) for length in lengths]
-        self._at = -1
-        self._next_segment()
+        # Only now: a table costs its sender little, and would cost us the sum of what it promises.
+        for size in self._sizes:
+            self._free = _allocate(size, self._limits)
+            self.segments.append(self._free)
+            if size:
+                return
+        self._free = _NOTHING
 
 
 def _allocate(size: int, limits: Limits) -> memoryview:
     """Writable memory. A large piece is mapped: it costs nothing before it is written, nor does a lie about its size."""
-    if size < limits.mapped_segment:
-        return memoryview(bytearray(size))
     try:
-        return memoryview(mmap.mmap(-1, size))
-    except OSError as error:
+        return memoryview(mmap.mmap(-1, size) if size >= max(limits.mapped_segment, 1) else bytearray(size))
+    except (OSError, MemoryError, OverflowError) as error:
         raise ViolationError(f"no memory for a segment of {size} bytes: {error}") from error
 
 
@@ -136,6 +136,7 @@ class Inbox:
 
     @property
     def outstanding_bytes(self) -> int:
+        """What they count for in the box, in bytes."""
         return self._started_bytes - self.consumed_bytes
 
     def start(self, frame: Start) -> Incoming | None:
@@ -143,7 +144,7 @@ class Inbox:
         if not self._in_turn(frame.seq):
             return None
         size = self._admit(frame)
-        message = Incoming(frame, self._started, self._limits)
+        message = Incoming(frame, self._started, self._limits, self, size)
         self.received = frame.seq
         self._started += 1
         self._started_bytes += size
@@ -172,12 +173,17 @@ class Inbox:
         self.consumed_bytes += message.cost
         self.consumed_messages += 1
 
+    def forget_partial(self) -> None:
+        """The messages under way will never be complete."""
+        self._partial.clear()
+
     def hold(self, message: Incoming) -> None:
         """Don't acknowledge this message, nor what follows it, until `settle`."""
-        insort(self._held, message.seq)
+        insort(message.inbox._held, message.seq)
 
     def settle(self, message: Incoming) -> None:
-        self._held.remove(message.seq)
+        """The message has been handed over. Each `hold` wants its own."""
+        message.inbox._held.remove(message.seq)
 
     def _in_turn(self, seq: int) -> bool:
         if seq <= self.received:
@@ -191,17 +197,21 @@ class Inbox:
         limits = self._limits
         if frame.total > limits.max_message_size:
             raise ViolationError(f"a message of {frame.total} bytes, where {limits.max_message_size} are the limit")
-        size = cost(frame.total, frame.segments)
+        size = cost(frame.total, frame.segments, frame.id_size)
         if not admissible(
-            size, self.outstanding_messages, self.outstanding_bytes, limits.box_messages, limits.box_bytes
+            size,
+            self._started - self.consumed_messages,
+            self._started_bytes - self.consumed_bytes,
+            limits.box_messages,
+            limits.box_bytes,
         ):
             raise ViolationError(f"a message of {frame.total} bytes into a full box ({self.outstanding_bytes} bytes)")
         return size
 
 
-def cost(total: int, segments: int) -> int:
-    """What a message counts for in a box: its bytes, and the objects that hold its segments."""
-    return total + segments * _SEGMENT_COST
+def cost(total: int, segments: int, id_size: int) -> int:
+    """What a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
+    return _MESSAGE_COST + total + id_size + segments * _SEGMENT_COST
 
 
 def admissible(size: int, messages: int, held: int, box_messages: int, box_bytes: int) -> bool:

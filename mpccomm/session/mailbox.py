@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from mpccomm.session.frames import Key
@@ -123,9 +124,14 @@ class Mailbox:
         return True
 
     def put_back(self, message: Incoming) -> list[Receive]:
-        """Un-get: the message is the next one of its id again. Returns the receive that got it at once, if any."""
+        """Un-get: the message has its place in the queue of its id again. Returns the receive that got it at once, if any.
+
+        Of several that are put back the one that was sent first comes first, whatever the order of their return.
+        """
         self.release(message.key)
-        self._messages.setdefault(message.key, deque()).appendleft(message)
+        queue = self._messages.setdefault(message.key, deque())
+        place = sum(1 for _ in takewhile(lambda other: other.number < message.number, queue))
+        queue.insert(place, message)
         return self.complete(message)
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -140,15 +146,26 @@ class Mailbox:
         for queue in self._messages.values():
             yield from (message for message in queue if message.complete)
 
+    def announced(self, key: Key) -> bool:
+        """Whether a message with this id is here or under way."""
+        return key in self._messages
+
     def fail_all(self, cause: Cause) -> list[Receive]:
-        """Nothing more will arrive: end every wait, forget what is incomplete. Complete messages stay."""
+        """Nothing more will arrive: end every wait. Complete messages stay, but for those behind one that is not complete.
+
+        To hand out the second message of an id where the first is lost would be to swap messages.
+        """
         failed = list(self.receives())
         for receive in failed:
             receive.failure = cause
             self.release(receive.key)
         self._receives.clear()
         for key, queue in list(self._messages.items()):
-            kept = deque(message for message in queue if message.complete)
+            kept = deque(takewhile(lambda message: message.complete, queue))
+            for lost in islice(queue, len(kept), None):
+                if lost.complete:
+                    self.unread_messages -= 1
+                    self.unread_bytes -= lost.total
             if kept:
                 self._messages[key] = kept
             else:

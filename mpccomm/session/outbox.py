@@ -14,7 +14,18 @@ from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.session.counters import Counters
-from mpccomm.session.frames import PART_OVERHEAD, START_OVERHEAD, Key, ViolationError, encode_key, part_head, start_head
+from mpccomm.session.frames import (
+    MAX_NAME,
+    PART_OVERHEAD,
+    START_OVERHEAD,
+    Bounds,
+    Key,
+    ViolationError,
+    encode_key,
+    part_head,
+    some_ids,
+    start_head,
+)
 from mpccomm.session.inbox import admissible, cost
 from mpccomm.settings import Limits
 
@@ -74,7 +85,7 @@ class Outgoing:
             self.body = (pack(f"!{self.segments}Q", *lengths), *segments)
             self._starts = [0, *accumulate(map(len, self.body))]
             self.total = self._starts[-1]
-        self.cost = cost(self.total, self.segments)
+        self.cost = cost(self.total, self.segments, len(self.name[1]))
         self.number = -1
         self.sent = 0
         self.delivered = False
@@ -92,6 +103,14 @@ class Outgoing:
                 yield memoryview(self.body[at])[start - self._starts[at] : stop - self._starts[at]]
             start = stop
             at += 1
+
+    def empty(self) -> None:
+        """Give the contents up, and keep the place in the order: where its number is missing, those behind would slip."""
+        self.body = (b"",)
+        self._starts = None
+        self.segments = 1
+        self.total = 0
+        self.cost = cost(0, 1, len(self.name[1]))
 
     def detach(self) -> None:
         """Copy what the caller could change: it won't wait for the acknowledgement any more."""
@@ -119,12 +138,15 @@ class Outbox:
         self.acknowledged = 0
         self.consumed_bytes = 0
         self.consumed_messages = 0
-        self.box_bytes = limits.box_bytes
-        self.box_messages = limits.box_messages
+        self.bounds = bounds_of(limits)
+        """What the other side takes; until it says so, what we would."""
+        self.refused: list[Outgoing] = []
+        """Messages that turned out to exceed that."""
         self._numbers: dict[str, int] = {}
         self._begun_bytes = 0
         self._begun = 0
         self._queue: deque[Outgoing] = deque()
+        self._queued_bytes = 0
         self._under_way: deque[Outgoing] = deque()
         self._log: deque[Sent] = deque()
         self._in_flight = 0
@@ -140,6 +162,7 @@ class Outbox:
     def add(self, message: Outgoing) -> None:
         """Queue a message. From here on it can't be withdrawn."""
         self._queue.append(message)
+        self._queued_bytes += message.total
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
@@ -161,19 +184,29 @@ class Outbox:
         return not (self._log or self._queue or self._under_way)
 
     @property
+    def unacknowledged(self) -> bool:
+        """Something is on its way."""
+        return bool(self._log)
+
+    @property
     def held_back(self) -> bool:
         """The next message does not fit into the other side's box."""
         return bool(self._queue) and not self._fits(self._queue[0])
 
     def queued(self) -> tuple[int, int]:
         """Messages, and their bytes, that have not begun."""
-        return len(self._queue), sum(message.total for message in self._queue)
+        return len(self._queue), self._queued_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
-        return tuple(message.key for message in islice(self._queue, most))
+        """The ids of the first messages that have not begun."""
+        return some_ids(message.key for message in islice(self._queue, most))
+
+    def waiting(self) -> list[Outgoing]:
+        """The messages that have not begun, and that a program stands still for."""
+        return [message for message in self._queue if message.awaited]
 
     def anyone_waits(self) -> bool:
-        """Whether a program stands still until one of the messages held back is delivered."""
+        """Whether a program stands still until one of the messages that have not begun is delivered."""
         return any(message.awaited for message in self._queue)
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
@@ -198,13 +231,19 @@ class Outbox:
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
         used = 0
-        while self._queue and self._in_flight < self._limits.window and self._fits(message := self._queue[0]):
+        while self._queue and self._in_flight < self._limits.window:
+            message = self._queue[0]
+            if not self._acceptable(message) and self._refuse(message):
+                continue
+            if not self._fits(message):
+                break
             overhead = START_OVERHEAD + len(message.name[1])
             room = budget - used - overhead
             whole = message.total <= room
             if not whole and room < _WORTH_CUTTING and used:
                 break
             self._queue.popleft()
+            self._queued_bytes -= message.total
             message.number = self._begun
             self._begun += 1
             self._begun_bytes += message.cost
@@ -217,13 +256,33 @@ class Outbox:
             used += self._cut(parts, message, end, begins=True)
         return used
 
+    def _acceptable(self, message: Outgoing) -> bool:
+        bounds = self.bounds
+        return (
+            message.total <= bounds.max_message_size
+            and message.segments <= bounds.max_segments
+            and len(message.name[1]) <= bounds.max_id_size
+        )
+
+    def _refuse(self, message: Outgoing) -> bool:
+        """It can't be sent as it is. True: nor can an empty one in its place, and it is out of the queue."""
+        self._queued_bytes -= message.total
+        message.empty()
+        if message.failure is None:
+            self.refused.append(message)
+        if len(message.name[1]) <= self.bounds.max_id_size:
+            return False
+        self._queue.popleft()
+        return True
+
     def _fits(self, message: Outgoing) -> bool:
+        bounds = self.bounds
         return admissible(
             message.cost,
             self._begun - self.consumed_messages,
             self._begun_bytes - self.consumed_bytes,
-            self.box_messages,
-            self.box_bytes,
+            bounds.box_messages,
+            bounds.box_bytes,
         )
 
     def _cut(self, parts: list[Buffer], message: Outgoing, end: int, *, begins: bool) -> int:
@@ -236,8 +295,6 @@ class Outbox:
 
     def rewind(self, received: int) -> deque[Sent]:
         """What has to be sent again over a connection whose other end holds everything up to frame ``received``."""
-        if received > self.last_seq:
-            raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
         return deque(sent for sent in self._log if sent.seq > received)
 
     def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
@@ -250,10 +307,14 @@ class Outbox:
                 self._counters.resent += 1
         return used
 
+    def check(self, received: int) -> None:
+        """The other side can't have received more than was sent."""
+        if received > self.last_seq:
+            raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
+
     def acknowledge(self, received: int) -> list[Outgoing]:
         """The other side holds everything up to frame ``received``. Returns the messages that are delivered by that."""
-        if received > self.last_seq:
-            raise ViolationError(f"frame {received} was acknowledged; {self.last_seq} were sent")
+        self.check(received)
         delivered = []
         log = self._log
         while log and log[0].seq <= received:
@@ -271,6 +332,17 @@ class Outbox:
             raise ViolationError(f"{consumed_messages} messages were taken, it says; {self._begun} were sent")
         self.consumed_bytes = max(self.consumed_bytes, consumed_bytes)
         self.consumed_messages = max(self.consumed_messages, consumed_messages)
+
+
+def bounds_of(limits: Limits) -> Bounds:
+    """What a HELLO says about these limits."""
+    return Bounds(
+        limits.box_bytes,
+        limits.box_messages,
+        limits.max_message_size,
+        limits.max_segments,
+        min(limits.max_id_size, MAX_NAME),
+    )
 
 
 def _weight(sent: Sent) -> int:

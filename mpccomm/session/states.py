@@ -37,7 +37,7 @@ PARTY = {
     (_P.ALIVE, _E.GOODBYE): _P.LEFT,
     (_P.ALIVE, _E.ABORT): _P.ABORTED,
     (_P.LEFT, _E.SAME): _P.LEFT,
-    (_P.LEFT, _E.NEW): _P.RESTARTED,  # or ALIVE, where nothing was left over: see Link._meet
+    (_P.LEFT, _E.NEW): _P.RESTARTED,  # ALIVE, where nothing was left over: then the old one is forgotten first
     (_P.LEFT, _E.GOODBYE): _P.LEFT,
     (_P.LEFT, _E.ABORT): _P.LEFT,
     (_P.ABORTED, _E.SAME): _P.ABORTED,
@@ -79,10 +79,11 @@ CONNECTION = {
     (_C.OPEN, Kind.HELLO): _C.GREETED,
     (_C.GREETED, Kind.RESUME): _C.FLOWING,  # HELD, where it says so
     (_C.HELD, Kind.RESUME): _C.FLOWING,
-    (_C.FLOWING, Kind.RESUME): _C.FLOWING,
     **{(_C.HELD, kind): _C.HELD for kind in _DATA},
     **{(_C.FLOWING, kind): _C.FLOWING for kind in _DATA},
 }
+FOR_THE_ADOPTED = frozenset((Kind.START, Kind.PART, Kind.ACK, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT))
+"""What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
 
 
 class Ending(Enum):
@@ -96,6 +97,9 @@ class Ending(Enum):
     CANCELLED = "the caller stopped waiting"
     TIMED_OUT = "the time limit of the call passed"
     UNREACHABLE = "the party could not be reached"
+    REFUSED = "the message exceeds what the party takes"
+    UNTRUSTED = "one end does not accept the other's certificate"
+    BARRED = "the party broke the protocol too often"
     CLOSED = "the own pool shut down"
 
 
@@ -120,3 +124,4 @@ class CloseCode(IntEnum):
     SILENT = 4004
     STALE = 4005
     SHUTTING_DOWN = 4006
+    BARRED = 4007

@@ -12,7 +12,7 @@ from aiohttp import WSMsgType
 
 from mpccomm import Pool
 from mpccomm.session import frames
-from mpccomm.session.frames import Hello
+from mpccomm.session.frames import Bounds, Hello
 from mpccomm.session.states import CloseCode
 from tests.pools import LOCAL, Log, pools, quick
 from tests.timing import UNIT
@@ -64,7 +64,8 @@ def masked(opcode: int, payload: bytes) -> bytes:
 
 
 def hello(port: int, *, version: int = frames.PROTOCOL_VERSION, incarnation: bytes = b"i" * 16) -> bytes:
-    return frames.hello(Hello(version, incarnation, b"n" * 16, port, 0, 2**30, 1000, 2**30))
+    bounds = Bounds(2**30, 1000, 2**30, 1000, 1000)
+    return frames.hello(Hello(version, incarnation, b"n" * 16, port, 0, bounds))
 
 
 def status_of(answer: bytes) -> int:
