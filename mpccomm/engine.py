@@ -8,11 +8,9 @@ import os
 import secrets
 import socket
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
-
-import aiohttp
 
 from mpccomm.errors import (
     ConfigurationError,
@@ -24,12 +22,13 @@ from mpccomm.errors import (
 )
 from mpccomm.home import Home
 from mpccomm.party import Party
+from mpccomm.reception import Reception
 from mpccomm.session.frames import NO_PORT
 from mpccomm.settings import Settings
-from mpccomm.transport.address import IPAddress, bind, join, literal
-from mpccomm.transport.client import Dialler, new_session
+from mpccomm.transport.address import bind, join
+from mpccomm.transport.client import Dialler
+from mpccomm.transport.identity import FilePath
 from mpccomm.transport.server import Server
-from mpccomm.transport.stream import WebSocket
 
 logger = logging.getLogger("mpccomm")
 
@@ -37,8 +36,9 @@ logger = logging.getLogger("mpccomm")
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    def __init__(self, settings: Settings, max_retries: int) -> None:
+    def __init__(self, settings: Settings, max_retries: int, reception: Reception) -> None:
         self.home = Home()
+        self.reception = reception
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
         self.settings = settings
@@ -52,12 +52,10 @@ class Engine:
         self._socket: socket.socket | None = None
         self._declared_port = NO_PORT
         self._server: Server | None = None
-        self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.grown = False
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
-        self._warned = False
         _engines.add(self)
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
@@ -84,9 +82,10 @@ class Engine:
         if self.closing:
             raise PoolClosedError("this pool was shut down; make a new one")
 
-    def listen(self, addr: str, port: int, external_port: int | None) -> None:
+    def listen(self, addr: str, port: int | None, external_port: int | None) -> None:
         """Bind the server's port."""
         self.check_open()
+        port = self.reception.default_port if port is None else port
         if self._socket is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
         try:
@@ -104,37 +103,37 @@ class Engine:
             party.link.port = self._declared_port
         logger.info("listening at %s", join(addr, self.port))
 
-    def add(self, name: str, addr: str, port: int) -> Party:
+    def add(
+        self,
+        name: str,
+        addr: str,
+        port: int | None,
+        certificates: FilePath | Iterable[FilePath] | None,
+        check_hostname: bool,
+    ) -> Party:
         """Add a party."""
         self.check_open()
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
-        address = literal(addr)
-        for other in self.parties.values():
-            if other.port == port and (
-                other.addr == addr or (address is not None and other.literal_address == address)
-            ):
-                where = join(addr, port)
-                raise DuplicatePartyError(
-                    f"{name!r} would be at {where}, where {other.name!r} is; they could not be told apart"
-                )
-        party = Party(name, addr, port, home=self.home, incarnation=self._incarnation, settings=self.settings)
+        reception = self.reception
+        party = Party(
+            name,
+            addr,
+            reception.default_port if port is None else port,
+            home=self.home,
+            incarnation=self._incarnation,
+            settings=self.settings,
+            certified=reception.certified,
+            certificates=certificates,
+            check_hostname=check_hostname,
+        )
+        reception.admit(party, self.parties)
         party.link.port = self._declared_port
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
+        reception.know(self.parties)
         self.grown = True
-        self._warn_plain(party, address)
         return party
-
-    def _warn_plain(self, party: Party, address: IPAddress | None) -> None:
-        local = party.addr == "localhost" or (address is not None and address.is_loopback)
-        if not local and not self._warned:
-            self._warned = True
-            logger.warning(
-                "%s is reached by plain HTTP: anybody on the way can read, change and forge messages. "
-                "Give the pool a key and certificates (key=, cert=, ca_cert=).",
-                party,
-            )
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -147,15 +146,24 @@ class Engine:
         """Start what was added: the server, and whoever dials the parties."""
         self.grown = False
         if self._socket is not None and self._server is None:
-            self._server = Server(self._socket, self, self.settings.timing.greeting)
-            self._spawn(self._server.start())
-        if self._session is None:
-            self._session = new_session()
+            self._server = Server(self._socket, self.reception, self.settings)
+            self._server.start()
         for party in self.parties.values():
             if not party.dialled:
                 party.dialled = True
-                failed = partial(party.check_retries, self._max_retries)
-                self._spawn(Dialler(party, self._session, self.settings.retry, self._spawn, failed).run())
+                logger.log(*self.reception.introduce(party))
+                self._spawn(self._dialler(party).run())
+
+    def _dialler(self, party: Party) -> Dialler:
+        reception = self.reception
+        return Dialler(
+            party,
+            self.settings.retry,
+            self._spawn,
+            partial(party.check_retries, self._max_retries),
+            context=lambda: reception.dialling,
+            misfit=partial(reception.misfit, party),
+        )
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.home.loop.create_task(coroutine)
@@ -172,32 +180,8 @@ class Engine:
         self._ticker = self.home.loop.call_later(self.settings.timing.tick, self._tick)
         for party in self.parties.values():
             party.tick()
-
-    # -- reception: who may call ---------------------------------------------------------------------------------------
-
-    async def expects(self, address: IPAddress) -> bool:
-        """Whether any party may call from there."""
-        return bool(await self._at(address))
-
-    async def identify(self, address: IPAddress, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]] | None:
-        """The party with that source address and that declared port of its server."""
-        candidates = await self._at(address)
-        if port != NO_PORT:
-            candidates = [party for party in candidates if party.port == port]
-        if len(candidates) != 1 or self.closing:
-            return None
-        return partial(self._attend, candidates[0])
-
-    async def _at(self, address: IPAddress) -> list[Party]:
-        found = [party for party in self.parties.values() if party.literal_address == address]
-        for party in list(self.parties.values()):
-            if party.literal_address is None and address in await party.addresses():
-                found.append(party)
-        return found
-
-    @staticmethod
-    async def _attend(party: Party, socket: WebSocket, first: bytes) -> None:
-        await party.attend(socket, dialled=False, first=first)
+            if party.host.stale:
+                self._spawn(party.host.refresh())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
@@ -206,9 +190,13 @@ class Engine:
         parties = list(self.parties.values())
         for party in parties:
             party.expect(True)
+        waiting = [asyncio.ensure_future(party.until_connected(limit)) for party in parties]
         try:
-            ready = await asyncio.gather(*(party.until_connected(limit) for party in parties))
+            ready = await asyncio.gather(*waiting)
         finally:
+            # One that was refused ends it for all.
+            for one in waiting:
+                one.cancel()
             for party in parties:
                 party.expect(False)
         missing = {
@@ -251,8 +239,10 @@ class Engine:
 
     def disinherit(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
-        self.inherited = True
-        self.close_unused()
+        self.inherited = self.closing = True
+        # Not close(): a loop that uses the socket keeps it open until the loop itself lets go, which it never will here.
+        if self._socket is not None and (handle := self._socket.detach()) >= 0:
+            os.close(handle)
 
     async def _close(self) -> None:
         if self._ticker is not None:
@@ -267,8 +257,6 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self._session is not None:
-            await self._session.close()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

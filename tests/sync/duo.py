@@ -38,6 +38,11 @@ me.add_http_client("peer", "127.0.0.1", int(sys.argv[1]))
 """
 
 
+def environment() -> dict[str, str]:
+    """That of a program which imports what these tests import."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+
+
 @contextmanager
 def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE) -> Iterator[subprocess.Popen[str]]:
     """A Python program as a process; with the preamble, it has a pool ``me`` and prints its port in the first line."""
@@ -57,7 +62,7 @@ def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+        env=environment(),
     )
     try:
         yield process

@@ -1,0 +1,151 @@
+"""How programs end that never call `shutdown`, and what a fork inherits."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpccomm import PartyShutDownError
+from tests.pools import LOCAL
+from tests.sync.duo import ends, environment, line, peer_of, program
+from tests.timing import UNIT
+
+ENDINGS = {
+    "falls off the end": ("", 0),
+    "an exception": ("raise RuntimeError('boom')", 1),
+    "sys.exit": ("sys.exit(7)", 7),
+    "made in a thread": (
+        "t = threading.Thread(target=lambda: me.send('peer', 'and from a thread')); t.start(); t.join()",
+        0,
+    ),
+    "forgotten": ("del me", 0),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_program_that_never_shuts_down_delivers_and_ends(ending: str) -> None:
+    how, expected = ENDINGS[ending]
+    with peer_of(f"me.asend('peer', 'last words')\n{how}") as (pool, process):
+        assert pool.recv("program") == "last words"
+        code, output, errors = ends(process, 60 * UNIT)
+        assert code == expected
+        assert output == ""
+        lines = [text for text in errors.splitlines() if "ResourceWarning" in text]
+        assert len(lines) == 1
+        assert "never shut down" in lines[0]
+        assert errors.count("Traceback") == (1 if ending == "an exception" else 0)
+        if ending == "made in a thread":
+            assert pool.recv("program") == "and from a thread"
+        with pytest.raises(PartyShutDownError):
+            pool.recv("program", timeout=50 * UNIT)
+
+
+def test_nothing_is_printed_where_resource_warnings_are_off() -> None:
+    with peer_of("me.send('peer', 1)", "-W", "ignore") as (pool, process):
+        pool.recv("program")
+        assert ends(process, 60 * UNIT) == (0, "", "")
+
+
+def test_nobody_to_deliver_to_ends_after_linger() -> None:
+    body = """
+    me = SyncPool(settings=Settings(linger=0.5))
+    me.add_http_client("nobody", "127.0.0.1", 9)
+    me.asend("nobody", 1)
+    """
+    with program(body, None, preamble="from mpccomm import *\n") as process:
+        code, _, errors = ends(process, 0.5 + 1 + 40 * UNIT)
+        assert code == 0
+        assert "could not be delivered" in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could notice")
+def test_sigterm_ends_it() -> None:
+    with peer_of("me.send('peer', 1)\nme.recv('peer')") as (pool, process):
+        pool.recv("program")
+        process.send_signal(signal.SIGTERM)
+        assert ends(process, 60 * UNIT)[0] == -signal.SIGTERM
+
+
+def test_a_port_already_taken_leaves_nothing_behind() -> None:
+    body = """
+    try:
+        SyncPool().add_http_server(int(sys.argv[1]), "127.0.0.1")
+    except PortInUseError as error:
+        print(sys.argv[1] in str(error), threading.active_count())
+    unused = SyncPool()
+    """
+    with socket.create_server((LOCAL, 0)) as taken:
+        preamble = "import sys, threading\nfrom mpccomm import *\n"
+        with program(body, taken.getsockname()[1], preamble=preamble) as process:
+            assert ends(process, 60 * UNIT) == (0, "True 1\n", "")
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork on this system")
+def test_a_fork_says_so_and_the_parent_goes_on() -> None:
+    body = """
+    me.send("peer", "before")
+    child = os.fork()
+    if child == 0:
+        for call in (lambda: me.send("peer", 1), lambda: me.recv("peer"), lambda: me.arecv("peer")):
+            try:
+                call()
+            except PoolClosedError as error:
+                print("fork" in str(error), flush=True)
+        me.shutdown()
+        sys.stdin.read()
+        os._exit(0)
+    me.send("peer", "after")
+    print(me.recv("peer"), flush=True)
+    me.shutdown()
+    print("closed", flush=True)
+    again = SyncPool()
+    again.add_http_server(me.port, "127.0.0.1")
+    again.shutdown()
+    print("free", flush=True)
+    """
+    with peer_of(body) as (pool, process):
+        assert pool.recv("program") == "before"
+        pool.send("program", "heard")
+        said = sorted(line(process) for _ in range(6))
+        assert said == ["True", "True", "True", "closed", "free", "heard"]
+        assert pool.recv("program") == "after"
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+        assert ends(process, 60 * UNIT)[0] == 0
+
+
+SPAWNED = """
+import multiprocessing
+from mpccomm import SyncPool
+
+def child(pipe):
+    with SyncPool() as pool:
+        pool.add_http_server(0, "127.0.0.1")
+        pipe.send(pool.port)
+        pool.add_http_client("parent", "127.0.0.1", pipe.recv())
+        pool.send("parent", "from the child")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with SyncPool() as pool:
+        pool.add_http_server(0, "127.0.0.1")
+        process = context.Process(target=child, args=(theirs,))
+        process.start()
+        pool.add_http_client("child", "127.0.0.1", ours.recv())
+        ours.send(pool.port)
+        print(pool.recv("child"))
+        process.join()
+        print(process.exitcode)
+"""
+
+
+def test_a_pool_beside_a_spawned_process_with_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "spawned.py"
+    script.write_text(SPAWNED)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        assert ends(process, 200 * UNIT)[:2] == (0, "from the child\n0\n")
