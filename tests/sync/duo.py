@@ -33,8 +33,8 @@ import os, signal, sys, threading, time
 from mpccomm import *
 me = SyncPool(name="me")
 me.add_http_server(0, "127.0.0.1")
-print(me.port, flush=True)
 me.add_http_client("peer", "127.0.0.1", int(sys.argv[1]))
+print(me.port, flush=True)
 """
 
 

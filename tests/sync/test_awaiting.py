@@ -46,7 +46,7 @@ async def test_cancelled_at_random_moments_nothing_is_lost() -> None:
     with duo() as (alice, bob):
         count = 300
         handles = [alice.asend("Bob", number) for number in range(count)]
-        received = []
+        received: list[int] = []
         while len(received) < count:
             waiting = asyncio.create_task(bob.pool.recv("Alice"))
             for _ in range(len(received) % 4):
