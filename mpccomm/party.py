@@ -9,19 +9,26 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mpccomm.errors import AuthenticationError
 from mpccomm.explain import explain
 from mpccomm.session.connection import Connection
 from mpccomm.session.frames import describe_key
 from mpccomm.session.link import Link, News
 from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
-from mpccomm.transport.address import IPAddress, join, literal, resolve
+from mpccomm.standing import Standing
+from mpccomm.transport.address import Host, join
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
+from mpccomm.transport.tls import Verdict
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
     from mpccomm.calls import ReceiveCall, SendCall
     from mpccomm.home import Home
     from mpccomm.session.outbox import Outgoing
+    from mpccomm.transport.identity import Certificate, FilePath
 
 logger = logging.getLogger("mpccomm")
 
@@ -32,19 +39,43 @@ _CODES = {
     CloseCode.VIOLATION: "it says that we broke the protocol",
     CloseCode.SILENT: "it heard nothing from us",
     CloseCode.SHUTTING_DOWN: "it is shutting down",
+    CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
+_NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _LISTED = 8
 
 
 class Party:
-    """One remote party of a pool. Everything but the constructor runs on the pool's loop."""
+    """One remote party of a pool. Everything but the constructor runs on the pool's loop.
+
+    It is ``certified`` if it is known by its certificate, and not by its address alone. The files ``certificates`` hold
+    the ``pins``; without any it has to have one from an authority, for its address unless ``check_hostname`` is False.
+    """
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
-    def __init__(self, name: str, addr: str, port: int, *, home: Home, incarnation: bytes, settings: Settings) -> None:
+    def __init__(
+        self,
+        name: str,
+        addr: str,
+        port: int,
+        *,
+        home: Home,
+        incarnation: bytes,
+        settings: Settings,
+        certified: bool = False,
+        certificates: FilePath | Iterable[FilePath] | None = None,
+        check_hostname: bool = True,
+    ) -> None:
         self.name = name
         self.addr = addr
         self.port = port
+        self.host = Host(addr)
+        self.certified = certified
+        self.certificates = certificates
+        self.pins: tuple[Certificate, ...] = ()
+        self.check_hostname = check_hostname
+        self.standing = Standing(settings.retry, settings.strangers, certified=certified)
         self.home = home
         self.settings = settings
         self.closed: Cause | None = None
@@ -57,6 +88,8 @@ class Party:
         )
         self.lonely = asyncio.Event()
         """Set while a connection is wanted, and none is being greeted."""
+        self.urged = asyncio.Event()
+        """Set when somebody waits for it although it was refused."""
         self.trouble = "no answer yet"
         """Why the last attempt to connect came to nothing."""
         self.failed_dials = 0
@@ -80,15 +113,6 @@ class Party:
     def __str__(self) -> str:
         return f"{self.name} ({self.where})"
 
-    async def addresses(self) -> frozenset[IPAddress]:
-        """Where this party's connections may come from."""
-        return await resolve(self.addr)
-
-    @property
-    def literal_address(self) -> IPAddress | None:
-        """The same without a look-up, where the party was added by its address."""
-        return literal(self.addr)
-
     # -- connections ---------------------------------------------------------------------------------------------------
 
     async def attend(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
@@ -107,9 +131,9 @@ class Party:
             self.link.lost(connection)
             if stream.violation:
                 logger.warning("%s: closed a connection: %s", self, stream.violation)
+                self._offended(stream.violation)
             if not connection.verified and not stream.closing:
-                code = stream.ended_with
-                self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
+                self._turned_away(stream.ended_with)
             self.flush()
             self._update_loneliness()
 
@@ -124,14 +148,65 @@ class Party:
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
         self.expected = expected
+        if expected:
+            self._urge()
         self._update_loneliness()
 
     def dial_failed(self, trouble: str) -> None:
         """One attempt to connect came to nothing."""
+        self.standing.clear()
+        self._note(trouble)
+
+    def _note(self, trouble: str, level: int = logging.DEBUG) -> None:
         self.failed_dials += 1
         if trouble != self.trouble:
             self.trouble = trouble
-            logger.debug("%s: %s", self, trouble)
+            logger.log(level, "%s: %s", self, trouble)
+
+    # -- trust ---------------------------------------------------------------------------------------------------------
+
+    def refused(self, verdict: Verdict) -> None:
+        """One attempt to connect failed because one end does not accept the other's certificate."""
+        self._note(verdict.text, logging.WARNING)
+        if not self.link.connected and self.standing.refuse(verdict, self.clock()):
+            self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
+            self.flush()
+
+    def _turned_away(self, code: int | None) -> None:
+        if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
+            self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else _CODES[CloseCode(code)], True))
+        else:
+            self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
+
+    def _urge(self) -> None:
+        if self.standing.refusal:
+            self.urged.set()
+
+    def review(self, misfit: Callable[[ssl.SSLObject | None], str | None]) -> None:
+        """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
+        for stream in self._streams.values():
+            if reason := misfit(stream.tls):
+                logger.info("%s: closing a connection: %s", self, reason)
+                stream.close(CloseCode.NOT_RECOGNISED)
+        self._urge()
+
+    def _offended(self, reason: str) -> None:
+        if not self.standing.offend(reason, self.clock()):
+            return
+        logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.standing.barred)
+        self.closed = Cause(Ending.BARRED, self.standing.barred)
+        for stream in self._streams.values():
+            stream.close(CloseCode.BARRED)
+        self.fail_waiting(self.closed)
+        self._update_loneliness()
+
+    def readmit(self) -> None:
+        """Let it in again after it was barred."""
+        self.standing.readmit()
+        if self.closed is not None and self.closed.ending is Ending.BARRED:
+            logger.info("%s is readmitted", self)
+            self.closed = None
+            self._update_loneliness()
 
     # -- what the link has to say --------------------------------------------------------------------------------------
 
@@ -157,6 +232,8 @@ class Party:
                     logger.log(level, "%s: closing a connection: %s", self, reason)
                     self.trouble = reason
                     stream.close(code)
+                if code is CloseCode.VIOLATION:
+                    self._offended(reason)
         for stream in self._streams.values():
             stream.wake()
         if self._happening is not None:
@@ -165,6 +242,7 @@ class Party:
 
     def _tell(self, what: News, detail: str) -> None:
         if what in (News.CONNECTED, News.RESUMED):
+            self.standing.clear()
             self.failed_dials = 0
             self._unreachable_since = None
             self._notice_after = 0.0
@@ -208,6 +286,7 @@ class Party:
         sends = [message for message in self.link.outbox.pending() if message.failure is None]
         if not (receives or sends) or self._unreachable_since is None or self.link.ending is not None:
             return
+        self._urge()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._unreachable_since >= limit:
             self.fail_waiting(Cause(Ending.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
@@ -268,6 +347,9 @@ class Party:
         link = self.link
         link.leave()
         self.flush()
+        if self.closed:
+            # It is barred: nothing will be delivered any more.
+            deadline = self.clock()
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.outbox.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.outbox.pending() if not message.delivered]
@@ -294,10 +376,17 @@ class Party:
         return True
 
     async def until_connected(self, limit: float | None) -> bool:
-        """Wait for frames to flow. False: the time limit passed, or the pool was shut down."""
-        link = self.link
+        """Wait for frames to flow. False: the time limit passed, or the pool was shut down.
+
+        :raises AuthenticationError: one end does not accept the other's certificate
+        """
+        link, standing = self.link, self.standing
         deadline = None if limit is None else self.clock() + limit
-        return await self.until(lambda: link.connected or bool(self.closed), deadline) and not self.closed
+        refusals = standing.refusals
+        there = await self.until(lambda: link.connected or bool(self.closed) or standing.refusals != refusals, deadline)
+        if there and standing.refusal and not link.connected:
+            raise AuthenticationError(f"no connection with {self}: {standing.refusal}")
+        return there and not self.closed
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""

@@ -14,12 +14,15 @@ from mpccomm.arrival import Arrival, read
 from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.codec import Encoded, encode
 from mpccomm.engine import Engine
-from mpccomm.errors import ConfigurationError, MessageTooLargeError
+from mpccomm.errors import MessageTooLargeError
 from mpccomm.options import UNSET, Timeout, Unset, receive_limit, seconds, send_limit
 from mpccomm.party import Party
+from mpccomm.reception import CertifiedReception, Reception
 from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import PartyStats, stats_of
+from mpccomm.transport.identity import FilePath
+from mpccomm.transport.tls import Password
 from mpccomm.waiting import all_of, dismiss, new_future
 
 
@@ -29,44 +32,51 @@ class Pool:
     The pool lives on the event loop on which it is first used; from any other loop, in any thread, its coroutines can be
     awaited all the same.
 
-    :param key: path of this party's private key; with ``cert`` and ``ca_cert`` connections are TLS, both ways
-    :param cert: path of this party's certificate
-    :param ca_cert: path of the certificates that the other parties' certificates must be issued by
+    With certificates connections are TLS 1.3, and both ends show theirs; files are PEM or DER.
+
+    :param key: path of this party's private key; left out: it is in the file of ``cert``
+    :param cert: path of this party's certificate, followed by those of intermediate authorities
+    :param ca_cert: path of the authorities' certificates that the other parties' are issued by; not needed where every
+        party is added with its own certificate
     :param timeout: time limit of a send in seconds, where the call names none; None waits without limit
     :param max_retries: how many times a party may be dialled in vain while a message waits for it; -1: without end
     :param name: the name of this party, for logs
     :param settings: limits and times, see `mpccomm.settings`
+    :param password: of the private key, or a function that returns it
+    :raises ConfigurationError: certificates or key can't be used
     """
 
     def __init__(
         self,
-        key: str | None = None,
-        cert: str | None = None,
-        ca_cert: str | None = None,
+        key: FilePath | None = None,
+        cert: FilePath | None = None,
+        ca_cert: FilePath | None = None,
         timeout: float | aiohttp.ClientTimeout | None = None,
         max_retries: int = -1,
         *,
         name: str | None = None,
         settings: Settings = DEFAULTS,
+        password: Password = None,
     ) -> None:
-        if key is not None or cert is not None or ca_cert is not None:
-            raise ConfigurationError("this version speaks plain HTTP only; leave out key, cert and ca_cert")
+        plain = key is None and cert is None and ca_cert is None
         self.name = name
         self._timeout = seconds(timeout)
         self._prefix = ""
-        self._engine = Engine(settings, max_retries)
+        self._engine = Engine(
+            settings, max_retries, Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
+        )
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
     def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
         """Listen for the other parties.
 
-        :param port: port to listen at; 80 if left out; 0 takes any free one, see `port`
+        :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
         :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
         :param external_port: the port under which the others know this party, where a router translates it
         :raises PortInUseError: the port can't be bound
         """
-        self._engine.listen(addr, 80 if port is None else port, external_port)
+        self._engine.listen(addr, port, external_port)
         self._start_if_running()
 
     @property
@@ -74,18 +84,27 @@ class Pool:
         """The port that the server is really bound to; None without a server."""
         return self._engine.port
 
-    def add_http_client(self, name: str, addr: str, port: int | None = None, cert: str | None = None) -> None:
+    def add_http_client(
+        self,
+        name: str,
+        addr: str,
+        port: int | None = None,
+        cert: FilePath | Sequence[FilePath] | None = None,
+        *,
+        check_hostname: bool = True,
+    ) -> None:
         """Add another party.
 
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
         :param addr: IP address or host name, resolved when needed
-        :param port: port of the party's server; 80 if left out
-        :param cert: path of the party's certificate
-        :raises DuplicatePartyError: that name or address has been added before
+        :param port: port of the party's server; 80 if left out, with certificates 443
+        :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
+            Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
+        :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
+        :raises DuplicatePartyError: that name, address or certificate has been added before
+        :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        if cert is not None:
-            raise ConfigurationError("this version speaks plain HTTP only; leave out cert")
-        self._engine.add(name, addr, 80 if port is None else port).prefix = self._prefix
+        self._engine.add(name, addr, port, cert, check_hostname).prefix = self._prefix
         self._start_if_running()
 
     def update_msg_prefix(self, prefix: str) -> None:
@@ -102,6 +121,7 @@ class Pool:
 
         :param timeout: seconds; None waits without limit
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
+        :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._enter()
         await self._engine.home.call(partial(self._engine.wait_ready, timeout))
@@ -114,6 +134,24 @@ class Pool:
         party = self._engine.party(name)
         self._enter()
         self._engine.home.post(party.accept_restart)
+
+    def reload_certificates(self) -> None:
+        """Read all certificates and the key again, after the files have been replaced.
+
+        Connections whose certificate is not to be accepted any more are closed; the others go on, and no message is lost.
+        While a party changes from one certificate to another, let the others know it by both (``cert=[old, new]``).
+
+        :raises ConfigurationError: something can't be read; all stays as it was
+        """
+        self._engine.reception.reload()
+        self._enter()
+        self._engine.home.post(self._engine.reception.review)
+
+    def readmit(self, name: str) -> None:
+        """Let a party in again that broke the protocol too often (``Strangers.offences``)."""
+        party = self._engine.party(name)
+        self._enter()
+        self._engine.home.post(party.readmit)
 
     @property
     def stats(self) -> Mapping[str, PartyStats]:

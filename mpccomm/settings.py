@@ -57,6 +57,28 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Strangers:
+    """Bounds on connections whose caller is not known yet, and on callers who misbehave. Their time is ``Timing.greeting``."""
+
+    pending: int = 32
+    """At most so many at a time, from all addresses together at which no party of ours is."""
+    per_address: int = 4
+    """At most so many at a time from one such address."""
+    per_party: int = 8
+    """At most so many at a time from an address at which parties of ours are, for each of these."""
+    bytes: int = 64 * KiB
+    """So much a caller may send before it is known."""
+    header_bytes: int = 8 * KiB
+    """The largest line of an HTTP request."""
+    headers: int = 64
+    """The largest number of lines of an HTTP request."""
+    courtesy: float = 2.0
+    """Whoever is told that its time is up has so long to close the connection."""
+    offences: int = 5
+    """A party that broke the protocol so often stays out until ``Pool.readmit``, if it is known by its certificate."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Dialling again: full jitter, ``uniform(0, min(cap, first * 2 ** failures))``."""
 
@@ -64,6 +86,10 @@ class Retry:
     cap: float = 5.0
     connect_timeout: float = 5.0
     """Time for the TCP (and TLS) connection of one attempt."""
+    doubt: float = 5.0
+    """A party that does not accept our certificate may be about to learn of it: only after so long do calls fail for it."""
+    refused: float = 60.0
+    """The pause after a refusal that is final, unless somebody calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +99,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     retry: Retry = field(default_factory=Retry)
+    strangers: Strangers = field(default_factory=Strangers)
     linger: float = 5.0
     """``shutdown`` waits so long for what is still to be delivered."""
     interrupt_grace: float = 1.0

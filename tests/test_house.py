@@ -31,7 +31,20 @@ FLOORS: tuple[frozenset[str], ...] = (
 )
 """From the ground up. A room imports from rooms on lower floors and from itself, not from its neighbours."""
 
-POOL = {"arrival", "calls", "engine", "explain", "home", "options", "party", "pool", "reception", "stats", "waiting"}
+POOL = {
+    "arrival",
+    "calls",
+    "engine",
+    "explain",
+    "home",
+    "options",
+    "party",
+    "pool",
+    "reception",
+    "standing",
+    "stats",
+    "waiting",
+}
 """One room of several modules: where session, codec, transport and the clock meet."""
 
 OPTIONAL = {"bitarray", "cryptography", "gmpy2", "numpy", "pandas", "pyarrow", "pytest", "safetensors", "torch"}

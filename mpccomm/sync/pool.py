@@ -22,6 +22,8 @@ from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import PartyStats
 from mpccomm.sync.blocking import Slot, Ticket, new_future
 from mpccomm.sync.residence import Residence
+from mpccomm.transport.identity import FilePath
+from mpccomm.transport.tls import Password
 from mpccomm.waiting import all_of, raise_first
 
 
@@ -36,16 +38,17 @@ class SyncPool:
 
     def __init__(
         self,
-        key: str | None = None,
-        cert: str | None = None,
-        ca_cert: str | None = None,
+        key: FilePath | None = None,
+        cert: FilePath | None = None,
+        ca_cert: FilePath | None = None,
         timeout: float | aiohttp.ClientTimeout | None = None,
         max_retries: int = -1,
         *,
         name: str | None = None,
         settings: Settings = DEFAULTS,
+        password: Password = None,
     ) -> None:
-        self._pool = Pool(key, cert, ca_cert, timeout, max_retries, name=name, settings=settings)
+        self._pool = Pool(key, cert, ca_cert, timeout, max_retries, name=name, settings=settings, password=password)
         self._engine = self._pool._engine
         self._residence = Residence(self._engine, f"mpccomm {name}" if name else "mpccomm")
 
@@ -59,7 +62,7 @@ class SyncPool:
     def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
         """Listen for the other parties.
 
-        :param port: port to listen at; 80 if left out; 0 takes any free one, see `port`
+        :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
         :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
         :param external_port: the port under which the others know this party, where a router translates it
         :raises PortInUseError: the port can't be bound
@@ -71,16 +74,27 @@ class SyncPool:
         """The port that the server is really bound to; None without a server."""
         return self._pool.port
 
-    def add_http_client(self, name: str, addr: str, port: int | None = None, cert: str | None = None) -> None:
+    def add_http_client(
+        self,
+        name: str,
+        addr: str,
+        port: int | None = None,
+        cert: FilePath | Sequence[FilePath] | None = None,
+        *,
+        check_hostname: bool = True,
+    ) -> None:
         """Add another party.
 
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
         :param addr: IP address or host name, resolved when needed
-        :param port: port of the party's server; 80 if left out
-        :param cert: path of the party's certificate
-        :raises DuplicatePartyError: that name or address has been added before
+        :param port: port of the party's server; 80 if left out, with certificates 443
+        :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
+            Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
+        :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
+        :raises DuplicatePartyError: that name, address or certificate has been added before
+        :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        self._pool.add_http_client(name, addr, port, cert)
+        self._pool.add_http_client(name, addr, port, cert, check_hostname=check_hostname)
 
     def update_msg_prefix(self, prefix: str) -> None:
         """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
@@ -94,6 +108,7 @@ class SyncPool:
 
         :param timeout: seconds; None waits without limit
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
+        :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._check_thread()
         self._pool._enter()
@@ -105,6 +120,20 @@ class SyncPool:
         Messages of the old process that have not been received are dropped.
         """
         self._pool.accept_restart(name)
+
+    def reload_certificates(self) -> None:
+        """Read all certificates and the key again, after the files have been replaced.
+
+        Connections whose certificate is not to be accepted any more are closed; the others go on, and no message is lost.
+        While a party changes from one certificate to another, let the others know it by both (``cert=[old, new]``).
+
+        :raises ConfigurationError: something can't be read; all stays as it was
+        """
+        self._pool.reload_certificates()
+
+    def readmit(self, name: str) -> None:
+        """Let a party in again that broke the protocol too often (``Strangers.offences``)."""
+        self._pool.readmit(name)
 
     @property
     def stats(self) -> Mapping[str, PartyStats]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 IPAddress = IPv4Address | IPv6Address
 
 _LOCALHOST = IPv4Address("127.0.0.1")
+_FRESH = 10.0
+"""Seconds for which the addresses of a host name are taken as they are: callers can't make us look it up more often."""
 
 
 def normalise(text: str) -> IPAddress:
@@ -69,3 +73,37 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+class Host:
+    """Where connections of one host come from; a name is looked up again when the answer is old."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.literal = literal(name)
+        self.known: frozenset[IPAddress] = frozenset(() if self.literal is None else (self.literal,))
+        """Its addresses, as far as they have been looked up."""
+        self._asking = asyncio.Lock()
+        self._asked = -math.inf
+
+    @property
+    def stale(self) -> bool:
+        """Whether it is time to look it up, and nobody is doing so."""
+        return self._old and not self._asking.locked()
+
+    @property
+    def _old(self) -> bool:
+        return self.literal is None and time.monotonic() - self._asked > _FRESH
+
+    async def addresses(self) -> frozenset[IPAddress]:
+        """All of its addresses, in normal form; empty as long as none could be found."""
+        if self._old:
+            async with self._asking:
+                if self._old:
+                    self.known = await resolve(self.name) or self.known
+                    self._asked = time.monotonic()
+        return self.known
+
+    async def refresh(self) -> None:
+        """Have it looked up, for `known`."""
+        await self.addresses()

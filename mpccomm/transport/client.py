@@ -5,14 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
+import ssl
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Literal, Protocol
 
 import aiohttp
+from aiohttp import ClientWebSocketResponse
 from yarl import URL
 
+from mpccomm.session.states import CloseCode
 from mpccomm.settings import Retry
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
+from mpccomm.transport.tls import Verdict, judge, send_alert
+
+
+class Standing(Protocol):
+    """When not to dial."""
+
+    @property
+    def refusal(self) -> str:
+        """Why it would be in vain, unless somebody changes a configuration; empty: it would not."""
+
+    @property
+    def not_before(self) -> float:
+        """It was misbehaving: no connection to it until then, of `time.monotonic`."""
 
 
 class Destination(Protocol):
@@ -21,7 +40,12 @@ class Destination(Protocol):
     addr: str
     port: int
     lonely: asyncio.Event
+    urged: asyncio.Event
     failed_dials: int
+
+    @property
+    def standing(self) -> Standing:
+        """When not to dial."""
 
     async def attend(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
         """Run the connection to its end. Clears ``lonely`` while it is being greeted, and as long as it serves."""
@@ -29,13 +53,8 @@ class Destination(Protocol):
     def dial_failed(self, trouble: str) -> None:
         """An attempt came to nothing."""
 
-
-def new_session() -> aiohttp.ClientSession:
-    """The HTTP client of a pool: no proxies, cookies or settings from the environment."""
-    connector = aiohttp.TCPConnector(
-        limit=0, ttl_dns_cache=None, use_dns_cache=False, resolver=aiohttp.ThreadedResolver()
-    )
-    return aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
+    def refused(self, verdict: Verdict) -> None:
+        """An attempt came to nothing because one end does not accept the other."""
 
 
 class Dialler:
@@ -44,46 +63,107 @@ class Dialler:
     def __init__(
         self,
         destination: Destination,
-        session: aiohttp.ClientSession,
         retry: Retry,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         failed: Callable[[], None],
+        *,
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
+        misfit: Callable[[ssl.SSLObject | None], str | None] = lambda _: None,
     ) -> None:
         self._destination = destination
-        self._session = session
         self._retry = retry
         self._spawn = spawn
         self._failed = failed
+        self._context = context
+        self._misfit = misfit
+        self._spares: list[socket.socket] = []
 
     async def run(self) -> None:
         """Until cancelled."""
-        destination = self._destination
-        while True:
-            await destination.lonely.wait()
-            try:
-                socket = await self._dial()
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                destination.dial_failed(describe(error))
-                self._failed()
-            else:
-                destination.lonely.clear()
-                self._spawn(destination.attend(socket, dialled=True))
-            await asyncio.sleep(self._pause(destination.failed_dials))
+        # Neither proxies, nor cookies, nor settings from the environment.
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            ttl_dns_cache=None,
+            use_dns_cache=False,
+            resolver=aiohttp.ThreadedResolver(),
+            socket_factory=self._new_socket,
+        )
+        async with aiohttp.ClientSession(
+            connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            while True:
+                await self._destination.lonely.wait()
+                await asyncio.sleep(self._destination.standing.not_before - time.monotonic())
+                await self._attempt(session)
+                await self._pause()
 
-    async def _dial(self) -> WebSocket:
-        url = URL.build(scheme="http", host=self._destination.addr, port=self._destination.port, path=PATH)
+    async def _attempt(self, session: aiohttp.ClientSession) -> None:
+        destination = self._destination
+        try:
+            websocket = await self._dial(session)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            for spare in self._spares:
+                send_alert(spare, error)
+            verdict = judge(error) or _judge_status(error, self._context() is not None)
+            if verdict is None:
+                destination.dial_failed(describe(error))
+            else:
+                destination.refused(verdict)
+            self._failed()
+            return
+        finally:
+            while self._spares:
+                self._spares.pop().close()
+        if reason := self._misfit(websocket.get_extra_info("ssl_object")):
+            await websocket.close(code=CloseCode.NOT_RECOGNISED)
+            destination.refused(Verdict(reason, theirs=False))
+            self._failed()
+            return
+        destination.lonely.clear()
+        self._spawn(destination.attend(websocket, dialled=True))
+
+    async def _dial(self, session: aiohttp.ClientSession) -> ClientWebSocketResponse[Literal[False]]:
+        context = self._context()
+        scheme = "http" if context is None else "https"
+        url = URL.build(scheme=scheme, host=self._destination.addr, port=self._destination.port, path=PATH)
         async with asyncio.timeout(2 * self._retry.connect_timeout):
-            return await self._session.ws_connect(
+            return await session.ws_connect(
                 url,
+                ssl=context or True,
                 compress=0,
                 max_msg_size=MAX_MESSAGE,
                 decode_text=False,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
             )
 
-    def _pause(self, failures: int) -> float:
-        retry = self._retry
-        return random.uniform(0, min(retry.cap, retry.first * 2 ** min(failures, 30)))
+    def _new_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, *_ = info
+        sock = socket.socket(family, kind, protocol)
+        if self._context() is not None:
+            # To tell the other end why, should the handshake fail.
+            self._spares.append(sock.dup())
+        return sock
+
+    async def _pause(self) -> None:
+        destination, retry = self._destination, self._retry
+        if destination.standing.refusal:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(retry.refused):
+                    await destination.urged.wait()
+        destination.urged.clear()
+        await asyncio.sleep(random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30))))
+
+
+def _judge_status(error: BaseException, certified: bool) -> Verdict | None:
+    if not isinstance(error, aiohttp.WSServerHandshakeError):
+        return None
+    if error.status == 403 and certified:
+        return Verdict(
+            "it does not recognise our certificate: add it there as cert=, or under an address that is in it", True
+        )
+    if error.status == 426 and error.headers and error.headers.get("Upgrade", "").startswith("TLS"):
+        return Verdict("it expects TLS: give this pool key=, cert= and ca_cert= as well", True)
+    return None
 
 
 def describe(error: BaseException) -> str:

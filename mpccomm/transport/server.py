@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
 
-from mpccomm.session.frames import NO_PORT, Hello, ViolationError, parse
+from mpccomm.session.frames import Hello, ViolationError, parse
 from mpccomm.session.states import CloseCode
-from mpccomm.transport.address import IPAddress, join, normalise
+from mpccomm.settings import Settings
+from mpccomm.transport.address import IPAddress
 from mpccomm.transport.complaints import Complaints
+from mpccomm.transport.listener import Listener
+from mpccomm.transport.pending import Visit, WaitingRoom
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket, misfit
 
 logger = logging.getLogger("mpccomm")
@@ -24,62 +28,108 @@ _BANNER = {"Server": "mpccomm"}
 """Otherwise aiohttp would tell everybody its version and Python's."""
 
 
+class Caller(NamedTuple):
+    """Where a connection comes from, and what it showed of itself."""
+
+    address: IPAddress
+    tls: ssl.SSLObject | None
+
+
+class NotRecognisedError(Exception):
+    """No party of ours, or none that is let in. The text is for our log, the code for the caller."""
+
+    def __init__(self, text: str, code: CloseCode = CloseCode.NOT_RECOGNISED) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class Reception(Protocol):
     """Knows who may call."""
 
-    async def expects(self, address: IPAddress) -> bool:
-        """Whether any party may call from there."""
+    @property
+    def answering(self) -> ssl.SSLContext | None:
+        """For TLS on new connections; None: plain HTTP."""
 
-    async def identify(self, address: IPAddress, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]] | None:
-        """Who calls from there and has its server at that port: a way to hand the stream over; None: nobody we know."""
+    def parties_at(self, address: IPAddress) -> int:
+        """How many parties call from there, as far as is known."""
+
+    async def expect(self, caller: Caller) -> None:
+        """Raise `NotRecognisedError` unless some party may call so."""
+
+    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
+        """Who calls, and has its server at that port: a way to hand the stream over.
+
+        :raises NotRecognisedError: nobody we know
+        """
+
+    def refused(self, address: IPAddress, reason: str) -> None:
+        """Somebody was sent away before it was known who it is."""
 
 
 class Server:
     """Listens on one socket until it is closed."""
 
-    def __init__(self, sock: socket.socket, reception: Reception, greeting_time: float) -> None:
+    def __init__(self, sock: socket.socket, reception: Reception, settings: Settings) -> None:
         self._socket = sock
         self._reception = reception
-        self._greeting_time = greeting_time
         self._complaints = Complaints(logger)
         self._greetings: set[asyncio.Task[None]] = set()
-        self._runner: web.ServerRunner | None = None
-
-    async def start(self) -> None:
-        """Begin to answer."""
+        greeting = settings.timing.greeting
+        self._room = WaitingRoom(settings.strangers, greeting, reception.parties_at)
         # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.
-        server = _HTTPServer(
+        self._http = _HTTPServer(
             self._answer,
             access_log=None,
             logger=logger,
-            keepalive_timeout=self._greeting_time,
+            keepalive_timeout=greeting,
             lingering_time=0,
+            auto_decompress=False,
+            max_line_size=settings.strangers.header_bytes,
+            max_field_size=settings.strangers.header_bytes,
+            max_headers=settings.strangers.headers,
             complaints=self._complaints,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=CLOSE_TIMEOUT)
-        await self._runner.setup()
-        await web.SockSite(self._runner, self._socket).start()
+        self._listener = Listener(
+            sock, self._room, self._http.receive, lambda: reception.answering, greeting, self._sent_away
+        )
+        self._accepting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._accepting = asyncio.get_running_loop().create_task(self._listener.run())
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
         for greeting in self._greetings:
             greeting.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.close()
+        self._http.pre_shutdown()
+        await self._http.shutdown(CLOSE_TIMEOUT)
         self._socket.close()
 
+    def _sent_away(self, address: IPAddress, reason: str) -> None:
+        self._complaints.log(f"closed a connection from {address}: {reason}")
+        self._reception.refused(address, reason)
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        address = address_of(request)
-        if address is None:
-            return _bare(400)
+        visit = visit_of(request)
+        caller = Caller(visit.address, request.get_extra_info("ssl_object"))
+        address = visit.address
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
                 return web.Response(text=GREETING, headers=_BANNER)
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
-        if not await self._reception.expects(address):
-            return self._refuse(address, 403, "no party was added with that address")
+        if request.body_exists or "Content-Encoding" in request.headers:
+            return self._refuse(address, 413, "an upgrade with a body")
+        try:
+            await self._reception.expect(caller)
+        except NotRecognisedError as error:
+            return self._refuse(address, 403, str(error))
         websocket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             compress=False, max_msg_size=MAX_MESSAGE, timeout=CLOSE_TIMEOUT, decode_text=False
         )
@@ -88,44 +138,50 @@ class Server:
             await websocket.prepare(request)
         except web.HTTPException:
             return self._refuse(address, 400, "a malformed upgrade")
-        await self._greet(websocket, address)
+        await self._greet(websocket, caller, visit)
         return websocket
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
         self._complaints.log(f"refused a request from {address}: {reason}")
         return _bare(status)
 
-    async def _greet(self, websocket: web.WebSocketResponse[Literal[False]], address: IPAddress) -> None:
+    async def _greet(self, websocket: web.WebSocketResponse[Literal[False]], caller: Caller, visit: Visit) -> None:
         """Find out who it is, and hand the stream over to that party."""
         greeting = asyncio.current_task()
         assert greeting is not None
         self._greetings.add(greeting)
         try:
-            async with asyncio.timeout(self._greeting_time):
+            async with asyncio.timeout_at(visit.deadline):
                 message = await websocket.receive()
                 if message.type is not WSMsgType.BINARY:
-                    raise ViolationError(f"{misfit(message.type, message.data) or 'it closed'} instead of a HELLO")
+                    raise ViolationError(
+                        f"{misfit(message.type, message.data) or _parting(websocket)} instead of a HELLO"
+                    )
                 hello = _first_hello(message.data)
-                take_over = await self._reception.identify(address, hello.port)
-        except TimeoutError:
-            await self._dismiss(websocket, CloseCode.SILENT, address, "it did not say who it is")
-            return
-        except ViolationError as error:
-            await self._dismiss(websocket, CloseCode.VIOLATION, address, str(error))
+                take_over = await self._reception.identify(caller, hello.port)
+        except (TimeoutError, ViolationError, NotRecognisedError) as error:
+            if not visit.dropped:
+                self._complaints.log(
+                    f"closed a connection from {caller.address}: {str(error) or 'it did not say who it is'}"
+                )
+            await websocket.close(code=_close_code(error))
             return
         finally:
             self._greetings.discard(greeting)
-        if take_over is None:
-            where = f"{address}, without a server of its own" if hello.port == NO_PORT else join(address, hello.port)
-            await self._dismiss(websocket, CloseCode.NOT_RECOGNISED, address, f"no party was added as {where}")
-            return
+        visit.end()
         await take_over(websocket, message.data)
 
-    async def _dismiss(
-        self, websocket: web.WebSocketResponse[Literal[False]], code: CloseCode, address: IPAddress, reason: str
-    ) -> None:
-        self._complaints.log(f"closed a connection from {address}: {reason}")
-        await websocket.close(code=code)
+
+def _close_code(error: Exception) -> CloseCode:
+    if isinstance(error, NotRecognisedError):
+        return error.code
+    return CloseCode.SILENT if isinstance(error, TimeoutError) else CloseCode.VIOLATION
+
+
+def _parting(websocket: web.WebSocketResponse[Literal[False]]) -> str:
+    if websocket.close_code == CloseCode.NOT_RECOGNISED:
+        return "it closed, because it does not recognise us,"
+    return "it closed"
 
 
 class _HTTPServer(web.Server):
@@ -135,16 +191,26 @@ class _HTTPServer(web.Server):
         super().__init__(handler)
         self._options = options
 
-    def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=asyncio.get_running_loop(), **self._options)
+    def receive(self, visit: Visit) -> web.RequestHandler:
+        """The protocol for a new connection."""
+        return _Protocol(self, visit=visit, loop=asyncio.get_running_loop(), **self._options)
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("_complaints",)
+    __slots__ = ("_complaints", "visit")
 
-    def __init__(self, server: web.Server, *, complaints: Complaints, **options: Any) -> None:
+    def __init__(self, server: web.Server, *, visit: Visit, complaints: Complaints, **options: Any) -> None:
         super().__init__(server, **options)
+        self.visit = visit
         self._complaints = complaints
+
+    def data_received(self, data: bytes) -> None:
+        if self.visit.count(len(data)):
+            super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.visit.end()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -158,16 +224,17 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("an answer is under way already")
         if status < 500:
             # Not the text of the exception: it repeats what was sent.
-            self._complaints.log(f"refused a request from {address_of(request)}: not HTTP as we know it")
+            self._complaints.log(f"refused a request from {self.visit.address}: not HTTP as we know it")
         else:
             logger.error("answering a request failed", exc_info=exc)
         return _bare(status)
 
 
-def address_of(request: web.BaseRequest) -> IPAddress | None:
-    """Where a request comes from; None: its connection is gone already."""
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return normalise(peer[0]) if peer else None
+def visit_of(request: web.BaseRequest) -> Visit:
+    """The visit that a request belongs to."""
+    protocol = request.protocol
+    assert isinstance(protocol, _Protocol)
+    return protocol.visit
 
 
 def _bare(status: int) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Literal, Protocol, TypeAlias
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMsgType, web
@@ -40,6 +41,12 @@ class Stream:
         """The close code that the other side gave, if it gave one."""
         self.violation = ""
         """What arrived that is no batch, and ended the connection."""
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What TLS knows of the other end; None on plain HTTP."""
+        connection: ssl.SSLObject | None = self._socket.get_extra_info("ssl_object")
+        return connection
 
     def wake(self) -> None:
         """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""

@@ -1,0 +1,224 @@
+"""Certificates as they are read and shown, and whose they are. Reading needs cryptography, the extra ``tls``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.transport.address import IPAddress, literal, normalise
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+FilePath: TypeAlias = str | os.PathLike[str]
+_PEM = b"-----BEGIN "
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An X.509 certificate. Two are the same when all of their bytes are: names are for people."""
+
+    der: bytes
+    subject: str
+    issuer: str
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    hosts: tuple[str, ...]
+    addresses: tuple[IPAddress, ...]
+    uses: frozenset[str]
+    """Dotted numbers of the extended key usage; empty: any."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, in the form that people read out to each other."""
+        return hashlib.sha256(self.der).digest().hex(":").upper()
+
+    @property
+    def names(self) -> str:
+        """What it is good for: host names and addresses, as text."""
+        return ", ".join([*self.hosts, *map(str, self.addresses)]) or "no name at all"
+
+    def __str__(self) -> str:
+        return f"{self.subject} (issued by {self.issuer}, serial number {self.serial:x}, SHA-256 {self.fingerprint})"
+
+    def is_for(self, host: str) -> bool:
+        """Whether it was issued for this host name or address. What counts is the subject alternative name alone."""
+        address = literal(host)
+        if address is not None:
+            return address in self.addresses
+        wanted = _ascii(host)
+        return any(wanted == name or _wildcard(name, wanted) for name in map(str.lower, self.hosts))
+
+    def validity(self, now: datetime | None = None) -> str:
+        """In words: ``expires in 41 days``."""
+        now = now or datetime.now(UTC)
+        if now < self.not_before:
+            return f"not valid before {self.not_before:%Y-%m-%d %H:%M} UTC"
+        left = self.not_after - now
+        days, hours = abs(left).days, abs(left).seconds // 3600
+        amount = f"{days} days" if days > 1 else f"{24 * days + hours} hours"
+        return f"expired {amount} ago" if left.total_seconds() < 0 else f"expires in {amount}"
+
+    def is_valid(self, now: datetime | None = None) -> bool:
+        """Whether now is within its time."""
+        return self.not_before <= (now or datetime.now(UTC)) <= self.not_after
+
+
+def _ascii(host: str) -> str:
+    try:
+        return host.rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        return host.lower()
+
+
+def _wildcard(pattern: str, host: str) -> bool:
+    star, _, domain = pattern.partition(".")
+    label, _, rest = host.partition(".")
+    return star == "*" and "." in domain and bool(label) and rest == domain
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def certificate_from_der(der: bytes) -> Certificate:
+    """A certificate from its bytes. `ValueError` where they are none."""
+    from cryptography import x509
+
+    found = x509.load_der_x509_certificate(der)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = tuple(names.get_values_for_type(x509.DNSName))
+        addresses = tuple(normalise(str(ip)) for ip in names.get_values_for_type(x509.IPAddress))
+    except x509.ExtensionNotFound:
+        hosts, addresses = (), ()
+    try:
+        usage = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        uses = frozenset(purpose.dotted_string for purpose in usage)
+    except x509.ExtensionNotFound:
+        uses = frozenset()
+    return Certificate(
+        der,
+        _describe(found.subject),
+        _describe(found.issuer),
+        found.serial_number,
+        found.not_valid_before_utc,
+        found.not_valid_after_utc,
+        hosts,
+        addresses,
+        uses,
+    )
+
+
+def _describe(name: x509.Name) -> str:
+    from cryptography.x509.oid import NameOID
+
+    common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    text = f"CN={common[0].value!s}" if common else name.rfc4514_string() or "a subject without a name"
+    # What is shown in a terminal must not steer it.
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
+    """All certificates of a file, PEM or DER.
+
+    :raises ConfigurationError: the file can't be read, or holds none
+    """
+    data = read_file(path)
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding
+    except ImportError as error:
+        raise missing_extra() from error
+    try:
+        ders = [data]
+        if _PEM in data:
+            ders = [found.public_bytes(Encoding.DER) for found in x509.load_pem_x509_certificates(data)]
+        return tuple(map(certificate_from_der, ders))
+    except ValueError as error:
+        raise ConfigurationError(f"{path} holds no certificate that can be read (PEM or DER): {error}") from error
+
+
+def read_pins(paths: FilePath | Iterable[FilePath] | None) -> tuple[Certificate, ...]:
+    """The certificates that one party may show: of each file the first, what follows in it is its chain."""
+    if paths is None:
+        return ()
+    if isinstance(paths, str | os.PathLike):
+        paths = (paths,)
+    return tuple(read_certificates(path)[0] for path in paths)
+
+
+def read_file(path: FilePath) -> bytes:
+    """The bytes of a file. `ConfigurationError` where there is none."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def missing_extra() -> ConfigurationError:
+    """The error where cryptography is not installed."""
+    return ConfigurationError("certificates need cryptography, which is not installed: pip install 'mpccomm[tls]'")
+
+
+# -- who is who --------------------------------------------------------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """What the other end of a connection showed in its handshake, and proved to have the key of."""
+
+    certificate: Certificate
+    by_authority: bool
+    """Whether its chain ends at a certificate of ``ca_cert``; otherwise at one that is pinned for some party."""
+
+
+class Listed(Protocol):
+    """A party, as far as its certificate goes."""
+
+    name: str
+    addr: str
+    pins: tuple[Certificate, ...]
+    check_hostname: bool
+
+
+P = TypeVar("P", bound=Listed)
+
+
+def owners(parties: Iterable[P], shown: Shown) -> list[P]:
+    """The parties that may show this certificate; more than one only where unpinned parties share an address.
+
+    A pinned certificate belongs to its party alone. Any other has to be issued by an authority, and is then that of the
+    parties whose address is in it; of those that are not to be looked at so closely only if there is none.
+    """
+    parties = list(parties)
+    certificate = shown.certificate
+    pinned = [party for party in parties if certificate in party.pins]
+    if pinned or not shown.by_authority:
+        return pinned
+    free = [party for party in parties if not party.pins]
+    named = [party for party in free if party.check_hostname and certificate.is_for(party.addr)]
+    return named or [party for party in free if not party.check_hostname]
+
+
+def misfit(party: Listed, parties: Sequence[Listed], shown: Shown) -> str | None:
+    """Why this is not the party that it should be; None: it is."""
+    theirs = owners(parties, shown)
+    if party in theirs:
+        return None
+    certificate = shown.certificate
+    if party.pins or theirs:
+        whose = f"that of {theirs[0].name}" if theirs else "of no party that was added"
+        expected = " or ".join(map(str, party.pins)) or f"one for {party.addr} that is not {theirs[0].name}'s"
+        return f"its certificate is {whose}: {certificate}; expected is {expected}"
+    if not shown.by_authority:
+        return f"its certificate was not issued by an authority of ca_cert: {certificate}"
+    return (
+        f"its certificate is for another address: {certificate} is for {certificate.names}, "
+        f"and the party was added as {party.addr}; correct either, pin the certificate, or pass check_hostname=False"
+    )

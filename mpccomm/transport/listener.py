@@ -1,0 +1,127 @@
+"""Accepts connections and has TLS spoken on them, if at all; how many at a time is settled before TLS costs anything.
+
+``loop.create_server`` would start a handshake for whoever connects, at some 300 KB each. And it would not tell a caller
+why its handshake failed: asyncio drops the alert.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+from mpccomm.transport.address import IPAddress, normalise
+from mpccomm.transport.pending import Visit, WaitingRoom
+from mpccomm.transport.stream import CLOSE_TIMEOUT
+from mpccomm.transport.tls import judge, send_alert
+
+logger = logging.getLogger("mpccomm")
+
+_OUT_OF_HANDLES = 0.5
+"""Seconds until the next attempt, where the system has no file handle left for a connection."""
+
+
+class Listener:
+    """Listens on one socket until it is closed. ``refused`` is told who was sent away, and why."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        room: WaitingRoom,
+        protocol: Callable[[Visit], asyncio.Protocol],
+        context: Callable[[], ssl.SSLContext | None],
+        handshake_time: float,
+        refused: Callable[[IPAddress, str], None],
+    ) -> None:
+        self._socket = sock
+        self._room = room
+        self._protocol = protocol
+        self._context = context
+        self._handshake_time = handshake_time
+        self._refused = refused
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Accept until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, where = await loop.sock_accept(self._socket)
+            except OSError as error:
+                logger.warning("can't accept a connection: %s", error)
+                await asyncio.sleep(_OUT_OF_HANDLES)
+                continue
+            self._admit(_Handshake(self, sock, normalise(where[0])))
+            # A crowd at the door must not keep the loop from everything else.
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Send away whoever is not known yet."""
+        self._room.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _admit(self, handshake: _Handshake) -> None:
+        visit = self._room.enter(handshake.address, handshake.drop)
+        task = asyncio.get_running_loop().create_task(handshake.run(visit))
+        handshake.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(handshake.done)
+
+
+class _Handshake:
+    """From a bare socket to a protocol that reads from it."""
+
+    def __init__(self, listener: Listener, sock: socket.socket, address: IPAddress) -> None:
+        self.address = address
+        self.task: asyncio.Task[None] | None = None
+        self._listener = listener
+        self._socket: socket.socket | None = sock
+        self._spare: socket.socket | None = None
+        self._transport: asyncio.BaseTransport | None = None
+
+    async def run(self, visit: Visit) -> None:
+        listener = self._listener
+        context = listener._context()
+        sock = self._socket
+        assert sock is not None
+        if context is not None:
+            self._spare = sock.dup()
+        # From here on it is the loop that closes it.
+        self._socket = None
+        times = {"ssl_handshake_timeout": listener._handshake_time, "ssl_shutdown_timeout": CLOSE_TIMEOUT}
+        try:
+            self._transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: listener._protocol(visit), sock, ssl=context, **(times if context else {})
+            )
+        except (OSError, TimeoutError) as error:
+            if visit.end():
+                self._explain(error)
+        except BaseException:
+            visit.end()
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        verdict = judge(error)
+        if self._spare is not None:
+            send_alert(self._spare, error)
+        self._listener._refused(self.address, verdict.text if verdict else "it hung up during the TLS handshake")
+
+    def drop(self, reason: str) -> None:
+        """End it, whatever has been reached."""
+        self._listener._refused(self.address, reason)
+        if isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def done(self, task: asyncio.Task[None]) -> None:
+        """The task has ended, or was cancelled before it began."""
+        for sock in (self._socket, self._spare):
+            if sock is not None:
+                sock.close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("accepting a connection failed", exc_info=error)

@@ -1,0 +1,274 @@
+"""Mutual TLS 1.3: contexts that trust what they are told to and nothing else, and words for what goes wrong.
+
+There is one store of trust for both directions: the authorities and the pinned certificates. OpenSSL answers whether a
+certificate is in its time, leads to one of these, and belongs to whoever showed it; `identity` answers whose it is.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.transport.identity import (
+    Certificate,
+    FilePath,
+    Shown,
+    certificate_from_der,
+    missing_extra,
+    read_certificates,
+    read_file,
+)
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+Password: TypeAlias = str | bytes | Callable[[], str | bytes] | None
+
+_USES = {"1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client"}
+_ANY_USE = "2.5.29.37.0"
+
+
+class Credentials:
+    """What this party shows, and which certificates it believes, as read from the files now."""
+
+    def __init__(
+        self, key: FilePath | None, cert: FilePath | None, ca_cert: FilePath | None, password: Password = None
+    ) -> None:
+        if cert is None:
+            given = "key" if key is not None else "ca_cert"
+            raise ConfigurationError(f"{given} was given without cert: both ends of a connection show a certificate")
+        chain = read_certificates(cert)
+        self.own = chain[0]
+        self.authorities = () if ca_cert is None else read_certificates(ca_cert)
+        self._anchors = {authority.der for authority in self.authorities}
+        self._answering = _Context(ssl.PROTOCOL_TLS_SERVER)
+        self._dialling = _Context(ssl.PROTOCOL_TLS_CLIENT)
+        secret_key = _read_key(cert if key is None else key, password)
+        for context in (self._answering, self._dialling):
+            _load(context, secret_key, chain, cert)
+        self.trust(self.authorities)
+
+    @property
+    def answering(self) -> ssl.SSLContext:
+        """For the server."""
+        return self._answering
+
+    @property
+    def dialling(self) -> ssl.SSLContext:
+        """For the client."""
+        return self._dialling
+
+    def trust(self, certificates: Iterable[Certificate]) -> None:
+        """Believe these as well: an authority, or one that a party is known by."""
+        data = b"".join(certificate.der for certificate in certificates)
+        if data:
+            for context in (self._answering, self._dialling):
+                context.load_verify_locations(cadata=data)
+
+    def shown(self, connection: ssl.SSLObject) -> Shown:
+        """What the other end of this connection, whose handshake is done, has shown.
+
+        :raises ValueError: it can't be read
+        """
+        der = connection.getpeercert(binary_form=True)
+        if der is None:
+            raise ValueError("no certificate")
+        return Shown(certificate_from_der(der), _verified_chain(connection)[-1] in self._anchors)
+
+    @property
+    def shortcomings(self) -> str:
+        """What others will object to in our own certificate; empty: nothing."""
+        if not self.own.is_valid():
+            return self.own.validity()
+        unfit = [role for number, role in _USES.items() if number not in self.own.uses]
+        if self.own.uses and unfit and _ANY_USE not in self.own.uses:
+            return f"not to be used as {' or '.join(unfit)}, says its extended key usage"
+        return ""
+
+
+class _Context(ssl.SSLContext):
+    """TLS 1.3 and nothing older, a certificate from the other end in any case, no store of the system."""
+
+    def __init__(self, protocol: int) -> None:
+        self.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.check_hostname = False
+        self.verify_mode = ssl.CERT_REQUIRED
+        # A pinned certificate, or an intermediate authority, is an anchor by itself.
+        self.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        # No resumption: each connection shows its certificate, and is judged by what is believed then.
+        self.options |= ssl.OP_NO_TICKET
+        if protocol == ssl.PROTOCOL_TLS_SERVER:
+            self.num_tickets = 0
+        self.sslobject_class = _Connection
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
+        connection = super().wrap_bio(incoming, outgoing, *args, **options)
+        assert isinstance(connection, _Connection)
+        connection.outgoing = outgoing
+        return connection
+
+
+class _Connection(ssl.SSLObject):
+    """Hands out the alert with the error. asyncio drops it, and the other end would never learn why; see `send_alert`."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            error.alert = self.outgoing.read()  # type: ignore[attr-defined]
+            raise
+
+
+def send_alert(sock: socket.socket, error: BaseException) -> None:
+    """Tell the other end why the handshake failed; ``sock`` is a duplicate of the one that asyncio has closed."""
+    tls = tls_error(error)
+    parting = getattr(tls, "alert", b"")
+    if tls is not None and tls.reason == "HTTP_REQUEST":
+        parting = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    if parting:
+        with suppress(OSError):
+            sock.send(parting)
+
+
+def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
+    if hasattr(connection, "get_verified_chain"):
+        chain: list[bytes] = connection.get_verified_chain()
+        return chain
+    # Before Python 3.13 it is there, but for insiders only.
+    inner: Any = connection._sslobj  # type: ignore[attr-defined]
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_verified_chain()]
+
+
+# -- our own key -------------------------------------------------------------------------------------------------------
+
+
+def _read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
+    data = read_file(path)
+    try:
+        from cryptography.hazmat.primitives import serialization
+    except ImportError as error:
+        raise missing_extra() from error
+    load = serialization.load_pem_private_key if b"-----BEGIN " in data else serialization.load_der_private_key
+    try:
+        return load(data, None)
+    except TypeError:
+        pass  # it is encrypted
+    except ValueError as error:
+        raise ConfigurationError(f"{path} holds no private key that can be read (PEM or DER): {error}") from error
+    secret = password() if callable(password) else password
+    if not secret:
+        raise ConfigurationError(f"the private key {path} is encrypted: pass password=, a string or a function")
+    try:
+        return load(data, secret.encode() if isinstance(secret, str) else secret)
+    except ValueError as error:
+        raise ConfigurationError(f"the private key {path} can't be decrypted: is the password right?") from error
+
+
+def _load(context: ssl.SSLContext, key: PrivateKeyTypes, chain: tuple[Certificate, ...], path: FilePath) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    if x509.load_der_x509_certificate(chain[0].der).public_key() != key.public_key():
+        raise ConfigurationError(f"the private key is not that of the certificate {path}")
+    # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
+    # nobody else knows.
+    password = secrets.token_bytes(32).hex().encode()
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password),
+    )
+    certificates = "".join(ssl.DER_cert_to_PEM_cert(certificate.der) for certificate in chain)
+    with TemporaryDirectory(prefix="mpccomm") as folder:
+        file = Path(folder, "own.pem")
+        file.write_bytes(pem + certificates.encode())
+        try:
+            context.load_cert_chain(file, password=password)
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"the certificate {path} can't be used: {error.reason or error}") from error
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+class Verdict(NamedTuple):
+    """Why there will be no connection."""
+
+    text: str
+    theirs: bool
+    """Whether it is the other end that refuses; it may be about to learn better, and nobody vouches for what it says."""
+
+
+def tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The error of TLS that is behind an error of aiohttp, if there is one."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and error.reason:
+            return error
+        error = error.__cause__
+    return None
+
+
+def judge(error: BaseException) -> Verdict | None:
+    """What a failed handshake says about who does not accept whom; None: nothing, it is trouble of the network."""
+    tls = tls_error(error)
+    if tls is None:
+        return None
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        found = _VERIFY.get(tls.verify_code, f"its certificate is not accepted: {tls.verify_message}")
+        return Verdict(found, theirs=False)
+    reason = str(tls.reason)
+    if reason in _ALERTS:
+        return Verdict(_ALERTS[reason], theirs=True)
+    if "ALERT" in reason:
+        return Verdict(f"it refuses our handshake: {reason.replace('_', ' ').lower()}", theirs=True)
+    return Verdict(_LOCAL.get(reason, f"the TLS handshake failed: {reason.replace('_', ' ').lower()}"), theirs=False)
+
+
+_UNKNOWN = "its certificate was issued by nobody whom we trust: compare ca_cert here with the authority that it uses"
+_VERIFY = {
+    7: "the signature on its certificate is wrong: its authority has the name of one that we trust, and is another",
+    9: "its certificate is not valid yet: is the clock right, here and there?",
+    10: "its certificate has expired: it needs a new one",
+    18: "its certificate is self-signed, and none that was pinned: pass it as cert= to add_http_client",
+    19: _UNKNOWN,
+    20: _UNKNOWN,
+    21: _UNKNOWN,
+    24: "its certificate was issued with one that is no authority's",
+    26: "its certificate is not made for this use: its extended key usage needs both server and client",
+}
+_ALERTS = {
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our certificate: it has another ca_cert, or has not pinned ours",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it refuses our certificate as expired: renew it, see reload_certificates()",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it refuses our certificate as bad, or as not valid yet: are the clocks right?",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": (
+        "it refuses our certificate as not made for this use: its extended key usage needs both server and client"
+    ),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refuses our certificate, for a reason that it does not tell",
+    "TLSV1_ALERT_DECRYPT_ERROR": (
+        "it finds a wrong signature on our certificate: our authority has the name of one that it trusts, and is another"
+    ),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for a certificate, and we showed none",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not speak TLS 1.3",
+}
+_PLAIN = "it does not speak TLS but, it seems, plain HTTP: give both ends certificates, or none"
+_LOCAL = {
+    "WRONG_VERSION_NUMBER": _PLAIN,
+    "RECORD_LAYER_FAILURE": _PLAIN,
+    "PACKET_LENGTH_TOO_LONG": _PLAIN,
+    "HTTP_REQUEST": "it speaks plain HTTP, and we speak TLS: it needs key=, cert= and ca_cert= as well",
+    "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3, only something older",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
+    "NO_SHARED_CIPHER": "it has no cipher of TLS 1.3 in common with us",
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": "it can't check signatures of our kind of key",
+}
