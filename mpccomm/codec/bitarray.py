@@ -25,7 +25,7 @@ def _lower(tag: Tag) -> Callable[[Encoder, Any], object]:
 
 def _bitarray(decoder: Decoder, little: object, length: object, node: object) -> bitarray:
     data: Any = decoder.buffer(node)
-    if type(little) is not bool or type(length) is not int or (length + 7) >> 3 != len(data):
+    if type(little) is not bool or type(length) is not int or length < 0 or (length + 7) >> 3 != len(data):
         raise ValueError("bits that do not fit their number")
     bits = bitarray(endian="little" if little else "big")
     bits.frombytes(data)

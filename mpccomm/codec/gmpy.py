@@ -93,10 +93,9 @@ def _lower_mpfr(encoder: Encoder, value: Any) -> object:
 
 
 def _mpfr(decoder: Decoder, precision: object, mantissa_node: object, exponent: object) -> Any:
-    if type(precision) is not int or type(exponent) is not int or not 1 <= precision <= gmpy2.get_max_precision():
-        raise ValueError("a precision that is none")
-    # A precision of a few digits on the wire may ask for any amount of memory.
-    decoder.charge(precision >> 3)
+    precision = _precision(decoder, precision)
+    if type(exponent) is not int:
+        raise TypeError("an exponent that is none")
     mantissa = decoder.value(mantissa_node)
     with _exact(precision):
         if type(mantissa) is str and mantissa in _SPECIAL:
@@ -107,20 +106,31 @@ def _mpfr(decoder: Decoder, precision: object, mantissa_node: object, exponent: 
         return gmpy2.mul_2exp(number, exponent) if exponent >= 0 else gmpy2.div_2exp(number, -exponent)
 
 
-def _exact(precision: int) -> Any:
+def _precision(decoder: Decoder, precision: object) -> int:
+    if type(precision) is not int or not 1 <= precision <= gmpy2.get_max_precision():
+        raise ValueError("a precision that is none")
+    # A few digits on the wire may ask for any amount of memory.
+    decoder.charge(precision >> 3)
+    return precision
+
+
+def _exact(precision: int, **options: int) -> Any:
     """A context in which no exponent is out of range and nothing raises, whatever the caller's context."""
-    return gmpy2.context(precision=precision, emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min())
+    return gmpy2.context(precision=precision, emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min(), **options)
 
 
 def _lower_mpc(encoder: Encoder, value: Any) -> object:
-    return [HEADS[Tag.MPC], _lower_mpfr(encoder, value.real), _lower_mpfr(encoder, value.imag)]
+    # The parts of an mpc of one bit have more bits than it has itself, so that its precision travels on its own.
+    parts = [_lower_mpfr(encoder, value.real), _lower_mpfr(encoder, value.imag)]
+    return [HEADS[Tag.MPC], *value.precision, *parts]
 
 
-def _mpc(decoder: Decoder, real_node: object, imag_node: object) -> Any:
+def _mpc(decoder: Decoder, real_prec: object, imag_prec: object, real_node: object, imag_node: object) -> Any:
     real = decoder.typed(real_node, mpfr)
     imag = decoder.typed(imag_node, mpfr)
-    with _exact(max(real.precision, imag.precision)):
-        return mpc(real, imag, (real.precision, imag.precision))
+    real_prec, imag_prec = _precision(decoder, real_prec), _precision(decoder, imag_prec)
+    with _exact(max(real_prec, imag_prec), real_prec=real_prec, imag_prec=imag_prec):
+        return mpc(real, imag)
 
 
 LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {

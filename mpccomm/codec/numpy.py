@@ -107,8 +107,12 @@ def _has_holes(dtype: np.dtype[Any]) -> bool:
         return _has_holes(dtype.subdtype[0])
     if dtype.fields is None:
         return dtype.hasobject or dtype.kind == "T"
-    fields = [dtype.fields[name][0] for name in dtype.names or ()]
-    return sum(field.itemsize for field in fields) != dtype.itemsize or any(map(_has_holes, fields))
+    end = 0
+    for field, offset, *_ in sorted((dtype.fields[name] for name in dtype.names or ()), key=lambda field: field[1]):
+        if offset != end or _has_holes(field):
+            return True
+        end = offset + field.itemsize
+    return end != dtype.itemsize
 
 
 # Arrays
@@ -227,6 +231,8 @@ def _objects(decoder: Decoder, *nodes: object) -> Array:
     if dtype.kind == "O":
         array = np.fromiter(values, object, len(values))
     else:
+        if not set(map(type, values)) <= {str, type(getattr(dtype, "na_object", ""))}:
+            raise TypeError("text that is none")
         decoder.charge(16 * len(values))
         array = np.array(values, dtype)
     return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]

@@ -1,0 +1,121 @@
+"""gmpy2's numbers, whatever the context, and without its parser of bytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gmpy2
+import pytest
+from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
+
+from mpccomm.codec import encode
+from mpccomm.codec.gmpy import RATIONAL_BITS
+from mpccomm.codec.wire import Tag
+from mpccomm.errors import DecodingError, EncodingError
+from tests.codec.exactness import assert_same
+from tests.codec.raw import call, decode_node, leaf, round_trip
+
+ROOT = Path(__file__).parents[2]
+
+
+def integer(number: int) -> Any:
+    return leaf(Tag.MPZ, number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        call(Tag.MPQ, 1, 2),
+        call(Tag.MPQ, integer(1), integer(0)),
+        call(Tag.MPQ, integer(1), integer(-2)),
+        call(Tag.MPQ, integer(2), integer(4)),
+        call(Tag.MPFR, 0, integer(1), 0),
+        call(Tag.MPFR, -5, integer(1), 0),
+        call(Tag.MPFR, 10**12, integer(1), 0),
+        call(Tag.MPFR, 2**63 - 1, integer(1), 0),
+        call(Tag.MPFR, 53.0, integer(1), 0),
+        call(Tag.MPFR, 2, integer(5), 0),
+        call(Tag.MPFR, 53, 1, 0),
+        call(Tag.MPFR, 53, "1.5", 0),
+        call(Tag.MPFR, 53, "infinity", 0),
+        call(Tag.MPFR, 53, integer(1), 1.0),
+        call(Tag.MPFR, 53, integer(1), leaf(Tag.INT, b"\x01" * 20)),
+        call(Tag.MPC, 53, 53, 1.0, 2.0),
+        call(Tag.MPC, 10**12, 53, call(Tag.MPFR, 53, "0", 0), call(Tag.MPFR, 53, "0", 0)),
+        call(Tag.MPZS, 0, False, b""),
+        call(Tag.MPZS, 3, False, b"1234"),
+        call(Tag.MIXED_MPZS, [1], b"12"),
+    ],
+    ids=lambda node: repr(node[1:]),
+)
+def test_malformed(node: Any) -> None:
+    with pytest.raises(DecodingError):
+        decode_node(node)
+
+
+def test_the_parser_that_aborts_is_never_called() -> None:
+    # gmpy2.from_binary(bytes.fromhex("032e281f9bddf853369b")) ends the process.
+    script = (
+        "import gmpy2, ormsgpack\n"
+        "from mpccomm.codec import decode\n"
+        "from mpccomm.errors import DecodingError\n"
+        "gmpy2.from_binary = None\n"
+        "data = bytes.fromhex('032e281f9bddf853369b')\n"
+        "for tag in range(128):\n"
+        "    for node in (ormsgpack.Ext(tag, data), [ormsgpack.Ext(tag, b''), data]):\n"
+        "        try:\n"
+        "            decode([ormsgpack.packb(node)])\n"
+        "        except DecodingError:\n"
+        "            pass\n"
+        "print('alive')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "alive\n", "")
+
+
+def test_source_does_not_name_it() -> None:
+    for path in (ROOT / "mpccomm").rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert "from_binary" not in line or "never with" in line, path
+
+
+def test_the_callers_context_does_not_matter() -> None:
+    with gmpy2.context(precision=300):
+        third = mpfr(1) / 3
+    values = [
+        third,
+        mpfr("1e-300000000"),
+        mpc(third),
+        mpq(1, 3),
+        mpfr("nan"),
+        mpfr("-0"),
+    ]
+    strict = gmpy2.context(precision=10, emax=20, emin=-20, trap_inexact=True, trap_overflow=True, trap_invalid=True)
+    with strict:
+        received = round_trip(values)
+        assert gmpy2.get_context().precision == 10
+    assert_same(values, received)
+
+
+@pytest.mark.parametrize("precision", [1, 2, 24, 53, 64, 113, 1000, 100_001])
+def test_precision_is_kept(precision: int) -> None:
+    with gmpy2.context(precision=precision):
+        values = [mpfr(1) / 3, gmpy2.const_pi(), -gmpy2.exp(mpfr(1000)), mpfr(0), mpc(mpfr(1) / 3, mpfr(2) / 3)]
+    assert_same(values, round_trip(values))
+
+
+def test_an_mpq_too_large_to_be_checked_is_refused_by_the_sender() -> None:
+    with pytest.raises(EncodingError, match="numerator and denominator"):
+        encode([mpq(mpz(2) ** (RATIONAL_BITS + 1) + 1, 2)])
+
+
+def test_an_xmpz_stays_one_and_can_be_changed() -> None:
+    received = round_trip([xmpz(2**100)])
+    received[0][0] = 1
+    assert received[0] == 2**100 + 1
+
+
+def test_mpz_and_int_are_not_mixed_up() -> None:
+    values = [mpz(5), 5] * 50
+    assert [type(item) for item in round_trip(values)] == [mpz, int] * 50

@@ -1,0 +1,162 @@
+"""Arrays: the traps in their dtypes, shapes and memory."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpccomm.codec import encode
+from mpccomm.codec.wire import Tag
+from mpccomm.errors import DecodingError, EncodingError
+from tests.codec.exactness import assert_same
+from tests.codec.raw import call, decode_node, round_trip
+
+
+def array(dtype: Any, shape: Any, data: Any, tag: Tag = Tag.NDARRAY) -> Any:
+    return call(tag, dtype, shape, False, True, data)
+
+
+STRUCT = ["struct", ["a", "b"], ["<i4", "<i4"], [0, 4], [None, None], 8, False]
+
+
+def struct(position: int, part: Any) -> list[Any]:
+    return [*STRUCT[:position], part, *STRUCT[position + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        array("<f8", [3], bytes(16)),
+        array("<f8", [2**40], bytes(16)),
+        array("<f8", [2**62, 4], b""),
+        array("<f8", [-1], bytes(8)),
+        array("<f8", [1.0], bytes(8)),
+        array("<f8", [True], bytes(8)),
+        array("<f8", 1, bytes(8)),
+        array("<f8", [1] * 100, bytes(8)),
+        array("<S0", [2**40], b""),
+        array("O", [1], bytes(8)),
+        array("f8,f8", [1], bytes(16)),
+        array("(2,)f8", [1], bytes(16)),
+        array("float64", [1], bytes(8)),
+        array("<f3", [1], bytes(3)),
+        array("<f8 ", [1], bytes(8)),
+        array("<M8[ns]x", [1], bytes(8)),
+        array("<M8[99999999999ns]", [1], bytes(8)),
+        array("|b1", [2], b"\x00\x02"),
+        array("<U1", [1], b"\x00\x00\x11\x00"),
+        array("<U1", [1], b"\xff\xff\xff\xff"),
+        array(struct(2, ["|b1", "<i4"]), [1], bytes(8)),
+        array(struct(2, ["O", "<i4"]), [1], bytes(8)),
+        array(struct(2, ["<i4", "<U1"]), [1], b"\xff" * 8),
+        array(struct(3, [0, 5]), [1], bytes(8)),
+        array(struct(3, [-4, 4]), [1], bytes(8)),
+        array(struct(3, [0, 2]), [1], bytes(8)),
+        array(struct(3, [0]), [1], bytes(8)),
+        array(struct(1, ["a", "a"]), [1], bytes(8)),
+        array(struct(1, ["a", 5]), [1], bytes(8)),
+        array(struct(4, [[], {}]), [1], bytes(8)),
+        array(struct(5, 4), [1], bytes(8)),
+        array(struct(5, 2**40), [1], bytes(8)),
+        array(["subarray", "<f8", [2**40]], [1], bytes(8)),
+        array(["subarray", "<f8", [-2]], [1], bytes(8)),
+        array(["unknown"], [1], bytes(8)),
+        array("<f8", [1], [1.0], Tag.OBJECTS),
+        array("O", [2], [1], Tag.OBJECTS),
+        array("O", [2**40], [], Tag.OBJECTS),
+        array(["string", True, []], [1], [5], Tag.OBJECTS),
+        call(Tag.FIELDS, "<f8", [1], False, True),
+        call(Tag.FIELDS, STRUCT, [1], False, True, array("<i4", [1], bytes(4)), array("<i4", [1], bytes(4))),
+        call(Tag.FIELDS, struct(5, 2**33), [2**33], False, True),
+        call(Tag.FIELDS, struct(5, 12), [2], False, True, array("<i4", [1], bytes(4)), array("<i4", [2], bytes(8))),
+        call(Tag.FIELDS, struct(5, 12), [1], False, True, array("<f4", [1], bytes(4)), array("<i4", [1], bytes(4))),
+        call(Tag.SCALAR, 5),
+        call(Tag.SCALAR, array("<f8", [1], bytes(8))),
+        call(Tag.SCALARS, array("<f8", [], bytes(8))),
+        call(Tag.SCALARS, array("O", [1], [1], Tag.OBJECTS)),
+    ],
+    ids=lambda node: repr(node[1:]),
+)
+def test_malformed(node: Any) -> None:
+    with pytest.raises(DecodingError):
+        decode_node(node)
+
+
+def test_no_text_from_the_wire_reaches_the_parser_of_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(np, "dtype", seen.append)
+    with pytest.raises(DecodingError):
+        decode_node(array("f8,(2,3)i4", [1], bytes(8)))
+    assert not seen
+
+
+def test_padding_does_not_carry_the_senders_memory() -> None:
+    secret = b"secret"
+    dtype = np.dtype({"names": ["a"], "formats": ["i1"], "offsets": [0], "itemsize": 8})
+    values = np.frombuffer((b"\x01" + secret + b"!") * 1000, dtype)
+    sent = b"".join(map(bytes, encode(values).segments))
+    assert secret not in sent
+    assert_same(values.copy(), round_trip(values.copy()))
+
+
+def test_extended_precision_does_not_carry_the_senders_memory() -> None:
+    if np.finfo(np.longdouble).nmant != 63:
+        pytest.skip("no padding in the extended precision of this platform")
+    memory = np.frombuffer(b"\xee" * 16 * 500, np.uint8).copy()
+    memory.reshape(-1, 16)[:, :10] = np.frombuffer(np.longdouble(1.5).tobytes()[:10], np.uint8)
+    sent = encode(memory.view(np.longdouble)).segments
+    assert b"\xee" * 6 not in b"".join(map(bytes, sent))
+    np.testing.assert_array_equal(round_trip(memory.view(np.longdouble)), memory.view(np.longdouble))
+
+
+def test_strided_arrays_send_their_elements_and_nothing_else() -> None:
+    whole = np.frombuffer(random.Random(1).randbytes(1 << 16), np.uint8)
+    (envelope, data) = encode(whole[::4]).segments
+    assert len(data) == 1 << 14
+    assert len(envelope) < 100
+
+
+def test_order_is_kept_where_there_is_one() -> None:
+    fortran = np.asfortranarray(np.arange(6000).reshape(60, 100))
+    (_, data) = encode(fortran).segments
+    assert np.shares_memory(np.frombuffer(data, np.uint8), fortran)
+    assert round_trip(fortran).flags.f_contiguous
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ma.masked_array([1, 2], [True, False]),
+        np.array([1]).view(np.recarray),
+        np.dtype("f8", metadata={"a": 1}),
+        np.array([1], np.dtype("f8", metadata={"a": 1})),
+    ],
+)
+def test_what_would_arrive_as_something_else_is_refused(value: Any) -> None:
+    with pytest.raises(EncodingError):
+        encode(value)
+
+
+def test_objects_in_arrays_keep_their_types() -> None:
+    inner = np.array([1.5])
+    value = np.array([None, (1, 2), [3], {4}, 2**100, np.float32(1), "text", b"bytes", inner], object)
+    received = round_trip(value)
+    assert received[8].tolist() == [1.5]
+    assert_same(value[:8], received[:8])
+
+
+def test_scalars_in_lists_keep_their_class() -> None:
+    for values in (
+        [np.float32(1)] * 100,
+        [np.int8(1), np.int16(1)] * 50,
+        [np.longlong(1)] * 100,
+        [np.bool_(True)] * 50,
+    ):
+        assert [type(item) for item in round_trip(values)] == [type(item) for item in values]
+
+
+def test_received_arrays_can_be_written_to() -> None:
+    for value in (np.arange(3), np.arange(5000), np.array([None]), np.zeros(3, [("a", "O")]), np.array(["a"])):
+        received = round_trip(value)
+        received[0] = received[1] if len(received) > 1 else received[0]
