@@ -204,7 +204,7 @@ def _lower_datetime(encoder: Encoder, value: datetime) -> object:
 
 def _datetime(decoder: Decoder, *nodes: object) -> datetime:
     *parts, fold = _integers(decoder, nodes[:-1], 8)
-    return datetime(*parts, fold=fold, tzinfo=_zone(decoder, nodes[-1]))  # type: ignore[arg-type,misc]
+    return datetime(*parts, fold=fold, tzinfo=zone(decoder.value(nodes[-1])))  # type: ignore[arg-type,misc]
 
 
 def _lower_date(encoder: Encoder, value: date) -> object:
@@ -222,7 +222,7 @@ def _lower_time(encoder: Encoder, value: time) -> object:
 
 def _time(decoder: Decoder, *nodes: object) -> time:
     *parts, fold = _integers(decoder, nodes[:-1], 5)
-    return time(*parts, fold=fold, tzinfo=_zone(decoder, nodes[-1]))  # type: ignore[misc,arg-type]
+    return time(*parts, fold=fold, tzinfo=zone(decoder.value(nodes[-1])))  # type: ignore[misc,arg-type]
 
 
 def _lower_timedelta(encoder: Encoder, value: timedelta) -> object:
@@ -241,11 +241,11 @@ def _lower_zone(encoder: Encoder, value: datetime | time) -> object:
         raise
 
 
-def _zone(decoder: Decoder, node: object) -> tzinfo | None:
-    zone = decoder.value(node)
-    if zone is not None and type(zone) not in (timezone, ZoneInfo):
+def zone(value: Any) -> tzinfo | None:
+    """*value*, if it is a time zone or None. (A name would do for some, who then look for a file of that name.)"""
+    if value is not None and type(value) not in (timezone, ZoneInfo):
         raise TypeError("not a time zone")
-    return zone  # type: ignore[no-any-return]
+    return value  # type: ignore[no-any-return]
 
 
 def _lower_timezone(encoder: Encoder, value: timezone) -> object:

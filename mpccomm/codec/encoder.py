@@ -21,7 +21,7 @@ from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, INLINE, MAX_DEPTH, Tag, pack_envelope
-from mpccomm.errors import EncodingError
+from mpccomm.errors import EncodingError, MissingExtraError
 
 if TYPE_CHECKING:
     from mpccomm.codec.plugins import Lower
@@ -196,7 +196,10 @@ LOWER.update(
 
 def _find(kind: type) -> Lower:
     """The way to lower *kind* that is not in the table yet."""
-    found = plugins.lowering(kind) or classes.by_type_name(kind)
+    try:
+        found = plugins.lowering(kind) or classes.by_type_name(kind)
+    except MissingExtraError as error:
+        raise Refusal(f"cannot be sent: {error}") from error
     if found is None:
         found = _enum if issubclass(kind, Enum) else _refuse
     return found

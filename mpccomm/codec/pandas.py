@@ -14,6 +14,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 from pandas.tseries.frequencies import to_offset
 
+from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
     EXTENSIONS,
@@ -74,6 +75,8 @@ def _index(decoder: Decoder, values_node: object, frequency: object, name_node: 
     name = decoder.value(name_node)
     index: Any = pd.Index(values, dtype=values.dtype, name=name, copy=False, tupleize_cols=False)
     if frequency is not None:
+        if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+            raise TypeError("an index without a frequency")
         index.freq = decoder.typed(frequency, str)
     return index  # type: ignore[no-any-return]
 
@@ -204,10 +207,12 @@ def _lower_timestamp(encoder: Encoder, value: Any) -> object:
 
 
 def _timestamp(decoder: Decoder, number: object, unit: object, zone_node: object, fold: object) -> object:
-    zone = decoder.value(zone_node)
+    tz = zone(decoder.value(zone_node))
     value = pd.Timestamp(_moment("M", number, unit))
-    if zone is not None:
-        value = value.tz_localize("UTC").tz_convert(zone)
+    if tz is not None:
+        value = value.tz_localize("UTC").tz_convert(tz)
+    if fold not in (0, 1):
+        raise ValueError("an hour repeated more than once")
     return value if value.fold == fold else value.replace(fold=fold)  # type: ignore[arg-type]
 
 

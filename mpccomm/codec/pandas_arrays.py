@@ -14,6 +14,7 @@ import pandas as pd
 from pandas._libs.sparse import IntIndex
 
 from mpccomm.codec import keys
+from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
@@ -53,17 +54,18 @@ def _array(encoder: Encoder, form: str, *arguments: object) -> list[object]:
 
 
 def _lower_datetimes(encoder: Encoder, array: Any) -> object:
-    zone = getattr(array, "tz", None)
-    return _array(encoder, "datetimes", array.view("i8").view(f"{array.dtype.kind}8[{array.unit}]"), zone)
+    return _array(
+        encoder, "datetimes", array.view("i8").view(f"{array.dtype.kind}8[{array.unit}]"), getattr(array, "tz", None)
+    )
 
 
-def _datetimes(decoder: Decoder, values: Any, zone: Any) -> Any:
+def _datetimes(decoder: Decoder, values: Any, tz: Any) -> Any:
     if not _is_vector(values, "mM") or np.datetime_data(values.dtype) not in UNITS:
         raise TypeError("points in time that are none")
     if values.dtype.kind == "m":
         return pd.TimedeltaIndex(values, copy=False).array
     index = pd.DatetimeIndex(values, copy=False)
-    return (index if zone is None else index.tz_localize("UTC").tz_convert(zone)).array
+    return (index if zone(tz) is None else index.tz_localize("UTC").tz_convert(tz)).array
 
 
 def _lower_periods(encoder: Encoder, array: Any) -> object:

@@ -88,6 +88,6 @@ def _load(library: str) -> Plugin:
         return import_module(f"mpccomm.codec.{extra}")
     except ImportError as error:
         raise MissingExtraError(
-            f"the message holds a value of the library {library}, which cannot be imported here ({error.name} is "
-            f"missing); install it with: pip install 'mpccomm[{extra}]'"
+            f"a value of the library {library} is in the message, for which {error.name} is missing here; install it "
+            f"with: pip install 'mpccomm[{extra}]'"
         ) from error

@@ -69,7 +69,6 @@ class Tag(IntEnum):
     NDARRAY = 48
     FIELDS = 49
     OBJECTS = 50
-    STRINGS = 51
     SCALAR = 52
     SCALARS = 53
     DTYPE = 54
