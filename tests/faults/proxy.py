@@ -16,7 +16,7 @@ from typing import Any
 
 LOCAL = "127.0.0.1"
 _CHUNK = 64 * 1024
-_LINE = 16
+_LINE = 4
 """So many chunks are on the line at once, at most."""
 
 

@@ -1,0 +1,335 @@
+"""How a conversation ends: shutdown, abort, restart, and what is told to those who wait."""
+
+import asyncio
+import logging
+import socket
+
+import numpy as np
+import pytest
+
+from mpccomm import (
+    CommunicationTimeoutError,
+    PartyAbortedError,
+    PartyGoneError,
+    PartyRestartedError,
+    PartyShutDownError,
+    Pool,
+    PoolClosedError,
+)
+from mpccomm.session.states import Cause, Ending, PartyState
+from tests.pools import LOCAL, Log, pools, quick, until
+from tests.timing import UNIT
+
+
+async def again(pool: Pool, *others: tuple[str, Pool]) -> Pool:
+    """A new pool at the port of one that has ended: the same party, another process."""
+    new = Pool(settings=quick())
+    new.add_http_server(pool.port, LOCAL)
+    for name, other in others:
+        new.add_http_client(name, LOCAL, other.port)
+    return new
+
+
+async def crashed(pool: Pool) -> None:
+    """End a pool as a killed process ends: without a word."""
+    engine = pool._engine
+    engine.closing = True
+    for party in engine.parties.values():
+        party.closed = Cause(Ending.CLOSED)
+        for stream in party._streams.values():
+            stream._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    await engine._close()
+
+
+# -- shutdown ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_sent_before_shutdown_arrives() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        array = np.arange(2_000_000)
+        handles = [alice.asend("Bob", array), alice.asend("Bob", "last")]
+        await alice.shutdown(100 * UNIT)
+        assert [handle.exception() for handle in handles] == [None, None]
+        assert np.array_equal(await bob.recv("Alice"), array)
+        assert await bob.recv("Alice") == "last"
+
+
+async def test_everybody_who_waits_is_told() -> None:
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
+        waiting = [
+            asyncio.ensure_future(bob.recv("Alice")),
+            asyncio.ensure_future(bob.recv("Alice", "x")),
+            asyncio.ensure_future(bob.recv_all()),
+            carol.arecv("Alice"),
+        ]
+        await asyncio.sleep(0)
+        await alice.shutdown()
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, PartyShutDownError)
+            assert f"from Alice ({LOCAL}:{alice.port}): it has shut down" in str(result)
+            assert "wait_ready()" in str(result)
+        # Those who ask later as well, and the others go on.
+        with pytest.raises(PartyGoneError):
+            await bob.recv("Alice")
+        with pytest.raises(ConnectionError):
+            await bob.send("Alice", 1)
+        await bob.send("Carol", 1)
+        assert await carol.recv("Bob") == 1
+
+
+async def test_what_a_party_sent_before_it_shut_down_can_still_be_received() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", 1)
+        await alice.send("Bob", 2, "x")
+        await alice.shutdown()
+        assert await bob.recv("Alice") == 1
+        with pytest.raises(PartyShutDownError):
+            await bob.recv("Alice")
+        assert await bob.recv("Alice", "x") == 2
+
+
+async def test_calls_on_the_pool_that_shuts_down_end() -> None:
+    async with pools("Alice", "Bob") as (alice, _):
+        waiting = [asyncio.ensure_future(alice.recv("Bob")), alice.arecv("Bob", "x")]
+        await asyncio.sleep(0)
+        await alice.shutdown()
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, PoolClosedError)
+
+
+async def test_shutdown_names_what_it_could_not_deliver(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    alice = Pool(settings=quick())
+    alice.add_http_client("Bob", LOCAL, 1)
+    handles = [alice.asend("Bob", 1), alice.asend("Bob", 2, "named")]
+    await alice.shutdown(UNIT)
+    (line,) = log.lines("could not be delivered", logging.WARNING)
+    assert line == f"Bob ({LOCAL}:1): 2 messages could not be delivered: #0, 'named'"
+    assert all(isinstance(handle.exception(), PoolClosedError) for handle in handles)
+
+
+async def test_shutdown_names_what_was_never_received_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob") as (alice, bob):
+        for number in range(3):
+            await alice.send("Bob", number)
+        await alice.send("Bob", "x", "named")
+        assert await bob.recv("Alice") == 0
+        await bob.shutdown()
+        (line,) = log.lines("shut down without receiving everything", logging.WARNING)
+        assert line.startswith(f"Alice ({LOCAL}:{alice.port}): ")
+        assert line.endswith("here from it are #1, #2, 'named'")
+        line = await log.seen("never received", logging.WARNING)
+        assert line.startswith(f"Bob ({LOCAL}:{bob.port}) ")
+        assert "3 of our messages: #1, #2, 'named'" in line
+
+
+async def test_a_sender_that_waits_longer_than_the_linger(caplog: pytest.LogCaptureFixture) -> None:
+    alice = Pool(settings=quick())
+    alice.add_http_client("Bob", LOCAL, 1)
+    alice.asend("Bob", 1).cancel()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await alice.shutdown(2 * UNIT)
+    assert 2 * UNIT <= loop.time() - start < 10 * UNIT
+
+
+async def test_shutdown_without_anything_to_deliver_is_quick() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await asyncio.gather(alice.shutdown(100 * UNIT), bob.shutdown(100 * UNIT))
+        assert loop.time() - start < 5 * UNIT
+
+
+async def test_shutdown_of_one_that_nobody_answers_is_quick() -> None:
+    pool = Pool(settings=quick())
+    pool.add_http_server(0, LOCAL)
+    pool.add_http_client("Bob", LOCAL, 1)
+    async with pool:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await pool.shutdown(100 * UNIT)
+        assert loop.time() - start < 5 * UNIT
+
+
+# -- again -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_script_run_again_is_a_first_contact() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        for run in range(3):
+            await alice.send("Bob", run)
+            await alice.send("Bob", -run, "x")
+            assert await bob.recv("Alice") == run
+            assert await bob.recv("Alice", "x") == -run
+            await bob.send("Alice", "back")
+            assert await alice.recv("Bob") == "back"
+            await alice.shutdown()
+            alice = await again(alice, ("Bob", bob))
+        await alice.shutdown()
+
+
+async def test_waiting_for_one_that_shut_down_to_come_back() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+        await alice.shutdown()
+        with pytest.raises(PartyShutDownError):
+            await bob.recv("Alice")
+        ready = asyncio.ensure_future(bob.wait_ready(100 * UNIT))
+        await asyncio.sleep(UNIT)
+        assert not ready.done()
+        alice = await again(alice, ("Bob", bob))
+        await ready
+        await bob.send("Alice", 2)
+        assert await alice.recv("Bob") == 2
+        await alice.shutdown()
+
+
+async def test_two_runs_never_mix_their_messages() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", "old 0")
+        await alice.send("Bob", "old 1")
+        await alice.shutdown()
+        alice = await again(alice, ("Bob", bob))
+        sending = asyncio.ensure_future(alice.send("Bob", "new 0"))
+        await until(lambda: bob._engine.party("Alice").link.state is PartyState.RESTARTED)
+        # What the first run left is read first; that another follows is told, not guessed.
+        assert await bob.recv("Alice") == "old 0"
+        assert await bob.recv("Alice") == "old 1"
+        with pytest.raises(PartyRestartedError):
+            await bob.recv("Alice")
+        assert not sending.done()
+        bob.accept_restart("Alice")
+        assert await bob.recv("Alice") == "new 0"
+        await sending
+        await alice.shutdown()
+
+
+async def test_a_restart_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
+        await alice.send("Bob", "unread")
+        await bob.send("Alice", "lost with it")
+        waiting = [asyncio.ensure_future(bob.recv("Alice", "x")), carol.arecv("Alice")]
+        await asyncio.sleep(0)
+        await crashed(alice)
+        alice = await again(alice, ("Bob", bob), ("Carol", carol))
+        sending = asyncio.ensure_future(alice.send("Bob", "new"))
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, PartyRestartedError)
+            assert f"Alice ({LOCAL}:{alice.port}): it was restarted" in str(result)
+            assert "accept_restart('Alice')" in str(result)
+        await log.seen("waits until its program calls accept_restart", logging.WARNING)
+        assert not sending.done()
+        with pytest.raises(PartyRestartedError):
+            await bob.send("Alice", 1)
+        assert await bob.recv("Alice") == "unread"
+        with pytest.raises(PartyRestartedError):
+            await bob.recv("Alice")
+        bob.accept_restart("Alice")
+        await sending
+        assert await bob.recv("Alice") == "new"
+        await bob.send("Alice", "to the new one")
+        assert await alice.recv("Bob") == "to the new one"
+        await alice.shutdown()
+
+
+async def test_accepting_what_was_not_restarted_changes_nothing() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", 1)
+        bob.accept_restart("Alice")
+        assert await bob.recv("Alice") == 1
+        await alice.send("Bob", 2)
+        assert await bob.recv("Alice") == 2
+
+
+async def test_accepting_drops_what_is_unread(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", "unread")
+        await crashed(alice)
+        alice = await again(alice, ("Bob", bob))
+        await until(lambda: bob._engine.party("Alice").link.state is PartyState.RESTARTED)
+        bob.accept_restart("Alice")
+        assert log.lines("1 messages of the old process are dropped")
+        await alice.send("Bob", "new")
+        assert await bob.recv("Alice") == "new"
+        await alice.shutdown()
+
+
+# -- abort -------------------------------------------------------------------------------------------------------------
+
+
+async def test_abort_reaches_everybody_with_its_reason() -> None:
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
+        waiting = [asyncio.ensure_future(bob.recv("Alice")), carol.arecv("Alice")]
+        await asyncio.sleep(0)
+        await alice.abort("the shares don't add up")
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, PartyAbortedError)
+            assert result.reason == "the shares don't add up"
+            assert f"Alice ({LOCAL}:{alice.port}): it has aborted: the shares don't add up" in str(result)
+        with pytest.raises(PartyAbortedError):
+            await bob.send("Alice", 1)
+        with pytest.raises(PoolClosedError):
+            await alice.send("Bob", 1)
+
+
+async def test_an_exception_that_leaves_the_with_block_is_an_abort() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        waiting = bob.arecv("Alice")
+        with pytest.raises(ZeroDivisionError):
+            async with alice:
+                raise ZeroDivisionError("secret input was 0")
+        with pytest.raises(PartyAbortedError) as caught:
+            await waiting
+        assert caught.value.reason == "ZeroDivisionError"
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_with_block_that_ends_well_is_a_shutdown() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        waiting = bob.arecv("Alice")
+        async with alice:
+            handle = alice.asend("Bob", "last", "x")
+        assert handle.exception() is None
+        with pytest.raises(PartyShutDownError):
+            await waiting
+        assert await bob.recv("Alice", "x") == "last"
+
+
+# -- an end that nobody noticed ------------------------------------------------------------------------------------------
+
+
+async def test_a_handle_that_failed_unobserved_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, _):
+        alice.add_http_client("Dave", LOCAL, 1)
+        alice.asend("Dave", "dropped", "first", timeout=UNIT)
+        kept = alice.asend("Dave", "kept", timeout=UNIT)
+        looked_at = alice.asend("Dave", "looked at", "third", timeout=UNIT)
+        awaited = alice.asend("Dave", "awaited", "fourth", timeout=UNIT)
+        gathered = [alice.asend("Dave", number, "fifth", timeout=UNIT) for number in range(2)]
+        broadcast = alice.async_broadcast("to all", "sixth", ["Bob", "Dave"], timeout=UNIT)
+        alice.asend("Bob", "fine")
+        with pytest.raises(CommunicationTimeoutError):
+            await awaited
+        results = await asyncio.gather(*gathered, return_exceptions=True)
+        assert [type(result) for result in results] == [CommunicationTimeoutError] * 2
+        await until(lambda: kept.done() and looked_at.done() and broadcast.done())
+        assert isinstance(looked_at.exception(), CommunicationTimeoutError)
+        assert await log.seen("sending 'first' to Dave (127.0.0.1:1) took longer", logging.WARNING)
+        caplog.clear()
+        await alice.shutdown(0)
+        (line,) = log.lines("nobody looked", logging.ERROR)
+        assert "3 sends failed" in line
+        for part in ("'first' to Dave", "#0 to Dave", "'sixth' to Dave"):
+            assert part in line
+        for part in ("third", "fourth", "fifth"):
+            assert part not in line
+        assert kept.done()
+        assert await bob.recv("Alice") == "fine"
