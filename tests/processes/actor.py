@@ -1,0 +1,108 @@
+"""Parties in processes of their own: short programs that say line by line what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LOCAL = "127.0.0.1"
+LINE = 20.0
+"""Seconds to wait for a line at most: it comes in time, or something is wrong."""
+
+_PRELUDE = """
+import logging, sys
+from mpccomm import *
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+sys.stdout.reconfigure(line_buffering=True)
+say = print
+def party(name, port, **others):
+    pool = SyncPool(name=name)
+    pool.add_http_server(port, "127.0.0.1")
+    for other, at in others.items():
+        pool.add_http_client(other, "127.0.0.1", at)
+    return pool
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports at which nobody listens."""
+    sockets = [socket.socket() for _ in range(count)]
+    for sock in sockets:
+        sock.bind((LOCAL, 0))
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+class Actor:
+    """A running program, and what it has said so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.said: list[str] = []
+
+    async def line(self, start: str) -> str:
+        """Wait for a line that starts so; what follows that start. Lines before it are kept in ``said``."""
+        assert self._process.stdout is not None
+        what = "ended"
+        try:
+            async with asyncio.timeout(LINE):
+                while raw := await self._process.stdout.readline():
+                    line = raw.decode().rstrip("\n")
+                    self.said.append(line)
+                    if line.startswith(start):
+                        return line[len(start) :].strip()
+        except TimeoutError:
+            what = f"{LINE:.0f} s passed"
+        raise AssertionError(f"{what} without {start!r}; it said:\n" + "\n".join(self.said))
+
+    async def end(self) -> int:
+        """Wait for the program to end by itself; its exit code."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(LINE):
+            while raw := await self._process.stdout.readline():
+                self.said.append(raw.decode().rstrip("\n"))
+            return await self._process.wait()
+
+    def heard(self, part: str) -> list[str]:
+        """The lines so far with that in them."""
+        return [line for line in self.said if part in line]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """As the kernel does it when memory runs out."""
+        self._process.kill()
+        await self.end()
+
+
+@asynccontextmanager
+async def act(program: str) -> AsyncIterator[Actor]:
+    """Run a program; it is killed if it is still there at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-X", "dev", "-W", "error", "-c", _PRELUDE + textwrap.dedent(program)),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONASYNCIODEBUG": "0"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    actor = Actor(process)
+    try:
+        yield actor
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await actor.end()
