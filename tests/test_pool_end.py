@@ -300,36 +300,3 @@ async def test_a_with_block_that_ends_well_is_a_shutdown() -> None:
         with pytest.raises(PartyShutDownError):
             await waiting
         assert await bob.recv("Alice", "x") == "last"
-
-
-# -- an end that nobody noticed ------------------------------------------------------------------------------------------
-
-
-async def test_a_handle_that_failed_unobserved_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log(caplog)
-    async with pools("Alice", "Bob", "Carol") as (alice, bob, _):
-        alice.add_http_client("Dave", LOCAL, 1)
-        alice.asend("Dave", "dropped", "first", timeout=UNIT)
-        kept = alice.asend("Dave", "kept", timeout=UNIT)
-        looked_at = alice.asend("Dave", "looked at", "third", timeout=UNIT)
-        awaited = alice.asend("Dave", "awaited", "fourth", timeout=UNIT)
-        gathered = [alice.asend("Dave", number, "fifth", timeout=UNIT) for number in range(2)]
-        broadcast = alice.async_broadcast("to all", "sixth", ["Bob", "Dave"], timeout=UNIT)
-        alice.asend("Bob", "fine")
-        with pytest.raises(CommunicationTimeoutError):
-            await awaited
-        results = await asyncio.gather(*gathered, return_exceptions=True)
-        assert [type(result) for result in results] == [CommunicationTimeoutError] * 2
-        await until(lambda: kept.done() and looked_at.done() and broadcast.done())
-        assert isinstance(looked_at.exception(), CommunicationTimeoutError)
-        assert await log.seen("sending 'first' to Dave (127.0.0.1:1) took longer", logging.WARNING)
-        caplog.clear()
-        await alice.shutdown(0)
-        (line,) = log.lines("nobody looked", logging.ERROR)
-        assert "3 sends failed" in line
-        for part in ("'first' to Dave", "#0 to Dave", "'sixth' to Dave"):
-            assert part in line
-        for part in ("third", "fourth", "fifth"):
-            assert part not in line
-        assert kept.done()
-        assert await bob.recv("Alice") == "fine"

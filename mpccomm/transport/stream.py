@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from typing import Literal, Protocol, TypeAlias
 
@@ -17,6 +19,8 @@ PATH = "/mpccomm"
 MAX_MESSAGE = MAX_BATCH
 CLOSE_TIMEOUT = 2.0
 """Seconds that a polite end of a connection may take."""
+_UNSENT = 256 * 1024
+"""Bytes that the system takes from us beyond what it has sent, where it can be told."""
 
 
 class Peer(Protocol):
@@ -32,8 +36,9 @@ class Peer(Protocol):
 class Stream:
     """Runs one connection to its end."""
 
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
+    def __init__(self, websocket: WebSocket) -> None:
+        self._socket = websocket
+        _keep_short(websocket)
         self._wakened: asyncio.Future[None] | None = None
         self._pending = True
         self._close_code: int | None = None
@@ -94,19 +99,27 @@ class Stream:
 
     async def _write(self, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
-        socket = self._socket
+        websocket = self._socket
         while True:
             if self._pending:
                 batch = peer.batch_to_send()
                 if batch:
-                    await socket.send_bytes(batch)
+                    await websocket.send_bytes(batch)
                     continue
                 self._pending = False
             if self._close_code is not None:
-                await socket.close(code=self._close_code)
+                await websocket.close(code=self._close_code)
                 return
             self._wakened = loop.create_future()
             await self._wakened
+
+
+def _keep_short(websocket: WebSocket) -> None:
+    """Let little wait in the system's send buffer: whatever is there, an urgent message can't overtake any more."""
+    sock: socket.socket | None = websocket.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
 def misfit(kind: WSMsgType, data: object) -> str:

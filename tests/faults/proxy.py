@@ -162,6 +162,8 @@ class Proxy:
     def _listen(self, port: int) -> socket.socket:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # What the system would buffer on loopback, megabytes, is no part of the network that is played here.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
         listener.bind((LOCAL, port))
         # A short queue: while nobody accepts, the system soon drops what knocks, as a black hole does.
         listener.listen(1)
@@ -182,6 +184,7 @@ class Proxy:
     async def _serve(self, port: int, dialler: socket.socket) -> None:
         with dialler, socket.socket() as server:
             server.setblocking(False)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
             await self._passing.wait()
             try:
                 await asyncio.get_running_loop().sock_connect(server, (LOCAL, self._targets[port]))
