@@ -75,7 +75,7 @@ def _index(decoder: Decoder, values_node: object, frequency: object, name_node: 
     name = decoder.value(name_node)
     index: Any = pd.Index(values, dtype=values.dtype, name=name, copy=False, tupleize_cols=False)
     if frequency is not None:
-        if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+        if type(index) not in (pd.DatetimeIndex, pd.TimedeltaIndex):
             raise TypeError("an index without a frequency")
         index.freq = decoder.typed(frequency, str)
     return index  # type: ignore[no-any-return]
@@ -213,7 +213,7 @@ def _timestamp(decoder: Decoder, number: object, unit: object, zone_node: object
         value = value.tz_localize("UTC").tz_convert(tz)
     if fold not in (0, 1):
         raise ValueError("an hour repeated more than once")
-    return value if value.fold == fold else value.replace(fold=fold)  # type: ignore[arg-type]
+    return value if value.fold == fold else value.replace(fold=fold)
 
 
 def _moment(kind: str, number: object, unit: object) -> Any:

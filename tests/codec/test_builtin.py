@@ -90,6 +90,12 @@ def test_a_time_zone_of_a_foreign_class_is_refused() -> None:
         def utcoffset(self, _: datetime | None) -> timedelta:
             return timedelta(0)
 
+        def dst(self, _: datetime | None) -> timedelta:
+            return timedelta(0)
+
+        def tzname(self, _: datetime | None) -> str:
+            return "zone"
+
     with pytest.raises(EncodingError, match=r"message\[0\]\.tzinfo"):
         encode([datetime(2020, 1, 1, tzinfo=Zone())])
 

@@ -71,9 +71,7 @@ def test_error_for_a_subclass_names_its_base(value: object, base: str) -> None:
         encode(value)
 
 
-@pytest.mark.parametrize(
-    "value", [print, len, int, encode, lambda: None, (number for number in ()), memoryview(b"x"), ...]
-)
+@pytest.mark.parametrize("value", [print, len, int, encode, lambda: None, iter([1]), memoryview(b"x"), ...])
 def test_what_cannot_be_sent_is_refused(value: object) -> None:
     with pytest.raises(EncodingError):
         encode({"value": [value]})

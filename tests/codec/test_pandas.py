@@ -104,7 +104,7 @@ def test_a_block_is_sent_and_received_as_one() -> None:
 
 
 def test_float32_stays_float32_and_labels_stay_what_they_are() -> None:
-    frame = pd.DataFrame({1: np.float32([1.5]), (2, "a"): [2**70], None: [gmpy2.mpz(3)], "x": ["y"]})
+    frame = pd.DataFrame({1: np.array([1.5], np.float32), (2, "a"): [2**70], None: [gmpy2.mpz(3)], "x": ["y"]})
     received = round_trip(frame)
     assert_same(frame, received)
     assert [type(label) for label in received.columns] == [int, tuple, type(None), str]

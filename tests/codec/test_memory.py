@@ -1,0 +1,59 @@
+"""How much memory large values take, measured in a process of its own that holds nothing else."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+    import resource
+    import numpy as np
+    from mpccomm.codec import decode, encode
+    size = 256 << 20
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    decode(encode(np.zeros(10)).segments)
+    {make}
+    before = peak()
+    {work}
+    print((peak() - before) / size)
+"""
+
+
+def measure(make: str, work: str) -> float:
+    script = textwrap.dedent(SCRIPT).format(make=make, work=work)
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not run.stderr
+    return float(run.stdout)
+
+
+ARRAY = "value = np.ones(size // 8)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+@pytest.mark.parametrize(
+    ("make", "work", "limit"),
+    [
+        (ARRAY, "encode(value)", 0.05),
+        (ARRAY, "encode(value, snapshot=True)", 1.05),
+        ("value = b'x' * size", "encode(value, snapshot=True)", 0.05),
+        ("value = bytearray(size); value[:] = b'x' * size", "encode(value)", 0.05),
+        (
+            "envelope, data = encode(np.ones(size // 8)).segments; data = bytearray(data)",
+            "received = decode([envelope, memoryview(data)])",
+            0.05,
+        ),
+        (
+            "envelope, data = encode(b'x' * size).segments; data = memoryview(bytearray(data))",
+            "received = decode([envelope, data])",
+            1.05,
+        ),
+        ("data = encode([1.5] * (size // 8)).segments", "received = decode(data)", 5),
+    ],
+)
+def test_peak(make: str, work: str, limit: float) -> None:
+    assert measure(make, work) <= limit

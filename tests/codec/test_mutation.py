@@ -1,0 +1,47 @@
+"""Damaged messages by the thousand, in a process with limits of memory and time; and those that once did harm.
+
+`MPCCOMM_MUTATIONS=1000000 pytest tests/codec/test_mutation.py` is the long form.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpccomm.codec import archive
+from mpccomm.errors import DecodingError
+from tests.codec.mutation import attempt
+from tests.codec.samples import LIBRARIES, SAMPLES
+
+ROOT = Path(__file__).parents[2]
+COUNT = int(os.environ.get("MPCCOMM_MUTATIONS", "20000"))
+CORPUS = sorted(path for path in (ROOT / "fuzz" / "corpus").rglob("*") if path.is_file())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and needs limits that others do not enforce")
+@pytest.mark.timeout(max(60, COUNT // 200))
+@pytest.mark.parametrize("codec", SAMPLES)
+def test_damaged_messages_give_a_value_or_an_error(codec: str, tmp_path: Path) -> None:
+    for library in LIBRARIES.get(codec, []):
+        pytest.importorskip(library)
+    last = tmp_path / "last"
+    command = [sys.executable, "-m", "tests.codec.mutation", codec, str(COUNT), "--last", str(last)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        data = last.read_bytes()
+        message = data[8 : 8 + int.from_bytes(data[:8], "little")]
+        pytest.fail(f"exit code {run.returncode} at {message.hex()}\n{run.stderr[-3000:]}")
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}/{path.name[:20]}")
+def test_what_once_did_harm_or_reached_far(path: Path) -> None:
+    for library in LIBRARIES.get(path.parent.name, []):
+        pytest.importorskip(library)
+    data = path.read_bytes()
+    try:
+        segments = [bytes(segment) for segment in archive.split(data)]
+    except DecodingError:
+        segments = [data]
+    attempt(segments, thorough=True)
