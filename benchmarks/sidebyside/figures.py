@@ -20,7 +20,7 @@ class Figure:
 
 def figure(samples: list[float]) -> Figure:
     """Median and quartiles."""
-    low, _, high = quantiles(samples, n=4) if len(samples) > 1 else (samples[0],) * 3
+    low, _, high = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else (samples[0],) * 3
     return Figure(median(samples), low, high, len(samples))
 
 

@@ -105,6 +105,7 @@ async def _session(
     python: str, contender: str, names: Sequence[str], parties: int, scale: float, certificates: str | None
 ) -> dict[str, tuple[list[float], str | None]]:
     results: dict[str, tuple[list[float], str | None]] = {}
+    known = works(scale)
     with tempfile.TemporaryDirectory() as directory:
         processes = await _all(
             *(Process.start(python, contender, Path(directory) / str(number)) for number in range(parties))
@@ -119,8 +120,9 @@ async def _session(
                     raise SkippedError(trouble)
             await _all(*(process.order(do="connect") for process in processes))
             for name in names:
+                taking_part = processes[: known[name].parties]
                 samples, *remarks = await _all(
-                    *(process.order(do="work", name=name, scale=scale) for process in processes)
+                    *(process.order(do="work", name=name, scale=scale) for process in taking_part)
                 )
                 results[name] = samples, remarks[0]
             await _all(*(process.order(do="close") for process in processes))
@@ -170,10 +172,13 @@ class Comparison:
         entry = CONTENDERS[contender]
         print(f"round {self.rounds}: {entry.title}", file=sys.stderr, flush=True)
         known = works(self._scale)
-        names = [name for name in self._names if entry.takes_part(name)]
         certificates = self._certificates if entry.tls else None
-        for parties in sorted({known[name].parties for name in names}):
-            chosen = [name for name in names if known[name].parties == parties]
+        mine = [name for name in self._names if known[name].kind in entry.kinds]
+        pairs = [name for name in mine if known[name].parties == 2]
+        for chosen in (pairs, [name for name in mine if name not in pairs]):
+            if not chosen:
+                continue
+            parties = max(known[name].parties for name in chosen)
             python = self._pythons[entry.environment]
             try:
                 found = asyncio.run(_session(python, contender, chosen, parties, self._scale, certificates))

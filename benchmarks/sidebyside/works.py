@@ -21,6 +21,8 @@ class Work(Protocol):
     title: str
     unit: str
     parties: int
+    kind: str
+    """``small`` messages, one large ``value``, several ``threads``, ``broadcast``: not every contender does all."""
 
     async def lead(self, contender: Contender) -> list[float]:
         """The samples, in ``unit``."""
@@ -37,6 +39,7 @@ class RoundTrip:
     title: str = "round trip, 100 B"
     unit: str = "us"
     parties: int = 2
+    kind: str = "small"
 
     async def lead(self, contender: Contender) -> list[float]:
         samples = []
@@ -64,6 +67,7 @@ class Rate:
     title: str = "messages per second, 100 B"
     unit: str = "/s"
     parties: int = 2
+    kind: str = "small"
 
     async def lead(self, contender: Contender) -> list[float]:
         samples = []
@@ -89,6 +93,7 @@ class Handles:
     repeat: int = 2
     unit: str = "/s"
     parties: int = 2
+    kind: str = "threads"
 
     @property
     def title(self) -> str:
@@ -118,6 +123,7 @@ class Transfer:
     repeat: int = 3
     unit: str = "ms"
     parties: int = 2
+    kind: str = "value"
 
     async def lead(self, contender: Contender) -> list[float]:
         value = self.make()
@@ -148,6 +154,7 @@ class Broadcast:
     size: int = MIB
     repeat: int = 10
     unit: str = "ms/MiB"
+    kind: str = "broadcast"
 
     @property
     def parties(self) -> int:

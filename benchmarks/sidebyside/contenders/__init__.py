@@ -12,7 +12,10 @@ _EXACTLY_ONCE = "acknowledged by the other pool; exactly once and in order throu
 _TNO = "acknowledged by the other server; lost or doubled where an answer is lost; memory unbounded"
 _BARE = "nothing: a message is gone with its connection, a slow reader blocks the writer"
 _NOT_RESUMED = "acknowledged; a message is gone with its connection"
-_SMALL = ("roundtrip", "rate")
+_SMALL = frozenset({"small"})
+_PAIR = _SMALL | {"value"}
+_GROUP = _PAIR | {"broadcast"}
+_THREADS = _GROUP | {"threads"}
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,8 @@ class Entry:
     environment: str = "mpccomm"
     uvloop: bool = False
     tls: bool = False
-    only: tuple[str, ...] | None = None
-    """The only works it takes part in; None: all but those for threads."""
-    threads: bool = False
-    """Any number of threads may use one of these at once."""
-
-    def takes_part(self, work: str) -> bool:
-        """Whether this work is one for it."""
-        if work.startswith("asend"):
-            return self.threads
-        return self.only is None or work in self.only
+    kinds: frozenset[str] = _PAIR
+    """The kinds of work it takes part in."""
 
     def make(self) -> Contender:
         """The contender, in a process of its environment."""
@@ -44,25 +39,27 @@ class Entry:
 
 
 CONTENDERS: dict[str, Entry] = {
-    "tno4": Entry("tno 4.12.0", "tno", _TNO, environment="tno-4.12.0"),
-    "tno5": Entry("tno 5.0.4", "tno", _TNO, environment="tno-5.0.4"),
-    "zmq": Entry("pyzmq PAIR", "zeromq", "buffered; lost with the process or the connection", environment="pyzmq"),
+    "tno4": Entry("tno 4.12.0", "tno", _TNO, environment="tno-4.12.0", kinds=_GROUP),
+    "tno5": Entry("tno 5.0.4", "tno", _TNO, environment="tno-5.0.4", kinds=_GROUP),
+    "zmq": Entry(
+        "pyzmq PAIR", "zeromq", "buffered; lost with the process or the connection", environment="pyzmq", kinds=_GROUP
+    ),
     "grpc": Entry("gRPC aio stream", "grpcaio", _BARE, environment="grpcio"),
     "socket": Entry("blocking socket", "blocking_socket", _BARE),
     "stream": Entry("asyncio stream, acks", "stream", _NOT_RESUMED),
     "stream-uv": Entry("asyncio stream, acks, uvloop", "stream", _NOT_RESUMED, uvloop=True),
     "ws": Entry("aiohttp WebSocket", "websocket", _BARE),
-    "ws-uv": Entry("aiohttp WebSocket, uvloop", "websocket", _BARE, uvloop=True),
-    "wsack": Entry("aiohttp WebSocket, acks", "websocket", _NOT_RESUMED, {"acknowledged": True}, only=_SMALL),
+    "ws-uv": Entry("aiohttp WebSocket, uvloop", "websocket", _BARE, uvloop=True, kinds=_GROUP),
+    "wsack": Entry("aiohttp WebSocket, acks", "websocket", _NOT_RESUMED, {"acknowledged": True}, kinds=_SMALL),
     "wsack-uv": Entry(
-        "aiohttp WebSocket, acks, uvloop", "websocket", _NOT_RESUMED, {"acknowledged": True}, uvloop=True, only=_SMALL
+        "aiohttp WebSocket, acks, uvloop", "websocket", _NOT_RESUMED, {"acknowledged": True}, uvloop=True, kinds=_SMALL
     ),
     "ws-tls": Entry("aiohttp WebSocket, TLS", "websocket", _BARE, tls=True),
     "ws-tls-uv": Entry("aiohttp WebSocket, TLS, uvloop", "websocket", _BARE, uvloop=True, tls=True),
     "pool": Entry("mpccomm Pool", "ours", _EXACTLY_ONCE),
-    "pool-uv": Entry("mpccomm Pool, uvloop", "ours", _EXACTLY_ONCE, uvloop=True),
-    "sync": Entry("mpccomm SyncPool", "ours", _EXACTLY_ONCE, {"blocking": True}, threads=True),
+    "pool-uv": Entry("mpccomm Pool, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, kinds=_GROUP),
+    "sync": Entry("mpccomm SyncPool", "ours", _EXACTLY_ONCE, {"blocking": True}, kinds=_THREADS),
     "pool-tls": Entry("mpccomm Pool, TLS", "ours", _EXACTLY_ONCE, tls=True),
-    "pool-tls-uv": Entry("mpccomm Pool, TLS, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, tls=True),
-    "sync-tls": Entry("mpccomm SyncPool, TLS", "ours", _EXACTLY_ONCE, {"blocking": True}, threads=True, tls=True),
+    "pool-tls-uv": Entry("mpccomm Pool, TLS, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, tls=True, kinds=_GROUP),
+    "sync-tls": Entry("mpccomm SyncPool, TLS", "ours", _EXACTLY_ONCE, {"blocking": True}, tls=True, kinds=_THREADS),
 }
