@@ -20,6 +20,7 @@ from mpccomm.errors import (
     PortInUseError,
     UnknownPartyError,
 )
+from mpccomm.handles import Failures
 from mpccomm.home import Home
 from mpccomm.party import Party
 from mpccomm.reception import Reception
@@ -38,6 +39,7 @@ class Engine:
 
     def __init__(self, settings: Settings, max_retries: int, reception: Reception) -> None:
         self.home = Home()
+        self.failures = Failures(self.home)
         self.reception = reception
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
@@ -257,6 +259,7 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self.failures.report()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

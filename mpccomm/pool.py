@@ -15,6 +15,7 @@ from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.codec import Encoded, encode
 from mpccomm.engine import Engine
 from mpccomm.errors import MessageTooLargeError
+from mpccomm.handles import LoopHandle
 from mpccomm.options import UNSET, Timeout, Unset, receive_limit, seconds, send_limit
 from mpccomm.party import Party
 from mpccomm.reception import CertifiedReception, Reception
@@ -23,7 +24,7 @@ from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import PartyStats, stats_of
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.tls import Password
-from mpccomm.waiting import all_of, dismiss, new_future
+from mpccomm.waiting import all_of, dismiss, new_future, resolving, together
 
 
 class Pool:
@@ -188,9 +189,7 @@ class Pool:
         party = self._engine.party(name)
         limit = send_limit(timeout, self._timeout)
         self._enter()
-        encoded = self._encode((party,), message, snapshot=True)
-        future, _ = self._post_send(party, encoded, msg_id, limit, awaited=False)
-        return future
+        return self._post_all((party,), self._encode((party,), message, snapshot=True), msg_id, limit)
 
     async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
         """Receive a message.
@@ -256,9 +255,7 @@ class Pool:
         parties = self._engine.some(names_of(handler_names))
         limit = send_limit(timeout, self._timeout)
         self._enter()
-        encoded = self._encode(parties, message, snapshot=True)
-        sent = [self._post_send(party, encoded, msg_id, limit, awaited=False)[0] for party in parties]
-        return asyncio.ensure_future(all_of(sent))
+        return self._post_all(parties, self._encode(parties, message, snapshot=True), msg_id, limit)
 
     async def recv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
@@ -345,20 +342,30 @@ class Pool:
                 )
         return encoded
 
+    def _post_all(
+        self, parties: Sequence[Party], encoded: Encoded, msg_id: str | None, limit: float | None
+    ) -> LoopHandle:
+        home = self._engine.home
+        handle = LoopHandle(loop=asyncio.get_running_loop())
+        resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, home)))
+        for party in parties:
+            home.post(SendCall(party, party.prefix, msg_id, encoded, limit, False, resolve).start)
+        return handle
+
     def _post_send(
-        self, party: Party, encoded: Encoded, msg_id: str | None, limit: float | None, *, awaited: bool
+        self, party: Party, encoded: Encoded, msg_id: str | None, limit: float | None
     ) -> tuple[asyncio.Future[None], SendCall]:
         home = self._engine.home
         future: asyncio.Future[None]
         future, resolve = new_future(home)
-        call = SendCall(party, party.prefix, msg_id, encoded, limit, awaited, resolve)
+        call = SendCall(party, party.prefix, msg_id, encoded, limit, True, resolve)
         home.post(call.start)
         return future, call
 
     async def _deliver(
         self, parties: Sequence[Party], encoded: Encoded, msg_id: str | None, limit: float | None
     ) -> None:
-        sent = [self._post_send(party, encoded, msg_id, limit, awaited=True) for party in parties]
+        sent = [self._post_send(party, encoded, msg_id, limit) for party in parties]
         futures = [future for future, _ in sent]
         try:
             if len(futures) == 1:

@@ -9,14 +9,20 @@ from typing import TypeAlias, TypeVar
 from mpccomm.home import Home
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
 
 
 def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
     """A future of the running loop, and the function that the pool's loop resolves it with."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    return future, resolving(future, home)
+
+
+def resolving(future: asyncio.Future[T], home: Home) -> Resolve[T]:
+    """The function that the pool's loop resolves a future with."""
+    loop = future.get_loop()
 
     def resolve(value: T | None, error: Exception | None) -> None:
         if future.done():
@@ -27,7 +33,7 @@ def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
             future.set_result(value)  # type: ignore[arg-type]
 
     if home.settled and loop is home.loop:
-        return future, resolve
+        return resolve
 
     def resolve_elsewhere(value: T | None, error: Exception | None) -> None:
         try:
@@ -36,7 +42,25 @@ def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
             # The caller's loop is closed: nobody waits any more.
             future.cancel()
 
-    return future, resolve_elsewhere
+    return resolve_elsewhere
+
+
+def together(count: int, resolve: Resolve[None]) -> Resolve[None]:
+    """What each of ``count`` is resolved with: the last one resolves the whole, with the first error if there is one."""
+    errors: list[Exception] = []
+    missing = count
+
+    def part(value: None, error: Exception | None) -> None:
+        nonlocal missing
+        missing -= 1
+        if error is not None:
+            errors.append(error)
+        if not missing:
+            resolve(None, first_of(errors))
+
+    if not count:
+        resolve(None, None)
+    return part
 
 
 def dismiss(futures: Sequence[asyncio.Future[T]]) -> None:
@@ -46,12 +70,17 @@ def dismiss(futures: Sequence[asyncio.Future[T]]) -> None:
             future.exception()
 
 
+def first_of(errors: Sequence[E]) -> E | None:
+    """The first error, if there is one, with notes of the others."""
+    for other in errors[1:]:
+        errors[0].add_note(f"and {other}")
+    return errors[0] if errors else None
+
+
 def raise_first(errors: Sequence[BaseException]) -> None:
     """Raise the first error, if there is one, with notes of the others."""
-    if errors:
-        for other in errors[1:]:
-            errors[0].add_note(f"and {other}")
-        raise errors[0]
+    if (error := first_of(errors)) is not None:
+        raise error
 
 
 async def all_of(futures: Sequence[asyncio.Future[None]]) -> None:

@@ -36,6 +36,7 @@ POOL = {
     "calls",
     "engine",
     "explain",
+    "handles",
     "home",
     "options",
     "party",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mpccomm import (
-    CommunicationTimeoutError,
     PartyAbortedError,
     PartyGoneError,
     PartyRestartedError,

@@ -119,6 +119,11 @@ class Ticket:
 def new_future() -> tuple[Future[T], Callable[[T | None, Exception | None], None]]:
     """A future for any thread, and the function that the pool's loop resolves it with."""
     future: Future[T] = Future()
+    return future, resolving(future)
+
+
+def resolving(future: Future[T]) -> Callable[[T | None, Exception | None], None]:
+    """The function that the pool's loop resolves a future with."""
 
     def resolve(value: T | None, error: Exception | None) -> None:
         if not future.set_running_or_notify_cancel():
@@ -128,4 +133,4 @@ def new_future() -> tuple[Future[T], Callable[[T | None, Exception | None], None
         else:
             future.set_result(value)  # type: ignore[arg-type]
 
-    return future, resolve
+    return resolve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -14,17 +13,18 @@ import aiohttp
 from mpccomm.arrival import Arrival
 from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.errors import WrongThreadError
+from mpccomm.handles import ThreadHandle
 from mpccomm.options import UNSET, Timeout, Unset, receive_limit, send_limit
 from mpccomm.party import Party
 from mpccomm.pool import Pool, names_of
 from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import PartyStats
-from mpccomm.sync.blocking import Slot, Ticket, new_future
+from mpccomm.sync.blocking import Slot, Ticket, new_future, resolving
 from mpccomm.sync.residence import Residence
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.tls import Password
-from mpccomm.waiting import all_of, raise_first
+from mpccomm.waiting import raise_first, together
 
 
 class SyncPool:
@@ -162,8 +162,7 @@ class SyncPool:
 
         :returns: a future, done when the party's pool holds the message; a failure is on it
         """
-        (future,) = self._asend([self._engine.party(name)], message, msg_id, timeout)
-        return future
+        return self._asend([self._engine.party(name)], message, msg_id, timeout)
 
     def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
         """Receive a message.
@@ -220,8 +219,7 @@ class SyncPool:
         timeout: Timeout = UNSET,
     ) -> Future[None]:
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
-        sent = self._asend(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
-        return self._engine.home.submit(partial(_all_of, sent))
+        return self._asend(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
 
     def recv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
@@ -304,20 +302,16 @@ class SyncPool:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
 
-    def _asend(
-        self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout
-    ) -> list[Future[None]]:
+    def _asend(self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout) -> ThreadHandle:
         pool = self._pool
         limit = send_limit(timeout, pool._timeout)
         pool._enter()
         encoded = pool._encode(parties, message, snapshot=True)
-        futures = []
+        handle = ThreadHandle()
+        resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle)))
         for party in parties:
-            future: Future[None]
-            future, resolve = new_future()
-            futures.append(future)
             self._engine.home.post(SendCall(party, party.prefix, msg_id, encoded, limit, False, resolve).start)
-        return futures
+        return handle
 
     def _receive(
         self, ticket: Ticket, parties: Sequence[Party], msg_id: str | None, timeout: Timeout
@@ -335,7 +329,3 @@ class SyncPool:
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
         self._residence.close(function)
-
-
-async def _all_of(sent: Sequence[Future[None]]) -> None:
-    await all_of([asyncio.wrap_future(future) for future in sent])

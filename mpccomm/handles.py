@@ -1,0 +1,104 @@
+"""Handles of sends that nobody blocks for, and the failures among them that nobody has looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias
+
+from mpccomm.home import Home
+
+logger = logging.getLogger("mpccomm")
+
+_LISTED = 8
+_KEPT = 1000
+"""So many failures are remembered until somebody looks; of further ones only the number."""
+
+
+class _Watched:
+    """A future that notes whether anybody has asked how it ended, or will be told."""
+
+    looked_at = False
+
+    def result(self, *timeout: float | None) -> Any:
+        self.looked_at = True
+        return super().result(*timeout)  # type: ignore[misc]
+
+    def exception(self, *timeout: float | None) -> Any:
+        self.looked_at = True
+        return super().exception(*timeout)  # type: ignore[misc]
+
+    def add_done_callback(self, *callback: Any, **context: Any) -> None:
+        self.looked_at = True
+        super().add_done_callback(*callback, **context)  # type: ignore[misc]
+
+
+class LoopHandle(_Watched, asyncio.Future[None]):
+    """For asyncio callers."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self.looked_at = True
+        return super().__await__()
+
+    __iter__ = __await__
+
+
+class ThreadHandle(_Watched, concurrent.futures.Future[None]):
+    """For callers that block."""
+
+
+Handle: TypeAlias = LoopHandle | ThreadHandle
+Resolve: TypeAlias = Callable[[None, Exception | None], None]
+
+
+class Failures:
+    """Those of one pool. Each is logged when it happens, unless somebody waits for it; and again at the end."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._new: list[tuple[Handle, Exception]] = []
+        self._old: list[tuple[Handle, Exception]] = []
+        self._more = 0
+
+    def watch(self, handle: Handle, resolve: Resolve) -> Resolve:
+        """To be called in the place of ``resolve``."""
+
+        def told(value: None, error: Exception | None) -> None:
+            resolve(value, error)
+            if error is not None and not handle.cancelled():
+                # Many may fail together, and whoever waits needs a turn of the loop to hear of it.
+                if not self._new:
+                    self._home.loop.call_soon(self._settle)
+                self._new.append((handle, error))
+
+        return told
+
+    def report(self) -> None:
+        """The pool is shut down: log what nobody has looked at until now."""
+        failed = [*self._old, *self._new]
+        self._old, self._new = [], []
+        self._log(logging.ERROR, failed, "nobody looked at their handles")
+        _forget(failed)
+
+    def _settle(self) -> None:
+        failed, self._new = self._new, []
+        self._log(logging.WARNING, failed, "nobody waits for their handles")
+        failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]
+        self._old, forgotten = failed[:_KEPT], failed[_KEPT:]
+        self._more += len(forgotten)
+        _forget(forgotten)
+
+    def _log(self, level: int, failed: Sequence[tuple[Handle, Exception]], what: str) -> None:
+        errors = [str(error) for handle, error in failed if not handle.looked_at]
+        number = len(errors) + (self._more if level == logging.ERROR else 0)
+        if number:
+            more = f"; and {number - _LISTED} more" if number > _LISTED else ""
+            logger.log(level, "%d sends failed, and %s: %s%s", number, what, "; ".join(errors[:_LISTED]), more)
+
+
+def _forget(failed: Sequence[tuple[Handle, Exception]]) -> None:
+    for handle, _ in failed:
+        if handle.done() and not handle.cancelled():
+            handle.exception()  # otherwise asyncio would say it once more when the handle goes

@@ -1,0 +1,81 @@
+"""Failures of sends that nobody waited for."""
+
+import asyncio
+import concurrent.futures
+import logging
+
+import pytest
+
+from mpccomm import CommunicationTimeoutError, SyncPool
+from tests.pools import LOCAL, Log, pools, quick, until
+from tests.timing import UNIT
+
+
+async def test_a_handle_that_failed_unobserved_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, _):
+        alice.add_http_client("Dave", LOCAL, 1)
+        alice.asend("Dave", "dropped", "first", timeout=UNIT)
+        kept = alice.asend("Dave", "kept", timeout=UNIT)
+        looked_at = alice.asend("Dave", "looked at", "third", timeout=UNIT)
+        awaited = alice.asend("Dave", "awaited", "fourth", timeout=UNIT)
+        gathered = [alice.asend("Dave", number, "fifth", timeout=UNIT) for number in range(2)]
+        broadcast = alice.async_broadcast("to all", "sixth", ["Bob", "Dave"], timeout=UNIT)
+        alice.asend("Bob", "fine")
+        with pytest.raises(CommunicationTimeoutError):
+            await awaited
+        results = await asyncio.gather(*gathered, return_exceptions=True)
+        assert [type(result) for result in results] == [CommunicationTimeoutError] * 2
+        await until(lambda: kept.done() and looked_at.done() and broadcast.done())
+        assert isinstance(looked_at.exception(), CommunicationTimeoutError)
+        assert await log.seen("sending 'first' to Dave (127.0.0.1:1) took longer", logging.WARNING)
+        caplog.clear()
+        await alice.shutdown(0)
+        (line,) = log.lines("nobody looked", logging.ERROR)
+        assert "3 sends failed" in line
+        for part in ("'first' to Dave", "#0 to Dave", "'sixth' to Dave"):
+            assert part in line
+        for part in ("third", "fourth", "fifth"):
+            assert part not in line
+        assert kept.done()
+        assert await bob.recv("Alice") == "fine"
+
+
+def test_blocking_handles(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    with SyncPool(settings=quick()) as pool:
+        pool.add_http_client("Bob", LOCAL, 1)
+        dropped = pool.asend("Bob", 0, "first", timeout=UNIT)
+        looked_at = pool.asend("Bob", 0, "second", timeout=UNIT)
+        broadcast = pool.async_broadcast(0, "third", timeout=UNIT)
+        cancelled = pool.asend("Bob", 0, "fourth", timeout=UNIT)
+        cancelled.cancel()
+        with pytest.raises(CommunicationTimeoutError):
+            looked_at.result()
+        concurrent.futures.wait([dropped, broadcast, cancelled])
+    (line,) = log.lines("nobody looked", logging.ERROR)
+    assert line.startswith("2 sends failed, and nobody looked at their handles: sending 'first' to Bob")
+    assert "'third'" in line
+
+
+async def test_a_broadcast_without_parties_is_done() -> None:
+    async with pools("Alice") as (alice,):
+        await alice.async_broadcast(1)
+        await alice.broadcast(1)
+
+
+async def test_many_failures_make_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice") as (alice,):
+        alice.add_http_client("Bob", LOCAL, 1)
+        for number in range(1500):
+            alice.asend("Bob", number, timeout=UNIT)
+        failures = alice._engine.failures
+        await until(lambda: len(failures._old) + failures._more == 1500)
+        assert len(failures._old) == 1000
+        assert len(log.lines("nobody waits", logging.WARNING)) < 100
+        await alice.shutdown(0)
+    (line,) = log.lines("nobody looked", logging.ERROR)
+    assert line.startswith("1500 sends failed")
+    assert line.endswith("; and 1492 more")
+    assert len(line) < 5000
