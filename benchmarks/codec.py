@@ -52,7 +52,7 @@ def received(value: object) -> Work:
 
     def work() -> object:
         encode(value)
-        return decode([envelope, *map(memoryview, buffers)])
+        return decode([envelope, *(memoryview(buffer) for buffer in buffers)])
 
     return work
 

@@ -29,12 +29,12 @@ class Entry:
 
     def lower(self, encoder: Encoder, value: object) -> object:
         """The node of an instance."""
-        encoder.ordered = True
+        encoder.keep_order()
         try:
             payload = self.serialize(value, **encoder.context)
         except Exception as error:
             raise Refusal(f"cannot be sent: serialize of {self.name} raised {type(error).__name__}") from error
-        return lower_payload(encoder, Serialized(self.name, payload))
+        return _lower_named(encoder, self.name, payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +45,23 @@ class Serialized:
     payload: object
 
 
-def lower_payload(encoder: Encoder, value: Serialized) -> object:
+def lower_serialized(encoder: Encoder, value: Serialized) -> object:
     """The node of an instance that has been serialised already."""
-    encoder.ordered = True
+    encoder.keep_order()
+    return _lower_named(encoder, value.name, value.payload)
+
+
+def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
     encoder.enter()
     try:
-        node = encoder.lower(value.payload)
+        node = encoder.lower(payload)
     except Refusal as refusal:
         if refusal.steps:
             field = refusal.steps[-1][2:-2]
             refusal.steps[-1] = f".{field}" if field.isidentifier() else refusal.steps[-1]
         raise
     encoder.depth -= 1
-    return [HEADS[Tag.OBJECT], value.name, node]
+    return [HEADS[Tag.OBJECT], name, node]
 
 
 def _object(decoder: Decoder, name: object, node: object) -> object:

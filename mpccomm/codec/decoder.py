@@ -175,6 +175,8 @@ def decode(
         raise
     except RecursionError:
         raise DecodingError("the message is nested too deeply") from None
+    except MemoryError:
+        raise DecodingError("there is not enough memory for the message") from None
     except (ValueError, TypeError, IndexError) as error:
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
     return value

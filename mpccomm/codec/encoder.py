@@ -8,7 +8,7 @@ a container of plain values is its own node.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from operator import countOf
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -44,9 +44,10 @@ class Encoded(NamedTuple):
 class Encoder:
     """What one call of `encode` knows while it lowers its value."""
 
-    __slots__ = ("context", "depth", "ordered", "segments", "snapshot")
+    __slots__ = ("_begin", "context", "depth", "ordered", "segments", "snapshot")
 
-    def __init__(self, snapshot: bool, context: Mapping[str, object]) -> None:
+    def __init__(self, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None] | None) -> None:
+        self._begin = begin
         self.snapshot = snapshot
         self.context = context
         self.segments: list[bytes | memoryview] = []
@@ -84,6 +85,13 @@ class Encoder:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Refusal(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; send it in parts")
+
+    def keep_order(self) -> None:
+        """A class of the user takes part; to be called before it does."""
+        if not self.ordered:
+            self.ordered = True
+            if self._begin is not None:
+                self._begin()
 
     def items(self, values: Iterable[object]) -> list[object]:
         """The nodes of *values*, an index at fault named in the path."""
@@ -188,7 +196,7 @@ LOWER.update(
         list: Encoder.sequence,
         tuple: _tuple,
         dict: Encoder.mapping,
-        classes.Serialized: classes.lower_payload,
+        classes.Serialized: classes.lower_serialized,
         **builtin.LOWER,
     }
 )
@@ -222,16 +230,18 @@ def encode(
     snapshot: bool = False,
     option: int | None = None,
     context: Mapping[str, object] | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> Encoded:
     """Encode *value*.
 
     Large buffers are not copied but referred to, so that *value* must not be changed before they are on their way;
     with *snapshot*, those that can change are. *option* is a combination of ormsgpack's ``OPT_`` bits. *context* is
-    what the ``serialize`` methods of the user's classes get as keyword arguments.
+    what the ``serialize`` methods of the user's classes get as keyword arguments; before the first of them is called, and
+    only then, *begin* is.
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
-    encoder = Encoder(snapshot, context or {})
+    encoder = Encoder(snapshot, context or {}, begin)
     try:
         node = encoder.lower(value)
         try:

@@ -22,6 +22,7 @@ from mpccomm.codec.pandas_arrays import (
     UNITS,
     check_keys,
     extension_array,
+    frequency_name,
     lower_values,
     period_frequency,
 )
@@ -77,7 +78,7 @@ def _index(decoder: Decoder, values_node: object, frequency: object, name_node: 
     if frequency is not None:
         if type(index) not in (pd.DatetimeIndex, pd.TimedeltaIndex):
             raise TypeError("an index without a frequency")
-        index.freq = decoder.typed(frequency, str)
+        index.freq = frequency_name(frequency)
     return index  # type: ignore[no-any-return]
 
 
@@ -235,7 +236,7 @@ def _lower_period(encoder: Encoder, value: Any) -> object:
 
 
 def _period(decoder: Decoder, ordinal: object, frequency: object) -> object:
-    return pd.Period(ordinal=decoder.typed(ordinal, int), freq=decoder.typed(frequency, str))
+    return pd.Period(ordinal=decoder.typed(ordinal, int), freq=frequency_name(frequency))
 
 
 def _lower_interval(encoder: Encoder, value: Any) -> object:

@@ -27,6 +27,7 @@ OBJECT_SIZE: Final = 4096
 """Bytes to account for an object of pandas beyond its data."""
 UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 """The resolutions that pandas has."""
+_LONGEST_FREQUENCY: Final = 50
 _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.IntegerArray)
 
 
@@ -80,10 +81,17 @@ def period_frequency(dtype: pd.PeriodDtype) -> str:
     return text
 
 
-def _periods(decoder: Decoder, values: Any, frequency: str) -> Any:
+def frequency_name(text: object) -> str:
+    """*text*, if it is short enough to be the name of a frequency; pandas takes its time to parse a long one."""
+    if type(text) is not str or len(text) > _LONGEST_FREQUENCY:
+        raise ValueError("a frequency that is none")
+    return text
+
+
+def _periods(decoder: Decoder, values: Any, frequency: object) -> Any:
     if not _is_vector(values, "i") or values.dtype != np.int64:
         raise TypeError("periods without numbers")
-    return pd.arrays.PeriodArray(values, dtype=pd.PeriodDtype(frequency))
+    return pd.arrays.PeriodArray(values, dtype=pd.PeriodDtype(frequency_name(frequency)))
 
 
 def _lower_intervals(encoder: Encoder, array: Any) -> object:

@@ -326,3 +326,21 @@ def test_a_class_without_methods() -> None:
 def test_order_of_a_plain_value_is_that_of_its_bytes() -> None:
     assert_same([1, 2], round_trip([1, 2]))
     assert not encode([1, 2]).ordered
+
+
+def test_begin_is_called_once_before_the_first_of_the_users_methods() -> None:
+    calls: list[str] = []
+
+    class Watched(Share):
+        def serialize(self, **_kwargs: Any) -> dict[str, Any]:
+            calls.append("serialize")
+            return super().serialize()
+
+    Serialization.register_class(Watched, check_annotations=False)
+    encode([1, (2, {3})], begin=lambda: calls.append("begin"))
+    assert not calls
+    assert encode([Watched(1), Watched(Watched(2))], begin=lambda: calls.append("begin")).ordered
+    assert calls == ["begin", *["serialize"] * 3]
+    calls.clear()
+    assert encode(Serialization.serialize(Watched(1)), begin=lambda: calls.append("begin")).ordered
+    assert calls == ["serialize", "begin"]
