@@ -213,7 +213,8 @@ class Verdict(NamedTuple):
 def tls_error(error: BaseException | None) -> ssl.SSLError | None:
     """The error of TLS that is behind an error of aiohttp, if there is one."""
     while error is not None:
-        if isinstance(error, ssl.SSLError) and error.reason:
+        # aiohttp's own are of that class too, but are not filled in.
+        if isinstance(error, ssl.SSLError) and getattr(error, "reason", None):
             return error
         error = error.__cause__
     return None
@@ -222,7 +223,7 @@ def tls_error(error: BaseException | None) -> ssl.SSLError | None:
 def judge(error: BaseException) -> Verdict | None:
     """What a failed handshake says about who does not accept whom; None: nothing, it is trouble of the network."""
     tls = tls_error(error)
-    if tls is None:
+    if tls is None or isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return None
     if isinstance(tls, ssl.SSLCertVerificationError):
         found = _VERIFY.get(tls.verify_code, f"its certificate is not accepted: {tls.verify_message}")
@@ -232,7 +233,9 @@ def judge(error: BaseException) -> Verdict | None:
         return Verdict(_ALERTS[reason], theirs=True)
     if "ALERT" in reason:
         return Verdict(f"it refuses our handshake: {reason.replace('_', ' ').lower()}", theirs=True)
-    return Verdict(_LOCAL.get(reason, f"the TLS handshake failed: {reason.replace('_', ' ').lower()}"), theirs=False)
+    if reason in _LOCAL:
+        return Verdict(_LOCAL[reason], theirs=False)
+    return Verdict(f"the TLS handshake failed: {reason.replace('_', ' ').lower()}", theirs=True)
 
 
 _UNKNOWN = "its certificate was issued by nobody whom we trust: compare ca_cert here with the authority that it uses"
