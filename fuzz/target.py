@@ -55,9 +55,7 @@ def main() -> None:
     corpus = ROOT / "fuzz" / "corpus" / codec
     corpus.mkdir(parents=True, exist_ok=True)
     options = ["-max_len=8192", "-timeout=10", "-rss_limit_mb=4096", f"-artifact_prefix={seeds}/crash-"]
-    # libFuzzer writes to the first directory: what it finds, or, in a merge, what it keeps.
-    directories = [str(corpus), str(seeds)] if "-merge=1" in sys.argv else [str(seeds), str(corpus)]
-    atheris.Setup([sys.argv[0], *directories, *options, *sys.argv[1:]], test, custom_mutator=mutate)
+    atheris.Setup([sys.argv[0], str(seeds), str(corpus), *options, *sys.argv[1:]], test, custom_mutator=mutate)
     atheris.Fuzz()
 
 
