@@ -32,8 +32,8 @@ from mpccomm.errors import (
     WrongThreadError,
 )
 from mpccomm.pool import Pool
-from mpccomm.settings import Limits, Retry, Settings, Timing
-from mpccomm.stats import PartyStats
+from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
+from mpccomm.stats import PartyStats, Stats
 from mpccomm.sync import SyncPool
 
 __all__ = [
@@ -59,10 +59,12 @@ __all__ = [
     "Pool",
     "PoolClosedError",
     "PortInUseError",
+    "Progress",
     "RepetitionError",
     "Retry",
     "Serialization",
     "Settings",
+    "Stats",
     "SyncPool",
     "Timing",
     "UnknownPartyError",

@@ -9,6 +9,7 @@ import secrets
 import socket
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ from mpccomm.party import Party
 from mpccomm.reception import Reception
 from mpccomm.session.frames import NO_PORT
 from mpccomm.settings import Settings
+from mpccomm.stats import History
+from mpccomm.succession import Succession, predecessors
 from mpccomm.transport.address import bind, join
 from mpccomm.transport.client import Dialler
 from mpccomm.transport.identity import FilePath
@@ -43,9 +46,17 @@ class Engine:
         self.reception = reception
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
+        self.retire: Callable[[], None] = self._retire
+        """Shuts down in the background, and ends what was started for it."""
+        self.succession = Succession(self.home)
+        self.name = ""
+        """That of our own party, if the user gave one."""
         self.settings = settings
+        self.history = History()
         self.parties: dict[str, Party] = {}
         self.port: int | None = None
+        self.where = ""
+        """Where the server listens; empty: there is none."""
         self.closing = False
         self.inherited = False
         """This process is a fork of the one that the pool lives in."""
@@ -91,7 +102,7 @@ class Engine:
         if self._socket is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
         try:
-            self._socket = bind(addr, port)
+            self._socket = self._bind(addr, port)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             text = (
@@ -99,11 +110,46 @@ class Engine:
             )
             raise PortInUseError(text) from error
         self.port = self._socket.getsockname()[1]
+        self.where = join(addr, self.port)
         self.grown = True
         self._declared_port = external_port or self.port
         for party in self.parties.values():
             party.link.port = self._declared_port
-        logger.info("listening at %s", join(addr, self.port))
+        logger.info("listening at %s", self.where)
+
+    def _bind(self, addr: str, port: int) -> socket.socket:
+        try:
+            return bind(addr, port)
+        except OSError:
+            older = predecessors(join(addr, port), list(_engines))
+            if not older:
+                raise
+        logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
+        for engine in older:
+            self.succession.follow(engine.succession)
+        handed_over = [sock for engine in older if (sock := engine.make_way()) is not None]
+        for superfluous in handed_over[1:]:
+            superfluous.close()
+        return handed_over[0] if handed_over else bind(addr, port)
+
+    @property
+    def listening(self) -> bool:
+        """Whether the port is ours."""
+        return self._socket is not None and self._socket.fileno() >= 0
+
+    def make_way(self) -> socket.socket | None:
+        """Shut down in the background, and give the listening socket to a new pool. None: it is closed already."""
+        assert self._socket is not None
+        try:
+            handed_over = self._socket.dup()
+        except OSError:
+            handed_over = None
+        if not (self.home.settled and self.home.loop.is_running()):
+            # Its program is over, though nobody closed it. There is no way to say goodbye any more.
+            self.close_unused()
+        elif not self.closing:
+            self.retire()
+        return handed_over
 
     def add(
         self,
@@ -139,14 +185,22 @@ class Engine:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
+    # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
+    # for one, would take the first cell for the origin of every line that is logged later.
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop."""
         self.home.settle_in(loop)
-        self._tick()
+        Context().run(self._tick)
 
     def grow(self) -> None:
         """Start what was added: the server, and whoever dials the parties."""
         self.grown = False
+        self.succession.then(lambda: Context().run(self._grow))
+
+    def _grow(self) -> None:
+        if self.closing:
+            return
         if self._socket is not None and self._server is None:
             self._server = Server(self._socket, self.reception, self.settings)
             self._server.start()
@@ -180,6 +234,7 @@ class Engine:
 
     def _tick(self) -> None:
         self._ticker = self.home.loop.call_later(self.settings.timing.tick, self._tick)
+        self.history.sample(Party.clock(), self.parties.values())
         for party in self.parties.values():
             party.tick()
             if party.host.stale:
@@ -238,6 +293,10 @@ class Engine:
         self.closing = True
         if self._socket is not None:
             self._socket.close()
+        self.succession.end()
+
+    def _retire(self) -> None:
+        self._retiring = self.home.submit(partial(self.shutdown, self.settings.linger))
 
     def disinherit(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
@@ -247,6 +306,12 @@ class Engine:
             os.close(handle)
 
     async def _close(self) -> None:
+        try:
+            await self._close_all()
+        finally:
+            self.succession.end()
+
+    async def _close_all(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))

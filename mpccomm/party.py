@@ -17,6 +17,7 @@ from mpccomm.session.link import Link, News
 from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
 from mpccomm.standing import Standing
+from mpccomm.transfers import Transfers
 from mpccomm.transport.address import Host, join
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
 from mpccomm.transport.tls import Verdict
@@ -98,6 +99,7 @@ class Party:
         self.dialled = False
         """A dialler is at work."""
         self.prefix = ""
+        self._transfers = None if settings.progress is None else Transfers(name, settings.progress)
         self._streams: dict[Connection, Stream] = {}
         self._happening: asyncio.Future[None] | None = None
         self._unreachable_since: float | None = self.clock()
@@ -275,6 +277,8 @@ class Party:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
         self.link.tick(now)
+        if self._transfers is not None:
+            self._transfers.look(self.link, now)
         if not self.link.connected and self._unreachable_since is not None:
             self._tick_unreachable(now)
         else:

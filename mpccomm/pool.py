@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -15,19 +15,20 @@ from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.codec import Encoded, encode
 from mpccomm.engine import Engine
 from mpccomm.errors import MessageTooLargeError
+from mpccomm.glance import Visible
 from mpccomm.handles import LoopHandle
 from mpccomm.options import UNSET, Timeout, Unset, receive_limit, seconds, send_limit
 from mpccomm.party import Party
 from mpccomm.reception import CertifiedReception, Reception
 from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
-from mpccomm.stats import PartyStats, stats_of
+from mpccomm.stats import Stats, stats_of
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.tls import Password
 from mpccomm.waiting import all_of, dismiss, new_future, resolving, together
 
 
-class Pool:
+class Pool(Visible):
     """A network of parties, as this party sees it: its own server, and a client for each other party.
 
     The pool lives on the event loop on which it is first used; from any other loop, in any thread, its coroutines can be
@@ -66,6 +67,7 @@ class Pool:
         self._engine = Engine(
             settings, max_retries, Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
         )
+        self._engine.name = name or ""
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -155,9 +157,10 @@ class Pool:
         self._engine.home.post(party.readmit)
 
     @property
-    def stats(self) -> Mapping[str, PartyStats]:
-        """Messages, bytes, retries, reconnects and round-trip time, per party."""
-        return {name: stats_of(party) for name, party in self._engine.parties.items()}
+    def stats(self) -> Stats:
+        """Messages, bytes, retries, reconnects and round-trip time: a mapping from the names of the parties, with their total."""
+        engine = self._engine
+        return Stats({name: stats_of(party) for name, party in engine.parties.items()}, engine.history, Party.clock())
 
     # -- one party -----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from mpccomm.progress import Callback, Transfer
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -93,6 +96,18 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """Whose progress is shown, and how. ``Settings(progress=None)`` shows nobody's."""
+
+    above: int = 64 * MiB
+    """Messages of more bytes than this, encoded."""
+    after: float = 1.0
+    """Those that have been on their way for so long."""
+    callback: Callable[[Transfer], Callback | None] | None = None
+    """Makes what shows it, as `mpccomm.progress.TqdmCallback` does; None: a bar in notebooks and terminals."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of it; what a pool takes as ``settings=``."""
 
@@ -100,6 +115,7 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     retry: Retry = field(default_factory=Retry)
     strangers: Strangers = field(default_factory=Strangers)
+    progress: Progress | None = field(default_factory=Progress)
     linger: float = 5.0
     """``shutdown`` waits so long for what is still to be delivered."""
     interrupt_grace: float = 1.0

@@ -19,12 +19,13 @@ PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
+    frozenset({"display"}),
+    frozenset({"progress"}),
     frozenset({"settings"}),
     frozenset({"codec", "session"}),
     frozenset({"transport"}),
     frozenset({"pool"}),
     frozenset({"sync"}),
-    frozenset({"display"}),
     frozenset({""}),  # the package itself: the public names
     frozenset({"pytest_plugin", "cli"}),
     frozenset({"__main__"}),
@@ -37,6 +38,7 @@ POOL = {
     "engine",
     "explain",
     "handles",
+    "glance",
     "home",
     "options",
     "party",
@@ -44,11 +46,14 @@ POOL = {
     "reception",
     "standing",
     "stats",
+    "succession",
+    "transfers",
     "waiting",
 }
 """One room of several modules: where session, codec, transport and the clock meet."""
 
 OPTIONAL = {"bitarray", "cryptography", "gmpy2", "numpy", "pandas", "pyarrow", "pytest", "safetensors", "torch"}
+OPTIONAL |= {"IPython", "matplotlib", "tqdm"}
 NEVER = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
 FORBIDDEN = {
     "session": {"aiohttp", "asyncio", "random", "secrets", "select", "selectors", "socket", "ssl", "threading", "time"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from bisect import insort
+from collections.abc import Iterable
 from struct import unpack
 
 from mpccomm.session.frames import Key, Part, Start, ViolationError
@@ -67,6 +68,11 @@ class Incoming:
                 raise ViolationError(f"a message of {start.total} bytes in {start.segments} segments")
             self._free = self._table = _allocate(size, limits)
         self.write(start.seq, start.data)
+
+    @property
+    def written(self) -> int:
+        """How many bytes of the body are here."""
+        return self.total if self.complete else self.total - max(self._missing, 0)
 
     def write(self, seq: int, data: memoryview) -> None:
         """The next bytes of the body. Sets ``complete`` with the last one."""
@@ -138,6 +144,11 @@ class Inbox:
     def outstanding_bytes(self) -> int:
         """What they count for in the box, in bytes."""
         return self._started_bytes - self.consumed_bytes
+
+    @property
+    def partial(self) -> Iterable[Incoming]:
+        """The messages of which a part is here, and a part is not."""
+        return self._partial.values()
 
     def start(self, frame: Start) -> Incoming | None:
         """A message begins. None: this frame was here before."""

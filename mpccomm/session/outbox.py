@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
@@ -187,6 +187,16 @@ class Outbox:
     def unacknowledged(self) -> bool:
         """Something is on its way."""
         return bool(self._log)
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes sent and not acknowledged, with those that frames cost."""
+        return self._in_flight
+
+    @property
+    def partial(self) -> Iterable[Outgoing]:
+        """The messages of which a part was sent, and a part was not."""
+        return self._under_way
 
     @property
     def held_back(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -13,13 +13,14 @@ import aiohttp
 from mpccomm.arrival import Arrival
 from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.errors import WrongThreadError
+from mpccomm.glance import Visible
 from mpccomm.handles import ThreadHandle
 from mpccomm.options import UNSET, Timeout, Unset, receive_limit, send_limit
 from mpccomm.party import Party
 from mpccomm.pool import Pool, names_of
 from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
-from mpccomm.stats import PartyStats
+from mpccomm.stats import Stats
 from mpccomm.sync.blocking import Slot, Ticket, new_future, resolving
 from mpccomm.sync.residence import Residence
 from mpccomm.transport.identity import FilePath
@@ -27,7 +28,7 @@ from mpccomm.transport.tls import Password
 from mpccomm.waiting import raise_first, together
 
 
-class SyncPool:
+class SyncPool(Visible):
     """A network of parties, as this party sees it, for programs without asyncio: calls block until they are done.
 
     The pool runs on an event loop of its own, in a thread of its own; any thread may call. Where a loop is running
@@ -136,8 +137,8 @@ class SyncPool:
         self._pool.readmit(name)
 
     @property
-    def stats(self) -> Mapping[str, PartyStats]:
-        """Messages, bytes, retries, reconnects and round-trip time, per party."""
+    def stats(self) -> Stats:
+        """Messages, bytes, retries, reconnects and round-trip time: a mapping from the names of the parties, with their total."""
         return self._pool.stats
 
     # -- one party -----------------------------------------------------------------------------------------------------

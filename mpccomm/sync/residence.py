@@ -24,6 +24,7 @@ class Residence:
         self._thread = LoopThread(name)
         self._winding_up = False
         engine.launch = self._start
+        engine.retire = self._finish
 
     def _start(self) -> None:
         self._thread.start(self._engine.start)
@@ -63,9 +64,13 @@ class Residence:
         """Deliver, say goodbye, close, all of it in the background. Takes no lock: a finalizer may call it."""
         if self._winding_up or not self._thread.alive:
             return
-        self._winding_up = True
         warnings.warn(f"the pool of thread {self._thread.name!r} was never shut down", ResourceWarning, stacklevel=2)
-        self._thread.finish(partial(self._engine.shutdown, self._engine.settings.linger), self._ended)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._winding_up:
+            self._winding_up = True
+            self._thread.finish(partial(self._engine.shutdown, self._engine.settings.linger), self._ended)
 
     def _ended(self) -> None:
         _residences.discard(self)

@@ -1,0 +1,161 @@
+"""How a pool looks: one line of text, or HTML for notebooks. Renders what it is given, and knows nothing of pools.
+
+The HTML is static: no script, no widget, nothing to load. Colours are those of the page around it, light or dark; only the
+dots of the states have their own. Where a viewer strips the style sheet, a plain table is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+_STYLE = """<style>
+.mpccomm {font-size: 0.93em; line-height: 1.5; margin: 0.3em 0}
+.mpccomm .muted {opacity: 0.7}
+.mpccomm table {border-collapse: collapse; margin: 0.4em 0 0; font-variant-numeric: tabular-nums; border: none}
+.mpccomm th, .mpccomm td {text-align: left; vertical-align: top; padding: 0.25em 1.2em 0.25em 0; border: none}
+.mpccomm tr, .mpccomm tr:nth-child(even), .mpccomm tr:hover {background: transparent}
+.mpccomm thead th {font-weight: 600; opacity: 0.7; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
+.mpccomm tbody tr + tr td {border-top: 1px solid rgba(128, 128, 128, 0.25)}
+.mpccomm .number {text-align: right}
+.mpccomm i {display: inline-block; width: 0.6em; height: 0.6em; border-radius: 50%; margin-right: 0.5em; background: #8b949e}
+.mpccomm i.good {background: #2da44e}
+.mpccomm i.waiting {background: #d4a72c}
+.mpccomm i.bad {background: #e5534b}
+.mpccomm progress {width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class PartyView:
+    """What is to be seen of one party."""
+
+    name: str
+    where: str
+    mood: str
+    """``good``, ``waiting`` or ``bad``: the colour of the state."""
+    state: str
+    trust: str
+    """How it is known."""
+    sent: tuple[int, int]
+    """Messages and bytes."""
+    received: tuple[int, int]
+    round_trip: float | None
+    """Seconds."""
+    waits: Sequence[str]
+    """What waits for what, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """What is to be seen of a pool."""
+
+    kind: str
+    """The name of its class."""
+    name: str
+    state: str
+    """Where it listens, or that it does not (any more)."""
+    security: str
+    parties: Sequence[PartyView]
+
+
+def line(view: PoolView) -> str:
+    """The whole pool in a line."""
+    name = f" {view.name if view.name.isprintable() else repr(view.name)}" if view.name else ""
+    connected = sum(party.mood == "good" for party in view.parties)
+    parties = (
+        f"{connected} of {plural(len(view.parties), 'party', 'parties')} connected" if view.parties else "no parties"
+    )
+    return f"<{view.kind}{name}, {view.state}, {view.security}, {parties}>"
+
+
+def pool_html(view: PoolView) -> str:
+    """The whole pool as a table of its parties under a heading."""
+    name = f" {escape(view.name)}" if view.name else ""
+    heading = (
+        f"<b>{escape(view.kind)}{name}</b> <span class='muted'>{escape(view.state)}, {escape(view.security)}</span>"
+    )
+    if not view.parties:
+        return _block(f"{heading}<br>no parties; add one with <code>add_http_client</code>")
+    titles = ("party", "address", "state", "known by", "sent", "received", "round trip", "waiting")
+    return _block(heading + _table(titles, map(_party_row, view.parties)))
+
+
+def _party_row(party: PartyView) -> Iterable[str]:
+    yield _cell(f"<b>{escape(party.name)}</b>")
+    yield _cell(escape(party.where))
+    yield _cell(f"<i class='{party.mood}'></i>{escape(party.state)}")
+    yield _cell(escape(party.trust))
+    for messages, size in (party.sent, party.received):
+        yield _cell(f"{plural(messages, 'message')}<br><span class='muted'>{bytes_text(size)}</span>")
+    yield _cell("" if party.round_trip is None else seconds_text(party.round_trip))
+    yield _cell("<br>".join(map(escape, party.waits)) or "<span class='muted'>nothing</span>")
+
+
+def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Figures by party: a table."""
+    titles = ("", "sent", "", "received", "", "retries", "reconnects", "round trip")
+
+    def row(name: str, figure: Mapping[str, Any]) -> Iterable[str]:
+        yield _cell(f"<b>{escape(name)}</b>")
+        for way in ("sent", "received"):
+            yield _cell(plural(figure[f"messages_{way}"], "message"), number=True)
+            yield _cell(bytes_text(figure[f"bytes_{way}"]), number=True)
+        yield _cell(f"{figure['retries']:,}", number=True)
+        yield _cell(f"{figure['reconnects']:,}", number=True)
+        yield _cell("" if figure["round_trip"] is None else seconds_text(figure["round_trip"]), number=True)
+
+    return _block(_table(titles, (row(name, figure) for name, figure in figures.items())))
+
+
+def progress_html(text: str, done: int, size: int) -> str:
+    """A bar with a text beside it."""
+    return _block(f"<progress value='{done}' max='{max(size, 1)}'></progress>{escape(text)}")
+
+
+def _block(content: str) -> str:
+    return f"{_STYLE}<div class='mpccomm'>{content}</div>"
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(content: str, *, number: bool = False) -> str:
+    return f"<td class='number'>{content}</td>" if number else f"<td>{content}</td>"
+
+
+# -- words for numbers -------------------------------------------------------------------------------------------------
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """``1 message``, ``2,000 messages``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def bytes_text(size: float) -> str:
+    """``17 bytes``, ``1.5 MiB``."""
+    power = 0
+    while size >= 1024 and power < len(_UNITS) - 1:
+        size /= 1024
+        power += 1
+    return f"{size:.1f} {_UNITS[power]}" if power else plural(int(size), "byte")
+
+
+def seconds_text(seconds: float) -> str:
+    """``85 µs``, ``1.2 ms``, ``45 s``, ``3 min 20 s``."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
