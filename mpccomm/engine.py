@@ -218,7 +218,7 @@ class Engine:
             self._spawn,
             partial(party.check_retries, self._max_retries),
             context=lambda: reception.dialling,
-            misfit=partial(reception.misfit, party),
+            examine=partial(reception.examine, party),
         )
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

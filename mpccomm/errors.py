@@ -102,7 +102,7 @@ class DeadlockError(CommunicationError, RuntimeError):
 
 
 class AuthenticationError(CommunicationError, ConnectionError):
-    """The other end showed a certificate that is not the agreed one, or refused ours."""
+    """The other end showed a certificate that is not the agreed one, or refused ours; or two names are one address."""
 
 
 class MessageTooLargeError(CommunicationError, ValueError):

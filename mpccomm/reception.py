@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from itertools import product
 
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.party import Party
@@ -99,7 +100,8 @@ class Reception:
         found = await self._candidates(caller)
         party = await self._choose(found, caller, port)
         if party is None:
-            raise NotRecognisedError(self._unknown(caller, port))
+            twins = await self._twins([one for one in found if one.port == port])
+            raise NotRecognisedError(twins or self._unknown(caller, port))
         if party.standing.barred:
             raise NotRecognisedError(f"{party} is kept out: {party.standing.barred}", CloseCode.BARRED)
         if party.closed:
@@ -110,6 +112,19 @@ class Reception:
 
     def misfit(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
         """Why whoever is at the other end of a connection is not that party; None: it is, for all we can know."""
+        return None
+
+    async def examine(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
+        """The same at first contact, when it is time to look up names."""
+        return self.misfit(party, tls) or await self._twins([party])
+
+    async def _twins(self, parties: Iterable[Party]) -> str | None:
+        for party, other in product(parties, list(self._parties.values())):
+            if other is party or other.port != party.port or other.pins or party.pins:
+                continue
+            if common := await other.host.addresses() & await party.host.addresses():
+                where = join(min(common, key=str), party.port)
+                return f"{other.name} ({other.addr}) and {party.name} ({party.addr}) are both {where}, and could not be told apart"
         return None
 
     def refused(self, address: IPAddress, reason: str) -> None:

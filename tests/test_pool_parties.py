@@ -112,6 +112,24 @@ async def test_two_names_for_literally_the_same_address(first: str, second: str)
     await pool.shutdown()
 
 
+async def test_two_names_for_what_turns_out_to_be_the_same_address(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    alice, bob = Pool(settings=quick()), Pool(settings=quick())
+    for pool in (alice, bob):
+        pool.add_http_server(0, LOCAL)
+    alice.add_http_client("Bob", "localhost", bob.port)
+    alice.add_http_client("Bobby", LOCAL, bob.port)
+    bob.add_http_client("Alice", LOCAL, alice.port)
+    text = rf"Bob(by)? \(.*\) and Bob(by)? \(.*\) are both {LOCAL}:{bob.port}, and could not be told apart"
+    for call in (alice.send("Bob", 1), alice.recv("Bobby"), alice.wait_ready()):
+        with pytest.raises(ConnectionError, match=text):
+            await call
+    with pytest.raises(NotReadyError, match="does not recognise us"):
+        await bob.wait_ready(5 * UNIT)
+    assert log.lines("closed a connection from 127.0.0.1: Bob", logging.WARNING)
+    await asyncio.gather(alice.shutdown(0), bob.shutdown(0))
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
 async def test_host_names_and_both_families(host: str) -> None:
     alice, bob = Pool(settings=quick()), Pool(settings=quick())

@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -57,6 +57,10 @@ class Destination(Protocol):
         """An attempt came to nothing because one end does not accept the other."""
 
 
+async def _take_anybody(tls: ssl.SSLObject | None) -> None:
+    """Whoever answers is the one that was dialled."""
+
+
 class Dialler:
     """Dials one party whenever it has no connection."""
 
@@ -68,14 +72,14 @@ class Dialler:
         failed: Callable[[], None],
         *,
         context: Callable[[], ssl.SSLContext | None] = lambda: None,
-        misfit: Callable[[ssl.SSLObject | None], str | None] = lambda _: None,
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]] = _take_anybody,
     ) -> None:
         self._destination = destination
         self._retry = retry
         self._spawn = spawn
         self._failed = failed
         self._context = context
-        self._misfit = misfit
+        self._examine = examine
         self._spares: list[socket.socket] = []
 
     async def run(self) -> None:
@@ -114,7 +118,7 @@ class Dialler:
         finally:
             while self._spares:
                 self._spares.pop().close()
-        if reason := self._misfit(websocket.get_extra_info("ssl_object")):
+        if reason := await self._examine(websocket.get_extra_info("ssl_object")):
             await websocket.close(code=CloseCode.NOT_RECOGNISED)
             destination.refused(Verdict(reason, theirs=False))
             self._failed()
