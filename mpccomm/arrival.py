@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mpccomm import ordering
 from mpccomm.calls import ReceiveCall
 from mpccomm.codec import decode
 from mpccomm.errors import DecodingError
@@ -24,8 +26,23 @@ _ON_THE_LOOP = 64 * 1024
 
 def read(message: Incoming, party: Party) -> Any:
     """The value of a message."""
+    if message.ordered:
+        return ordering.read_in_order(message, party.ordering.reading, partial(_decode, party=party))
+    if message.outcome is not None:
+        return message.outcome[0]
+    return _decode(message, party)
+
+
+def peek(message: Incoming, party: Party) -> Any:
+    """The value of a message that stays in its box, for whoever receives it."""
+    value = read(message, party)
+    message.outcome = value, None
+    return value
+
+
+def _decode(message: Incoming, party: Party) -> Any:
     try:
-        return decode(message.segments)
+        return decode(message.segments, context={"origin": party.handler})
     except DecodingError as error:
         error.add_note(f"in message {describe_key(message.key)} from {party}")
         raise
@@ -59,8 +76,11 @@ class Arrival:
         elif self._starting:
             self.here = True
             self.value = read(message, self._party)
-        elif message.total <= _ON_THE_LOOP:
-            self._resolve(*self._try_to_read(message))
+        elif message.total <= _ON_THE_LOOP and ordering.try_to_begin(message, self._party.ordering):
+            try:
+                self._resolve(*self._try_to_read(message))
+            finally:
+                ordering.end(message, self._party.ordering)
         else:
             self._party.link.inbox.hold(message)
             self._party.home.loop.run_in_executor(None, self._read_in_worker, message)

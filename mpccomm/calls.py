@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpccomm.codec import Encoded
+from mpccomm.options import Patience
 from mpccomm.session.inbox import Incoming
 from mpccomm.session.mailbox import Receive
 from mpccomm.session.outbox import Outgoing
@@ -94,7 +95,18 @@ class ReceiveCall(Receive):
 class SendCall:
     """One send. ``resolve(None, error)`` is called once, on the loop, when it is acknowledged or will not be waited for."""
 
-    __slots__ = ("_awaited", "_encoded", "_msg_id", "_prefix", "_resolve", "_timer", "message", "party", "timeout")
+    __slots__ = (
+        "_awaited",
+        "_encoded",
+        "_failed_dials",
+        "_msg_id",
+        "_prefix",
+        "_resolve",
+        "_timer",
+        "message",
+        "party",
+        "patience",
+    )
 
     def __init__(
         self,
@@ -102,13 +114,14 @@ class SendCall:
         prefix: str,
         msg_id: str | None,
         encoded: Encoded,
-        timeout: float | None,
+        patience: Patience,
         awaited: bool,
         resolve: Callable[[None, Exception | None], None],
     ) -> None:
         self.party = party
-        self.timeout = timeout
+        self.patience = patience
         self.message: Outgoing | None = None
+        self._failed_dials = 0
         self._prefix = prefix
         self._msg_id = msg_id
         self._encoded = encoded
@@ -128,22 +141,29 @@ class SendCall:
         encoded = self._encoded
         self.message = Outgoing(key, encoded.segments, encoded.ordered, self._done, self._awaited, party.clock())
         link.send(self.message)
+        if self.patience.retries >= 0:
+            party.impatient.add(self)
         party.flush()
-        if self.timeout is not None:
-            self._timer = party.home.loop.call_later(self.timeout, self.fail, _TIMED_OUT)
+        if self.patience.seconds is not None:
+            self._timer = party.home.loop.call_later(self.patience.seconds, self.fail, _TIMED_OUT)
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts. The message has its number: it goes on without us."""
         if self._stop_waiting(cause):
             self._resolve(None, self.party.explain(cause, self))
 
+    def dial_failed(self) -> None:
+        """The party was dialled in vain while this waits."""
+        self._failed_dials += 1
+        if self._failed_dials > self.patience.retries:
+            self.fail(Cause(Ending.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
+
     def cancel(self) -> None:
         """The caller doesn't wait any more."""
         self._stop_waiting(Cause(Ending.CANCELLED))
 
     def _stop_waiting(self, cause: Cause) -> bool:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._forget_limits()
         message = self.message
         if message is None or message.failure is not None or message.delivered:
             return False
@@ -151,9 +171,13 @@ class SendCall:
         message.detach()
         return True
 
-    def _done(self, message: Outgoing) -> None:
+    def _forget_limits(self) -> None:
+        self.party.impatient.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+
+    def _done(self, message: Outgoing) -> None:
+        self._forget_limits()
         error = None if message.failure is None else self.party.explain(message.failure, self)
         # As above: the message knows this call.
         self.message = None

@@ -21,6 +21,7 @@ from mpccomm.errors import (
     PortInUseError,
     UnknownPartyError,
 )
+from mpccomm.handlers import ServerHandle
 from mpccomm.handles import Failures
 from mpccomm.home import Home
 from mpccomm.party import Party
@@ -40,7 +41,7 @@ logger = logging.getLogger("mpccomm")
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    def __init__(self, settings: Settings, max_retries: int, reception: Reception) -> None:
+    def __init__(self, settings: Settings, reception: Reception) -> None:
         self.home = Home()
         self.failures = Failures(self.home)
         self.reception = reception
@@ -55,12 +56,12 @@ class Engine:
         self.history = History()
         self.parties: dict[str, Party] = {}
         self.port: int | None = None
+        self.server_handle: ServerHandle | None = None
         self.where = ""
         """Where the server listens; empty: there is none."""
         self.closing = False
         self.inherited = False
         """This process is a fork of the one that the pool lives in."""
-        self._max_retries = max_retries
         self._incarnation = secrets.token_bytes(16)
         self._socket: socket.socket | None = None
         self._declared_port = NO_PORT
@@ -113,6 +114,7 @@ class Engine:
         self.where = join(addr, self.port)
         self.grown = True
         self._declared_port = external_port or self.port
+        self.server_handle = ServerHandle(addr, self.port, self._declared_port)
         for party in self.parties.values():
             party.link.port = self._declared_port
         logger.info("listening at %s", self.where)
@@ -216,7 +218,7 @@ class Engine:
             party,
             self.settings.retry,
             self._spawn,
-            partial(party.check_retries, self._max_retries),
+            party.check_retries,
             context=lambda: reception.dialling,
             examine=partial(reception.examine, party),
         )

@@ -27,11 +27,12 @@ def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Excepti
 
 def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     state = "it is connected" if party.link.connected else f"it is not connected: {party.trouble}"
+    limit = call.timeout if isinstance(call, ReceiveCall) else call.patience.seconds
     if isinstance(call, ReceiveCall):
         hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
     else:
         hint = "The message may still arrive: once sent, it isn't withdrawn."
-    return errors.CommunicationTimeoutError(f"{what} took longer than {call.timeout:g} s; {state}; {hint}")
+    return errors.CommunicationTimeoutError(f"{what} took longer than {limit:g} s; {state}; {hint}")
 
 
 def _shut_down(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import aiohttp
 
@@ -38,9 +38,16 @@ def receive_limit(timeout: Timeout) -> float | None:
     return limit
 
 
-def send_limit(timeout: Timeout, default: float | None) -> float | None:
-    """The time limit of a send."""
-    limit = default if isinstance(timeout, Unset) else seconds(timeout)
+class Patience(NamedTuple):
+    """What a send waits for: so many seconds, or failed dials; None and negative: without limit."""
+
+    seconds: float | None
+    retries: int
+
+
+def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) -> Patience:
+    """The limits of a send."""
+    limit = default.seconds if isinstance(timeout, Unset) else seconds(timeout)
     if limit is not None and not limit > 0:
         raise ValueError(f"a send can't take {limit!r} seconds; None waits without limit")
-    return limit
+    return Patience(limit, default.retries if max_retries is None else max_retries)

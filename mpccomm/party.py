@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from mpccomm.errors import AuthenticationError
 from mpccomm.explain import explain
+from mpccomm.handlers import Handler
+from mpccomm.ordering import Ordering
 from mpccomm.session.connection import Connection
 from mpccomm.session.frames import describe_key
 from mpccomm.session.link import Link, News
@@ -99,6 +101,10 @@ class Party:
         self.dialled = False
         """A dialler is at work."""
         self.prefix = ""
+        self.handler = Handler(self)
+        self.ordering = Ordering()
+        self.impatient: set[SendCall] = set()
+        """Sends that wait only until it was dialled so often in vain."""
         self._transfers = None if settings.progress is None else Transfers(name, settings.progress)
         self._streams: dict[Connection, Stream] = {}
         self._happening: asyncio.Future[None] | None = None
@@ -341,10 +347,10 @@ class Party:
                 message.detach()
                 message.done(message)
 
-    def check_retries(self, max_retries: int) -> None:
+    def check_retries(self) -> None:
         """A dial failed: end the sends that have seen enough of it."""
-        if 0 <= max_retries < self.failed_dials:
-            self._fail_sends(Cause(Ending.UNREACHABLE, f"{self.trouble}, in {self.failed_dials} attempts"))
+        for call in list(self.impatient):
+            call.dial_failed()
 
     async def leave(self, deadline: float) -> list[Outgoing]:
         """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""

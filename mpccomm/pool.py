@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -16,8 +16,10 @@ from mpccomm.codec import Encoded, encode
 from mpccomm.engine import Engine
 from mpccomm.errors import MessageTooLargeError
 from mpccomm.glance import Visible
+from mpccomm.handlers import Handler, ServerHandle
 from mpccomm.handles import LoopHandle
-from mpccomm.options import UNSET, Timeout, Unset, receive_limit, seconds, send_limit
+from mpccomm.options import UNSET, Patience, Timeout, Unset, receive_limit, seconds, send_patience
+from mpccomm.ordering import Serialising
 from mpccomm.party import Party
 from mpccomm.reception import CertifiedReception, Reception
 from mpccomm.session.inbox import Incoming
@@ -62,11 +64,9 @@ class Pool(Visible):
     ) -> None:
         plain = key is None and cert is None and ca_cert is None
         self.name = name
-        self._timeout = seconds(timeout)
+        self._patience = Patience(seconds(timeout), max_retries)
         self._prefix = ""
-        self._engine = Engine(
-            settings, max_retries, Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
-        )
+        self._engine = Engine(settings, Reception() if plain else CertifiedReception(key, cert, ca_cert, password))
         self._engine.name = name or ""
 
     # -- parties -------------------------------------------------------------------------------------------------------
@@ -110,14 +110,24 @@ class Pool(Visible):
         self._engine.add(name, addr, port, cert, check_hostname).prefix = self._prefix
         self._start_if_running()
 
-    def update_msg_prefix(self, prefix: str) -> None:
+    @property
+    def http_server(self) -> ServerHandle | None:
+        """The server: its address and port; None without one."""
+        return self._engine.server_handle
+
+    @property
+    def pool_handlers(self) -> Mapping[str, Handler]:
+        """The parties by name, in the order in which they were added: address, counters, and what has arrived."""
+        return MappingProxyType({name: party.handler for name, party in self._engine.parties.items()})
+
+    def update_msg_prefix(self, prefix: str | None) -> None:
         """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
 
-        All parties have to do it at the same point of the protocol.
+        All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
         """
-        self._prefix = prefix
+        self._prefix = prefix or ""
         for party in self._engine.parties.values():
-            party.prefix = prefix
+            party.prefix = self._prefix
 
     async def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until every party is connected: each end has identified the other, and messages flow both ways.
@@ -164,7 +174,14 @@ class Pool(Visible):
 
     # -- one party -----------------------------------------------------------------------------------------------------
 
-    async def send(self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET) -> None:
+    async def send(
+        self,
+        name: str,
+        message: object,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        max_retries: int | None = None,
+    ) -> None:
         """Send a message; returns when the other party's pool holds it.
 
         :param name: the party
@@ -172,27 +189,33 @@ class Pool(Visible):
         :param msg_id: id by which the party will ask for it; left out: the next automatic number
         :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
             withdrawn: it may still arrive.
+        :param max_retries: how many times the party may be dialled in vain meanwhile; -1: without end; left out: the pool's own
         :raises UnknownPartyError: no such party
         :raises EncodingError: the value can't be carried exactly
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
         party = self._engine.party(name)
-        limit = send_limit(timeout, self._timeout)
+        patience = send_patience(timeout, max_retries, self._patience)
         self._enter()
-        await self._deliver((party,), self._encode((party,), message), msg_id, limit)
+        await self._deliver((party,), message, party.handler, msg_id, patience)
 
     def asend(
-        self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET
+        self,
+        name: str,
+        message: object,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        max_retries: int | None = None,
     ) -> asyncio.Future[None]:
         """Send a message without waiting: a snapshot is taken and numbered at once. Parameters as of `send`.
 
         :returns: a future of the caller's loop, done when the party's pool holds the message; a failure is on it
         """
         party = self._engine.party(name)
-        limit = send_limit(timeout, self._timeout)
+        patience = send_patience(timeout, max_retries, self._patience)
         self._enter()
-        return self._post_all((party,), self._encode((party,), message, snapshot=True), msg_id, limit)
+        return self._send_off((party,), message, party.handler, msg_id, patience)
 
     async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
         """Receive a message.
@@ -236,16 +259,17 @@ class Pool(Visible):
         msg_id: str | None = None,
         handler_names: Sequence[str] | None = None,
         timeout: Timeout = UNSET,
+        max_retries: int | None = None,
     ) -> None:
         """Send one message to several parties, encoded once; returns when all of their pools hold it.
 
         :param handler_names: the parties; left out: all
         :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
         """
-        parties = self._engine.some(names_of(handler_names))
-        limit = send_limit(timeout, self._timeout)
+        parties = one_prefix(self._engine.some(names_of(handler_names)))
+        patience = send_patience(timeout, max_retries, self._patience)
         self._enter()
-        await self._deliver(parties, self._encode(parties, message), msg_id, limit)
+        await self._deliver(parties, message, [party.handler for party in parties], msg_id, patience)
 
     def async_broadcast(
         self,
@@ -253,12 +277,13 @@ class Pool(Visible):
         msg_id: str | None = None,
         handler_names: Sequence[str] | None = None,
         timeout: Timeout = UNSET,
+        max_retries: int | None = None,
     ) -> asyncio.Future[None]:
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
-        parties = self._engine.some(names_of(handler_names))
-        limit = send_limit(timeout, self._timeout)
+        parties = one_prefix(self._engine.some(names_of(handler_names)))
+        patience = send_patience(timeout, max_retries, self._patience)
         self._enter()
-        return self._post_all(parties, self._encode(parties, message, snapshot=True), msg_id, limit)
+        return self._send_off(parties, message, [party.handler for party in parties], msg_id, patience)
 
     async def recv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
@@ -334,8 +359,17 @@ class Pool(Visible):
                 return
         engine.home.post(engine.grow)
 
-    def _encode(self, parties: Sequence[Party], message: object, *, snapshot: bool = False) -> Encoded:
-        encoded = encode(message, snapshot=snapshot)
+    def _encode(
+        self,
+        parties: Sequence[Party],
+        message: object,
+        destination: object,
+        begin: Callable[[], None],
+        *,
+        snapshot: bool,
+    ) -> Encoded:
+        """The bytes of a message, for all of the parties the same."""
+        encoded = encode(message, snapshot=snapshot, context={"destination": destination}, begin=begin)
         size = sum(map(len, encoded.segments))
         for party in parties:
             if size > party.link.max_message_size:
@@ -345,39 +379,42 @@ class Pool(Visible):
                 )
         return encoded
 
-    def _post_all(
-        self, parties: Sequence[Party], encoded: Encoded, msg_id: str | None, limit: float | None
+    # Between the encoding of a message and its place in the queue nobody waits: it happens in the order of the calls.
+
+    def _send_off(
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> LoopHandle:
         home = self._engine.home
         handle = LoopHandle(loop=asyncio.get_running_loop())
-        resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, home)))
-        for party in parties:
-            home.post(SendCall(party, party.prefix, msg_id, encoded, limit, False, resolve).start)
+        with Serialising(parties) as begin:
+            encoded = self._encode(parties, message, destination, begin, snapshot=True)
+            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, home)))
+            for party in parties:
+                home.post(SendCall(party, party.prefix, msg_id, encoded, patience, False, resolve).start)
         return handle
 
-    def _post_send(
-        self, party: Party, encoded: Encoded, msg_id: str | None, limit: float | None
-    ) -> tuple[asyncio.Future[None], SendCall]:
-        home = self._engine.home
-        future: asyncio.Future[None]
-        future, resolve = new_future(home)
-        call = SendCall(party, party.prefix, msg_id, encoded, limit, True, resolve)
-        home.post(call.start)
-        return future, call
-
     async def _deliver(
-        self, parties: Sequence[Party], encoded: Encoded, msg_id: str | None, limit: float | None
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> None:
-        sent = [self._post_send(party, encoded, msg_id, limit) for party in parties]
-        futures = [future for future, _ in sent]
+        home = self._engine.home
+        calls: list[SendCall] = []
+        futures: list[asyncio.Future[None]] = []
+        with Serialising(parties) as begin:
+            encoded = self._encode(parties, message, destination, begin, snapshot=False)
+            for party in parties:
+                future: asyncio.Future[None]
+                future, resolve = new_future(home)
+                calls.append(SendCall(party, party.prefix, msg_id, encoded, patience, True, resolve))
+                futures.append(future)
+                home.post(calls[-1].start)
         try:
             if len(futures) == 1:
                 await futures[0]
             else:
                 await all_of(futures)
         except asyncio.CancelledError:
-            for _, call in sent:
-                self._engine.home.post(call.cancel)
+            for call in calls:
+                home.post(call.cancel)
             dismiss(futures)
             raise
 
@@ -399,6 +436,15 @@ class Pool(Visible):
                 home.post(call.cancel)
             dismiss(futures)
             raise
+
+
+def one_prefix(parties: Sequence[Party]) -> Sequence[Party]:
+    """The parties as given; a broadcast is one message, with one id."""
+    prefixes = {party.prefix: party for party in parties}
+    if len(prefixes) > 1:
+        found = ", ".join(f"{prefix!r} ({party.name})" for prefix, party in prefixes.items())
+        raise ValueError(f"a broadcast to parties with different prefixes: {found}; see update_msg_prefix")
+    return parties
 
 
 def names_of(names: Sequence[str] | None) -> Sequence[str] | None:

@@ -56,9 +56,13 @@ class Conversation:
         if message is None:
             self.ack_due = True
             return ()
+        self.inbox.turns.begin(message)
         if message.complete:
             self._count(message)
-            return self._hand_over(self.mailbox.put(message))
+            if not message.ordered:
+                return self._hand_over(self.mailbox.put(message))
+            self.mailbox.announce(message)
+            return self._admit(self.inbox.turns.arrive(message))
         self.mailbox.announce(message)
         self._count_unacknowledged(len(frame.data))
         return ()
@@ -71,7 +75,7 @@ class Conversation:
             return ()
         if message.complete:
             self._count(message)
-            return self._hand_over(self.mailbox.complete(message))
+            return self._admit(self.inbox.turns.arrive(message))
         self._count_unacknowledged(len(frame.data))
         return ()
 
@@ -89,6 +93,9 @@ class Conversation:
         """A batch has been dealt with: pieces of large messages are acknowledged from time to time."""
         if self._unacknowledged and now - self._acknowledged_at > _ACK_AFTER:
             self.ack_due = True
+
+    def _admit(self, messages: Sequence[Incoming]) -> Sequence[Receive]:
+        return [receive for message in messages for receive in self._hand_over(self.mailbox.complete(message))]
 
     def _hand_over(self, receives: Sequence[Receive]) -> Sequence[Receive]:
         for receive in receives:
@@ -114,11 +121,15 @@ class Conversation:
         ):
             self.ack_due = True
 
+    def forget_partial(self) -> Sequence[Receive]:
+        """The messages under way will never be complete. Returns the receives of those that waited for them."""
+        self.inbox.forget_partial()
+        return self._admit(self.inbox.turns.forget_partial())
+
     def end(self, cause: Cause) -> list[Receive | Outgoing]:
         """Nothing more will come, nor be taken. Returns all that waited. Complete messages stay."""
         ended: list[Receive | Outgoing] = [*self.mailbox.fail_all(cause)]
         ended += [message for message in self.outbox.pending() if message.failure is None]
-        self.inbox.forget_partial()
         self.outbox = Outbox(self._limits, self._counters)
         return ended
 

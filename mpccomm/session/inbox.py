@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from struct import unpack
 
 from mpccomm.session.frames import Key, Part, Start, ViolationError
+from mpccomm.session.turns import Turns
 from mpccomm.settings import Limits
 
 _LENGTH = 8
@@ -34,6 +35,7 @@ class Incoming:
         "key",
         "number",
         "ordered",
+        "outcome",
         "segments",
         "seq",
         "total",
@@ -43,6 +45,8 @@ class Incoming:
         self.key: Key = start.key
         self.number = number
         self.ordered = start.ordered
+        self.outcome: tuple[object, Exception | None] | None = None
+        """What decoding it came to, value or error, where that was done before it was asked for."""
         self.total = start.total
         self.cost = cost
         self.seq = start.seq
@@ -54,6 +58,7 @@ class Incoming:
         if start.segments == 1 and len(start.data) == start.total:
             # Nearly every message. Copied, because the batch would be kept in memory by the smallest piece of it.
             self.segments.append(bytes(start.data))
+            self._missing = 0
             self.complete = True
             return
         self.complete = False
@@ -123,6 +128,7 @@ class Inbox:
         self._limits = limits
         self.received = 0
         self.duplicates = 0
+        self.turns = Turns()
         self.consumed_bytes = 0
         self.consumed_messages = 0
         self._started_bytes = 0

@@ -318,6 +318,7 @@ class Link:
         ending = self.ending
         if ending is not None:
             self._standstill.admitted()
+            self.finished += self._conversation.forget_partial()
             self._fail(self._conversation.end(ending), ending)
             self.news.append((News.GONE, ""))
             self._choose()

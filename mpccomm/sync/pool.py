@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -14,10 +14,12 @@ from mpccomm.arrival import Arrival
 from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.errors import WrongThreadError
 from mpccomm.glance import Visible
+from mpccomm.handlers import Handler, ServerHandle
 from mpccomm.handles import ThreadHandle
-from mpccomm.options import UNSET, Timeout, Unset, receive_limit, send_limit
+from mpccomm.options import UNSET, Patience, Timeout, Unset, receive_limit, send_patience
+from mpccomm.ordering import Serialising
 from mpccomm.party import Party
-from mpccomm.pool import Pool, names_of
+from mpccomm.pool import Pool, names_of, one_prefix
 from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import Stats
@@ -97,10 +99,20 @@ class SyncPool(Visible):
         """
         self._pool.add_http_client(name, addr, port, cert, check_hostname=check_hostname)
 
-    def update_msg_prefix(self, prefix: str) -> None:
+    @property
+    def http_server(self) -> ServerHandle | None:
+        """The server: its address and port; None without one."""
+        return self._pool.http_server
+
+    @property
+    def pool_handlers(self) -> Mapping[str, Handler]:
+        """The parties by name, in the order in which they were added: address, counters, and what has arrived."""
+        return self._pool.pool_handlers
+
+    def update_msg_prefix(self, prefix: str | None) -> None:
         """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
 
-        All parties have to do it at the same point of the protocol.
+        All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
         """
         self._pool.update_msg_prefix(prefix)
 
@@ -143,7 +155,14 @@ class SyncPool(Visible):
 
     # -- one party -----------------------------------------------------------------------------------------------------
 
-    def send(self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET) -> None:
+    def send(
+        self,
+        name: str,
+        message: object,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        max_retries: int | None = None,
+    ) -> None:
         """Send a message; returns when the other party's pool holds it.
 
         :param name: the party
@@ -151,19 +170,29 @@ class SyncPool(Visible):
         :param msg_id: id by which the party will ask for it; left out: the next automatic number
         :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
             withdrawn: it may still arrive.
+        :param max_retries: how many times the party may be dialled in vain meanwhile; -1: without end; left out: the pool's own
         :raises UnknownPartyError: no such party
         :raises EncodingError: the value can't be carried exactly
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
-        self._send([self._engine.party(name)], message, msg_id, timeout)
+        party = self._engine.party(name)
+        self._send([party], message, party.handler, msg_id, self._patience(timeout, max_retries))
 
-    def asend(self, name: str, message: object, msg_id: str | None = None, timeout: Timeout = UNSET) -> Future[None]:
+    def asend(
+        self,
+        name: str,
+        message: object,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        max_retries: int | None = None,
+    ) -> Future[None]:
         """Send a message without waiting: a snapshot is taken and numbered at once. Parameters as of `send`.
 
         :returns: a future, done when the party's pool holds the message; a failure is on it
         """
-        return self._asend([self._engine.party(name)], message, msg_id, timeout)
+        party = self._engine.party(name)
+        return self._asend([party], message, party.handler, msg_id, self._patience(timeout, max_retries))
 
     def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
         """Receive a message.
@@ -204,13 +233,16 @@ class SyncPool(Visible):
         msg_id: str | None = None,
         handler_names: Sequence[str] | None = None,
         timeout: Timeout = UNSET,
+        max_retries: int | None = None,
     ) -> None:
         """Send one message to several parties, encoded once; returns when all of their pools hold it.
 
         :param handler_names: the parties; left out: all
         :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
         """
-        self._send(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
+        parties = one_prefix(self._engine.some(names_of(handler_names)))
+        destination = [party.handler for party in parties]
+        self._send(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
     def async_broadcast(
         self,
@@ -218,9 +250,12 @@ class SyncPool(Visible):
         msg_id: str | None = None,
         handler_names: Sequence[str] | None = None,
         timeout: Timeout = UNSET,
+        max_retries: int | None = None,
     ) -> Future[None]:
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
-        return self._asend(self._engine.some(names_of(handler_names)), message, msg_id, timeout)
+        parties = one_prefix(self._engine.some(names_of(handler_names)))
+        destination = [party.handler for party in parties]
+        return self._asend(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
     def recv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
@@ -285,33 +320,38 @@ class SyncPool(Visible):
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
 
-    def _send(self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout) -> None:
+    def _patience(self, timeout: Timeout, max_retries: int | None) -> Patience:
+        return send_patience(timeout, max_retries, self._pool._patience)
+
+    def _send(
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
+    ) -> None:
         self._check_thread()
-        pool = self._pool
-        limit = send_limit(timeout, pool._timeout)
-        pool._enter()
-        encoded = pool._encode(parties, message)
+        self._pool._enter()
         ticket = Ticket(self._engine.home)
         try:
             slots: list[Slot[None]] = []
-            for party in parties:
-                slots.append(Slot())
-                ticket.start(SendCall(party, party.prefix, msg_id, encoded, limit, True, slots[-1].resolve))
+            with Serialising(parties) as begin:
+                encoded = self._pool._encode(parties, message, destination, begin, snapshot=False)
+                for party in parties:
+                    slots.append(Slot())
+                    ticket.start(SendCall(party, party.prefix, msg_id, encoded, patience, True, slots[-1].resolve))
             raise_first([error for slot in slots if (error := slot.wait()) is not None])
             ticket.redeemed = True
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
 
-    def _asend(self, parties: Sequence[Party], message: object, msg_id: str | None, timeout: Timeout) -> ThreadHandle:
-        pool = self._pool
-        limit = send_limit(timeout, pool._timeout)
-        pool._enter()
-        encoded = pool._encode(parties, message, snapshot=True)
+    def _asend(
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
+    ) -> ThreadHandle:
+        self._pool._enter()
         handle = ThreadHandle()
-        resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle)))
-        for party in parties:
-            self._engine.home.post(SendCall(party, party.prefix, msg_id, encoded, limit, False, resolve).start)
+        with Serialising(parties) as begin:
+            encoded = self._pool._encode(parties, message, destination, begin, snapshot=True)
+            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle)))
+            for party in parties:
+                self._engine.home.post(SendCall(party, party.prefix, msg_id, encoded, patience, False, resolve).start)
         return handle
 
     def _receive(
