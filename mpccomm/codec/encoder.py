@@ -113,7 +113,7 @@ class Encoder:
             node = self._bulk(value, type(value[0]))
             if node is not None:
                 return node
-        if set(map(type, value)) <= ATOMS:
+        elif set(map(type, value)) <= ATOMS:
             return value
         self.enter()
         nodes = self.items(value)
@@ -124,7 +124,9 @@ class Encoder:
         if kind is list or kind is tuple:
             return lower_rows(self, value, kind)
         column = bulk(kind)
-        return column(self, value) if column else None
+        if column is not None:
+            return column(self, value)
+        return value if kind in ATOMS else None
 
     def mapping(self, value: dict[object, object]) -> object:
         """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""

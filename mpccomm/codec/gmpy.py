@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mpccomm.codec.encoder import Encoder
     from mpccomm.codec.plugins import Lower
 
-RATIONAL_BITS: Final = 1 << 22
+RATIONAL_BITS: Final = 1 << 20
 """Largest numerator and denominator of an mpq; checking that larger ones are coprime takes too long."""
 
 

@@ -98,8 +98,6 @@ class Tag(IntEnum):
 HEADS: Final = {tag: ormsgpack.Ext(tag, b"") for tag in Tag}
 """The first element of a call, ready-made."""
 
-Leaf = Callable[[bytes], object]
-
 _OPTIONS: Final = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS

@@ -4,10 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from mpccomm.codec import plugins
 from mpccomm.codec.wire import Tag
+from mpccomm.errors import MissingExtraError
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,16 +34,17 @@ def test_nothing_optional_is_imported_before_it_is_needed() -> None:
     assert (run.stdout, run.stderr) == ("[]\n['gmpy2']\n", "")
 
 
-@pytest.mark.parametrize("tag", Tag)
-def test_every_tag_has_one_constructor(tag: Tag) -> None:
+def test_every_tag_has_one_constructor() -> None:
     from mpccomm.codec.decoder import CALLS, LEAVES
 
-    if tag == Tag.SEGMENT:
-        return
-    plugin = pytest.importorskip("torch") and plugins.of_tag(tag) if tag >= Tag.TENSOR else plugins.of_tag(tag)
-    calls = CALLS if plugin is None else plugin.CALLS
-    leaves = LEAVES if plugin is None else plugin.LEAVES
-    assert (tag in calls) != (tag in leaves)
+    for tag in set(Tag) - {Tag.SEGMENT}:
+        try:
+            plugin = plugins.of_tag(tag)
+        except MissingExtraError:
+            continue
+        calls = CALLS if plugin is None else plugin.CALLS
+        leaves = LEAVES if plugin is None else plugin.LEAVES
+        assert (tag in calls) != (tag in leaves)
 
 
 def test_a_library_that_cannot_be_imported_is_a_refusal_at_the_sender() -> None:
