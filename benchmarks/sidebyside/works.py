@@ -178,7 +178,7 @@ class Broadcast:
 
     async def follow(self, contender: Contender) -> None:
         for _ in range(self.repeat + 1):
-            await contender.recv(0)
+            await contender.recv_broadcast(0)
             await contender.send(0, b"here")
 
 

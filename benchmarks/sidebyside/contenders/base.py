@@ -64,3 +64,6 @@ class Contender(ABC):
 
     async def broadcast(self, to: Sequence[int], value: Any) -> None:
         await asyncio.gather(*(self.send(other, value) for other in to))
+
+    async def recv_broadcast(self, sender: int) -> Any:
+        return await self.recv(sender)

@@ -62,10 +62,11 @@ class Plain(Contender):
         self.sockets[other] = socket
 
     async def close(self) -> None:
+        await asyncio.gather(*(socket.close() for socket in self.sockets.values()))
         if self.session is not None:
             await self.session.close()
         else:
-            self.over.cancel()
+            self.over.set_result(None)
             await self.runner.cleanup()
 
     async def send(self, to: int, value: Any) -> None:
@@ -128,6 +129,7 @@ class Acknowledged(Plain):
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
+        await asyncio.wait(self.tasks)
         await super().close()
 
     async def send(self, to: int, value: Any) -> None:
