@@ -21,6 +21,8 @@ from mpccomm.settings import Retry
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
 from mpccomm.transport.tls import Verdict, judge, send_alert
 
+_HUNG_UP = "it hung up before it answered"
+
 
 class Standing(Protocol):
     """When not to dial."""
@@ -103,6 +105,7 @@ class Dialler:
 
     async def _attempt(self, session: aiohttp.ClientSession) -> None:
         destination = self._destination
+        destination.urged.clear()
         try:
             websocket = await self._dial(session)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -154,7 +157,6 @@ class Dialler:
             with suppress(TimeoutError):
                 async with asyncio.timeout(retry.refused):
                     await destination.urged.wait()
-        destination.urged.clear()
         await asyncio.sleep(random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30))))
 
 
@@ -176,8 +178,10 @@ def describe(error: BaseException) -> str:
         return "its host name can't be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):
         # Not the text of the exception: asyncio puts the call and its arguments there.
-        number = error.os_error.errno
-        return os.strerror(number).lower() if number else str(error.os_error)
+        number = None if isinstance(error.os_error, ssl.SSLError) else error.os_error.errno
+        return os.strerror(number).lower() if number else _HUNG_UP
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return _HUNG_UP
     if isinstance(error, aiohttp.WSServerHandshakeError):
         if error.status == 403:
             return "it does not recognise us: add this party there, under the address that it sees"

@@ -24,6 +24,8 @@ logger = logging.getLogger("mpccomm")
 
 GREETING = "An mpccomm pool listens here.\n"
 _MAX_HELLO = 4096
+_TLS_HANDSHAKE = b"\x16"
+_SPEAKS_TLS = "it speaks TLS, and this pool has no certificates: give it key=, cert= and ca_cert= as well"
 _BANNER = {"Server": "mpccomm"}
 """Otherwise aiohttp would tell everybody its version and Python's."""
 
@@ -197,14 +199,16 @@ class _HTTPServer(web.Server):
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("_complaints", "visit")
+    __slots__ = ("_complaints", "_first", "visit")
 
     def __init__(self, server: web.Server, *, visit: Visit, complaints: Complaints, **options: Any) -> None:
         super().__init__(server, **options)
         self.visit = visit
         self._complaints = complaints
+        self._first = b""
 
     def data_received(self, data: bytes) -> None:
+        self._first = self._first or data[:1]
         if self.visit.count(len(data)):
             super().data_received(data)
 
@@ -224,7 +228,8 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("an answer is under way already")
         if status < 500:
             # Not the text of the exception: it repeats what was sent.
-            self._complaints.log(f"refused a request from {self.visit.address}: not HTTP as we know it")
+            what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
+            self._complaints.log(f"refused a request from {self.visit.address}: {what}")
         else:
             logger.error("answering a request failed", exc_info=exc)
         return _bare(status)
