@@ -23,11 +23,11 @@ from mpccomm import *
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 sys.stdout.reconfigure(line_buffering=True)
 say = print
-def party(name, port, **others):
+def party(name, port, addr="127.0.0.1", **others):
     pool = SyncPool(name=name)
-    pool.add_http_server(port, "127.0.0.1")
+    pool.add_http_server(port, addr)
     for other, at in others.items():
-        pool.add_http_client(other, "127.0.0.1", at)
+        pool.add_http_client(other, *(at if isinstance(at, tuple) else (addr, at)))
     return pool
 """
 
@@ -88,9 +88,10 @@ class Actor:
 
 
 @asynccontextmanager
-async def act(program: str) -> AsyncIterator[Actor]:
-    """Run a program; it is killed if it is still there at the end."""
+async def act(program: str, *within: str) -> AsyncIterator[Actor]:
+    """Run a program, by the command ``within`` if there is one; it is killed if it is still there at the end."""
     process = await asyncio.create_subprocess_exec(
+        *within,
         sys.executable,
         *("-X", "dev", "-W", "error", "-c", _PRELUDE + textwrap.dedent(program)),
         cwd=ROOT,

@@ -1,0 +1,106 @@
+"""Machines of their own for the parties, as far as the network is concerned."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+TOOLS = ("ip", "iptables", "tc")
+
+
+class CommandError(Exception):
+    """A command of the system failed."""
+
+
+def run(*command: str) -> None:
+    """Run a command to its end."""
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise CommandError(f"{' '.join(command)}: {ended.stderr.strip()}")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A network namespace, with a cable to another one."""
+
+    name: str
+    address: str
+    device: str
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """What to put before a command to run it there."""
+        return ("ip", "netns", "exec", self.name)
+
+    def run(self, *command: str) -> None:
+        """Run a command there."""
+        run(*self.within, *command)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """For a while drop all that comes in or goes out, without a word to anybody."""
+        try:
+            self.run("iptables", "-A", "INPUT", "-i", self.device, "-j", "DROP")
+            self.run("iptables", "-A", "OUTPUT", "-o", self.device, "-j", "DROP")
+            yield
+        finally:
+            self.run("iptables", "-F")
+
+    @contextmanager
+    def unplugged(self) -> Iterator[None]:
+        """For a while take the cable out; the system knows."""
+        try:
+            self.run("ip", "link", "set", self.device, "down")
+            yield
+        finally:
+            self.plug_in()
+
+    def plug_in(self) -> None:
+        """Put the cable in."""
+        self.run("ip", "link", "set", self.device, "up")
+
+    @contextmanager
+    def narrow(self, rate: str) -> Iterator[None]:
+        """For a while send at that rate at most."""
+        self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency 400ms".split())
+        try:
+            yield
+        finally:
+            self.run("tc", "qdisc", "del", "dev", self.device, "root")
+
+
+@pytest.fixture(scope="module")
+def star() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
+    """A machine with two cables, as seen from the first and from the second; and the machines at their ends."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("network namespaces need Linux and root")
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        pytest.skip(f"not installed here: {', '.join(missing)}")
+    hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", "bob", "carol"))
+    made = []
+    try:
+        try:
+            for name in (hub, *names):
+                run("ip", "netns", "add", name)
+                made.append(name)
+                run("ip", "netns", "exec", name, "iptables", "-L")
+        except CommandError as error:
+            pytest.skip(f"network namespaces can't be used here: {error}")
+        machines: list[Machine] = []
+        for at, name in enumerate(names):
+            ends = (Machine(hub, f"10.231.{at}.1", f"v{at}hub"), Machine(name, f"10.231.{at}.2", f"v{at}end"))
+            run(*f"ip -n {hub} link add {ends[0].device} type veth peer name {ends[1].device} netns {name}".split())
+            for end in ends:
+                run("ip", "-n", end.name, "address", "add", f"{end.address}/24", "dev", end.device)
+                end.plug_in()
+            machines += ends
+        yield machines[0], machines[2], machines[1], machines[3]
+    finally:
+        # What they contain goes with them.
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], stdin=subprocess.DEVNULL, check=False)
