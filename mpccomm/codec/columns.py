@@ -65,10 +65,8 @@ def _machine_numbers(decoder: Decoder, node: object, code: str) -> list[Any]:
     if rest:
         raise ValueError("a column of broken length")
     decoder.count(count)
-    if _SWAP:
-        numbers.frombytes(data)
-        return _little_endian(numbers).tolist()
-    return memoryview(data).cast(code).tolist()  # type: ignore[call-overload,no-any-return]
+    numbers.frombytes(data)
+    return _little_endian(numbers).tolist()
 
 
 def _lower_ints(encoder: Encoder, values: list[int]) -> object:

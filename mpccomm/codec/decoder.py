@@ -161,7 +161,7 @@ def decode(
 
     try:
         envelope = segments[0]
-        if len(envelope) > max_elements and count_elements(envelope) > max_elements:
+        if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
         node = unpack_envelope(envelope, extension)
         if not calls and len(segments) == 1:

@@ -252,6 +252,8 @@ def encode(
             envelope = _second_attempt(node, option, error)
     except Refusal as refusal:
         raise EncodingError(str(refusal)) from refusal.__cause__
+    except MissingExtraError as error:
+        raise EncodingError(f"message cannot be sent: {error}") from error
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
     return Encoded((envelope, *encoder.segments), encoder.ordered)

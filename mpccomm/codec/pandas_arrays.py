@@ -7,6 +7,7 @@ array of another type is made of.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from mpccomm.codec.decoder import Decoder
@@ -163,9 +165,19 @@ def _lower_arrow(encoder: Encoder, array: Any) -> object:
 
 
 def _lower_arrow_parts(encoder: Encoder, array: Any, *form: object) -> object:
-    from mpccomm.codec import arrow
+    return [HEADS[Tag.EXTENSION_ARRAY], *form, *_arrow().lower(encoder, array.__arrow_array__())]
 
-    return [HEADS[Tag.EXTENSION_ARRAY], *form, *arrow.lower(encoder, array.__arrow_array__())]
+
+def _arrow() -> ModuleType:
+    """The module for Arrow's arrays; pandas itself does without pyarrow."""
+    try:
+        from mpccomm.codec import arrow
+    except ImportError as error:
+        raise MissingExtraError(
+            "text or another column of Arrow is in the message, for which pyarrow is missing here; install it with: "
+            "pip install 'mpccomm[pandas]'"
+        ) from error
+    return arrow
 
 
 def _read_arrow(decoder: Decoder, form: str, storage: Any, missing_is_na: Any, *nodes: object) -> Any:
@@ -174,9 +186,7 @@ def _read_arrow(decoder: Decoder, form: str, storage: Any, missing_is_na: Any, *
         if storage != "python" or not set(map(type, values)) <= {str, type(None)}:
             raise TypeError("text that is none")
         return pd.array(values, dtype=_text_dtype(storage, missing_is_na))
-    from mpccomm.codec import arrow
-
-    array = arrow.read(decoder, *nodes)
+    array = _arrow().read(decoder, *nodes)
     if form == "arrow":
         return pd.arrays.ArrowExtensionArray(array)
     return _text_dtype(storage, missing_is_na).__from_arrow__(array)

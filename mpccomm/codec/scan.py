@@ -26,8 +26,8 @@ def _steps() -> list[tuple[int, int, bool]]:
 _STEPS: Final = _steps()
 
 
-def count_elements(data: bytes | bytearray | memoryview) -> int:
-    """How many elements *data* has (the bytes are not checked otherwise).
+def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
+    """How many elements *data* has, counted until there are more than *limit*; nothing else is checked.
 
     Every element takes at least a byte, so that this is needed only for what has more bytes than elements allowed.
     """
@@ -35,7 +35,7 @@ def count_elements(data: bytes | bytearray | memoryview) -> int:
     position = 0
     end = len(data)
     steps = _STEPS
-    while position < end:
+    while position < end and count <= limit:
         skip, width, counts_bytes = steps[data[position]]
         count += 1
         if counts_bytes:

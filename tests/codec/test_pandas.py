@@ -1,5 +1,8 @@
 """Frames and series: what pyarrow and parquet lose, and lengths that cost nothing to claim."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import gmpy2
@@ -158,3 +161,33 @@ def test_a_received_frame_can_be_changed() -> None:
         received.iloc[0, 0] = 7
         assert received.iloc[0, 0] == 7
         assert frame.iloc[0, 0] != 7
+
+
+WITHOUT_PYARROW = """
+import sys
+segments = [bytes.fromhex(line) for line in sys.stdin.read().split()]
+sys.modules["pyarrow"] = None
+import pandas as pd
+from mpccomm.codec import decode, encode
+from mpccomm.errors import MissingExtraError
+frame = pd.DataFrame({"a": [1.5], "b": ["text"]}, index=["x"])
+pd.testing.assert_frame_equal(decode(encode(frame).segments), frame)
+try:
+    decode(segments)
+except MissingExtraError as error:
+    print(error)
+"""
+
+
+def test_pandas_without_pyarrow() -> None:
+    segments = encode(pd.Series(["text"], dtype=pd.StringDtype("pyarrow"))).segments
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYARROW],
+        input="\n".join(bytes(segment).hex() for segment in segments),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "mpccomm[pandas]" in run.stdout, run.stderr
+    assert run.returncode == 0, run.stderr

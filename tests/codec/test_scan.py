@@ -30,16 +30,20 @@ def count(value: Any) -> int:
 
 @given(trees)
 def test_counts_every_element(value: Any) -> None:
-    assert count_elements(ormsgpack.packb(value)) == count(value)
+    assert count_elements(ormsgpack.packb(value), 10**6) == count(value)
 
 
 def test_counts_long_ones() -> None:
     for value in ([0] * 70_000, ["x" * 300] * 20, [b"x" * 70_000], {str(key): None for key in range(70_000)}):
-        assert count_elements(ormsgpack.packb(value)) == count(value)
+        assert count_elements(ormsgpack.packb(value), 10**6) == count(value)
     for size in (1, 2, 4, 8, 16, 17, 300, 70_000):
-        assert count_elements(ormsgpack.packb([ormsgpack.Ext(5, bytes(size)), 1])) == 3
+        assert count_elements(ormsgpack.packb([ormsgpack.Ext(5, bytes(size)), 1]), 10**6) == 3
 
 
 @given(st.binary(max_size=200))
 def test_ends_whatever_the_bytes(data: bytes) -> None:
-    assert 0 <= count_elements(data) <= len(data)
+    assert 0 <= count_elements(data, 1000) <= len(data)
+
+
+def test_counts_no_further_than_it_has_to() -> None:
+    assert count_elements(b"\xc0" * 1000, 10) == 11
