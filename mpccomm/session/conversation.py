@@ -146,8 +146,8 @@ class Conversation:
         if again is None:
             again = connection.again = outbox.rewind(connection.position)
         used = outbox.refill(parts, again, self._budget) if again else 0
-        if not again:
-            used += outbox.fill(parts, self._budget - used)
+        if not used:
+            used = outbox.fill(parts, self._budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
         if used or self.ack_due:

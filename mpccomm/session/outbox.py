@@ -249,7 +249,7 @@ class Outbox:
                 break
             overhead = START_OVERHEAD + len(message.name[1])
             room = budget - used - overhead
-            whole = message.total <= room
+            whole = message.total <= max(room, 0)
             if not whole and room < _WORTH_CUTTING and used:
                 break
             self._queue.popleft()

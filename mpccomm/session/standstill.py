@@ -45,6 +45,8 @@ class Standstill:
         blocked = self.blocked
         if blocked is None or now - self._moved < self._patience:
             return None
+        if blocked.consumed_messages != conversation.inbox.consumed_messages:
+            return None  # it has not heard yet what else we took
         stuck = [
             receive
             for receive in conversation.mailbox.receives()

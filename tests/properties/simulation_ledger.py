@@ -1,0 +1,124 @@
+"""What was sent and what was handed out, as somebody sees it who knows everything: the judge of a simulation."""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+
+from mpccomm.session.conversation import Conversation
+from mpccomm.session.frames import Key
+from mpccomm.session.inbox import Incoming
+from mpccomm.session.outbox import Outgoing
+
+
+class BrokenPromiseError(AssertionError):
+    """The link did what it must never do."""
+
+
+def promise(kept: bool, text: str) -> None:
+    if not kept:
+        raise BrokenPromiseError(text)
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """A message that was sent."""
+
+    message: Outgoing
+    contents: tuple[bytes, ...]
+    index: int
+    """How many with this id went before it."""
+
+
+class Epoch:
+    """One side's half of a conversation, kept by the judge: what it sent, what it was handed."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.letters: dict[Key, list[Letter]] = {}
+        self.sent_automatic = 0
+        self.claimed: set[int] = set()
+        self.sender = b""
+        """The incarnation whose messages arrive here."""
+        self.handed: dict[Key, int] = {}
+        self.returned: dict[Key, list[int]] = {}
+        self.returned_bytes = 0
+        self.last_taken = 0.0
+
+    def sent(self, message: Outgoing, contents: tuple[bytes, ...]) -> None:
+        """The program has sent something."""
+        if not isinstance(message.key, str):
+            promise(message.key == ("", self.sent_automatic), f"automatic number {message.key} is out of step")
+            self.sent_automatic += 1
+        letters = self.letters.setdefault(message.key, [])
+        letters.append(Letter(message, contents, len(letters)))
+
+    def claim(self, key: Key) -> None:
+        """A receive was given this automatic number."""
+        lowest = next(number for number in range(len(self.claimed) + 1) if number not in self.claimed)
+        promise(key == ("", lowest), f"a receive got the number {key}, the lowest unclaimed is {lowest}")
+        self.claimed.add(lowest)
+
+    def release(self, key: Key) -> None:
+        """It ended without a message."""
+        if not isinstance(key, str):
+            self.claimed.remove(key[1])
+
+    def handed_out(self, message: Incoming, sender: Epoch | None) -> int:
+        """The program got this message; ``sender`` is the half at the other end. Returns its index."""
+        promise(sender is not None, f"{message.key} was sent by nobody in this conversation")
+        assert sender is not None
+        key = message.key
+        returned = self.returned.get(key)
+        if returned:
+            index = returned.pop(0)
+            self.returned_bytes -= message.total
+        else:
+            index = self.handed.get(key, 0)
+            self.handed[key] = index + 1
+        letters = sender.letters.get(key, [])
+        promise(index < len(letters), f"message {index} of {key} was never sent in this conversation")
+        got = tuple(bytes(segment) for segment in message.segments)
+        promise(got == letters[index].contents, f"message {index} of {key} is not what was sent")
+        return index
+
+    def put_back(self, message: Incoming, index: int) -> None:
+        """The program un-got it."""
+        insort(self.returned.setdefault(message.key, []), index)
+        self.returned_bytes += message.total
+        self.release(message.key)
+
+    def holds(self, letter: Letter) -> bool:
+        """Whether this side has a letter that the other one sent."""
+        key = letter.message.key
+        handed = self.handed.get(key, 0)
+        if letter.index < handed:
+            return True
+        queue = self.conversation.mailbox._messages.get(key, ())
+        place = letter.index - handed + len(self.returned.get(key, ()))
+        return place < len(queue) and queue[place].complete
+
+    def missing(self, sender: Epoch) -> dict[Key, int]:
+        """How many of each id were sent by the other half, and not handed out yet."""
+        missing = {}
+        for key, letters in sender.letters.items():
+            number = len(letters) - self.handed.get(key, 0) + len(self.returned.get(key, ()))
+            if number:
+                missing[key] = number
+        return missing
+
+    def check_bounds(self) -> None:
+        """What memory may be taken at most."""
+        inbox, outbox, limits = self.conversation.inbox, self.conversation.outbox, self.conversation._limits
+        promise(
+            inbox.outstanding_messages <= max(limits.box_messages, 1)
+            and (inbox.outstanding_bytes <= limits.box_bytes or inbox.outstanding_messages == 1),
+            f"{inbox.outstanding_messages} messages of {inbox.outstanding_bytes} bytes in the box",
+        )
+        mailbox = self.conversation.mailbox
+        promise(
+            mailbox.unread_bytes <= max(limits.box_bytes, inbox.outstanding_bytes) + self.returned_bytes,
+            f"{mailbox.unread_bytes} bytes unread",
+        )
+        flying = sum(sent.end - sent.start for sent in outbox._log) if outbox._in_flight > limits.window else 0
+        promise(flying <= limits.window + limits.frame_size, f"{flying} bytes in flight")

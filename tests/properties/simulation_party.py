@@ -1,0 +1,400 @@
+"""A simulated party: one process after the other, each with a link to every other party and a program that uses it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpccomm.session.connection import Connection
+from mpccomm.session.frames import Key
+from mpccomm.session.inbox import Incoming
+from mpccomm.session.link import Link
+from mpccomm.session.mailbox import Receive
+from mpccomm.session.outbox import Outgoing
+from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.settings import Limits, Timing
+
+from .simulation_ledger import Epoch, promise
+from .simulation_world import Wire, World
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+IDS = ("x", "y", "z")
+MOST_QUEUED = 20
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What the programs of one simulation do, and how often."""
+
+    pause: float
+    """Mean time between two actions of one program towards one party."""
+    send: float
+    large: float
+    several: float
+    named: float
+    awaited: float
+    impatient: float
+    un_get: float
+    hold: float
+
+
+def ignore(request: object) -> None:
+    """The simulation looks at ``Link.finished`` itself."""
+
+
+class Side:
+    """What one process has towards one other party: the link, its wires, the program's calls."""
+
+    def __init__(self, process: Process, peer: str, limits: Limits, timing: Timing) -> None:
+        self.process = process
+        self.peer = peer
+        self.world = process.world
+        world = self.world
+        self.link = Link(
+            incarnation=process.incarnation,
+            nonce=lambda: world.random.randbytes(16),
+            limits=limits,
+            timing=timing,
+            now=world.now,
+        )
+        self.wires: dict[Wire, Connection] = {}
+        self.epoch = Epoch(self.link._conversation)
+        self.epochs = {id(self.link.inbox): self.epoch}
+        self.waiting: list[Receive] = []
+        self.unsettled: set[tuple[bytes, Key, int]] = set()
+        self.calm = False
+        self.was_held_back = False
+        self.dialling = False
+        self.failures = 0
+
+    @property
+    def simulation(self) -> Simulation:
+        return self.process.simulation
+
+    # -- wires ---------------------------------------------------------------------------------------------------------
+
+    def open(self, wire: Wire, end: int, *, dialled: bool = False) -> None:
+        self.wires[wire] = self.link.open(dialled=dialled, now=self.world.now)
+        self.flush()
+
+    def arrived(self, wire: Wire, batch: bytes) -> None:
+        connection = self.wires.get(wire)
+        if connection is not None:
+            self.was_held_back = self.link.outbox.held_back
+            self.link.received(connection, batch, self.world.now)
+            self.after_step()
+
+    def ended(self, wire: Wire) -> None:
+        connection = self.wires.pop(wire, None)
+        if connection is not None:
+            self.link.lost(connection)
+            self.after_step()
+
+    def tick(self) -> None:
+        self.link.tick(self.world.now)
+        self.after_step()
+        lonely = self.link.wants_connection and all(connection.verified for connection in self.wires.values())
+        if lonely and not self.dialling and (self.link.ending is None or self.calm) and self.simulation.may_dial(self):
+            self.dialling = True
+            pause = self.world.random.random() * min(0.05 * 2**self.failures, 2.0)
+            self.process.after(pause, self.dial)
+
+    def dial(self) -> None:
+        self.dialling = False
+        self.failures = 0 if self.simulation.connect(self) else min(self.failures + 1, 6)
+
+    # -- after everything that happens ---------------------------------------------------------------------------------
+
+    def after_step(self) -> None:
+        link = self.link
+        if link._conversation is not self.epoch.conversation:
+            self.epoch = Epoch(link._conversation)
+            self.epochs[id(link.inbox)] = self.epoch
+        if link.state is PartyState.ALIVE and self.epoch.sender != link._incarnations.current:
+            promise(not self.epoch.sender, "a conversation went on with another incarnation")
+            self.epoch.sender = link._incarnations.current
+            self.simulation.register(self)
+        self.flush()
+        self.epoch.check_bounds()
+        promise(len(link._connections.verified()) <= 40, "connections pile up")
+
+    def flush(self) -> None:
+        link = self.link
+        while link.finished:
+            finished, link.finished = link.finished, []
+            for request in finished:
+                if isinstance(request, Receive):
+                    self.received(request)
+                else:
+                    self.sent(request)
+        link.news.clear()
+        closing, link.closing = link.closing, []
+        for wire in list(self.wires):
+            self.pump(wire)
+        for connection, code, reason in closing:
+            recorded = connection in self.simulation.recordings
+            promise(recorded or code is not CloseCode.VIOLATION, f"{self.process.party.name} saw a violation: {reason}")
+            for wire, known in list(self.wires.items()):
+                if known is connection:
+                    del self.wires[wire]
+                    wire.close(self.end_of(wire))
+
+    def end_of(self, wire: Wire) -> int:
+        return 0 if wire.ends[0] is self.process.party else 1
+
+    def pump(self, wire: Wire) -> None:
+        end = self.end_of(wire)
+        connection = self.wires[wire]
+        while wire.has_room(end):
+            batch = self.link.to_send(connection, self.world.now)
+            if not batch:
+                return
+            promise(len(batch) <= 2**20, "a batch is too large")
+            wire.send(end, batch)
+
+    # -- what comes of calls -------------------------------------------------------------------------------------------
+
+    def received(self, receive: Receive) -> None:
+        self.waiting.remove(receive)
+        if receive.message is not None:
+            self.got(receive.message, waited=True)
+            return
+        cause = receive.failure
+        assert cause is not None
+        self.forget_claim(receive.key)
+        if cause.ending is Ending.BOX_FULL:
+            self.simulation.check_deadlock(self, receive)
+        else:
+            promise(self.link.ending is not None, f"a receive failed because {cause.ending.value}")
+
+    def forget_claim(self, key: Key) -> None:
+        if not isinstance(key, str) and key[1] in self.epoch.claimed:
+            self.epoch.release(key)
+
+    def got(self, message: Incoming, *, waited: bool = False) -> None:
+        epoch = self.epochs[id(message.inbox)]
+        epoch.last_taken = self.world.now
+        index = epoch.handed_out(message, self.simulation.other_half(self, epoch))
+        habits = self.simulation.habits
+        if self.calm:
+            return
+        if self.world.chance(habits.un_get):
+            self.process.after(
+                self.world.random.random() * self.world.random.choice((0.3, 5.0)), self.un_get, message, index
+            )
+        elif waited and self.world.chance(habits.hold) and message.inbox is self.link.inbox:
+            letter = (epoch.sender, message.key, index)
+            if message.seq > self.link._conversation._told[0]:
+                self.unsettled.add(letter)
+            self.link.inbox.hold(message)
+            self.process.after(self.world.random.random() * 3, self.settle, message, letter)
+
+    def settle(self, message: Incoming, letter: tuple[bytes, Key, int]) -> None:
+        self.unsettled.discard(letter)
+        self.link.settle(message)
+        self.after_step()
+
+    def un_get(self, message: Incoming, index: int) -> None:
+        self.epochs[id(message.inbox)].put_back(message, index)
+        self.link.put_back(message, self.world.now)
+        self.after_step()
+
+    def sent(self, message: Outgoing) -> None:
+        if message.failure is None:
+            promise(message.delivered, "a send succeeded without an acknowledgement")
+            self.simulation.check_held(self, message)
+        elif message.failure.ending in (Ending.BOX_FULL, Ending.MUTUAL):
+            promise(
+                self.was_held_back or self.link.outbox.held_back, "a send failed in a deadlock while its box had room"
+            )
+        else:
+            promise(self.link.ending is not None, f"a send failed because {message.failure.ending.value}")
+
+    # -- the program ---------------------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """Do one thing."""
+        random, habits = self.world.random, self.simulation.habits
+        if self.link.state is PartyState.RESTARTED:
+            if random.random() < 0.2:
+                self.link.accept_restart(self.world.now)
+        elif random.random() < habits.send:
+            self.send()
+        elif self.waiting and random.random() < habits.impatient:
+            self.cancel(random.choice(self.waiting))
+        else:
+            self.receive(("", -1) if random.random() >= habits.named else random.choice(IDS), random.random())
+        self.after_step()
+
+    def send(self) -> None:
+        link = self.link
+        if link.ending is not None or link.outbox.queued()[0] > MOST_QUEUED:
+            return
+        random, habits = self.world.random, self.simulation.habits
+        key = random.choice(IDS) if random.random() < habits.named else link.outbox.next_key("")
+        size = random.randint(0, 6000 if random.random() < habits.large else 60)
+        number = random.randint(2, 5) if random.random() < habits.several else 1
+        contents = tuple(random.randbytes(random.randint(0, size // number * 2)) for _ in range(number))
+        message = Outgoing(key, contents, False, ignore, random.random() < habits.awaited, self.world.now)
+        self.epoch.sent(message, contents)
+        link.send(message)
+        if random.random() < habits.impatient:
+            self.process.after(random.random() * 2, self.give_up, message)
+
+    def give_up(self, message: Outgoing) -> None:
+        if message.failure is None and not message.delivered:
+            message.failure = Cause(Ending.TIMED_OUT)
+            message.detach()
+
+    def receive(self, key: Key, patience: float) -> None:
+        link = self.link
+        if not isinstance(key, str):
+            key = link.mailbox.claim("")
+            self.epoch.claim(key)
+        message = link.take(key, self.world.now)
+        if message is not None:
+            self.got(message)
+        elif link.ending is not None or patience < 0.2:
+            link.mailbox.release(key)
+            self.forget_claim(key)
+        else:
+            receive = Receive(key, ignore, self.world.now)
+            self.waiting.append(receive)
+            link.receive(receive)
+            if patience < 0.5 and not self.calm:
+                self.process.after(patience * 4, self.cancel, receive)
+
+    def cancel(self, receive: Receive) -> None:
+        if receive in self.waiting and self.link.mailbox.cancel(receive):
+            self.waiting.remove(receive)
+            self.forget_claim(receive.key)
+
+
+class Process:
+    """One incarnation of a party."""
+
+    def __init__(self, party: SimulatedParty) -> None:
+        self.party = party
+        self.world = party.world
+        self.simulation = party.simulation
+        self.incarnation = self.world.random.randbytes(16)
+        self.dead = False
+        self.sides = {
+            peer: Side(self, peer, party.limits, party.simulation.timing)
+            for peer in party.simulation.names
+            if peer != party.name
+        }
+        self._tick()
+        for side in self.sides.values():
+            self.after(self.world.random.random(), self._act, side)
+
+    def after(self, delay: float, action: Callable[..., None], *args: object) -> None:
+        """Later, if the process still lives, and when it is not stopped."""
+        self.world.after(delay, self._when_running, action, *args)
+
+    def _when_running(self, action: Callable[..., None], *args: object) -> None:
+        if self.party.stopped_until > self.world.now:
+            self.party.backlog.append((self, action, args))
+        elif not self.dead:
+            action(*args)
+
+    def _tick(self) -> None:
+        for side in self.sides.values():
+            side.tick()
+        self.after(self.simulation.timing.tick, self._tick)
+
+    def _act(self, side: Side) -> None:
+        if not side.calm:
+            if not side.link.leaving:
+                side.act()
+            self.after(self.world.random.expovariate(1 / self.simulation.habits.pause), self._act, side)
+
+    def leave(self, deadline: float) -> None:
+        """Shut down politely."""
+        for side in self.sides.values():
+            side.link.leave()
+            side.after_step()
+        self._leave(deadline, False)
+
+    def _leave(self, deadline: float, said: bool) -> None:
+        late = self.world.now >= deadline
+        links = [side.link for side in self.sides.values()]
+        if not said and (late or all(link.outbox.idle or link.ending is not None for link in links)):
+            said = True
+            for side in self.sides.values():
+                side.link.say_goodbye()
+                side.after_step()
+        if said and (late or all(link.farewell or link.ending is not None for link in links)):
+            self.party.stop(kill=False)
+        else:
+            self.after(0.05, self._leave, deadline, said)
+
+
+class SimulatedParty:
+    """A name at which one process after the other runs."""
+
+    def __init__(self, simulation: Simulation, name: str, limits: Limits) -> None:
+        self.simulation = simulation
+        self.world: World = simulation.world
+        self.name = name
+        self.limits = limits
+        self.stopped_until = 0.0
+        self.backlog: deque[tuple[Process, Callable[..., None], tuple[object, ...]]] = deque()
+        """What happened meanwhile."""
+        self.process: Process | None = None
+
+    def suspend(self, seconds: float) -> None:
+        """Everything that happens to its process is dealt with later, in order."""
+        self.stopped_until = max(self.stopped_until, self.world.now + seconds)
+        self.world.at(self.stopped_until, self._resume)
+
+    def _resume(self) -> None:
+        while self.backlog and self.stopped_until <= self.world.now:
+            process, action, args = self.backlog.popleft()
+            if not process.dead:
+                action(*args)
+
+    def start(self) -> None:
+        if self.process is None:
+            self.process = Process(self)
+            self.simulation.processes[self.process.incarnation] = self.process
+
+    def stop(self, *, kill: bool) -> None:
+        """The process ends. Its kernel closes what it had open; where the machine is gone, nobody does."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.dead = True
+            random = self.world.random
+            for side in process.sides.values():
+                for wire in side.wires:
+                    if not kill:
+                        wire.close(side.end_of(wire))
+                    elif random.random() < 0.5:
+                        wire.cut((random.random(), random.random()))
+                    else:
+                        wire.swallow(side.end_of(wire))
+                        wire.swallow(1 - side.end_of(wire))
+
+    # -- as the ends of wires ------------------------------------------------------------------------------------------
+
+    def batch_arrived(self, end: int, wire: Wire, batch: bytes) -> None:
+        self._deliver(wire, lambda side: side.arrived(wire, batch))
+
+    def ended(self, end: int, wire: Wire) -> None:
+        self._deliver(wire, lambda side: side.ended(wire))
+
+    def writable(self, end: int, wire: Wire) -> None:
+        self._deliver(wire, lambda side: side.flush())
+
+    def _deliver(self, wire: Wire, action: Callable[[Side], None]) -> None:
+        def deliver(process: Process) -> None:
+            for side in process.sides.values():
+                if wire in side.wires:
+                    action(side)
+
+        if self.process is not None:
+            self.process._when_running(deliver, self.process)

@@ -1,0 +1,126 @@
+"""Thousands of schedules of an adversary, and a test of that test: a core that is broken on purpose has to be caught."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from mpccomm.session import frames
+from mpccomm.session.connections import Connections
+from mpccomm.session.conversation import Conversation
+from mpccomm.session.frames import Key, Start
+from mpccomm.session.inbox import Inbox, Incoming
+from mpccomm.session.link import _HANDLERS, Link
+from mpccomm.session.mailbox import Mailbox, Receive
+from mpccomm.session.outbox import Outbox, Sent
+
+from .simulation import Simulation, failure
+
+SEEDS = 2000
+AT_ONCE = 100
+ENOUGH = 100
+"""A broken core has to be caught within so many seeds."""
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_every_promise_is_kept(first: int) -> None:
+    failures = [line for seed in range(first, first + AT_ONCE) if (line := failure(seed)) is not None]
+    assert not failures, "\n".join(failures)
+
+
+def test_a_seed_says_everything() -> None:
+    steps = []
+    for _ in range(2):
+        simulation = Simulation(7)
+        simulation.run()
+        steps.append((simulation.world.steps, simulation.world.now))
+    assert steps[0] == steps[1]
+
+
+# -- broken on purpose -------------------------------------------------------------------------------------------------
+
+
+def no_deduplication(inbox: Inbox, seq: int) -> bool:
+    if seq > inbox.received + 1:
+        raise AssertionError("a gap")
+    return True
+
+
+def acknowledged_before_it_is_held(inbox: Inbox) -> int:
+    return inbox.received + bool(inbox._partial)
+
+
+def settled_or_not(inbox: Inbox) -> int:
+    return inbox.received
+
+
+def from_the_wrong_position(outbox: Outbox, received: int) -> deque[Sent]:
+    return deque(sent for sent in outbox._log if sent.seq > received + 1)
+
+
+def put_back_at_the_end(mailbox: Mailbox, message: Incoming) -> list[Receive]:
+    mailbox.release(message.key)
+    mailbox._messages.setdefault(message.key, deque()).append(message)
+    return mailbox.complete(message)
+
+
+def counted_twice(inbox: Inbox, message: Incoming) -> None:
+    inbox.consumed_bytes += message.cost
+    inbox.consumed_messages += 1
+
+
+def never_released(mailbox: Mailbox, key: Key) -> None:
+    """The number of a cancelled receive is lost."""
+
+
+def into_whatever_mailbox_there_is(conversation: Conversation, message: Incoming) -> Sequence[Receive]:
+    return conversation._hand_over(conversation.mailbox.put_back(message))
+
+
+def started_and_never_announced(conversation: Conversation, frame: Start) -> Sequence[Receive]:
+    message = conversation.inbox.start(frame)
+    if message is not None and message.complete:
+        return conversation._hand_over(conversation.mailbox.put(message))
+    return ()
+
+
+def only_the_first_connection(connections: Connections, adopted: Callable[..., bool], **preference: bool) -> list[Any]:
+    flowing = [connection for connection in connections._all if connection.flowing and adopted(connection)]
+    connections.current = flowing[0] if flowing else None  # and `again` is left as it was
+    return []
+
+
+BROKEN = {
+    "no de-duplication": (Inbox, "_in_turn", no_deduplication),
+    "acknowledged before it is held": (Inbox, "acknowledged", property(acknowledged_before_it_is_held)),
+    "acknowledged before it is settled": (Inbox, "acknowledged", property(settled_or_not)),
+    "sent again from the wrong position": (Outbox, "rewind", from_the_wrong_position),
+    "put back at the end": (Mailbox, "put_back", put_back_at_the_end),
+    "put back into the next conversation": (Conversation, "put_back", into_whatever_mailbox_there_is),
+    "taken twice, counted twice": (Inbox, "consume", counted_twice),
+    "numbers that are never released": (Mailbox, "release", never_released),
+    "a large message is not announced": (Conversation, "start", started_and_never_announced),
+    "nothing is sent again": (Connections, "choose", only_the_first_connection),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_core_is_caught(how: str) -> None:
+    owner, name, broken = BROKEN[how]
+    with mock.patch.object(owner, name, broken):
+        assert any(failure(seed) is not None for seed in range(ENOUGH)), "nobody noticed"
+
+
+def test_a_recording_is_caught_where_nonces_are_not_checked() -> None:
+    original = Link._on_resume
+
+    def trusting(link: Link, connection: Any, frame: Any, now: float) -> None:
+        original(link, connection, frame._replace(nonce=connection.nonce), now)
+
+    kind, _ = _HANDLERS[frames.Resume]
+    with mock.patch.dict(_HANDLERS, {frames.Resume: (kind, trusting)}):
+        assert any(failure(seed) is not None for seed in range(ENOUGH)), "nobody noticed"
