@@ -175,6 +175,9 @@ class Party:
 
     def refused(self, verdict: Verdict) -> None:
         """One attempt to connect failed because one end does not accept the other's certificate."""
+        if verdict.unseen and self.pins:
+            expected = " or ".join(f"{pin}, {pin.validity()}" for pin in self.pins)
+            verdict = verdict._replace(text=f"{verdict.text}; expected is {expected}")
         self._note(verdict.text, logging.WARNING)
         if not self.link.connected and self.standing.refuse(verdict, self.clock()):
             self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))

@@ -208,6 +208,8 @@ class Verdict(NamedTuple):
     text: str
     theirs: bool
     """Whether it is the other end that refuses; it may be about to learn better, and nobody vouches for what it says."""
+    unseen: bool = False
+    """Whether its certificate was refused by OpenSSL, which then shows it to nobody."""
 
 
 def tls_error(error: BaseException | None) -> ssl.SSLError | None:
@@ -227,7 +229,7 @@ def judge(error: BaseException) -> Verdict | None:
         return None
     if isinstance(tls, ssl.SSLCertVerificationError):
         found = _VERIFY.get(tls.verify_code, f"its certificate is not accepted: {tls.verify_message}")
-        return Verdict(found, theirs=False)
+        return Verdict(found, theirs=False, unseen=True)
     reason = str(tls.reason)
     if reason in _ALERTS:
         return Verdict(_ALERTS[reason], theirs=True)

@@ -1,0 +1,363 @@
+"""Keys and certificates of our own, what is told at the start, and changing certificates while a pool runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
+from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
+from tests.pools import Log, until
+from tests.timing import UNIT
+from tests.transport.test_tls_errors import NOBODY, SETTINGS
+
+CA = root()
+ALICE, BOB, NEW_BOB, CAROL = (CA.issue(name, LOCAL) for name in ("Alice", "Bob", "Bob", "Carol"))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+# -- our own -----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def talking(alice: Pool, bob: Pool, files: Folder) -> AsyncIterator[None]:
+    """The two are connected, each pinned by the other as in their names."""
+    try:
+        alice.add_http_server(0, LOCAL)
+        bob.add_http_server(0, LOCAL)
+        alice.add_http_client("Bob", LOCAL, bob.port, files.cert(BOB))
+        bob.add_http_client("Alice", LOCAL, alice.port, files.cert(ALICE))
+        await asyncio.gather(alice.wait_ready(50 * UNIT), bob.wait_ready(50 * UNIT))
+        yield
+    finally:
+        await asyncio.gather(alice.shutdown(10 * UNIT), bob.shutdown(10 * UNIT))
+
+
+async def works(key: str | None, cert: str, files: Folder, password: object = None) -> None:
+    alice = Pool(key, cert, password=password, settings=SETTINGS)  # type: ignore[arg-type]
+    bob = Pool(files.key(BOB), files.cert(BOB), settings=SETTINGS)
+    async with talking(alice, bob, files):
+        await alice.send("Bob", [1, 2, 3])
+        assert await bob.recv("Alice") == [1, 2, 3]
+
+
+async def test_pem(files: Folder) -> None:
+    await works(files.key(ALICE), files.cert(ALICE), files)
+
+
+async def test_der(files: Folder) -> None:
+    await works(files.write(ALICE.key_bytes(Encoding.DER)), files.write(ALICE.der), files)
+
+
+async def test_key_and_certificate_in_one_file(files: Folder) -> None:
+    await works(None, files.write(ALICE.key_bytes() + ALICE.pem()), files)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+@pytest.mark.parametrize("password", ["hidden", b"hidden", lambda: "hidden", lambda: b"hidden"])
+async def test_encrypted_key(encoding: Encoding, password: object, files: Folder) -> None:
+    await works(files.write(ALICE.key_bytes(encoding, b"hidden")), files.cert(ALICE), files, password)
+
+
+@pytest.mark.parametrize(
+    ("password", "error"), [("wrong", "is the password right"), (None, "pass password="), ("", "pass password=")]
+)
+def test_wrong_password(password: str | None, error: str, files: Folder) -> None:
+    with pytest.raises(ConfigurationError, match=error):
+        Pool(files.write(ALICE.key_bytes(password=b"hidden")), files.cert(ALICE), password=password)
+
+
+def test_a_password_that_nobody_asked_for(files: Folder) -> None:
+    def never() -> str:
+        raise AssertionError("the key is not encrypted")
+
+    Pool(files.key(ALICE), files.cert(ALICE), password=never)
+
+
+def test_the_key_of_another(files: Folder) -> None:
+    with pytest.raises(ConfigurationError, match="the private key is not that of the certificate"):
+        Pool(files.key(BOB), files.cert(ALICE))
+
+
+def test_no_key(files: Folder) -> None:
+    with pytest.raises(ConfigurationError, match="holds no private key"):
+        Pool(files.write(b"nothing"), files.cert(ALICE))
+    with pytest.raises(ConfigurationError, match="holds no private key"):
+        Pool(None, files.cert(ALICE))
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        Pool("/nowhere/key.pem", files.cert(ALICE))
+
+
+@pytest.mark.parametrize("given", ["key", "ca_cert"])
+def test_no_certificate(given: str, files: Folder) -> None:
+    with pytest.raises(ConfigurationError, match=f"{given} was given without cert"):
+        Pool(**{given: files.write(ALICE.key_bytes() + ALICE.pem())})  # type: ignore[arg-type]
+
+
+def test_without_cryptography(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, cert = files.key(ALICE), files.cert(ALICE)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'mpccomm\[tls\]'"):
+        Pool(key, cert)
+
+
+def test_the_key_never_lies_about_in_the_clear(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    original = Path.write_bytes
+
+    def spy(path: Path, data: bytes) -> int:
+        written.append(data)
+        return original(path, data)
+
+    key, cert = files.key(ALICE), files.cert(ALICE)
+    monkeypatch.setattr(Path, "write_bytes", spy)
+    Pool(key, cert)
+    assert written
+    assert all(b"BEGIN ENCRYPTED PRIVATE KEY" in data and b"BEGIN PRIVATE" not in data for data in written)
+
+
+# -- parties -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alice(files: Folder) -> Pool:
+    return Pool(files.key(ALICE), files.cert(ALICE), files.cert(CA), settings=SETTINGS)
+
+
+def test_default_ports(alice: Pool) -> None:
+    alice.add_http_client("Bob", LOCAL)
+    assert alice._engine.party("Bob").port == 443
+    plain = Pool()
+    plain.add_http_client("Bob", LOCAL)
+    assert plain._engine.party("Bob").port == 80
+
+
+def test_nothing_says_who_it_is(files: Folder) -> None:
+    pool = Pool(files.key(ALICE), files.cert(ALICE))
+    with pytest.raises(ConfigurationError, match="nothing says which certificate Bob has"):
+        pool.add_http_client("Bob", LOCAL)
+    pool.add_http_client("Bob", LOCAL, cert=files.cert(BOB))
+
+
+def test_a_pin_without_a_certificate_of_our_own(files: Folder) -> None:
+    with pytest.raises(ConfigurationError, match="this pool has none itself"):
+        Pool().add_http_client("Bob", LOCAL, cert=files.cert(BOB))
+
+
+def test_one_certificate_for_two(alice: Pool, files: Folder) -> None:
+    alice.add_http_client("Bob", LOCAL, 1, files.cert(BOB))
+    with pytest.raises(DuplicatePartyError, match="'Carol' would show the certificate of 'Bob'"):
+        alice.add_http_client("Carol", LOCAL, 2, [files.cert(CAROL), files.cert(BOB)])
+
+
+def test_one_address_for_two(alice: Pool, files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    alice.add_http_client("Pinned", LOCAL, 1, files.cert(BOB))
+    alice.add_http_client("Bob", LOCAL, 1)
+    assert not Log(caplog).lines("can't be told apart")
+    alice.add_http_client("Carol", LOCAL, 2)
+    (line,) = Log(caplog).lines("can't be told apart securely", logging.WARNING)
+    assert line.startswith(f"Bob ({LOCAL}:1) and Carol ({LOCAL}:2)")
+    with pytest.raises(DuplicatePartyError, match="could not be told apart"):
+        alice.add_http_client("Dave", LOCAL, 2)
+
+
+async def test_two_unpinned_ones_at_one_address(files: Folder) -> None:
+    async def pool(identity: Identity) -> Pool:
+        made = Pool(files.key(identity), files.cert(identity), files.cert(CA), settings=SETTINGS)
+        made.add_http_server(0, LOCAL)
+        return made
+
+    shared = CA.issue("Shared", LOCAL)
+    pools = {"Alice": await pool(ALICE), "Bob": await pool(shared), "Carol": await pool(shared)}
+    try:
+        for name, one in pools.items():
+            for other, there in pools.items():
+                if other != name:
+                    one.add_http_client(other, LOCAL, there.port)
+        await asyncio.gather(*(one.wait_ready(50 * UNIT) for one in pools.values()))
+        for name, one in pools.items():
+            await one.broadcast(f"from {name}")
+        for name, one in pools.items():
+            assert await one.recv_all() == [(other, f"from {other}") for other in pools if other != name]
+    finally:
+        await asyncio.gather(*(one.shutdown(10 * UNIT) for one in pools.values()))
+
+
+# -- what is told at the start -----------------------------------------------------------------------------------------
+
+
+async def test_one_line_per_party(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with Pool(files.key(ALICE), files.cert(ALICE), files.cert(CA), settings=SETTINGS) as alice:
+        alice.add_http_client("Bob", LOCAL, NOBODY, files.cert(CA.issue("Bob", end=41 * DAY + DAY / 2)))
+        alice.add_http_client("Carol", LOCAL, NOBODY + 1)
+        alice.add_http_client("Dave", "192.0.2.1", NOBODY, check_hostname=False)
+        alice.add_http_client("Eve", LOCAL, NOBODY + 2, files.cert(CA.issue("Eve", start=-9 * DAY, end=-4 * DAY)))
+        alice.add_http_server(0, LOCAL)
+        assert log.lines("Bob: TLS") == ["Bob: TLS 1.3, mutual, pinned, CN=Bob, expires in 41 days"]
+        assert log.lines("Carol: TLS")[0].startswith(
+            "Carol: TLS 1.3, mutual, issued by CN=Test authority, expires in 2"
+        )
+        assert log.lines("Carol: TLS")[0].endswith(f"days, for {LOCAL}")
+        assert log.lines("Dave: TLS")[0].endswith("for any address")
+        assert log.lines("Eve: TLS", logging.WARNING) == ["Eve: TLS 1.3, mutual, pinned, CN=Eve, expired 4 days ago"]
+        (ours,) = log.lines("we are CN=Alice")
+        assert f"for {LOCAL}, expires in 2" in ours
+    async with Pool(settings=SETTINGS) as plain:
+        plain.add_http_client("Bob", LOCAL, NOBODY)
+        plain.add_http_server(0, LOCAL)
+        assert log.lines("Bob: plain HTTP") == ["Bob: plain HTTP"]
+
+
+@pytest.mark.parametrize(
+    ("own", "why"),
+    [
+        (CA.issue("Alice", LOCAL, start=-9 * DAY, end=-3 * DAY), "expired 3 days ago"),
+        (CA.issue("Alice", LOCAL, start=DAY), "not valid before"),
+        (CA.issue("Alice", LOCAL, uses=CLIENT_ONLY), "not to be used as server"),
+    ],
+)
+def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    Pool(files.key(own), files.cert(own))
+    (line,) = Log(caplog).lines("our own certificate will be refused: CN=Alice: ", logging.WARNING)
+    assert why in line
+
+
+# -- changing certificates ---------------------------------------------------------------------------------------------
+
+
+class Renewal:
+    """Alice and Bob, and the files that their pools read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.put("alice", ALICE)
+        self.put("bob", BOB)
+        self.put("old", BOB)
+        self.put("new", NEW_BOB)
+        self.alice, self.bob = (
+            Pool(path / f"{name}.key", path / f"{name}.cert", settings=SETTINGS) for name in ("alice", "bob")
+        )
+
+    def put(self, name: str, identity: Identity) -> None:
+        (self.path / f"{name}.cert").write_bytes(identity.pem())
+        (self.path / f"{name}.key").write_bytes(identity.key_bytes())
+
+    @asynccontextmanager
+    async def connected(self, *pins: str) -> AsyncIterator[tuple[Pool, Pool]]:
+        alice, bob = self.alice, self.bob
+        try:
+            alice.add_http_server(0, LOCAL)
+            bob.add_http_server(0, LOCAL)
+            alice.add_http_client("Bob", LOCAL, bob.port, [self.path / f"{pin}.cert" for pin in pins])
+            bob.add_http_client("Alice", LOCAL, alice.port, self.path / "alice.cert")
+            await asyncio.gather(alice.wait_ready(50 * UNIT), bob.wait_ready(50 * UNIT))
+            yield alice, bob
+        finally:
+            await asyncio.gather(alice.shutdown(10 * UNIT), bob.shutdown(10 * UNIT))
+
+    @staticmethod
+    async def cut(pool: Pool, name: str) -> None:
+        for stream in list(pool._engine.party(name)._streams.values()):
+            await stream._socket.close()
+
+
+async def test_renewal_with_two_pins(tmp_path: Path) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old", "new") as (alice, bob):
+        await bob.send("Alice", "before")
+        renewal.put("bob", NEW_BOB)
+        bob.reload_certificates()
+        await renewal.cut(bob, "Alice")
+        await bob.send("Alice", "after", timeout=50 * UNIT)
+        await alice.send("Bob", "and back", timeout=50 * UNIT)
+        assert [await alice.recv("Bob"), await alice.recv("Bob"), await bob.recv("Alice")] == [
+            "before",
+            "after",
+            "and back",
+        ]
+        assert alice.stats["Bob"].reconnects == 1
+        # The old one is given up: what was made with the new one goes on.
+        renewal.put("old", NEW_BOB)
+        alice.reload_certificates()
+        await bob.send("Alice", "still")
+        assert alice.stats["Bob"].reconnects == 1
+
+
+async def test_a_connection_with_a_pin_that_was_given_up_ends(tmp_path: Path) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old") as (alice, bob):
+        renewal.put("old", NEW_BOB)
+        alice.reload_certificates()
+        with pytest.raises(AuthenticationError, match=r"issued by nobody whom we trust.*; expected is CN=Bob"):
+            await alice.recv("Bob", timeout=50 * UNIT)
+        # Bob has got the new one, too: they go on where they stopped.
+        sent = alice.asend("Bob", "at last", timeout=50 * UNIT)
+        renewal.put("bob", NEW_BOB)
+        bob.reload_certificates()
+        assert await bob.recv("Alice", timeout=50 * UNIT) == "at last"
+        await asyncio.gather(sent, return_exceptions=True)
+
+
+async def test_a_file_that_can_not_be_read_changes_nothing(tmp_path: Path) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old") as (alice, bob):
+        before = alice._engine.reception
+        for broken in ("old.cert", "alice.key", "alice.cert"):
+            original = (tmp_path / broken).read_bytes()
+            (tmp_path / broken).write_bytes(b"nothing")
+            with pytest.raises(ConfigurationError, match=broken):
+                alice.reload_certificates()
+            (tmp_path / broken).write_bytes(original)
+        assert alice._engine.reception is before
+        await renewal.cut(bob, "Alice")
+        await bob.send("Alice", "on we go", timeout=50 * UNIT)
+        assert await alice.recv("Bob") == "on we go"
+
+
+def test_a_plain_pool_has_nothing_to_reload() -> None:
+    with pytest.raises(ConfigurationError, match="this pool speaks plain HTTP"):
+        Pool().reload_certificates()
+
+
+def test_blocking(tmp_path: Path, files: Folder) -> None:
+    renewal = Renewal(tmp_path)
+    with (
+        SyncPool(tmp_path / "alice.key", tmp_path / "alice.cert", settings=SETTINGS) as alice,
+        SyncPool(tmp_path / "bob.key", tmp_path / "bob.cert", settings=SETTINGS) as bob,
+    ):
+        alice.add_http_server(0, LOCAL)
+        bob.add_http_server(0, LOCAL)
+        alice.add_http_client("Bob", LOCAL, bob.port, [tmp_path / "old.cert", tmp_path / "new.cert"])
+        bob.add_http_client("Alice", LOCAL, alice.port, tmp_path / "alice.cert")
+        alice.send("Bob", "hello")
+        renewal.put("bob", NEW_BOB)
+        bob.reload_certificates()
+        assert bob.recv("Alice") == "hello"
+
+
+async def test_no_ticket_saves_a_caller_from_showing_its_certificate(files: Folder) -> None:
+    alice = Pool(files.key(ALICE), files.cert(ALICE), settings=SETTINGS)
+    bob = Pool(files.key(BOB), files.cert(BOB), settings=SETTINGS)
+    async with talking(alice, bob, files):
+        stream = next(iter(alice._engine.party("Bob")._streams.values()))
+        assert stream.tls is not None
+        assert not stream.tls.session_reused
+        assert stream.tls.version() == "TLSv1.3"
+        await until(lambda: alice.stats["Bob"].connected)
+
+
+def test_self_signed_ones_need_no_authority(files: Folder) -> None:
+    solo = self_signed("Bob", LOCAL)
+    Pool(files.key(solo), files.cert(solo)).add_http_client("Alice", LOCAL, cert=files.cert(ALICE))
