@@ -19,15 +19,16 @@ TRANSFER = Transfer(True, "Bob", "#3", 100 * MiB)
 
 @contextmanager
 def terminal() -> Iterator[Callable[[], str]]:
-    """``sys.stderr`` is a terminal; what is shown there can be read."""
+    """``sys.stderr`` is a terminal; what is shown there can be read up to the end of a line."""
     pty = pytest.importorskip("pty")
     shown, written = pty.openpty()
     pytest.importorskip("termios").tcsetwinsize(shown, (24, 80))
-    try:
-        with os.fdopen(written, "w", encoding="utf-8") as stderr, redirect_stderr(stderr):
-            yield lambda: os.read(shown, 10_000).decode()
-    finally:
-        os.close(shown)
+    with (
+        os.fdopen(shown, "rb", 0) as screen,
+        os.fdopen(written, "w", encoding="utf-8") as stderr,
+        redirect_stderr(stderr),
+    ):
+        yield lambda: screen.readline().decode()
 
 
 def drive(callback: Callback, done: int = 100 * MiB) -> None:
