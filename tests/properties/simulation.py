@@ -48,6 +48,7 @@ def some_habits(random: Random) -> Habits:
         send=random.choice((0.3, 0.5, 0.6)),
         large=random.choice((0.0, 0.1, 0.3)),
         several=random.choice((0.0, 0.3)),
+        ordered=random.choice((0.0, 0.0, 0.3)),
         named=random.random(),
         awaited=random.random(),
         impatient=often,

@@ -96,7 +96,7 @@ class Epoch:
             return True
         queue = self.conversation.mailbox._messages.get(key, ())
         place = letter.index - handed + len(self.returned.get(key, ()))
-        return place < len(queue) and queue[place].complete
+        return place < len(queue) and queue[place].written == queue[place].total
 
     def missing(self, sender: Epoch) -> dict[Key, int]:
         """How many of each id were sent by the other half, and not handed out yet."""

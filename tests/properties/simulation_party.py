@@ -35,6 +35,7 @@ class Habits:
     send: float
     large: float
     several: float
+    ordered: float
     named: float
     awaited: float
     impatient: float
@@ -239,7 +240,9 @@ class Side:
         size = random.randint(0, 6000 if random.random() < habits.large else 60)
         number = random.randint(2, 5) if random.random() < habits.several else 1
         contents = tuple(random.randbytes(random.randint(0, size // number * 2)) for _ in range(number))
-        message = Outgoing(key, contents, False, ignore, random.random() < habits.awaited, self.world.now)
+        message = Outgoing(
+            key, contents, random.random() < habits.ordered, ignore, random.random() < habits.awaited, self.world.now
+        )
         self.epoch.sent(message, contents)
         link.send(message)
         if random.random() < habits.impatient:

@@ -1,0 +1,188 @@
+"""Hypothesis chooses what happens to a mailbox, and to a pair of links; a model of a few lines says what should come of it."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mpccomm.session.frames import Key, Start
+from mpccomm.session.inbox import Inbox, Incoming
+from mpccomm.session.mailbox import Mailbox, Receive
+from mpccomm.settings import Limits
+from tests.session.links import Pair, connected, message, new_link, receive
+
+KEYS = st.sampled_from(("x", "y"))
+
+
+class MailboxMachine(RuleBasedStateMachine):
+    """The queue of every id is a list of numbers, and a receive gets the first of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mailbox = Mailbox()
+        self.inbox = Inbox(Limits())
+        self.number = 0
+        self.here: dict[Key, list[Incoming]] = {}
+        self.waiting: list[Receive] = []
+        self.taken: list[Incoming] = []
+        self.claimed: set[int] = set()
+
+    def arriving(self, key: Key, total: int, data: bytes) -> Incoming:
+        self.number += 1
+        start = Start(self.number, key, 1, False, 1, total, memoryview(data))
+        return Incoming(start, self.number, Limits(), self.inbox, 0)
+
+    def expect(self, delivered: list[Receive]) -> None:
+        for got in delivered:
+            first = next(waiting for waiting in self.waiting if waiting.key == got.key)
+            assert got is first
+            assert got.message is self.here[got.key].pop(0)
+            self.waiting.remove(got)
+            self.taken.append(got.message)
+
+    @rule(key=KEYS)
+    def put(self, key: Key) -> None:
+        incoming = self.arriving(key, 1, b"1")
+        self.here.setdefault(key, []).append(incoming)
+        self.expect(self.mailbox.put(incoming))
+
+    @rule(key=KEYS)
+    def announce(self, key: Key) -> None:
+        incoming = self.arriving(key, 2, b"1")
+        self.here.setdefault(key, []).append(incoming)
+        self.mailbox.announce(incoming)
+
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        partial = [incoming for queue in self.here.values() for incoming in queue if not incoming.complete]
+        if partial:
+            incoming = data.draw(st.sampled_from(partial))
+            incoming.write(incoming.seq, memoryview(b"2"))
+            self.expect(self.mailbox.complete(incoming))
+
+    @rule(key=KEYS)
+    def take_or_wait(self, key: Key) -> None:
+        queue = self.here.get(key, [])
+        got = self.mailbox.take(key)
+        if queue and queue[0].complete:
+            assert got is queue.pop(0)
+            self.taken.append(got)
+        else:
+            assert got is None
+            self.waiting.append(receive(key))
+            self.mailbox.wait(self.waiting[-1])
+
+    @rule(data=st.data())
+    def put_back(self, data: st.DataObject) -> None:
+        if self.taken:
+            incoming = data.draw(st.sampled_from(self.taken))
+            self.taken.remove(incoming)
+            queue = self.here.setdefault(incoming.key, [])
+            queue.append(incoming)
+            queue.sort(key=lambda other: other.number)
+            self.expect(self.mailbox.put_back(incoming))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.waiting:
+            waiting = data.draw(st.sampled_from(self.waiting))
+            assert self.mailbox.cancel(waiting)
+            assert not self.mailbox.cancel(waiting)
+            self.waiting.remove(waiting)
+
+    @rule()
+    def claim(self) -> None:
+        _, number = self.mailbox.claim("p")
+        assert number == min(set(range(len(self.claimed) + 1)) - self.claimed)
+        self.claimed.add(number)
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.claimed)))
+        self.claimed.remove(number)
+        self.mailbox.release(("p", number))
+
+    @invariant()
+    def counts_agree(self) -> None:
+        unread = [incoming for queue in self.here.values() for incoming in queue if incoming.complete]
+        assert self.mailbox.unread_messages == len(unread)
+        assert self.mailbox.unread_bytes == sum(incoming.total for incoming in unread)
+        assert set(self.mailbox.receives()) == set(self.waiting)
+        assert {id(incoming) for incoming in self.mailbox.unread()} == {id(incoming) for incoming in unread}
+
+
+class LinkMachine(RuleBasedStateMachine):
+    """Two links, any number of wires between them, each cut at any moment. What is sent is taken: once, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        limits = Limits(frame_size=300, window=1000, box_bytes=6000, box_messages=4)
+        self.links = (new_link("a", limits), new_link("b", limits))
+        self.pairs: list[Pair] = [connected(*self.links)]
+        self.sent: tuple[list[bytes], list[bytes]] = ([], [])
+        self.taken = [0, 0]
+
+    @rule(sender=st.integers(0, 1), size=st.sampled_from((0, 10, 1000, 5000)))
+    def send(self, sender: int, size: int) -> None:
+        contents = bytes([len(self.sent[sender]) % 256]) * size
+        self.sent[sender].append(contents)
+        self.links[sender].send(message("k", contents))
+
+    @rule(taker=st.integers(0, 1))
+    def take(self, taker: int) -> None:
+        got = self.links[taker].take("k", 0.0)
+        if got is not None:
+            assert bytes(got.segments[0]) == self.sent[1 - taker][self.taken[taker]]
+            self.taken[taker] += 1
+
+    @rule(dialler=st.integers(0, 1))
+    def dial(self, dialler: int) -> None:
+        if len(self.pairs) < 4:
+            pair = Pair(*self.links)
+            for end, connection in enumerate(pair.ends):
+                connection.dialled = end == dialler
+            self.pairs.append(pair)
+
+    @rule(data=st.data())
+    def cut(self, data: st.DataObject) -> None:
+        if self.pairs:
+            pair = data.draw(st.sampled_from(self.pairs))
+            self.pairs.remove(pair)
+            for link, end in zip(self.links, pair.ends, strict=True):
+                link.to_send(end, 0.0)  # on its way, and lost
+                link.lost(end)
+
+    @rule(data=st.data(), sender=st.integers(0, 1), batches=st.integers(1, 5))
+    def move(self, data: st.DataObject, sender: int, batches: int) -> None:
+        if self.pairs:
+            pair = data.draw(st.sampled_from(self.pairs))
+            for _ in range(batches):
+                pair.move(sender)
+
+    @invariant()
+    def nothing_is_violated(self) -> None:
+        for link in self.links:
+            assert all(code == 4002 for _, code, _ in link.closing), link.closing
+
+    def teardown(self) -> None:
+        self.dial(0) if len(self.pairs) < 4 else None
+        for _ in range(10 + 2 * sum(map(len, self.sent))):
+            for link in self.links:
+                link.tick(0.0)
+            for pair in list(self.pairs):
+                pair.pump()
+                if any(end.closed for end in pair.ends):
+                    pair.lose()
+                    self.pairs.remove(pair)
+            self.take(0)
+            self.take(1)
+        assert self.taken == [len(self.sent[1]), len(self.sent[0])]
+        assert all(link.outbox.idle for link in self.links)
+
+
+TestMailbox = MailboxMachine.TestCase
+TestMailbox.settings = settings(max_examples=100, stateful_step_count=40)
+TestLink = LinkMachine.TestCase
+TestLink.settings = settings(max_examples=100, stateful_step_count=40)
