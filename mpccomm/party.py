@@ -57,6 +57,16 @@ class Party:
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
+    pins: tuple[Certificate, ...] = ()
+    prefix = ""
+    trouble = "no answer yet"
+    """Why the last attempt to connect came to nothing."""
+    failed_dials = 0
+    expected = False
+    """Somebody waits for it to come, even if it said goodbye."""
+    dialled = False
+    """A dialler is at work."""
+
     def __init__(
         self,
         name: str,
@@ -76,7 +86,6 @@ class Party:
         self.host = Host(addr)
         self.certified = certified
         self.certificates = certificates
-        self.pins: tuple[Certificate, ...] = ()
         self.check_hostname = check_hostname
         self.standing = Standing(settings.retry, settings.strangers, certified=certified)
         self.home = home
@@ -93,14 +102,6 @@ class Party:
         """Set while a connection is wanted, and none is being greeted."""
         self.urged = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
-        self.trouble = "no answer yet"
-        """Why the last attempt to connect came to nothing."""
-        self.failed_dials = 0
-        self.expected = False
-        """Somebody waits for it to come, even if it said goodbye."""
-        self.dialled = False
-        """A dialler is at work."""
-        self.prefix = ""
         self.handler = Handler(self)
         self.ordering = Ordering()
         self.impatient: set[SendCall] = set()

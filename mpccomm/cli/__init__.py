@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = {"demo": "three parties on this machine add private vectors"}
+COMMANDS = {
+    "certs": "make certificates for development, and show any",
+    "demo": "three parties on this machine add private vectors",
+}
 """The name of every command, which is also that of its module, and what it does."""
 
 

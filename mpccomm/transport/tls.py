@@ -50,7 +50,7 @@ class Credentials:
         self._anchors = {authority.der for authority in self.authorities}
         self._answering = _Context(ssl.PROTOCOL_TLS_SERVER)
         self._dialling = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        secret_key = _read_key(cert if key is None else key, password)
+        secret_key = read_key(cert if key is None else key, password)
         for context in (self._answering, self._dialling):
             _load(context, secret_key, chain, cert)
         self.trust(self.authorities)
@@ -153,7 +153,8 @@ def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
 # -- our own key -------------------------------------------------------------------------------------------------------
 
 
-def _read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
+def read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
+    """A private key, PEM or DER, encrypted or not. `ConfigurationError` where there is none, or the password is wrong."""
     data = read_file(path)
     try:
         from cryptography.hazmat.primitives import serialization

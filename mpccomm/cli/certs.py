@@ -1,0 +1,294 @@
+"""Make certificates for development and show any: an authority, and one folder per party, ready to be copied to it.
+
+    mpccomm certs init                                          an authority in ./certificates
+    mpccomm certs issue Alice alice.example 192.168.0.101       a folder for Alice: key, certificate, authority
+    mpccomm certs show certificates/Alice/Alice.cert.pem        names, times, and the fingerprint to read out
+
+Each party gets its own folder, and nobody else's; the authority's key stays where it is. Nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.transport.identity import Certificate, missing_extra, read_certificates
+from mpccomm.transport.tls import read_key
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+FOLDER = "certificates"
+AUTHORITY = "authority"
+_AUTHORITY_DAYS = 5 * 365
+_PARTY_DAYS = 397
+_SKEW = timedelta(hours=1)
+"""Certificates are valid from a little before now, for the sake of clocks that are late."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the first argument says; the exit status is 1 if that can't be done."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ConfigurationError, OSError) as error:
+        print(f"mpccomm certs: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mpccomm certs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="init | issue | show")
+    init = commands.add_parser("init", help="make an authority")
+    init.add_argument("--name", default="mpccomm development authority", help="its common name (default: %(default)s)")
+    init.add_argument("--days", type=_days, default=_AUTHORITY_DAYS, help="how long it is valid (default: %(default)s)")
+    init.set_defaults(run=_init)
+    issue = commands.add_parser("issue", help="make a folder for a party")
+    issue.add_argument("name", type=_file_name, help="of the party")
+    issue.add_argument(
+        "addresses", nargs="+", type=_address, help="IP addresses and host names under which others add it"
+    )
+    issue.add_argument("--days", type=_days, default=_PARTY_DAYS, help="how long it is valid (default: %(default)s)")
+    issue.set_defaults(run=_issue)
+    for command in (init, issue):
+        command.add_argument(
+            "--folder", type=Path, default=Path(FOLDER), help="where all is kept (default: %(default)s)"
+        )
+    show = commands.add_parser("show", help="print what is in a file")
+    show.add_argument("file", type=Path, nargs="+", help="PEM or DER, a certificate and perhaps its chain")
+    show.set_defaults(run=_show)
+    return parser
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 0 < days <= 36500:
+        raise argparse.ArgumentTypeError(f"a certificate can't be valid for {days} days")
+    return days
+
+
+def _file_name(text: str) -> str:
+    if not text.isprintable() or text.startswith(".") or any(c in text for c in '/\\:*?"<>|') or text == AUTHORITY:
+        raise argparse.ArgumentTypeError(f"{text!r} can't be the name of a folder for a party")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        pass
+    try:
+        name = text.rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        name = ""
+    labels = name.split(".")
+    if not all(
+        label and label.strip("-") == label and label.replace("-", "").replace("_", "").isalnum() for label in labels
+    ):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither an IP address nor a host name (and no port belongs here)"
+        )
+    return name
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def _init(options: argparse.Namespace) -> None:
+    folder: Path = options.folder
+    files = [folder / f"{AUTHORITY}.{what}.pem" for what in ("key", "cert")]
+    _refuse_to_overwrite(files, "choose another --folder")
+    key = _new_key()
+    subject = _name(options.name)
+    certificate = _sign(subject, key, subject, key, options.days, authority=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_new(files[0], _key_bytes(key), secret=True)
+    _write_new(files[1], _pem(certificate))
+    print(f"made an authority in {folder}. Keep {AUTHORITY}.key.pem to yourself: whoever has it can pose as any party.")
+    print(f"Next: mpccomm certs issue NAME ADDRESS ... for each party{_option(folder)}")
+
+
+def _issue(options: argparse.Namespace) -> None:
+    folder: Path = options.folder
+    above = folder / f"{AUTHORITY}.cert.pem"
+    authority, authority_key = _authority(folder)
+    own: Path = folder / options.name
+    files = {
+        "key": own / f"{options.name}.key.pem",
+        "cert": own / f"{options.name}.cert.pem",
+        "ca": own / "ca.cert.pem",
+    }
+    _refuse_to_overwrite(files.values(), f"move the folder {own} away first")
+    key = _new_key()
+    certificate = _sign(
+        _name(options.name), key, authority.subject, authority_key, options.days, addresses=options.addresses
+    )
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_new(files["key"], _key_bytes(key), secret=True)
+    _write_new(files["cert"], _pem(certificate))
+    _write_new(files["ca"], above.read_bytes())
+    print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to nobody else. There:")
+    print(f"    pool = Pool(key={files['key'].name!r}, cert={files['cert'].name!r}, ca_cert={files['ca'].name!r})")
+
+
+def _show(options: argparse.Namespace) -> None:
+    for number, path in enumerate(options.file):
+        if number:
+            print()
+        print(path)
+        for position, certificate in enumerate(read_certificates(path)):
+            print(_describe(certificate, position))
+
+
+def _describe(certificate: Certificate, position: int) -> str:
+    state = "" if certificate.is_valid() else "  <-- NOT VALID NOW"
+    digits = certificate.fingerprint.split(":")
+    halves = [":".join(digits[:16]), ":".join(digits[16:])]
+    rows = {
+        "issued by": certificate.issuer + (" (itself)" if certificate.issuer == certificate.subject else ""),
+        "number": f"{certificate.serial:x}",
+        "for": certificate.names,
+        "valid": f"{certificate.not_before:%Y-%m-%d %H:%M} to {certificate.not_after:%Y-%m-%d %H:%M} UTC, "
+        f"{certificate.validity()}{state}",
+        "SHA-256": f"{halves[0]}\n{'':16}{halves[1]}",
+    }
+    head = f"  {position + 1}. {certificate.subject}"
+    return "\n".join([head, *(f"     {what:<10} {value}" for what, value in rows.items())])
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError as error:
+        raise missing_extra() from error
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError as error:
+        raise missing_extra() from error
+    path = folder / f"{AUTHORITY}.cert.pem"
+    if not path.exists():
+        raise ConfigurationError(
+            f"there is no authority in {folder}: make one with mpccomm certs init{_option(folder)}"
+        )
+    shown = read_certificates(path)[0]
+    if not shown.is_valid():
+        raise ConfigurationError(f"the authority {path} {shown.validity()}; make a new one in another folder")
+    key = read_key(folder / f"{AUTHORITY}.key.pem", None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigurationError(f"the key of {path} was not made by mpccomm certs init")
+    return x509.load_der_x509_certificate(shown.der), key
+
+
+def _name(text: str) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _sign(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    days: int,
+    *,
+    authority: bool = False,
+    addresses: Sequence[str] = (),
+) -> x509.Certificate:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    now = datetime.now(UTC)
+    public = key.public_key()
+    above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    builder = (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
+        .add_extension(_key_usage(authority), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(above, critical=False)
+    )
+    if not authority:
+        uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        names = x509.SubjectAlternativeName([_general_name(address) for address in addresses])
+        builder = builder.add_extension(uses, critical=False).add_extension(names, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _key_usage(authority: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(address: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _refuse_to_overwrite(paths: Iterable[Path], remedy: str) -> None:
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(f"{path} is there already; nothing was changed: {remedy}")
+
+
+def _write_new(path: Path, data: bytes, *, secret: bool = False) -> None:
+    """Write a file that is not there yet; a secret one is readable by its owner alone from the first moment."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+
+
+def _option(folder: Path) -> str:
+    return "" if folder == Path(FOLDER) else f" --folder {folder}"

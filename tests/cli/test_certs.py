@@ -1,0 +1,188 @@
+"""`mpccomm certs`: what it makes can be used as it is, is nobody else's to read, and is never overwritten."""
+
+import asyncio
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mpccomm import Pool
+from mpccomm.cli.certs import main
+from mpccomm.transport.identity import read_certificates
+from tests.certificates import CLIENT_ONLY, DAY, Folder, root
+from tests.pools import LOCAL
+from tests.timing import UNIT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One with an authority in it."""
+    assert main(["init", "--folder", str(tmp_path)]) == 0
+    return tmp_path
+
+
+def issue(folder: Path, *arguments: str) -> int:
+    return main(["issue", "--folder", str(folder), *arguments])
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
+
+
+async def test_ready_to_use(folder: Path) -> None:
+    pools = {}
+    for name in ("Alice", "Bob"):
+        assert issue(folder, name, LOCAL, "localhost") == 0
+        own = folder / name
+        pools[name] = Pool(own / f"{name}.key.pem", own / f"{name}.cert.pem", own / "ca.cert.pem")
+        pools[name].add_http_server(0, LOCAL)
+    alice, bob = pools.values()
+    try:
+        alice.add_http_client("Bob", "localhost", bob.port)
+        bob.add_http_client("Alice", LOCAL, alice.port, folder / "Alice" / "Alice.cert.pem")
+        await asyncio.gather(alice.wait_ready(100 * UNIT), bob.wait_ready(100 * UNIT))
+        await alice.send("Bob", "hello")
+        assert await bob.recv("Alice") == "hello"
+    finally:
+        await asyncio.gather(alice.shutdown(UNIT), bob.shutdown(UNIT))
+
+
+def test_what_is_in_them(folder: Path) -> None:
+    assert issue(folder, "Bob", "bob.example.", "10.0.0.2", "2001:DB8::1", "bücher.example", "my_service") == 0
+    (bob,) = read_certificates(folder / "Bob" / "Bob.cert.pem")
+    (authority,) = read_certificates(folder / "Bob" / "ca.cert.pem")
+    assert (bob.subject, bob.issuer) == ("CN=Bob", authority.subject)
+    assert bob.hosts == ("bob.example", "xn--bcher-kva.example", "my_service")
+    assert list(map(str, bob.addresses)) == ["10.0.0.2", "2001:db8::1"]
+    assert bob.uses == {"1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"}
+    assert 396 <= (bob.not_after - bob.not_before).days <= 398
+    assert (authority.not_after - authority.not_before).days == 5 * 365
+
+
+def test_openssl_agrees(folder: Path) -> None:
+    assert issue(folder, "Bob", LOCAL) == 0
+    for purpose in ("sslserver", "sslclient"):
+        command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-verify_ip", LOCAL]
+        files = ["-CAfile", str(folder / "Bob" / "ca.cert.pem"), str(folder / "Bob" / "Bob.cert.pem")]
+        try:
+            run = subprocess.run(
+                [*command, *files], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            pytest.skip("no openssl here")
+        assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps access rights elsewhere")
+def test_keys_are_their_owners_alone(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert issue(folder, "Bob", LOCAL) == 0
+    finally:
+        os.umask(before)
+    found = modes(folder)
+    assert {name: mode for name, mode in found.items() if name.endswith(".key.pem")} == {
+        "authority.key.pem": 0o600,
+        "Bob/Bob.key.pem": 0o600,
+    }
+    assert found["Bob"] == 0o700
+    assert not any("authority.key" in name and "/" in name for name in found)
+
+
+def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert issue(folder, "Bob", LOCAL) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*.pem")}
+    assert main(["init", "--folder", str(folder)]) == 1
+    assert issue(folder, "Bob", LOCAL) == 1
+    (folder / "authority.key.pem").rename(folder / "elsewhere.pem")
+    assert main(["init", "--folder", str(folder)]) == 1
+    (folder / "elsewhere.pem").rename(folder / "authority.key.pem")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*.pem")}
+    assert capsys.readouterr().err.count("is there already; nothing was changed") == 3
+
+
+def test_no_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert issue(tmp_path, "Bob", LOCAL) == 1
+    assert f"make one with mpccomm certs init --folder {tmp_path}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_authority_that_has_expired(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = root()
+    (folder / "authority.cert.pem").write_bytes(old.issue("x", start=-9 * DAY, end=-5 * DAY).pem())
+    assert issue(folder, "Bob", LOCAL) == 1
+    assert "expired 5 days ago" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["Bob"],
+        ["Bob", f"{LOCAL}:8080"],
+        ["Bob", "https://bob.example"],
+        ["Bob", "bob..example"],
+        ["Bob", "*.example"],
+        ["Bob", ""],
+        ["../Bob", LOCAL],
+        ["authority", LOCAL],
+        [".Bob", LOCAL],
+        ["Bob\n", LOCAL],
+        ["--days", "0", "Bob", LOCAL],
+        ["--days", "many", "Bob", LOCAL],
+    ],
+)
+def test_not_to_be_issued(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        issue(folder, *arguments)
+    assert end.value.code == 2
+    assert "mpccomm certs issue" in capsys.readouterr().err
+    assert not list(folder.glob("*/*"))
+
+
+def test_show(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = root("Big authority")
+    bob = authority.issue("Middle", authority=True).issue("Bob", LOCAL, "bob.example", uses=CLIENT_ONLY)
+    old = authority.issue("Old", start=-9 * DAY, end=-5 * DAY)
+    files = Folder(tmp_path)
+    capsys.readouterr()
+    assert main(["show", files.cert(bob), files.write(old.der)]) == 0
+    shown = capsys.readouterr().out
+    assert "1. CN=Bob" in shown
+    assert "2. CN=Middle" in shown
+    assert "issued by  CN=Middle" in shown
+    assert f"for        bob.example, {LOCAL}" in shown
+    assert "expires in 29 days" in shown
+    assert re.search(r"expired 5 days ago  <-- NOT VALID NOW", shown)
+    digits = re.findall(r"[0-9A-F]{2}(?::[0-9A-F]{2}){15}", shown)
+    assert ":".join(digits[:2]) == read_certificates(files.cert(bob))[0].fingerprint
+
+
+def test_show_nothing_of_the_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", Folder(tmp_path).write(b"nothing")]) == 1
+    assert "holds no certificate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["init", "issue", "show"])
+def test_without_cryptography(
+    command: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    arguments = {
+        "init": ["init", "--folder", str(folder / "new")],
+        "issue": ["issue", "--folder", str(folder), "Bob", LOCAL],
+        "show": ["show", str(folder / "authority.cert.pem")],
+    }[command]
+    assert main(arguments) == 1
+    assert "pip install 'mpccomm[tls]'" in capsys.readouterr().err
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([])
+    assert "init | issue | show" in capsys.readouterr().err
