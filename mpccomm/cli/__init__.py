@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 COMMANDS = {
+    "bench": "measure the link to another party",
     "certs": "make certificates for development, and show any",
     "demo": "three parties on this machine add private vectors",
 }
