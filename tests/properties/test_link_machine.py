@@ -93,7 +93,9 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
-        _, number = self.mailbox.claim("p")
+        key = self.mailbox.claim("p")
+        assert isinstance(key, tuple)
+        number = key[1]
         assert number == min(set(range(len(self.claimed) + 1)) - self.claimed)
         self.claimed.add(number)
 
