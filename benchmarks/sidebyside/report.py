@@ -16,6 +16,7 @@ from sidebyside.works import Work
 
 PEER = "tno4"
 LIMITS = ("ws-uv", "socket")
+_BUSY = 0.7
 
 
 def times_better(work: Work, one: Figure, other: Figure) -> float:
@@ -26,6 +27,10 @@ def times_better(work: Work, one: Figure, other: Figure) -> float:
 def text(comparison: Comparison, works: dict[str, Work], scale: float) -> str:
     """One table for each work, then what each contender promises, then who could not take part."""
     lines = [machine(), f"{comparison.rounds} rounds; median (quartiles) of all samples"]
+    if comparison.load > _BUSY:
+        lines.append(
+            f"Other programs were running (load {comparison.load:.1f} before the start): measure again without them."
+        )
     if scale != 1.0:
         lines.append(f"Everything is {1 / scale:g} times smaller than it says: these figures mean nothing.")
     found = figures(comparison)
@@ -67,6 +72,7 @@ def as_json(comparison: Comparison, works: dict[str, Work], scale: float) -> dic
     return {
         "machine": machine(),
         "rounds": comparison.rounds,
+        "load": comparison.load,
         "scale": scale,
         "works": {name: {"title": work.title, "unit": work.unit} for name, work in works.items()},
         "contenders": {

@@ -150,6 +150,8 @@ class Comparison:
         self.results: dict[str, dict[str, Result]] = {contender: {} for contender in contenders}
         self.troubles: dict[str, str] = {}
         self.rounds = 0
+        self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        """How many other programs wanted a core in the minute before."""
         self._names = names
         self._pythons = pythons
         self._certificates = certificates

@@ -183,7 +183,7 @@ class Broadcast:
 
 
 def _compare(sent: Any, arrived: Any) -> str | None:
-    if type(arrived) is not type(sent) and not isinstance(arrived, bytes | bytearray):
+    if type(arrived) is not type(sent) and not isinstance(arrived, bytes | bytearray | memoryview):
         return f"{type(arrived).__name__} in place of {type(sent).__name__}"
     same = bool((arrived == sent).all()) if hasattr(sent, "dtype") else arrived == sent
     return None if same else "not what was sent"
