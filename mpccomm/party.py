@@ -147,7 +147,8 @@ class Party:
             self._update_loneliness()
 
     def _update_loneliness(self) -> None:
-        greeting = any(not connection.verified for connection in self._streams)
+        recent = self.clock() - self.settings.retry.connect_timeout
+        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
         gone = self.link.ending is not None and not self.expected
         if self.link.wants_connection and not greeting and not gone and not self.closed:
             self.lonely.set()
@@ -293,6 +294,7 @@ class Party:
             self._tick_unreachable(now)
         else:
             self._tick_receives(now)
+        self._update_loneliness()
         self.flush()
 
     def _tick_unreachable(self, now: float) -> None:

@@ -83,12 +83,13 @@ class Strangers:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Dialling again: full jitter, ``uniform(0, min(cap, first * 2 ** failures))``."""
+    """Dialling again: full jitter, ``uniform(0, min(cap, first * 2 ** failures))`` from one attempt's start to the next's."""
 
     first: float = 0.05
     cap: float = 5.0
-    connect_timeout: float = 5.0
-    """Time for the TCP (and TLS) connection of one attempt."""
+    connect_timeout: float = 3.0
+    """Time for the TCP connection of one attempt, with one repetition by the system; for TLS and the upgrade; and for
+    greeting each other, before another attempt is made. What was lost in a silent network is not worth waiting for."""
     doubt: float = 5.0
     """A party that does not accept our certificate may be about to learn of it: only after so long do calls fail for it."""
     refused: float = 60.0

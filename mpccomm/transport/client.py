@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import socket
 import ssl
 import time
@@ -59,6 +60,21 @@ class Destination(Protocol):
         """An attempt came to nothing because one end does not accept the other."""
 
 
+def _stay() -> aiohttp.TraceConfig:
+    """aiohttp follows redirections in an upgrade, and can't be told otherwise: nobody sends us to another address."""
+    trace: aiohttp.TraceConfig = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirection)
+    return trace
+
+
+async def _refuse_redirection(session: object, context: object, seen: aiohttp.TraceRequestRedirectParams) -> None:
+    response = seen.response
+    response.close()
+    raise aiohttp.WSServerHandshakeError(
+        response.request_info, response.history, status=response.status, headers=response.headers
+    )
+
+
 async def _take_anybody(tls: ssl.SSLObject | None) -> None:
     """Whoever answers is the one that was dialled."""
 
@@ -95,13 +111,18 @@ class Dialler:
             socket_factory=self._new_socket,
         )
         async with aiohttp.ClientSession(
-            connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(sock_connect=self._retry.connect_timeout),
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_stay()],
         ) as session:
             while True:
                 await self._destination.lonely.wait()
                 await asyncio.sleep(self._destination.standing.not_before - time.monotonic())
+                started = time.monotonic()
                 await self._attempt(session)
-                await self._pause()
+                await self._pause(started)
 
     async def _attempt(self, session: aiohttp.ClientSession) -> None:
         destination = self._destination
@@ -151,13 +172,14 @@ class Dialler:
             self._spares.append(sock.dup())
         return sock
 
-    async def _pause(self) -> None:
+    async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
         if destination.standing.refusal:
             with suppress(TimeoutError):
                 async with asyncio.timeout(retry.refused):
                     await destination.urged.wait()
-        await asyncio.sleep(random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30))))
+        pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
+        await asyncio.sleep(started + pause - time.monotonic())
 
 
 def _judge_status(error: BaseException, certified: bool) -> Verdict | None:
@@ -177,15 +199,23 @@ def describe(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name can't be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):
-        # Not the text of the exception: asyncio puts the call and its arguments there.
-        number = None if isinstance(error.os_error, ssl.SSLError) else error.os_error.errno
-        return os.strerror(number).lower() if number else _HUNG_UP
+        return _HUNG_UP if isinstance(error.os_error, ssl.SSLError) else _in_system_words(error.os_error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return _HUNG_UP
     if isinstance(error, aiohttp.WSServerHandshakeError):
         if error.status == 403:
             return "it does not recognise us: add this party there, under the address that it sees"
         return f"something else answers there (HTTP status {error.status})"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its text repeats what was received.
+        return "something else answers there (not HTTP)"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return f"{type(error).__name__}: {error}"
+
+
+def _in_system_words(error: OSError) -> str:
+    # Not the text of the exception: asyncio puts the call and its arguments there. Only where a name has several
+    # addresses, which failed in different ways, the numbers have to be looked for in it.
+    numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
+    return " or ".join(dict.fromkeys(os.strerror(number).lower() for number in numbers)) or _HUNG_UP

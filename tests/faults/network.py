@@ -22,8 +22,12 @@ async def through_proxy(
     settings: Settings | None = None,
     record: bool = False,
     both_dial: bool = True,
+    patience: float = 100 * UNIT,
 ) -> AsyncIterator[tuple[Pool, Pool, Proxy]]:
-    """Alice and Bob, connected, and the network between them; where not both dial, only Alice can."""
+    """Alice and Bob, connected, and the network between them; where not both dial, only Alice can.
+
+    ``patience``: seconds within which they have to be connected.
+    """
     settings = settings or quick()
     alice, bob = Pool(name="Alice", settings=settings), Pool(name="Bob", settings=settings)
     async with Proxy(cut, record=record) as proxy:
@@ -36,7 +40,7 @@ async def through_proxy(
                 proxy.aim(ports[0], 1)  # nobody listens there
             alice.add_http_client("Bob", LOCAL, ports[1])
             bob.add_http_client("Alice", LOCAL, ports[0])
-            await asyncio.gather(*(pool.wait_ready(100 * UNIT) for pool in (alice, bob)))
+            await asyncio.gather(*(pool.wait_ready(patience) for pool in (alice, bob)))
             yield alice, bob, proxy
         finally:
             await asyncio.gather(alice.shutdown(20 * UNIT), bob.shutdown(20 * UNIT))

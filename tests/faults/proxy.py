@@ -25,6 +25,7 @@ class End(Enum):
 
     RESET = "both ends get an RST"
     FIN = "both ends are closed as by a program that is done"
+    SILENCE = "nothing comes through any more, and nobody is told"
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class Connection:
     recording: bytearray = field(default_factory=bytearray)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     lost: bool = False
-    """It was there when the network became a black hole that forgets."""
+    """Nothing comes through any more, as after a black hole that forgets."""
 
     def end(self, how: End) -> None:
         """Cut it now."""
+        if how is End.SILENCE:
+            self.lost = True
+            return
         for sock in (self.dialler, self.server):
             if how is End.RESET and sock.fileno() >= 0:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -237,6 +241,8 @@ class Proxy:
             await self._passing.wait()
             if connection.lost:
                 await asyncio.Event().wait()
+            if connection.done.is_set():
+                return
             if not data:
                 # Half closed would be possible; everybody here closes both directions at once.
                 connection.end(End.FIN)
@@ -253,7 +259,6 @@ class Proxy:
                 return
             if last:
                 connection.end(connection.cut.how)
-                return
             if self.rate is not None:
                 await asyncio.sleep(len(data) / self.rate)
 

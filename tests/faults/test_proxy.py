@@ -54,7 +54,7 @@ async def test_unharmed() -> None:
         assert (proxy.up, proxy.down, proxy.recordings) == (len(data), len(data), [data])
 
 
-@pytest.mark.parametrize("how", End)
+@pytest.mark.parametrize("how", [End.RESET, End.FIN])
 @pytest.mark.parametrize("up", [True, False])
 async def test_cut_after_so_many_bytes(how: End, up: bool) -> None:
     cut = Cut(up=1000, how=how) if up else Cut(down=1000, how=how)
@@ -69,6 +69,17 @@ async def test_cut_after_so_many_bytes(how: End, up: bool) -> None:
             assert len(await reader.read()) <= 1000
         writer.close()
         assert (proxy.up if up else proxy.down) == 1000
+
+
+async def test_silence_after_so_many_bytes() -> None:
+    async with echo() as server, Proxy(lambda number: Cut(down=1000, how=End.SILENCE)) as proxy:
+        reader, writer = await asyncio.open_connection(LOCAL, proxy.front(server))
+        writer.write(bytes(5000))
+        assert await reader.readexactly(1000) == bytes(1000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(UNIT):
+                await reader.read(1)
+        writer.close()
 
 
 async def test_black_hole_and_heal() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mpccomm import Pool, Settings
 from tests.faults.network import through_proxy
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Cut, End, Proxy
 from tests.pools import Log, until
 from tests.timing import LONG, UNIT
 
@@ -46,6 +46,20 @@ async def test_long_black_holes(both_dial: bool) -> None:
         times = [await time_to_flow(alice, bob, proxy, silence, forget=True) for silence in (11, 14, 17, 23, 35, 47)]
         print(f"traffic flowed {[round(took, 2) for took in times]} s after the heal")  # noqa: T201
         assert statistics.median(times) < 2
+
+
+@pytest.mark.parametrize("both_dial", [True, False])
+async def test_a_connection_that_goes_silent_within_its_greeting(both_dial: bool) -> None:
+    # After the answer to the upgrade, HELLO or RESUME is lost: another connection is tried soon.
+    def cut(number: int) -> Cut:
+        return Cut(down=(0, 150, 250, 330)[number], how=End.SILENCE) if number < 4 else Cut()
+
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    async with through_proxy(cut, settings=Settings(), both_dial=both_dial, patience=50) as (_, _, proxy):
+        took = loop.time() - start
+        print(f"connected after {took:.1f} s, by connection {proxy.accepted}")  # noqa: T201
+        assert took < 20 * max(1, UNIT / 0.1)
 
 
 async def test_a_dead_connection_is_noticed_and_logged(caplog: pytest.LogCaptureFixture) -> None:
