@@ -24,9 +24,6 @@ class Connections:
         """A copy: connections may be dropped on the way."""
         return iter(self._all.copy())
 
-    def __contains__(self, connection: Connection) -> bool:
-        return connection in self._all
-
     def verified(self) -> list[Connection]:
         """Those whose other end has proved that it is there now."""
         return [connection for connection in self._all if connection.verified]
@@ -57,11 +54,10 @@ class Connections:
         """
         flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]
         best = max(flowing, key=lambda c: (not c.suspect, c.dialled is prefer_dialled, c.number), default=None)
-        if best is self.current:
-            return []
-        self.current = best
-        if best is not None:
-            best.again = None
+        if best is not self.current:
+            self.current = best
+            if best is not None:
+                best.again = None
         return [other for other in flowing if other is not best and (other.dialled or other.suspect)]
 
     def say(self, kind: Kind, frame: bytes) -> None:

@@ -205,8 +205,9 @@ class Link:
             self.news.append((News.LOST, ""))
 
     def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        self.closing.append(Closing(connection, code, reason))
-        self.lost(connection)
+        if not connection.closed:
+            self.closing.append(Closing(connection, code, reason))
+            self.lost(connection)
 
     def _choose(self) -> None:
         connections = self._connections
@@ -214,15 +215,13 @@ class Link:
         # Both sides prefer those that the smaller incarnation dialled.
         prefer_dialled = self.incarnation < self._incarnations.current
         superfluous = connections.choose(self._adopted, prefer_dialled=prefer_dialled)
-        if connections.current is was:
-            return
         if connections.current is None:
-            self._standstill.admitted()
-            return
-        self._conversation.ack_due = True
-        if was is None:
-            self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
-            self.counters.connections += 1
+            self._standstill.disconnected()
+        elif connections.current is not was:
+            self._conversation.ack_due = True
+            if was is None:
+                self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
+                self.counters.connections += 1
         for other in superfluous:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
 

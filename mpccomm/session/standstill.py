@@ -32,9 +32,13 @@ class Standstill:
         self.blocked = frame
 
     def admitted(self) -> None:
-        """The other side is not held back any more, or can't tell us."""
+        """The other side is not held back any more."""
         self.blocked = None
         self.found = None
+
+    def disconnected(self) -> None:
+        """The other side can't tell us whether it still is. A deadlock that was found is one until it says otherwise."""
+        self.blocked = None
 
     def shift(self, stalled: float) -> None:
         """Our own clockwork stood still for so long."""

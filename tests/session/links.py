@@ -30,7 +30,7 @@ def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
     )
 
 
-def message(key: Key, *segments: bytes, awaited: bool = True, now: float = 0.0) -> Outgoing:
+def message(key: Key, *segments: bytes | bytearray, awaited: bool = True, now: float = 0.0) -> Outgoing:
     return Outgoing(key, segments or (b"contents",), False, ignore, awaited, now)
 
 

@@ -94,12 +94,8 @@ def test_states_of_a_connection() -> None:
 
 
 def test_states_of_a_party() -> None:
-    assert {name: meaning for name, meaning in table("state", "meaning")} == {
-        state.name: state.value for state in PartyState
-    }
-    assert {name: meaning for name, meaning in table("event", "meaning")} == {
-        event.name: event.value for event in PartyEvent
-    }
+    assert {row[0]: row[1] for row in table("state", "meaning")} == {state.name: state.value for state in PartyState}
+    assert {row[0]: row[1] for row in table("event", "meaning")} == {event.name: event.value for event in PartyEvent}
     assert {
         (PartyState[state], PartyEvent[event]): PartyState[following]
         for state, event, following in table("state", "event", "next state")
