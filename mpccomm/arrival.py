@@ -54,14 +54,16 @@ class Arrival:
     The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
     """
 
-    def __init__(self, party: Party, msg_id: str | None, resolve: Callable[[Any, Exception | None], None]) -> None:
+    def __init__(
+        self, party: Party, prefix: str, msg_id: str | None, resolve: Callable[[Any, Exception | None], None]
+    ) -> None:
         self.here = False
         self.value: Any = None
         self._party = party
         self._resolve = resolve
         self._context = copy_context()
         self._starting = party.home.here
-        self._call = ReceiveCall(party, party.prefix, msg_id, None, self._arrived)
+        self._call = ReceiveCall(party, prefix, msg_id, None, self._arrived)
         party.home.post(self._call.start)
         self._starting = False
 

@@ -18,6 +18,7 @@
     ├── NotReadyError(TimeoutError)                `wait_ready` ran out of time
     ├── DeadlockError(RuntimeError)                both sides wait for each other
     ├── AuthenticationError(ConnectionError)       a certificate that is not the agreed one
+    ├── EquivocationError                          a party told different parties different things
     ├── MessageTooLargeError(ValueError)           larger than `max_message_size`
     ├── EncodingError(TypeError)                   a value that cannot be carried exactly
     ├── DecodingError(ValueError)                  bytes that are no value, or no value that may be built here
@@ -103,6 +104,18 @@ class DeadlockError(CommunicationError, RuntimeError):
 
 class AuthenticationError(CommunicationError, ConnectionError):
     """The other end showed a certificate that is not the agreed one, or refused ours; or two names are one address."""
+
+
+class EquivocationError(CommunicationError):
+    """In a checked broadcast the parties did not all get the same from ``root``; or one lies about what it got.
+
+    ``digests`` has, by party, the SHA-256 digest of what it says it got, in hexadecimal.
+    """
+
+    def __init__(self, text: str, root: str = "", digests: dict[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.root = root
+        self.digests = digests or {}
 
 
 class MessageTooLargeError(CommunicationError, ValueError):

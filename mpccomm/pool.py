@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
-from mpccomm.arrival import Arrival, read
-from mpccomm.calls import ReceiveCall, SendCall
-from mpccomm.codec import Encoded, encode
 from mpccomm.engine import Engine
-from mpccomm.errors import MessageTooLargeError
 from mpccomm.glance import Visible
 from mpccomm.handlers import Handler, ServerHandle
-from mpccomm.handles import LoopHandle
-from mpccomm.options import UNSET, Patience, Timeout, Unset, receive_limit, seconds, send_patience
-from mpccomm.ordering import Serialising
+from mpccomm.messages import Messages
+from mpccomm.options import UNSET, Patience, Unset, seconds
 from mpccomm.party import Party
 from mpccomm.reception import CertifiedReception, Reception
-from mpccomm.session.inbox import Incoming
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.stats import Stats, stats_of
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.tls import Password
-from mpccomm.waiting import all_of, dismiss, new_future, resolving, together
 
 
-class Pool(Visible):
+class Pool(Messages, Visible):
     """A network of parties, as this party sees it: its own server, and a client for each other party.
 
     The pool lives on the event loop on which it is first used; from any other loop, in any thread, its coroutines can be
@@ -44,7 +36,7 @@ class Pool(Visible):
         party is added with its own certificate
     :param timeout: time limit of a send in seconds, where the call names none; None waits without limit
     :param max_retries: how many times a party may be dialled in vain while a message waits for it; -1: without end
-    :param name: the name of this party, for logs
+    :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
     :raises ConfigurationError: certificates or key can't be used
@@ -63,11 +55,9 @@ class Pool(Visible):
         password: Password = None,
     ) -> None:
         plain = key is None and cert is None and ca_cert is None
-        self.name = name
-        self._patience = Patience(seconds(timeout), max_retries)
-        self._prefix = ""
-        self._engine = Engine(settings, Reception() if plain else CertifiedReception(key, cert, ca_cert, password))
-        self._engine.name = name or ""
+        engine = Engine(settings, Reception() if plain else CertifiedReception(key, cert, ca_cert, password))
+        engine.name = name or ""
+        super().__init__(engine, name, Patience(seconds(timeout), max_retries))
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -124,6 +114,7 @@ class Pool(Visible):
         """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
 
         All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
+        Channels and groups have ids of their own, to which it does not apply.
         """
         self._prefix = prefix or ""
         for party in self._engine.parties.values():
@@ -172,139 +163,6 @@ class Pool(Visible):
         engine = self._engine
         return Stats({name: stats_of(party) for name, party in engine.parties.items()}, engine.history, Party.clock())
 
-    # -- one party -----------------------------------------------------------------------------------------------------
-
-    async def send(
-        self,
-        name: str,
-        message: object,
-        msg_id: str | None = None,
-        timeout: Timeout = UNSET,
-        max_retries: int | None = None,
-    ) -> None:
-        """Send a message; returns when the other party's pool holds it.
-
-        :param name: the party
-        :param message: the value; don't change arrays in it before this returns
-        :param msg_id: id by which the party will ask for it; left out: the next automatic number
-        :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
-            withdrawn: it may still arrive.
-        :param max_retries: how many times the party may be dialled in vain meanwhile; -1: without end; left out: the pool's own
-        :raises UnknownPartyError: no such party
-        :raises EncodingError: the value can't be carried exactly
-        :raises CommunicationTimeoutError: time is up
-        :raises PartyGoneError: the party shut down, restarted or aborted
-        """
-        party = self._engine.party(name)
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        await self._deliver((party,), message, party.handler, msg_id, patience)
-
-    def asend(
-        self,
-        name: str,
-        message: object,
-        msg_id: str | None = None,
-        timeout: Timeout = UNSET,
-        max_retries: int | None = None,
-    ) -> asyncio.Future[None]:
-        """Send a message without waiting: a snapshot is taken and numbered at once. Parameters as of `send`.
-
-        :returns: a future of the caller's loop, done when the party's pool holds the message; a failure is on it
-        """
-        party = self._engine.party(name)
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        return self._send_off((party,), message, party.handler, msg_id, patience)
-
-    async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
-        """Receive a message.
-
-        Timed out or cancelled it leaves no trace: the message is there for the next one to ask.
-
-        :param name: the party
-        :param msg_id: the id under which it was sent; left out: the next automatic number
-        :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
-        :raises UnknownPartyError: no such party
-        :raises DecodingError: the message is here and can't be read; it counts as received
-        :raises CommunicationTimeoutError: time is up
-        :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
-        """
-        party = self._engine.party(name)
-        limit = receive_limit(timeout)
-        self._enter()
-        (message,) = await self._collect((party,), msg_id, limit)
-        return read(message, party)
-
-    def arecv(self, name: str, msg_id: str | None = None) -> Any:
-        """Receive a message without waiting: the message itself if it has arrived, otherwise a future of the caller's loop.
-
-        Called on another loop than the pool's own it is always a future. A cancelled one leaves the message for the next.
-        """
-        party = self._engine.party(name)
-        self._enter()
-        future: asyncio.Future[Any]
-        future, resolve = new_future(self._engine.home)
-        arrival = Arrival(party, msg_id, resolve)
-        if arrival.here:
-            return arrival.value
-        future.add_done_callback(arrival.dropped)
-        return future
-
-    # -- several parties -----------------------------------------------------------------------------------------------
-
-    async def broadcast(
-        self,
-        message: object,
-        msg_id: str | None = None,
-        handler_names: Sequence[str] | None = None,
-        timeout: Timeout = UNSET,
-        max_retries: int | None = None,
-    ) -> None:
-        """Send one message to several parties, encoded once; returns when all of their pools hold it.
-
-        :param handler_names: the parties; left out: all
-        :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
-        """
-        parties = one_prefix(self._engine.some(names_of(handler_names)))
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        await self._deliver(parties, message, [party.handler for party in parties], msg_id, patience)
-
-    def async_broadcast(
-        self,
-        message: object,
-        msg_id: str | None = None,
-        handler_names: Sequence[str] | None = None,
-        timeout: Timeout = UNSET,
-        max_retries: int | None = None,
-    ) -> asyncio.Future[None]:
-        """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
-        parties = one_prefix(self._engine.some(names_of(handler_names)))
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        return self._send_off(parties, message, [party.handler for party in parties], msg_id, patience)
-
-    async def recv_all(
-        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
-    ) -> list[tuple[str, Any]]:
-        """Receive one message from each of several parties.
-
-        It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next.
-
-        :param handler_names: the parties; left out: all
-        :returns: pairs of name and message, in the order asked for
-        """
-        parties = self._engine.some(names_of(handler_names))
-        limit = receive_limit(timeout)
-        self._enter()
-        messages = await self._collect(parties, msg_id, limit)
-        return [(party.name, read(message, party)) for party, message in zip(parties, messages, strict=True)]
-
-    def arecv_all(self, handler_names: Sequence[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
-        """Pairs of name and what `arecv` gives, for each of several parties."""
-        return [(party.name, self.arecv(party.name, msg_id)) for party in self._engine.some(names_of(handler_names))]
-
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def shutdown(self, linger: float | Unset = UNSET) -> None:
@@ -336,16 +194,6 @@ class Pool(Visible):
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _enter(self) -> None:
-        """Before any use: settle on a loop, and start what has been added."""
-        engine = self._engine
-        engine.check_open()
-        if not engine.home.settled:
-            engine.launch()
-        engine.home.check()
-        if engine.grown:
-            engine.home.post(engine.grow)
-
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""
         engine = self._engine
@@ -358,97 +206,3 @@ class Pool(Visible):
                 # No loop runs yet; the first use will be on one.
                 return
         engine.home.post(engine.grow)
-
-    def _encode(
-        self,
-        parties: Sequence[Party],
-        message: object,
-        destination: object,
-        begin: Callable[[], None],
-        *,
-        snapshot: bool,
-    ) -> Encoded:
-        """The bytes of a message, for all of the parties the same."""
-        encoded = encode(message, snapshot=snapshot, context={"destination": destination}, begin=begin)
-        size = sum(map(len, encoded.segments))
-        for party in parties:
-            if size > party.link.max_message_size:
-                raise MessageTooLargeError(
-                    f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
-                    "send it in pieces, or raise max_message_size on both sides"
-                )
-        return encoded
-
-    # Between the encoding of a message and its place in the queue nobody waits: it happens in the order of the calls.
-
-    def _send_off(
-        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
-    ) -> LoopHandle:
-        home = self._engine.home
-        handle = LoopHandle(loop=asyncio.get_running_loop())
-        with Serialising(parties) as begin:
-            encoded = self._encode(parties, message, destination, begin, snapshot=True)
-            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, home)))
-            for party in parties:
-                home.post(SendCall(party, party.prefix, msg_id, encoded, patience, False, resolve).start)
-        return handle
-
-    async def _deliver(
-        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
-    ) -> None:
-        home = self._engine.home
-        calls: list[SendCall] = []
-        futures: list[asyncio.Future[None]] = []
-        with Serialising(parties) as begin:
-            encoded = self._encode(parties, message, destination, begin, snapshot=False)
-            for party in parties:
-                future: asyncio.Future[None]
-                future, resolve = new_future(home)
-                calls.append(SendCall(party, party.prefix, msg_id, encoded, patience, True, resolve))
-                futures.append(future)
-                home.post(calls[-1].start)
-        try:
-            if len(futures) == 1:
-                await futures[0]
-            else:
-                await all_of(futures)
-        except asyncio.CancelledError:
-            for call in calls:
-                home.post(call.cancel)
-            dismiss(futures)
-            raise
-
-    async def _collect(self, parties: Sequence[Party], msg_id: str | None, limit: float | None) -> list[Incoming]:
-        home = self._engine.home
-        calls: list[ReceiveCall] = []
-        futures: list[asyncio.Future[Incoming]] = []
-        for party in parties:
-            future: asyncio.Future[Incoming]
-            future, resolve = new_future(home)
-            calls.append(ReceiveCall(party, party.prefix, msg_id, limit, resolve))
-            futures.append(future)
-            home.post(calls[-1].start)
-        try:
-            return [await future for future in futures]
-        except BaseException:
-            # All or none: what has been handed over already is un-got.
-            for call in calls:
-                home.post(call.cancel)
-            dismiss(futures)
-            raise
-
-
-def one_prefix(parties: Sequence[Party]) -> Sequence[Party]:
-    """The parties as given; a broadcast is one message, with one id."""
-    prefixes = {party.prefix: party for party in parties}
-    if len(prefixes) > 1:
-        found = ", ".join(f"{prefix!r} ({party.name})" for prefix, party in prefixes.items())
-        raise ValueError(f"a broadcast to parties with different prefixes: {found}; see update_msg_prefix")
-    return parties
-
-
-def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
-    """The names as given; a single string would be taken for a list of one-letter names."""
-    if isinstance(names, str):
-        raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
-    return names
