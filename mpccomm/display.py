@@ -26,8 +26,8 @@ _STYLE = """<style>
 .mpccomm i.good {background: #2da44e}
 .mpccomm i.waiting {background: #d4a72c}
 .mpccomm i.bad {background: #e5534b}
-.mpccomm progress {width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em}
 </style>"""
+_BAR = "width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 def progress_html(text: str, done: int, size: int) -> str:
     """A bar with a text beside it."""
-    return _block(f"<progress value='{done}' max='{max(size, 1)}'></progress>{escape(text)}")
+    # Without the style sheet: it is sent over and over.
+    return f"<div><progress value='{done}' max='{max(size, 1)}' style='{_BAR}'></progress>{escape(text)}</div>"
 
 
 def _block(content: str) -> str:

@@ -111,7 +111,7 @@ class _Told:
         since, before = self._first
         if self.done > before:
             rate = (self.done - before) / (now - since)
-            text += f", {bytes_text(rate)}/s, {seconds_text((self.size - self.done) / rate)} left"
+            text += f", {bytes_text(rate)}/s, {seconds_text(max(1, round((self.size - self.done) / rate)))} left"
         return text
 
 

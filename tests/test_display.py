@@ -36,7 +36,7 @@ class Parser(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
-        assert not {name for name, _ in attrs} - {"class", "value", "max"}
+        assert not {name for name, _ in attrs} - {"class", "value", "max", "style"}
         if tag != "br":
             self.open.append(tag)
 

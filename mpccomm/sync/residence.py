@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from mpccomm.engine import Engine
+from mpccomm.sync.awake import keep_awake
 from mpccomm.sync.loop_thread import LoopThread
 
 _residences: set[Residence] = set()
@@ -29,6 +30,7 @@ class Residence:
     def _start(self) -> None:
         self._thread.start(self._engine.start)
         _residences.add(self)
+        keep_awake(lambda: self.alive)
 
     @property
     def alive(self) -> bool:
