@@ -43,8 +43,7 @@ class Connections:
     def drop(self, connection: Connection) -> None:
         """It is gone, or shall not count any more."""
         connection.closed = True
-        if connection in self._all:
-            self._all.remove(connection)
+        self._all.remove(connection)
 
     def choose(self, adopted: Callable[[Connection], bool], *, prefer_dialled: bool) -> list[Connection]:
         """Settle on the current one: one that lives, dialled by the preferred side, the newest of those.

@@ -328,10 +328,8 @@ class Link:
             self.finished.append(request)
 
     def _on_goodbye(self, connection: Connection, frame: frames.Goodbye, now: float) -> None:
-        assert connection.hello is not None
         incarnations = self._incarnations
-        if connection.hello.incarnation == incarnations.current:
-            connection.control[Kind.FAREWELL] = frames.farewell()
+        connection.control[Kind.FAREWELL] = frames.farewell()
         if not self._adopted(connection):
             return
         self.goodbye = frame

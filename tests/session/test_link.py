@@ -132,6 +132,16 @@ def test_said_twice_that_it_is_not_accepted() -> None:
     assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
 
 
+def test_three_that_one_side_dialled() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pairs = [Pair(alice, bob) for _ in range(3)]
+    for pair in (*pairs, *pairs):
+        pair.pump()
+    assert alice._connections.verified() == [alice._connections.current]
+    assert len(alice.closing) == 2
+    assert not bob.closing
+
+
 def test_too_many_who_never_complete_their_greeting() -> None:
     link = new_link("a")
     first = link.open(dialled=False, now=0.0)
@@ -183,6 +193,23 @@ def test_a_restart_fails_whoever_waits_and_leaves_what_is_complete() -> None:
     held.pump()
     assert again.connected
     assert alice.take("new", 0.0) is not None
+
+
+def test_several_connections_when_a_restart_is_accepted() -> None:
+    alice, again = new_link("a"), new_link("b again")
+    connected(alice, new_link("b"))
+    pairs = [Pair(alice, again) for _ in range(3)]
+    for pair in pairs:
+        pair.pump()
+    assert not alice.connected
+    closed = len(alice.closing)
+    assert alice.accept_restart(0.0)
+    assert alice.connected
+    assert len(alice.closing) == closed + 2
+    again.send(message("x"))
+    for pair in pairs:
+        pair.pump()
+    assert alice.take("x", 0.0) is not None
 
 
 def test_what_was_taken_before_a_restart_does_not_come_back_after_it() -> None:

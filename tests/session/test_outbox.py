@@ -61,6 +61,9 @@ def test_pending_messages_come_in_order_and_once() -> None:
         fill(box, 900)
     assert [message.key for message in box.pending()] == names
     assert box.unacknowledged
+    box.acknowledge(box.last_seq)
+    assert [message.key for message in box.pending()][0] in names
+    assert not box.unacknowledged
 
 
 def test_what_is_sent_again_is_not_altered() -> None:
