@@ -20,6 +20,11 @@ def join(segments: Sequence[bytes | memoryview]) -> bytes:
     return b"".join((MAGIC, _COUNT.pack(len(segments)), sizes, *segments))
 
 
+def is_archive(data: bytes | bytearray | memoryview) -> bool:
+    """Whether this was made by `join`, of this version or another."""
+    return bytes(data[:1]) == MAGIC[:1]
+
+
 def split(data: bytes | bytearray | memoryview) -> list[memoryview]:
     """The segments in *data*, without a copy, and read-only."""
     view = memoryview(data).cast("B").toreadonly()

@@ -85,14 +85,14 @@ def _counter(decoder: Decoder, key_node: object, value_node: object) -> Counter[
 
 
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
-    return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen]
+    return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen, encoder.ballast(_DEQUE_SIZE)]
 
 
-def _deque(decoder: Decoder, node: object, maxlen: object) -> deque[object]:
+def _deque(decoder: Decoder, node: object, maxlen: object, ballast: object) -> deque[object]:
     values = decoder.typed(node, list)
     if maxlen is not None and (type(maxlen) is not int or maxlen < len(values)):
         raise ValueError("a deque longer than its maximum")
-    decoder.charge(_DEQUE_SIZE)
+    decoder.ballasted(_DEQUE_SIZE, ballast)
     return deque(values, maxlen)
 
 

@@ -49,6 +49,11 @@ class Decoder:
         if self.memory < 0:
             raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
 
+    def ballasted(self, size: int, ballast: object) -> None:
+        """The same, with the ballast that an honest sender adds for it."""
+        self.buffer(ballast)
+        self.charge(size)
+
     def value(self, node: object) -> Any:
         """The value of *node*. Lists and dicts are changed in place."""
         kind = type(node)

@@ -20,7 +20,7 @@ from mpccomm.codec.columns import BULK, bulk, lower_rows
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.wire import HEADS, INLINE, MAX_DEPTH, Tag, pack_envelope
+from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, Tag, pack_envelope
 from mpccomm.errors import EncodingError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ class Encoder:
         # Read-only, lest a decoder in the same process takes the sender's memory for its own.
         self.segments.append(data if type(data) is bytes else memoryview(data).toreadonly())
         return ormsgpack.Ext(Tag.SEGMENT, len(self.segments).to_bytes(4, "little"))
+
+    def ballast(self, memory: int) -> object:
+        """Bytes that make up for *memory* that the decoder has to take, and that the rest of a value does not show.
+
+        What a message may take is a multiple of its size, and an honest one must never reach that.
+        """
+        return self.buffer(bytes(memory // EXPANSION), mutable=False)
 
     def enter(self) -> None:
         """One level down; the caller takes one off `depth` when it is done."""

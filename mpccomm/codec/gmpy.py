@@ -87,13 +87,19 @@ _SPECIAL: Final = ("nan", "inf", "-inf", "0", "-0")
 def _lower_mpfr(encoder: Encoder, value: Any) -> object:
     if gmpy2.is_finite(value) and not gmpy2.is_zero(value):
         mantissa, exponent = value.as_mantissa_exp()
-        return [HEADS[Tag.MPFR], value.precision, _lower_mpz(encoder, mantissa), int(exponent)]
+        return [
+            HEADS[Tag.MPFR],
+            *_lower_precision(encoder, value.precision),
+            _lower_mpz(encoder, mantissa),
+            int(exponent),
+        ]
     special = "nan" if gmpy2.is_nan(value) else "inf" if gmpy2.is_infinite(value) else "0"
-    return [HEADS[Tag.MPFR], value.precision, "-" * (special != "nan" and value.is_signed()) + special, 0]
+    sign = "-" if special != "nan" and value.is_signed() else ""
+    return [HEADS[Tag.MPFR], *_lower_precision(encoder, value.precision), sign + special, 0]
 
 
-def _mpfr(decoder: Decoder, precision: object, mantissa_node: object, exponent: object) -> Any:
-    precision = _precision(decoder, precision)
+def _mpfr(decoder: Decoder, precision: object, ballast: object, mantissa_node: object, exponent: object) -> Any:
+    precision = _precision(decoder, precision, ballast)
     if type(exponent) is not int:
         raise TypeError("an exponent that is none")
     mantissa = decoder.value(mantissa_node)
@@ -106,11 +112,15 @@ def _mpfr(decoder: Decoder, precision: object, mantissa_node: object, exponent: 
         return gmpy2.mul_2exp(number, exponent) if exponent >= 0 else gmpy2.div_2exp(number, -exponent)
 
 
-def _precision(decoder: Decoder, precision: object) -> int:
+def _lower_precision(encoder: Encoder, precision: int) -> tuple[int, object]:
+    return precision, encoder.ballast(precision >> 3)
+
+
+def _precision(decoder: Decoder, precision: object, ballast: object) -> int:
     if type(precision) is not int or not 1 <= precision <= gmpy2.get_max_precision():
         raise ValueError("a precision that is none")
     # A few digits on the wire may ask for any amount of memory.
-    decoder.charge(precision >> 3)
+    decoder.ballasted(precision >> 3, ballast)
     return precision
 
 
@@ -122,13 +132,15 @@ def _exact(precision: int, **options: int) -> Any:
 def _lower_mpc(encoder: Encoder, value: Any) -> object:
     # The parts of an mpc of one bit have more bits than it has itself, so that its precision travels on its own.
     parts = [_lower_mpfr(encoder, value.real), _lower_mpfr(encoder, value.imag)]
-    return [HEADS[Tag.MPC], *value.precision, *parts]
+    precisions = [_lower_precision(encoder, precision) for precision in value.precision]
+    return [HEADS[Tag.MPC], *precisions[0], *precisions[1], *parts]
 
 
-def _mpc(decoder: Decoder, real_prec: object, imag_prec: object, real_node: object, imag_node: object) -> Any:
+def _mpc(decoder: Decoder, *nodes: object) -> Any:
+    *precisions, real_node, imag_node = nodes
     real = decoder.typed(real_node, mpfr)
     imag = decoder.typed(imag_node, mpfr)
-    real_prec, imag_prec = _precision(decoder, real_prec), _precision(decoder, imag_prec)
+    real_prec, imag_prec = _precision(decoder, *precisions[:2]), _precision(decoder, *precisions[2:])
     with _exact(max(real_prec, imag_prec), real_prec=real_prec, imag_prec=imag_prec):
         return mpc(real, imag)
 

@@ -130,7 +130,7 @@ def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) ->
         refusal.args = (f"has a dtype that cannot be sent: {refusal.args[0]}",)
         raise
     if dtype.names is not None and _has_holes(dtype):
-        return [HEADS[Tag.FIELDS], *header, *_lower_fields(encoder, array, dtype.names)]
+        return [HEADS[Tag.FIELDS], *header, encoder.ballast(array.nbytes), *_lower_fields(encoder, array, dtype.names)]
     if dtype.kind in "OT":
         node = encoder.sequence(array.ravel(order="F" if fortran else "C").tolist())
         return [HEADS[Tag.OBJECTS], *header, node]
@@ -155,7 +155,7 @@ def _memory(encoder: Encoder, array: Array) -> object:
     if fresh:
         array = np.ascontiguousarray(array)
     if not array.nbytes:
-        return b""
+        return b"" if array.itemsize else encoder.ballast(array.size)
     data = array.reshape(-1).view(np.uint8)
     if array.dtype.kind in "fc" and array.dtype.itemsize in (16, 32) and array.dtype.char in "gG":
         data = _without_padding(data)
@@ -188,11 +188,10 @@ def _ndarray(decoder: Decoder, *nodes: object) -> Array:
         raise ValueError("memory of a dtype that has holes")
     data = decoder.buffer(nodes[-1])
     count = math.prod(shape)
-    if count * dtype.itemsize != len(data):
+    if dtype.itemsize and count * dtype.itemsize != len(data):
         raise ValueError("memory that does not fit the shape")
-    if not data:
-        if not dtype.itemsize:
-            decoder.charge(count)
+    if not data or not dtype.itemsize:
+        decoder.charge(0 if dtype.itemsize else count)
         return _finished(np.empty(shape, dtype, order), writable)  # type: ignore[call-overload]
     array: Array = np.frombuffer(data, np.uint8)
     if not array.flags.writeable or array.ctypes.data % dtype.alignment:
@@ -240,14 +239,14 @@ def _objects(decoder: Decoder, *nodes: object) -> Array:
 
 def _fields(decoder: Decoder, *nodes: object) -> Array:
     dtype, shape, order, writable = _header(decoder, nodes[:4])
-    fields = [decoder.typed(node, np.ndarray) for node in nodes[4:]]
+    fields = [decoder.typed(node, np.ndarray) for node in nodes[5:]]
     if dtype.names is None or not _has_holes(dtype) or len(fields) != len(dtype.names):
         raise ValueError("fields of a dtype that has none")
     for name, field in zip(dtype.names, fields, strict=True):
         base, inner = dtype[name].subdtype or (dtype[name], ())
         if field.dtype != base or field.shape != shape + inner:
             raise ValueError("a field of another type")
-    decoder.charge(math.prod(shape) * dtype.itemsize)
+    decoder.ballasted(math.prod(shape) * dtype.itemsize, nodes[4])
     array: Array = np.zeros(shape, dtype, order)  # type: ignore[call-overload]
     for name, field in zip(dtype.names, fields, strict=True):
         array[name] = field

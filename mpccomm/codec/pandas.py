@@ -18,13 +18,13 @@ from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
     EXTENSIONS,
-    OBJECT_SIZE,
     UNITS,
     check_keys,
     extension_array,
     frequency_name,
     lower_values,
     period_frequency,
+    range_size,
 )
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
@@ -70,7 +70,6 @@ def _lower_index(encoder: Encoder, index: Any) -> object:
 
 
 def _index(decoder: Decoder, values_node: object, frequency: object, name_node: object) -> pd.Index:
-    decoder.charge(OBJECT_SIZE)
     values = _values(decoder, values_node)
     check_keys(values)
     name = decoder.value(name_node)
@@ -87,7 +86,6 @@ def _lower_range_index(encoder: Encoder, index: pd.RangeIndex) -> object:
 
 
 def _range_index(decoder: Decoder, start: object, stop: object, step: object, name: object) -> pd.RangeIndex:
-    decoder.charge(OBJECT_SIZE)
     bounds = range(*(decoder.typed(number, int) for number in (start, stop, step)))
     return pd.RangeIndex(bounds, name=decoder.value(name))
 
@@ -98,16 +96,15 @@ def _lower_multi_index(encoder: Encoder, index: pd.MultiIndex) -> object:
     codes = [lower_array(encoder, np.asarray(code), writable=True) for code in index.codes]
     names = [encoder.lower(name) for name in index.names]
     encoder.depth -= 1
-    return [HEADS[Tag.MULTI_INDEX], levels, codes, names]
+    return [HEADS[Tag.MULTI_INDEX], levels, codes, names, encoder.ballast(sum(map(range_size, index.levels)))]
 
 
-def _multi_index(decoder: Decoder, levels: object, codes: object, names: object) -> pd.MultiIndex:
-    decoder.charge(OBJECT_SIZE)
+def _multi_index(decoder: Decoder, levels: object, codes: object, names: object, ballast: object) -> pd.MultiIndex:
     received = decoder.typed(levels, list)
     for level in received:
         if not isinstance(level, pd.Index):
             raise TypeError("not a level")
-        decoder.charge(8 * len(level))
+    decoder.ballasted(sum(map(range_size, received)), ballast)
     return pd.MultiIndex(received, decoder.typed(codes, list), names=decoder.typed(names, list), verify_integrity=True)
 
 
@@ -136,7 +133,6 @@ def _lower_series(encoder: Encoder, series: Any) -> object:
 
 
 def _series(decoder: Decoder, values_node: object, index_node: object, name: object, *extras: object) -> Any:
-    decoder.charge(OBJECT_SIZE)
     values = _values(decoder, values_node)
     index = _received_index(decoder, index_node, len(values))
     series = _exact(values, index, name=decoder.value(name))
@@ -182,12 +178,10 @@ def _lower_columns(encoder: Encoder, frame: Any) -> list[object]:
 
 
 def _frame(decoder: Decoder, node: object, index_node: object, columns_node: object, *extras: object) -> pd.DataFrame:
-    decoder.charge(OBJECT_SIZE)
     frame: Any
     values = decoder.value(node)
     index = _received_index(decoder, index_node)
     if type(values) is list:
-        decoder.charge(OBJECT_SIZE * len(values))
         columns = {position: _exact(column, index) for position, column in enumerate(map(_column, values))}
         frame = pd.DataFrame(columns, index=index, copy=False)
     elif type(values) is np.ndarray and values.ndim == 2:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mpccomm.codec.decoder import Decoder
     from mpccomm.codec.encoder import Encoder
 
-OBJECT_SIZE: Final = 4096
-"""Bytes to account for an object of pandas beyond its data."""
 UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 """The resolutions that pandas has."""
 _LONGEST_FREQUENCY: Final = 50
@@ -112,13 +110,19 @@ def _intervals(decoder: Decoder, left: Any, right: Any, closed: Any) -> Any:
 
 
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
-    return _array(encoder, "categorical", array.codes, array.categories, array.ordered)
+    node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
+    return [*node, encoder.ballast(range_size(array.categories))]
 
 
-def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any) -> Any:
+def range_size(index: pd.Index) -> int:
+    """Memory that a RangeIndex, whatever its length, takes only when it is taken for an array; 0 for any other."""
+    return 8 * len(index) if type(index) is pd.RangeIndex else 0
+
+
+def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any, ballast: Any) -> Any:
     if not isinstance(categories, pd.Index) or not _is_vector(codes, "i"):
         raise TypeError("categories that are none")
-    decoder.charge(8 * len(categories))
+    decoder.ballasted(range_size(categories), ballast)
     return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered))
 
 
@@ -237,7 +241,6 @@ EXTENSIONS: Final[dict[type, Callable[[Encoder, Any], object]]] = {
 
 def extension_array(decoder: Decoder, form: object, *nodes: object) -> object:
     """The array of a call that was made from it."""
-    decoder.charge(OBJECT_SIZE)
     if form in ("text", "arrow"):
         return _read_arrow(decoder, form, *nodes)
     return _ARRAYS[form](decoder, *map(decoder.value, nodes))  # type: ignore[index]

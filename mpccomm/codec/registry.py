@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from mpccomm.codec import archive, classes, signatures
+from mpccomm.codec import archive, classes, signatures, tno
 from mpccomm.codec.classes import Entry, Serialized
 from mpccomm.codec.decoder import decode
 from mpccomm.codec.encoder import encode
@@ -120,8 +120,13 @@ class Serialization:
 
     @staticmethod
     def unpack(data: bytes | bytearray | memoryview, **kwargs: Any) -> Any:
-        """The value that `pack` made *data* of; *kwargs* go to ``deserialize`` methods. Raises `DecodingError`."""
-        return decode(archive.split(data), context=kwargs)
+        """The value that `pack` made *data* of; *kwargs* go to ``deserialize`` methods. Raises `DecodingError`.
+
+        Bytes that tno.mpc.communication 4.x has packed are read as well.
+        """
+        if archive.is_archive(data):
+            return decode(archive.split(data), context=kwargs)
+        return tno.unpack(data, kwargs)[1]
 
 
 def _methods(kind: Any) -> tuple[Callable[..., object], Callable[..., object]]:

@@ -186,6 +186,8 @@ def _unusual_arrays() -> list[Any]:
         np.array([[None]], object)[:0],
         np.zeros(3, "V5"),
         np.zeros(3, "S0"),
+        np.zeros(10**7, "S0"),
+        np.zeros(2, np.dtype({"names": ["a"], "formats": ["i1"], "offsets": [0], "itemsize": 10**6})),
         np.array(["a", "longer than what fits inside"], np.dtypes.StringDType()),
         np.array(["a", None], np.dtypes.StringDType(na_object=None)),
         np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1),

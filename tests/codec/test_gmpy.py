@@ -30,19 +30,19 @@ def integer(number: int) -> Any:
         call(Tag.MPQ, integer(1), integer(0)),
         call(Tag.MPQ, integer(1), integer(-2)),
         call(Tag.MPQ, integer(2), integer(4)),
-        call(Tag.MPFR, 0, integer(1), 0),
-        call(Tag.MPFR, -5, integer(1), 0),
-        call(Tag.MPFR, 10**12, integer(1), 0),
-        call(Tag.MPFR, 2**63 - 1, integer(1), 0),
-        call(Tag.MPFR, 53.0, integer(1), 0),
-        call(Tag.MPFR, 2, integer(5), 0),
-        call(Tag.MPFR, 53, 1, 0),
-        call(Tag.MPFR, 53, "1.5", 0),
-        call(Tag.MPFR, 53, "infinity", 0),
-        call(Tag.MPFR, 53, integer(1), 1.0),
-        call(Tag.MPFR, 53, integer(1), leaf(Tag.INT, b"\x01" * 20)),
-        call(Tag.MPC, 53, 53, 1.0, 2.0),
-        call(Tag.MPC, 10**12, 53, call(Tag.MPFR, 53, "0", 0), call(Tag.MPFR, 53, "0", 0)),
+        call(Tag.MPFR, 0, b"", integer(1), 0),
+        call(Tag.MPFR, -5, b"", integer(1), 0),
+        call(Tag.MPFR, 10**12, b"", integer(1), 0),
+        call(Tag.MPFR, 2**63 - 1, b"", integer(1), 0),
+        call(Tag.MPFR, 53.0, b"", integer(1), 0),
+        call(Tag.MPFR, 2, b"", integer(5), 0),
+        call(Tag.MPFR, 53, b"", 1, 0),
+        call(Tag.MPFR, 53, b"", "1.5", 0),
+        call(Tag.MPFR, 53, b"", "infinity", 0),
+        call(Tag.MPFR, 53, b"", integer(1), 1.0),
+        call(Tag.MPFR, 53, b"", integer(1), leaf(Tag.INT, b"\x01" * 20)),
+        call(Tag.MPC, 53, b"", 53, b"", 1.0, 2.0),
+        call(Tag.MPC, 10**12, b"", 53, b"", call(Tag.MPFR, 53, b"", "0", 0), call(Tag.MPFR, 53, b"", "0", 0)),
         call(Tag.MPZS, 0, False, b""),
         call(Tag.MPZS, 3, False, b"1234"),
         call(Tag.MIXED_MPZS, [1], b"12"),
@@ -119,3 +119,10 @@ def test_an_xmpz_stays_one_and_can_be_changed() -> None:
 def test_mpz_and_int_are_not_mixed_up() -> None:
     values = [mpz(5), 5] * 50
     assert [type(item) for item in round_trip(values)] == [mpz, int] * 50
+
+
+def test_many_numbers_of_a_high_precision() -> None:
+    values = [[mpfr(index + 3, 1_000_000), index] for index in range(100)]
+    received = round_trip(values)
+    assert received == values
+    assert {item.precision for item, _ in received} == {1_000_000}

@@ -52,7 +52,7 @@ ARRAY = "value = np.ones(size // 8)"
             "received = decode([envelope, data])",
             1.05,
         ),
-        ("data = encode([1.5] * (size // 8)).segments", "received = decode(data)", 5),
+        ("data = encode([1.5] * (size // 8)).segments", "received = decode(data)", 6),
     ],
 )
 def test_peak(make: str, work: str, limit: float) -> None:

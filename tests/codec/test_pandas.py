@@ -37,10 +37,10 @@ def extension(form: Any, *nodes: Any) -> Any:
         extension("datetimes", call(Tag.NDARRAY, "<M8[ns]", [2], False, True, bytes(16)), "UTC"),
         extension("intervals", HUGE, HUGE, "right"),
         extension("intervals", call(Tag.INDEX, INTS, None, None), call(Tag.INDEX, INTS, None, None), "up"),
-        extension("categorical", HUGE, INDEX, False),
-        extension("categorical", INTS, HUGE, False),
-        extension("categorical", INTS, INTS, False),
-        extension("categorical", INTS, call(Tag.INDEX, INTS, None, None), False),
+        extension("categorical", HUGE, INDEX, False, b""),
+        extension("categorical", INTS, HUGE, False, b""),
+        extension("categorical", INTS, INTS, False, b""),
+        extension("categorical", INTS, call(Tag.INDEX, INTS, None, None), False, b""),
         extension("sparse", INTS, INTS, 10, 0, "integer"),
         extension("sparse", HUGE, HUGE, 10, 0, "integer"),
         extension("masked", INTS, INTS),
@@ -53,10 +53,10 @@ def extension(form: Any, *nodes: Any) -> Any:
         call(Tag.INDEX, INTS, None, []),
         call(Tag.INDEX, call(Tag.NDARRAY, "<i8", [1, 2], False, True, bytes(16)), None, None),
         call(Tag.INDEX, HUGE, None, None),
-        call(Tag.MULTI_INDEX, [HUGE], [INTS], [None]),
-        call(Tag.MULTI_INDEX, [INTS], [INTS], [None]),
-        call(Tag.MULTI_INDEX, [INDEX], [call(Tag.NDARRAY, "<i8", [1], False, True, b"\x09" + bytes(7))], [None]),
-        call(Tag.MULTI_INDEX, [INDEX], [INTS], []),
+        call(Tag.MULTI_INDEX, [HUGE], [INTS], [None], b""),
+        call(Tag.MULTI_INDEX, [INTS], [INTS], [None], b""),
+        call(Tag.MULTI_INDEX, [INDEX], [call(Tag.NDARRAY, "<i8", [1], False, True, b"\x09" + bytes(7))], [None], b""),
+        call(Tag.MULTI_INDEX, [INDEX], [INTS], [], b""),
         call(Tag.RANGE_INDEX, 0, 1, 0, None),
         call(Tag.RANGE_INDEX, 0, 1.0, 1, None),
         call(Tag.SERIES, INTS, HUGE, None, {}, True),
@@ -161,6 +161,13 @@ def test_a_received_frame_can_be_changed() -> None:
         received.iloc[0, 0] = 7
         assert received.iloc[0, 0] == 7
         assert frame.iloc[0, 0] != 7
+
+
+def test_categories_that_are_a_long_range() -> None:
+    value = pd.Series(pd.Categorical.from_codes([5, 7], dtype=pd.CategoricalDtype(pd.RangeIndex(1_000_000))))
+    assert_same(value, round_trip(value))
+    index = pd.MultiIndex([pd.RangeIndex(1_000_000)], [[3, 4]], names=["a"])  # type: ignore[list-item]
+    assert_same(index, round_trip(index))
 
 
 WITHOUT_PYARROW = """

@@ -60,6 +60,14 @@ def test_segments_are_bytes_that_nobody_can_change(codec: str) -> None:
             assert len(view) >= 4096
 
 
+@pytest.mark.parametrize("codec", SAMPLES)
+def test_an_honest_message_never_exceeds_what_its_size_allows(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without what every message is granted, so that what holds for one value holds for any number of them.
+    monkeypatch.setattr("mpccomm.codec.decoder.ALLOWANCE", 0)
+    for value in samples(codec):
+        assert_same(value, decode(encode(value).segments))
+
+
 def test_every_plugin_has_samples() -> None:
     from mpccomm.codec.plugins import _EXTRAS
 

@@ -1,0 +1,290 @@
+"""The msgpack conventions of tno.mpc.communication 4.x and 5.x: a message is a map of its id and its object, and what
+msgpack has no type for is a map with the keys "type" and "data".
+
+That can't be told from a dict of the user with these two keys, and most arrays arrive as lists: far from everything can be
+carried. `pack_exactly` refuses the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final, NoReturn
+
+import ormsgpack
+
+from mpccomm.codec import classes
+from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.scan import count_elements
+from mpccomm.codec.wire import MAX_ELEMENTS
+from mpccomm.errors import DecodingError, EncodingError, MissingExtraError
+
+_NOTHING: Final[Mapping[str, object]] = {}
+_OPTIONS: Final = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_SERIALIZE_NUMPY
+)
+"""What their packages set."""
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+_SMALL: Final = range(-(1 << 63), 1 << 64)
+_GMPY: Final = frozenset({"mpz", "xmpz", "mpq", "mpfr", "mpc"})
+_DEPTH: Final = 100
+
+Id = str | int
+
+
+# Packing
+
+
+def pack(value: object, msg_id: Id, option: int | None = None, context: Mapping[str, object] = _NOTHING) -> bytes:
+    """What 4.x would make of it, with what gets lost on the way: for bytes that 4.x reads.
+
+    Raises `EncodingError`.
+    """
+    failures: list[Exception] = []
+
+    def default(obj: Any) -> object:
+        try:
+            return _tagged(obj, context)
+        except Exception as error:
+            # ormsgpack would swallow it.
+            failures.append(error)
+            raise
+
+    try:
+        return ormsgpack.packb({"object": value, "id": msg_id}, default, _OPTIONS if option is None else option)
+    except TypeError as error:
+        reason = failures[0] if failures else error
+        raise EncodingError(f"message cannot be packed in the format of tno.mpc.communication: {reason}") from reason
+
+
+def pack_exactly(value: object, context: Mapping[str, object], begin: Callable[[], None]) -> tuple[bytes, bool]:
+    """The object alone, and whether classes of the user took part; before the first of these, *begin* is called.
+
+    Raises `EncodingError` for what would not arrive as it is.
+    """
+    lowering = _Lowering(context, begin)
+    try:
+        return ormsgpack.packb(lowering.node(value)), lowering.ordered
+    except Refusal as refusal:
+        raise EncodingError(str(refusal)) from refusal.__cause__
+    except ormsgpack.MsgpackEncodeError as error:
+        raise EncodingError(f"message cannot be packed: {error}") from None
+
+
+def _tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
+    kind = type(value)
+    if isinstance(value, classes.Serialized):
+        return {"type": value.name, "data": value.payload}
+    entry = classes.of(value)
+    if entry is not None:
+        return {"type": entry.name, "data": entry.serialize(value, **context)}
+    if kind is int:
+        return {"type": "int", "data": value.to_bytes((value.bit_length() >> 3) + 1, "little", signed=True)}
+    if kind is tuple:
+        return {"type": "tuple", "data": list(value)}
+    library = kind.__module__.partition(".")[0]
+    if library == "gmpy2" and kind.__name__ in _GMPY:
+        import gmpy2
+
+        return {"type": kind.__name__, "data": gmpy2.to_binary(value)}
+    if library == "bitarray" and kind.__name__ == "bitarray":
+        from bitarray.util import serialize
+
+        return {"type": "bitarray", "data": serialize(value)}
+    if library == "numpy" and kind.__name__ == "ndarray":
+        return {"type": "ndarray", "data": {"values": value.tolist(), "shape": value.shape}}
+    raise Refusal(f"is of type {kind.__module__}.{kind.__qualname__}, for which that format has no form")
+
+
+class _Lowering:
+    """From a value to what msgpack packs, where it arrives as it is."""
+
+    def __init__(self, context: Mapping[str, object], begin: Callable[[], None]) -> None:
+        self.ordered = False
+        self._context = context
+        self._begin = begin
+        self._depth = 0
+
+    def node(self, value: object) -> object:
+        kind = type(value)
+        if kind in _PLAIN and (kind is not int or value in _SMALL):
+            return value
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise Refusal(f"is nested more than {_DEPTH} levels deep; send it in parts")
+        node = self._other(value, kind)
+        self._depth -= 1
+        return node
+
+    def _other(self, value: Any, kind: type) -> object:
+        if kind is list:
+            return self._items(value)
+        if kind is dict:
+            return self._dict(value)
+        if isinstance(value, classes.Serialized) or classes.of(value) is not None:
+            if not self.ordered:
+                self.ordered = True
+                self._begin()
+            return self._tagged(value)
+        if isinstance(value, Enum):
+            return self.node(value.value)
+        if kind.__module__ == "numpy" and (kind.__name__ != "ndarray" or value.dtype != object):
+            _refuse_numpy(value)
+        return self._tagged(value)
+
+    def _tagged(self, value: object) -> object:
+        tagged = _tagged(value, self._context)
+        return {"type": tagged["type"], "data": self.node(tagged["data"])}
+
+    def _items(self, values: list[object]) -> list[object]:
+        nodes: list[object] = []
+        try:
+            for value in values:
+                nodes.append(self.node(value))
+        except Refusal as refusal:
+            refusal.steps.append(f"[{len(nodes)}]")
+            raise
+        return nodes
+
+    def _dict(self, values: dict[Any, object]) -> dict[str, object]:
+        if "type" in values and "data" in values:
+            raise Refusal('has the keys "type" and "data", which that format takes for its own; rename one')
+        nodes: dict[str, object] = {}
+        for key, value in values.items():
+            if type(key) is not str:
+                raise Refusal("has a key that is not a string, for which that format has no form")
+            try:
+                nodes[key] = self.node(value)
+            except Refusal as refusal:
+                refusal.steps.append(f"[{key!r}]")
+                raise
+        return nodes
+
+
+def _refuse_numpy(value: Any) -> NoReturn:
+    if hasattr(value, "shape") and value.shape:
+        remedy = "would arrive as a list, or as an array of objects; send array.tolist(), or array.astype(object)"
+    else:
+        remedy = "would arrive as a Python number; send value.item()"
+    raise Refusal(f"is of numpy type {value.dtype}, and {remedy}")
+
+
+# Unpacking
+
+
+def unpack(data: bytes | bytearray | memoryview, context: Mapping[str, object] = _NOTHING) -> tuple[Id, Any]:
+    """Id and object of what 4.x or 5.x packed. Raises `DecodingError`."""
+    msg_id, node = unpack_message(data)
+    return msg_id, raise_object(node, context)
+
+
+def unpack_message(data: bytes | bytearray | memoryview) -> tuple[Id, object]:
+    """Id and object, the latter as it is on the wire. Raises `DecodingError`."""
+    message = _unpack(data)
+    if type(message) is not dict or message.keys() != {"object", "id"} or type(message["id"]) not in (str, int):
+        raise DecodingError("these bytes hold no message: neither of this library nor of tno.mpc.communication")
+    return message["id"], message["object"]
+
+
+def unpack_object(data: bytes | bytearray | memoryview, context: Mapping[str, object]) -> Any:
+    """The value of an object that was packed on its own. Raises `DecodingError`."""
+    return raise_object(_unpack(data), context)
+
+
+def _unpack(data: bytes | bytearray | memoryview) -> Any:
+    if len(data) > MAX_ELEMENTS and count_elements(data, MAX_ELEMENTS) > MAX_ELEMENTS:
+        raise DecodingError("the message has more elements than the limit")
+    try:
+        return ormsgpack.unpackb(data)
+    except ValueError as error:
+        raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
+
+
+def raise_object(node: object, context: Mapping[str, object]) -> Any:
+    """The value of what stands on the wire for it. Raises `DecodingError`."""
+    try:
+        return _value(node, context)
+    except RecursionError:
+        raise DecodingError("the message is nested too deeply") from None
+
+
+def _value(node: object, context: Mapping[str, object]) -> Any:
+    if type(node) is list:
+        return [_value(item, context) for item in node]
+    if type(node) is not dict:
+        return node
+    if "type" not in node or "data" not in node:
+        return {key: _value(item, context) for key, item in node.items()}
+    name, data = node["type"], node["data"]
+    payload = _value(data, context)
+    entry = classes.named(name) if type(name) is str else None
+    if entry is not None:
+        return classes.entry_deserialize(entry, payload, context)
+    build = _BUILD.get(name) if type(name) is str else None
+    if build is None:
+        raise DecodingError(
+            "the message holds a value of a class that is not registered here; register it with "
+            "Serialization.register_class before the message is received"
+        )
+    try:
+        return build(payload)
+    except ImportError as error:
+        text = f"the message holds a value that needs {error.name}, which is not installed here"
+        raise MissingExtraError(text) from error
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
+
+
+def _int(data: Any) -> int:
+    return int.from_bytes(_bytes(data), "little", signed=True)
+
+
+def _bytes(data: object) -> bytes:
+    if type(data) is not bytes:
+        raise TypeError("no bytes")
+    return data
+
+
+def _tuple(data: object) -> tuple[object, ...]:
+    if type(data) is not list:
+        raise TypeError("no list")
+    return tuple(data)
+
+
+def _bitarray(data: object) -> object:
+    from bitarray.util import deserialize
+
+    return deserialize(_bytes(data))
+
+
+def _ndarray(data: Any) -> object:
+    import numpy as np
+
+    elements, shape = [data["values"]], data["shape"]
+    for size in shape:
+        if any(type(row) is not list or len(row) != size for row in elements):
+            raise ValueError("not of that shape")
+        elements = [item for row in elements for item in row]
+    # Filled rather than converted: numpy would look into lists that are elements.
+    array = np.empty(len(elements), dtype=object)
+    for at, element in enumerate(elements):
+        array[at] = element
+    return array.reshape(shape)
+
+
+def _gmpy(data: object) -> object:
+    from mpccomm.codec import tno_gmpy
+
+    return tno_gmpy.number(_bytes(data))
+
+
+_BUILD: Final[dict[str, Callable[[Any], object]]] = {
+    "int": _int,
+    "tuple": _tuple,
+    "bitarray": _bitarray,
+    "ndarray": _ndarray,
+    **dict.fromkeys(_GMPY, _gmpy),
+}
