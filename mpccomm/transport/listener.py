@@ -42,14 +42,21 @@ class Listener:
         self._handshake_time = handshake_time
         self._refused = refused
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
+        self._closing = False
 
-    async def run(self) -> None:
-        """Accept until cancelled."""
+    def start(self) -> None:
+        """Begin to accept."""
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
                 sock, where = await loop.sock_accept(self._socket)
             except OSError as error:
+                if self._closing:
+                    return
                 logger.warning("can't accept a connection: %s", error)
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
@@ -58,7 +65,16 @@ class Listener:
             await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Send away whoever is not known yet."""
+        """Accept nobody any more, and send away whoever is not known yet."""
+        self._closing = True
+        if self._accepting is not None:
+            try:
+                # Ends the waiting without the chance of losing a connection that is being accepted at this moment.
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                # Other systems than Linux.
+                self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
         self._room.close()
         if self._tasks:
             await asyncio.wait(self._tasks)

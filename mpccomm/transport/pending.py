@@ -29,8 +29,8 @@ class Visit:
     def count(self, size: int) -> bool:
         """So many bytes came. False: that was too much, and the connection has been dropped."""
         if self not in self._room:
-            # The caller is known.
-            return True
+            # The caller is known, or has been told to go.
+            return not self.dropped
         self.unread -= size
         if self.unread < 0:
             self.drop(f"more than {self._room.limits.bytes} bytes before saying who it is")

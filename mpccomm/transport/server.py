@@ -94,20 +94,16 @@ class Server:
         self._listener = Listener(
             sock, self._room, self._http.receive, lambda: reception.answering, greeting, self._sent_away
         )
-        self._accepting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to answer."""
-        self._accepting = asyncio.get_running_loop().create_task(self._listener.run())
+        self._listener.start()
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait((self._accepting,))
+        await self._listener.close()
         for greeting in self._greetings:
             greeting.cancel()
-        await self._listener.close()
         self._http.pre_shutdown()
         await self._http.shutdown(CLOSE_TIMEOUT)
         self._socket.close()
@@ -122,7 +118,7 @@ class Server:
         address = visit.address
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
-                return web.Response(text=GREETING, headers=_BANNER)
+                return _bare(200, GREETING)
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
@@ -211,6 +207,8 @@ class _Protocol(web.RequestHandler):
         self._first = self._first or data[:1]
         if self.visit.count(len(data)):
             super().data_received(data)
+        elif self.transport is not None:
+            self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.visit.end()
@@ -242,8 +240,8 @@ def visit_of(request: web.BaseRequest) -> Visit:
     return protocol.visit
 
 
-def _bare(status: int) -> web.Response:
-    response = web.Response(status=status, headers=_BANNER)
+def _bare(status: int, text: str | None = None) -> web.Response:
+    response = web.Response(status=status, text=text, headers=_BANNER)
     response.force_close()
     return response
 

@@ -116,7 +116,7 @@ class _Context(ssl.SSLContext):
 
 
 class _Connection(ssl.SSLObject):
-    """Hands out the alert with the error. asyncio drops it, and the other end would never learn why; see `send_alert`."""
+    """Hands out the alert with the error, which asyncio drops (see `send_alert`), and closes without waiting."""
 
     outgoing: ssl.MemoryBIO
 
@@ -128,6 +128,11 @@ class _Connection(ssl.SSLObject):
         except ssl.SSLError as error:
             error.alert = self.outgoing.read()  # type: ignore[attr-defined]
             raise
+
+    def unwrap(self) -> None:
+        # Say that no more will come, and go: whether all has arrived was settled above TLS, and is in no need of an answer.
+        with suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 def send_alert(sock: socket.socket, error: BaseException) -> None:
