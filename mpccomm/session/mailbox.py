@@ -96,6 +96,11 @@ class Mailbox:
         if not isinstance(key, str):
             heappush(self._released.setdefault(key[0], []), key[1])
 
+    def forget_numbers(self) -> None:
+        """Count anew, the other side doing the same."""
+        self._next_number.clear()
+        self._released.clear()
+
     def take(self, key: Key) -> Incoming | None:
         """The next message with this id if it is complete, removed from the box."""
         queue = self._messages.get(key)
@@ -143,8 +148,9 @@ class Mailbox:
 
     def unread(self) -> Iterator[Incoming]:
         """The complete messages that nobody asked for, those of one id in order."""
-        for queue in self._messages.values():
-            yield from (message for message in queue if message.complete)
+        # Copies: a program may look from another thread than the one that messages arrive on.
+        for queue in list(self._messages.values()):
+            yield from (message for message in list(queue) if message.complete)
 
     def announced(self, key: Key) -> bool:
         """Whether a message with this id is here or under way."""

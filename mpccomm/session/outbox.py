@@ -159,6 +159,10 @@ class Outbox:
         self._numbers[prefix] = number + 1
         return prefix, number
 
+    def forget_numbers(self) -> None:
+        """Count anew, the other side doing the same."""
+        self._numbers.clear()
+
     def add(self, message: Outgoing) -> None:
         """Queue a message. From here on it can't be withdrawn."""
         self._queue.append(message)
@@ -223,6 +227,8 @@ class Outbox:
 
     def fill(self, parts: list[Buffer], budget: int) -> int:
         """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
+        if not (self._queue or self._under_way):
+            return 0
         used = self._begin(parts, budget // 2 if self._under_way else budget)
         while self._under_way and self._in_flight < self._limits.window:
             room = budget - used - PART_OVERHEAD

@@ -39,7 +39,8 @@ class Pulse:
             connection.suspect = False
 
     def _waited(self, seconds: float) -> None:
-        self._slowest = max(min(seconds, self.patience), _FADING * self._slowest)
+        faded = _FADING * self._slowest
+        self._slowest = faded if seconds <= faded else min(seconds, self.patience)
 
     def answered(self, connection: Connection, token: int, now: float) -> None:
         """A PONG arrived there."""
