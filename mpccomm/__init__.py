@@ -6,35 +6,39 @@ is promised about them, stand in the README.
 
 from __future__ import annotations
 
-from mpccomm.codec import Serialization
-from mpccomm.errors import (
-    AnnotationError,
-    AuthenticationError,
-    CommunicationError,
-    CommunicationTimeoutError,
-    ConfigurationError,
-    DeadlockError,
-    DecodingError,
-    DuplicatePartyError,
-    EncodingError,
-    MessageTooLargeError,
-    MissingExtraError,
-    NotReadyError,
-    PartyAbortedError,
-    PartyGoneError,
-    PartyRestartedError,
-    PartyShutDownError,
-    PartyUnreachableError,
-    PoolClosedError,
-    PortInUseError,
-    RepetitionError,
-    UnknownPartyError,
-    WrongThreadError,
-)
-from mpccomm.pool import Pool
-from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
-from mpccomm.stats import PartyStats, Stats
-from mpccomm.sync import SyncPool
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpccomm.codec import Serialization
+    from mpccomm.errors import (
+        AnnotationError,
+        AuthenticationError,
+        CommunicationError,
+        CommunicationTimeoutError,
+        ConfigurationError,
+        DeadlockError,
+        DecodingError,
+        DuplicatePartyError,
+        EncodingError,
+        MessageTooLargeError,
+        MissingExtraError,
+        NotReadyError,
+        PartyAbortedError,
+        PartyGoneError,
+        PartyRestartedError,
+        PartyShutDownError,
+        PartyUnreachableError,
+        PoolClosedError,
+        PortInUseError,
+        RepetitionError,
+        UnknownPartyError,
+        WrongThreadError,
+    )
+    from mpccomm.pool import Pool
+    from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
+    from mpccomm.stats import PartyStats, Stats
+    from mpccomm.sync import SyncPool
 
 __all__ = [
     "AnnotationError",
@@ -70,3 +74,29 @@ __all__ = [
     "UnknownPartyError",
     "WrongThreadError",
 ]
+
+# Imported when they are first asked for: the command line and the pytest plugin need none of it to start.
+_MODULES = (
+    "mpccomm.errors",
+    "mpccomm.settings",
+    "mpccomm.stats",
+    "mpccomm.codec",
+    "mpccomm.pool",
+    "mpccomm.sync",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for module in map(import_module, _MODULES):
+            if hasattr(module, name):
+                found: object = getattr(module, name)
+                globals()[name] = found
+                return found
+    if f"{__name__}.{name}" in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"pool"}),
     frozenset({"sync"}),
     frozenset({""}),  # the package itself: the public names
+    frozenset({"compat"}),
     frozenset({"pytest_plugin", "cli"}),
     frozenset({"__main__"}),
 )

@@ -12,6 +12,7 @@ from importlib.metadata import version
 COMMANDS = {
     "bench": "measure the link to another party",
     "certs": "make certificates for development, and show any",
+    "compat": "run a program that was written for tno.mpc.communication 4.x",
     "demo": "three parties on this machine add private vectors",
 }
 """The name of every command, which is also that of its module, and what it does."""

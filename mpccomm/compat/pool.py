@@ -1,0 +1,90 @@
+"""``tno.mpc.communication.pool``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import mpccomm.pool
+from mpccomm.options import UNSET, Timeout
+
+__all__ = ["Pool"]
+
+
+class Pool(mpccomm.pool.Pool):
+    """`mpccomm.Pool`, with the names that the parameters have in 4.x. A limit of None is the pool's own there."""
+
+    async def send(
+        self,
+        handler_name: str,
+        message: object,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        max_retries: int | None = None,
+    ) -> None:
+        """Send a message; returns when the other party's pool holds it."""
+        await super().send(handler_name, message, msg_id, _own(timeout), max_retries)
+
+    def asend(
+        self,
+        handler_name: str,
+        message: object,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        max_retries: int | None = None,
+    ) -> asyncio.Future[None]:
+        """Send a message without waiting."""
+        return super().asend(handler_name, message, msg_id, _own(timeout), max_retries)
+
+    async def recv(self, handler_name: str, msg_id: str | None = None, timeout: Timeout = None) -> Any:
+        """Receive a message."""
+        return await super().recv(handler_name, msg_id, timeout)
+
+    def arecv(self, handler_name: str, msg_id: str | None = None) -> Any:
+        """Receive a message without waiting: the message itself if it has arrived, otherwise a future."""
+        return super().arecv(handler_name, msg_id)
+
+    async def broadcast(
+        self,
+        message: object,
+        msg_id: str | None = None,
+        handler_names: Iterable[str] | None = None,
+        timeout: Timeout = None,
+        max_retries: int | None = None,
+    ) -> None:
+        """Send one message to several parties, all if none are named; returns when all of their pools hold it."""
+        await super().broadcast(message, msg_id, _listed(handler_names), _own(timeout), max_retries)
+
+    def async_broadcast(
+        self,
+        message: object,
+        msg_id: str | None = None,
+        handler_names: Iterable[str] | None = None,
+        timeout: Timeout = None,
+        max_retries: int | None = None,
+    ) -> asyncio.Future[None]:
+        """Send one message to several parties without waiting."""
+        return super().async_broadcast(message, msg_id, _listed(handler_names), _own(timeout), max_retries)
+
+    async def recv_all(
+        self, handler_names: Iterable[str] | None = None, msg_id: str | None = None, timeout: Timeout = None
+    ) -> list[tuple[str, Any]]:
+        """Receive one message from each of several parties."""
+        return await super().recv_all(_listed(handler_names), msg_id, timeout)
+
+    def arecv_all(self, handler_names: Iterable[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
+        """Pairs of name and what `arecv` gives, for each of several parties."""
+        return super().arecv_all(_listed(handler_names), msg_id)
+
+    def update_msg_prefix(self, msg_prefix: str | None) -> None:
+        """Put a prefix before the ids of all further messages, of both directions."""
+        super().update_msg_prefix(msg_prefix)
+
+
+def _own(timeout: Timeout) -> Timeout:
+    return UNSET if timeout is None else timeout
+
+
+def _listed(names: Iterable[str] | None) -> list[str] | None:
+    return None if names is None else [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,88 @@
+"""Pools for tests: fixtures with groups of pools that know each other, made and cleaned up for you.
+
+======================================  ================================================================
+``http_pool_duo``, ``http_pool_trio``   two, three `Pool`\\ s; to be awaited on any event loop
+``http_pool_group_factory(n)``          as many as you like
+``https_pool_...``                      the same with certificates of their own
+``sync_pool_...``                       the same as `SyncPool`\\ s
+``sync_https_pool_...``                 both
+======================================  ================================================================
+
+In each, the parties are called ``local0``, ``local1`` and so on. ``--fixture-pool-scope`` makes all of them live longer than
+one test; between tests they are emptied. Nothing here needs, or minds, a plugin for asyncio.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Scope: TypeAlias = Literal["function", "class", "module", "package", "session"]
+
+SCOPES = ("function", "class", "module", "package", "session")
+
+_ORIGINAL = "tno_communication_pools"
+_ORIGINAL_MODULE = "pytest_tno.tno.mpc.communication"
+_SCOPE = "--fixture-pool-scope"
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add ours."""
+    group = parser.getgroup("mpccomm", "pools of mpccomm")
+    if pluginmanager.is_blocked(_ORIGINAL) or not _installed(_ORIGINAL_MODULE):
+        group.addoption(_SCOPE, choices=SCOPES, default=SCOPES[0], help="how long the pools of fixtures live")
+    group.addoption(
+        "--mpccomm-compat",
+        action="store_true",
+        help="have 'import tno.mpc.communication' mean mpccomm, in the tests and all that they import",
+    )
+
+
+def _installed(module: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return False
+    return spec is not None and not type(spec.loader).__module__.startswith("mpccomm.")
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before anything of the user's is imported."""
+    if early_config.known_args_namespace.mpccomm_compat:
+        from mpccomm.compat import install
+
+        try:
+            install()
+        except ImportError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer the fixtures: last of all, since another plugin may have some of the same names."""
+    from mpccomm.pytest_plugin import fixtures
+
+    if not config.pluginmanager.is_registered(fixtures):
+        config.pluginmanager.register(fixtures)
+
+
+def determine_pool_scope(fixture_name: str, config: pytest.Config) -> Scope:
+    """The scope that the user asked for; to be passed as ``scope=`` to fixtures that use those with pools."""
+    scope: Scope = config.getoption(_SCOPE, default=None) or "function"
+    return scope
+
+
+def get_available_ports(nr_ports: int) -> list[int]:
+    """So many ports that are free now. (To bind to port 0 is safer: nobody can come in between.)"""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(nr_ports)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]

@@ -1,0 +1,135 @@
+"""The fixtures. What is imported here at once is pytest alone: most test runs in the same environment use none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mpccomm.pytest_plugin import determine_pool_scope, get_available_ports
+
+if TYPE_CHECKING:
+    from mpccomm.pool import Pool
+    from mpccomm.pytest_plugin.pools import Groups
+    from mpccomm.sync.pool import SyncPool
+
+__all__ = ["determine_pool_scope", "get_available_ports"]
+
+_living: list[Groups[Any]] = []
+"""Those that outlive a test."""
+
+
+@contextmanager
+def _groups(request: pytest.FixtureRequest, kind: str, *, tls: bool = False) -> Iterator[Groups[Any]]:
+    from mpccomm.pytest_plugin import pools
+
+    certificates = None
+    if tls:
+        temporary: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+        certificates = lambda: temporary.mktemp("certificates")  # noqa: E731
+    with pools.Groups(getattr(pools, kind), certificates) as groups:
+        wide = request.scope != "function"
+        if wide:
+            _living.append(groups)
+        try:
+            yield groups
+        finally:
+            if wide:
+                _living.remove(groups)
+
+
+@pytest.fixture(autouse=True)
+def _pools_are_empty_between_tests() -> Iterator[None]:
+    yield
+    for groups in _living:
+        groups.clean()
+
+
+# -- to be awaited -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def _pool_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pool]]:
+    with _groups(request, "awaitable") as groups:
+        yield groups.new
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def http_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[Pool, ...]]]:
+    """A function that makes so many pools, all of which know all others."""
+    with _groups(request, "awaitable") as groups:
+        yield groups.group
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def http_pool_duo(http_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -> tuple[Pool, ...]:
+    """Two pools that know each other."""
+    return http_pool_group_factory(2)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def http_pool_trio(http_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -> tuple[Pool, ...]:
+    """Three pools that know each other."""
+    return http_pool_group_factory(3)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def https_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[Pool, ...]]]:
+    """A function that makes so many pools with certificates, all of which know all others."""
+    with _groups(request, "awaitable", tls=True) as groups:
+        yield groups.group
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def https_pool_duo(https_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -> tuple[Pool, ...]:
+    """Two pools with certificates that know each other."""
+    return https_pool_group_factory(2)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def https_pool_trio(https_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -> tuple[Pool, ...]:
+    """Three pools with certificates that know each other."""
+    return https_pool_group_factory(3)
+
+
+# -- blocking ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[SyncPool, ...]]]:
+    """A function that makes so many blocking pools, all of which know all others."""
+    with _groups(request, "blocking") as groups:
+        yield groups.group
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_pool_duo(sync_pool_group_factory: Callable[[int], tuple[SyncPool, ...]]) -> tuple[SyncPool, ...]:
+    """Two blocking pools that know each other."""
+    return sync_pool_group_factory(2)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_pool_trio(sync_pool_group_factory: Callable[[int], tuple[SyncPool, ...]]) -> tuple[SyncPool, ...]:
+    """Three blocking pools that know each other."""
+    return sync_pool_group_factory(3)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_https_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[SyncPool, ...]]]:
+    """A function that makes so many blocking pools with certificates, all of which know all others."""
+    with _groups(request, "blocking", tls=True) as groups:
+        yield groups.group
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_https_pool_duo(sync_https_pool_group_factory: Callable[[int], tuple[SyncPool, ...]]) -> tuple[SyncPool, ...]:
+    """Two blocking pools with certificates that know each other."""
+    return sync_https_pool_group_factory(2)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_https_pool_trio(sync_https_pool_group_factory: Callable[[int], tuple[SyncPool, ...]]) -> tuple[SyncPool, ...]:
+    """Three blocking pools with certificates that know each other."""
+    return sync_https_pool_group_factory(3)

@@ -1,0 +1,153 @@
+"""Groups of pools that know each other, with threads of their own, and their end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+from mpccomm.calls import ReceiveCall
+from mpccomm.compat import Pool as CompatiblePool
+from mpccomm.compat.installation import installed
+from mpccomm.party import Party
+from mpccomm.pool import Pool
+from mpccomm.pytest_plugin.certificates import Certificates
+from mpccomm.session.frames import describe_key
+from mpccomm.sync.pool import SyncPool
+from mpccomm.sync.residence import Residence
+
+_LOCAL = "127.0.0.1"
+_LINGER = 2.0
+"""Seconds that a pool has at most to deliver what is left when its fixture ends."""
+_QUIET = 2.0
+"""Seconds that messages between two tests have to arrive."""
+
+Some = TypeVar("Some", Pool, SyncPool)
+
+
+class UnreceivedMessagesWarning(UserWarning):
+    """A test ended, and messages that were sent to its pools had not been received."""
+
+
+class Groups(Generic[Some]):
+    """Makes pools of one kind, and shuts all of them down at its end."""
+
+    def __init__(
+        self, make: Callable[..., tuple[Some, Residence]], certificates: Callable[[], Path] | None = None
+    ) -> None:
+        self._make: Callable[..., tuple[Some, Residence]] = make
+        self._folder = certificates
+        self._certificates: Certificates | None = None
+        self._made: list[tuple[Some, Residence]] = []
+        self._names: dict[int, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        complaints = self._unreceived()
+        # All of them are told to go before any is waited for.
+        for pool, residence in self._made:
+            residence.close(partial(_pool_of(pool).shutdown, _LINGER))
+        self._made.clear()
+        _complain(complaints)
+
+    def new(self, *arguments: Any, **options: Any) -> Some:
+        """One pool that knows nobody; arguments as of its class."""
+        pool, residence = self._make(*arguments, **options)
+        self._made.append((pool, residence))
+        return pool
+
+    def group(self, size: int) -> tuple[Some, ...]:
+        """So many pools, all of which know all others."""
+        names = [f"local{number}" for number in range(size)]
+        pools = tuple(self.new(*self._own(number), name=name) for number, name in enumerate(names))
+        for pool in pools:
+            pool.add_http_server(0, _LOCAL)
+        for pool, own in zip(pools, names, strict=True):
+            self._names[id(pool)] = own
+            for number, (name, other) in enumerate(zip(names, pools, strict=True)):
+                if other is not pool:
+                    pool.add_http_client(name, _LOCAL, other.port, self._pinned(number))
+        return pools
+
+    def _own(self, number: int) -> tuple[Path, Path] | tuple[()]:
+        if self._folder is None:
+            return ()
+        if self._certificates is None:
+            self._certificates = Certificates(self._folder())
+        return self._certificates.key(number), self._certificates.certificate(number)
+
+    def _pinned(self, number: int) -> Path | None:
+        return None if self._certificates is None else self._certificates.certificate(number)
+
+    # -- between tests -------------------------------------------------------------------------------------------------
+
+    def clean(self) -> None:
+        """Leave nothing of one test to the next: messages, numbers, prefixes."""
+        pools = [_pool_of(pool) for pool, _ in self._made if not _pool_of(pool)._engine.closing]
+        for pool, residence in self._made:
+            if _pool_of(pool) in pools:
+                residence.run(partial(_quiet, _pool_of(pool)))
+        complaints = self._unreceived()
+        for pool, residence in self._made:
+            if _pool_of(pool) in pools:
+                _pool_of(pool).update_msg_prefix(None)
+                residence.run(partial(_begin_anew, _pool_of(pool)))
+        _complain(complaints)
+
+    def _unreceived(self) -> list[str]:
+        complaints = []
+        for pool, _ in self._made:
+            for name, party in _pool_of(pool)._engine.parties.items():
+                ids = [describe_key(message.key) for message in party.link.mailbox.unread()]
+                if ids:
+                    own = self._names.get(id(pool), "a pool")
+                    complaints.append(f"{own} never received {', '.join(ids)} from {name}")
+        return complaints
+
+
+async def _quiet(pool: Pool) -> None:
+    """Wait until what was sent has arrived."""
+    for party in pool._engine.parties.values():
+        await party.until(partial(_settled, party), party.clock() + _QUIET)
+
+
+def _settled(party: Party) -> bool:
+    return party.link.outbox.idle or party.link.ending is not None
+
+
+async def _begin_anew(pool: Pool) -> None:
+    """Forget what has arrived, who waits, and all numbers."""
+    for party in pool._engine.parties.values():
+        mailbox = party.link.mailbox
+        for receive in list(mailbox.receives()):
+            assert isinstance(receive, ReceiveCall)
+            receive.cancel()
+        for message in list(mailbox.unread()):
+            party.link.take(message.key, party.clock())
+        mailbox.forget_numbers()
+        party.link.outbox.forget_numbers()
+
+
+def _complain(complaints: Sequence[str]) -> None:
+    if complaints:
+        warnings.warn("; ".join(complaints), UnreceivedMessagesWarning, stacklevel=2)
+
+
+def _pool_of(pool: Pool | SyncPool) -> Pool:
+    return pool if isinstance(pool, Pool) else pool.pool
+
+
+def blocking(*arguments: Any, **options: Any) -> tuple[SyncPool, Residence]:
+    """A `SyncPool`."""
+    pool = SyncPool(*arguments, **options)
+    return pool, pool._residence
+
+
+def awaitable(*arguments: Any, **options: Any) -> tuple[Pool, Residence]:
+    """A `Pool` that lives on the loop of a thread of its own, so that no loop of a test has to outlive it."""
+    pool = (CompatiblePool if installed() else Pool)(*arguments, **options)
+    return pool, Residence(pool._engine, f"mpccomm {pool.name or 'pool'}")
