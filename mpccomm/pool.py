@@ -9,10 +9,12 @@ from typing import Self
 
 import aiohttp
 
+from mpccomm.config import Config, build
 from mpccomm.engine import Engine
+from mpccomm.environment import from_environment
 from mpccomm.glance import Visible
 from mpccomm.handlers import Handler, ServerHandle
-from mpccomm.messages import Messages
+from mpccomm.messages import Messages, names_of
 from mpccomm.options import UNSET, Patience, Unset, seconds
 from mpccomm.party import Party
 from mpccomm.reception import CertifiedReception, Reception
@@ -58,6 +60,44 @@ class Pool(Messages, Visible):
         engine = Engine(settings, Reception() if plain else CertifiedReception(key, cert, ca_cert, password))
         engine.name = name or ""
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))
+
+    @classmethod
+    def from_config(cls, path: FilePath, me: str | None = None, *, password: Password = None) -> Self:
+        """A pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
+
+        :param path: of the TOML file that all parties share
+        :param me: the name of this party; left out: that in the environment variable ``MPCCOMM_PARTY``
+        :param password: of the private key, or a function that returns it
+        :raises ConfigurationError: something in the file can't be right; with file, line and what to do
+        :raises PortInUseError: the port of this party can't be bound
+        """
+        pool: Self = build(cls, Config.load(path), me, password)
+        return pool
+
+    @classmethod
+    def from_env(
+        cls,
+        path: FilePath | None = None,
+        *,
+        hosts: str | None = None,
+        names: Sequence[str] | None = None,
+        password: Password = None,
+    ) -> Self:
+        """A pool for the party that this process was started as; see `mpccomm.environment`.
+
+        Under ``mpccomm run``, ``mpiexec``, ``srun``, in a Kubernetes Job with indices or a StatefulSet, or with ``RANK`` and
+        ``WORLD_SIZE`` set, by whoever did. Where the parties are has to be said: nothing is assumed.
+
+        :param path: of the file that all parties share; left out: ``MPCCOMM_CONFIG``
+        :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
+        :param names: with ``hosts``, the parties' names; left out: ``MPCCOMM_NAMES``, or else ``party-0`` and so on
+        :param password: of the private key, or a function that returns it
+        :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
+        :raises PortInUseError: the port of this party can't be bound
+        """
+        config, me = from_environment(path, hosts, names_of(names))
+        pool: Self = build(cls, config, me, password)
+        return pool
 
     # -- parties -------------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"settings"}),
-    frozenset({"codec", "session"}),
-    frozenset({"transport"}),
+    frozenset({"codec", "session", "config"}),
+    frozenset({"transport", "environment"}),
     frozenset({"pool"}),
     frozenset({"sync"}),
     frozenset({""}),  # the package itself: the public names

@@ -9,8 +9,11 @@ from typing import Any, Self
 
 import aiohttp
 
+from mpccomm.config import Config, build
+from mpccomm.environment import from_environment
 from mpccomm.glance import Visible
 from mpccomm.handlers import Handler, ServerHandle
+from mpccomm.messages import names_of
 from mpccomm.options import UNSET, Unset
 from mpccomm.pool import Pool
 from mpccomm.settings import DEFAULTS, Settings
@@ -49,6 +52,44 @@ class SyncPool(SyncMessages, Visible):
     def pool(self) -> Pool:
         """The same pool for asyncio callers: its coroutines can be awaited from any event loop."""
         return self._pool
+
+    @classmethod
+    def from_config(cls, path: FilePath, me: str | None = None, *, password: Password = None) -> Self:
+        """A pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
+
+        :param path: of the TOML file that all parties share
+        :param me: the name of this party; left out: that in the environment variable ``MPCCOMM_PARTY``
+        :param password: of the private key, or a function that returns it
+        :raises ConfigurationError: something in the file can't be right; with file, line and what to do
+        :raises PortInUseError: the port of this party can't be bound
+        """
+        pool: Self = build(cls, Config.load(path), me, password)
+        return pool
+
+    @classmethod
+    def from_env(
+        cls,
+        path: FilePath | None = None,
+        *,
+        hosts: str | None = None,
+        names: Sequence[str] | None = None,
+        password: Password = None,
+    ) -> Self:
+        """A pool for the party that this process was started as; see `mpccomm.environment`.
+
+        Under ``mpccomm run``, ``mpiexec``, ``srun``, in a Kubernetes Job with indices or a StatefulSet, or with ``RANK`` and
+        ``WORLD_SIZE`` set, by whoever did. Where the parties are has to be said: nothing is assumed.
+
+        :param path: of the file that all parties share; left out: ``MPCCOMM_CONFIG``
+        :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
+        :param names: with ``hosts``, the parties' names; left out: ``MPCCOMM_NAMES``, or else ``party-0`` and so on
+        :param password: of the private key, or a function that returns it
+        :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
+        :raises PortInUseError: the port of this party can't be bound
+        """
+        config, me = from_environment(path, hosts, names_of(names))
+        pool: Self = build(cls, config, me, password)
+        return pool
 
     # -- parties -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,314 @@
+"""One file for all parties: who they are, where each is found, and which certificate is whose.
+
+The same file goes to every party::
+
+    timeout = 60                            # of a send, in seconds; optional, like all but name and addr
+    max_retries = -1
+    ca_cert = "authority.cert.pem"          # paths are relative to the file
+
+    [settings]                              # see mpccomm.settings
+    linger = 10
+    timing.heartbeat = 5
+
+    [parties.alice]
+    addr = "alice.example"                  # where the others find her
+    port = 8443
+    listen_addr = "0.0.0.0"                 # where her own server listens, if that is something else
+    listen_port = 443
+    cert = "alice.cert.pem"                 # or several: ["old.pem", "new.pem"]; her own is the first
+    key = "alice.key.pem"                   # needed by her alone
+
+    [parties.bob]
+    addr = "192.168.0.102"
+
+What is not known here is an error: a wrong key would otherwise be a setting that silently does nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from ipaddress import ip_address
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NoReturn, Self, TypeAlias
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.settings import DEFAULTS, Settings
+
+FilePath: TypeAlias = str | os.PathLike[str]
+Key: TypeAlias = tuple[str, ...]
+
+ME = "MPCCOMM_PARTY"
+"""The environment variable that says which party this process is."""
+
+_NUMBER = (int, float)
+_COMMON: Mapping[str, tuple[type, ...]] = {
+    "timeout": _NUMBER,
+    "max_retries": (int,),
+    "ca_cert": (str,),
+    "settings": (dict,),
+    "parties": (dict,),
+}
+_PARTY: Mapping[str, tuple[type, ...]] = {
+    "addr": (str,),
+    "port": (int,),
+    "listen_addr": (str,),
+    "listen_port": (int,),
+    "cert": (str, list),
+    "key": (str,),
+}
+_CALLBACKS = {"callback"}
+"""Settings that a file can't hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartyConfig:
+    """One party, as the file has it."""
+
+    name: str
+    addr: str
+    port: int | None = None
+    listen_addr: str = ""
+    listen_port: int | None = None
+    cert: tuple[Path, ...] = ()
+    key: Path | None = None
+
+    @property
+    def listens_at(self) -> str:
+        """The address for its own server: where nothing else is said, this machine alone if it is to be found there alone."""
+        if self.listen_addr:
+            return self.listen_addr
+        try:
+            address = ip_address(self.addr)
+        except ValueError:
+            return "127.0.0.1" if self.addr == "localhost" else "0.0.0.0"
+        if address.is_loopback:
+            return self.addr
+        return "::" if address.version == 6 else "0.0.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What all parties have agreed on; from `load`."""
+
+    parties: Mapping[str, PartyConfig]
+    """In the order of the file."""
+    ca_cert: Path | None = None
+    timeout: float | None = None
+    max_retries: int = -1
+    settings: Settings = field(default_factory=lambda: DEFAULTS)
+    source: str = "the configuration"
+    """For errors."""
+
+    @classmethod
+    def load(cls, path: FilePath) -> Self:
+        """Read and check a file.
+
+        :raises ConfigurationError: it can't be read, or something in it can't be right; with file, line and what to do
+        """
+        return cls(**_Reader(Path(path)).read())
+
+    @property
+    def tls(self) -> bool:
+        """Whether certificates are used."""
+        return self.ca_cert is not None or any(party.cert for party in self.parties.values())
+
+    def party(self, name: str | None) -> PartyConfig:
+        """The party of that name; None: that of the environment variable ``MPCCOMM_PARTY``."""
+        chosen = os.environ.get(ME) if name is None else name
+        known = ", ".join(self.parties)
+        if not chosen:
+            raise ConfigurationError(f"which party is this? Pass me=, or set {ME}; {self.source} has {known}")
+        if chosen not in self.parties:
+            raise ConfigurationError(f"{self.source} has no party {chosen!r}; it has {known}")
+        return self.parties[chosen]
+
+
+def build(make: Callable[..., Any], config: Config, name: str | None, password: Any) -> Any:
+    """A pool for one of the parties, with its server, that knows all the others."""
+    me = config.party(name)
+    if config.tls and not me.cert:
+        raise ConfigurationError(f"{config.source}: {me.name} has no cert, but certificates are used; add its cert")
+    if me.key is not None and not me.key.is_file():
+        raise ConfigurationError(
+            f"{config.source}: there is no {me.key}, the key of {me.name}; copy it to this machine"
+        )
+    own = me.cert[0] if me.cert else None
+    pool = make(
+        me.key, own, config.ca_cert, config.timeout, config.max_retries,
+        name=me.name, settings=config.settings, password=password,
+    )  # fmt: skip
+    for other in config.parties.values():
+        if other is not me:
+            pool.add_http_client(other.name, other.addr, other.port, other.cert or None)
+    # Last: from here on there is something to close.
+    pool.add_http_server(me.port if me.listen_port is None else me.listen_port, me.listens_at, me.port)
+    return pool
+
+
+class _Reader:
+    """Goes through one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = ""
+
+    def read(self) -> dict[str, Any]:
+        try:
+            self.text = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"the configuration {self.path} can't be read: {reason}") from error
+        try:
+            data = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise self._syntax(str(error)) from error
+        self._known((), data, _COMMON)
+        ca_cert = self._file(("ca_cert",), data["ca_cert"]) if "ca_cert" in data else None
+        parties = {name: self._party(name, entry) for name, entry in data.get("parties", {}).items()}
+        if not parties:
+            self.fail((), "there are no parties; add a table [parties.NAME] with an addr for each")
+        self._check(parties, ca_cert)
+        return {
+            "parties": parties,
+            "ca_cert": ca_cert,
+            "timeout": self._positive(("timeout",), data.get("timeout")),
+            "max_retries": data.get("max_retries", -1),
+            "settings": self._settings(("settings",), DEFAULTS, data.get("settings", {})),
+            "source": str(self.path),
+        }
+
+    def fail(self, key: Key, what: str) -> NoReturn:
+        """Say where and what."""
+        line = line_of(self.text, key)
+        raise ConfigurationError(f"{self.path}:{line}: {'.'.join(key)}{': ' if key else ''}{what}")
+
+    def _syntax(self, text: str) -> ConfigurationError:
+        found = re.search(r" ?\(at line (\d+), column \d+\)", text)
+        line = found.group(1) if found else self.text.count("\n") + 1
+        what = text.replace(found.group(0), "") if found else text
+        twice = "twice" in what or "overwrite" in what
+        remedy = "; each party, and each key of a table, can be there once" if twice else ""
+        return ConfigurationError(f"{self.path}:{line}: {what}{remedy}")
+
+    def _party(self, name: str, entry: Any) -> PartyConfig:
+        at = ("parties", name)
+        if not isinstance(entry, dict):
+            self.fail(at, f"a party is a table: write [parties.{name}] and below it its addr")
+        self._known(at, entry, _PARTY)
+        if not entry.get("addr"):
+            self.fail(at, "there is no addr; add the host name or IP address under which the others find this party")
+        for key in ("port", "listen_port"):
+            if key in entry and not 0 < entry[key] < 65536:
+                self.fail((*at, key), f"{entry[key]} is no port; ports are 1 to 65535")
+        certs = entry.get("cert", [])
+        paths = [certs] if isinstance(certs, str) else certs
+        if not all(isinstance(path, str) for path in paths):
+            self.fail((*at, "cert"), "a path or a list of paths is needed")
+        return PartyConfig(
+            name,
+            entry["addr"],
+            entry.get("port"),
+            entry.get("listen_addr", ""),
+            entry.get("listen_port"),
+            tuple(self._file((*at, "cert"), path) for path in paths),
+            self.path.parent / entry["key"] if "key" in entry else None,
+        )
+
+    def _check(self, parties: Mapping[str, PartyConfig], ca_cert: Path | None) -> None:
+        tls = ca_cert is not None or any(party.cert for party in parties.values())
+        places: dict[tuple[str, int], str] = {}
+        for name, party in parties.items():
+            at = ("parties", name)
+            place = party.addr.lower(), party.port or (443 if tls else 80)
+            if place in places:
+                key = "port" if party.port else "addr"
+                self.fail(
+                    (*at, key),
+                    f"{place[0]} port {place[1]} is the address of {places[place]}; each party needs its own",
+                )
+            places[place] = name
+            if tls and not party.cert and ca_cert is None:
+                self.fail(at, "there is no cert, but others have one; give each party its cert, or all a ca_cert")
+            if party.key is not None and not party.cert:
+                self.fail((*at, "key"), "there is a key, but no cert that it belongs to; add cert")
+
+    def _known(self, at: Key, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+        for key, value in table.items():
+            if key not in types:
+                near = difflib.get_close_matches(key, types, 1)
+                meant = f"did you mean {near[0]}?" if near else f"there can be {', '.join(types)}"
+                self.fail((*at, key), f"unknown; {meant}")
+            if type(value) not in types[key]:
+                names = " or ".join(_WORDS[kind] for kind in types[key])
+                self.fail((*at, key), f"{names} is needed, not {_WORDS.get(type(value), type(value).__name__)}")
+
+    def _positive(self, at: Key, value: float | None, *, zero: bool = False) -> float | None:
+        if value is not None and not (value > 0 or (zero and value == 0)):
+            self.fail(at, f"{value} can't be; a number {'from' if zero else 'above'} 0 is needed")
+        return value
+
+    def _file(self, at: Key, path: str) -> Path:
+        full = self.path.parent / path
+        if not full.is_file():
+            self.fail(at, f"there is no file {full}; paths are relative to {self.path.parent}")
+        return full
+
+    def _settings(self, at: Key, default: Any, table: Mapping[str, Any]) -> Any:
+        """The dataclass with what the table changes in it, and in those within it."""
+        types = {
+            one.name: _types_of(getattr(default, one.name)) for one in fields(default) if one.name not in _CALLBACKS
+        }
+        self._known(at, table, types)
+        changed = {}
+        for key, value in table.items():
+            old = getattr(default, key)
+            changed[key] = (
+                self._settings((*at, key), old, value)
+                if is_dataclass(old)
+                else self._positive((*at, key), value, zero=True)
+            )
+        return replace(default, **changed)
+
+
+_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a table", bool: "true or false"}
+
+
+def _types_of(value: object) -> tuple[type, ...]:
+    if is_dataclass(value):
+        return (dict,)
+    return (int,) if type(value) is int else _NUMBER
+
+
+def line_of(text: str, key: Key) -> int:
+    """The line in which a key, or else what is nearest above it, is given; nearly, where a key is written unusually."""
+    best = 0, 1
+    for number, found in _keys(text):
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(found, key, strict=False)))
+        if common > best[0]:
+            best = common, number
+    return best[1]
+
+
+def _keys(text: str) -> Iterator[tuple[int, Key]]:
+    table: Key = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = _dotted(header.group(1))
+            yield number, table
+        elif pair := re.match(r"\s*([^=#\[\]{}]+?)\s*=", line):
+            yield number, table + _dotted(pair.group(1))
+            # Inline tables: their keys count as well.
+            yield from (
+                (number, table + _dotted(pair.group(1)) + (inner,))
+                for inner in re.findall(r"[{,]\s*([\w-]+)\s*=", line)
+            )
+
+
+def _dotted(text: str) -> Key:
+    return tuple(part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", text.strip()))
