@@ -1,34 +1,52 @@
-"""Ordered messages are handed out in the order in which they began, even where a later one is complete before."""
+"""Messages that have to be decoded in order become available in order."""
 
-from __future__ import annotations
-
-from mpccomm.session import frames
-from tests.session.links import Stranger, new_link
-
-
-def start(stranger: Stranger, seq: int, key: str, data: bytes, total: int, *, ordered: bool = True) -> None:
-    stranger.say(frames.start_head(seq, frames.encode_key(key), ordered, 1, total, len(data)), data)
+from mpccomm.session.frames import Start
+from mpccomm.session.inbox import Inbox, Incoming
+from mpccomm.session.turns import Turns
+from mpccomm.settings import Limits
 
 
-def test_a_later_one_waits_for_an_earlier_one() -> None:
-    link = new_link("a")
-    stranger = Stranger(link).meet()
-    start(stranger, 1, "first", b"1", 2)
-    start(stranger, 2, "second", b"2", 1)
-    start(stranger, 3, "plain", b"3", 1, ordered=False)
-    assert link.take("second", 0.0) is None
-    assert link.take("plain", 0.0) is not None
-    stranger.part(4, 0, b"1")
-    assert link.take("second", 0.0) is not None
-    assert link.take("first", 0.0) is not None
-    assert [message.key for message in link.inbox.turns.undecoded] == ["first", "second"]
+def message(number: int, *, ordered: bool = True) -> Incoming:
+    inbox = Inbox(Limits())
+    start = Start(1, f"id {number}", 4, ordered, 1, 1, memoryview(b"x"))
+    return Incoming(start, number, Limits(), inbox, 1)
 
 
-def test_nothing_waits_for_what_will_never_be_complete() -> None:
-    link = new_link("a")
-    stranger = Stranger(link).meet()
-    start(stranger, 1, "first", b"1", 2)
-    start(stranger, 2, "second", b"2", 1)
-    stranger.say(frames.abort("enough"))
-    assert link.take("first", 0.0) is None
-    assert link.take("second", 0.0) is not None
+def test_one_that_comes_in_turn_is_there_at_once() -> None:
+    turns, first = Turns(), message(0)
+    turns.begin(first)
+    assert turns.arrive(first) == [first]
+    assert first.complete
+    assert list(turns.undecoded) == [first]
+
+
+def test_later_ones_wait_for_those_before_them() -> None:
+    turns = Turns()
+    first, second, third = (message(number) for number in range(3))
+    for one in (first, second, third):
+        turns.begin(one)
+    assert turns.arrive(third) == []
+    assert turns.arrive(second) == []
+    assert not second.complete
+    assert turns.arrive(first) == [first, second, third]
+    assert all(one.complete for one in (first, second, third))
+    assert list(turns.undecoded) == [first, second, third]
+
+
+def test_plain_ones_bypass_all_this() -> None:
+    turns, ordered, plain = Turns(), message(0), message(1, ordered=False)
+    turns.begin(ordered)
+    turns.begin(plain)
+    assert turns.arrive(plain) == [plain]
+    assert not turns.undecoded
+
+
+def test_after_the_end_nobody_waits_for_what_will_never_come() -> None:
+    turns = Turns()
+    first, second = message(0), message(1)
+    turns.begin(first)
+    turns.begin(second)
+    turns.arrive(second)
+    assert turns.forget_partial() == [second]
+    assert second.complete
+    assert turns.forget_partial() == []
