@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from mpccomm.session import frames
 from mpccomm.session.connection import Connection
 from mpccomm.session.frames import Bounds, Frame, Hello, Key, Resume
-from mpccomm.session.link import Link
+from mpccomm.session.link import Link, News
 from mpccomm.session.mailbox import Receive
 from mpccomm.session.outbox import Outgoing
+from mpccomm.session.states import Ending
 from mpccomm.settings import Limits, Timing
 
 BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
@@ -36,6 +37,23 @@ def message(key: Key, *segments: bytes | bytearray, awaited: bool = True, now: f
 
 def receive(key: Key, now: float = 0.0) -> Receive:
     return Receive(key, ignore, now)
+
+
+def news(link: Link) -> list[News]:
+    """What there was to tell since the last time."""
+    told, link.news = link.news, []
+    return [what for what, _ in told]
+
+
+def finished(link: Link) -> list[Receive | Outgoing]:
+    """Which calls have ended since the last time."""
+    done, link.finished = link.finished, []
+    return done
+
+
+def ending(request: Receive | Outgoing) -> Ending | None:
+    """Why a call failed; None: it did not."""
+    return None if request.failure is None else request.failure.ending
 
 
 class Pair:

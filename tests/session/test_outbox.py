@@ -62,7 +62,7 @@ def test_pending_messages_come_in_order_and_once() -> None:
     assert [message.key for message in box.pending()] == names
     assert box.unacknowledged
     box.acknowledge(box.last_seq)
-    assert [message.key for message in box.pending()][0] in names
+    assert next(message.key for message in box.pending()) in names
     assert not box.unacknowledged
 
 
