@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeAlias
 PROTOCOL_VERSION = 1
 MAX_BATCH = 1024 * 1024
 """Largest batch that anybody may send, in bytes."""
+MAX_FRAMES = 2048
+"""Most frames in a batch: however small they are, the receiver's loop has to be free again soon."""
 NO_PORT = 0
 
 Key: TypeAlias = str | tuple[str, int]
@@ -299,8 +301,11 @@ def parse(batch: bytes | bytearray | memoryview, *, max_id_size: int) -> Iterato
     """The frames of a batch, in order; a malformed one raises `ViolationError` when its turn comes."""
     view = memoryview(batch)
     end = len(view)
-    at = 0
+    at = number = 0
     while at < end:
+        number += 1
+        if number > MAX_FRAMES:
+            raise ViolationError(f"more than {MAX_FRAMES} frames in a batch")
         if end - at < HEADER_SIZE:
             raise ViolationError(f"{end - at} bytes left over, no frame fits in them")
         kind, length = _HEADER.unpack_from(view, at)

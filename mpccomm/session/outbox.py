@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.session.counters import Counters
 from mpccomm.session.frames import (
+    MAX_FRAMES,
     MAX_NAME,
     PART_OVERHEAD,
     START_OVERHEAD,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 Buffer = bytes | bytearray | memoryview
 
+_MOST_PARTS = MAX_FRAMES - 64
+"""Each frame is one part of a batch or several; the rest is for what goes along."""
 _TURNS = 4
 """So many large messages share the connection; those behind wait, or all of a long queue would end at the very last."""
 _WORTH_CUTTING = 4096
@@ -247,7 +250,7 @@ class Outbox:
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
         used = 0
-        while self._queue and self._in_flight < self._limits.window:
+        while self._queue and self._in_flight < self._limits.window and len(parts) < _MOST_PARTS:
             message = self._queue[0]
             if not self._acceptable(message) and self._refuse(message):
                 continue
@@ -316,7 +319,7 @@ class Outbox:
     def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
         """Append frames that were sent before, from the left of ``again``. Returns the bytes used."""
         used = 0
-        while again and (not used or used + _weight(again[0]) <= budget):
+        while again and (not used or used + _weight(again[0]) <= budget) and len(parts) < _MOST_PARTS:
             sent = again.popleft()
             if sent.seq > self.acknowledged:
                 used += _write(parts, sent)
