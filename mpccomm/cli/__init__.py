@@ -14,6 +14,7 @@ COMMANDS = {
     "certs": "make certificates for development, and show any",
     "compat": "run a program that was written for tno.mpc.communication 4.x",
     "demo": "three parties on this machine add private vectors",
+    "run": "start all parties as processes on this machine",
 }
 """The name of every command, which is also that of its module, and what it does."""
 
