@@ -22,7 +22,9 @@ import logging, sys
 from mpccomm import *
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 sys.stdout.reconfigure(line_buffering=True)
-say = print
+def say(*words):
+    # One piece: the log is written from another thread.
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
 def party(name, port, addr="127.0.0.1", **others):
     pool = SyncPool(name=name)
     pool.add_http_server(port, addr)

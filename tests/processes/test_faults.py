@@ -123,7 +123,7 @@ async def test_killed_and_never_restarted() -> None:
 
 
 @pytest.mark.parametrize("who", ["sender", "receiver"])
-@pytest.mark.parametrize("seconds", [30 * UNIT, pytest.param(20.0, marks=[LONG, pytest.mark.timeout(120)])])
+@pytest.mark.parametrize("seconds", [15 * UNIT, pytest.param(20.0, marks=[LONG, pytest.mark.timeout(120)])])
 async def test_stopped_and_continued(who: str, seconds: float) -> None:
     a, b = free_ports(2)
     count = 3000
