@@ -198,7 +198,7 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
     if len(data) > MAX_ELEMENTS and count_elements(data, MAX_ELEMENTS) > MAX_ELEMENTS:
         raise DecodingError("the message has more elements than the limit")
     try:
-        return ormsgpack.unpackb(data)
+        return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
     except ValueError as error:
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
 

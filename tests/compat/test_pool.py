@@ -1,0 +1,105 @@
+"""The pool under its names of 4.x."""
+
+import asyncio
+import threading
+from typing import Any
+
+import aiohttp
+import pytest
+
+import mpccomm
+from mpccomm.compat import Pool
+from mpccomm.compat.httphandlers import HTTPClient
+from mpccomm.compat.test.pool_fixtures_http import finish, generate_http_test_pools
+from tests.pools import LOCAL
+
+
+async def test_keywords_and_positions() -> None:
+    generator = generate_http_test_pools(3)
+    one, two, three = await anext(generator)
+    await one.send(handler_name="local1", message=[1], msg_id="a")
+    await one.send("local1", [2], "b", aiohttp.ClientTimeout(total=5), 3)
+    one.asend(handler_name="local1", message=[3], msg_id="c")
+    assert [await two.recv(handler_name="local0", msg_id=msg_id) for msg_id in "abc"] == [[1], [2], [3]]
+    await one.broadcast(message="all", msg_id="x", handler_names=("local1", "local2"))
+    one.async_broadcast("again", "y")
+    for pool in (two, three):
+        assert await pool.recv("local0", "x") == "all"
+        assert await pool.recv("local0", "y") == "again"
+    for pool in (two, three):
+        await pool.send("local0", pool.name, "back")
+    assert await one.recv_all(msg_id="back") == [("local1", "local1"), ("local2", "local2")]
+    futures = one.arecv_all(handler_names=["local1"], msg_id="later")
+    assert [name for name, _ in futures] == ["local1"]
+    assert isinstance(futures[0][1], asyncio.Future)
+    await two.send("local0", 1, "later")
+    assert futures[0][1].done()
+    one.update_msg_prefix(msg_prefix="p")
+    assert isinstance(one.pool_handlers["local1"], HTTPClient)
+    assert one.pool_handlers["local1"].msg_prefix == "p"
+    with pytest.raises(AttributeError, match="nobody"):
+        await one.send("nobody", 1)
+    with pytest.raises(KeyError):
+        await one.recv("nobody")
+    await finish(generator)
+
+
+async def test_an_id_may_be_used_again() -> None:
+    generator = generate_http_test_pools(2)
+    one, two = await anext(generator)
+    for number in range(3):
+        await one.send("local1", number, "same")
+        assert await two.recv("local0", "same") == number
+    await finish(generator)
+
+
+async def test_coroutines_do_nothing_until_they_are_awaited() -> None:
+    generator = generate_http_test_pools(2)
+    one, two = await anext(generator)
+    sending, receiving = one.send("local1", "late", "x"), two.recv("local0", "x")
+    assert asyncio.iscoroutine(sending)
+    assert asyncio.iscoroutine(receiving)
+    await one.send("local1", "early", "x")
+    await sending
+    assert [await receiving, await two.recv("local0", "x")] == ["early", "late"]
+    await finish(generator)
+
+
+async def exchange(alice: mpccomm.Pool, bob: mpccomm.Pool) -> Any:
+    for pool, other, name in ((alice, bob, "Bob"), (bob, alice, "Alice")):
+        assert other.http_server is not None
+        pool.add_http_client(name, LOCAL, other.http_server.port)
+    try:
+        await alice.send("Bob", 1)
+        return await bob.recv("Alice")
+    finally:
+        await asyncio.gather(alice.shutdown(), bob.shutdown())
+
+
+def made() -> tuple[mpccomm.Pool, mpccomm.Pool]:
+    alice, bob = Pool(timeout=aiohttp.ClientTimeout(total=300)), Pool(None, None, None, 300, -1)
+    alice.add_http_server(0, LOCAL)
+    bob.add_http_server(port=0, addr=LOCAL, external_port=None)
+    return alice, bob
+
+
+def test_made_before_there_is_a_loop() -> None:
+    assert asyncio.run(exchange(*made())) == 1
+
+
+def test_made_while_the_current_loop_does_not_run() -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        assert loop.run_until_complete(exchange(*made())) == 1
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def test_made_in_another_thread() -> None:
+    pools: list[tuple[mpccomm.Pool, mpccomm.Pool]] = []
+    thread = threading.Thread(target=lambda: pools.append(made()))
+    thread.start()
+    thread.join()
+    assert asyncio.run(exchange(*pools[0])) == 1
