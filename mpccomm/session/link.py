@@ -416,7 +416,7 @@ class Link:
             self._conversation.fill(connection, parts, now)
             if self.outbox.refused:
                 self._report_refused()
-        return b"".join(parts)
+        return b"".join(parts) if parts else b""
 
     def _report_refused(self) -> None:
         refused, self.outbox.refused = self.outbox.refused, []

@@ -8,7 +8,13 @@ from typing import NamedTuple
 from mpccomm.session.frames import Kind
 
 
-class PartyState(Enum):
+class _State(Enum):
+    """Looked up for every frame, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
+
+    __hash__ = object.__hash__
+
+
+class PartyState(_State):
     """What we know of the process at the other end."""
 
     UNKNOWN = "not heard of yet"
@@ -18,7 +24,7 @@ class PartyState(Enum):
     RESTARTED = "restarted, and not accepted yet"
 
 
-class PartyEvent(Enum):
+class PartyEvent(_State):
     """What can change it."""
 
     SAME = "greeted by the incarnation that we know"
@@ -52,7 +58,7 @@ PARTY = {
 }
 
 
-class ConnectionState(Enum):
+class ConnectionState(_State):
     """How far the greeting on one connection has come, seen from one end."""
 
     OPEN = "nothing heard"
