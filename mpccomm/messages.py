@@ -217,11 +217,13 @@ class Messages:
         return party.prefix
 
     def _key(self, party: Party, msg_id: str | None) -> tuple[str, str | None]:
-        """Prefix and id, unless they would be those of a channel or a group."""
+        """Prefix and id, unless they can't be sent, or would be those of a channel or a group."""
         prefix = self._prefix_for(party)
         own = prefix + (msg_id or "")
         if own.startswith(_RESERVED):
             raise ValueError(f"{own!r} can't be a message id: what starts so belongs to a channel or group")
+        if own:
+            check_id(self._space + own, self._engine.settings.limits.max_id_size)
         return self._space + prefix, msg_id
 
     def _alike(self, names: Sequence[str] | None) -> Sequence[Party]:
@@ -344,3 +346,13 @@ def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
     if isinstance(names, str):
         raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
     return names
+
+
+def check_id(text: str, limit: int) -> None:
+    """Raise `ValueError` where a message id, its prefix included, can't be sent."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{text!r} can't be a message id: it is no valid Unicode ({error.reason})") from None
+    if size > limit:
+        raise ValueError(f"a message id of {size} bytes, prefix included: {limit} are the limit (Limits.max_id_size)")

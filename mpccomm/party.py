@@ -373,7 +373,7 @@ class Party:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
             link.say_goodbye()
             self.flush()
-            await self.until(lambda: link.farewell or link.ending is not None or not self._streams, deadline)
+            await self.until(lambda: link.farewell or link.ending is not None, deadline)
         self.closed = Cause(Ending.CLOSED)
         self.fail_waiting(self.closed)
         for stream in self._streams.values():

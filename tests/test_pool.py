@@ -423,3 +423,14 @@ async def test_a_small_message_overtakes_a_large_one(caplog: pytest.LogCaptureFi
         await sending
         assert overtook < 0.7 * (time.monotonic() - start)
     assert not Log(caplog).lines("no sign of life")
+
+
+@pytest.mark.parametrize("msg_id", ["\ud800", "x" * 2000])
+async def test_an_id_that_cannot_be_sent(msg_id: str) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        with pytest.raises(ValueError, match="message id"):
+            await alice.send("Bob", 1, msg_id)
+        with pytest.raises(ValueError, match="message id"):
+            await bob.recv("Alice", msg_id)
+        await alice.send("Bob", "goes on")
+        assert await bob.recv("Alice") == "goes on"
