@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from mpccomm import ConfigurationError, Pool, PortInUseError, Settings, SyncPool, Timing
 from mpccomm.config import ME, Config, line_of
 from tests.certificates import LOCAL, Folder, root
+from tests.ports import free_ports
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
@@ -47,16 +47,6 @@ def write(path: Path, text: str) -> Path:
     file = path / "mpccomm.toml"
     file.write_text(text, encoding="utf-8")
     return file
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind((LOCAL, 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def plain(path: Path) -> Path:

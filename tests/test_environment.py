@@ -12,8 +12,8 @@ import pytest
 from mpccomm import ConfigurationError, SyncPool
 from mpccomm.environment import from_environment
 from tests.certificates import LOCAL, root
+from tests.ports import free_ports
 from tests.sync.duo import environment as program_environment
-from tests.test_config import free_ports
 from tests.timing import UNIT
 
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))

@@ -14,6 +14,8 @@ COMMANDS = {
     "certs": "make certificates for development, and show any",
     "compat": "run a program that was written for tno.mpc.communication 4.x",
     "demo": "three parties on this machine add private vectors",
+    "doctor": "find out what is wrong between this machine and the other parties",
+    "ping": "round-trip times to the other parties",
     "run": "start all parties as processes on this machine",
 }
 """The name of every command, which is also that of its module, and what it does."""

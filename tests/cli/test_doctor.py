@@ -1,0 +1,232 @@
+"""The doctor, with patients that are well and with ones that are not."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpccomm import SyncPool
+from mpccomm.cli.doctor import main
+from tests.certificates import DAY, LOCAL, Folder, Identity, root, self_signed
+from tests.ports import free_ports
+from tests.timing import UNIT
+
+PATIENCE = str(20 * UNIT)
+
+
+def setup(tmp_path: Path, certificates: dict[str, Identity] | None = None, **extra: str) -> Path:
+    """A configuration for alice and bob; each of the certificates is pinned."""
+    folder = Folder(tmp_path)
+    text = ""
+    for name, port in zip(("alice", "bob"), free_ports(2), strict=True):
+        text += f"[parties.{name}]\nport = {port}\n{extra.get(name, f'addr = {json.dumps(LOCAL)}')}\n"
+        if certificates:
+            text += f'cert = "{folder.cert(certificates[name])}"\nkey = "{folder.key(certificates[name])}"\n'
+    file = tmp_path / "mpccomm.toml"
+    file.write_text(text)
+    return file
+
+
+def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[tuple[str, str], Any]]:
+    """Exit status and, by party and check, state, text and remedy."""
+    status = main([*arguments, "--json", "--timeout", PATIENCE])
+    report = json.loads(capsys.readouterr().out)
+    assert report["well"] == (status == 0)
+    for one in report["findings"]:
+        assert bool(one["remedy"]) == (one["state"] != "ok"), "each that is not well has a remedy"
+    return status, {
+        (one["party"], one["check"]): (one["state"], one["text"], one["remedy"]) for one in report["findings"]
+    }
+
+
+@contextmanager
+def program(file: Path) -> Iterator[SyncPool]:
+    """Bob's own program, which is running."""
+    with SyncPool.from_config(file, "bob") as pool:
+        pool.arecv("alice")
+        yield pool
+
+
+def test_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path, {name: self_signed(name, LOCAL) for name in ("alice", "bob")})
+    with program(file):
+        status, found = findings(capsys, str(file), "--me", "alice")
+        assert status == 0
+        assert {key: state for key, (state, _, _) in found.items()} == {
+            ("alice", "certificate"): "ok",
+            ("alice", "server"): "ok",
+            ("bob", "name"): "ok",
+            ("bob", "port"): "ok",
+            ("bob", "certificate"): "ok",
+            ("bob", "connection"): "ok",
+        }
+        assert "ms" in found["bob", "connection"][1]
+        assert main([str(file), "--me", "alice"]) == 0
+        assert "  ok    bob: port: " in capsys.readouterr().out
+
+
+def test_the_program_goes_on_after_the_doctor_has_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with SyncPool.from_config(file, "bob") as bob:
+        handle = bob.channel("x").arecv("alice", "never sent by the doctor")
+        assert findings(capsys, str(file), "--me", "alice")[0] == 0
+        assert handle.exception(20 * UNIT) is not None
+        with SyncPool.from_config(file, "alice") as alice:
+            alice.send("bob", "the real one", timeout=100 * UNIT)
+            assert bob.recv("alice", timeout=100 * UNIT) == "the real one"
+
+
+def test_without_certificates_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with program(file):
+        status, found = findings(capsys, str(file), "--me", "alice")
+    assert status == 0
+    assert found["alice", "encryption"][0] == "warning"
+    assert found["bob", "program"][1] == "mpccomm answers"
+
+
+def test_nobody_listens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = findings(capsys, str(setup(tmp_path)), "--me", "alice")
+    assert status == 1
+    assert "connection refused" in found["bob", "port"][1]
+    assert "start the program" in found["bob", "port"][2]
+    assert "refused" in found["bob", "connection"][1]
+
+
+def test_a_name_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = findings(capsys, str(setup(tmp_path, bob="addr = 'no-such-host.invalid'")), "--me", "alice")
+    assert status == 1
+    assert "no-such-host.invalid can't be resolved" in found["bob", "name"][1]
+
+
+def test_something_else_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    port = int(file.read_text().rpartition("port = ")[2].splitlines()[0])
+    with socket.create_server((LOCAL, port)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"SSH-2.0-other\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, found = findings(capsys, str(file), "--me", "alice")
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert status == 1
+    assert found["bob", "program"][:2] == ("wrong", "something answers, but not mpccomm")
+
+
+def test_the_other_side_does_not_recognise_us(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with SyncPool() as bob:
+        bob.add_http_server(int(file.read_text().rpartition("port = ")[2].splitlines()[0]), LOCAL)
+        bob.add_http_client("alice", LOCAL, 1)
+        bob.arecv("alice")
+        status, found = findings(capsys, str(file), "--me", "alice")
+    assert status == 1
+    assert found["bob", "port"][0] == "ok"
+    assert "does not recognise us" in found["bob", "connection"][1]
+
+
+def test_another_certificate_than_agreed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identities = {name: self_signed(name, LOCAL) for name in ("alice", "bob")}
+    file = setup(tmp_path, identities)
+    theirs = tmp_path / "theirs.toml"
+    folder, eve = Folder(tmp_path / "eve"), self_signed("eve", LOCAL)
+    (tmp_path / "eve").mkdir()
+    head, _, last = file.read_text().rpartition("cert = ")
+    key = last.splitlines()[1]
+    theirs.write_text(
+        f'{head}cert = "{folder.cert(eve)}"\n' + last.split("\n", 1)[1].replace(key, f'key = "{folder.key(eve)}"')
+    )
+    with program(theirs):
+        status, found = findings(capsys, str(file), "--me", "alice")
+    assert status == 1
+    assert "not the agreed one" in found["bob", "identity"][1]
+    assert found["bob", "connection"][0] == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "state", "remedy"),
+    [
+        (-2 * DAY, -DAY, "wrong", "issue a new one"),
+        (DAY, 2 * DAY, "wrong", "clocks"),
+        (-DAY, 3 * DAY, "warning", "soon"),
+    ],
+)
+def test_the_time_of_certificates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], start: timedelta, end: timedelta, state: str, remedy: str
+) -> None:
+    alice = self_signed("alice", LOCAL, start=start, end=end)
+    status, found = findings(
+        capsys, str(setup(tmp_path, {"alice": alice, "bob": self_signed("bob", LOCAL)})), "--me", "alice"
+    )
+    assert status == 1
+    assert found["alice", "certificate"][0] == state
+    assert remedy in found["alice", "certificate"][2]
+
+
+def test_a_certificate_for_another_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority, folder = root(), Folder(tmp_path)
+    file = setup(tmp_path, {name: authority.issue(name, f"{name}.example") for name in ("alice", "bob")})
+    text = f'ca_cert = "{folder.cert(authority)}"\n' + file.read_text()
+    bob = text.index("[parties.bob]")
+    text = text[:bob] + "\n".join(line for line in text[bob:].splitlines() if not line.startswith(("cert", "key")))
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text)
+    with program(file):
+        status, found = findings(capsys, str(mine), "--me", "alice")
+    assert status == 1
+    assert "it is for bob.example, not for 127.0.0.1" in found["bob", "identity"][1]
+
+
+def test_the_own_program_is_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with SyncPool.from_config(file, "alice"):
+        status, found = findings(capsys, str(file), "--me", "alice")
+    assert status == 1
+    assert "stop this party's own program" in found["alice", "server"][2]
+
+
+def test_all_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    statuses: list[int] = []
+
+    def other() -> None:
+        statuses.append(main([str(file), "--me", "bob", "--together", "--timeout", str(100 * UNIT)]))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    statuses.append(main([str(file), "--me", "alice", "--together", "--timeout", str(100 * UNIT)]))
+    thread.join()
+    output = capsys.readouterr().out
+    for check in ("version: there mpccomm", "clock: the clock there is 0.0", "MiB/s to there"):
+        assert output.count(check) == 2, output
+
+
+def test_together_with_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with program(file):
+        status, found = findings(capsys, str(file), "--me", "alice", "--together")
+    assert status == 1
+    assert "no doctor answers" in found["bob", "comparison"][1]
+
+
+def test_what_cannot_be_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.toml"), "--me", "alice"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+    assert main([str(setup(tmp_path)), "--me", "zoe"]) == 2
+    assert "no party 'zoe'" in capsys.readouterr().err

@@ -1,0 +1,38 @@
+"""`mpccomm ping`: times of those who are there, causes for the others."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mpccomm import SyncPool
+from mpccomm.cli.ping import main
+from tests.cli.test_doctor import setup
+from tests.timing import UNIT
+
+
+def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with SyncPool.from_config(file, "bob") as bob:
+        bob.arecv("alice")
+        assert main([str(file), "--me", "alice", "--count", "3", "--interval", str(3 * UNIT)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"bob: \d+\.\d\d ms", lines[-1])
+
+
+def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(setup(tmp_path)), "--me", "alice", "--timeout", str(2 * UNIT)]) == 1
+    assert re.search(r"bob at 127\.0\.0\.1:\d+: connection refused", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("wrong", [["--count", "0"], ["--interval", "0"], ["--timeout", "-1"]])
+def test_numbers_that_cannot_be(wrong: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(setup(tmp_path)), "--me", "alice", *wrong])
+    assert end.value.code == 2
+
+
+def test_a_party_that_is_not_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(setup(tmp_path)), "--me", "alice", "--party", "zoe"]) == 2
+    assert "no party 'zoe'" in capsys.readouterr().err
