@@ -153,7 +153,7 @@ class Server:
                 message = await websocket.receive()
                 if message.type is not WSMsgType.BINARY:
                     raise ViolationError(
-                        f"{misfit(message.type, message.data) or _parting(websocket)} instead of a HELLO"
+                        f"{misfit(message.type, message.data) or _parting(message.type, message.data)} instead of a HELLO"
                     )
                 hello = _first_hello(message.data)
                 take_over = await self._reception.identify(caller, hello.port)
@@ -176,8 +176,8 @@ def _close_code(error: Exception) -> CloseCode:
     return CloseCode.SILENT if isinstance(error, TimeoutError) else CloseCode.VIOLATION
 
 
-def _parting(websocket: web.WebSocketResponse[Literal[False]]) -> str:
-    if websocket.close_code == CloseCode.NOT_RECOGNISED:
+def _parting(kind: WSMsgType, data: object) -> str:
+    if kind is WSMsgType.CLOSE and data == CloseCode.NOT_RECOGNISED:
         return "it closed, because it does not recognise us,"
     return "it closed"
 

@@ -80,7 +80,6 @@ class Stream:
                 writer.cancel()
             # Otherwise it is the writer that closes, within CLOSE_TIMEOUT.
             await asyncio.wait((writer,))
-            self.ended_with = self._socket.close_code
             await self._socket.close()
         # A broken connection shows on whichever side is used first; any other error is ours.
         if not writer.cancelled() and not isinstance(error := writer.exception(), ConnectionError | None):
@@ -91,6 +90,9 @@ class Stream:
         while True:
             message = await receive()
             if message.type is not WSMsgType.BINARY:
+                if message.type is WSMsgType.CLOSE:
+                    # Not the socket's close_code: that is another one where our answer came too late.
+                    self.ended_with = message.data
                 self.violation = misfit(message.type, message.data)
                 if self.violation:
                     self.close(CloseCode.VIOLATION)

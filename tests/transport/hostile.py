@@ -21,6 +21,8 @@ IDENTITIES = {name: CA.issue(name, LOCAL) for name in ("Alice", "Bob", "Carol", 
 SETTINGS = Settings(timing=Timing(greeting=15 * UNIT, tick=UNIT / 2), linger=0)
 STALL = UNIT / 2
 THROUGH = 10 * UNIT
+NOBODY = 1
+"""A port at which nobody listens."""
 EACH = 512 * 1024
 """What may a caller cost in memory before it is known."""
 SLACK = 4 * 1024 * 1024
@@ -77,6 +79,7 @@ class Place:
             pool.add_http_server(0, LOCAL)
         self.know(self.alice, "Bob", self.bob)
         self.know(self.alice, "Carol", self.carol)
+        self.alice.add_http_client("Mallory", LOCAL, NOBODY, self.certs["Mallory"] if certified else None)
         self.know(self.bob, "Alice", self.alice)
         self.bob.wait_ready(100 * UNIT)
 

@@ -50,7 +50,7 @@ def crowd(port: int | None, sources: Callable[[int], str], first: bytes) -> Iter
 CROWDS = {
     "from one address": (lambda number: stranger(0), LIMITS.per_address),
     "from many addresses": (lambda number: stranger(number // 3), LIMITS.pending),
-    "from an address of parties": (lambda number: LOCAL, 2 * LIMITS.per_party),
+    "from an address of parties": (lambda number: LOCAL, 3 * LIMITS.per_party),
 }
 
 
