@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mpccomm import ordering
 from mpccomm.calls import ReceiveCall
-from mpccomm.codec import decode
 from mpccomm.errors import DecodingError
 from mpccomm.session.frames import describe_key
 from mpccomm.session.inbox import Incoming

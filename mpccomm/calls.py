@@ -48,7 +48,7 @@ class ReceiveCall(Receive):
         party = self.party
         link = party.link
         self.since = self.notice = party.clock()
-        self.key = link.mailbox.claim(self._prefix) if self._msg_id is None else self._prefix + self._msg_id
+        self.key = link.mailbox.claim(self._prefix, self._msg_id)
         self.message = link.take(self.key, self.since)
         if self.message is not None:
             self._done(self)

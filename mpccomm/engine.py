@@ -23,14 +23,17 @@ from mpccomm.errors import (
 )
 from mpccomm.handlers import ServerHandle
 from mpccomm.handles import Failures
+from mpccomm.gateway import Gateway, automatic_id
 from mpccomm.home import Home
 from mpccomm.party import Party
 from mpccomm.reception import Reception
 from mpccomm.session.frames import NO_PORT
 from mpccomm.settings import Settings
 from mpccomm.stats import History
+from mpccomm.session.mailbox import Mailbox
+from mpccomm.session.shared_counter import CountingMailbox
 from mpccomm.succession import Succession, predecessors
-from mpccomm.transport.address import bind, join
+from mpccomm.transport.address import BACKLOG, bind, join
 from mpccomm.transport.client import Dialler
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.server import Server
@@ -162,11 +165,14 @@ class Engine:
         check_hostname: bool,
     ) -> Party:
         """Add a party."""
+        wire: str,
         self.check_open()
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
         reception = self.reception
         party = Party(
+        if wire not in DIALECTS:
+            raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, DIALECTS))}")
             name,
             addr,
             reception.default_port if port is None else port,
@@ -178,6 +184,8 @@ class Engine:
             check_hostname=check_hostname,
         )
         reception.admit(party, self.parties)
+            dialect=DIALECTS[wire],
+            mailbox=Mailbox if wire == OURS.name else lambda: CountingMailbox(partial(automatic_id, wire)),
         party.link.port = self._declared_port
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
@@ -207,16 +215,23 @@ class Engine:
             self._server = Server(self._socket, self.reception, self.settings)
             self._server.start()
         for party in self.parties.values():
+            # Once more: a pool whose place this one takes may have shut it down before it knew.
+            self._socket.listen(BACKLOG)
             if not party.dialled:
                 party.dialled = True
                 logger.log(*self.reception.introduce(party))
-                self._spawn(self._dialler(party).run())
+                self._spawn(self._mediator(party).run())
 
-    def _dialler(self, party: Party) -> Dialler:
+    def _mediator(self, party: Party) -> Dialler | Gateway:
+        """Whoever sees to it that there is a connection."""
         reception = self.reception
         return Dialler(
             party,
             self.settings.retry,
+        if party.dialect is not OURS:
+            gateway = Gateway(party, lambda: reception.dialling, partial(reception.misfit, party))
+            reception.correspondents[party.name] = gateway
+            return gateway
             self._spawn,
             party.check_retries,
             context=lambda: reception.dialling,

@@ -8,7 +8,8 @@ from typing import Any
 
 from mpccomm.arrival import Arrival, read
 from mpccomm.calls import ReceiveCall, SendCall
-from mpccomm.codec import Encoded, encode
+from mpccomm.codec import Encoded
+from mpccomm.codec.dialect import Dialect
 from mpccomm.collectives import Calls, Members
 from mpccomm.engine import Engine
 from mpccomm.errors import MessageTooLargeError
@@ -253,11 +254,15 @@ class Messages:
         begin: Callable[[], None],
         *,
         snapshot: bool,
-    ) -> Encoded:
-        """The bytes of a message, for all of the parties the same."""
-        encoded = encode(message, snapshot=snapshot, context={"destination": destination}, begin=begin)
-        size = sum(map(len, encoded.segments))
+    ) -> dict[Dialect, Encoded]:
+        """The bytes of a message: the same for all parties that speak alike."""
+        context = {"destination": destination}
+        encoded: dict[Dialect, Encoded] = {}
         for party in parties:
+            dialect = party.dialect
+            if dialect not in encoded:
+                encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=begin)
+            size = sum(map(len, encoded[dialect].segments))
             if size > party.link.max_message_size:
                 raise MessageTooLargeError(
                     f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
@@ -276,7 +281,9 @@ class Messages:
             encoded = self._encode(parties, message, destination, begin, snapshot=True)
             resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, home)))
             for party in parties:
-                home.post(SendCall(party, *self._key(party, msg_id), encoded, patience, False, resolve).start)
+                home.post(
+                    SendCall(party, *self._key(party, msg_id), encoded[party.dialect], patience, False, resolve).start
+                )
         return handle
 
     async def _deliver(
@@ -290,7 +297,9 @@ class Messages:
             for party in parties:
                 future: asyncio.Future[None]
                 future, resolve = new_future(home)
-                calls.append(SendCall(party, *self._key(party, msg_id), encoded, patience, True, resolve))
+                calls.append(
+                    SendCall(party, *self._key(party, msg_id), encoded[party.dialect], patience, True, resolve)
+                )
                 futures.append(future)
                 home.post(calls[-1].start)
         try:

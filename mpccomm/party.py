@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mpccomm.codec.dialect import OURS, Dialect
 from mpccomm.errors import AuthenticationError
 from mpccomm.explain import explain
 from mpccomm.handlers import Handler
@@ -16,6 +17,7 @@ from mpccomm.ordering import Ordering
 from mpccomm.session.connection import Connection
 from mpccomm.session.frames import describe_key
 from mpccomm.session.link import Link, News
+from mpccomm.session.mailbox import Mailbox
 from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
 from mpccomm.standing import Standing
@@ -81,6 +83,8 @@ class Party:
         check_hostname: bool = True,
     ) -> None:
         self.name = name
+        dialect: Dialect = OURS,
+        mailbox: Callable[[], Mailbox] = Mailbox,
         self.addr = addr
         self.port = port
         self.host = Host(addr)
@@ -99,11 +103,13 @@ class Party:
             now=self.clock(),
         )
         self.lonely = asyncio.Event()
+            mailbox=mailbox,
         """Set while a connection is wanted, and none is being greeted."""
         self.urged = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
         self.handler = Handler(self)
         self.ordering = Ordering()
+        self.dialect = dialect
         self.impatient: set[SendCall] = set()
         """Sends that wait only until it was dialled so often in vain."""
         self._transfers = None if settings.progress is None else Transfers(name, settings.progress)

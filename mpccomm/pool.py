@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from logging import Logger
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -129,6 +130,7 @@ class Pool(Messages, Visible):
         """Add another party.
 
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
+        wire: str = "mpccomm",
         :param addr: IP address or host name, resolved when needed
         :param port: port of the party's server; 80 if left out, with certificates 443
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
@@ -137,7 +139,8 @@ class Pool(Messages, Visible):
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        self._engine.add(name, addr, port, cert, check_hostname).prefix = self._prefix
+        self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._prefix
+        :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         self._start_if_running()
 
     @property

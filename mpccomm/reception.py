@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
 
+from mpccomm.codec.dialect import OURS
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.party import Party
 from mpccomm.session.frames import NO_PORT
@@ -17,6 +18,7 @@ from mpccomm.transport.identity import FilePath, misfit, owners, read_pins
 from mpccomm.transport.server import Caller, NotRecognisedError
 from mpccomm.transport.stream import WebSocket
 from mpccomm.transport.tls import Credentials, Password
+from mpccomm.transport.tno import Correspondent
 
 logger = logging.getLogger("mpccomm")
 
@@ -28,6 +30,8 @@ class Reception:
     default_port = 80
 
     def __init__(self) -> None:
+        self.correspondents: dict[str, Correspondent] = {}
+        """Those who post their messages, by name of their party."""
         self._parties: Mapping[str, Party] = {}
         self._warned = False
 
@@ -97,6 +101,22 @@ class Reception:
 
         :raises NotRecognisedError: nobody we know, or not to be told who, or kept out
         """
+        party = await self._recognise(caller, port)
+        if party.dialect is not OURS:
+            raise NotRecognisedError(f"{party} was added as one that runs tno.mpc.communication, and calls as a pool of ours")
+        return partial(_attend, party)
+
+    async def correspondent(self, caller: Caller, port: int) -> Correspondent:
+        """The party that posts from there and has its server at that port.
+
+        :raises NotRecognisedError: nobody we know, or none that was added with ``wire=``
+        """
+        party = await self._recognise(caller, port)
+        if party.name not in self.correspondents:
+            raise NotRecognisedError(f"{party} posts a message: if it runs tno.mpc.communication, add it with wire=")
+        return self.correspondents[party.name]
+
+    async def _recognise(self, caller: Caller, port: int) -> Party:
         found = await self._candidates(caller)
         party = await self._choose(found, caller, port)
         if party is None:
@@ -108,7 +128,7 @@ class Reception:
             raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN)
         if party.clock() < party.standing.not_before:
             raise NotRecognisedError(f"{party} broke the protocol a moment ago", CloseCode.VIOLATION)
-        return partial(_attend, party)
+        return party
 
     def misfit(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
         """Why whoever is at the other end of a connection is not that party; None: it is, for all we can know."""

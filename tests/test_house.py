@@ -39,6 +39,7 @@ POOL = {
     "collectives",
     "engine",
     "explain",
+    "gateway",
     "glance",
     "groups",
     "handlers",

@@ -34,8 +34,8 @@ _NOT_TOLD = -1
 class Conversation:
     """Mailbox, inbox and outbox, and what is due to be said about them."""
 
-    def __init__(self, limits: Limits, counters: Counters, now: float) -> None:
-        self.mailbox = Mailbox()
+    def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
         self.inbox = Inbox(limits)
         self.outbox = Outbox(limits, counters)
         self.ack_due = False

@@ -36,7 +36,14 @@ class Link:
     """One per remote party, for the life of the pool."""
 
     def __init__(
-        self, *, incarnation: bytes, nonce: Callable[[], bytes], limits: Limits, timing: Timing, now: float
+        self,
+        *,
+        incarnation: bytes,
+        nonce: Callable[[], bytes],
+        limits: Limits,
+        timing: Timing,
+        now: float,
+        mailbox: Callable[[], Mailbox] = Mailbox,
     ) -> None:
         self.incarnation = incarnation
         self.port = frames.NO_PORT
@@ -50,6 +57,7 @@ class Link:
         self.max_message_size = limits.max_message_size
         self._nonce = nonce
         self._limits = limits
+        self._new_mailbox = mailbox
         self._timing = timing
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
@@ -62,7 +70,7 @@ class Link:
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._conversation = Conversation(self._limits, self.counters, now)
+        self._conversation = Conversation(self._limits, self.counters, now, self._new_mailbox())
         self._standstill = Standstill(self._timing.deadlock_after, now)
         self.goodbye = None
 

@@ -82,8 +82,10 @@ class Mailbox:
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def claim(self, prefix: str) -> Key:
-        """The id for a receive that names none: the lowest number that no receive holds."""
+    def claim(self, prefix: str, msg_id: str | None = None) -> Key:
+        """The id to wait for. Where none is named: the lowest number that no receive holds."""
+        if msg_id is not None:
+            return prefix + msg_id
         released = self._released.get(prefix)
         if released:
             return prefix, heappop(released)

@@ -212,9 +212,8 @@ class SyncMessages:
                 encoded = self._native._encode(parties, message, destination, begin, snapshot=False)
                 for party in parties:
                     slots.append(Slot())
-                    ticket.start(
-                        SendCall(party, *self._native._key(party, msg_id), encoded, patience, True, slots[-1].resolve)
-                    )
+                    key = self._native._key(party, msg_id)
+                    ticket.start(SendCall(party, *key, encoded[party.dialect], patience, True, slots[-1].resolve))
             raise_first([error for slot in slots if (error := slot.wait()) is not None])
             ticket.redeemed = True
         except BaseException:
@@ -231,7 +230,9 @@ class SyncMessages:
             resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle)))
             for party in parties:
                 self._engine.home.post(
-                    SendCall(party, *self._native._key(party, msg_id), encoded, patience, False, resolve).start
+                    SendCall(
+                        party, *self._native._key(party, msg_id), encoded[party.dialect], patience, False, resolve
+                    ).start
                 )
         return handle
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from logging import Logger
 from types import TracebackType
 from typing import Any, Self
 
@@ -119,6 +120,7 @@ class SyncPool(SyncMessages, Visible):
     ) -> None:
         """Add another party.
 
+        wire: str = "mpccomm",
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
         :param addr: IP address or host name, resolved when needed
         :param port: port of the party's server; 80 if left out, with certificates 443
@@ -128,7 +130,8 @@ class SyncPool(SyncMessages, Visible):
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        self._pool.add_http_client(name, addr, port, cert, check_hostname=check_hostname)
+        :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
+        self._pool.add_http_client(name, addr, port, cert, check_hostname=check_hostname, wire=wire)
 
     @property
     def http_server(self) -> ServerHandle | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
@@ -14,6 +14,7 @@ from aiohttp import WSMsgType, web
 from mpccomm.session.frames import Hello, ViolationError, parse
 from mpccomm.session.states import CloseCode
 from mpccomm.settings import Settings
+from mpccomm.transport import tno
 from mpccomm.transport.address import IPAddress
 from mpccomm.transport.complaints import Complaints
 from mpccomm.transport.listener import Listener
@@ -58,6 +59,16 @@ class Reception(Protocol):
     async def expect(self, caller: Caller) -> None:
         """Raise `NotRecognisedError` unless some party may call so."""
 
+    @property
+    def correspondents(self) -> Mapping[str, tno.Correspondent]:
+        """Those who post their messages."""
+
+    async def correspondent(self, caller: Caller, port: int) -> tno.Correspondent:
+        """The one that posts from there, and has its server at that port.
+
+        :raises NotRecognisedError: nobody we know
+        """
+
     async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
         """Who calls, and has its server at that port: a way to hand the stream over.
 
@@ -76,6 +87,7 @@ class Server:
         self._reception = reception
         self._complaints = Complaints(logger)
         self._greetings: set[asyncio.Task[None]] = set()
+        self._largest = settings.limits.max_message_size
         greeting = settings.timing.greeting
         self._room = WaitingRoom(settings.strangers, greeting, reception.parties_at)
         # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.
@@ -123,6 +135,8 @@ class Server:
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if request.body_exists or "Content-Encoding" in request.headers:
+            if request.method == "POST" and self._reception.correspondents:
+                return await self._take(request, caller, visit)
             return self._refuse(address, 413, "an upgrade with a body")
         try:
             await self._reception.expect(caller)
@@ -142,6 +156,19 @@ class Server:
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
         self._complaints.log(f"refused a request from {address}: {reason}")
         return _bare(status)
+
+    async def _take(self, request: web.BaseRequest, caller: Caller, visit: Visit) -> web.StreamResponse:
+        """A message of somebody who posts them."""
+        port = tno.declared_port(request)
+        if port is None:
+            return self._refuse(caller.address, 400, "it posts, and does not say the port of its server")
+        try:
+            correspondent = await self._reception.correspondent(caller, port)
+        except NotRecognisedError as error:
+            return self._refuse(caller.address, 401, str(error))
+        visit.end()
+        status = await tno.receive(request, correspondent, self._largest)
+        return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     async def _greet(self, websocket: web.WebSocketResponse[Literal[False]], caller: Caller, visit: Visit) -> None:
         """Find out who it is, and hand the stream over to that party."""

@@ -1,0 +1,55 @@
+"""What two pools have agreed to speak: how values become bytes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mpccomm.codec import tno
+from mpccomm.codec.decoder import Buffer, decode
+from mpccomm.codec.encoder import Encoded, encode
+from mpccomm.errors import DecodingError
+
+
+class Encode(Protocol):
+    """As `mpccomm.codec.encode`."""
+
+    def __call__(
+        self, value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]
+    ) -> Encoded:
+        """The bytes of *value*."""
+
+
+class Decode(Protocol):
+    """As `mpccomm.codec.decode`."""
+
+    def __call__(self, segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+        """The value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dialect:
+    """One of them."""
+
+    name: str
+    encode: Encode
+    decode: Decode
+
+
+def _encode_tno(value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]) -> Encoded:
+    packed, ordered = tno.pack_exactly(value, context, begin)
+    return Encoded((packed,), ordered)
+
+
+def _decode_tno(segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+    if len(segments) != 1:
+        raise DecodingError("the message is malformed")
+    return tno.unpack_object(segments[0], context)
+
+
+OURS = Dialect("mpccomm", encode, decode)
+DIALECTS = {
+    dialect.name: dialect for dialect in (OURS, *(Dialect(f"tno{n}", _encode_tno, _decode_tno) for n in (4, 5)))
+}
+"""By the name that the user gives as ``wire=``."""

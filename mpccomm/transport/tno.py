@@ -1,0 +1,113 @@
+"""The HTTP of tno.mpc.communication 4.x and 5.x: a POST per message, answered when it is held."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import aiohttp
+from aiohttp import web
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from yarl import URL
+
+from mpccomm.errors import DecodingError
+
+_COOKIE = "server_port"
+_TIMEOUT = 300.0
+"""Seconds for one attempt; they wait as long."""
+
+
+class StrangerError(aiohttp.ClientError):
+    """Whoever answered is not the party."""
+
+
+class Poster:
+    """Posts messages to one party. ``context`` is for TLS, ``misfit`` says why whoever answers is not that party."""
+
+    def __init__(
+        self,
+        addr: str,
+        port: int,
+        context: Callable[[], ssl.SSLContext | None],
+        misfit: Callable[[ssl.SSLObject | None], str | None],
+    ) -> None:
+        self._addr = addr
+        self._port = port
+        self._context = context
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(misfit, limit=0, ttl_dns_cache=None, use_dns_cache=False),
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
+        )
+
+    async def post(self, body: bytes, own_port: int) -> str:
+        """Post a message. Empty: the party holds it; otherwise why not."""
+        context = self._context()
+        url = URL.build(scheme="http" if context is None else "https", host=self._addr, port=self._port, path="/")
+        headers = {"Cookie": f"{_COOKIE}={own_port}", "Content-Type": "application/octet-stream"}
+        async with self._session.post(
+            url, data=body, headers=headers, ssl=context or True, allow_redirects=False
+        ) as response:
+            return _REFUSALS.get(response.status, f"HTTP status {response.status}") if response.status != 200 else ""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+_REFUSALS = {
+    401: "it does not recognise us: add this party there, under the address and port that it sees",
+    500: "it can't read the message: are all classes registered there?",
+}
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Nothing is sent before it is known who answers."""
+
+    def __init__(self, misfit: Callable[[ssl.SSLObject | None], str | None], **options: Any) -> None:
+        super().__init__(**options)
+        self._misfit = misfit
+
+    async def connect(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        transport = connection.transport
+        if reason := self._misfit(transport.get_extra_info("ssl_object") if transport else None):
+            connection.close()
+            raise StrangerError(reason)
+        return connection
+
+
+class Correspondent(Protocol):
+    """A party that posts."""
+
+    async def take(self, body: bytes) -> None:
+        """Hold a message.
+
+        :raises DecodingError: it is none
+        """
+
+
+def declared_port(request: web.BaseRequest) -> int | None:
+    """The port of the sender's own server, as it says; None: it doesn't."""
+    text = request.cookies.get(_COOKIE, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
+
+
+async def receive(request: web.BaseRequest, correspondent: Correspondent, limit: int) -> int:
+    """Read a message that was posted, and hand it on; the HTTP status to answer with."""
+    size = request.content_length
+    if size is None:
+        return 411
+    if size > limit:
+        return 413
+    body = bytearray()
+    while data := await request.content.readany():
+        body += data
+    try:
+        await correspondent.take(bytes(body))
+    except DecodingError:
+        return 500
+    return 200
