@@ -154,9 +154,11 @@ def test_a_real_mpiexec(tls: bool, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""
+            import sys
             from mpccomm import SyncPool
             with SyncPool.from_env() as pool:
-                print(pool.name, pool.group().allgather(pool.name, timeout=30), flush=True)
+                line = f"{pool.name} {pool.group().allgather(pool.name, timeout=30)}\\n"
+            sys.stdout.write(line)  # at once: mpiexec mixes what comes in pieces
         """)
     )
     variables = {"MPCCOMM_HOSTS": ",".join(f"{LOCAL}:{port}" for port in free_ports(3))}
