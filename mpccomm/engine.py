@@ -21,17 +21,17 @@ from mpccomm.errors import (
     PortInUseError,
     UnknownPartyError,
 )
+from mpccomm.gateway import Gateway, automatic_id
 from mpccomm.handlers import ServerHandle
 from mpccomm.handles import Failures
-from mpccomm.gateway import Gateway, automatic_id
 from mpccomm.home import Home
 from mpccomm.party import Party
 from mpccomm.reception import Reception
 from mpccomm.session.frames import NO_PORT
-from mpccomm.settings import Settings
-from mpccomm.stats import History
 from mpccomm.session.mailbox import Mailbox
 from mpccomm.session.shared_counter import CountingMailbox
+from mpccomm.settings import Settings
+from mpccomm.stats import History
 from mpccomm.succession import Succession, predecessors
 from mpccomm.transport.address import BACKLOG, bind, join
 from mpccomm.transport.client import Dialler
@@ -163,16 +163,16 @@ class Engine:
         port: int | None,
         certificates: FilePath | Iterable[FilePath] | None,
         check_hostname: bool,
+        wire: str,
     ) -> Party:
         """Add a party."""
-        wire: str,
         self.check_open()
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
-        reception = self.reception
-        party = Party(
         if wire not in DIALECTS:
             raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, DIALECTS))}")
+        reception = self.reception
+        party = Party(
             name,
             addr,
             reception.default_port if port is None else port,
@@ -182,10 +182,10 @@ class Engine:
             certified=reception.certified,
             certificates=certificates,
             check_hostname=check_hostname,
-        )
-        reception.admit(party, self.parties)
             dialect=DIALECTS[wire],
             mailbox=Mailbox if wire == OURS.name else lambda: CountingMailbox(partial(automatic_id, wire)),
+        )
+        reception.admit(party, self.parties)
         party.link.port = self._declared_port
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
@@ -212,11 +212,11 @@ class Engine:
         if self.closing:
             return
         if self._socket is not None and self._server is None:
+            # Once more: a pool whose place this one takes may have shut it down before it knew.
+            self._socket.listen(BACKLOG)
             self._server = Server(self._socket, self.reception, self.settings)
             self._server.start()
         for party in self.parties.values():
-            # Once more: a pool whose place this one takes may have shut it down before it knew.
-            self._socket.listen(BACKLOG)
             if not party.dialled:
                 party.dialled = True
                 logger.log(*self.reception.introduce(party))
@@ -225,13 +225,13 @@ class Engine:
     def _mediator(self, party: Party) -> Dialler | Gateway:
         """Whoever sees to it that there is a connection."""
         reception = self.reception
-        return Dialler(
-            party,
-            self.settings.retry,
         if party.dialect is not OURS:
             gateway = Gateway(party, lambda: reception.dialling, partial(reception.misfit, party))
             reception.correspondents[party.name] = gateway
             return gateway
+        return Dialler(
+            party,
+            self.settings.retry,
             self._spawn,
             party.check_retries,
             context=lambda: reception.dialling,

@@ -81,10 +81,10 @@ class Party:
         certified: bool = False,
         certificates: FilePath | Iterable[FilePath] | None = None,
         check_hostname: bool = True,
-    ) -> None:
-        self.name = name
         dialect: Dialect = OURS,
         mailbox: Callable[[], Mailbox] = Mailbox,
+    ) -> None:
+        self.name = name
         self.addr = addr
         self.port = port
         self.host = Host(addr)
@@ -101,15 +101,15 @@ class Party:
             limits=settings.limits,
             timing=settings.timing,
             now=self.clock(),
+            mailbox=mailbox,
         )
         self.lonely = asyncio.Event()
-            mailbox=mailbox,
         """Set while a connection is wanted, and none is being greeted."""
         self.urged = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
+        self.dialect = dialect
         self.handler = Handler(self)
         self.ordering = Ordering()
-        self.dialect = dialect
         self.impatient: set[SendCall] = set()
         """Sends that wait only until it was dialled so often in vain."""
         self._transfers = None if settings.progress is None else Transfers(name, settings.progress)

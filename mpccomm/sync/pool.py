@@ -117,20 +117,20 @@ class SyncPool(SyncMessages, Visible):
         cert: FilePath | Sequence[FilePath] | None = None,
         *,
         check_hostname: bool = True,
+        wire: str = "mpccomm",
     ) -> None:
         """Add another party.
 
-        wire: str = "mpccomm",
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
         :param addr: IP address or host name, resolved when needed
         :param port: port of the party's server; 80 if left out, with certificates 443
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
             Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
         :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
+        :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         self._pool.add_http_client(name, addr, port, cert, check_hostname=check_hostname, wire=wire)
 
     @property

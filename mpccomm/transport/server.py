@@ -131,12 +131,12 @@ class Server:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
                 return _bare(200, GREETING)
+            if request.method == "POST" and self._reception.correspondents:
+                return await self._take(request, caller, visit)
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if request.body_exists or "Content-Encoding" in request.headers:
-            if request.method == "POST" and self._reception.correspondents:
-                return await self._take(request, caller, visit)
             return self._refuse(address, 413, "an upgrade with a body")
         try:
             await self._reception.expect(caller)
@@ -153,10 +153,6 @@ class Server:
         await self._greet(websocket, caller, visit)
         return websocket
 
-    def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
-        self._complaints.log(f"refused a request from {address}: {reason}")
-        return _bare(status)
-
     async def _take(self, request: web.BaseRequest, caller: Caller, visit: Visit) -> web.StreamResponse:
         """A message of somebody who posts them."""
         port = tno.declared_port(request)
@@ -169,6 +165,10 @@ class Server:
         visit.end()
         status = await tno.receive(request, correspondent, self._largest)
         return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
+
+    def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
+        self._complaints.log(f"refused a request from {address}: {reason}")
+        return _bare(status)
 
     async def _greet(self, websocket: web.WebSocketResponse[Literal[False]], caller: Caller, visit: Visit) -> None:
         """Find out who it is, and hand the stream over to that party."""
