@@ -41,7 +41,7 @@ def peek(message: Incoming, party: Party) -> Any:
 
 def _decode(message: Incoming, party: Party) -> Any:
     try:
-        return decode(message.segments, context={"origin": party.handler})
+        return party.dialect.decode(message.segments, context={"origin": party.handler})
     except DecodingError as error:
         error.add_note(f"in message {describe_key(message.key)} from {party}")
         raise

@@ -13,6 +13,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.errors import (
     ConfigurationError,
     DuplicatePartyError,
