@@ -18,6 +18,8 @@ from tests.ports import free_ports
 from tests.timing import UNIT
 
 PATIENCE = str(20 * UNIT)
+"""Where something is wrong, it is waited for in vain."""
+MORE = ("--timeout", str(100 * UNIT))
 
 
 def setup(tmp_path: Path, certificates: dict[str, Identity] | None = None, **extra: str) -> Path:
@@ -35,7 +37,7 @@ def setup(tmp_path: Path, certificates: dict[str, Identity] | None = None, **ext
 
 def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[tuple[str, str], Any]]:
     """Exit status and, by party and check, state, text and remedy."""
-    status = main([*arguments, "--json", "--timeout", PATIENCE])
+    status = main(["--json", "--timeout", PATIENCE, *arguments])
     report = json.loads(capsys.readouterr().out)
     assert report["well"] == (status == 0)
     for one in report["findings"]:
@@ -56,7 +58,7 @@ def program(file: Path) -> Iterator[SyncPool]:
 def test_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = setup(tmp_path, {name: self_signed(name, LOCAL) for name in ("alice", "bob")})
     with program(file):
-        status, found = findings(capsys, str(file), "--me", "alice")
+        status, found = findings(capsys, str(file), "--me", "alice", *MORE)
         assert status == 0
         assert {key: state for key, (state, _, _) in found.items()} == {
             ("alice", "certificate"): "ok",
@@ -75,7 +77,7 @@ def test_the_program_goes_on_after_the_doctor_has_left(tmp_path: Path, capsys: p
     file = setup(tmp_path)
     with SyncPool.from_config(file, "bob") as bob:
         handle = bob.channel("x").arecv("alice", "never sent by the doctor")
-        assert findings(capsys, str(file), "--me", "alice")[0] == 0
+        assert findings(capsys, str(file), "--me", "alice", *MORE)[0] == 0
         assert handle.exception(20 * UNIT) is not None
         with SyncPool.from_config(file, "alice") as alice:
             alice.send("bob", "the real one", timeout=100 * UNIT)
@@ -85,7 +87,7 @@ def test_the_program_goes_on_after_the_doctor_has_left(tmp_path: Path, capsys: p
 def test_without_certificates_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = setup(tmp_path)
     with program(file):
-        status, found = findings(capsys, str(file), "--me", "alice")
+        status, found = findings(capsys, str(file), "--me", "alice", *MORE)
     assert status == 0
     assert found["alice", "encryption"][0] == "warning"
     assert found["bob", "program"][1] == "mpccomm answers"
