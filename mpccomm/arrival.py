@@ -40,11 +40,19 @@ def peek(message: Incoming, party: Party) -> Any:
 
 
 def _decode(message: Incoming, party: Party) -> Any:
+    audit = party.audit
+    # Before it is decoded: arrays are the very memory of the message, and the program's to change.
+    note = None if audit is None else audit.note(message.segments)
     try:
-        return party.dialect.decode(message.segments, context={"origin": party.handler})
+        value = party.dialect.decode(message.segments, context={"origin": party.handler})
     except DecodingError as error:
         error.add_note(f"in message {describe_key(message.key)} from {party}")
+        if audit is not None and note is not None:
+            audit.received(party.name, message.key, note, None, readable=False)
         raise
+    if audit is not None and note is not None:
+        audit.received(party.name, message.key, note, value)
+    return value
 
 
 class Arrival:

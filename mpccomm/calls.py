@@ -141,6 +141,8 @@ class SendCall:
         encoded = self._encoded
         self.message = Outgoing(key, encoded.segments, encoded.ordered, self._done, self._awaited, party.clock())
         link.send(self.message)
+        if party.audit is not None:
+            party.audit.sent(party.name, key, encoded)
         if self.patience.retries >= 0:
             party.impatient.add(self)
         party.flush()

@@ -13,6 +13,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from mpccomm.audit import Audit
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.errors import (
     ConfigurationError,
@@ -54,6 +55,7 @@ class Engine:
         self.retire: Callable[[], None] = self._retire
         """Shuts down in the background, and ends what was started for it."""
         self.succession = Succession(self.home)
+        self.audit: Audit | None = None
         self.name = ""
         """That of our own party, if the user gave one."""
         self.settings = settings
@@ -186,6 +188,7 @@ class Engine:
             dialect=DIALECTS[wire],
             mailbox=Mailbox if wire == OURS.name else lambda: CountingMailbox(partial(automatic_id, wire)),
         )
+        party.audit = self.audit
         reception.admit(party, self.parties)
         party.link.port = self._declared_port
         # A new mapping: the loop may be going through the old one.
@@ -343,6 +346,8 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks)
         self.failures.report()
+        if self.audit is not None:
+            self.audit.close()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

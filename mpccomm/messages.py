@@ -268,7 +268,8 @@ class Messages:
                     f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
                     "send it in pieces, or raise max_message_size on both sides"
                 )
-        return encoded
+        audit = self._engine.audit
+        return encoded if audit is None else audit.noted(message, encoded)
 
     # Between the encoding of a message and its place in the queue nobody waits: it happens in the order of the calls.
 

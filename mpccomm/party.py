@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable
 
+    from mpccomm.audit import Audit
     from mpccomm.calls import ReceiveCall, SendCall
     from mpccomm.home import Home
     from mpccomm.session.outbox import Outgoing
@@ -59,6 +60,7 @@ class Party:
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
+    audit: Audit | None = None
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"

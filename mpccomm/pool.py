@@ -10,6 +10,7 @@ from typing import Self
 
 import aiohttp
 
+from mpccomm.audit import Audit
 from mpccomm.config import Config, build
 from mpccomm.engine import Engine
 from mpccomm.environment import from_environment
@@ -42,6 +43,7 @@ class Pool(Messages, Visible):
     :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
+    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.audit`
     :raises ConfigurationError: certificates or key can't be used
     """
 
@@ -56,10 +58,12 @@ class Pool(Messages, Visible):
         name: str | None = None,
         settings: Settings = DEFAULTS,
         password: Password = None,
+        audit: FilePath | Logger | None = None,
     ) -> None:
         plain = key is None and cert is None and ca_cert is None
         engine = Engine(settings, Reception() if plain else CertifiedReception(key, cert, ca_cert, password))
         engine.name = name or ""
+        engine.audit = None if audit is None else Audit(audit)
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))
 
     @classmethod

@@ -35,6 +35,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 
 POOL = {
     "arrival",
+    "audit",
     "calls",
     "collectives",
     "engine",

@@ -45,8 +45,11 @@ class SyncPool(SyncMessages, Visible):
         name: str | None = None,
         settings: Settings = DEFAULTS,
         password: Password = None,
+        audit: FilePath | Logger | None = None,
     ) -> None:
-        self._pool = Pool(key, cert, ca_cert, timeout, max_retries, name=name, settings=settings, password=password)
+        self._pool = Pool(
+            key, cert, ca_cert, timeout, max_retries, name=name, settings=settings, password=password, audit=audit
+        )
         super().__init__(self._pool, Residence(self._pool._engine, f"mpccomm {name}" if name else "mpccomm"))
 
     @property

@@ -148,7 +148,8 @@ class Mutator:
         elif what == 1:
             pieces[one], pieces[other] = pieces[other], pieces[one]
         elif what == 2:
-            pieces[one:one] = [pieces[other]] * self.random.choice((1, 2, 3000))
+            often = self.random.choice((1, 2, 3000))
+            pieces[one:one] = [pieces[other]] * min(often, 1 + MAX_BATCH // (8 * len(pieces[other])))
         else:
             pieces[one:one] = [self.random.choice(list(split(self.random.choice(SEEDS))))]
         return b"".join(pieces)
