@@ -1,7 +1,8 @@
 """How a pool looks: one line of text, or HTML for notebooks. Renders what it is given, and knows nothing of pools.
 
 The HTML is static: no script, no widget, nothing to load. Colours are those of the page around it, light or dark; only the
-dots of the states have their own. Where a viewer strips the style sheet, a plain table is left.
+dots of the states have their own. (Jupyter aligns tables by rules that only ``!important`` overrides.) Where a viewer strips
+the style sheet, a plain table is left.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STYLE = """<style>
 .mpccomm {font-size: 0.93em; line-height: 1.5; margin: 0.3em 0}
 .mpccomm .muted {opacity: 0.7}
-.mpccomm table {border-collapse: collapse; margin: 0.4em 0 0; font-variant-numeric: tabular-nums; border: none}
-.mpccomm th, .mpccomm td {text-align: left; vertical-align: top; padding: 0.25em 1.2em 0.25em 0; border: none}
-.mpccomm tr, .mpccomm tr:nth-child(even), .mpccomm tr:hover {background: transparent}
-.mpccomm thead th {font-weight: 600; opacity: 0.7; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
-.mpccomm tbody tr + tr td {border-top: 1px solid rgba(128, 128, 128, 0.25)}
-.mpccomm .number {text-align: right}
+div.mpccomm table {border-collapse: collapse; margin: 0.4em 0 0; font-variant-numeric: tabular-nums; border: none}
+div.mpccomm table th, div.mpccomm table td {text-align: left !important; vertical-align: top; border: none}
+div.mpccomm table th, div.mpccomm table td {padding: 0.25em 1.5em 0.25em 0; white-space: nowrap}
+div.mpccomm table tr, div.mpccomm table tr:nth-child(even), div.mpccomm table tr:hover {background: transparent}
+div.mpccomm table thead th {font-weight: 600; opacity: 0.7; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
+div.mpccomm table tbody tr + tr td {border-top: 1px solid rgba(128, 128, 128, 0.25)}
+div.mpccomm table td.text {white-space: normal; min-width: 11em; max-width: 24em; overflow-wrap: anywhere}
+div.mpccomm table td.number {text-align: right !important}
 .mpccomm i {display: inline-block; width: 0.6em; height: 0.6em; border-radius: 50%; margin-right: 0.5em; background: #8b949e}
 .mpccomm i.good {background: #2da44e}
 .mpccomm i.waiting {background: #d4a72c}
 .mpccomm i.bad {background: #e5534b}
 </style>"""
+_LONGEST = 150
 _BAR = "width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em"
 
 
@@ -88,12 +92,13 @@ def pool_html(view: PoolView) -> str:
 def _party_row(party: PartyView) -> Iterable[str]:
     yield _cell(f"<b>{escape(party.name)}</b>")
     yield _cell(escape(party.where))
-    yield _cell(f"<i class='{party.mood}'></i>{escape(party.state)}")
+    state = party.state if len(party.state) <= _LONGEST else f"{party.state[:_LONGEST]}..."
+    yield _cell(f"<i class='{party.mood}'></i>{escape(state)}", "text")
     yield _cell(escape(party.trust))
     for messages, size in (party.sent, party.received):
         yield _cell(f"{plural(messages, 'message')}<br><span class='muted'>{bytes_text(size)}</span>")
     yield _cell("" if party.round_trip is None else seconds_text(party.round_trip))
-    yield _cell("<br>".join(map(escape, party.waits)) or "<span class='muted'>nothing</span>")
+    yield _cell("<br>".join(map(escape, party.waits)) or "<span class='muted'>nothing</span>", "text")
 
 
 def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -103,11 +108,11 @@ def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
     def row(name: str, figure: Mapping[str, Any]) -> Iterable[str]:
         yield _cell(f"<b>{escape(name)}</b>")
         for way in ("sent", "received"):
-            yield _cell(plural(figure[f"messages_{way}"], "message"), number=True)
-            yield _cell(bytes_text(figure[f"bytes_{way}"]), number=True)
-        yield _cell(f"{figure['retries']:,}", number=True)
-        yield _cell(f"{figure['reconnects']:,}", number=True)
-        yield _cell("" if figure["round_trip"] is None else seconds_text(figure["round_trip"]), number=True)
+            yield _cell(plural(figure[f"messages_{way}"], "message"), "number")
+            yield _cell(bytes_text(figure[f"bytes_{way}"]), "number")
+        yield _cell(f"{figure['retries']:,}", "number")
+        yield _cell(f"{figure['reconnects']:,}", "number")
+        yield _cell("" if figure["round_trip"] is None else seconds_text(figure["round_trip"]), "number")
 
     return _block(_table(titles, (row(name, figure) for name, figure in figures.items())))
 
@@ -128,8 +133,8 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _cell(content: str, *, number: bool = False) -> str:
-    return f"<td class='number'>{content}</td>" if number else f"<td>{content}</td>"
+def _cell(content: str, kind: str = "") -> str:
+    return f"<td class='{kind}'>{content}</td>"
 
 
 # -- words for numbers -------------------------------------------------------------------------------------------------

@@ -126,12 +126,9 @@ class Engine:
         logger.info("listening at %s", self.where)
 
     def _bind(self, addr: str, port: int) -> socket.socket:
-        try:
+        older = predecessors(join(addr, port), list(_engines))
+        if not older:
             return bind(addr, port)
-        except OSError:
-            older = predecessors(join(addr, port), list(_engines))
-            if not older:
-                raise
         logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
         for engine in older:
             self.succession.follow(engine.succession)
@@ -152,6 +149,8 @@ class Engine:
             handed_over = self._socket.dup()
         except OSError:
             handed_over = None
+        if self._server is not None:
+            self._server.hand_over()
         if not (self.home.settled and self.home.loop.is_running()):
             # Its program is over, though nobody closed it. There is no way to say goodbye any more.
             self.close_unused()

@@ -54,6 +54,10 @@ def join(host: str | IPAddress, port: int | None) -> str:
     return shown if port is None else f"{shown}:{port}"
 
 
+BACKLOG = 128
+"""So many connections may wait to be accepted."""
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. ``OSError`` where it can't be had; a host name takes its first address."""
     family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -67,7 +71,7 @@ def bind(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6 and host in ("::", "") and socket.has_dualstack_ipv6():
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(where)
-        sock.listen(128)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()

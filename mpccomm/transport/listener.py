@@ -44,6 +44,8 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._closing = False
+        self.handed_over = False
+        """Somebody else goes on listening there."""
 
     def start(self) -> None:
         """Begin to accept."""
@@ -68,16 +70,20 @@ class Listener:
         """Accept nobody any more, and send away whoever is not known yet."""
         self._closing = True
         if self._accepting is not None:
-            try:
-                # Ends the waiting without the chance of losing a connection that is being accepted at this moment.
-                self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                # Other systems than Linux.
+            if self.handed_over or not self._shut_down():
                 self._accepting.cancel()
             await asyncio.wait((self._accepting,))
         self._room.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _shut_down(self) -> bool:
+        """End the waiting without the chance of losing a connection that is being accepted at this moment."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return False  # other systems than Linux
+        return True
 
     def _admit(self, handshake: _Handshake) -> None:
         visit = self._room.enter(handshake.address, handshake.drop)

@@ -111,6 +111,10 @@ class Server:
         """Begin to answer."""
         self._listener.start()
 
+    def hand_over(self) -> None:
+        """Somebody else goes on listening, with a duplicate of the socket: don't shut that down when closing."""
+        self._listener.handed_over = True
+
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
         await self._listener.close()
