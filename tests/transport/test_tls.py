@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,7 +239,9 @@ def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, ca
 
 
 class Renewal:
-    """Alice and Bob, and the files that their pools read."""
+    """Alice and Bob, and the files that their pools read. Whoever is refused by the other gives it time to learn better."""
+
+    settings = replace(SETTINGS, retry=replace(SETTINGS.retry, doubt=100 * UNIT))
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -247,7 +250,7 @@ class Renewal:
         self.put("old", BOB)
         self.put("new", NEW_BOB)
         self.alice, self.bob = (
-            Pool(path / f"{name}.key", path / f"{name}.cert", settings=SETTINGS) for name in ("alice", "bob")
+            Pool(path / f"{name}.key", path / f"{name}.cert", settings=self.settings) for name in ("alice", "bob")
         )
 
     def put(self, name: str, identity: Identity) -> None:
