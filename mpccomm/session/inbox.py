@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from bisect import insort
 from collections.abc import Iterable
+from contextlib import suppress
 from struct import unpack
 
 from mpccomm.session.frames import Key, Part, Start, ViolationError
@@ -116,9 +117,20 @@ class Incoming:
 def _allocate(size: int, limits: Limits) -> memoryview:
     """Writable memory. A large piece is mapped: it costs nothing before it is written, nor does a lie about its size."""
     try:
-        return memoryview(mmap.mmap(-1, size) if size >= max(limits.mapped_segment, 1) else bytearray(size))
+        return memoryview(_map(size) if size >= max(limits.mapped_segment, 1) else bytearray(size))
     except (OSError, MemoryError, OverflowError) as error:
         raise ViolationError(f"no memory for a segment of {size} bytes: {error}") from error
+
+
+def _map(size: int) -> mmap.mmap:
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    # Shared memory, the default, would be written by a forked process for both; and it takes far longer to come into being.
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 class Inbox:

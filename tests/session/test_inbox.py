@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from unittest import mock
 
 import pytest
@@ -116,3 +117,18 @@ def test_acknowledged_only_after_it_was_handed_over() -> None:
         assert message is not None
         inbox.settle(message)
         assert inbox.acknowledged == acknowledged
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_what_a_forked_process_writes_is_its_own() -> None:
+    inbox = Inbox(Limits(mapped_segment=4096))
+    message = inbox.start(start(1, bytes(4096), total=8192))
+    assert message is not None
+    (segment,) = message.segments
+    assert isinstance(segment, memoryview)
+    child = os.fork()
+    if not child:
+        segment[0] = 1
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert segment[0] == 0
