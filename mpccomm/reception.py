@@ -103,7 +103,9 @@ class Reception:
         """
         party = await self._recognise(caller, port)
         if party.dialect is not OURS:
-            raise NotRecognisedError(f"{party} was added as one that runs tno.mpc.communication, and calls as a pool of ours")
+            raise NotRecognisedError(
+                f"{party} was added as one that runs tno.mpc.communication, and calls as a pool of ours"
+            )
         return partial(_attend, party)
 
     async def correspondent(self, caller: Caller, port: int) -> Correspondent:
