@@ -25,6 +25,8 @@ logger = logging.getLogger("mpccomm")
 
 GREETING = "An mpccomm pool listens here.\n"
 _MAX_HELLO = 4096
+_READ_AHEAD = 384 * 1024
+"""A body fills aiohttp's buffer (128 KiB), and then at most one more read of the loop's (256 KiB), before it is held back."""
 _TLS_HANDSHAKE = b"\x16"
 _SPEAKS_TLS = "it speaks TLS, and this pool has no certificates: give it key=, cert= and ca_cert= as well"
 _BANNER = {"Server": "mpccomm"}
@@ -104,7 +106,7 @@ class Server:
             complaints=self._complaints,
         )
         self._listener = Listener(
-            sock, self._room, self._http.receive, lambda: reception.answering, greeting, self._sent_away
+            sock, self._room, self._receive, lambda: reception.answering, greeting, self._sent_away
         )
 
     def start(self) -> None:
@@ -123,6 +125,12 @@ class Server:
         self._http.pre_shutdown()
         await self._http.shutdown(CLOSE_TIMEOUT)
         self._socket.close()
+
+    def _receive(self, visit: Visit) -> asyncio.Protocol:
+        if self._reception.correspondents:
+            # What is read of a posted message until somebody looks at who sends it.
+            visit.unread += _READ_AHEAD
+        return self._http.receive(visit)
 
     def _sent_away(self, address: IPAddress, reason: str) -> None:
         self._complaints.log(f"closed a connection from {address}: {reason}")
