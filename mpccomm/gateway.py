@@ -122,7 +122,8 @@ class Gateway:
     async def _post_until_held(self, poster: Poster, message: Incoming) -> None:
         body = self._body(message)
         while reason := await self._try_to_post(poster, body):
-            logger.warning("%s: %s was not taken: %s", self._party, describe_key(message.key), reason)
+            if reason != self._party.trouble:
+                logger.warning("%s: %s was not taken: %s", self._party, describe_key(message.key), reason)
             self._party.dial_failed(reason)
             self._party.check_retries()
             await asyncio.sleep(_PAUSE)

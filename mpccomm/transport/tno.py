@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ class Poster:
         url = URL.build(scheme="http" if context is None else "https", host=self._addr, port=self._port, path="/")
         headers = {"Cookie": f"{_COOKIE}={own_port}", "Content-Type": "application/octet-stream"}
         async with self._session.post(
-            url, data=body, headers=headers, ssl=context or True, allow_redirects=False
+            url, data=io.BytesIO(body), headers=headers, ssl=context or True, allow_redirects=False
         ) as response:
             return _REFUSALS.get(response.status, f"HTTP status {response.status}") if response.status != 200 else ""
 

@@ -1,0 +1,251 @@
+"""A party that posts its messages, played by a few lines of HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import numpy as np
+import ormsgpack
+import pytest
+from aiohttp import web
+
+from mpccomm import ConfigurationError, EncodingError, Limits, Pool, Serialization
+from tests.pools import LOCAL, Log, pools, quick
+from tests.timing import UNIT
+
+
+class Peer:
+    """Answers posts with ``status``, and keeps what they said."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.status = 200
+        self.cookies: list[dict[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        assert request.method == "POST"
+        assert request.content_length is not None
+        self.cookies.append(dict(request.cookies))
+        self.bodies.append(ormsgpack.unpackb(await request.read()))
+        return web.Response(status=self.status)
+
+    async def post(self, pool: Pool, body: object, cookie: str | None = "", **options: Any) -> int:
+        headers = {} if cookie is None else {"Cookie": cookie or f"server_port={self.port}"}
+        data = body if isinstance(body, bytes) or "chunks" in options else ormsgpack.packb(body)
+        async with aiohttp.ClientSession() as session:
+            url = f"http://{LOCAL}:{pool.port}/anything"
+            async with session.post(url, data=options.get("chunks", data), headers=headers) as response:
+                return response.status
+
+
+@asynccontextmanager
+async def peer(wire: str = "tno4", limits: Limits | None = None) -> AsyncIterator[tuple[Pool, Peer]]:
+    """A pool, and the party ``peer`` of it."""
+    played = Peer(0)
+    runner = web.ServerRunner(web.Server(played.answer))
+    await runner.setup()
+    await web.TCPSite(runner, LOCAL, 0).start()
+    played.port = runner.addresses[0][1]
+    pool = Pool(settings=quick(limits))
+    pool.add_http_server(0, LOCAL)
+    pool.add_http_client("peer", LOCAL, played.port, wire=wire)
+    try:
+        yield pool, played
+    finally:
+        await pool.shutdown()
+        await runner.cleanup()
+
+
+async def test_what_is_posted() -> None:
+    async with peer() as (pool, played):
+        await pool.send("peer", [1, (2,)])
+        await pool.send("peer", 2**70, "named")
+        pool.update_msg_prefix("p")
+        await pool.send("peer", None)
+        assert played.cookies == [{"server_port": str(pool.port)}] * 3
+        assert played.bodies == [
+            {"object": [1, {"type": "tuple", "data": [2]}], "id": 0},
+            {"object": {"type": "int", "data": (2**70).to_bytes(9, "little")}, "id": "named"},
+            {"object": None, "id": "p2"},
+        ]
+
+
+async def test_what_is_posted_in_5() -> None:
+    async with peer("tno5") as (pool, played):
+        await pool.send("peer", [1])
+        await pool.send("peer", b"x", "named")
+        await pool.send("peer", 2)
+        assert played.bodies == [
+            {"object": b"\x91\x01", "id": "0"},
+            {"object": b"\xc4\x01x", "id": "named"},
+            {"object": b"\x02", "id": "2"},
+        ]
+
+
+async def test_what_they_post() -> None:
+    async with peer() as (pool, played):
+        future = pool.arecv("peer", "named")
+        assert await played.post(pool, {"object": {"type": "tuple", "data": [1]}, "id": "named"}) == 200
+        assert future.done()
+        assert future.result() == (1,)
+        assert await played.post(pool, {"object": 1, "id": 1}) == 200
+        assert await played.post(pool, {"object": 2, "id": 2}) == 200
+        assert dict(pool.pool_handlers["peer"].buffer) == {1: 1, 2: 2}
+        assert [await pool.recv("peer"), await pool.recv("peer")] == [1, 2]
+
+
+async def test_what_they_post_in_5() -> None:
+    async with peer("tno5") as (pool, played):
+        assert await played.post(pool, {"object": b"\x91\x01", "id": "0"}) == 200
+        assert await played.post(pool, {"object": [1], "id": "1"}) == 500
+        assert await played.post(pool, {"object": b"\xc1", "id": "1"}) == 200
+        assert await pool.recv("peer") == [1]
+        with pytest.raises(ValueError, match="malformed"):
+            await pool.recv("peer")
+
+
+async def test_what_is_refused() -> None:
+    async with peer(limits=Limits(max_message_size=1000)) as (pool, played):
+        good = {"object": 1, "id": "x"}
+        assert await played.post(pool, good, cookie=None) == 400
+        assert await played.post(pool, good, cookie="server_port=none") == 400
+        assert await played.post(pool, good, cookie=f"server_port={played.port + 1}") == 401
+        assert await played.post(pool, b"\xc1") == 500
+        assert await played.post(pool, {"object": 1}) == 500
+        assert await played.post(pool, {"object": b"x" * 1000, "id": "x"}) == 413
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield ormsgpack.packb(good)
+
+        assert await played.post(pool, None, chunks=chunks()) == 411
+        assert not pool.pool_handlers["peer"].buffer
+        assert await played.post(pool, good) == 200
+        assert await pool.recv("peer", "x") == 1
+
+
+async def test_nobody_posts_where_nobody_is_to() -> None:
+    async with pools("Alice", "Bob") as (alice, _):
+        assert await Peer(1).post(alice, {"object": 1, "id": 0}) == 404
+
+
+async def test_a_pool_of_ours_is_not_taken_for_one_of_theirs() -> None:
+    async with peer() as (pool, _):
+        other = Pool(settings=quick())
+        assert pool.port is not None
+        other.add_http_client("pool", LOCAL, pool.port)
+        with pytest.raises(TimeoutError):
+            await other.wait_ready(3 * UNIT)
+        await other.shutdown(0)
+
+
+async def test_it_is_posted_again_until_it_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with peer() as (pool, played):
+        played.status = 500
+        with pytest.raises(ConnectionError, match=r"can't read the message.*in 1 attempts"):
+            await pool.send("peer", 1, max_retries=0)
+        waiting = pool.asend("peer", 2)
+        assert await log.seen("#0 was not taken: it can't read the message")
+        played.status = 200
+        await waiting
+        assert played.bodies[0] == {"object": 1, "id": 0}
+        assert played.bodies[-1] == {"object": 2, "id": 1}
+
+
+async def test_without_a_server_it_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    pool = Pool(settings=quick())
+    pool.add_http_client("peer", LOCAL, 1, wire="tno4")
+    waiting = pool.asend("peer", 1)
+    assert await log.seen("this pool has no server")
+    waiting.cancel()
+    await pool.shutdown(0)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (np.arange(3), r"int64.*array\.tolist\(\)"),
+        (np.float64(1), r"value\.item\(\)"),
+        ({1, 2}, r"builtins\.set"),
+        ({1: 2}, "key that is not a string"),
+        ([{"type": 1, "data": 2}], r'\[0\].*"type" and "data"'),
+        (bytearray(b"x"), "bytearray"),
+        (1j, "complex"),
+    ],
+)
+async def test_what_would_be_mangled_is_refused(value: object, reason: str) -> None:
+    async with peer() as (pool, played):
+        with pytest.raises(EncodingError, match=reason):
+            await pool.send("peer", value)
+        await pool.send("peer", 1)
+        assert played.bodies == [{"object": 1, "id": 0}]
+
+
+async def test_a_broadcast_to_both_kinds() -> None:
+    async with peer() as (pool, played), pools("Alice") as (alice,):
+        assert alice.port is not None
+        assert pool.port is not None
+        alice.add_http_client("pool", LOCAL, pool.port)
+        pool.add_http_client("Alice", LOCAL, alice.port)
+        await pool.broadcast((1,), "x")
+        assert await alice.recv("pool", "x") == (1,)
+        assert played.bodies == [{"object": {"type": "tuple", "data": [1]}, "id": "x"}]
+
+
+class Stateful:
+    """Knows its values by number, once they were told."""
+
+    seen: list[int] = []  # noqa: RUF012
+
+    def serialize(self, **_kwargs: Any) -> int:
+        return 1
+
+    @staticmethod
+    def deserialize(obj: int, **_kwargs: Any) -> "Stateful":
+        Stateful.seen.append(obj)
+        return Stateful()
+
+
+@pytest.fixture
+def _stateful() -> Iterator[None]:
+    Serialization.register_class(Stateful)
+    Stateful.seen.clear()
+    yield
+    Serialization.clear_serialization_logic()
+
+
+@pytest.mark.usefixtures("_stateful")
+async def test_classes_of_the_user_in_order() -> None:
+    async with peer() as (pool, played):
+        for number in range(3):
+            assert await played.post(pool, {"object": {"type": "Stateful", "data": number}, "id": str(number)}) == 200
+        for number in (2, 0, 1):
+            assert isinstance(await pool.recv("peer", str(number)), Stateful)
+        assert Stateful.seen == [0, 1, 2]
+        await pool.send("peer", [Stateful()])
+        assert played.bodies == [{"object": [{"type": "Stateful", "data": 1}], "id": 0}]
+
+
+async def test_no_such_wire() -> None:
+    with pytest.raises(ConfigurationError, match="'tno3' of peer: there are 'mpccomm', 'tno4', 'tno5'"):
+        Pool().add_http_client("peer", LOCAL, 1, wire="tno3")
+
+
+async def test_shutdown_waits_for_what_is_still_to_be_posted() -> None:
+    async with peer() as (pool, played):
+        for number in range(20):
+            pool.asend("peer", number)
+        await pool.shutdown()
+        assert [body["object"] for body in played.bodies] == list(range(20))
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await played.post(pool, {"object": 1, "id": 0})
+
+
+async def test_many_at_once() -> None:
+    async with peer() as (pool, played):
+        await asyncio.gather(*(played.post(pool, {"object": n, "id": str(n)}) for n in range(50)))
+        assert [await pool.recv("peer", str(n)) for n in range(50)] == list(range(50))
