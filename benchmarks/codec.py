@@ -146,14 +146,16 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="measure only the lines that contain one of these")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a ratio exceeds its limit")
     parser.add_argument("--seconds", type=float, default=1.0, help="per line")
+    parser.add_argument("--smoke", action="store_true", help="each line just once or so, to see that it works")
     arguments = parser.parse_args()
+    seconds = 0.01 if arguments.smoke else arguments.seconds
     missed = []
     gc.disable()
     print(f"{'encode + decode':36}{'us':>12}{'bare, us':>12}{'ratio':>8}{'limit':>7}  bare")
     for case in cases():
         if arguments.names and not any(name in case.name for name in arguments.names):
             continue
-        ours, bare = measure(case, arguments.seconds)
+        ours, bare = measure(case, seconds)
         limit = "" if case.limit is None else f"{case.limit:.1f}"
         print(f"{case.name:36}{ours * 1e6:12,.2f}{bare * 1e6:12,.2f}{ours / bare:8.2f}{limit:>7}  {case.what}")
         if case.limit is not None and ours / bare > case.limit:
