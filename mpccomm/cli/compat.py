@@ -32,8 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         if not Path(options.script).exists():
             parser.error(f"there is no file {options.script}")
         sys.argv = list(arguments)
+        # As Python itself has it: what a program looks for beside itself does not depend on where it was started.
         sys.path.insert(0, str(Path(options.script).resolve().parent))
-        runpy.run_path(options.script, run_name="__main__")
+        runpy.run_path(str(Path(options.script).absolute()), run_name="__main__")
     else:
         parser.error("which program?")
     return 0

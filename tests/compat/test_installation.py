@@ -141,6 +141,13 @@ def test_its_arguments_are_its_own(tmp_path: Path) -> None:
     assert completed.returncode == 3
 
 
+def test_it_knows_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import beside; print(__file__, __name__)")
+    (tmp_path / "beside.py").write_text("")
+    completed = run("-m", "mpccomm", "compat", "script.py", folder=tmp_path)
+    assert completed.stdout == f"{tmp_path / 'script.py'} __main__\n"
+
+
 @pytest.mark.parametrize("arguments", [[], ["no_such_file.py"]])
 def test_no_program(arguments: list[str]) -> None:
     completed = run("-m", "mpccomm", "compat", *arguments)
