@@ -8,17 +8,21 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 ORIGINAL = "tno.mpc.communication"
 _HERE = "mpccomm.compat"
 _PLUGIN = "pytest_tno.tno.mpc.communication"
 _MOVED = {_PLUGIN: "mpccomm.pytest_plugin", f"{_PLUGIN}.pytest_pool_fixtures": "mpccomm.pytest_plugin.fixtures"}
+_SPAWNED = str(Path(__file__).with_name("spawned"))
 _NAMESPACES = frozenset({"tno", "tno.mpc", "pytest_tno", "pytest_tno.tno", "pytest_tno.tno.mpc"})
 
 
 def install() -> None:
     """From now on, ``import tno.mpc.communication`` and its modules mean mpccomm. Once is enough; more does no harm.
+
+    Processes that `multiprocessing` starts from here have it as well.
 
     :raises ImportError: the original was imported already, and parts of the program may hold on to it
     """
@@ -31,6 +35,9 @@ def install() -> None:
         )
     sys.meta_path.insert(0, _StandIn())
     sys.meta_path.append(_Namespaces())
+    # multiprocessing hands the path to the processes that it spawns; there, it leads here again.
+    if _SPAWNED not in sys.path:
+        sys.path.insert(0, _SPAWNED)
 
 
 def installed() -> bool:

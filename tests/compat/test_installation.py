@@ -135,10 +135,30 @@ def test_a_program_as_it_is(tmp_path: Path, command: tuple[str, ...]) -> None:
 
 
 def test_its_arguments_are_its_own(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text("import sys; print(sys.argv); sys.exit(3)")
+    (tmp_path / "script.py").write_text("import sys; print(sys.argv[1:]); sys.exit(3)")
     completed = run("-m", "mpccomm", "compat", "script.py", "-h", "--flag", "-m", folder=tmp_path)
-    assert completed.stdout == "['script.py', '-h', '--flag', '-m']\n"
+    assert completed.stdout == "['-h', '--flag', '-m']\n"
     assert completed.returncode == 3
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_in_processes_that_it_starts(tmp_path: Path, method: str) -> None:
+    (tmp_path / "work.py").write_text(
+        "import mpccomm\nfrom tno.mpc.communication import Pool\ndef task(_): return issubclass(Pool, mpccomm.Pool)\n"
+    )
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(f"""
+        import multiprocessing
+        from tno.mpc.communication import Serialization
+        from work import task
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context({method!r}).Pool(1) as processes:
+                print(processes.map(task, [1]))
+        """)
+    )
+    completed = run("-m", "mpccomm", "compat", "script.py", folder=tmp_path)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "[True]\n", "")
 
 
 def test_it_knows_where_it_is(tmp_path: Path) -> None:
