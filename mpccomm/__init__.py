@@ -37,8 +37,8 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from mpccomm.pool import Pool
+    from mpccomm.pool.stats import PartyStats, Stats
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
-    from mpccomm.stats import PartyStats, Stats
     from mpccomm.sync import SyncPool
 
 __all__ = [
@@ -81,9 +81,9 @@ __all__ = [
 _MODULES = (
     "mpccomm.errors",
     "mpccomm.settings",
-    "mpccomm.stats",
     "mpccomm.codec",
     "mpccomm.pool",
+    "mpccomm.pool.stats",
     "mpccomm.sync",
 )
 

@@ -33,33 +33,6 @@ FLOORS: tuple[frozenset[str], ...] = (
 )
 """From the ground up. A room imports from rooms on lower floors and from itself, not from its neighbours."""
 
-POOL = {
-    "arrival",
-    "audit",
-    "calls",
-    "collectives",
-    "engine",
-    "explain",
-    "gateway",
-    "glance",
-    "groups",
-    "handlers",
-    "handles",
-    "home",
-    "messages",
-    "options",
-    "ordering",
-    "party",
-    "pool",
-    "reception",
-    "standing",
-    "stats",
-    "succession",
-    "transfers",
-    "waiting",
-}
-"""One room of several modules: where session, codec, transport and the clock meet."""
-
 OPTIONAL = {"bitarray", "cryptography", "gmpy2", "numpy", "pandas", "pyarrow", "pytest", "safetensors", "torch"}
 OPTIONAL |= {"IPython", "matplotlib", "tqdm"}
 NEVER = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
@@ -118,8 +91,7 @@ def _import_nodes(node: ast.AST, at_once: bool) -> Iterator[tuple[ast.Import | a
 
 
 def room(module: str) -> str:
-    name = module.removeprefix("mpccomm").removeprefix(".").partition(".")[0]
-    return "pool" if name in POOL else name
+    return module.removeprefix("mpccomm").removeprefix(".").partition(".")[0]
 
 
 def floor(module: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mpccomm.handlers import Handler, ServerHandle
+from mpccomm.pool.handlers import Handler, ServerHandle
 
 HTTPClient = Handler
 HTTPServer = ServerHandle

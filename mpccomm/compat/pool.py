@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import mpccomm.pool
-from mpccomm.options import UNSET, Timeout
+from mpccomm.pool.options import UNSET, Timeout
 
 __all__ = ["Pool"]
 

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from mpccomm.calls import ReceiveCall
 from mpccomm.compat import Pool as CompatiblePool
 from mpccomm.compat.installation import installed
-from mpccomm.party import Party
 from mpccomm.pool import Pool
+from mpccomm.pool.calls import ReceiveCall
+from mpccomm.pool.party import Party
 from mpccomm.pytest_plugin.certificates import Certificates
 from mpccomm.session.frames import describe_key
 from mpccomm.sync.pool import SyncPool

@@ -13,15 +13,15 @@ from _thread import allocate_lock
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mpccomm.arrival import read
-from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.errors import PoolClosedError
+from mpccomm.pool.arrival import read
+from mpccomm.pool.calls import ReceiveCall, SendCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpccomm.home import Home
-    from mpccomm.party import Party
+    from mpccomm.pool.home import Home
+    from mpccomm.pool.party import Party
 
 T = TypeVar("T")
 

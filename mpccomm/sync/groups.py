@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpccomm import collectives
-from mpccomm.collectives import Call, Calls, Collective, Deadline
+from mpccomm.pool import collectives
+from mpccomm.pool.collectives import Call, Calls, Collective, Deadline
 
 if TYPE_CHECKING:
     from mpccomm.sync.messages import SyncChannel

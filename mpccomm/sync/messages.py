@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mpccomm.arrival import Arrival
-from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.errors import WrongThreadError
-from mpccomm.handles import ThreadHandle
-from mpccomm.messages import Channel, Messages, names_of
-from mpccomm.options import UNSET, Patience, Timeout, receive_limit, send_patience
-from mpccomm.ordering import Serialising
-from mpccomm.party import Party
+from mpccomm.pool.arrival import Arrival
+from mpccomm.pool.calls import ReceiveCall, SendCall
+from mpccomm.pool.handles import ThreadHandle
+from mpccomm.pool.messages import Channel, Messages, names_of
+from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
+from mpccomm.pool.ordering import Serialising
+from mpccomm.pool.party import Party
+from mpccomm.pool.waiting import raise_first, together
 from mpccomm.session.inbox import Incoming
 from mpccomm.sync.blocking import Slot, Ticket, new_future, resolving
 from mpccomm.sync.groups import SyncGroup
 from mpccomm.sync.residence import Residence
-from mpccomm.waiting import raise_first, together
 
 
 class SyncMessages:

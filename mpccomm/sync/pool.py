@@ -12,13 +12,13 @@ import aiohttp
 
 from mpccomm.config import Config, build
 from mpccomm.environment import from_environment
-from mpccomm.glance import Visible
-from mpccomm.handlers import Handler, ServerHandle
-from mpccomm.messages import names_of
-from mpccomm.options import UNSET, Unset
 from mpccomm.pool import Pool
+from mpccomm.pool.glance import Visible
+from mpccomm.pool.handlers import Handler, ServerHandle
+from mpccomm.pool.messages import names_of
+from mpccomm.pool.options import UNSET, Unset
+from mpccomm.pool.stats import Stats
 from mpccomm.settings import DEFAULTS, Settings
-from mpccomm.stats import Stats
 from mpccomm.sync.messages import SyncMessages
 from mpccomm.sync.residence import Residence
 from mpccomm.transport.identity import FilePath

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from mpccomm.engine import Engine
+from mpccomm.pool.engine import Engine
 from mpccomm.sync.awake import keep_awake
 from mpccomm.sync.loop_thread import LoopThread
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mpccomm import CommunicationTimeoutError, EncodingError, SyncPool, WrongThreadError
-from mpccomm.groups import Group
-from mpccomm.messages import Channel
+from mpccomm.pool.groups import Group
+from mpccomm.pool.messages import Channel
 from mpccomm.sync.groups import SyncGroup
 from mpccomm.sync.messages import SyncChannel, SyncMessages
 from tests.pools import LOCAL, quick

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 import pytest
 
 from mpccomm import Pool, PoolClosedError, PortInUseError, SyncPool
-from mpccomm.home import Home
-from mpccomm.succession import Succession
+from mpccomm.pool.home import Home
+from mpccomm.pool.succession import Succession
 from tests.pools import LOCAL, Log, quick
 from tests.timing import UNIT
 

@@ -10,18 +10,18 @@ from typing import Self
 
 import aiohttp
 
-from mpccomm.audit import Audit
 from mpccomm.config import Config, build
-from mpccomm.engine import Engine
 from mpccomm.environment import from_environment
-from mpccomm.glance import Visible
-from mpccomm.handlers import Handler, ServerHandle
-from mpccomm.messages import Messages, names_of
-from mpccomm.options import UNSET, Patience, Unset, seconds
-from mpccomm.party import Party
-from mpccomm.reception import CertifiedReception, Reception
+from mpccomm.pool.audit import Audit
+from mpccomm.pool.engine import Engine
+from mpccomm.pool.glance import Visible
+from mpccomm.pool.handlers import Handler, ServerHandle
+from mpccomm.pool.messages import Messages, names_of
+from mpccomm.pool.options import UNSET, Patience, Unset, seconds
+from mpccomm.pool.party import Party
+from mpccomm.pool.reception import CertifiedReception, Reception
+from mpccomm.pool.stats import Stats, stats_of
 from mpccomm.settings import DEFAULTS, Settings
-from mpccomm.stats import Stats, stats_of
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.tls import Password
 
@@ -43,7 +43,7 @@ class Pool(Messages, Visible):
     :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
-    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.audit`
+    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.pool.audit`
     :raises ConfigurationError: certificates or key can't be used
     """
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpccomm.arrival import peek
+from mpccomm.pool.arrival import peek
 
 if TYPE_CHECKING:
-    from mpccomm.party import Party
+    from mpccomm.pool.party import Party
     from mpccomm.session.frames import Key
     from mpccomm.session.inbox import Incoming
 

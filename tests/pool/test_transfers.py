@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
+from mpccomm.pool.transfers import Transfers
 from mpccomm.progress import Transfer
 from mpccomm.session.counters import Counters
 from mpccomm.session.frames import Part, Start, parse
@@ -15,7 +16,6 @@ from mpccomm.session.inbox import Inbox
 from mpccomm.session.link import Link
 from mpccomm.session.outbox import Buffer, Outbox, Outgoing
 from mpccomm.session.states import Cause, Ending
-from mpccomm.transfers import Transfers
 from tests.pools import LOCAL, Log
 from tests.timing import UNIT
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpccomm import collectives
-from mpccomm.collectives import Call, Calls, Collective, Deadline
+from mpccomm.pool import collectives
+from mpccomm.pool.collectives import Call, Calls, Collective, Deadline
 
 if TYPE_CHECKING:
-    from mpccomm.messages import Channel
+    from mpccomm.pool.messages import Channel
 
 T = TypeVar("T")
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from mpccomm.codec.dialect import OURS, Dialect
 from mpccomm.errors import AuthenticationError
-from mpccomm.explain import explain
-from mpccomm.handlers import Handler
-from mpccomm.ordering import Ordering
+from mpccomm.pool.explain import explain
+from mpccomm.pool.handlers import Handler
+from mpccomm.pool.ordering import Ordering
+from mpccomm.pool.standing import Standing
+from mpccomm.pool.transfers import Transfers
 from mpccomm.session.connection import Connection
 from mpccomm.session.frames import describe_key
 from mpccomm.session.link import Link, News
 from mpccomm.session.mailbox import Mailbox
 from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
-from mpccomm.standing import Standing
-from mpccomm.transfers import Transfers
 from mpccomm.transport.address import Host, join
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
 from mpccomm.transport.tls import Verdict
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable
 
-    from mpccomm.audit import Audit
-    from mpccomm.calls import ReceiveCall, SendCall
-    from mpccomm.home import Home
+    from mpccomm.pool.audit import Audit
+    from mpccomm.pool.calls import ReceiveCall, SendCall
+    from mpccomm.pool.home import Home
     from mpccomm.session.outbox import Outgoing
     from mpccomm.transport.identity import Certificate, FilePath
 

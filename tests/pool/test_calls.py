@@ -3,7 +3,7 @@
 import asyncio
 import gc
 
-from mpccomm.calls import ReceiveCall, SendCall
+from mpccomm.pool.calls import ReceiveCall, SendCall
 from tests.pools import pools
 
 

@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpccomm.arrival import Arrival, read
-from mpccomm.calls import ReceiveCall, SendCall
 from mpccomm.codec import Encoded
 from mpccomm.codec.dialect import Dialect
-from mpccomm.collectives import Calls, Members
-from mpccomm.engine import Engine
 from mpccomm.errors import MessageTooLargeError
-from mpccomm.groups import Group
-from mpccomm.handles import LoopHandle
-from mpccomm.options import UNSET, Patience, Timeout, receive_limit, send_patience
-from mpccomm.ordering import Serialising
-from mpccomm.party import Party
+from mpccomm.pool.arrival import Arrival, read
+from mpccomm.pool.calls import ReceiveCall, SendCall
+from mpccomm.pool.collectives import Calls, Members
+from mpccomm.pool.engine import Engine
+from mpccomm.pool.groups import Group
+from mpccomm.pool.handles import LoopHandle
+from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
+from mpccomm.pool.ordering import Serialising
+from mpccomm.pool.party import Party
+from mpccomm.pool.waiting import all_of, dismiss, new_future, resolving, together
 from mpccomm.session.inbox import Incoming
-from mpccomm.waiting import all_of, dismiss, new_future, resolving, together
 
 _RESERVED = ("@[", "@(")
 """How the ids of channels and of groups begin, and no others: so these never meet those of the program."""

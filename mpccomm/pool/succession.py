@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
-    from mpccomm.engine import Engine
-    from mpccomm.home import Home
+    from mpccomm.pool.engine import Engine
+    from mpccomm.pool.home import Home
 
 
 def predecessors(where: str, engines: Iterable[Engine]) -> list[Engine]:

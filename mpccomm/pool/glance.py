@@ -15,8 +15,8 @@ from mpccomm.session.frames import describe_key
 from mpccomm.session.states import Ending, PartyState
 
 if TYPE_CHECKING:
-    from mpccomm.engine import Engine
-    from mpccomm.party import Party
+    from mpccomm.pool.engine import Engine
+    from mpccomm.pool.party import Party
     from mpccomm.session.mailbox import Receive
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from mpccomm import PartyStats
-from mpccomm.party import Party
+from mpccomm.pool.party import Party
+from mpccomm.pool.stats import History, Stats
 from mpccomm.session.counters import Counters
-from mpccomm.stats import History, Stats
 from tests.pools import pools
 
 BOB = PartyStats(3, 2, 3000, 200, 1, 1, 0.002, True)

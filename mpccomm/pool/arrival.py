@@ -7,9 +7,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpccomm import ordering
-from mpccomm.calls import ReceiveCall
 from mpccomm.errors import DecodingError
+from mpccomm.pool import ordering
+from mpccomm.pool.calls import ReceiveCall
 from mpccomm.session.frames import describe_key
 from mpccomm.session.inbox import Incoming
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
 
-    from mpccomm.party import Party
+    from mpccomm.pool.party import Party
 
 _ON_THE_LOOP = 64 * 1024
 """Up to so many bytes a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""

@@ -20,7 +20,7 @@ import ormsgpack
 
 from mpccomm.codec import tno
 from mpccomm.errors import DecodingError, PoolClosedError
-from mpccomm.party import Party
+from mpccomm.pool.party import Party
 from mpccomm.session.frames import NO_PORT, describe_key
 from mpccomm.session.outbox import Outgoing
 from mpccomm.transport.client import describe

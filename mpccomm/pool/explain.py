@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpccomm import errors
-from mpccomm.calls import ReceiveCall, SendCall
+from mpccomm.pool.calls import ReceiveCall, SendCall
 from mpccomm.session.frames import describe_key
 from mpccomm.session.states import Cause, Ending
 
 if TYPE_CHECKING:
-    from mpccomm.party import Party
+    from mpccomm.pool.party import Party
 
 
 def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Exception:

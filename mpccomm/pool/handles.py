@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
-from mpccomm.home import Home
+from mpccomm.pool.home import Home
 
 logger = logging.getLogger("mpccomm")
 

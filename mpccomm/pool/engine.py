@@ -13,7 +13,6 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from mpccomm.audit import Audit
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.errors import (
     ConfigurationError,
@@ -23,18 +22,19 @@ from mpccomm.errors import (
     PortInUseError,
     UnknownPartyError,
 )
-from mpccomm.gateway import Gateway, automatic_id
-from mpccomm.handlers import ServerHandle
-from mpccomm.handles import Failures
-from mpccomm.home import Home
-from mpccomm.party import Party
-from mpccomm.reception import Reception
+from mpccomm.pool.audit import Audit
+from mpccomm.pool.gateway import Gateway, automatic_id
+from mpccomm.pool.handlers import ServerHandle
+from mpccomm.pool.handles import Failures
+from mpccomm.pool.home import Home
+from mpccomm.pool.party import Party
+from mpccomm.pool.reception import Reception
+from mpccomm.pool.stats import History
+from mpccomm.pool.succession import Succession, predecessors
 from mpccomm.session.frames import NO_PORT
 from mpccomm.session.mailbox import Mailbox
 from mpccomm.session.shared_counter import CountingMailbox
 from mpccomm.settings import Settings
-from mpccomm.stats import History
-from mpccomm.succession import Succession, predecessors
 from mpccomm.transport.address import BACKLOG, bind, join
 from mpccomm.transport.client import Dialler
 from mpccomm.transport.identity import FilePath

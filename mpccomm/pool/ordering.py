@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpccomm.party import Party
+    from mpccomm.pool.party import Party
     from mpccomm.session.inbox import Incoming
 
 

@@ -10,7 +10,7 @@ from itertools import product
 
 from mpccomm.codec.dialect import OURS
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
-from mpccomm.party import Party
+from mpccomm.pool.party import Party
 from mpccomm.session.frames import NO_PORT
 from mpccomm.session.states import CloseCode
 from mpccomm.transport.address import IPAddress, join

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mpccomm import DecodingError, Pool, Serialization
-from mpccomm.handlers import Handler
+from mpccomm.pool.handlers import Handler
 from tests.pools import pools
 from tests.sync.duo import duo
 from tests.timing import UNIT

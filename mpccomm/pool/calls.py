@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpccomm.codec import Encoded
-from mpccomm.options import Patience
+from mpccomm.pool.options import Patience
 from mpccomm.session.inbox import Incoming
 from mpccomm.session.mailbox import Receive
 from mpccomm.session.outbox import Outgoing
 from mpccomm.session.states import Cause, Ending
 
 if TYPE_CHECKING:
-    from mpccomm.party import Party
+    from mpccomm.pool.party import Party
 
 _TIMED_OUT = Cause(Ending.TIMED_OUT)
 

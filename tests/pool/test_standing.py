@@ -2,8 +2,8 @@
 
 import pytest
 
+from mpccomm.pool.standing import Standing
 from mpccomm.settings import Retry, Strangers
-from mpccomm.standing import Standing
 from mpccomm.transport.tls import Verdict
 
 RETRY = Retry(first=1, cap=5, doubt=10)

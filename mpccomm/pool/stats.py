@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from mpccomm.party import Party
+    from mpccomm.pool.party import Party
     from mpccomm.session.counters import Counters
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from mpccomm.home import Home
+from mpccomm.pool.home import Home
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
