@@ -106,12 +106,13 @@ class Config:
     """For errors."""
 
     @classmethod
-    def load(cls, path: FilePath) -> Self:
+    def load(cls, path: FilePath, *, certified: bool = True) -> Self:
         """Read and check a file.
 
+        :param certified: False: the certificates that it names may be still to be made
         :raises ConfigurationError: it can't be read, or something in it can't be right; with file, line and what to do
         """
-        return cls(**_Reader(Path(path)).read())
+        return cls(**_Reader(Path(path), certified).read())
 
     @property
     def tls(self) -> bool:
@@ -154,9 +155,10 @@ def build(make: Callable[..., Any], config: Config, name: str | None, password: 
 class _Reader:
     """Goes through one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, certified: bool) -> None:
         self.path = path
         self.text = ""
+        self._certified = certified
 
     def read(self) -> dict[str, Any]:
         try:
@@ -255,7 +257,7 @@ class _Reader:
 
     def _file(self, at: Key, path: str) -> Path:
         full = self.path.parent / path
-        if not full.is_file():
+        if self._certified and not full.is_file():
             self.fail(at, f"there is no file {full}; paths are relative to {self.path.parent}")
         return full
 

@@ -139,6 +139,14 @@ def test_mistakes_are_named_with_their_line(tmp_path: Path, text: str, expected:
     assert str(raised.value).startswith(str(file))
 
 
+def test_certificates_that_are_still_to_be_made(tmp_path: Path) -> None:
+    (tmp_path / "mpccomm.toml").write_text(FULL)
+    config = Config.load(tmp_path / "mpccomm.toml", certified=False)
+    assert config.parties["bob"].cert == (tmp_path / "bob.pem", tmp_path / "bob-new.pem")
+    with pytest.raises(ConfigurationError, match="ca_cert: there is no file"):
+        Config.load(tmp_path / "mpccomm.toml")
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none.toml can't be read: No such file"):
         Config.load(tmp_path / "none.toml")

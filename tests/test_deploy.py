@@ -67,8 +67,8 @@ def test_kubernetes_is_valid(name: str) -> None:
 def test_each_container_of_compose_finds_what_its_party_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cryptography", reason="cryptography is not installed")
     (compose,) = documents("compose.yaml")
+    (tmp_path / "mpccomm.toml").write_text((DEPLOY / "mpccomm.toml").read_text())
     made = makes_certificates(tmp_path, "docker-compose")
-    (made / "mpccomm.toml").write_text((DEPLOY / "mpccomm.toml").read_text())
     for name, service in compose["services"].items():
         inside = made / "containers" / name
         files = {one["target"]: compose["configs"][one["source"]]["file"] for one in service["configs"]}
@@ -84,7 +84,7 @@ def test_each_container_of_compose_finds_what_its_party_needs(tmp_path: Path, mo
         config, me = from_environment(inside / variables["MPCCOMM_CONFIG"].removeprefix("/"), None, None)
         assert me == name == service["hostname"] == config.party(me).addr
         assert str(config.party(me).key) == f"/run/secrets/{secret['target']}"
-        assert key == f"certificates/{name}/{name}.key.pem"
+        assert key == f"certificates/{name}/key.pem"
         assert list(config.parties) == list(compose["services"])
         for party in config.parties.values():
             assert read_certificates(party.cert[0])[0].is_for(party.addr)

@@ -2,6 +2,7 @@
 
     mpccomm certs init                                          an authority in ./certificates
     mpccomm certs issue Alice alice.example 192.168.0.101       a folder for Alice: key, certificate, authority
+    mpccomm certs issue --config mpccomm.toml                   a folder for each party of the file, with all that it names
     mpccomm certs show certificates/Alice/Alice.cert.pem        names, times, and the fingerprint to read out
 
 Each party gets its own folder, and nobody else's; the authority's key stays where it is. Nothing is ever overwritten.
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpccomm.config import Config, PartyConfig
 from mpccomm.errors import ConfigurationError
 from mpccomm.transport.identity import Certificate, missing_extra, read_certificates
 from mpccomm.transport.tls import read_key
@@ -54,13 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--name", default="mpccomm development authority", help="its common name (default: %(default)s)")
     init.add_argument("--days", type=_days, default=_AUTHORITY_DAYS, help="how long it is valid (default: %(default)s)")
     init.set_defaults(run=_init)
-    issue = commands.add_parser("issue", help="make a folder for a party")
-    issue.add_argument("name", type=_file_name, help="of the party")
+    issue = commands.add_parser(
+        "issue",
+        help="make a folder for a party, or for all in a file",
+        usage="%(prog)s [-h] [--days DAYS] [--folder FOLDER] (name address ... | --config FILE)",
+    )
+    issue.add_argument("name", nargs="?", type=_file_name, help="of the party")
     issue.add_argument(
-        "addresses", nargs="+", type=_address, help="IP addresses and host names under which others add it"
+        "addresses", nargs="*", type=_address, help="IP addresses and host names under which others add it"
+    )
+    issue.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the file of all parties: their names, addresses, and what goes where",
     )
     issue.add_argument("--days", type=_days, default=_PARTY_DAYS, help="how long it is valid (default: %(default)s)")
-    issue.set_defaults(run=_issue)
+    issue.set_defaults(run=_issue, misused=issue.error)
     for command in (init, issue):
         command.add_argument(
             "--folder", type=Path, default=Path(FOLDER), help="where all is kept (default: %(default)s)"
@@ -117,13 +130,25 @@ def _init(options: argparse.Namespace) -> None:
     _write_new(files[0], _key_bytes(key), secret=True)
     _write_new(files[1], _pem(certificate))
     print(f"made an authority in {folder}. Keep {AUTHORITY}.key.pem to yourself: whoever has it can pose as any party.")
-    print(f"Next: mpccomm certs issue NAME ADDRESS ... for each party{_option(folder)}")
+    print(
+        f"Next: mpccomm certs issue{_option(folder)} NAME ADDRESS ... for each party, or --config FILE for all of a file"
+    )
 
 
 def _issue(options: argparse.Namespace) -> None:
+    if options.config is None:
+        if not options.addresses:
+            options.misused("the name of a party is needed, and its addresses; or --config, for all parties of a file")
+        _issue_one(options)
+    else:
+        if options.name is not None:
+            options.misused("names and addresses are in the file of --config; leave them out here")
+        _issue_all(options)
+
+
+def _issue_one(options: argparse.Namespace) -> None:
     folder: Path = options.folder
-    above = folder / f"{AUTHORITY}.cert.pem"
-    authority, authority_key = _authority(folder)
+    authority = _Authority(folder)
     own: Path = folder / options.name
     files = {
         "key": own / f"{options.name}.key.pem",
@@ -131,16 +156,87 @@ def _issue(options: argparse.Namespace) -> None:
         "ca": own / "ca.cert.pem",
     }
     _refuse_to_overwrite(files.values(), f"move the folder {own} away first")
-    key = _new_key()
-    certificate = _sign(
-        _name(options.name), key, authority.subject, authority_key, options.days, addresses=options.addresses
-    )
+    key, certificate = authority.issue(options.name, options.addresses, options.days)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write_new(files["key"], _key_bytes(key), secret=True)
-    _write_new(files["cert"], _pem(certificate))
-    _write_new(files["ca"], above.read_bytes())
+    _write_new(files["key"], key, secret=True)
+    _write_new(files["cert"], certificate)
+    _write_new(files["ca"], authority.pem)
     print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to nobody else. There:")
     print(f"    pool = Pool(key={files['key'].name!r}, cert={files['cert'].name!r}, ca_cert={files['ca'].name!r})")
+
+
+def _issue_all(options: argparse.Namespace) -> None:
+    """All that the file names, for each party at the place where the file will look for it."""
+    folder: Path = options.folder
+    source: Path = options.config
+    config = Config.load(source, certified=False)
+    addresses = {party.name: _addresses_of(party, config) for party in config.parties.values()}
+    _check_files(config, source)
+    authority = _Authority(folder)
+    _refuse_to_overwrite((folder / name for name in addresses), "move that folder away first")
+    issued = {name: authority.issue(name, addresses[name], options.days) for name in addresses}
+    shared = {party.cert[0]: issued[name][1] for name, party in config.parties.items()}
+    if config.ca_cert is not None:
+        shared[config.ca_cert] = authority.pem
+    for name, party in config.parties.items():
+        own = folder / name
+        own.mkdir(mode=0o700)
+        _write_new(own / source.name, source.read_bytes())
+        print(f"made {own} for {', '.join(addresses[name])}. Copy it to {name}, and to nobody else. There:")
+        print(f"    pool = Pool.from_config({source.name!r}, me={name!r})")
+        for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:
+            target = own / _inside(path, source.parent)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_new(target, data, secret=path not in shared)
+            if source.parent / _inside(path, source.parent) != path:
+                print(f"    {target.relative_to(own)} belongs at {path}")
+
+
+def _addresses_of(party: PartyConfig, config: Config) -> list[str]:
+    """What its certificate is for: where the others find it, and where it listens, if that is one place."""
+    try:
+        _file_name(party.name)
+        found = [_address(party.addr)]
+        if party.listen_addr and party.listen_addr not in ("0.0.0.0", "::"):
+            found.append(_address(party.listen_addr))
+    except argparse.ArgumentTypeError as error:
+        raise ConfigurationError(f"{config.source}: {party.name}: {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def _check_files(config: Config, source: Path) -> None:
+    """Every party has a place for its key and one for its certificate, and no two files of a folder have the same place."""
+    shared = [source] + ([config.ca_cert] if config.ca_cert else [])
+    for party in config.parties.values():
+        for what, given in (("cert", party.cert), ("key", party.key)):
+            if not given:
+                raise ConfigurationError(
+                    f"{config.source}: {party.name} has no {what}; say where it is to be: "
+                    f'{what} = "{party.name}.{what}.pem"'
+                )
+        if len(party.cert) > 1:
+            raise ConfigurationError(
+                f"{config.source}: {party.name} has several certificates, so it is changing from one to another; "
+                f"issue the new one alone: mpccomm certs issue {party.name} {party.addr}"
+            )
+        shared.append(party.cert[0])
+    for party in config.parties.values():
+        places = Counter(_inside(path, source.parent) for path in [*shared, *_keys(party)])
+        place, times = places.most_common(1)[0]
+        if times > 1:
+            raise ConfigurationError(
+                f"{config.source}: in the folder of {party.name}, {place} would be two files; name them differently"
+            )
+
+
+def _keys(party: PartyConfig) -> tuple[Path, ...]:
+    return () if party.key is None else (party.key,)
+
+
+def _inside(path: Path, root: Path) -> Path:
+    """Where a file that is named relative to *root* is in the folder of a party; one from elsewhere is in it by its name."""
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    return Path(path.name) if ".." in inside.parts else inside
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -179,24 +275,35 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
-    except ImportError as error:
-        raise missing_extra() from error
-    path = folder / f"{AUTHORITY}.cert.pem"
-    if not path.exists():
-        raise ConfigurationError(
-            f"there is no authority in {folder}: make one with mpccomm certs init{_option(folder)}"
-        )
-    shown = read_certificates(path)[0]
-    if not shown.is_valid():
-        raise ConfigurationError(f"the authority {path} {shown.validity()}; make a new one in another folder")
-    key = read_key(folder / f"{AUTHORITY}.key.pem", None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigurationError(f"the key of {path} was not made by mpccomm certs init")
-    return x509.load_der_x509_certificate(shown.der), key
+class _Authority:
+    """The one in a folder, with its key."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from cryptography import x509
+            from cryptography.hazmat.primitives.asymmetric import ec
+        except ImportError as error:
+            raise missing_extra() from error
+        path = folder / f"{AUTHORITY}.cert.pem"
+        if not path.exists():
+            raise ConfigurationError(
+                f"there is no authority in {folder}: make one with mpccomm certs init{_option(folder)}"
+            )
+        shown = read_certificates(path)[0]
+        if not shown.is_valid():
+            raise ConfigurationError(f"the authority {path} {shown.validity()}; make a new one in another folder")
+        key = read_key(folder / f"{AUTHORITY}.key.pem", None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ConfigurationError(f"the key of {path} was not made by mpccomm certs init")
+        self.pem = path.read_bytes()
+        self._subject = x509.load_der_x509_certificate(shown.der).subject
+        self._key = key
+
+    def issue(self, name: str, addresses: Sequence[str], days: int) -> tuple[bytes, bytes]:
+        """A new key, and a certificate for it."""
+        key = _new_key()
+        certificate = _sign(_name(name), key, self._subject, self._key, days, addresses=addresses)
+        return _key_bytes(key), _pem(certificate)
 
 
 def _name(text: str) -> x509.Name:

@@ -21,7 +21,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from getpass import getpass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
@@ -31,7 +34,7 @@ from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.messages import Channel
 from mpccomm.transport.identity import Certificate, certificate_from_der, read_certificates
 from mpccomm.transport.server import GREETING
-from mpccomm.transport.tls import Credentials
+from mpccomm.transport.tls import Credentials, Password
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
@@ -60,12 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     try:
         config, me = chosen(options)
+        password = password_from(options)
     except ConfigurationError as error:
         print(f"mpccomm doctor: {error}", file=sys.stderr)
         return 2
     party = config.party(me)
     findings = []
-    for finding in examine(config, party, options.timeout, options.together):
+    for finding in examine(config, party, password, options.timeout, options.together):
         findings.append(finding)
         if not options.json:
             print(_line(finding), flush=True)
@@ -98,6 +102,12 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--me", metavar="NAME", help="which of them this machine is (default: what from_env() would take)"
     )
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="its first line is the password of an encrypted key (default: a terminal is asked)",
+    )
 
 
 def chosen(options: argparse.Namespace) -> tuple[Config, str]:
@@ -109,25 +119,38 @@ def chosen(options: argparse.Namespace) -> tuple[Config, str]:
     return config, config.party(options.me or found).name
 
 
+def password_from(options: argparse.Namespace) -> Password:
+    """The password for the private key, if it turns out to need one."""
+    if options.password_file is None:
+        # Asked once, and not at all for a key that is not encrypted.
+        return cache(partial(getpass, "password of the private key: ")) if sys.stdin.isatty() else None
+    try:
+        text: str = options.password_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"the password file {options.password_file} can't be read: {reason}") from error
+    return text.partition("\n")[0].removesuffix("\r")
+
+
 def _line(finding: Finding) -> str:
     marks = {OK: "  ok   ", WARNING: "  !    ", WRONG: "  WRONG"}
     remedy = f"\n          -> {finding.remedy}" if finding.remedy else ""
     return f"{marks[finding.state]} {finding.party}: {finding.check}: {finding.text}{remedy}"
 
 
-def examine(config: Config, me: PartyConfig, timeout: float, together: bool) -> Iterator[Finding]:
+def examine(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> Iterator[Finding]:
     """All that can be found out, one after the other."""
-    yield from _own(config, me)
+    yield from _own(config, me, password)
     for other in config.parties.values():
         if other is not me:
             yield from _outside(config, other, timeout)
-    yield from asyncio.run(_inside(config, me, timeout, together))
+    yield from asyncio.run(_inside(config, me, password, timeout, together))
 
 
 # -- what one sees without the others ----------------------------------------------------------------------------------
 
 
-def _own(config: Config, me: PartyConfig) -> Iterator[Finding]:
+def _own(config: Config, me: PartyConfig, password: Password) -> Iterator[Finding]:
     if not config.tls:
         text = "no certificates: anybody on the way can read, change and forge messages"
         yield Finding(
@@ -140,9 +163,11 @@ def _own(config: Config, me: PartyConfig) -> Iterator[Finding]:
         )
         return
     try:
-        credentials = Credentials(me.key, me.cert[0], config.ca_cert)
+        credentials = Credentials(me.key, me.cert[0], config.ca_cert, password)
     except ConfigurationError as error:
-        yield Finding(me.name, "certificate", WRONG, str(error), "see mpccomm certs show")
+        yield Finding(
+            me.name, "certificate", WRONG, str(error), "see mpccomm certs show; an encrypted key needs --password-file"
+        )
         return
     own = credentials.own
     yield _validity(me.name, "certificate", own)
@@ -249,12 +274,12 @@ def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding
 # -- what only a connection shows --------------------------------------------------------------------------------------
 
 
-async def _inside(config: Config, me: PartyConfig, timeout: float, together: bool) -> list[Finding]:
+async def _inside(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> list[Finding]:
     timing = replace(config.settings.timing, heartbeat=0.1, tick=0.05)
     config = replace(config, settings=replace(config.settings, timing=timing))
     others = [name for name in config.parties if name != me.name]
     try:
-        pool: Pool = build(Pool, config, me.name, None)
+        pool: Pool = build(Pool, config, me.name, password)
     except PortInUseError as error:
         remedy = "stop this party's own program for the time of the examination"
         return [Finding(me.name, "server", WRONG, str(error), remedy)]

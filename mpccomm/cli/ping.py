@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mpccomm import CommunicationError, NotReadyError, Pool
-from mpccomm.cli.doctor import add_choice, chosen
+from mpccomm.cli.doctor import add_choice, chosen, password_from
 from mpccomm.config import Config, build
 
 
@@ -61,7 +61,7 @@ async def _ping(config: Config, me: str, names: Sequence[str], options: argparse
     timing = replace(config.settings.timing, heartbeat=options.interval / 2, tick=min(0.5, options.interval / 4))
     config = replace(config, settings=replace(config.settings, timing=timing))
     kept = {name: party for name, party in config.parties.items() if name in names or name == me}
-    pool: Pool = build(Pool, replace(config, parties=kept), me, None)
+    pool: Pool = build(Pool, replace(config, parties=kept), me, password_from(options))
     async with pool:
         missing: dict[str, str] = {}
         try:

@@ -14,6 +14,7 @@ from mpccomm.cli.certs import main
 from mpccomm.transport.identity import read_certificates
 from tests.certificates import CLIENT_ONLY, DAY, Folder, root
 from tests.pools import LOCAL
+from tests.ports import free_ports
 from tests.timing import UNIT
 
 
@@ -120,6 +121,7 @@ def test_an_authority_that_has_expired(folder: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     "arguments",
     [
+        [],
         ["Bob"],
         ["Bob", f"{LOCAL}:8080"],
         ["Bob", "https://bob.example"],
@@ -140,6 +142,125 @@ def test_not_to_be_issued(arguments: list[str], folder: Path, capsys: pytest.Cap
     assert end.value.code == 2
     assert "mpccomm certs issue" in capsys.readouterr().err
     assert not list(folder.glob("*/*"))
+
+
+CONFIG = """
+ca_cert = "certs/ca.pem"
+
+[parties.alice]
+addr = "127.0.0.1"
+port = {}
+listen_addr = "127.0.0.1"
+cert = "certs/alice.pem"
+key = "key.pem"
+
+[parties.bob]
+addr = "LOCALHOST"
+port = {}
+listen_addr = "0.0.0.0"
+cert = "certs/bob.pem"
+key = "key.pem"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A file for alice and bob; nothing that it names exists."""
+    file = tmp_path / "mpccomm.toml"
+    file.write_text(CONFIG.format(*free_ports(2)))
+    return file
+
+
+def issue_all(folder: Path, config: Path) -> int:
+    return issue(folder, "--config", str(config))
+
+
+async def test_a_folder_for_each_party_of_a_file(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert issue_all(folder, config) == 0
+    assert "pool = Pool.from_config('mpccomm.toml', me='bob')" in capsys.readouterr().out
+    names = {"mpccomm.toml", "key.pem", "certs/ca.pem", "certs/alice.pem", "certs/bob.pem"}
+    for name in ("alice", "bob"):
+        assert {str(path) for path in map(Path, modes(folder / name))} == names | {"certs"}
+    assert (folder / "alice/key.pem").read_bytes() != (folder / "bob/key.pem").read_bytes()
+    pools = [Pool.from_config(folder / name / "mpccomm.toml", me=name) for name in ("alice", "bob")]
+    async with pools[0] as alice, pools[1] as bob:
+        await asyncio.gather(alice.wait_ready(100 * UNIT), bob.wait_ready(100 * UNIT))
+        await alice.send("bob", "hello")
+        assert await bob.recv("alice") == "hello"
+
+
+def test_what_is_in_those_of_a_file(folder: Path, config: Path) -> None:
+    text = config.read_text().replace('listen_addr = "127.0.0.1"', 'listen_addr = "192.168.0.7"')
+    config.write_text(text)
+    assert issue(folder, "--days", "3", "--config", str(config)) == 0
+    (alice,) = read_certificates(folder / "bob/certs/alice.pem")
+    (bob,) = read_certificates(folder / "alice/certs/bob.pem")
+    assert (alice.hosts, list(map(str, alice.addresses))) == ((), ["127.0.0.1", "192.168.0.7"])
+    assert (bob.hosts, bob.addresses) == (("localhost",), ())
+    assert 3 <= (bob.not_after - bob.not_before).total_seconds() / 86400 < 3.1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps access rights elsewhere")
+def test_keys_of_a_file_are_their_owners_alone(folder: Path, config: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert issue_all(folder, config) == 0
+    finally:
+        os.umask(before)
+    found = modes(folder)
+    assert (found["alice"], found["alice/certs"], found["alice/key.pem"]) == (0o700, 0o700, 0o600)
+
+
+def test_a_place_outside_the_folder(folder: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(config.read_text().replace('"key.pem"', '"/run/secrets/key.pem"'))
+    assert issue_all(folder, config) == 0
+    assert (folder / "alice" / "key.pem").is_file()
+    assert capsys.readouterr().out.count(f"key.pem belongs at {Path('/run/secrets/key.pem')}") == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            'cert = "certs/bob.pem"\nkey = "key.pem"',
+            "",
+            'bob has no cert; say where it is to be: cert = "bob.cert.pem"',
+        ),
+        ('certs/bob.pem"\nkey = "key.pem"', 'certs/bob.pem"', "bob has no key; say where"),
+        ('"certs/bob.pem"', '["old.pem", "new.pem"]', "mpccomm certs issue bob LOCALHOST"),
+        ('"certs/bob.pem"', '"certs/alice.pem"', "would be two files; name them differently"),
+        ('"certs/bob.pem"', '"mpccomm.toml"', "would be two files; name them differently"),
+        ('"certs/bob.pem"', '"/elsewhere/key.pem"', "would be two files; name them differently"),
+        ("LOCALHOST", "*.example", "bob: '*.example' is neither an IP address nor a host name"),
+        ("0.0.0.0", "eth 0", "bob: 'eth 0' is neither an IP address nor a host name"),
+        ("parties.bob", "parties.authority", "authority: 'authority' can't be the name of a folder"),
+        ("listen_addr", "listen_adr", "unknown; did you mean listen_addr?"),
+    ],
+)
+def test_files_that_nothing_can_be_issued_for(
+    old: str, new: str, expected: str, folder: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    assert issue_all(folder, config) == 1
+    assert re.search(rf"mpccomm certs: .*mpccomm\.toml.*{re.escape(expected)}", capsys.readouterr().err)
+    assert not list(folder.glob("*/"))
+
+
+def test_nothing_of_a_file_is_overwritten(folder: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bob").mkdir()
+    assert issue_all(folder, config) == 1
+    assert f"{folder / 'bob'} is there already; nothing was changed" in capsys.readouterr().err
+    assert list(folder.glob("*/")) == [folder / "bob"]
+
+
+def test_a_file_and_a_name_are_one_too_many(folder: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        issue(folder, "Bob", LOCAL, "--config", str(config))
+    assert end.value.code == 2
+    assert "names and addresses are in the file" in capsys.readouterr().err
 
 
 def test_show(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,6 +181,40 @@ def test_the_time_of_certificates(
     assert remedy in found["alice", "certificate"][2]
 
 
+def encrypt(file: Path, identity: Identity, password: str) -> Path:
+    """Put the key of alice under a password; the file that has it."""
+    key = Path(file.read_text().partition('key = "')[2].partition('"')[0])
+    key.write_bytes(identity.key_bytes(password=password.encode()))
+    secret = file.with_name("password")
+    secret.write_text(f"{password}\n")
+    return secret
+
+
+def test_a_key_under_a_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities = {name: self_signed(name, LOCAL) for name in ("alice", "bob")}
+    file = setup(tmp_path, identities)
+    secret = encrypt(file, identities["alice"], "open sesame")
+    with program(file):
+        assert findings(capsys, str(file), "--me", "alice", "--password-file", str(secret), *MORE)[0] == 0
+        # A terminal is asked, once.
+        answers = ["open sesame"]
+        monkeypatch.setattr("mpccomm.cli.doctor.getpass", lambda _: answers.pop())
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        assert findings(capsys, str(file), "--me", "alice", *MORE)[0] == 0
+        monkeypatch.undo()
+    status, found = findings(capsys, str(file), "--me", "alice")
+    assert status == 1
+    assert "is encrypted" in found["alice", "certificate"][1]
+    assert "--password-file" in found["alice", "certificate"][2]
+    secret.write_text("wrong")
+    status, found = findings(capsys, str(file), "--me", "alice", "--password-file", str(secret))
+    assert "is the password right?" in found["alice", "certificate"][1]
+    assert main([str(file), "--me", "alice", "--password-file", str(tmp_path / "none")]) == 2
+    assert "none can't be read: No such file" in capsys.readouterr().err
+
+
 def test_a_certificate_for_another_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     authority, folder = root(), Folder(tmp_path)
     file = setup(tmp_path, {name: authority.issue(name, f"{name}.example") for name in ("alice", "bob")})

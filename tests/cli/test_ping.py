@@ -7,7 +7,8 @@ import pytest
 
 from mpccomm import SyncPool
 from mpccomm.cli.ping import main
-from tests.cli.test_doctor import setup
+from tests.certificates import LOCAL, self_signed
+from tests.cli.test_doctor import encrypt, setup
 from tests.timing import UNIT
 
 
@@ -19,6 +20,18 @@ def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert re.fullmatch(r"bob: \d+\.\d\d ms", lines[-1])
+
+
+def test_a_key_under_a_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identities = {name: self_signed(name, LOCAL) for name in ("alice", "bob")}
+    file = setup(tmp_path, identities)
+    secret = encrypt(file, identities["alice"], "open sesame")
+    arguments = [str(file), "--me", "alice", "--count", "1", "--interval", str(UNIT)]
+    with SyncPool.from_config(file, "bob") as bob:
+        bob.arecv("alice")
+        assert main([*arguments, "--password-file", str(secret)]) == 0
+    assert main(arguments) == 2
+    assert "is encrypted" in capsys.readouterr().err
 
 
 def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
