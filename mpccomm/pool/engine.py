@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
@@ -35,10 +34,10 @@ from mpccomm.session.frames import NO_PORT
 from mpccomm.session.mailbox import Mailbox
 from mpccomm.session.shared_counter import CountingMailbox
 from mpccomm.settings import Settings
-from mpccomm.transport.address import BACKLOG, bind, join
-from mpccomm.transport.client import Dialler
+from mpccomm.transport.address import join
+from mpccomm.transport.dialler import Dialler
 from mpccomm.transport.identity import FilePath
-from mpccomm.transport.server import Server
+from mpccomm.transport.network import Answering, Entrance, Network
 
 logger = logging.getLogger("mpccomm")
 
@@ -46,7 +45,9 @@ logger = logging.getLogger("mpccomm")
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    def __init__(self, settings: Settings, reception: Reception) -> None:
+    def __init__(self, settings: Settings, reception: Reception, network: Network, name: str) -> None:
+        if reception.certified and not network.tls:
+            raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
         self.home = Home()
         self.failures = Failures(self.home)
         self.reception = reception
@@ -56,7 +57,8 @@ class Engine:
         """Shuts down in the background, and ends what was started for it."""
         self.succession = Succession(self.home)
         self.audit: Audit | None = None
-        self.name = ""
+        self.network = network
+        self.name = name
         """That of our own party, if the user gave one."""
         self.settings = settings
         self.history = History()
@@ -69,9 +71,9 @@ class Engine:
         self.inherited = False
         """This process is a fork of the one that the pool lives in."""
         self._incarnation = secrets.token_bytes(16)
-        self._socket: socket.socket | None = None
+        self._entrance: Entrance | None = None
         self._declared_port = NO_PORT
-        self._server: Server | None = None
+        self._server: Answering | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.grown = False
         """Something was added that `grow` has not seen yet."""
@@ -106,17 +108,17 @@ class Engine:
         """Bind the server's port."""
         self.check_open()
         port = self.reception.default_port if port is None else port
-        if self._socket is not None:
+        if self._entrance is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
         try:
-            self._socket = self._bind(addr, port)
+            self._entrance = self._bind(addr, port)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             text = (
                 f"the server can't listen at {join(addr, port)}: {reason}. Choose another port (0 takes any free one)."
             )
             raise PortInUseError(text) from error
-        self.port = self._socket.getsockname()[1]
+        self.port = self._entrance.port
         self.where = join(addr, self.port)
         self.grown = True
         self._declared_port = external_port or self.port
@@ -125,28 +127,28 @@ class Engine:
             party.link.port = self._declared_port
         logger.info("listening at %s", self.where)
 
-    def _bind(self, addr: str, port: int) -> socket.socket:
-        older = predecessors(join(addr, port), list(_engines))
+    def _bind(self, addr: str, port: int) -> Entrance:
+        older = predecessors(join(addr, port), [engine for engine in _engines if engine.network is self.network])
         if not older:
-            return bind(addr, port)
+            return self.network.bind(self.name, addr, port)
         logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
         for engine in older:
             self.succession.follow(engine.succession)
-        handed_over = [sock for engine in older if (sock := engine.make_way()) is not None]
+        handed_over = [entrance for engine in older if (entrance := engine.make_way()) is not None]
         for superfluous in handed_over[1:]:
             superfluous.close()
-        return handed_over[0] if handed_over else bind(addr, port)
+        return handed_over[0] if handed_over else self.network.bind(self.name, addr, port)
 
     @property
     def listening(self) -> bool:
         """Whether the port is ours."""
-        return self._socket is not None and self._socket.fileno() >= 0
+        return self._entrance is not None and self._entrance.open
 
-    def make_way(self) -> socket.socket | None:
-        """Shut down in the background, and give the listening socket to a new pool. None: it is closed already."""
-        assert self._socket is not None
+    def make_way(self) -> Entrance | None:
+        """Shut down in the background, and give the port to a new pool. None: it is closed already."""
+        assert self._entrance is not None
         try:
-            handed_over = self._socket.dup()
+            handed_over = self._entrance.share()
         except OSError:
             handed_over = None
         if self._server is not None:
@@ -171,8 +173,8 @@ class Engine:
         self.check_open()
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
-        if wire not in DIALECTS:
-            raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, DIALECTS))}")
+        if wire not in self.network.wires:
+            raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, self.network.wires))}")
         reception = self.reception
         party = Party(
             name,
@@ -214,10 +216,8 @@ class Engine:
     def _grow(self) -> None:
         if self.closing:
             return
-        if self._socket is not None and self._server is None:
-            # Once more: a pool whose place this one takes may have shut it down before it knew.
-            self._socket.listen(BACKLOG)
-            self._server = Server(self._socket, self.reception, self.settings)
+        if self._entrance is not None and self._server is None:
+            self._server = self._entrance.server(self.reception, self.settings)
             self._server.start()
         for party in self.parties.values():
             if not party.dialled:
@@ -232,14 +232,16 @@ class Engine:
             gateway = Gateway(party, lambda: reception.dialling, partial(reception.misfit, party))
             reception.correspondents[party.name] = gateway
             return gateway
-        return Dialler(
-            party,
-            self.settings.retry,
-            self._spawn,
-            party.check_retries,
+        retry = self.settings.retry
+        line = self.network.line(
+            self.name,
+            party.addr,
+            party.port,
+            connect_timeout=retry.connect_timeout,
             context=lambda: reception.dialling,
             examine=partial(reception.examine, party),
         )
+        return Dialler(party, line, retry, self._spawn, party.check_retries)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.home.loop.create_task(coroutine)
@@ -311,8 +313,8 @@ class Engine:
     def close_unused(self) -> None:
         """Close a pool that has no loop: it never had one, or it stayed behind in the parent process."""
         self.closing = True
-        if self._socket is not None:
-            self._socket.close()
+        if self._entrance is not None:
+            self._entrance.close()
         self.succession.end()
 
     def _retire(self) -> None:
@@ -321,9 +323,8 @@ class Engine:
     def disinherit(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
         self.inherited = self.closing = True
-        # Not close(): a loop that uses the socket keeps it open until the loop itself lets go, which it never will here.
-        if self._socket is not None and (handle := self._socket.detach()) >= 0:
-            os.close(handle)
+        if self._entrance is not None:
+            self._entrance.disinherit()
 
     async def _close(self) -> None:
         try:
@@ -337,8 +338,8 @@ class Engine:
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
         if self._server is not None:
             await self._server.close()
-        elif self._socket is not None:
-            self._socket.close()
+        elif self._entrance is not None:
+            self._entrance.close()
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

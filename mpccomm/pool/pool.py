@@ -24,6 +24,7 @@ from mpccomm.pool.stats import Stats, stats_of
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.tls import Password
+from mpccomm.transport.web import WEB
 
 
 class Pool(Messages, Visible):
@@ -61,8 +62,8 @@ class Pool(Messages, Visible):
         audit: FilePath | Logger | None = None,
     ) -> None:
         plain = key is None and cert is None and ca_cert is None
-        engine = Engine(settings, Reception() if plain else CertifiedReception(key, cert, ca_cert, password))
-        engine.name = name or ""
+        reception = Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
+        engine = Engine(settings, reception, WEB, name or "")
         engine.audit = None if audit is None else Audit(audit)
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))
 

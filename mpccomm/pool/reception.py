@@ -14,8 +14,8 @@ from mpccomm.pool.party import Party
 from mpccomm.session.frames import NO_PORT
 from mpccomm.session.states import CloseCode
 from mpccomm.transport.address import IPAddress, join
+from mpccomm.transport.greeting import Caller, NotRecognisedError
 from mpccomm.transport.identity import FilePath, misfit, owners, read_pins
-from mpccomm.transport.server import Caller, NotRecognisedError
 from mpccomm.transport.stream import WebSocket
 from mpccomm.transport.tls import Credentials, Password
 from mpccomm.transport.tno import Correspondent

@@ -1,63 +1,25 @@
-"""The dialling end: keeps trying as long as a connection is wanted, with capped and jittered pauses."""
+"""The dialling end, by aiohttp: one attempt at a connection, and why it failed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import socket
 import ssl
-import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Self
 
 import aiohttp
 from aiohttp import ClientWebSocketResponse
 from yarl import URL
 
 from mpccomm.session.states import CloseCode
-from mpccomm.settings import Retry
+from mpccomm.transport.dialler import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
 from mpccomm.transport.tls import Verdict, judge, send_alert
 
 _HUNG_UP = "it hung up before it answered"
-
-
-class Standing(Protocol):
-    """When not to dial."""
-
-    @property
-    def refusal(self) -> str:
-        """Why it would be in vain, unless somebody changes a configuration; empty: it would not."""
-
-    @property
-    def not_before(self) -> float:
-        """It was misbehaving: no connection to it until then, of `time.monotonic`."""
-
-
-class Destination(Protocol):
-    """Whoever is dialled."""
-
-    addr: str
-    port: int
-    lonely: asyncio.Event
-    urged: asyncio.Event
-    failed_dials: int
-
-    @property
-    def standing(self) -> Standing:
-        """When not to dial."""
-
-    async def attend(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
-        """Run the connection to its end. Clears ``lonely`` while it is being greeted, and as long as it serves."""
-
-    def dial_failed(self, trouble: str) -> None:
-        """An attempt came to nothing."""
-
-    def refused(self, verdict: Verdict) -> None:
-        """An attempt came to nothing because one end does not accept the other."""
 
 
 def _stay() -> aiohttp.TraceConfig:
@@ -75,33 +37,25 @@ async def _refuse_redirection(session: object, context: object, seen: aiohttp.Tr
     )
 
 
-async def _take_anybody(tls: ssl.SSLObject | None) -> None:
-    """Whoever answers is the one that was dialled."""
-
-
-class Dialler:
-    """Dials one party whenever it has no connection."""
+class Client:
+    """Dials one address, time and again."""
 
     def __init__(
         self,
-        destination: Destination,
-        retry: Retry,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-        failed: Callable[[], None],
-        *,
-        context: Callable[[], ssl.SSLContext | None] = lambda: None,
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]] = _take_anybody,
+        addr: str,
+        port: int,
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext | None],
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
     ) -> None:
-        self._destination = destination
-        self._retry = retry
-        self._spawn = spawn
-        self._failed = failed
+        self._addr = addr
+        self._port = port
+        self._connect_timeout = connect_timeout
         self._context = context
         self._examine = examine
         self._spares: list[socket.socket] = []
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def __aenter__(self) -> Self:
         # Neither proxies, nor cookies, nor settings from the environment.
         connector = aiohttp.TCPConnector(
             limit=0,
@@ -110,52 +64,41 @@ class Dialler:
             resolver=aiohttp.ThreadedResolver(),
             socket_factory=self._new_socket,
         )
-        async with aiohttp.ClientSession(
+        self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(sock_connect=self._retry.connect_timeout),
+            timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[_stay()],
-        ) as session:
-            while True:
-                await self._destination.lonely.wait()
-                await asyncio.sleep(self._destination.standing.not_before - time.monotonic())
-                started = time.monotonic()
-                await self._attempt(session)
-                await self._pause(started)
+        )
+        return self
 
-    async def _attempt(self, session: aiohttp.ClientSession) -> None:
-        destination = self._destination
-        destination.urged.clear()
+    async def __aexit__(self, *exception: object) -> None:
+        await self._session.close()
+
+    async def dial(self) -> WebSocket:
+        """A new connection to whoever is meant to be there."""
         try:
-            websocket = await self._dial(session)
+            websocket = await self._connect()
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             for spare in self._spares:
                 send_alert(spare, error)
             verdict = judge(error) or _judge_status(error, self._context() is not None)
-            if verdict is None:
-                destination.dial_failed(describe(error))
-            else:
-                destination.refused(verdict)
-            self._failed()
-            return
+            raise DialError(describe(error), verdict) from error
         finally:
             while self._spares:
                 self._spares.pop().close()
         if reason := await self._examine(websocket.get_extra_info("ssl_object")):
             await websocket.close(code=CloseCode.NOT_RECOGNISED)
-            destination.refused(Verdict(reason, theirs=False))
-            self._failed()
-            return
-        destination.lonely.clear()
-        self._spawn(destination.attend(websocket, dialled=True))
+            raise DialError(reason, Verdict(reason, theirs=False))
+        return websocket
 
-    async def _dial(self, session: aiohttp.ClientSession) -> ClientWebSocketResponse[Literal[False]]:
+    async def _connect(self) -> ClientWebSocketResponse[Literal[False]]:
         context = self._context()
         scheme = "http" if context is None else "https"
-        url = URL.build(scheme=scheme, host=self._destination.addr, port=self._destination.port, path=PATH)
-        async with asyncio.timeout(2 * self._retry.connect_timeout):
-            return await session.ws_connect(
+        url = URL.build(scheme=scheme, host=self._addr, port=self._port, path=PATH)
+        async with asyncio.timeout(2 * self._connect_timeout):
+            return await self._session.ws_connect(
                 url,
                 ssl=context or True,
                 compress=0,
@@ -171,15 +114,6 @@ class Dialler:
             # To tell the other end why, should the handshake fail.
             self._spares.append(sock.dup())
         return sock
-
-    async def _pause(self, started: float) -> None:
-        destination, retry = self._destination, self._retry
-        if destination.standing.refusal:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(retry.refused):
-                    await destination.urged.wait()
-        pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
-        await asyncio.sleep(started + pause - time.monotonic())
 
 
 def _judge_status(error: BaseException, certified: bool) -> Verdict | None:

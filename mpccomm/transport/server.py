@@ -5,80 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from mpccomm.session.frames import Hello, ViolationError, parse
-from mpccomm.session.states import CloseCode
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
 from mpccomm.transport.address import IPAddress
 from mpccomm.transport.complaints import Complaints
+from mpccomm.transport.greeting import Caller, NotRecognisedError, Reception, greet
 from mpccomm.transport.listener import Listener
 from mpccomm.transport.pending import Visit, WaitingRoom
-from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket, misfit
+from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH
 
 logger = logging.getLogger("mpccomm")
 
 GREETING = "An mpccomm pool listens here.\n"
-_MAX_HELLO = 4096
 _READ_AHEAD = 384 * 1024
 """A body fills aiohttp's buffer (128 KiB), and then at most one more read of the loop's (256 KiB), before it is held back."""
 _TLS_HANDSHAKE = b"\x16"
 _SPEAKS_TLS = "it speaks TLS, and this pool has no certificates: give it key=, cert= and ca_cert= as well"
 _BANNER = {"Server": "mpccomm"}
 """Otherwise aiohttp would tell everybody its version and Python's."""
-
-
-class Caller(NamedTuple):
-    """Where a connection comes from, and what it showed of itself."""
-
-    address: IPAddress
-    tls: ssl.SSLObject | None
-
-
-class NotRecognisedError(Exception):
-    """No party of ours, or none that is let in. The text is for our log, the code for the caller."""
-
-    def __init__(self, text: str, code: CloseCode = CloseCode.NOT_RECOGNISED) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class Reception(Protocol):
-    """Knows who may call."""
-
-    @property
-    def answering(self) -> ssl.SSLContext | None:
-        """For TLS on new connections; None: plain HTTP."""
-
-    def parties_at(self, address: IPAddress) -> int:
-        """How many parties call from there, as far as is known."""
-
-    async def expect(self, caller: Caller) -> None:
-        """Raise `NotRecognisedError` unless some party may call so."""
-
-    @property
-    def correspondents(self) -> Mapping[str, tno.Correspondent]:
-        """Those who post their messages."""
-
-    async def correspondent(self, caller: Caller, port: int) -> tno.Correspondent:
-        """The one that posts from there, and has its server at that port.
-
-        :raises NotRecognisedError: nobody we know
-        """
-
-    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
-        """Who calls, and has its server at that port: a way to hand the stream over.
-
-        :raises NotRecognisedError: nobody we know
-        """
-
-    def refused(self, address: IPAddress, reason: str) -> None:
-        """Somebody was sent away before it was known who it is."""
 
 
 class Server:
@@ -188,37 +137,16 @@ class Server:
         assert greeting is not None
         self._greetings.add(greeting)
         try:
-            async with asyncio.timeout_at(visit.deadline):
-                message = await websocket.receive()
-                if message.type is not WSMsgType.BINARY:
-                    raise ViolationError(
-                        f"{misfit(message.type, message.data) or _parting(message.type, message.data)} instead of a HELLO"
-                    )
-                hello = _first_hello(message.data)
-                take_over = await self._reception.identify(caller, hello.port)
-        except (TimeoutError, ViolationError, NotRecognisedError) as error:
+            take_over = await greet(websocket, caller, self._reception, visit.deadline)
+        except NotRecognisedError as error:
             if not visit.dropped:
-                self._complaints.log(
-                    f"closed a connection from {caller.address}: {str(error) or 'it did not say who it is'}"
-                )
-            await websocket.close(code=_close_code(error))
+                self._complaints.log(f"closed a connection from {caller.address}: {error}")
+            await websocket.close(code=error.code)
             return
         finally:
             self._greetings.discard(greeting)
         visit.end()
-        await take_over(websocket, message.data)
-
-
-def _close_code(error: Exception) -> CloseCode:
-    if isinstance(error, NotRecognisedError):
-        return error.code
-    return CloseCode.SILENT if isinstance(error, TimeoutError) else CloseCode.VIOLATION
-
-
-def _parting(kind: WSMsgType, data: object) -> str:
-    if kind is WSMsgType.CLOSE and data == CloseCode.NOT_RECOGNISED:
-        return "it closed, because it does not recognise us,"
-    return "it closed"
+        await take_over()
 
 
 class _HTTPServer(web.Server):
@@ -283,12 +211,3 @@ def _bare(status: int, text: str | None = None) -> web.Response:
     response = web.Response(status=status, text=text, headers=_BANNER)
     response.force_close()
     return response
-
-
-def _first_hello(batch: bytes) -> Hello:
-    if len(batch) > _MAX_HELLO:
-        raise ViolationError(f"{len(batch)} bytes before saying who it is")
-    frame = next(parse(batch, max_id_size=0), None)
-    if not isinstance(frame, Hello):
-        raise ViolationError("its first frame is not a HELLO")
-    return frame

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mpccomm import Settings, SyncPool, Timing
+from mpccomm.transport.server import Server
 from tests.certificates import LOCAL, Folder, root
 from tests.timing import UNIT
 
@@ -95,7 +96,7 @@ class Place:
     def pending(self) -> int:
         """How many callers Alice does not know yet."""
         server = self.alice._engine._server
-        assert server is not None
+        assert isinstance(server, Server)
         return len(server._room)
 
     def close(self) -> None:
