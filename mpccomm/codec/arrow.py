@@ -51,6 +51,8 @@ def _lower_tree(encoder: Encoder, array: Any) -> list[object]:
     children = [array.field(index) for index in range(kind.num_fields)] if pa.types.is_struct(kind) else []
     if not children and kind.num_fields:
         children = [array.values]
+    if pa.types.is_null(kind):
+        encoder.count(len(array))
     buffers = array.buffers()
     own = buffers[: len(buffers) - sum(len(child.buffers()) for child in children)]
     nodes = [None if buffer is None else encoder.buffer(memoryview(buffer).cast("B"), mutable=False) for buffer in own]

@@ -50,6 +50,7 @@ def _little_endian(numbers: array[Any]) -> array[Any]:
 
 
 def _lower_floats(encoder: Encoder, values: list[float]) -> object:
+    encoder.count(len(values))
     data = memoryview(_little_endian(array("d", values))).cast("B")
     return [HEADS[Tag.FLOATS], encoder.buffer(data, mutable=False)]
 
@@ -76,6 +77,7 @@ def _lower_ints(encoder: Encoder, values: list[int]) -> object:
             data = memoryview(_little_endian(array(code, values))).cast("B")
         except OverflowError:
             continue
+        encoder.count(len(values))
         return [HEADS[Tag.INTS], width, encoder.buffer(data, mutable=False)]
     return lower_big(encoder, values, int, Tag.BIG_INTS, Tag.MIXED_INTS)
 
@@ -86,6 +88,7 @@ def _ints(decoder: Decoder, width: object, node: object) -> list[int]:
 
 def lower_big(encoder: Encoder, values: list[Any], kind: Any, uniform: Tag, mixed: Tag) -> object:
     """A column of integers of any size. *kind* is int, or something with the same methods."""
+    encoder.count(len(values))
     bits = list(map(kind.bit_length, values))
     widest = max(bits)
     signed = min(values) < 0
@@ -133,6 +136,7 @@ def lower_rows(encoder: Encoder, values: list[Any], kind: type) -> object | None
     lengths = set(map(len, values))
     if len(lengths) != 1 or not 2 <= (length := lengths.pop()) <= _MOST_COLUMNS:
         return None
+    encoder.count(len(values))
     encoder.enter()
     columns: list[object] = []
     try:

@@ -20,13 +20,16 @@ from mpccomm.codec.columns import BULK, bulk, lower_rows
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, Tag, pack_envelope
+from mpccomm.codec.scan import count_elements
+from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, MAX_ELEMENTS, Tag, pack_envelope
 from mpccomm.errors import EncodingError, MissingExtraError
 
 if TYPE_CHECKING:
     from mpccomm.codec.plugins import Lower
 
 _STR: Final = {str}
+
+TOO_MANY: Final = f"has more elements than a message may have ({MAX_ELEMENTS}); send bulk data as arrays, or in parts"
 
 
 class Encoded(NamedTuple):
@@ -44,15 +47,18 @@ class Encoded(NamedTuple):
 class Encoder:
     """What one call of `encode` knows while it lowers its value."""
 
-    __slots__ = ("_begin", "context", "depth", "ordered", "segments", "snapshot")
+    __slots__ = ("_begin", "context", "depth", "elements", "ordered", "segments", "snapshot")
 
-    def __init__(self, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None] | None) -> None:
+    def __init__(
+        self, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None] | None, max_elements: int
+    ) -> None:
         self._begin = begin
         self.snapshot = snapshot
         self.context = context
         self.segments: list[bytes | memoryview] = []
         self.ordered = False
         self.depth = 0
+        self.elements = max_elements
 
     def lower(self, value: object) -> object:
         """The node of *value*."""
@@ -86,6 +92,12 @@ class Encoder:
         What a message may take is a multiple of its size, and an honest one must never reach that.
         """
         return self.buffer(bytes(memory // EXPANSION), mutable=False)
+
+    def count(self, elements: int) -> None:
+        """Account for elements of a column, as the decoder will."""
+        self.elements -= elements
+        if self.elements < 0:
+            raise Refusal(TOO_MANY)
 
     def enter(self) -> None:
         """One level down; the caller takes one off `depth` when it is done."""
@@ -240,6 +252,7 @@ def encode(
     option: int | None = None,
     context: Mapping[str, object] | None = None,
     begin: Callable[[], None] | None = None,
+    max_elements: int = MAX_ELEMENTS,
 ) -> Encoded:
     """Encode *value*.
 
@@ -250,13 +263,15 @@ def encode(
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
-    encoder = Encoder(snapshot, context or {}, begin)
+    encoder = Encoder(snapshot, context or {}, begin, max_elements)
     try:
         node = encoder.lower(value)
         try:
             envelope = pack_envelope(node, option)
         except ormsgpack.MsgpackEncodeError as error:
             envelope = _second_attempt(node, option, error)
+        if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
+            raise Refusal(TOO_MANY)
     except Refusal as refusal:
         raise EncodingError(str(refusal)) from refusal.__cause__
     except MissingExtraError as error:

@@ -268,6 +268,7 @@ def _scalar(decoder: Decoder, node: object) -> object:
 
 
 def _lower_scalars(encoder: Encoder, values: list[Any]) -> object:
+    encoder.count(len(values))
     return [HEADS[Tag.SCALARS], lower_array(encoder, np.array(values, values[0].dtype))]
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mpccomm.codec import encode
+from mpccomm.codec import decode, encode
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
@@ -94,3 +94,11 @@ def test_large_buffers_are_not_copied() -> None:
     data = encode(numbers).segments[-1]
     buffer = pa.array(numbers.array).buffers()[1]
     assert np.frombuffer(data, np.uint8).ctypes.data == buffer.address
+
+
+def test_nulls_without_a_bitmap_count_as_elements_at_either_end() -> None:
+    nulls = series(pa.null(), [None] * 1000)
+    with pytest.raises(EncodingError, match="more elements"):
+        encode(nulls, max_elements=900)
+    with pytest.raises(DecodingError, match="more elements"):
+        decode(encode(nulls).segments, max_elements=900)

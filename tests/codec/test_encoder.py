@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import ormsgpack
 import pytest
+from gmpy2 import mpz
 
 from mpccomm.codec import decode, encode
 from mpccomm.codec.wire import INLINE, MAX_DEPTH
-from mpccomm.errors import CommunicationError, EncodingError
+from mpccomm.errors import CommunicationError, DecodingError, EncodingError
 from tests.codec.exactness import assert_same
 from tests.codec.raw import round_trip
 
@@ -191,3 +192,23 @@ def test_dict_keys_are_not_changed() -> None:
 def test_users_data_is_never_taken_for_tags() -> None:
     value = [{"type": "tuple", "data": [1]}, {"type": "set", "data": []}, ["tuple", 1], {"__ext__": 9}]
     assert_same(value, round_trip(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[None], [1.5], [5], [2**70], [(1, 2)], [2**70, 2**900], [np.float64(1)], [mpz(2) ** 70], ["text"], [{}]],
+    ids=str,
+)
+def test_too_many_elements_are_refused_as_the_receiver_would(value: list[Any]) -> None:
+    many = value * 600
+    for limit in range(0, 3000, 100):
+        try:
+            segments = encode([many], max_elements=limit).segments
+        except EncodingError as error:
+            assert "more elements than a message may have" in str(error)  # noqa: PT017 - up to where is the question
+            segments = encode([many]).segments
+            with pytest.raises(DecodingError, match="more elements"):
+                decode(segments, max_elements=limit)
+        else:
+            assert decode(segments, max_elements=limit) == [many]
+    assert limit > 600
