@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.timing import LONG
+
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
     import resource
     import numpy as np
     from mpccomm.codec import decode, encode
-    size = 256 << 20
+    size = {size}
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     decode(encode(np.zeros(10)).segments)
@@ -24,8 +26,8 @@ SCRIPT = """
 """
 
 
-def measure(make: str, work: str) -> float:
-    script = textwrap.dedent(SCRIPT).format(make=make, work=work)
+def measure(size: int, make: str, work: str) -> float:
+    script = textwrap.dedent(SCRIPT).format(size=size, make=make, work=work)
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert not run.stderr
     return float(run.stdout)
@@ -52,8 +54,14 @@ ARRAY = "value = np.ones(size // 8)"
             "received = decode([envelope, data])",
             1.05,
         ),
-        ("data = encode([1.5] * (size // 8)).segments", "received = decode(data)", 6),
     ],
 )
-def test_peak(make: str, work: str, limit: float) -> None:
-    assert measure(make, work) <= limit
+@pytest.mark.parametrize("size", [256 << 20, pytest.param(1 << 30, marks=[LONG, pytest.mark.timeout(300)])])
+def test_peak(size: int, make: str, work: str, limit: float) -> None:
+    assert measure(size, make, work) <= limit
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+def test_peak_of_a_list() -> None:
+    # Larger ones have more elements than a message may have.
+    assert measure(256 << 20, "data = encode([1.5] * (size // 8)).segments", "received = decode(data)") <= 6
