@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 LOCAL = "127.0.0.1"
 DAY = timedelta(days=1)
@@ -41,10 +41,11 @@ class Identity:
         uses: Sequence[x509.ObjectIdentifier] = (),
         authority: bool = False,
         key: CertificateIssuerPrivateKeyTypes | None = None,
+        raw_names: bytes = b"",
     ) -> Identity:
-        """Sign a certificate, whether this one may do so or not."""
+        """Sign a certificate, whether this one may do so or not. ``raw_names`` is a subject alternative name as it stands."""
         above = (self.certificate, *self.between) if self.certificate.issuer != self.certificate.subject else ()
-        return _make(name, hosts, start, end, uses, authority, self, key, above)
+        return _make(name, hosts, start, end, uses, authority, self, key, above, raw_names)
 
     @property
     def der(self) -> bytes:
@@ -86,6 +87,7 @@ def _make(
     issuer: Identity | None,
     key: CertificateIssuerPrivateKeyTypes | None,
     between: tuple[x509.Certificate, ...],
+    raw_names: bytes = b"",
 ) -> Identity:
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -102,6 +104,9 @@ def _make(
     )
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), False)
+    if raw_names:
+        strange = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, raw_names)
+        builder = builder.add_extension(strange, False)
     if uses:
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
     signer = issuer.key if issuer else key

@@ -22,6 +22,9 @@ from mpccomm.transport.tno import Correspondent
 
 logger = logging.getLogger("mpccomm")
 
+_LISTED = 4
+"""So many parties at one address are named in a line of the log."""
+
 
 class Reception:
     """By address: plain HTTP. Whoever calls from the address of a party, and says the port of its server, is that party."""
@@ -298,7 +301,22 @@ class CertifiedReception(Reception):
         except ValueError as error:
             return f"its certificate can't be read: {error}"
         where = f" and a server at port {port}" if port else ""
-        return f"no party was added with its certificate{where}: {certificate} is for {certificate.names}"
+        return (
+            f"no party was added with its certificate{where}: {certificate} is for {certificate.names}; "
+            f"{self._expected(caller.address)}"
+        )
+
+    def _expected(self, address: IPAddress) -> str:
+        there = [party for party in self._parties.values() if address in party.host.known]
+        if not there:
+            return f"nor was any with its address, {address}"
+        certificates = [
+            f"that of {party.name}: {' or '.join(map(str, party.pins))}"
+            if party.pins
+            else f"one for {party.addr}, as which {party.name} was added"
+            for party in there[:_LISTED]
+        ]
+        return f"expected from {address} is {', or '.join(certificates)}"
 
 
 async def _at(parties: Iterable[Party], address: IPAddress) -> list[Party]:

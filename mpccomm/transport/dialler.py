@@ -13,6 +13,9 @@ from mpccomm.settings import Retry
 from mpccomm.transport.stream import WebSocket
 from mpccomm.transport.tls import Verdict
 
+_UNASKED = 10
+"""So many attempts are made after a refusal, lest the other end was put right meanwhile; then only if somebody calls."""
+
 
 class Standing(Protocol):
     """When not to dial."""
@@ -87,6 +90,7 @@ class Dialler:
         self._retry = retry
         self._spawn = spawn
         self._failed = failed
+        self._unasked = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -115,9 +119,18 @@ class Dialler:
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
-        if destination.standing.refusal:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(retry.refused):
-                    await destination.urged.wait()
+        while destination.standing.refusal and not await self._urged():
+            self._unasked += 1
+            if self._unasked <= _UNASKED:
+                break
+        else:
+            self._unasked = 0
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
         await asyncio.sleep(started + pause - time.monotonic())
+
+    async def _urged(self) -> bool:
+        """Whether somebody calls, although it was refused."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._retry.refused):
+                return await self._destination.urged.wait()
+        return False

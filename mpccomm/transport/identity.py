@@ -91,6 +91,15 @@ def certificate_from_der(der: bytes) -> Certificate:
     """A certificate from its bytes. `ValueError` where they are none."""
     from cryptography import x509
 
+    try:
+        return _read(der)
+    except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(der: bytes) -> Certificate:
+    from cryptography import x509
+
     found = x509.load_der_x509_certificate(der)
     try:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mpccomm import ConfigurationError
 from mpccomm.transport.identity import (
@@ -32,6 +34,29 @@ class Someone:
         self.addr = addr
         self.pins = tuple(map(read, pins))
         self.check_hostname = check_hostname
+
+
+STRANGE = {
+    "garbage": b"garbage",
+    "an X.400 address": b"\x30\x02\xa3\x00",
+    "a network": b"\x30\x0a\x87\x08\x7f\x00\x00\x00\xff\x00\x00\x00",
+    "an address of five bytes": b"\x30\x07\x87\x05\x7f\x00\x00\x00\x01",
+    "a name that is no ASCII": b"\x30\x04\x82\x02\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_names(name: str) -> None:
+    with pytest.raises(ValueError):
+        read(CA.issue("Bob", raw_names=STRANGE[name]))
+
+
+def test_a_certificate_that_says_something_twice() -> None:
+    once = x509.load_der_x509_certificate(CA.issue("Bob", LOCAL, authority=True).der)
+    oid = b"\x06\x03\x55\x1d"
+    der = once.public_bytes(Encoding.DER).replace(oid + b"\x13", oid + b"\x11")
+    with pytest.raises(ValueError, match="Duplicate"):
+        certificate_from_der(der)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

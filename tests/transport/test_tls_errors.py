@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from mpccomm import AuthenticationError, Pool, Retry, Settings, SyncPool, Timing
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, SERVER_ONLY, Folder, Identity, root, self_signed
@@ -85,7 +88,7 @@ MISTAKES = [
         "its certificate is of no party that was added: CN=Stranger",
         "it closed, because it does not recognise us,",
         "it does not recognise our certificate",
-        "no party was added with its certificate: CN=Stranger",
+        "expected from 127.0.0.1 is that of Bob: CN=Bob",
     ),
     Mistake(
         "issued for another address",
@@ -94,7 +97,7 @@ MISTAKES = [
         "is for bob.example, 192.0.2.7, and the party was added as 127.0.0.1",
         "it closed, because it does not recognise us,",
         "it does not recognise our certificate",
-        "is for bob.example, 192.0.2.7",
+        "is for bob.example, 192.0.2.7; expected from 127.0.0.1 is one for 127.0.0.1, as which Bob was added",
     ),
     Mistake(
         "plain HTTP",
@@ -141,10 +144,17 @@ FOR_ONE_USE = [
         "",
         "",
         "it does not recognise our certificate: add it there",
-        "no party was added with its certificate: CN=Bob",
+        "is for 127.0.0.1; nor was any with its address, 127.0.0.1",
         added=False,
     ),
 ]
+
+
+ALL = [*MISTAKES, *FOR_ONE_USE]
+
+
+def found(words: str, text: str) -> bool:
+    return bool(words) and words in text
 
 
 class Two:
@@ -199,7 +209,7 @@ async def test_alice_calls(mistake: Mistake, tmp_path: Path, caplog: pytest.LogC
         both.bob.add_http_server(0, LOCAL)
         both.introduce(NOBODY, both.bob.port)
         error = await error_of(both.alice, "Bob")
-        assert mistake.alice_when_calling in error
+        assert [other.name for other in ALL if found(other.alice_when_calling, error)] == [mistake.name]
         await Log(caplog).seen(f"from {LOCAL}: {mistake.bob_when_called}")
         assert both.bob.stats["Alice"].messages_received == 0
         if mistake.pin is BOB and mistake.shows is not None:
@@ -215,6 +225,8 @@ async def test_bob_calls(mistake: Mistake, tmp_path: Path, caplog: pytest.LogCap
         assert mistake.bob_when_calling in await error_of(both.bob, "Alice")
         log = Log(caplog)
         await until(lambda: [line for line in log.lines(f"from {LOCAL}: ") if mistake.alice_when_called in line])
+        said = " ".join(log.lines(f"from {LOCAL}: "))
+        assert [other.name for other in ALL if found(other.alice_when_called, said)] == [mistake.name]
 
 
 def fingerprint(identity: Identity) -> str:
@@ -227,9 +239,14 @@ BOB_PRINT, STRANGER_PRINT = fingerprint(BOB), fingerprint(STRANGER)
 
 
 def test_no_two_read_the_same() -> None:
-    texts = [mistake.alice_when_calling for mistake in [*MISTAKES, FOR_ONE_USE[0]]]
-    texts += ["it does not recognise our certificate", "it showed no certificate", "it does not speak TLS 1.3"]
-    assert len(set(texts)) == len(texts) >= 10
+    """Above, each is found where it belongs, and no other one."""
+    others = ["it showed no certificate", "it does not speak TLS 1.3"]
+    for texts in (
+        [*(mistake.alice_when_calling for mistake in ALL), "it does not recognise our certificate", *others],
+        [*(mistake.alice_when_called for mistake in ALL), *others],
+    ):
+        texts = list(filter(None, texts))
+        assert len(set(texts)) == len(texts) >= 10
 
 
 async def test_whose_certificate_it_is(tmp_path: Path) -> None:
@@ -312,6 +329,41 @@ async def test_an_old_version_is_called(tmp_path: Path) -> None:
         answering.join()
 
 
+STRANGE = CA.issue("Bob", raw_names=b"\x30\x02\xa3\x00")
+"""With a name that is an X.400 address."""
+
+
+async def test_a_caller_whose_certificate_can_not_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with two(FOR_ONE_USE[2], tmp_path) as both:
+        both.alice.add_http_server(0, LOCAL)
+        both.introduce(NOBODY, NOBODY)
+        context = raw(ssl.PROTOCOL_TLS_CLIENT, STRANGE, both.files)
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(f"https://{LOCAL}:{both.alice.port}/mpccomm", ssl=context)
+        assert refused.value.status == 403
+        await Log(caplog).seen(f"from {LOCAL}: its certificate can't be read", logging.WARNING)
+        assert not Log(caplog).lines("", logging.ERROR)
+
+
+async def test_whoever_answers_with_a_certificate_that_can_not_be_read(tmp_path: Path) -> None:
+    async def answer(request: web.BaseRequest) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        await websocket.receive()
+        return websocket
+
+    async with two(MISTAKES[0], tmp_path) as both:
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        await web.TCPSite(runner, LOCAL, 0, ssl_context=raw(ssl.PROTOCOL_TLS_SERVER, STRANGE, both.files)).start()
+        both.introduce(NOBODY, runner.addresses[0][1])
+        for _ in range(2):
+            with pytest.raises(AuthenticationError, match="its certificate can't be read"):
+                await both.alice.send("Bob", "secret")
+        await runner.cleanup()
+
+
 # -- how long it is tried ----------------------------------------------------------------------------------------------
 
 
@@ -328,6 +380,23 @@ async def test_a_refusal_is_final_but_each_call_tries_once_more(tmp_path: Path) 
         refusals = party.standing.refusals
         await asyncio.sleep(5 * UNIT)
         assert party.standing.refusals == refusals <= 6
+
+
+async def test_it_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpccomm.transport.dialler._UNASKED", 3)
+    async with two(MISTAKES[0], tmp_path) as both:
+        both.alice._engine.settings = replace(SETTINGS, retry=Retry(cap=UNIT / 10, doubt=0, refused=UNIT / 2))
+        both.bob.add_http_server(0, LOCAL)
+        both.introduce(NOBODY, both.bob.port)
+        standing = both.alice._engine.party("Bob").standing
+        with pytest.raises(AuthenticationError):
+            await both.alice.recv("Bob")
+        await until(lambda: standing.refusals == 4)
+        await asyncio.sleep(5 * UNIT)
+        assert standing.refusals == 4
+        with pytest.raises(AuthenticationError):
+            await both.alice.recv("Bob")
+        await until(lambda: standing.refusals == 8)
 
 
 async def test_a_party_that_does_not_know_us_yet_may_be_about_to(tmp_path: Path) -> None:
