@@ -19,6 +19,8 @@ from mpccomm.transport.dialler import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
 from mpccomm.transport.tls import Verdict, judge, send_alert
 
+TELLING = ("User-Agent", "Accept-Encoding")
+"""Otherwise aiohttp would tell everybody its version and Python's, and which libraries it finds."""
 _HUNG_UP = "it hung up before it answered"
 
 
@@ -69,6 +71,7 @@ class Client:
             timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=TELLING,
             trace_configs=[_stay()],
         )
         return self

@@ -89,6 +89,8 @@ class Server:
         visit = visit_of(request)
         caller = Caller(visit.address, request.get_extra_info("ssl_object"))
         address = visit.address
+        if "Content-Encoding" in request.headers:
+            return self._refuse(address, 415, "a compressed body")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
                 return _bare(200, GREETING)
@@ -97,7 +99,7 @@ class Server:
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
-        if request.body_exists or "Content-Encoding" in request.headers:
+        if request.body_exists:
             return self._refuse(address, 413, "an upgrade with a body")
         try:
             await self._reception.expect(caller)

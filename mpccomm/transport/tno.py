@@ -14,6 +14,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from mpccomm.errors import DecodingError
+from mpccomm.transport.client import TELLING
 
 _COOKIE = "server_port"
 _TIMEOUT = 300.0
@@ -41,6 +42,7 @@ class Poster:
             connector=_Connector(misfit, limit=0, ttl_dns_cache=None, use_dns_cache=False),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=TELLING,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
         )
 

@@ -103,3 +103,24 @@ async def test_settings_of_the_environment_count_for_nothing(monkeypatch: pytest
     bob.add_http_client("Alice", LOCAL, alice.port)
     await asyncio.gather(alice.wait_ready(50 * UNIT), bob.wait_ready(50 * UNIT))
     await asyncio.gather(alice.shutdown(), bob.shutdown())
+
+
+@pytest.mark.parametrize("wire", ["mpccomm", "tno4"])
+async def test_no_version_is_told_to_whoever_answers(wire: str) -> None:
+    heard = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, LOCAL, 0)
+    alice = Pool(settings=quick())
+    alice.add_http_server(0, LOCAL)
+    alice.add_http_client("Other", LOCAL, server.sockets[0].getsockname()[1], wire=wire)
+    handle = alice.asend("Other", 1)
+    await until(lambda: heard)
+    await alice.shutdown(0)
+    assert handle.exception() is not None
+    server.close()
+    for banner in (b"aiohttp", b"python", b"user-agent", b"accept-encoding", b"mpccomm/"):
+        assert banner not in heard.lower()

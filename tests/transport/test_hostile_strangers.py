@@ -130,7 +130,7 @@ def test_what_one_says(certified: bool, source: str, tmp_path: Path, caplog: pyt
                 for banner in (b"aiohttp", b"Python", b"Traceback", b"Error"):
                     assert banner not in heard, name
                 if heard.startswith(b"HTTP/"):
-                    assert heard.split()[1] in (b"200", b"400", b"403", b"404", b"413", b"426"), name
+                    assert heard.split()[1] in (b"200", b"400", b"403", b"404", b"413", b"415", b"426"), name
         assert all_of_them.memory <= EACH + SLACK
         assert "garbage" not in caplog.text
 

@@ -127,6 +127,20 @@ async def test_a_request_with_a_body_is_not_listened_to() -> None:
         assert_bare(await exchange(alice.port, head + bytes(1000)), 404)
 
 
+@pytest.mark.parametrize("method", ["GET /", "POST /", "POST /mpccomm"])
+@pytest.mark.parametrize("wire", ["mpccomm", "tno4"])
+async def test_a_compressed_body_is_refused(method: str, wire: str, caplog: pytest.LogCaptureFixture) -> None:
+    alice = Pool(settings=quick())
+    alice.add_http_server(0, LOCAL)
+    alice.add_http_client("Bob", LOCAL, 1, wire=wire)
+    try:
+        head = f"{method} HTTP/1.1\r\nHost: x\r\nCookie: server_port=1\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n"
+        assert_bare(await exchange(alice.port, head.encode() + bytes(5)), 415)
+        assert Log(caplog).lines(f"refused a request from {LOCAL}: a compressed body")
+    finally:
+        await alice.shutdown(0)
+
+
 async def test_wrong_path(caplog: pytest.LogCaptureFixture) -> None:
     async with going_on() as alice:
         assert_bare(await exchange(alice.port, upgrade("/chat")), 404)
