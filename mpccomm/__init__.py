@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mpccomm.pool.stats import PartyStats, Stats
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
     from mpccomm.sync import SyncPool
+    from mpccomm.transport.memory import MemoryNetwork
 
 __all__ = [
     "AnnotationError",
@@ -53,6 +54,7 @@ __all__ = [
     "EncodingError",
     "EquivocationError",
     "Limits",
+    "MemoryNetwork",
     "MessageTooLargeError",
     "MissingExtraError",
     "NotReadyError",
@@ -85,6 +87,7 @@ _MODULES = (
     "mpccomm.pool",
     "mpccomm.pool.stats",
     "mpccomm.sync",
+    "mpccomm.transport.memory",
 )
 
 

@@ -24,7 +24,7 @@ from mpccomm.pool.party import Party
 from mpccomm.session.frames import NO_PORT, describe_key
 from mpccomm.session.outbox import Outgoing
 from mpccomm.transport.client import describe
-from mpccomm.transport.pipe import pipe
+from mpccomm.transport.pipe import Pipe
 from mpccomm.transport.tno import Poster, StrangerError
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class Gateway:
 
     async def run(self) -> None:
         """Until cancelled."""
-        ours, theirs = pipe()
+        loop = asyncio.get_running_loop()
+        pipe = Pipe(loop, loop)
         poster = Poster(self._party.addr, self._party.port, self._context, self._misfit)
-        ends = (self._party.attend(ours, dialled=True), self._proxy.attend(theirs, dialled=False))
+        ends = (self._party.attend(pipe.ours, dialled=True), self._proxy.attend(pipe.theirs, dialled=False))
         tasks = [asyncio.ensure_future(one) for one in (*ends, self._post_all(poster))]
         try:
             await asyncio.gather(*tasks)

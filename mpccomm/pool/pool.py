@@ -23,6 +23,7 @@ from mpccomm.pool.reception import CertifiedReception, Reception
 from mpccomm.pool.stats import Stats, stats_of
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.transport.identity import FilePath
+from mpccomm.transport.network import Network
 from mpccomm.transport.tls import Password
 from mpccomm.transport.web import WEB
 
@@ -45,6 +46,7 @@ class Pool(Messages, Visible):
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
     :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.pool.audit`
+    :param network: what the parties reach each other through; for tests a `MemoryNetwork`
     :raises ConfigurationError: certificates or key can't be used
     """
 
@@ -60,10 +62,11 @@ class Pool(Messages, Visible):
         settings: Settings = DEFAULTS,
         password: Password = None,
         audit: FilePath | Logger | None = None,
+        network: Network = WEB,
     ) -> None:
         plain = key is None and cert is None and ca_cert is None
         reception = Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
-        engine = Engine(settings, reception, WEB, name or "")
+        engine = Engine(settings, reception, network, name or "")
         engine.audit = None if audit is None else Audit(audit)
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))
 

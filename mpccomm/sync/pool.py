@@ -22,7 +22,9 @@ from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.sync.messages import SyncMessages
 from mpccomm.sync.residence import Residence
 from mpccomm.transport.identity import FilePath
+from mpccomm.transport.network import Network
 from mpccomm.transport.tls import Password
+from mpccomm.transport.web import WEB
 
 
 class SyncPool(SyncMessages, Visible):
@@ -46,9 +48,19 @@ class SyncPool(SyncMessages, Visible):
         settings: Settings = DEFAULTS,
         password: Password = None,
         audit: FilePath | Logger | None = None,
+        network: Network = WEB,
     ) -> None:
         self._pool = Pool(
-            key, cert, ca_cert, timeout, max_retries, name=name, settings=settings, password=password, audit=audit
+            key,
+            cert,
+            ca_cert,
+            timeout,
+            max_retries,
+            name=name,
+            settings=settings,
+            password=password,
+            audit=audit,
+            network=network,
         )
         super().__init__(self._pool, Residence(self._pool._engine, f"mpccomm {name}" if name else "mpccomm"))
 

@@ -1,0 +1,439 @@
+"""A network in memory, for tests: several pools in one process reach each other without a socket, through faults on demand.
+
+All of a pool runs as it would over HTTP, but for the bytes on the wire::
+
+    network = MemoryNetwork(seed=7, cut_every=50_000, delay=(0.001, 0.02))
+    async with Pool(name="alice", network=network) as alice, Pool(name="bob", network=network) as bob:
+        network.connect(alice, bob)
+        await alice.send("bob", [1, 2, 3])
+        network.partition("alice")  # nothing gets through ...
+        network.heal()  # ... until now
+
+Pools with loops of their own, as those of `SyncPool`, take part like any other. Everybody is at 127.0.0.1, and the ports are
+those of this network: ``add_http_server`` and ``add_http_client`` can be used as elsewhere. There is no TLS.
+
+What goes wrong is decided by the seed, for each connection by itself: by who dials whom, and for which time. Where a
+connection is cut is counted in bytes. So a test that fails fails again with its seed, as far as the program sends the same;
+when exactly something happens is up to the clock, here as anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.transport.address import join, literal, normalise
+from mpccomm.transport.complaints import Complaints
+from mpccomm.transport.dialler import DialError
+from mpccomm.transport.greeting import Caller, NotRecognisedError, greet
+from mpccomm.transport.pipe import Passage, Pipe
+from mpccomm.transport.stream import CLOSE_TIMEOUT, WebSocket
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    from mpccomm.settings import Settings
+    from mpccomm.transport.greeting import Reception
+
+logger = logging.getLogger("mpccomm")
+
+_ADDRESS = normalise("127.0.0.1")
+_FIRST_PORT = 20_000
+_REMEMBERED = 16 * 1024 * 1024
+"""Bytes of a connection, from its beginning, that are kept in order to come again."""
+
+
+class Fate(NamedTuple):
+    """What is in store for one connection."""
+
+    lost: bool
+    """It does not even come about."""
+    cut_after: int | None
+    """Bytes in one direction, with which it breaks. None: it doesn't."""
+    forth: bool
+    """Whether these are the bytes of whoever dialled."""
+    torn: bool
+    """Whether the batch in which it breaks is lost as well."""
+    repeated: bool
+    """All that whoever dialled said comes once more, as another connection, when this one is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that went wrong, as it was meant to."""
+
+    caller: str
+    callee: str
+    number: int
+    """Counts the connections from the one to the other, from 0."""
+    what: str
+    """"lost", "cut" or "repeated"."""
+    after: int = 0
+    """Bytes that had been sent, in the direction that counts."""
+
+    def __str__(self) -> str:
+        return f"{self.caller} -> {self.callee}, connection {self.number}: {self.what} after {self.after} bytes"
+
+
+class Connectable(Protocol):
+    """As much of a `Pool` or `SyncPool` as is needed to introduce it to others."""
+
+    @property
+    def name(self) -> str | None:
+        """Of this party."""
+
+    @property
+    def port(self) -> int | None:
+        """Of its server."""
+
+    def add_http_server(self, port: int | None = None, addr: str = ...) -> None:
+        """Listen."""
+
+    def add_http_client(self, name: str, addr: str, port: int | None = None) -> None:
+        """Add another party."""
+
+
+class MemoryNetwork:
+    """Pools with this as their ``network=`` reach each other, and nobody else.
+
+    :param seed: of all faults
+    :param loss: probability that an attempt to connect comes to nothing; it is repeated as settings say, see `Retry`
+    :param cut_every: mean number of bytes after which a connection is cut, in either direction; None: never. Where it is much
+        less than ``Limits.frame_size`` (256 KiB), large messages need many attempts: make that smaller as well.
+    :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn
+    :param repeat: probability that a connection, once it is over, comes once more, with all that whoever dialled said on it
+    :raises ValueError: that can't be
+    """
+
+    tls = False
+    wires = ("mpccomm",)
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        loss: float = 0.0,
+        cut_every: float | None = None,
+        delay: float | tuple[float, float] = 0.0,
+        repeat: float = 0.0,
+    ) -> None:
+        low, high = delay if isinstance(delay, tuple) else (delay, delay)
+        if not (0 <= loss < 1 and 0 <= repeat <= 1):
+            raise ValueError(f"loss={loss} and repeat={repeat} are probabilities, and some attempt has to succeed")
+        if not 0 <= low <= high or (cut_every is not None and cut_every <= 0):
+            raise ValueError(f"{delay=} is in seconds and {cut_every=} in bytes; neither can be negative")
+        self.seed = seed
+        self.loss = loss
+        self.cut_every = cut_every
+        self.delay = low, high
+        self.repeat = repeat
+        self.faults: list[Fault] = []
+        """What went wrong so far, apart from what `cut` and `partition` did."""
+        self._lock = threading.Lock()
+        self._entrances: dict[int, _Entrance] = {}
+        self._dialled: Counter[tuple[str, str]] = Counter()
+        self._journeys: set[_Journey] = set()
+        self._sides: tuple[frozenset[str], ...] = ()
+
+    def __repr__(self) -> str:
+        """Makes another one with the same faults."""
+        return (
+            f"MemoryNetwork(seed={self.seed}, loss={self.loss}, cut_every={self.cut_every}, "
+            f"delay={self.delay}, repeat={self.repeat})"
+        )
+
+    # -- what tests call, from any thread ------------------------------------------------------------------------------
+
+    def connect(self, *pools: Connectable) -> None:
+        """Have each of these pools listen and know all others, by the names that they were made with.
+
+        :raises ConfigurationError: a pool has no name, or two have the same
+        """
+        names = [pool.name for pool in pools]
+        if not all(names) or len(set(names)) < len(names):
+            raise ConfigurationError(f"each pool needs a name of its own, Pool(name=...); these have {names}")
+        for pool in pools:
+            if pool.port is None:
+                pool.add_http_server(0, str(_ADDRESS))
+        for pool in pools:
+            for other in pools:
+                if other is not pool and other.name:
+                    pool.add_http_client(other.name, str(_ADDRESS), other.port)
+
+    def cut(self, one: str | None = None, other: str | None = None) -> None:
+        """Break the connections there are now between two parties, of one of them, or all."""
+        for journey in self._all():
+            if {one, other} - {None} <= journey.ends:
+                journey.pipe.cut()
+
+    def partition(self, *sides: str | Iterable[str]) -> None:
+        """Let nothing through between the sides from now on; connections break. Replaces an earlier partition.
+
+        :param sides: names of parties, or groups of them; all parties that are not named are one more side
+        """
+        self._sides = tuple(frozenset((side,) if isinstance(side, str) else side) for side in sides)
+        for journey in self._all():
+            if self._apart(journey.caller, journey.callee):
+                journey.pipe.cut()
+
+    def heal(self) -> None:
+        """End the partition."""
+        self._sides = ()
+
+    def fate(self, caller: str, callee: str, number: int) -> Fate:
+        """What the seed has in store for the connection of that number, from 0, that the one makes to the other."""
+        random = self._random(caller, callee, number, "fate")
+        lost = random.random() < self.loss
+        cut_after = None if self.cut_every is None else 1 + int(random.expovariate(1 / self.cut_every))
+        forth, torn = random.random() < 0.5, random.random() < 0.5
+        return Fate(lost, cut_after, forth, torn, random.random() < self.repeat)
+
+    # -- what pools call -----------------------------------------------------------------------------------------------
+
+    def bind(self, caller: str, addr: str, port: int) -> _Entrance:
+        """A port, for the pool of that name."""
+        with self._lock:
+            if not port:
+                port = next(number for number in count(_FIRST_PORT) if number not in self._entrances)
+            if port in self._entrances:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            entrance = self._entrances[port] = _Entrance(self, caller, port)
+        return entrance
+
+    def line(
+        self,
+        caller: str,
+        addr: str,
+        port: int,
+        *,
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext | None],
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+    ) -> _Line:
+        """A way from the pool of that name to whoever has that port."""
+        return _Line(self, caller, addr, port)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _all(self) -> list[_Journey]:
+        with self._lock:
+            return list(self._journeys)
+
+    def _apart(self, one: str, other: str) -> bool:
+        return any((one in side) != (other in side) for side in self._sides)
+
+    def _random(self, caller: str, callee: str, number: int, what: str) -> Random:
+        return Random(f"{self.seed} {caller} {callee} {number} {what}")
+
+    def _dial(self, caller: str, port: int) -> WebSocket:
+        entrance = self._entrances.get(port)
+        if entrance is None or entrance.answering is None:
+            raise DialError("connection refused")
+        callee = entrance.name
+        if self._apart(caller, callee):
+            raise DialError("the network is partitioned")
+        with self._lock:
+            number = self._dialled[caller, callee]
+            self._dialled[caller, callee] += 1
+        fate = self.fate(caller, callee, number)
+        if fate.lost:
+            self.faults.append(Fault(caller, callee, number, "lost"))
+            raise DialError("the network lost the attempt")
+        journey = _Journey(self, caller, callee, number, fate, entrance.answering)
+        with self._lock:
+            self._journeys.add(journey)
+        entrance.answering.call(journey.pipe)
+        return journey.pipe.ours
+
+    def _over(self, journey: _Journey) -> bool:
+        """False: that was known."""
+        with self._lock:
+            known = journey in self._journeys
+            self._journeys.discard(journey)
+        return known
+
+
+class _Journey:
+    """One connection, on its way through all that may happen to it."""
+
+    def __init__(
+        self, network: MemoryNetwork, caller: str, callee: str, number: int, fate: Fate, answering: _Answering
+    ) -> None:
+        self.caller = caller
+        self.callee = callee
+        self.ends = {caller, callee}
+        self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
+        self._network = network
+        self._number = number
+        self._fate = fate
+        self._answering = answering
+        self._sent = {True: 0, False: 0}
+        self._said: list[bytes] = []
+        self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (True, False)}
+
+    def passes(self, forth: bool, batch: bytes) -> Passage:
+        """A batch is sent."""
+        fate = self._fate
+        self._sent[forth] += len(batch)
+        if forth and fate.repeated and self._sent[True] <= _REMEMBERED:
+            self._said.append(batch)
+        low, high = self._network.delay
+        delay = low if low == high else self._delays[forth].uniform(low, high)
+        if fate.cut_after is None or forth is not fate.forth or self._sent[forth] < fate.cut_after:
+            return Passage(delay)
+        self._note("cut", forth)
+        return Passage(delay, arrives=not fate.torn, breaks=True)
+
+    def over(self) -> None:
+        """It was closed, or is broken."""
+        if not self._network._over(self) or self._network._apart(self.caller, self.callee):
+            return
+        if self._said and not self._answering.closed:
+            self._note("repeated", True)
+            again = Pipe(self._answering.loop, self._answering.loop)
+            self._answering.call(again)
+            again.play(self._said)
+
+    def _note(self, what: str, forth: bool) -> None:
+        fault = Fault(self.caller, self.callee, self._number, what, self._sent[forth])
+        self._network.faults.append(fault)
+        logger.debug("%s", fault)
+
+
+class _Line:
+    """From one pool to a port."""
+
+    def __init__(self, network: MemoryNetwork, caller: str, addr: str, port: int) -> None:
+        self._network = network
+        self._caller = caller
+        self._addr = addr
+        self._port = port
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """There is nothing to give back."""
+
+    async def dial(self) -> WebSocket:
+        """A new connection."""
+        if self._addr != "localhost" and literal(self._addr) != _ADDRESS:
+            where = join(self._addr, self._port)
+            raise DialError(f"{where} is not in this network: here everybody is at {_ADDRESS}, at a port of its own")
+        return self._network._dial(self._caller, self._port)
+
+
+class _Entrance:
+    """A port of the network, and whoever answers there."""
+
+    def __init__(self, network: MemoryNetwork, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
+        self.answering: _Answering | None = None
+        self._network = network
+
+    @property
+    def open(self) -> bool:
+        return self._network._entrances.get(self.port) is self
+
+    def server(self, reception: Reception, settings: Settings) -> _Answering:
+        return _Answering(self, reception, settings)
+
+    def share(self) -> _Entrance:
+        if not self.open:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        other = self._network._entrances[self.port] = _Entrance(self._network, self.name, self.port)
+        return other
+
+    def close(self) -> None:
+        if self.open:
+            del self._network._entrances[self.port]
+
+    def disinherit(self) -> None:
+        """The child has a network of its own, that nobody else is in."""
+
+
+class _Answering:
+    """The server of one pool."""
+
+    def __init__(self, entrance: _Entrance, reception: Reception, settings: Settings) -> None:
+        self.closed = False
+        self._entrance = entrance
+        self._reception = reception
+        self._patience = settings.timing.greeting
+        self._complaints = Complaints(logger)
+        self._greetings: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self.loop = asyncio.get_running_loop()
+        self._entrance.answering = self
+
+    def hand_over(self) -> None:
+        """Sharing the port has done it."""
+
+    def call(self, pipe: Pipe) -> None:
+        """Somebody dialled. Any thread may call."""
+        try:
+            self.loop.call_soon_threadsafe(self._admit, pipe)
+        except RuntimeError:
+            pipe.cut()
+
+    def _admit(self, pipe: Pipe) -> None:
+        if self.closed:
+            pipe.cut()
+            return
+        task = self.loop.create_task(self._answer(pipe))
+        self._tasks.add(task)
+        self._greetings.add(task)
+        task.add_done_callback(partial(self._done, pipe))
+
+    async def _answer(self, pipe: Pipe) -> None:
+        greeting = asyncio.current_task()
+        assert greeting is not None
+        try:
+            deadline = self.loop.time() + self._patience
+            take_over = await greet(pipe.theirs, Caller(_ADDRESS, None), self._reception, deadline)
+        except NotRecognisedError as error:
+            self._complaints.log(f"closed a connection from {_ADDRESS}: {error}")
+            await pipe.theirs.close(code=error.code)
+            return
+        finally:
+            self._greetings.discard(greeting)
+        await take_over()
+
+    def _done(self, pipe: Pipe, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._greetings.discard(task)
+        if task.cancelled():
+            pipe.cut()
+        elif (error := task.exception()) is not None:
+            pipe.cut()
+            logger.error("answering a connection failed", exc_info=error)
+
+    async def close(self) -> None:
+        """Answer nobody any more; what is still open ends."""
+        self.closed = True
+        self._entrance.close()
+        self._entrance.answering = None
+        for greeting in list(self._greetings):
+            greeting.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

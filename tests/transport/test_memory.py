@@ -1,0 +1,222 @@
+"""The network in memory: who is reached through it, what goes wrong on it, and that its seed decides."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpccomm import ConfigurationError, Limits, MemoryNetwork, NotReadyError, PartyGoneError, Pool, PortInUseError
+from mpccomm.transport.memory import Fault
+from tests.certificates import Folder, root
+from tests.pools import LOCAL, Log, quick, until
+from tests.timing import UNIT
+
+LIMIT = 100 * UNIT
+
+
+@asynccontextmanager
+async def introduced(network: MemoryNetwork, *names: str, limits: Limits | None = None) -> AsyncIterator[list[Pool]]:
+    """Pools of those names that know each other."""
+    made = [Pool(name=name, network=network, settings=quick(limits)) for name in names]
+    try:
+        network.connect(*made)
+        yield made
+    finally:
+        await asyncio.gather(*(pool.shutdown(LIMIT) for pool in made))
+
+
+async def talk(network: MemoryNetwork, messages: int = 25) -> list[Fault]:
+    """Alice and Bob in turns, over small frames. What went wrong."""
+    async with introduced(network, "alice", "bob", limits=Limits(frame_size=4096)) as (alice, bob):
+        for number in range(messages):
+            await alice.send("bob", (number, bytes(3000)))
+            assert await bob.recv("alice") == (number, bytes(3000))
+            await bob.send("alice", (bytes(3000), number))
+            assert await alice.recv("bob") == (bytes(3000), number)
+        for pool, other in ((alice, "bob"), (bob, "alice")):
+            with pytest.raises(TimeoutError):
+                await pool.recv(other, timeout=0)
+    return network.faults
+
+
+# -- who is reached ----------------------------------------------------------------------------------------------------
+
+
+async def test_ports_and_addresses_are_those_of_the_network() -> None:
+    network, elsewhere = MemoryNetwork(), MemoryNetwork()
+    alice, bob, carol = (Pool(network=each, settings=quick()) for each in (network, network, elsewhere))
+    for pool, port in ((alice, 443), (bob, 0), (carol, 443)):
+        pool.add_http_server(port)
+    assert alice.port == carol.port == 443
+    with pytest.raises(PortInUseError, match="443"):
+        Pool(network=network).add_http_server(443)
+    alice.add_http_client("bob", "localhost", bob.port)
+    bob.add_http_client("alice", LOCAL, 443)
+    await asyncio.gather(alice.wait_ready(LIMIT), bob.wait_ready(LIMIT))
+    await asyncio.gather(*(pool.shutdown() for pool in (alice, bob, carol)))
+    # Its port is free again.
+    again = Pool(network=network)
+    again.add_http_server(443)
+    await again.shutdown()
+
+
+async def test_nobody_is_reached_outside() -> None:
+    async with introduced(MemoryNetwork(), "alice", "bob") as (alice, _):
+        alice.add_http_client("nobody", LOCAL, 9)
+        alice.add_http_client("far", "192.0.2.1", 80)
+        with pytest.raises(NotReadyError) as caught:
+            await alice.wait_ready(10 * UNIT)
+        assert "refused" in caught.value.missing["nobody"]
+        assert "not in this network" in caught.value.missing["far"]
+        assert "bob" not in caught.value.missing
+
+
+async def test_a_stranger_is_sent_away(caplog: pytest.LogCaptureFixture) -> None:
+    network, log = MemoryNetwork(), Log(caplog)
+    async with introduced(network, "alice", "bob") as (alice, _):
+        mallory = Pool(name="mallory", network=network, settings=quick())
+        mallory.add_http_server(0)
+        mallory.add_http_client("alice", LOCAL, alice.port)
+        with pytest.raises(NotReadyError, match="does not recognise us"):
+            await mallory.wait_ready(10 * UNIT)
+        assert log.lines(f"no party was added as {LOCAL}:{mallory.port}")
+        await mallory.shutdown(0)
+
+
+def test_neither_certificates_nor_another_wire(tmp_path: Path) -> None:
+    certificate = root().issue("Alice", LOCAL)
+    files = Folder(tmp_path)
+    with pytest.raises(ConfigurationError, match="no certificates in this network"):
+        Pool(files.key(certificate), files.cert(certificate), network=MemoryNetwork())
+    with pytest.raises(ConfigurationError, match="'mpccomm'"):
+        Pool(network=MemoryNetwork()).add_http_client("bob", LOCAL, 1, wire="tno4")
+
+
+@pytest.mark.parametrize("names", [("alice", None), ("alice", "alice")])
+def test_whom_to_connect_has_to_be_clear(names: tuple[str, str | None]) -> None:
+    network = MemoryNetwork()
+    with pytest.raises(ConfigurationError, match="name of its own"):
+        network.connect(*(Pool(name=name, network=network) for name in names))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("loss", 1.0), ("loss", -0.1), ("repeat", 2.0), ("cut_every", 0.0), ("delay", -1.0), ("delay", (2.0, 1.0))],
+)
+def test_options_that_can_not_be(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        MemoryNetwork(**{option: value})
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_exactly_once_through_everything(seed: int) -> None:
+    network = MemoryNetwork(seed, loss=0.3, cut_every=8_000, delay=(0, UNIT / 100), repeat=0.5)
+    faults = await talk(network)
+    assert sum(fault.what == "cut" for fault in faults) >= 3
+    dialled = [(*pair, number) for pair, times in network._dialled.items() for number in range(times)]
+    for what in ("lost", "repeated"):
+        meant = {which for which in dialled if getattr(network.fate(*which), what)}
+        happened = {(fault.caller, fault.callee, fault.number) for fault in faults if fault.what == what}
+        # What was lost does not come again, nor what is over when nobody listens any more.
+        assert happened == meant if what == "lost" else happened <= meant
+
+
+async def test_the_seed_decides() -> None:
+    def network(seed: int) -> MemoryNetwork:
+        return MemoryNetwork(seed, loss=0.3, cut_every=8_000)
+
+    one, same, other = [await talk(network(seed)) for seed in (1, 1, 2)]
+
+    def fates(faults: list[Fault]) -> dict[tuple[str, int], str]:
+        return {(fault.caller, fault.number): fault.what for fault in faults}
+
+    # Who of the two dials first is up to the clock, and so is how often each of them does; not what becomes of it.
+    common = fates(one).keys() & fates(same).keys()
+    assert common
+    assert all(fates(one)[which] == fates(same)[which] for which in common)
+    assert fates(one) != fates(other)
+    for fault in one:
+        assert fault.callee == ("bob" if fault.caller == "alice" else "alice")
+        fate = network(1).fate(fault.caller, fault.callee, fault.number)
+        assert fate.lost if fault.what == "lost" else fault.after >= (fate.cut_after or 0)
+    assert repr(network(1)) == repr(network(1)) != repr(network(2))
+
+
+async def test_a_delay_takes_its_time_and_keeps_the_order() -> None:
+    network = MemoryNetwork(delay=(UNIT / 2, UNIT))
+    async with introduced(network, "alice", "bob") as (alice, bob):
+        await alice.wait_ready(LIMIT)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        handles = [alice.asend("bob", number, "x") for number in range(20)]
+        assert [await bob.recv("alice", "x") for _ in range(20)] == list(range(20))
+        assert loop.time() - start >= UNIT / 2
+        await asyncio.gather(*handles)
+        # There and back.
+        assert loop.time() - start >= UNIT
+
+
+async def test_a_slow_reader_holds_the_sender_back() -> None:
+    async with introduced(MemoryNetwork(), "alice", "bob", limits=Limits(box_bytes=100_000)) as (alice, bob):
+        handles = [alice.asend("bob", bytes(60_000)) for _ in range(10)]
+        await until(lambda: handles[0].done())
+        await asyncio.sleep(UNIT)
+        assert not handles[-1].done()
+        for _ in handles:
+            await bob.recv("alice")
+        await asyncio.gather(*handles)
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_partition_that_heals() -> None:
+    network = MemoryNetwork()
+    async with introduced(network, "alice", "bob", "carol") as (alice, bob, carol):
+        await asyncio.gather(*(pool.wait_ready(LIMIT) for pool in (alice, bob, carol)))
+        network.partition("alice")
+        sending = alice.asend("bob", "across")
+        await bob.send("carol", "among us", timeout=LIMIT)
+        assert await carol.recv("bob") == "among us"
+        await until(lambda: "partitioned" in alice._engine.party("bob").trouble)
+        assert not sending.done()
+        assert not any(alice.stats[name].connected for name in ("bob", "carol"))
+        network.heal()
+        assert await bob.recv("alice", timeout=LIMIT) == "across"
+        await sending
+
+
+async def test_sides_of_a_partition() -> None:
+    network = MemoryNetwork()
+    network.partition(["a", "b"], ["c"])
+    apart = {one + other for one in "abcde" for other in "abcde" if one < other and network._apart(one, other)}
+    assert apart == {"ac", "ad", "ae", "bc", "bd", "be", "cd", "ce"}
+
+
+async def test_a_cut_by_hand() -> None:
+    network = MemoryNetwork()
+    async with introduced(network, "alice", "bob", "carol") as (alice, bob, carol):
+        await asyncio.gather(*(pool.wait_ready(LIMIT) for pool in (alice, bob, carol)))
+        network.cut("alice", "carol")
+        await asyncio.gather(*(pool.wait_ready(LIMIT) for pool in (alice, bob, carol)))
+        await until(lambda: alice.stats["carol"].reconnects == 1)
+        assert alice.stats["bob"].reconnects == bob.stats["carol"].reconnects == 0
+        network.cut("bob")
+        await until(lambda: alice.stats["bob"].reconnects == bob.stats["carol"].reconnects == 1)
+        network.cut()
+        await until(lambda: alice.stats["carol"].reconnects == 2)
+
+
+async def test_who_aborts_is_heard() -> None:
+    async with introduced(MemoryNetwork(delay=UNIT / 10), "alice", "bob") as (alice, bob):
+        await bob.wait_ready(LIMIT)
+        receiving = asyncio.ensure_future(bob.recv("alice"))
+        await alice.abort("out of numbers")
+        with pytest.raises(PartyGoneError, match="out of numbers"):
+            await receiving
