@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import stat
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpccomm import ConfigurationError, DecodingError, Pool, SyncPool
+from mpccomm import ConfigurationError, DecodingError, Pool, Serialization, SyncPool
 from tests.pools import LOCAL, quick
+from tests.sync.duo import introduce
 from tests.timing import UNIT
 
 SECRET = "nobody-is-to-read-this"
@@ -61,6 +63,85 @@ async def test_both_ends(tmp_path: Path) -> None:
         assert SECRET not in path.read_text()
         if os.name == "posix":
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+class Marked:
+    """A class of the user: its messages are read in the order in which they were sent."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def serialize(self, **_: object) -> int:
+        return self.number
+
+    @staticmethod
+    def deserialize(obj: int, **_: object) -> "Marked":
+        return Marked(obj)
+
+
+SEVERAL_SEGMENTS = [np.arange(100_000), b"x" * 50_000, {"more": np.ones((300, 40))}]
+
+
+def entry(line: dict[str, Any]) -> tuple[Any, ...]:
+    return line.get("prefix", ""), line["id"], line["type"], line["bytes"], line["sha256"]
+
+
+def assert_both_agree(alice: Path, bob: Path, count: int) -> None:
+    """What one has sent the other has received, each once."""
+    sent, received = lines(alice), lines(bob)
+    assert {line["direction"] for line in sent} == {"sent"}
+    assert {line["direction"] for line in received} == {"received"}
+    assert Counter(map(entry, sent)) == Counter(map(entry, received))
+    assert len(set(map(entry, sent))) == len(sent) == count
+
+
+async def test_every_call(tmp_path: Path) -> None:
+    paths = tmp_path / "alice.jsonl", tmp_path / "bob.jsonl"
+    alice, bob = (Pool(settings=quick(), audit=path) for path in paths)
+    Serialization.register_class(Marked)
+    try:
+        await connected(alice, bob)
+        for value in ("small", SEVERAL_SEGMENTS):
+            waiting = bob.arecv("Alice")
+            await alice.send("Bob", value)
+            await waiting
+            await alice.asend("Bob", value)
+            bob.arecv("Alice")
+            await alice.broadcast(value)
+            await bob.recv("Alice")
+            await alice.async_broadcast(value)
+            await bob.recv_all()
+            await alice.channel("aside").send("Bob", value)
+            bob.channel("aside").arecv_all()
+        for number in range(3):
+            await alice.send("Bob", Marked(number), f"in order {number}")
+        for number in (2, 0, 1):
+            assert (await bob.recv("Alice", f"in order {number}")).number == number
+        with pytest.raises(TimeoutError):
+            await bob.recv("Alice", timeout=0)
+    finally:
+        Serialization.clear_serialization_logic()
+        await asyncio.gather(alice.shutdown(UNIT), bob.shutdown(UNIT))
+    assert_both_agree(*paths, 13)
+
+
+def test_every_call_that_blocks(tmp_path: Path) -> None:
+    paths = tmp_path / "alice.jsonl", tmp_path / "bob.jsonl"
+    with SyncPool(settings=quick(), audit=paths[0]) as alice, SyncPool(settings=quick(), audit=paths[1]) as bob:
+        introduce(alice, bob)
+        for value in ("small", SEVERAL_SEGMENTS):
+            waiting = bob.arecv("Alice")
+            alice.send("Bob", value)
+            waiting.result(50 * UNIT)
+            alice.asend("Bob", value).result(50 * UNIT)
+            bob.arecv("Alice").result(50 * UNIT)
+            alice.broadcast(value)
+            bob.recv("Alice")
+            alice.async_broadcast(value).result(50 * UNIT)
+            bob.recv_all()
+            alice.channel("aside").send("Bob", value)
+            bob.channel("aside").recv("Alice")
+    assert_both_agree(*paths, 10)
 
 
 async def test_what_the_program_does_with_an_array_is_its_own_affair(tmp_path: Path) -> None:
