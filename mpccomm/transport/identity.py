@@ -43,7 +43,7 @@ class Certificate:
     @property
     def names(self) -> str:
         """What it is good for: host names and addresses, as text."""
-        return ", ".join([*self.hosts, *map(str, self.addresses)]) or "no name at all"
+        return _printable(", ".join([*self.hosts, *map(str, self.addresses)])) or "no name at all"
 
     def __str__(self) -> str:
         return f"{self.subject} (issued by {self.issuer}, serial number {self.serial:x}, SHA-256 {self.fingerprint})"
@@ -129,7 +129,10 @@ def _describe(name: x509.Name) -> str:
     from cryptography.x509.oid import NameOID
 
     common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    text = f"CN={common[0].value!s}" if common else name.rfc4514_string() or "a subject without a name"
+    return _printable(f"CN={common[0].value!s}" if common else name.rfc4514_string() or "a subject without a name")
+
+
+def _printable(text: str) -> str:
     # What is shown in a terminal must not steer it.
     return "".join(c if c.isprintable() else "?" for c in text)
 

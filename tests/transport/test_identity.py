@@ -128,6 +128,7 @@ def test_what_is_shown() -> None:
     assert certificate.fingerprint in str(certificate)
     assert len(certificate.fingerprint) == 95
     assert read(CA.issue("x")).names == "no name at all"
+    assert read(CA.issue("x", raw_names=b"\x30\x07\x82\x05bob\x1b[")).names == "bob?["
 
 
 def test_two_of_one_name_and_number_differ() -> None:
