@@ -1,12 +1,14 @@
 """Pools for tests: fixtures with groups of pools that know each other, made and cleaned up for you.
 
-======================================  ================================================================
-``http_pool_duo``, ``http_pool_trio``   two, three `Pool`\\ s; to be awaited on any event loop
-``http_pool_group_factory(n)``          as many as you like
-``https_pool_...``                      the same with certificates of their own
-``sync_pool_...``                       the same as `SyncPool`\\ s
-``sync_https_pool_...``                 both
-======================================  ================================================================
+=======================================  ================================================================
+``http_pool_duo``, ``http_pool_trio``    two, three `Pool`\\ s; to be awaited on any event loop
+``http_pool_group_factory(n)``           as many as you like
+``https_pool_...``                       the same with certificates of their own
+``sync_pool_...``                        the same as `SyncPool`\\ s
+``sync_https_pool_...``                  both
+``memory_pool_group_factory(n, net)``    in a `MemoryNetwork`, with faults if it has some; ``net`` can be left out
+``sync_memory_pool_group_factory(...)``  the same as `SyncPool`\\ s
+=======================================  ================================================================
 
 In each, the parties are called ``local0``, ``local1`` and so on. ``--fixture-pool-scope`` makes all of them live longer than
 one test; between tests they are emptied. Nothing here needs, or minds, a plugin for asyncio.

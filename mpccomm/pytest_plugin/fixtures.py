@@ -94,6 +94,13 @@ def https_pool_trio(https_pool_group_factory: Callable[[int], tuple[Pool, ...]])
     return https_pool_group_factory(3)
 
 
+@pytest.fixture(scope=determine_pool_scope)
+def memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[Pool, ...]]]:
+    """A function that makes so many pools in the `MemoryNetwork` given, or in one without faults."""
+    with _groups(request, "awaitable") as groups:
+        yield _in_memory(groups)
+
+
 # -- blocking ----------------------------------------------------------------------------------------------------------
 
 
@@ -133,3 +140,19 @@ def sync_https_pool_duo(sync_https_pool_group_factory: Callable[[int], tuple[Syn
 def sync_https_pool_trio(sync_https_pool_group_factory: Callable[[int], tuple[SyncPool, ...]]) -> tuple[SyncPool, ...]:
     """Three blocking pools with certificates that know each other."""
     return sync_https_pool_group_factory(3)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[SyncPool, ...]]]:
+    """A function that makes so many blocking pools in the `MemoryNetwork` given, or in one without faults."""
+    with _groups(request, "blocking") as groups:
+        yield _in_memory(groups)
+
+
+def _in_memory(groups: Groups[Any]) -> Callable[..., tuple[Any, ...]]:
+    from mpccomm.transport.memory import MemoryNetwork
+
+    def make(size: int, network: MemoryNetwork | None = None) -> tuple[Any, ...]:
+        return groups.group(size, network=network or MemoryNetwork())
+
+    return make

@@ -60,10 +60,10 @@ class Groups(Generic[Some]):
         self._made.append((pool, residence))
         return pool
 
-    def group(self, size: int) -> tuple[Some, ...]:
-        """So many pools, all of which know all others."""
+    def group(self, size: int, **options: Any) -> tuple[Some, ...]:
+        """So many pools, all of which know all others; options as of their class."""
         names = [f"local{number}" for number in range(size)]
-        pools = tuple(self.new(*self._own(number), name=name) for number, name in enumerate(names))
+        pools = tuple(self.new(*self._own(number), name=name, **options) for number, name in enumerate(names))
         for pool in pools:
             pool.add_http_server(0, _LOCAL)
         for pool, own in zip(pools, names, strict=True):

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import threading
 from collections import Counter
@@ -60,10 +61,8 @@ class Fate(NamedTuple):
 
     lost: bool
     """It does not even come about."""
-    cut_after: int | None
-    """Bytes in one direction, with which it breaks. None: it doesn't."""
-    forth: bool
-    """Whether these are the bytes of whoever dialled."""
+    cut_after: tuple[float, float]
+    """Bytes with which it breaks: of the end that was dialled, and of the one that dialled. Infinite: it doesn't."""
     torn: bool
     """Whether the batch in which it breaks is lost as well."""
     repeated: bool
@@ -110,7 +109,7 @@ class MemoryNetwork:
 
     :param seed: of all faults
     :param loss: probability that an attempt to connect comes to nothing; it is repeated as settings say, see `Retry`
-    :param cut_every: mean number of bytes after which a connection is cut, in either direction; None: never. Where it is much
+    :param cut_every: mean number of bytes in one direction after which a connection is cut; None: never. Where it is much
         less than ``Limits.frame_size`` (256 KiB), large messages need many attempts: make that smaller as well.
     :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn
     :param repeat: probability that a connection, once it is over, comes once more, with all that whoever dialled said on it
@@ -196,9 +195,8 @@ class MemoryNetwork:
         """What the seed has in store for the connection of that number, from 0, that the one makes to the other."""
         random = self._random(caller, callee, number, "fate")
         lost = random.random() < self.loss
-        cut_after = None if self.cut_every is None else 1 + int(random.expovariate(1 / self.cut_every))
-        forth, torn = random.random() < 0.5, random.random() < 0.5
-        return Fate(lost, cut_after, forth, torn, random.random() < self.repeat)
+        cut_after = self._cut_after(random), self._cut_after(random)
+        return Fate(lost, cut_after, random.random() < 0.5, random.random() < self.repeat)
 
     # -- what pools call -----------------------------------------------------------------------------------------------
 
@@ -233,6 +231,9 @@ class MemoryNetwork:
 
     def _apart(self, one: str, other: str) -> bool:
         return any((one in side) != (other in side) for side in self._sides)
+
+    def _cut_after(self, random: Random) -> float:
+        return math.inf if self.cut_every is None else 1 + int(random.expovariate(1 / self.cut_every))
 
     def _random(self, caller: str, callee: str, number: int, what: str) -> Random:
         return Random(f"{self.seed} {caller} {callee} {number} {what}")
@@ -279,9 +280,9 @@ class _Journey:
         self._number = number
         self._fate = fate
         self._answering = answering
-        self._sent = {True: 0, False: 0}
+        self._sent = [0, 0]
         self._said: list[bytes] = []
-        self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (True, False)}
+        self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (False, True)}
 
     def passes(self, forth: bool, batch: bytes) -> Passage:
         """A batch is sent."""
@@ -291,7 +292,7 @@ class _Journey:
             self._said.append(batch)
         low, high = self._network.delay
         delay = low if low == high else self._delays[forth].uniform(low, high)
-        if fate.cut_after is None or forth is not fate.forth or self._sent[forth] < fate.cut_after:
+        if self._sent[forth] < fate.cut_after[forth]:
             return Passage(delay)
         self._note("cut", forth)
         return Passage(delay, arrives=not fate.torn, breaks=True)

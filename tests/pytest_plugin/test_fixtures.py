@@ -38,6 +38,29 @@ def test_a_group(sync_pool_group_factory):
 """
 
 
+MEMORY = """
+import asyncio
+from mpccomm import MemoryNetwork, Pool, SyncPool
+
+def test_it(sync_memory_pool_group_factory):
+    network = MemoryNetwork(seed=7, cut_every=20_000)
+    one, two = sync_memory_pool_group_factory(2, network)
+    assert isinstance(one, SyncPool)
+    for number in range(50):
+        one.send("local1", bytes(5000))
+        assert two.recv("local0") == bytes(5000)
+    assert network.faults
+
+def test_to_be_awaited(memory_pool_group_factory):
+    async def main():
+        one, two, three = memory_pool_group_factory(3)
+        assert isinstance(one, Pool)
+        await one.broadcast("hello")
+        assert await two.recv("local0") == await three.recv("local0") == "hello"
+    asyncio.run(main())
+"""
+
+
 def run(folder: Path, test: str, *options: str, plugins: bool = False) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(textwrap.dedent(test))
     unwanted = ["timeout", "hypothesispytest"] + ([] if plugins else ["asyncio", "anyio"])
@@ -57,6 +80,10 @@ def run(folder: Path, test: str, *options: str, plugins: bool = False) -> subpro
 def passes(completed: subprocess.CompletedProcess[str], passed: int) -> None:
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert f"{passed} passed in" in completed.stdout
+
+
+def test_in_memory(tmp_path: Path) -> None:
+    passes(run(tmp_path, MEMORY), 2)
 
 
 def test_without_any_other_plugin(tmp_path: Path) -> None:
