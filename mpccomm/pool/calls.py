@@ -35,7 +35,7 @@ class ReceiveCall(Receive):
         timeout: float | None,
         resolve: Callable[[Incoming | None, Exception | None], None],
     ) -> None:
-        super().__init__("", self._done, 0.0)
+        super().__init__("", 0.0)
         self.party = party
         self.timeout = timeout
         self._prefix = prefix
@@ -51,15 +51,15 @@ class ReceiveCall(Receive):
         self.key = link.mailbox.claim(self._prefix, self._msg_id)
         self.message = link.take(self.key, self.since)
         if self.message is not None:
-            self._done(self)
-            party.flush()
+            self.done()
+            party.wake()
             return
         self.failure = link.ending or party.closed
         if self.failure is None and self.timeout is not None and self.timeout <= 0:
             self.failure = _TIMED_OUT
         if self.failure is not None:
             link.mailbox.release(self.key)
-            self._done(self)
+            self.done()
             return
         link.receive(self)
         if self.timeout is not None:
@@ -69,7 +69,7 @@ class ReceiveCall(Receive):
         """End the wait, if it still lasts."""
         if self.message is None and self.failure is None and self.party.link.mailbox.cancel(self):
             self.failure = cause
-            self._done(self)
+            self.done()
 
     def cancel(self) -> None:
         """The caller is gone. A message that was handed over already goes back to be the next one of its id."""
@@ -83,30 +83,17 @@ class ReceiveCall(Receive):
         elif self.failure is None:
             party.link.mailbox.cancel(self)
 
-    def _done(self, receive: Receive) -> None:
+    def done(self) -> None:
+        """The wait is over."""
         if self._timer is not None:
             self._timer.cancel()
-        error = None if self.failure is None else self.party.explain(self.failure, self)
-        # Without this the call refers to itself, and a message of gigabytes stays until the collector comes by.
-        del self.done
-        self._resolve(self.message, error)
+        self._resolve(self.message, None if self.failure is None else self.party.explain(self.failure, self))
 
 
-class SendCall:
+class SendCall(Outgoing):
     """One send. ``resolve(None, error)`` is called once, on the loop, when it is acknowledged or will not be waited for."""
 
-    __slots__ = (
-        "_awaited",
-        "_encoded",
-        "_failed_dials",
-        "_msg_id",
-        "_prefix",
-        "_resolve",
-        "_timer",
-        "message",
-        "party",
-        "patience",
-    )
+    __slots__ = ("_encoded", "_failed_dials", "_msg_id", "_prefix", "_resolve", "_timer", "party", "patience", "queued")
 
     def __init__(
         self,
@@ -118,14 +105,15 @@ class SendCall:
         awaited: bool,
         resolve: Callable[[None, Exception | None], None],
     ) -> None:
+        super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
         self.party = party
         self.patience = patience
-        self.message: Outgoing | None = None
+        self.queued = False
+        """It has its id, and can't be withdrawn any more."""
         self._failed_dials = 0
         self._prefix = prefix
         self._msg_id = msg_id
-        self._encoded = encoded
-        self._awaited = awaited
+        self._encoded: Encoded | None = encoded
         self._resolve = resolve
         self._timer: asyncio.TimerHandle | None = None
 
@@ -137,17 +125,18 @@ class SendCall:
         if failure is not None:
             self._resolve(None, party.explain(failure, self))
             return
-        key = link.outbox.next_key(self._prefix) if self._msg_id is None else self._prefix + self._msg_id
-        encoded = self._encoded
-        self.message = Outgoing(key, encoded.segments, encoded.ordered, self._done, self._awaited, party.clock())
-        link.send(self.message)
-        if party.audit is not None:
-            party.audit.sent(party.name, key, encoded)
-        if self.patience.retries >= 0:
+        self.address(link.outbox.next_key(self._prefix) if self._msg_id is None else self._prefix + self._msg_id)
+        link.send(self)
+        self.queued = True
+        if party.audit is not None and self._encoded is not None:
+            party.audit.sent(party.name, self.key, self._encoded)
+        self._encoded = None
+        seconds, retries = self.patience
+        if retries >= 0:
             party.impatient.add(self)
-        party.flush()
-        if self.patience.seconds is not None:
-            self._timer = party.home.loop.call_later(self.patience.seconds, self.fail, _TIMED_OUT)
+        if seconds is not None:
+            self._timer = party.home.loop.call_later(seconds, self.fail, _TIMED_OUT)
+        party.wake()
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts. The message has its number: it goes on without us."""
@@ -166,21 +155,19 @@ class SendCall:
 
     def _stop_waiting(self, cause: Cause) -> bool:
         self._forget_limits()
-        message = self.message
-        if message is None or message.failure is not None or message.delivered:
+        if not self.queued or self.failure is not None or self.delivered:
             return False
-        message.failure = cause
-        message.detach()
+        self.failure = cause
+        self.detach()
         return True
 
     def _forget_limits(self) -> None:
-        self.party.impatient.discard(self)
+        if self.patience.retries >= 0:
+            self.party.impatient.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
-    def _done(self, message: Outgoing) -> None:
+    def done(self) -> None:
+        """It is acknowledged, or will not be waited for."""
         self._forget_limits()
-        error = None if message.failure is None else self.party.explain(message.failure, self)
-        # As above: the message knows this call.
-        self.message = None
-        self._resolve(None, error)
+        self._resolve(None, None if self.failure is None else self.party.explain(self.failure, self))

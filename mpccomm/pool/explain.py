@@ -18,8 +18,8 @@ def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Excepti
     """The error for a call that ended so."""
     if isinstance(call, ReceiveCall):
         what = f"receiving {describe_key(call.key)} from {party}"
-    elif call.message is not None:
-        what = f"sending {describe_key(call.message.key)} to {party}"
+    elif call.queued:
+        what = f"sending {describe_key(call.key)} to {party}"
     else:
         what = f"sending to {party}"
     return _ERRORS[cause.ending](party, what, cause, call)

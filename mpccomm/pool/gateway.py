@@ -12,7 +12,7 @@ import logging
 import secrets
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -42,6 +42,18 @@ _TAGGED = ormsgpack.packb("type")
 def automatic_id(wire: str, prefix: str, number: int) -> Key:
     """The id of a message that was given none; ``number`` counts all messages of that direction."""
     return ("", number) if wire == "tno4" and not prefix else f"{prefix}{number}"
+
+
+class _Posted(Outgoing):
+    """A message that was posted to us; its answer waits until ``held``."""
+
+    def __init__(self, segments: Sequence[bytes], *, ordered: bool, awaited: bool) -> None:
+        super().__init__(segments, ordered=ordered, awaited=awaited)
+        self.held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(self) -> None:
+        if not self.held.done():
+            self.held.set_result(None)
 
 
 class _Proxy(Party):
@@ -167,15 +179,9 @@ class Gateway:
         link = self._proxy.link
         if link.ending is not None or self._proxy.closed:
             raise PoolClosedError("this pool is shut down")
-        held = asyncio.get_running_loop().create_future()
-        key: Key = msg_id if isinstance(msg_id, str) else ("", msg_id)
-
-        def done(message: Outgoing) -> None:
-            if not held.done():
-                held.set_result(None)
-
         # Whether a class of the user is in there is known when it is decoded, and too late.
-        ordered = _TAGGED in packed
-        link.send(Outgoing(key, (packed,), ordered, done, False, self._proxy.clock()))
+        posted = _Posted((packed,), ordered=_TAGGED in packed, awaited=False)
+        posted.address(msg_id if isinstance(msg_id, str) else ("", msg_id))
+        link.send(posted)
         self._proxy.flush()
-        await held
+        await posted.held

@@ -22,22 +22,24 @@ class Home:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
+        self.settled = False
+        """Whether there is a loop yet."""
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """This is the loop; called once, on its own thread."""
         self._loop = loop
         self._thread = threading.get_ident()
-
-    @property
-    def settled(self) -> bool:
-        """Whether there is a loop yet."""
-        return self._loop is not None
+        self.settled = True
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop; only once there is one."""
         assert self._loop is not None
         return self._loop
+
+    def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this is the loop."""
+        return loop is self._loop
 
     @property
     def here(self) -> bool:

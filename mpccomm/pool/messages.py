@@ -239,12 +239,14 @@ class Messages:
     def _enter(self) -> None:
         """Before any use: settle on a loop, and start what has been added."""
         engine = self._engine
-        engine.check_open()
-        if not engine.home.settled:
+        home = engine.home
+        if engine.closing or engine.inherited:
+            engine.check_open()
+        if not home.settled:
             engine.launch()
-        engine.home.check()
+        home.check()
         if engine.grown:
-            engine.home.post(engine.grow)
+            home.post(engine.grow)
 
     def _encode(
         self,
@@ -277,10 +279,11 @@ class Messages:
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> LoopHandle:
         home = self._engine.home
-        handle = LoopHandle(loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        handle = LoopHandle(loop=loop)
         with Serialising(parties) as begin:
             encoded = self._encode(parties, message, destination, begin, snapshot=True)
-            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, home)))
+            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, loop, home)))
             for party in parties:
                 home.post(
                     SendCall(party, *self._key(party, msg_id), encoded[party.dialect], patience, False, resolve).start

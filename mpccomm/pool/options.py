@@ -47,6 +47,8 @@ class Patience(NamedTuple):
 
 def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) -> Patience:
     """The limits of a send."""
+    if timeout is UNSET and max_retries is None:
+        return default
     limit = default.seconds if isinstance(timeout, Unset) else seconds(timeout)
     if limit is not None and not limit > 0:
         raise ValueError(f"a send can't take {limit!r} seconds; None waits without limit")

@@ -32,13 +32,14 @@ class Serialising:
     """A block in which a message is encoded and queued; from `begin` to its end it is the only one to these parties."""
 
     def __init__(self, parties: Sequence[Party]) -> None:
-        # In one order, lest two broadcasts wait for each other.
-        self._locks = [party.ordering.sending for party in sorted(parties, key=lambda party: party.name)]
+        self._parties = parties
         self._held: list[RLock] = []
 
     def begin(self) -> None:
         """A class of the user is about to be serialised."""
-        for lock in self._locks:
+        # In one order, lest two broadcasts wait for each other.
+        for party in sorted(self._parties, key=lambda party: party.name):
+            lock = party.ordering.sending
             # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
             self._held.append(lock)
             lock.acquire()

@@ -237,7 +237,7 @@ class Party:
         while link.finished:
             finished, link.finished = link.finished, []
             for request in finished:
-                request.done(request)  # type: ignore[arg-type]
+                request.done()
         if link.news:
             news, link.news = link.news, []
             for what, detail in news:
@@ -255,11 +255,17 @@ class Party:
                     stream.close(code)
                 if code is CloseCode.VIOLATION:
                     self._offended(reason)
-        for stream in self._streams.values():
-            stream.wake()
+        self.wake()
         if self._happening is not None:
             self._happening.set_result(None)
             self._happening = None
+
+    def wake(self) -> None:
+        """See that what the link wants to send goes out."""
+        link = self.link
+        for connection, stream in self._streams.items():
+            if link.due(connection):
+                stream.wake()
 
     def _tell(self, what: News, detail: str) -> None:
         if what in (News.CONNECTED, News.RESUMED):
@@ -351,7 +357,7 @@ class Party:
         for receive in list(self.link.mailbox.receives()):
             if self.link.mailbox.cancel(receive):
                 receive.failure = cause
-                receive.done(receive)
+                receive.done()
         self._fail_sends(cause)
 
     def _fail_sends(self, cause: Cause) -> None:
@@ -359,7 +365,7 @@ class Party:
             if message.failure is None:
                 message.failure = cause
                 message.detach()
-                message.done(message)
+                message.done()
 
     def check_retries(self) -> None:
         """A dial failed: end the sends that have seen enough of it."""
@@ -476,6 +482,8 @@ class _Channel:
     def batch_to_send(self) -> bytes:
         party = self._party
         link = party.link
+        if not link.due(self._connection):
+            return b""
         batch = link.to_send(self._connection, party.clock())
         if link.news or link.closing:
             party.flush()

@@ -16,13 +16,13 @@ Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
 
 def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
     """A future of the running loop, and the function that the pool's loop resolves it with."""
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    return future, resolving(future, home)
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    return future, resolving(future, loop, home)
 
 
-def resolving(future: asyncio.Future[T], home: Home) -> Resolve[T]:
-    """The function that the pool's loop resolves a future with."""
-    loop = future.get_loop()
+def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, home: Home) -> Resolve[T]:
+    """The function that the pool's loop resolves a future of ``loop`` with."""
 
     def resolve(value: T | None, error: Exception | None) -> None:
         if future.done():
@@ -32,7 +32,7 @@ def resolving(future: asyncio.Future[T], home: Home) -> Resolve[T]:
         else:
             future.set_result(value)  # type: ignore[arg-type]
 
-    if home.settled and loop is home.loop:
+    if home.is_on(loop):
         return resolve
 
     def resolve_elsewhere(value: T | None, error: Exception | None) -> None:

@@ -56,14 +56,14 @@ class Conversation:
         if message is None:
             self.ack_due = True
             return ()
+        if message.complete and not message.ordered:
+            self._count(message)
+            return self._hand_over(self.mailbox.put(message))
         self.inbox.turns.begin(message)
+        self.mailbox.announce(message)
         if message.complete:
             self._count(message)
-            if not message.ordered:
-                return self._hand_over(self.mailbox.put(message))
-            self.mailbox.announce(message)
             return self._admit(self.inbox.turns.arrive(message))
-        self.mailbox.announce(message)
         self._count_unacknowledged(len(frame.data))
         return ()
 
@@ -146,7 +146,7 @@ class Conversation:
         if again is None:
             again = connection.again = outbox.rewind(connection.position)
         used = outbox.refill(parts, again, self._budget) if again else 0
-        if not used:
+        if not used and outbox.due:
             used = outbox.fill(parts, self._budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
@@ -185,9 +185,3 @@ class Conversation:
         if self.outbox.held_back:
             self._told_blocked = _NOT_TOLD
             self._awaited = self.outbox.anyone_waits()
-
-    def on_ack(self, frame: frames.Ack) -> list[Outgoing]:
-        """The other side holds everything up to there. Returns the messages that are delivered by that."""
-        delivered = self.outbox.acknowledge(frame.received)
-        self.outbox.make_room(frame.consumed_bytes, frame.consumed_messages)
-        return delivered

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from itertools import islice
 from struct import Struct
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 PROTOCOL_VERSION = 1
 MAX_BATCH = 1024 * 1024
@@ -48,18 +48,23 @@ _HEADER = Struct("!BI")
 _HELLO = Struct("!H16s16sHIQIQIH")
 _RESUME = Struct("!16sBQQQ")
 _START = Struct("!QBHIQ")
-_SEQ = Struct("!Q")
 _PART = Struct("!QQ")
 _ACK = Struct("!QQQ")
 _NUMBER = Struct("!Q")
 _BLOCKED = Struct("!IQQB")
 _DEADLOCK = Struct("!B")
 _GOODBYE = Struct("!QQI")
+_LISTED = Struct("!BH")
 _SHORT = Struct("!H")
 
 HEADER_SIZE = _HEADER.size
 START_OVERHEAD = HEADER_SIZE + _START.size
 PART_OVERHEAD = HEADER_SIZE + _PART.size
+
+# Header and body in one, for the frames of which there are many.
+_START_FRAME = Struct("!BIQBHIQ")
+_PART_FRAME = Struct("!BIQQ")
+_ACK_FRAME = Struct("!BIQQQ")
 
 _AUTOMATIC = 1
 _ORDERED = 2
@@ -208,21 +213,20 @@ def encode_key(key: Key) -> tuple[int, bytes]:
 def start_head(seq: int, key: tuple[int, bytes], ordered: bool, segments: int, total: int, size: int) -> bytes:
     """Everything of a START before its ``size`` bytes of body."""
     bits, name = key
-    return (
-        _HEADER.pack(Kind.START, _START.size + len(name) + size)
-        + _START.pack(seq, bits | _ORDERED if ordered else bits, len(name), segments, total)
-        + name
-    )
+    if ordered:
+        bits |= _ORDERED
+    length = len(name)
+    return _START_FRAME.pack(Kind.START, _START.size + length + size, seq, bits, length, segments, total) + name
 
 
 def part_head(seq: int, number: int, size: int) -> bytes:
     """Everything of a PART before its ``size`` bytes of body."""
-    return _HEADER.pack(Kind.PART, _PART.size + size) + _PART.pack(seq, number)
+    return _PART_FRAME.pack(Kind.PART, _PART.size + size, seq, number)
 
 
 def ack(received: int, consumed_bytes: int, consumed_messages: int) -> bytes:
     """An ACK."""
-    return _frame(Kind.ACK, _ACK.pack(received, consumed_bytes, consumed_messages))
+    return _ACK_FRAME.pack(Kind.ACK, _ACK.size, received, consumed_bytes, consumed_messages)
 
 
 def hello(frame: Hello) -> bytes:
@@ -290,7 +294,7 @@ def _pack_ids(ids: tuple[Key, ...]) -> bytes:
     packed = bytearray()
     for key in ids:
         bits, name = encode_key(key)
-        packed += bytes((bits,)) + _SHORT.pack(len(name)) + name
+        packed += _LISTED.pack(bits, len(name)) + name
     return bytes(packed)
 
 
@@ -315,20 +319,23 @@ def parse(batch: bytes | bytearray | memoryview, *, max_id_size: int) -> Iterato
         reader = _READERS.get(kind)
         if reader is None:
             raise ViolationError(f"unknown kind of frame: {kind}")
-        yield reader(view[at : at + length], max_id_size)
+        yield reader(view, at, at + length, max_id_size)
         at += length
 
 
-def _fixed(layout: Struct, body: memoryview) -> tuple[int, ...]:
-    if len(body) != layout.size:
-        raise ViolationError(f"a frame of {len(body)} bytes where {layout.size} belong")
-    return layout.unpack(body)
+# What reads a frame gets the whole batch, and where the body of the frame begins and ends in it: most need no slice.
 
 
-def _leading(layout: Struct, body: memoryview) -> tuple[int, ...]:
-    if len(body) < layout.size:
-        raise ViolationError(f"a frame of {len(body)} bytes where at least {layout.size} belong")
-    return layout.unpack_from(body)
+def _fixed(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, ...]:
+    if end - at != layout.size:
+        raise ViolationError(f"a frame of {end - at} bytes where {layout.size} belong")
+    return layout.unpack_from(view, at)
+
+
+def _leading(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, ...]:
+    if end - at < layout.size:
+        raise ViolationError(f"a frame of {end - at} bytes where at least {layout.size} belong")
+    return layout.unpack_from(view, at)
 
 
 def _flag(value: int) -> bool:
@@ -337,107 +344,108 @@ def _flag(value: int) -> bool:
     return bool(value)
 
 
-def _text(raw: memoryview) -> str:
+def _text(view: memoryview, at: int, end: int) -> str:
+    if at == end:
+        return ""
     try:
-        return str(raw, "utf-8")
+        return str(view[at:end], "utf-8")
     except UnicodeDecodeError:
         raise ViolationError("text that is not UTF-8") from None
 
 
-def _key(bits: int, raw: memoryview, max_id_size: int) -> Key:
-    if len(raw) > max_id_size:
-        raise ViolationError(f"a message id of {len(raw)} bytes")
+def _key(bits: int, view: memoryview, at: int, end: int) -> Key:
     if not bits & _AUTOMATIC:
-        return _text(raw)
-    if len(raw) < _NUMBER.size:
+        return _text(view, at, end)
+    if end - at < _NUMBER.size:
         raise ViolationError("an automatic message id without its number")
-    return _text(raw[_NUMBER.size :]), _NUMBER.unpack_from(raw)[0]
+    return _text(view, at + _NUMBER.size, end), _NUMBER.unpack_from(view, at)[0]
 
 
-def _ids(raw: memoryview) -> tuple[Key, ...]:
+def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
     ids: list[Key] = []
-    while raw:
+    while at < end:
         if len(ids) == MAX_LISTED_IDS:
             raise ViolationError(f"more than {MAX_LISTED_IDS} ids listed")
-        if len(raw) < 3:
-            raise ViolationError("a list of ids that ends early")
-        bits = raw[0]
-        (size,) = _SHORT.unpack_from(raw, 1)
-        if bits > _AUTOMATIC or size > len(raw) - 3:
+        bits, size = _leading(_LISTED, view, at, end)
+        at += _LISTED.size
+        if bits > _AUTOMATIC or size > end - at:
             raise ViolationError("a list of ids that is none")
-        ids.append(_key(bits, raw[3 : 3 + size], MAX_NAME))
-        raw = raw[3 + size :]
+        ids.append(_key(bits, view, at, at + size))
+        at += size
     return tuple(ids)
 
 
-def _read_hello(body: memoryview, max_id_size: int) -> Hello:
+def _read_hello(view: memoryview, at: int, end: int, max_id_size: int) -> Hello:
     # A later version may say more; its number has to be readable all the same.
-    if len(body) >= _SHORT.size and _SHORT.unpack_from(body)[0] != PROTOCOL_VERSION:
-        return Hello(_SHORT.unpack_from(body)[0], bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
-    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, body)
-    return Hello(version, incarnation, nonce, port, features, Bounds._make(bounds))  # type: ignore[arg-type]
+    if end - at >= _SHORT.size and (spoken := _SHORT.unpack_from(view, at)[0]) != PROTOCOL_VERSION:
+        return Hello(spoken, bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
+    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, view, at, end)
+    return Hello(version, incarnation, nonce, port, features, Bounds._make(bounds))
 
 
-def _read_resume(body: memoryview, max_id_size: int) -> Resume:
-    nonce, accepted, *positions = _fixed(_RESUME, body)
-    return Resume(nonce, _flag(accepted), *positions)  # type: ignore[arg-type]
+def _read_resume(view: memoryview, at: int, end: int, max_id_size: int) -> Resume:
+    nonce, accepted, *positions = _fixed(_RESUME, view, at, end)
+    return Resume(nonce, _flag(accepted), *positions)
 
 
-def _read_start(body: memoryview, max_id_size: int) -> Start:
-    seq, bits, size, segments, total = _leading(_START, body)
-    at = _START.size + size
-    if bits & ~_KNOWN_FLAGS or at > len(body) or not segments:
+def _read_start(view: memoryview, at: int, end: int, max_id_size: int) -> Start:
+    seq, bits, size, segments, total = _leading(_START, view, at, end)
+    at += _START.size
+    data = at + size
+    if bits & ~_KNOWN_FLAGS or data > end or not segments:
         raise ViolationError("a START that contradicts itself")
-    key = _key(bits, body[_START.size : at], max_id_size)
-    return Start(seq, key, size, bits & _ORDERED != 0, segments, total, body[at:])
+    if size > max_id_size:
+        raise ViolationError(f"a message id of {size} bytes")
+    key = _key(bits, view, at, data)
+    return Start(seq, key, size, bits & _ORDERED != 0, segments, total, view[data:end])
 
 
-def _read_part(body: memoryview, max_id_size: int) -> Part:
-    seq, number = _leading(_PART, body)
-    return Part(seq, number, body[_PART.size :])
+def _read_part(view: memoryview, at: int, end: int, max_id_size: int) -> Part:
+    seq, number = _leading(_PART, view, at, end)
+    return Part(seq, number, view[at + _PART.size : end])
 
 
-def _read_ack(body: memoryview, max_id_size: int) -> Ack:
-    return Ack._make(_fixed(_ACK, body))
+def _read_ack(view: memoryview, at: int, end: int, max_id_size: int) -> Ack:
+    return Ack(*_fixed(_ACK, view, at, end))
 
 
-def _read_ping(body: memoryview, max_id_size: int) -> Ping:
-    return Ping._make(_fixed(_NUMBER, body))
+def _read_ping(view: memoryview, at: int, end: int, max_id_size: int) -> Ping:
+    return Ping(*_fixed(_NUMBER, view, at, end))
 
 
-def _read_pong(body: memoryview, max_id_size: int) -> Pong:
-    return Pong._make(_fixed(_NUMBER, body))
+def _read_pong(view: memoryview, at: int, end: int, max_id_size: int) -> Pong:
+    return Pong(*_fixed(_NUMBER, view, at, end))
 
 
-def _read_blocked(body: memoryview, max_id_size: int) -> Blocked:
-    messages, size, consumed, awaited = _leading(_BLOCKED, body)
-    return Blocked(messages, size, consumed, _flag(awaited), _ids(body[_BLOCKED.size :]))
+def _read_blocked(view: memoryview, at: int, end: int, max_id_size: int) -> Blocked:
+    messages, size, consumed, awaited = _leading(_BLOCKED, view, at, end)
+    return Blocked(messages, size, consumed, _flag(awaited), _ids(view, at + _BLOCKED.size, end))
 
 
-def _read_deadlock(body: memoryview, max_id_size: int) -> Deadlock:
-    return Deadlock(_flag(_fixed(_DEADLOCK, body)[0]))
+def _read_deadlock(view: memoryview, at: int, end: int, max_id_size: int) -> Deadlock:
+    return Deadlock(_flag(_fixed(_DEADLOCK, view, at, end)[0]))
 
 
-def _read_goodbye(body: memoryview, max_id_size: int) -> Goodbye:
-    last_seq, undelivered, unread = _leading(_GOODBYE, body)
-    return Goodbye(last_seq, undelivered, unread, _ids(body[_GOODBYE.size :]))
+def _read_goodbye(view: memoryview, at: int, end: int, max_id_size: int) -> Goodbye:
+    last_seq, undelivered, unread = _leading(_GOODBYE, view, at, end)
+    return Goodbye(last_seq, undelivered, unread, _ids(view, at + _GOODBYE.size, end))
 
 
-def _read_farewell(body: memoryview, max_id_size: int) -> Farewell:
-    if body:
+def _read_farewell(view: memoryview, at: int, end: int, max_id_size: int) -> Farewell:
+    if at != end:
         raise ViolationError("a FAREWELL with something in it")
     return Farewell()
 
 
-def _read_abort(body: memoryview, max_id_size: int) -> Abort:
-    if len(body) > MAX_REASON:
-        raise ViolationError(f"a reason of {len(body)} bytes")
+def _read_abort(view: memoryview, at: int, end: int, max_id_size: int) -> Abort:
+    if end - at > MAX_REASON:
+        raise ViolationError(f"a reason of {end - at} bytes")
     # Cut at a byte count by the sender, perhaps within a character; and what is shown in a terminal must not steer it.
-    reason = bytes(body).decode(errors="replace")
+    reason = bytes(view[at:end]).decode(errors="replace")
     return Abort("".join(c if c.isprintable() else " " for c in reason))
 
 
-_READERS: dict[int, Callable[[memoryview, int], Frame]] = {
+_READERS: dict[int, Callable[[memoryview, int, int, int], Frame]] = {
     Kind.HELLO: _read_hello,
     Kind.RESUME: _read_resume,
     Kind.START: _read_start,

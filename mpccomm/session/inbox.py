@@ -170,10 +170,17 @@ class Inbox:
 
     def start(self, frame: Start) -> Incoming | None:
         """A message begins. None: this frame was here before."""
-        if not self._in_turn(frame.seq):
+        if frame.seq != self.received + 1:
+            self._repeated(frame.seq)
             return None
-        size = self._admit(frame)
-        message = Incoming(frame, self._started, self._limits, self, size)
+        limits = self._limits
+        if frame.total > limits.max_message_size:
+            raise ViolationError(f"a message of {frame.total} bytes, where {limits.max_message_size} are the limit")
+        size = cost(frame.total, frame.segments, frame.id_size)
+        messages, held = self._started - self.consumed_messages, self._started_bytes - self.consumed_bytes
+        if not admissible(size, messages, held, limits.box_messages, limits.box_bytes):
+            raise ViolationError(f"a message of {frame.total} bytes into a full box ({held} bytes)")
+        message = Incoming(frame, self._started, limits, self, size)
         self.received = frame.seq
         self._started += 1
         self._started_bytes += size
@@ -183,7 +190,8 @@ class Inbox:
 
     def part(self, frame: Part) -> Incoming | None:
         """A message goes on. None: this frame was here before."""
-        if not self._in_turn(frame.seq):
+        if frame.seq != self.received + 1:
+            self._repeated(frame.seq)
             return None
         message = self._partial.get(frame.number)
         if message is None:
@@ -214,28 +222,10 @@ class Inbox:
         """The message has been handed over. Each `hold` wants its own."""
         message.inbox._held.remove(message.seq)
 
-    def _in_turn(self, seq: int) -> bool:
-        if seq <= self.received:
-            self.duplicates += 1
-            return False
-        if seq != self.received + 1:
+    def _repeated(self, seq: int) -> None:
+        if seq > self.received:
             raise ViolationError(f"frame {seq} follows frame {self.received}")
-        return True
-
-    def _admit(self, frame: Start) -> int:
-        limits = self._limits
-        if frame.total > limits.max_message_size:
-            raise ViolationError(f"a message of {frame.total} bytes, where {limits.max_message_size} are the limit")
-        size = cost(frame.total, frame.segments, frame.id_size)
-        if not admissible(
-            size,
-            self._started - self.consumed_messages,
-            self._started_bytes - self.consumed_bytes,
-            limits.box_messages,
-            limits.box_bytes,
-        ):
-            raise ViolationError(f"a message of {frame.total} bytes into a full box ({self.outstanding_bytes} bytes)")
-        return size
+        self.duplicates += 1
 
 
 def cost(total: int, segments: int, id_size: int) -> int:

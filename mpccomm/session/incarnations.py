@@ -33,14 +33,10 @@ class Incarnations:
         """Why it aborted."""
         self.complete = False
         """It shut down, and neither side had anything left to deliver."""
+        self.ending: Cause | None = None
+        """Why nothing more will come from this party, nor be taken by it; None while it may."""
         self._former: list[bytes] = []
         self._opened_before = 0
-
-    @property
-    def ending(self) -> Cause | None:
-        """Why nothing more will come from this party, nor be taken by it; None while it may."""
-        ending = ENDING.get(self.state)
-        return None if ending is None else Cause(ending, self.reason)
 
     def accepts(self, incarnation: bytes, *, unread: bool) -> bool:
         """Whether frames of this incarnation are taken; ``unread``: there are messages that nobody has received yet."""
@@ -87,6 +83,7 @@ class Incarnations:
     def forget(self) -> None:
         """The current one left nothing behind: the next is met as if there had been none."""
         self.state = PartyState.UNKNOWN
+        self.ending = None
         self.reason = ""
         self.complete = False
 
@@ -94,4 +91,6 @@ class Incarnations:
         """Step through the table. True: the state changed."""
         before = self.state
         self.state = PARTY[before, event]
+        ending = ENDING.get(self.state)
+        self.ending = None if ending is None else Cause(ending, self.reason)
         return self.state is not before

@@ -18,7 +18,7 @@ from mpccomm.session.connections import Connections
 from mpccomm.session.conversation import Conversation
 from mpccomm.session.counters import Counters
 from mpccomm.session.frames import Frame, Hello, Key, Kind, Resume, ViolationError
-from mpccomm.session.inbox import Inbox, Incoming
+from mpccomm.session.inbox import Incoming
 from mpccomm.session.incarnations import Incarnations
 from mpccomm.session.mailbox import Mailbox, Receive
 from mpccomm.session.news import Closing, News
@@ -71,6 +71,10 @@ class Link:
 
     def _start_afresh(self, now: float) -> None:
         self._conversation = Conversation(self._limits, self.counters, now, self._new_mailbox())
+        self.mailbox = self._conversation.mailbox
+        """What has arrived, and who waits."""
+        self.inbox = self._conversation.inbox
+        """The receiving half."""
         self._standstill = Standstill(self._timing.deadlock_after, now)
         self.goodbye = None
 
@@ -85,16 +89,6 @@ class Link:
     def ending(self) -> Cause | None:
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
         return self._incarnations.ending
-
-    @property
-    def mailbox(self) -> Mailbox:
-        """What has arrived, and who waits."""
-        return self._conversation.mailbox
-
-    @property
-    def inbox(self) -> Inbox:
-        """The receiving half."""
-        return self._conversation.inbox
 
     @property
     def outbox(self) -> Outbox:
@@ -114,10 +108,9 @@ class Link:
 
     def take(self, key: Key, now: float) -> Incoming | None:
         """The message if it is here; then its place in the box is free again."""
-        conversation = self._conversation
-        message = conversation.mailbox.take(key)
+        message = self.mailbox.take(key)
         if message is not None:
-            conversation.consume(message)
+            self._conversation.consume(message)
             self._moved(now)
         return message
 
@@ -368,7 +361,9 @@ class Link:
             for frame in frames.parse(batch, max_id_size=self._limits.max_id_size):
                 kind, handle = _HANDLERS[type(frame)]
                 connection.step(kind)
-                if kind in FOR_THE_ADOPTED and not self._adopted(connection):
+                # The current one is adopted, or it would not be that.
+                known = connection is self._connections.current or self._adopted(connection)
+                if not known and kind in FOR_THE_ADOPTED:
                     continue
                 handle(self, connection, frame, now)
                 if connection.closed:
@@ -393,9 +388,9 @@ class Link:
         self.finished += self._conversation.part(frame)
 
     def _on_ack(self, connection: Connection, frame: frames.Ack, now: float) -> None:
-        for message in self._conversation.on_ack(frame):
-            if message.failure is None:
-                self.finished.append(message)
+        outbox = self._conversation.outbox
+        self.finished += [message for message in outbox.acknowledge(frame.received) if message.failure is None]
+        outbox.make_room(frame.consumed_bytes, frame.consumed_messages)
 
     def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
         connection.control[Kind.PONG] = frames.pong(frame.token)
@@ -414,6 +409,15 @@ class Link:
             self._deadlock_heard = now
             self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
 
+    def due(self, connection: Connection) -> bool:
+        """Whether `to_send` may have something for this connection."""
+        if connection.control:
+            return True
+        if connection is not self._connections.current:
+            return False
+        conversation = self._conversation
+        return conversation.ack_due or conversation.outbox.due or connection.again is None or bool(connection.again)
+
     def to_send(self, connection: Connection, now: float) -> bytes:
         """The next batch for this connection; empty: nothing, until something happens."""
         parts: list[Buffer] = []
@@ -421,10 +425,11 @@ class Link:
             parts += connection.control.values()
             connection.control.clear()
         if connection is self._connections.current:
-            self._conversation.fill(connection, parts, now)
-            if self.outbox.refused:
+            conversation = self._conversation
+            conversation.fill(connection, parts, now)
+            if conversation.outbox.refused:
                 self._report_refused()
-        return b"".join(parts) if parts else b""
+        return b"".join(parts)
 
     def _report_refused(self) -> None:
         refused, self.outbox.refused = self.outbox.refused, []

@@ -7,7 +7,7 @@ first frame on, so that a small one never overtakes a large one of the same id.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 
 class Receive:
-    """Somebody waits for the next message with this id. ``done(self)`` follows once ``message`` or ``failure`` is set."""
+    """Somebody waits for the next message with this id, since then."""
 
-    __slots__ = ("done", "failure", "key", "message", "notice", "since")
+    __slots__ = ("failure", "key", "message", "notice", "since")
 
-    def __init__(self, key: Key, done: Callable[[Receive], None], since: float) -> None:
+    def __init__(self, key: Key, since: float) -> None:
         self.key = key
-        self.done = done
         self.since = since
         self.notice = since
         self.message: Incoming | None = None
         self.failure: Cause | None = None
+
+    def done(self) -> None:
+        """To be called by the owner of the link once ``message`` or ``failure`` is set."""
 
 
 class Mailbox:
@@ -57,7 +59,7 @@ class Mailbox:
         """
         self.unread_messages += 1
         self.unread_bytes += message.total
-        return self._deliver(message.key)
+        return self._deliver(message.key) if message.key in self._receives else []
 
     def put(self, message: Incoming) -> list[Receive]:
         """A whole message arrived at once: `announce` and `complete`, without the queue where somebody waits already."""

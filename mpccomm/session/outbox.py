@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,7 +43,7 @@ _WORTH_CUTTING = 4096
 
 
 class Outgoing:
-    """A message on its way. ``done(self)`` is called once it is acknowledged, or ``failure`` is set."""
+    """A message on its way; `address` says under which id, before it is sent."""
 
     __slots__ = (
         "_starts",
@@ -51,7 +51,6 @@ class Outgoing:
         "body",
         "cost",
         "delivered",
-        "done",
         "failure",
         "key",
         "name",
@@ -59,25 +58,16 @@ class Outgoing:
         "ordered",
         "segments",
         "sent",
-        "since",
         "total",
     )
 
-    def __init__(
-        self,
-        key: Key,
-        segments: Sequence[Buffer],
-        ordered: bool,
-        done: Callable[[Outgoing], None],
-        awaited: bool,
-        since: float,
-    ) -> None:
-        self.key = key
-        self.name = encode_key(key)
+    key: Key
+    name: tuple[int, bytes]
+    cost: int
+
+    def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
         self.ordered = ordered
-        self.done = done
         self.awaited = awaited
-        self.since = since
         self.segments = len(segments)
         self.body: tuple[Buffer, ...] = tuple(segments)
         self._starts: list[int] | None = None
@@ -88,24 +78,34 @@ class Outgoing:
             self.body = (pack(f"!{self.segments}Q", *lengths), *segments)
             self._starts = [0, *accumulate(map(len, self.body))]
             self.total = self._starts[-1]
-        self.cost = cost(self.total, self.segments, len(self.name[1]))
         self.number = -1
         self.sent = 0
         self.delivered = False
         self.failure: Cause | None = None
 
-    def slices(self, start: int, end: int) -> Iterator[Buffer]:
+    def address(self, key: Key) -> None:
+        """Set the id that it goes under."""
+        self.key = key
+        self.name = encode_key(key)
+        self.cost = cost(self.total, self.segments, len(self.name[1]))
+
+    def done(self) -> None:
+        """To be called by the owner of the link once it is acknowledged, or ``failure`` is set."""
+
+    def slices(self, start: int, end: int) -> Sequence[Buffer]:
         """The bytes of the body from ``start`` to ``end``, in place."""
-        if self._starts is None:
-            yield self.body[0] if start == 0 and end == self.total else memoryview(self.body[0])[start:end]
-            return
-        at = bisect_right(self._starts, start) - 1
+        starts = self._starts
+        if starts is None:
+            return self.body if start == 0 and end == self.total else (memoryview(self.body[0])[start:end],)
+        found = []
+        at = bisect_right(starts, start) - 1
         while start < end:
-            stop = min(end, self._starts[at + 1])
+            stop = min(end, starts[at + 1])
             if start < stop:
-                yield memoryview(self.body[at])[start - self._starts[at] : stop - self._starts[at]]
+                found.append(memoryview(self.body[at])[start - starts[at] : stop - starts[at]])
             start = stop
             at += 1
+        return found
 
     def empty(self) -> None:
         """Give the contents up, and keep the place in the order: where its number is missing, those behind would slip."""
@@ -122,13 +122,14 @@ class Outgoing:
 
 
 class Sent(NamedTuple):
-    """A frame that was sent at least once: its place, and which bytes of which message it carries."""
+    """A frame that was sent at least once: its place, which bytes of which message it carries, and how many that makes."""
 
     seq: int
     message: Outgoing
     start: int
     end: int
     begins: bool
+    weight: int
 
 
 class Outbox:
@@ -228,10 +229,13 @@ class Outbox:
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
+    @property
+    def due(self) -> bool:
+        """Whether `fill` may find something to send."""
+        return bool(self._queue or self._under_way)
+
     def fill(self, parts: list[Buffer], budget: int) -> int:
         """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
-        if not (self._queue or self._under_way):
-            return 0
         used = self._begin(parts, budget // 2 if self._under_way else budget)
         while self._under_way and self._in_flight < self._limits.window:
             room = budget - used - PART_OVERHEAD
@@ -239,7 +243,7 @@ class Outbox:
                 break
             message = self._under_way[0]
             end = min(message.total, message.sent + max(room, 1))
-            used += self._cut(parts, message, end, begins=False)
+            used += self._cut(parts, message, end, False, PART_OVERHEAD)
             if end == message.total:
                 self._under_way.popleft()
             elif len(self._under_way) > 1:
@@ -258,7 +262,7 @@ class Outbox:
                 break
             overhead = START_OVERHEAD + len(message.name[1])
             room = budget - used - overhead
-            whole = message.total <= max(room, 0)
+            whole = message.total <= room or not message.total
             if not whole and room < _WORTH_CUTTING and used:
                 break
             self._queue.popleft()
@@ -272,7 +276,7 @@ class Outbox:
                 # Only announced where others are under way already; its pieces take their turns.
                 end = 0 if self._under_way else max(room, 0)
                 self._under_way.append(message)
-            used += self._cut(parts, message, end, begins=True)
+            used += self._cut(parts, message, end, True, overhead)
         return used
 
     def _acceptable(self, message: Outgoing) -> bool:
@@ -304,13 +308,15 @@ class Outbox:
             bounds.box_bytes,
         )
 
-    def _cut(self, parts: list[Buffer], message: Outgoing, end: int, *, begins: bool) -> int:
+    def _cut(self, parts: list[Buffer], message: Outgoing, end: int, begins: bool, overhead: int) -> int:
         self.last_seq += 1
-        sent = Sent(self.last_seq, message, message.sent, end, begins)
+        weight = overhead + end - message.sent
+        sent = Sent(self.last_seq, message, message.sent, end, begins, weight)
         self._log.append(sent)
-        self._in_flight += _weight(sent)
+        self._in_flight += weight
         message.sent = end
-        return _write(parts, sent)
+        _write(parts, sent)
+        return weight
 
     def rewind(self, received: int) -> deque[Sent]:
         """What has to be sent again over a connection whose other end holds everything up to frame ``received``."""
@@ -319,10 +325,11 @@ class Outbox:
     def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
         """Append frames that were sent before, from the left of ``again``. Returns the bytes used."""
         used = 0
-        while again and (not used or used + _weight(again[0]) <= budget) and len(parts) < _MOST_PARTS:
+        while again and (not used or used + again[0].weight <= budget) and len(parts) < _MOST_PARTS:
             sent = again.popleft()
             if sent.seq > self.acknowledged:
-                used += _write(parts, sent)
+                _write(parts, sent)
+                used += sent.weight
                 self._counters.resent += 1
         return used
 
@@ -333,24 +340,29 @@ class Outbox:
 
     def acknowledge(self, received: int) -> list[Outgoing]:
         """The other side holds everything up to frame ``received``. Returns the messages that are delivered by that."""
+        delivered: list[Outgoing] = []
+        if received <= self.acknowledged:
+            return delivered
         self.check(received)
-        delivered = []
+        self.acknowledged = received
         log = self._log
         while log and log[0].seq <= received:
-            sent = log.popleft()
-            self._in_flight -= _weight(sent)
-            if sent.end == sent.message.total:
-                sent.message.delivered = True
-                delivered.append(sent.message)
-        self.acknowledged = max(self.acknowledged, received)
+            _, message, _, end, _, weight = log.popleft()
+            self._in_flight -= weight
+            if end == message.total:
+                message.delivered = True
+                delivered.append(message)
         return delivered
 
     def make_room(self, consumed_bytes: int, consumed_messages: int) -> None:
         """The other side's program has taken so much since the beginning."""
         if consumed_messages > self._begun or consumed_bytes > self._begun_bytes:
             raise ViolationError(f"{consumed_messages} messages were taken, it says; {self._begun} were sent")
-        self.consumed_bytes = max(self.consumed_bytes, consumed_bytes)
-        self.consumed_messages = max(self.consumed_messages, consumed_messages)
+        # Of two connections one may bring older news than the other.
+        if consumed_bytes > self.consumed_bytes:
+            self.consumed_bytes = consumed_bytes
+        if consumed_messages > self.consumed_messages:
+            self.consumed_messages = consumed_messages
 
 
 def bounds_of(limits: Limits) -> Bounds:
@@ -364,16 +376,11 @@ def bounds_of(limits: Limits) -> Bounds:
     )
 
 
-def _weight(sent: Sent) -> int:
-    return sent.end - sent.start + START_OVERHEAD + len(sent.message.name[1])
-
-
-def _write(parts: list[Buffer], sent: Sent) -> int:
-    seq, message, start, end, begins = sent
+def _write(parts: list[Buffer], sent: Sent) -> None:
+    seq, message, start, end, begins, _ = sent
     if begins:
         head = start_head(seq, message.name, message.ordered, message.segments, message.total, end)
     else:
         head = part_head(seq, message.number, end - start)
     parts.append(head)
-    parts.extend(message.slices(start, end))
-    return len(head) + end - start
+    parts += message.slices(start, end)

@@ -39,8 +39,7 @@ class Stream:
     def __init__(self, websocket: WebSocket) -> None:
         self._socket = websocket
         _keep_short(websocket)
-        self._wakened: asyncio.Future[None] | None = None
-        self._pending = True
+        self._idle: asyncio.Future[None] | None = None
         self._close_code: int | None = None
         self.ended_with: int | None = None
         """The close code that the other side gave, if it gave one."""
@@ -55,9 +54,9 @@ class Stream:
 
     def wake(self) -> None:
         """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
-        self._pending = True
-        if self._wakened is not None and not self._wakened.done():
-            self._wakened.set_result(None)
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     @property
     def closing(self) -> bool:
@@ -103,17 +102,13 @@ class Stream:
         loop = asyncio.get_running_loop()
         websocket = self._socket
         while True:
-            if self._pending:
-                batch = peer.batch_to_send()
-                if batch:
-                    await websocket.send_bytes(batch)
-                    continue
-                self._pending = False
+            while batch := peer.batch_to_send():
+                await websocket.send_bytes(batch)
             if self._close_code is not None:
                 await websocket.close(code=self._close_code)
                 return
-            self._wakened = loop.create_future()
-            await self._wakened
+            self._idle = loop.create_future()
+            await self._idle
 
 
 def _keep_short(websocket: WebSocket) -> None:

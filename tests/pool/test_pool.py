@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,8 @@ from mpccomm import (
     PoolClosedError,
     UnknownPartyError,
 )
+from mpccomm.pool.calls import ReceiveCall
+from mpccomm.session.inbox import Incoming
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
@@ -178,13 +179,14 @@ async def test_a_receive_cancelled_with_its_message_in_hand_gives_it_back() -> N
         waiting = asyncio.ensure_future(bob.recv("Alice"))
         await asyncio.sleep(0)
         (receive,) = bob._engine.party("Alice").link.mailbox.receives()
-        hand_over = receive.done
+        assert isinstance(receive, ReceiveCall)
+        hand_over = receive._resolve
 
-        def hand_over_and_cancel(receive: Any) -> None:
-            hand_over(receive)
+        def hand_over_and_cancel(message: Incoming | None, error: Exception | None) -> None:
+            hand_over(message, error)
             waiting.cancel()  # before the task could run and take it
 
-        receive.done = hand_over_and_cancel
+        receive._resolve = hand_over_and_cancel
         await alice.send("Bob", "kept")
         with pytest.raises(asyncio.CancelledError):
             await waiting

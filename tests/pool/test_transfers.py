@@ -69,7 +69,8 @@ class Wire:
         return self.recorders[-1]
 
     def send(self, size: int) -> Outgoing:
-        message = Outgoing("x", [bytes(size)], False, lambda message: None, True, self.now)
+        message = Outgoing([bytes(size)], ordered=False, awaited=True)
+        message.address("x")
         self.outbox.add(message)
         return message
 

@@ -43,10 +43,6 @@ class Habits:
     hold: float
 
 
-def ignore(request: object) -> None:
-    """The simulation looks at ``Link.finished`` itself."""
-
-
 class Side:
     """What one process has towards one other party: the link, its wires, the program's calls."""
 
@@ -240,9 +236,9 @@ class Side:
         size = random.randint(0, 6000 if random.random() < habits.large else 60)
         number = random.randint(2, 5) if random.random() < habits.several else 1
         contents = tuple(random.randbytes(random.randint(0, size // number * 2)) for _ in range(number))
-        message = Outgoing(
-            key, contents, random.random() < habits.ordered, ignore, random.random() < habits.awaited, self.world.now
-        )
+        ordered, awaited = random.random() < habits.ordered, random.random() < habits.awaited
+        message = Outgoing(contents, ordered=ordered, awaited=awaited)
+        message.address(key)
         self.epoch.sent(message, contents)
         link.send(message)
         if random.random() < habits.impatient:
@@ -265,7 +261,7 @@ class Side:
             link.mailbox.release(key)
             self.forget_claim(key)
         else:
-            receive = Receive(key, ignore, self.world.now)
+            receive = Receive(key, self.world.now)
             self.waiting.append(receive)
             link.receive(receive)
             if patience < 0.5 and not self.calm:

@@ -17,10 +17,6 @@ BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
 NONCES = iter(range(1, 2**60))
 
 
-def ignore(request: object) -> None:
-    """`Link.finished` is looked at instead."""
-
-
 def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
     return Link(
         incarnation=name.encode().ljust(16, b"."),
@@ -31,12 +27,14 @@ def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
     )
 
 
-def message(key: Key, *segments: bytes | bytearray, awaited: bool = True, now: float = 0.0) -> Outgoing:
-    return Outgoing(key, segments or (b"contents",), False, ignore, awaited, now)
+def message(key: Key, *segments: bytes | bytearray, awaited: bool = True) -> Outgoing:
+    made = Outgoing(segments or (b"contents",), ordered=False, awaited=awaited)
+    made.address(key)
+    return made
 
 
 def receive(key: Key, now: float = 0.0) -> Receive:
-    return Receive(key, ignore, now)
+    return Receive(key, now)
 
 
 def news(link: Link) -> list[News]:
