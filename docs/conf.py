@@ -36,4 +36,8 @@ nitpicky = True
 # backticks is code, whether it leads somewhere or not.
 nitpick_ignore_regex = [("py:(?!obj).*", r"(?!mpccomm\b).*"), ("py:obj", ".*")]
 # In signatures, and nothing to look up.
-nitpick_ignore = [("py:class", "mpccomm.pool.options.Unset"), ("py:class", "mpccomm.codec.registry.Class")]
+nitpick_ignore = [
+    ("py:class", "mpccomm.codec.registry.Class"),
+    ("py:class", "mpccomm.pool.options.Unset"),
+    ("py:class", "mpccomm.transport.network.Network"),
+]
