@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -43,7 +44,7 @@ _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=f
 _COMMENT = re.compile(
     r"^<!-- (?P<kind>\w+(?: \w+)?)(?:: (?P<name>\S+))?(?P<text>\n.*?^| )-->$", re.MULTILINE | re.DOTALL
 )
-_HOSTS = {"alice.example": "127.0.0.2", "bob.example": "127.0.0.3", "carol.example": "127.0.0.4"}
+HOSTS = {"alice.example": "127.0.0.2", "bob.example": "127.0.0.3", "carol.example": "127.0.0.4"}
 _PORT = re.compile(r"\b(?:80|84)\d\d\b")
 
 
@@ -93,10 +94,18 @@ def _line(text: str, at: int) -> int:
 
 
 class Reader:
-    """Does what a document says, in a folder of its own."""
+    """Does what a document says, in a folder of its own.
 
-    def __init__(self, folder: Path) -> None:
+    :param hosts: what stands for the machines that it names
+    :param within: what to put before a command to run it on the machine of a party
+    """
+
+    def __init__(
+        self, folder: Path, hosts: Mapping[str, str] = HOSTS, within: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> None:
         self.folder = folder
+        self._hosts = hosts
+        self._within = within
         self._files: list[Path] = []
         self._printed: dict[str, str] = {}
         self._ports: dict[str, str] = {}
@@ -130,7 +139,7 @@ class Reader:
 
     def _local(self, text: str) -> str:
         """The same for this machine."""
-        for host, address in _HOSTS.items():
+        for host, address in self._hosts.items():
             text = text.replace(host, address).replace(f"DNS:{address}", f"IP:{address}")
         return _PORT.sub(self._port, text)
 
@@ -178,7 +187,10 @@ class Reader:
                 # "Copy it to its party"; what is there already was made for that party.
                 if not (folder / path.name).exists():
                     shutil.copy(path, folder)
-            commands[block.name] = (["bash", "-eu", "-c", self._local(block.text)], folder)
+            commands[block.name] = (
+                [*self._within.get(block.name, ()), "bash", "-eu", "-c", self._local(block.text)],
+                folder,
+            )
         self._run(commands, found)
 
     def _run(self, commands: Mapping[str, tuple[Sequence[str], Path]], found: Sequence[Block]) -> None:
