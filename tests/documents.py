@@ -5,7 +5,7 @@ Comments, which are not seen when a document is shown, say what a block is where
 ==========================  ==============================================================================================
 ``<!-- file: name -->``     the block is the file of that name
 ``<!-- at: name -->``       commands for the machine of one party; blocks in a row that are marked so run at the same time
-``<!-- output: name -->``   what the block before has printed, or that of the party; "..." stands for anything
+``<!-- output: name -->``   what the block before has printed, or that of the party; "…" stands for anything
 ``<!-- command: name -->``  another test runs it
 ``<!-- setup ... -->``      Python that belongs to the blocks around it, and would only distract there
 ==========================  ==============================================================================================
@@ -24,7 +24,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +40,8 @@ LIMIT = 600 * UNIT
 """Seconds for a block, or for blocks that run together."""
 
 _PREAMBLE, _END = "from tests import shown\n", "shown.end()\n"
+_PRINTED = "printed"
+"""The kind of what a program has printed so far; and the line by which it says that it is there."""
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(
     r"^<!-- (?P<kind>\w+(?: \w+)?)(?:: (?P<name>\S+))?(?P<text>\n.*?^| )-->$", re.MULTILINE | re.DOTALL
@@ -64,6 +66,11 @@ class Block:
     def where(self) -> str:
         """For messages."""
         return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a part of a program that runs here."""
+        return self.language == "python" and self.kind in ("", _PRINTED)
 
 
 def documents() -> list[Path]:
@@ -118,7 +125,12 @@ class Reader:
             # Its commands are for this folder, or for that of the repository.
             for place in (self.folder, self.folder / "docs" / "deploy"):
                 shutil.copytree(examples, place, dirs_exist_ok=True)
-        for way, group in groupby(found, self._way):
+        joined: list[Block] = []
+        for block in found:
+            # A program goes on behind what it has printed.
+            shown = block.kind == "output" and joined and joined[-1].is_program
+            joined.append(replace(block, language="python", kind=_PRINTED) if shown else block)
+        for way, group in groupby(joined, self._way):
             way(list(group))
 
     def _way(self, block: Block) -> Callable[[list[Block]], None]:
@@ -170,10 +182,17 @@ class Reader:
             Config.load(path, certified=False)
 
     def _run_python(self, found: list[Block]) -> None:
-        code = _PREAMBLE + "".join(f"# {block.where}\n{self._local(block.text)}\n" for block in found) + _END
+        parts = [
+            f"print({_PRINTED!r})" if block.kind == _PRINTED else f"# {block.where}\n{self._local(block.text)}"
+            for block in found
+        ]
+        code = "\n".join([_PREAMBLE, *parts, _END])
         program = self.folder / "shown.py"
         program.write_text(as_program(code), encoding="utf-8")
         self._run({"": ([sys.executable, "-W", "error", str(program)], self.folder)}, found)
+        printed = self._printed[""].split(f"{_PRINTED}\n")
+        for block, text in zip([block for block in found if block.kind == _PRINTED], printed, strict=False):
+            self._check(block, text)
 
     def _run_commands(self, found: list[Block]) -> None:
         script = "".join(self._local(block.text) for block in found)
@@ -214,7 +233,11 @@ class Reader:
 
     def _compare(self, found: list[Block]) -> None:
         for block in found:
-            assert self._printed[block.name] == self._local(block.text), block.where
+            self._check(block, self._printed[block.name])
+
+    def _check(self, block: Block, printed: str) -> None:
+        expected = ".*".join(map(re.escape, self._local(block.text).split("…")))
+        assert re.fullmatch(expected, printed), f"{block.where}: printed was\n{printed}"
 
 
 def as_program(code: str) -> str:
