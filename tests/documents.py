@@ -36,7 +36,7 @@ from tests.ports import free_ports
 from tests.timing import UNIT
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 600 * UNIT
+LIMIT = 1200 * UNIT
 """Seconds for a block, or for blocks that run together."""
 
 _PREAMBLE, _END = "from tests import shown\n", "shown.end()\n"
