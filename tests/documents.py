@@ -7,6 +7,7 @@ Comments, which are not seen when a document is shown, say what a block is where
 ``<!-- at: name -->``       commands for the machine of one party; blocks in a row that are marked so run at the same time
 ``<!-- output: name -->``   what the block before has printed, or that of the party; "…" stands for anything
 ``<!-- command: name -->``  another test runs it
+``<!-- every key -->``      a test looks whether it has all that it could have
 ``<!-- setup ... -->``      Python that belongs to the blocks around it, and would only distract there
 ==========================  ==============================================================================================
 
@@ -19,11 +20,13 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -43,6 +46,8 @@ _PREAMBLE, _END = "from tests import shown\n", "shown.end()\n"
 _PRINTED = "printed"
 """The kind of what a program has printed so far; and the line by which it says that it is there."""
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
+_ANY_FENCE = re.compile(r"^[ >]*(?:```|~~~)", re.MULTILINE)
+_KINDS = {"at", "command", "every key", "file", "output"}
 _COMMENT = re.compile(
     r"^<!-- (?P<kind>\w+(?: \w+)?)(?:: (?P<name>\S+))?(?P<text>\n.*?^| )-->$", re.MULTILINE | re.DOTALL
 )
@@ -65,7 +70,7 @@ class Block:
     @property
     def where(self) -> str:
         """For messages."""
-        return f"{self.document.relative_to(ROOT)}:{self.line}"
+        return f"{os.path.relpath(self.document, ROOT)}:{self.line}"
 
     @property
     def is_program(self) -> bool:
@@ -83,11 +88,15 @@ def blocks(document: Path) -> list[Block]:
     """In order; setups among them, with the language of a program."""
     text = document.read_text(encoding="utf-8")
     found: list[Block] = []
+    assert len(_ANY_FENCE.findall(text)) == 2 * len(_FENCE.findall(text)), (
+        f"{document}: a fence that is indented or open"
+    )
     said: dict[int, tuple[str, str]] = {}
     for comment in _COMMENT.finditer(text):
         if comment["kind"] == "setup":
             found.append(Block(document, _line(text, comment.start()), "python", "", "", comment["text"]))
         else:
+            assert comment["kind"] in _KINDS, f"{document}: {comment[0]} means nothing"
             said[comment.end() + 1] = comment["kind"], comment["name"] or ""
             assert text.startswith("```", comment.end() + 1), f"{document}: what is {comment[0]} about?"
     for match in _FENCE.finditer(text):
@@ -219,7 +228,14 @@ class Reader:
         try:
             for name, (command, folder) in commands.items():
                 running[name] = subprocess.Popen(
-                    command, cwd=folder, env=self._environment, text=True, stdin=null, stdout=pipe, stderr=pipe
+                    command,
+                    cwd=folder,
+                    env=self._environment,
+                    text=True,
+                    stdin=null,
+                    stdout=pipe,
+                    stderr=pipe,
+                    start_new_session=True,
                 )
             self._printed = {}
             for name, process in running.items():
@@ -228,8 +244,9 @@ class Reader:
                 self._printed[name] = printed
         finally:
             for process in running.values():
-                with process:
-                    process.kill()
+                with process, suppress(ProcessLookupError):
+                    # With all that it has started.
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def _compare(self, found: list[Block]) -> None:
         for block in found:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mpccomm import ConfigurationError
 from mpccomm.config import _CALLBACKS, _COMMON, _PARTY
 from mpccomm.settings import DEFAULTS
 from tests.documents import ROOT, Reader, blocks, documents
@@ -37,6 +38,55 @@ def test_what_is_shown_works(document: Path, tmp_path: Path) -> None:
     if any("openssl" in block.text for block in found) and not shutil.which("openssl"):
         pytest.skip("no openssl here")
     Reader(tmp_path).read(found)
+
+
+def test_commands_that_are_left_to_others() -> None:
+    names = [block.name for document in SHOWING for block in blocks(document) if block.kind == "command"]
+    # test_readme.py and .ci/run; test_release.py; .ci/run
+    assert sorted(names) == sorted(["demo", "tests", "release", "bare", "site"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs bash")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nraise ValueError\n```",
+        "```python\nimport warnings\nwarnings.warn('here')\n```",
+        "<!-- setup\nraise ValueError\n-->\n```text\n```",
+        "```python\nprint(1)\n```\n\n<!-- output -->\n```text\n2\n```",
+        "```python\nprint(1)\n```\n\n<!-- output -->\n```text\n```",
+        "```sh\nfalse\necho\n```",
+        "```sh\nmpccomm certs show none.pem\n```",
+        "```sh\nkubectl apply --filename none.yaml\n```",
+        "```sh\necho 1\n```\n\n<!-- output -->\n```text\n2\n```",
+        "```toml\n[parties.a]\nadr = 'a'\n```",
+        "<!-- file: x.py -->\n```python\nx = (\n```",
+        "```ruby\nputs 1\n```",
+        "```\nwhat is this\n```",
+        "<!-- outpt -->\n```text\n```",
+        "<!-- file: x.py -->\n\n```python\n```",
+        "1. a list\n\n   ```python\n   raise ValueError\n   ```",
+        "~~~python\nraise ValueError\n~~~",
+    ],
+)
+def test_what_is_wrong_is_found(text: str, tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text(f"{text}\n", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises((AssertionError, ConfigurationError, SyntaxError)):
+        Reader(tmp_path / "folder").read(blocks(document))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs bash")
+def test_what_is_right_is_not(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text(
+        "<!-- setup\nx = 1\n-->\n```python\nprint(x, object())\n```\n\n<!-- output -->\n```text\n1 <…>\n```\n\n"
+        "```python\nprint(x + 1)\n```\n\n<!-- output -->\n```text\n2\n```\n\n```sh\necho 3\n```\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "folder").mkdir()
+    Reader(tmp_path / "folder").read(blocks(document))
 
 
 def test_other_addresses_on_loopback_can_be_bound() -> None:
