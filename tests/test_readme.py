@@ -4,7 +4,6 @@ import re
 import socket
 import subprocess
 import sys
-import textwrap
 import tomllib
 from configparser import ConfigParser
 from contextlib import ExitStack
@@ -12,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import documents
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def blocks(kind: str) -> dict[str, str]:
-    """The fenced blocks that follow a marker of this kind, by what the marker says."""
-    found = re.findall(rf"^<!-- {kind}: (\S+) -->\n```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return dict(found)
+    """The fenced blocks that follow a comment of this kind, by what the comment says."""
+    return {block.name: block.text for block in documents.blocks(README) if block.kind == kind}
 
 
 def free_port() -> int:
@@ -28,13 +28,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def as_program(way: str, code: str) -> str:
-    """Cells of a notebook run inside an event loop that is running already."""
-    if way != "notebook":
-        return code
-    return f"import asyncio\nasync def cells():\n{textwrap.indent(code, '    ')}\nasyncio.run(cells())\n"
 
 
 def test_the_marked_blocks_are_there() -> None:
@@ -54,7 +47,7 @@ def test_alice_and_bob(way: str, first: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
         running: dict[str, subprocess.Popen[str]] = {}
         for party in sorted(ports, key=lambda name: name != first):
-            code = as_program(way, programs[f"{way}/{party}.py"])
+            code = documents.as_program(programs[f"{way}/{party}.py"])
             for documented, port in ((8001, ports["alice"]), (8002, ports["bob"])):
                 assert str(documented) in code
                 code = code.replace(str(documented), str(port))
@@ -85,8 +78,19 @@ def wait_for_server(port: int, process: subprocess.Popen[str]) -> None:
         return
 
 
+def test_the_demo() -> None:
+    """Its last step; `.ci/run` takes the first two for the tests."""
+    *_, command = blocks("command")["demo"].split(" && ")
+    python, *arguments = command.split()
+    assert python == ".venv/bin/python"
+    run = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
 def test_extras_are_those_of_the_project() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(PROJECT["optional-dependencies"])
 
 
@@ -95,8 +99,3 @@ def test_no_field_of_the_project_is_given_twice() -> None:
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     assert set(setup["metadata"]) == {"version"} == set(PROJECT["dynamic"])
     assert set(setup["options"]) == {"packages"}
-
-
-def test_relative_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target

@@ -1,0 +1,43 @@
+"""How the site is built: ``python -m sphinx -W -n docs <where to>``. Nothing is fetched from the network."""
+
+import os
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "mpccomm"
+html_show_copyright = False
+version = release = version_of("mpccomm")
+html_title = f"mpccomm {release}"
+
+extensions = ["sphinx.ext.autodoc", "myst_nb", "command_help", "house", "outside"]
+exclude_patterns = ["extensions"]
+root_doc = "index"
+default_role = "py:obj"
+html_theme = "furo"
+html_copy_source = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+# The tests execute the notebooks. With this set their outputs are shown as well; it takes minutes.
+nb_execution_mode = "force" if os.environ.get("MPCCOMM_DOCS_EXECUTE") else "off"
+nb_execution_raise_on_error = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"members": True}
+
+nitpicky = True
+# Where the standard library and other packages are documented would have to be fetched; and a name between single
+# backticks is code, whether it leads somewhere or not.
+nitpick_ignore_regex = [("py:(?!obj).*", r"(?!mpccomm\b).*"), ("py:obj", ".*")]
+# In signatures, and nothing to look up.
+nitpick_ignore = [
+    ("py:class", "mpccomm.codec.registry.Class"),
+    ("py:class", "mpccomm.pool.options.Unset"),
+    ("py:class", "mpccomm.transport.network.Network"),
+]

@@ -1,0 +1,49 @@
+"""The surroundings of what documents show, for the comments ``<!-- setup ... -->`` in them."""
+
+from pathlib import Path
+
+from mpccomm import SyncPool
+from mpccomm.cli import certs
+from tests.pools import LOCAL
+
+_made: list[SyncPool] = []
+
+
+def end() -> None:
+    """Close what was made here."""
+    for pool in _made:
+        pool.shutdown()
+
+
+def nobody() -> SyncPool:
+    """A pool that knows nobody."""
+    _made.append(SyncPool())
+    return _made[-1]
+
+
+def alice() -> tuple[SyncPool, object]:
+    """Her pool, with Bob and Carol, of whom Carol has sent something; and something to send."""
+    _made.extend(SyncPool(name=name) for name in ("Alice", "Bob", "Carol"))
+    pool, bob, carol = _made[-3:]
+    for one in (pool, bob, carol):
+        one.add_http_server(0, LOCAL)
+    for other in (bob, carol):
+        assert other.name is not None
+        pool.add_http_client(other.name, LOCAL, other.port)
+        other.add_http_client("Alice", LOCAL, pool.port)
+    carol.asend("Alice", 4711)
+    return pool, 21
+
+
+def certified() -> type[SyncPool]:
+    """Certificates of Alice and Bob, in this folder, and pools that listen on loopback where nothing else is said."""
+    commands = [["init"], ["issue", "alice", LOCAL], ["issue", "bob", LOCAL]]
+    assert not any(certs.main(command) for command in commands)
+    for file in Path("certificates").glob("*/*.pem"):
+        Path(file.name).write_bytes(file.read_bytes())
+    return _LocalPool
+
+
+class _LocalPool(SyncPool):
+    def add_http_server(self, port: int | None = None, addr: str = LOCAL, external_port: int | None = None) -> None:
+        super().add_http_server(port or 0, addr, external_port)

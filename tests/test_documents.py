@@ -1,0 +1,113 @@
+"""The documents are true: what they show is done here, and does what they say."""
+
+import ast
+import re
+import shutil
+import socket
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from mpccomm.config import _CALLBACKS, _COMMON, _PARTY
+from mpccomm.settings import DEFAULTS
+from tests.documents import ROOT, Reader, blocks, documents
+
+SHOWING = [document for document in documents() if blocks(document)]
+
+
+def name_of(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs bash, and more than one address on loopback")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("document", SHOWING, ids=name_of)
+def test_what_is_shown_works(document: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    found = blocks(document)
+    if document == ROOT / "README.md":
+        # Its programs are started in every order, by a test of their own.
+        found = [block for block in found if block.kind not in ("file", "output")]
+    if any("openssl" in block.text for block in found) and not shutil.which("openssl"):
+        pytest.skip("no openssl here")
+    Reader(tmp_path).read(found)
+
+
+def test_other_addresses_on_loopback_can_be_bound() -> None:
+    if sys.platform == "linux":
+        socket.create_server(("127.0.0.2", 0)).close()
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", documents(), ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+        assert (document.parent / target).exists(), target
+    for target in re.findall(r"\{doc\}`[^`<]*</([^`>]+)>`", text):
+        assert list((ROOT / "docs").glob(f"{target}.*")), target
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+MESSAGES = re.findall(r"^> (.+)$", (ROOT / "docs" / "messages.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def texts() -> Iterator[str]:
+    """Every text in the source, with … for what differs."""
+    for path in (ROOT / "mpccomm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[\d.]*[a-z]", "…", node.value)
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+
+def test_messages_are_those_of_the_source() -> None:
+    assert len(MESSAGES) > 30
+    source = "\n".join(texts())
+    # What begins or ends with something that differs may be put together from several texts.
+    assert [message for message in MESSAGES if message.strip("… ") not in source] == []
+
+
+# -- the configuration file --------------------------------------------------------------------------------------------
+
+
+def keys_of(default: object, prefix: str = "") -> Iterator[str]:
+    """The keys of the settings; an inner table is its keys."""
+    for one in fields(default):  # type: ignore[arg-type]
+        value = getattr(default, one.name)
+        if is_dataclass(value):
+            yield from keys_of(value, f"{prefix}{one.name}.")
+        elif one.name not in _CALLBACKS:
+            yield f"{prefix}{one.name}"
+
+
+def leaves(table: dict[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def test_every_key_of_the_configuration_is_shown() -> None:
+    (shown,) = [block for block in blocks(ROOT / "docs/reference/configuration.md") if block.kind == "every key"]
+    data = tomllib.loads(shown.text)
+    settings = leaves(data["settings"])
+    assert set(settings) == set(keys_of(DEFAULTS))
+    assert set(data) == set(_COMMON)
+    assert set(data["parties"]["alice"]) == set(_PARTY)
+    for key, value in settings.items():
+        default: object = DEFAULTS
+        for part in key.split("."):
+            default = getattr(default, part)
+        assert default in (value, None), f"{key} is {default!r} by default"
+    table = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
+    for key in {*_COMMON, *_PARTY} - {"parties"}:
+        assert f"\n| `{key}` |" in table

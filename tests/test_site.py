@@ -1,0 +1,66 @@
+"""What the site is made with: the picture of the rooms, and links in pages that live elsewhere."""
+
+import sys
+import xml.etree.ElementTree as ElementTree
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documents import ROOT
+from tests.test_house import FLOORS, MODULES, room
+
+EXTENSIONS = ROOT / "docs" / "extensions"
+
+
+@pytest.fixture
+def extension(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that imports one."""
+    pytest.importorskip("sphinx", reason="Sphinx is not installed")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(EXTENSIONS))
+    return import_module
+
+
+def test_the_picture_has_every_room_once_and_is_always_the_same(extension: Any) -> None:
+    house = extension("house")
+    picture = house.draw()
+    texts = [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    names = [text for text in texts if text and " " not in text]
+    assert sorted(names) == sorted({room(module) or "mpccomm" for module in MODULES})
+    assert picture == house.draw()
+
+
+def test_the_floors_of_the_picture_are_those_of_the_house(extension: Any) -> None:
+    house = extension("house")
+    drawn = house.floors(house.graph(house.rooms()))
+    laid_down = {name or "mpccomm": number for number, names in enumerate(FLOORS) for name in names}
+    assert drawn.keys() == laid_down.keys()
+    for upper, lowers in house.graph(house.rooms()).items():
+        for lower in lowers:
+            assert drawn[upper] > drawn[lower]
+            assert laid_down[upper] > laid_down[lower]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see [it](SECURITY.md#with)", "see [it](../security.md#with)"),
+        ("[x](https://x.example/a.md) [y](#there)", "[x](https://x.example/a.md) [y](#there)"),
+        ("[the licence](LICENSE)", "the licence"),
+        ("[`notebooks/`](notebooks)", "`notebooks/`"),
+        ("[one](notebooks/1_two_parties.ipynb)", "{doc}`one </notebooks/1_two_parties>`"),
+        ("[two](docs/guides/two_machines.md)", "[two](../guides/two_machines.md)"),
+        ("[up](../elsewhere)", "up"),
+    ],
+)
+def test_links_of_pages_from_elsewhere(extension: Any, text: str, expected: str) -> None:
+    outside = extension("outside")
+    assert outside.translated(text, ROOT, ROOT / "docs" / "guides" / "migrating.md") == expected
+
+
+def test_every_page_from_elsewhere_is_there() -> None:
+    for page in ("start.md", "security.md", "changes.md", "protocol.md", "guides/migrating.md"):
+        source = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()[0].removeprefix("```{include} ")
+        assert Path(ROOT / "docs" / page).parent.joinpath(source).resolve().is_file()
