@@ -1,9 +1,14 @@
 """How the site is built: ``python -m sphinx -W -n docs <where to>``. Nothing is fetched from the network."""
 
+import builtins
 import os
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
@@ -41,3 +46,14 @@ nitpick_ignore = [
     ("py:class", "mpccomm.pool.options.Unset"),
     ("py:class", "mpccomm.transport.network.Network"),
 ]
+
+
+def _leave_builtins_alone(app: Sphinx, document: nodes.document) -> None:
+    """In a signature ``bytes`` is the type, and not the only thing here that is called so."""
+    for reference in list(document.findall(pending_xref)):
+        if hasattr(builtins, reference["reftarget"]):
+            reference.replace_self(reference.children)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", _leave_builtins_alone)

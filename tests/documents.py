@@ -5,7 +5,7 @@ Comments, which are not seen when a document is shown, say what a block is where
 ==========================  ==============================================================================================
 ``<!-- file: name -->``     the block is the file of that name
 ``<!-- at: name -->``       commands for the machine of one party; blocks in a row that are marked so run at the same time
-``<!-- output: name -->``   what the block before has printed, or that of the party; "..." stands for anything
+``<!-- output: name -->``   what the block before has printed, or that of the party; "…" stands for anything
 ``<!-- command: name -->``  another test runs it
 ``<!-- setup ... -->``      Python that belongs to the blocks around it, and would only distract there
 ==========================  ==============================================================================================
@@ -24,9 +24,10 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -35,15 +36,17 @@ from tests.ports import free_ports
 from tests.timing import UNIT
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 600 * UNIT
+LIMIT = 1200 * UNIT
 """Seconds for a block, or for blocks that run together."""
 
 _PREAMBLE, _END = "from tests import shown\n", "shown.end()\n"
+_PRINTED = "printed"
+"""The kind of what a program has printed so far; and the line by which it says that it is there."""
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(
     r"^<!-- (?P<kind>\w+(?: \w+)?)(?:: (?P<name>\S+))?(?P<text>\n.*?^| )-->$", re.MULTILINE | re.DOTALL
 )
-_HOSTS = {"alice.example": "127.0.0.2", "bob.example": "127.0.0.3", "carol.example": "127.0.0.4"}
+HOSTS = {"alice.example": "127.0.0.2", "bob.example": "127.0.0.3", "carol.example": "127.0.0.4"}
 _PORT = re.compile(r"\b(?:80|84)\d\d\b")
 
 
@@ -63,6 +66,11 @@ class Block:
     def where(self) -> str:
         """For messages."""
         return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a part of a program that runs here."""
+        return self.language == "python" and self.kind in ("", _PRINTED)
 
 
 def documents() -> list[Path]:
@@ -93,10 +101,18 @@ def _line(text: str, at: int) -> int:
 
 
 class Reader:
-    """Does what a document says, in a folder of its own."""
+    """Does what a document says, in a folder of its own.
 
-    def __init__(self, folder: Path) -> None:
+    :param hosts: what stands for the machines that it names
+    :param within: what to put before a command to run it on the machine of a party
+    """
+
+    def __init__(
+        self, folder: Path, hosts: Mapping[str, str] = HOSTS, within: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> None:
         self.folder = folder
+        self._hosts = hosts
+        self._within = within
         self._files: list[Path] = []
         self._printed: dict[str, str] = {}
         self._ports: dict[str, str] = {}
@@ -109,7 +125,12 @@ class Reader:
             # Its commands are for this folder, or for that of the repository.
             for place in (self.folder, self.folder / "docs" / "deploy"):
                 shutil.copytree(examples, place, dirs_exist_ok=True)
-        for way, group in groupby(found, self._way):
+        joined: list[Block] = []
+        for block in found:
+            # A program goes on behind what it has printed.
+            shown = block.kind == "output" and joined and joined[-1].is_program
+            joined.append(replace(block, language="python", kind=_PRINTED) if shown else block)
+        for way, group in groupby(joined, self._way):
             way(list(group))
 
     def _way(self, block: Block) -> Callable[[list[Block]], None]:
@@ -130,7 +151,7 @@ class Reader:
 
     def _local(self, text: str) -> str:
         """The same for this machine."""
-        for host, address in _HOSTS.items():
+        for host, address in self._hosts.items():
             text = text.replace(host, address).replace(f"DNS:{address}", f"IP:{address}")
         return _PORT.sub(self._port, text)
 
@@ -161,10 +182,17 @@ class Reader:
             Config.load(path, certified=False)
 
     def _run_python(self, found: list[Block]) -> None:
-        code = _PREAMBLE + "".join(f"# {block.where}\n{self._local(block.text)}\n" for block in found) + _END
+        parts = [
+            f"print({_PRINTED!r})" if block.kind == _PRINTED else f"# {block.where}\n{self._local(block.text)}"
+            for block in found
+        ]
+        code = "\n".join([_PREAMBLE, *parts, _END])
         program = self.folder / "shown.py"
         program.write_text(as_program(code), encoding="utf-8")
         self._run({"": ([sys.executable, "-W", "error", str(program)], self.folder)}, found)
+        printed = self._printed[""].split(f"{_PRINTED}\n")
+        for block, text in zip([block for block in found if block.kind == _PRINTED], printed, strict=False):
+            self._check(block, text)
 
     def _run_commands(self, found: list[Block]) -> None:
         script = "".join(self._local(block.text) for block in found)
@@ -178,7 +206,10 @@ class Reader:
                 # "Copy it to its party"; what is there already was made for that party.
                 if not (folder / path.name).exists():
                     shutil.copy(path, folder)
-            commands[block.name] = (["bash", "-eu", "-c", self._local(block.text)], folder)
+            commands[block.name] = (
+                [*self._within.get(block.name, ()), "bash", "-eu", "-c", self._local(block.text)],
+                folder,
+            )
         self._run(commands, found)
 
     def _run(self, commands: Mapping[str, tuple[Sequence[str], Path]], found: Sequence[Block]) -> None:
@@ -202,7 +233,11 @@ class Reader:
 
     def _compare(self, found: list[Block]) -> None:
         for block in found:
-            assert self._printed[block.name] == self._local(block.text), block.where
+            self._check(block, self._printed[block.name])
+
+    def _check(self, block: Block, printed: str) -> None:
+        expected = ".*".join(map(re.escape, self._local(block.text).split("…")))
+        assert re.fullmatch(expected, printed), f"{block.where}: printed was\n{printed}"
 
 
 def as_program(code: str) -> str:

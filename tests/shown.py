@@ -1,18 +1,22 @@
 """The surroundings of what documents show, for the comments ``<!-- setup ... -->`` in them."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from mpccomm import SyncPool
 from mpccomm.cli import certs
 from tests.pools import LOCAL
 
 _made: list[SyncPool] = []
+_clusters = ExitStack()
 
 
 def end() -> None:
     """Close what was made here."""
     for pool in _made:
         pool.shutdown()
+    _clusters.close()
 
 
 def nobody() -> SyncPool:
@@ -33,6 +37,18 @@ def alice() -> tuple[SyncPool, object]:
         other.add_http_client("Alice", LOCAL, pool.port)
     carol.asend("Alice", 4711)
     return pool, 21
+
+
+def cluster() -> tuple[Any, list[Any]]:
+    """A client of a dask cluster whose three workers are threads of this process; and a data frame for each."""
+    from distributed import Client, LocalCluster
+    from pandas import DataFrame
+
+    workers = LocalCluster(
+        n_workers=3, threads_per_worker=1, processes=False, protocol="tcp://", host=LOCAL, dashboard_address=None
+    )
+    client = _clusters.enter_context(Client(_clusters.enter_context(workers)))
+    return client, [DataFrame({"income": [1, 2, 3]}) for _ in range(3)]
 
 
 def certified() -> type[SyncPool]:

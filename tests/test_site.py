@@ -1,5 +1,6 @@
 """What the site is made with: the picture of the rooms, and links in pages that live elsewhere."""
 
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from importlib import import_module
@@ -41,6 +42,14 @@ def test_the_floors_of_the_picture_are_those_of_the_house(extension: Any) -> Non
         for lower in lowers:
             assert drawn[upper] > drawn[lower]
             assert laid_down[upper] > laid_down[lower]
+
+
+def test_every_room_is_explained() -> None:
+    table = (
+        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("| room |")[2].partition("\n\n")[0]
+    )
+    explained = re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    assert sorted(explained) == sorted({room(module) or "mpccomm" for module in MODULES})
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ the highest of those that it imports. A line is drawn where no way over other ro
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from graphlib import TopologicalSorter
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from docutils import nodes
@@ -19,10 +21,13 @@ NAME = PACKAGE.name
 
 Graph = dict[str, set[str]]
 
-WIDTH, HEIGHT, GAP, RISE, MARGIN = 128, 46, 20, 52, 12
+WIDTH, HEIGHT, GAP, RISE, MARGIN = 140, 46, 28, 44, 12
 """Pixels: of a room, between rooms, between floors, around the whole."""
 
+_SWEEPS = 8
+
 STYLE = (
+    ".house {display: block; margin: 1em auto}"
     ".house rect {fill: var(--color-background-secondary, #f4f4f4); stroke: currentColor; stroke-opacity: .5}"
     ".house text {fill: currentColor; text-anchor: middle; font: 14px sans-serif}"
     ".house .size {font-size: 11px; opacity: .7}"
@@ -83,21 +88,59 @@ def lines(below: Graph) -> list[tuple[str, str]]:
     )
 
 
+def chains(at: Mapping[str, int], below: Graph) -> list[list[str]]:
+    """Each line as the places that it goes through, from above: a room, a gap on each floor between, a room."""
+    return [
+        [upper, *(f"{upper} {floor} {lower}" for floor in range(at[upper] - 1, at[lower], -1)), lower]
+        for upper, lower in lines(below)
+    ]
+
+
+def arranged(at: Mapping[str, int], ways: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The places of each floor from left to right, so that lines cross little (Sugiyama's method, with barycentres)."""
+    rows: list[list[str]] = [[] for _ in range(max(at.values()) + 1)]
+    above: dict[str, list[str]] = {}
+    under: dict[str, list[str]] = {}
+    for way in ways:
+        for upper, lower in pairwise(way):
+            under.setdefault(upper, []).append(lower)
+            above.setdefault(lower, []).append(upper)
+    places = {place: at[way[0]] - step for way in ways for step, place in enumerate(way)} | dict(at)
+    for place in sorted(places):
+        rows[places[place]].append(place)
+    for _ in range(_SWEEPS):
+        for order, neighbours in ((rows[::-1], above), (rows, under)):
+            for there, row in pairwise(order):
+                row.sort(key=partial(_barycentre, neighbours, list(there), list(row)))
+    return rows
+
+
+def _barycentre(neighbours: Mapping[str, list[str]], there: list[str], here: list[str], place: str) -> float:
+    """Where a place wants to be, as a part of the width: in the middle of its neighbours; where there are none, where it is."""
+    wanted = [there.index(one) for one in neighbours.get(place, ()) if one in there]
+    if not wanted:
+        return (here.index(place) + 0.5) / len(here)
+    return (sum(wanted) / len(wanted) + 0.5) / len(there)
+
+
 def draw() -> str:
     """The picture, as SVG."""
     modules = rooms()
     below = graph(modules)
     at = floors(below)
-    rows = [sorted(room for room in at if at[room] == floor) for floor in range(max(at.values()) + 1)]
-    width = max(map(len, rows)) * (WIDTH + GAP) - GAP + 2 * MARGIN
+    ways = chains(at, below)
+    rows = arranged(at, ways)
+    widths = [[WIDTH if place in modules else 0 for place in row] for row in rows]
+    width = max(sum(row) + GAP * (len(row) - 1) for row in widths) + 2 * MARGIN
     height = len(rows) * (HEIGHT + RISE) - RISE + 2 * MARGIN
-    corner = {}
+    middle = {}
     for floor, row in enumerate(rows):
-        left = (width - len(row) * (WIDTH + GAP) + GAP) / 2
-        for place, room in enumerate(row):
-            corner[room] = left + place * (WIDTH + GAP), MARGIN + (len(rows) - 1 - floor) * (HEIGHT + RISE)
-    parts = [_line(corner[upper], corner[lower]) for upper, lower in lines(below)]
-    parts += [_room(room, *corner[room], modules[room]) for row in rows for room in row]
+        left = (width - sum(widths[floor]) - GAP * (len(row) - 1)) / 2
+        for place, wide in zip(row, widths[floor], strict=True):
+            middle[place] = left + wide / 2, MARGIN + (len(rows) - 1 - floor) * (HEIGHT + RISE)
+            left += wide + GAP
+    parts = [_line([middle[place] for place in way]) for way in ways]
+    parts += [_room(room, *middle[room], modules[room]) for row in rows for room in row if room in modules]
     return (
         f'<svg class="house" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'style="max-width: {width:g}px" aria-label="The rooms of the package, and which imports which">'
@@ -105,21 +148,25 @@ def draw() -> str:
     )
 
 
-def _line(upper: tuple[float, float], lower: tuple[float, float]) -> str:
-    start, end = (upper[0] + WIDTH / 2, upper[1] + HEIGHT), (lower[0] + WIDTH / 2, lower[1])
-    bend = RISE / 2
-    return (
-        f'<path d="M{start[0]:g} {start[1]:g} C{start[0]:g} {start[1] + bend:g} {end[0]:g} {end[1] - bend:g} '
-        f'{end[0]:g} {end[1]:g}"/>'
-    )
+def _line(places: list[tuple[float, float]]) -> str:
+    """From below the first to above the last, straight down through those between."""
+    (x, y), *further = places
+    y += HEIGHT
+    path = f"M{x:g} {y:g}"
+    for at, top in further:
+        bend = (top - y) / 2
+        path += f" C{x:g} {y + bend:g} {at:g} {top - bend:g} {at:g} {top:g}"
+        if (at, top) != further[-1]:
+            path += f" V{top + HEIGHT:g}"
+        x, y = at, top + HEIGHT
+    return f'<path d="{path}"/>'
 
 
-def _room(name: str, left: float, top: float, paths: list[Path]) -> str:
+def _room(name: str, middle: float, top: float, paths: list[Path]) -> str:
     count = sum(path.read_text(encoding="utf-8").count("\n") for path in paths)
     size = f"{count} lines" if len(paths) == 1 else f"{len(paths)} modules, {count} lines"
-    middle = left + WIDTH / 2
     return (
-        f'<rect x="{left:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
+        f'<rect x="{middle - WIDTH / 2:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
         f'<text x="{middle:g}" y="{top + 20:g}">{escape(name)}</text>'
         f'<text class="size" x="{middle:g}" y="{top + 37:g}">{size}</text>'
     )

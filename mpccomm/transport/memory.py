@@ -33,7 +33,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.transport.address import join, literal, normalise
 from mpccomm.transport.complaints import Complaints
 from mpccomm.transport.dialler import DialError
@@ -141,6 +141,7 @@ class MemoryNetwork:
         self.faults: list[Fault] = []
         """What went wrong so far, apart from what `cut` and `partition` did."""
         self._lock = threading.Lock()
+        self._names: set[str] = set()
         self._entrances: dict[int, _Entrance] = {}
         self._dialled: Counter[tuple[str, str]] = Counter()
         self._journeys: set[_Journey] = set()
@@ -172,17 +173,25 @@ class MemoryNetwork:
                     pool.add_http_client(other.name, str(_ADDRESS), other.port)
 
     def cut(self, one: str | None = None, other: str | None = None) -> None:
-        """Break the connections there are now between two parties, of one of them, or all."""
+        """Break the connections there are now between two parties, of one of them, or all.
+
+        :raises UnknownPartyError: no pool of that name takes part
+        """
+        ends = {name for name in (one, other) if name is not None}
+        self._check(ends)
         for journey in self._all():
-            if {one, other} - {None} <= journey.ends:
+            if ends <= journey.ends:
                 journey.pipe.cut()
 
     def partition(self, *sides: str | Iterable[str]) -> None:
         """Let nothing through between the sides from now on; connections break. Replaces an earlier partition.
 
         :param sides: names of parties, or groups of them; all parties that are not named are one more side
+        :raises UnknownPartyError: no pool of that name takes part
         """
-        self._sides = tuple(frozenset((side,) if isinstance(side, str) else side) for side in sides)
+        groups = tuple(frozenset((side,) if isinstance(side, str) else side) for side in sides)
+        self._check(frozenset().union(*groups))
+        self._sides = groups
         for journey in self._all():
             if self._apart(journey.caller, journey.callee):
                 journey.pipe.cut()
@@ -202,6 +211,7 @@ class MemoryNetwork:
 
     def bind(self, caller: str, addr: str, port: int) -> _Entrance:
         """A port, for the pool of that name."""
+        self._names.add(caller)
         with self._lock:
             if not port:
                 port = next(number for number in count(_FIRST_PORT) if number not in self._entrances)
@@ -221,9 +231,15 @@ class MemoryNetwork:
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
     ) -> _Line:
         """A way from the pool of that name to whoever has that port."""
+        self._names.add(caller)
         return _Line(self, caller, addr, port)
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _check(self, names: Iterable[str]) -> None:
+        if unknown := set(names) - self._names:
+            there = ", ".join(sorted(self._names)) or "none yet"
+            raise UnknownPartyError(f"no pool {unknown.pop()!r} is in this network (there are: {there}); see connect")
 
     def _all(self) -> list[_Journey]:
         with self._lock:

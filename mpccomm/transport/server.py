@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 from aiohttp import web
@@ -38,7 +39,9 @@ class Server:
         self._reception = reception
         self._complaints = Complaints(logger)
         self._greetings: set[asyncio.Task[None]] = set()
-        self._largest = settings.limits.max_message_size
+        limits = settings.limits
+        self._new_desk = partial(tno.Desk, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
+        self._desks: dict[tno.Correspondent, tno.Desk] = {}
         greeting = settings.timing.greeting
         self._room = WaitingRoom(settings.strangers, greeting, reception.parties_at)
         # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.
@@ -126,7 +129,8 @@ class Server:
         except NotRecognisedError as error:
             return self._refuse(caller.address, 401, str(error))
         visit.end()
-        status = await tno.receive(request, correspondent, self._largest)
+        desk = self._desks.setdefault(correspondent, self._new_desk())
+        status = await desk.receive(request, correspondent)
         return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:

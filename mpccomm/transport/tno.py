@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import aiohttp
@@ -99,18 +101,49 @@ def declared_port(request: web.BaseRequest) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
 
 
-async def receive(request: web.BaseRequest, correspondent: Correspondent, limit: int) -> int:
-    """Read a message that was posted, and hand it on; the HTTP status to answer with."""
-    size = request.content_length
-    if size is None:
-        return 411
-    if size > limit:
-        return 413
-    body = bytearray()
-    while data := await request.content.readany():
-        body += data
-    try:
-        await correspondent.take(bytes(body))
-    except DecodingError:
-        return 500
-    return 200
+class Desk:
+    """Where the messages that one party posts are read: together no larger than ``room`` bytes, or a single larger one."""
+
+    def __init__(self, room: int, largest: int, patience: float) -> None:
+        self._room = self._free = room
+        self._largest = largest
+        self._patience = patience
+        self._cleared = asyncio.Condition()
+
+    async def receive(self, request: web.BaseRequest, correspondent: Correspondent) -> int:
+        """Read a message, and hand it on; the HTTP status to answer with."""
+        size = request.content_length
+        if size is None:
+            return 411
+        if size > self._largest:
+            return 413
+        async with self._space(size):
+            try:
+                await correspondent.take(await self._read(request))
+            except TimeoutError:
+                return 408
+            except DecodingError:
+                return 500
+        return 200
+
+    @asynccontextmanager
+    async def _space(self, size: int) -> AsyncIterator[None]:
+        size = min(size, self._room)
+        async with self._cleared:
+            await self._cleared.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            async with self._cleared:
+                self._cleared.notify_all()
+
+    async def _read(self, request: web.BaseRequest) -> bytes:
+        body = bytearray()
+        while True:
+            async with asyncio.timeout(self._patience):
+                data = await request.content.readany()
+            if not data:
+                return bytes(body)
+            body += data

@@ -189,6 +189,65 @@ def messages(count: int) -> list[bytes]:
     return [b"".join(start(batch * each + i + 1, 1, b"x") for i in range(each)) for batch in range(count)]
 
 
+# -- what is no WebSocket ----------------------------------------------------------------------------------------------
+
+
+def websocket(first: int, payload: bytes, length: int | None = None) -> bytes:
+    """A frame as it is on the wire, with a mask of zeros."""
+    size = len(payload) if length is None else length
+    return bytes((first, 0x80 | 127)) + size.to_bytes(8, "big") + bytes(4) + payload
+
+
+FIN, COMPRESSED, CONTINUED, BINARY, PING = 0x80, 0x40, 0, 2, 9
+NO_WEBSOCKET = {
+    "a compressed frame": websocket(FIN | COMPRESSED | BINARY, b"secret-payload"),
+    "a kind that there isn't": websocket(FIN | 3, b"secret-payload"),
+    "fragments without end": websocket(BINARY, bytes(MIB // 4)) + websocket(CONTINUED, bytes(MIB // 4)) * 4,
+    "a frame of 2 ** 63 - 1 bytes": websocket(FIN | BINARY, bytes(1000), 2**63 - 1),
+    "a frame of 2 ** 64 - 1 bytes": websocket(FIN | BINARY, bytes(1000), 2**64 - 1),
+    "a ping of 64 KB": websocket(FIN | PING, bytes(65536)),
+    "the rest of nothing": websocket(FIN | CONTINUED, b"secret-payload"),
+    "a fragment within a fragment": websocket(BINARY, b"x") + websocket(BINARY, b"x"),
+}
+PINGS = bytes((FIN | PING, 0x80 | 125)) + bytes(4 + 125)
+
+
+async def abuse(where: Place, said: bytes, times: int = 1) -> int | None:
+    async with call(where) as socket:
+        await greet(socket)
+        connection = socket._response.connection
+        assert connection is not None
+        transport = connection.transport
+        assert isinstance(transport, asyncio.WriteTransport)
+        for _ in range(times):
+            transport.write(said)
+            await asyncio.sleep(0)
+        return await ended(socket) if times == 1 else None
+
+
+@pytest.mark.parametrize("name", NO_WEBSOCKET)
+def test_what_is_no_websocket(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    with place(tmp_path) as where:
+        with Watch(where) as watch:
+            assert asyncio.run(abuse(where, NO_WEBSOCKET[name])) is not None
+        asyncio.run(log.seen(f"Mallory ({LOCAL}:{NOBODY}): clos", logging.WARNING))
+        assert not log.lines("", logging.ERROR)
+        assert "secret-payload" not in caplog.text
+        assert where.alice.stats["Bob"].reconnects == 0
+        watch.assert_calm(name)
+    assert watch.memory <= 2 * SLACK
+
+
+def test_websocket_pings_that_nobody_waits_for(tmp_path: Path) -> None:
+    with place(tmp_path) as where, Watch(where) as watch:
+        asyncio.run(abuse(where, PINGS * 1000, 100))
+        watch.look()
+        watch.assert_calm()
+        assert where.alice.stats["Bob"].reconnects == 0
+    assert watch.memory <= 8 * SLACK
+
+
 # -- the end of patience -----------------------------------------------------------------------------------------------
 
 

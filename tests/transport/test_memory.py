@@ -1,14 +1,25 @@
 """The network in memory: who is reached through it, what goes wrong on it, and that its seed decides."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpccomm import ConfigurationError, Limits, MemoryNetwork, NotReadyError, PartyGoneError, Pool, PortInUseError
+from mpccomm import (
+    ConfigurationError,
+    Limits,
+    MemoryNetwork,
+    NotReadyError,
+    PartyGoneError,
+    Pool,
+    PortInUseError,
+    UnknownPartyError,
+)
 from mpccomm.transport.memory import Fault
 from tests.certificates import Folder, root
 from tests.pools import LOCAL, Log, quick, until
@@ -194,9 +205,22 @@ async def test_a_partition_that_heals() -> None:
 
 async def test_sides_of_a_partition() -> None:
     network = MemoryNetwork()
+    for name in "abc":
+        network.bind(name, LOCAL, 0)
     network.partition(["a", "b"], ["c"])
     apart = {one + other for one in "abcde" for other in "abcde" if one < other and network._apart(one, other)}
     assert apart == {"ac", "ad", "ae", "bc", "bd", "be", "cd", "ce"}
+
+
+def test_a_name_that_nobody_has_would_test_nothing() -> None:
+    network = MemoryNetwork()
+    with pytest.raises(UnknownPartyError, match="none yet"):
+        network.cut("alice")
+    network.bind("alice", LOCAL, 0)
+    for mistaken in (partial(network.partition, ["alice", "bbo"]), partial(network.cut, "alice", "bbo")):
+        with pytest.raises(UnknownPartyError, match=r"no pool 'bbo' is in this network \(there are: alice\)"):
+            mistaken()
+    assert not network._apart("alice", "bbo")
 
 
 async def test_a_cut_by_hand() -> None:
@@ -220,3 +244,19 @@ async def test_who_aborts_is_heard() -> None:
         await alice.abort("out of numbers")
         with pytest.raises(PartyGoneError, match="out of numbers"):
             await receiving
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pool takes another's place there")
+async def test_one_pool_takes_the_place_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    network = MemoryNetwork()
+    async with introduced(network, "alice", "bob") as (alice, bob):
+        await alice.send("bob", "old")
+        assert await bob.recv("alice") == "old"
+        new = Pool(name="alice", network=network, settings=quick())
+        new.add_http_server(alice.port or 0, LOCAL)
+        assert new.port == alice.port
+        new.add_http_client("bob", LOCAL, bob.port)
+        await new.send("bob", "new", timeout=LIMIT)
+        assert await bob.recv("alice") == "new"
+        await new.shutdown()
