@@ -13,21 +13,53 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from sidebyside.bounds import Bound, lines
 from sidebyside.certificates import write_certificates
 from sidebyside.contenders import CONTENDERS
 from sidebyside.environments import default_cache, python_of
 from sidebyside.picture import svg
 from sidebyside.report import as_json, text, write_json
 from sidebyside.run import Comparison
-from sidebyside.works import Work, works
+from sidebyside.works import FAR, Work, works
 
 _SMOKE_SCALE = 0.001
 _SMOKED = ("ws-uv", "pool", "pool-uv", "sync", "pool-tls-uv")
-_HEAVY = ("broadcast4", "broadcast8")
+_HEAVY = ("broadcast4", "broadcast8", *FAR)
+
+
+def _bounds() -> Iterator[Bound]:
+    """All in times that we are faster, but for those that say so."""
+    for name, title, least in (
+        ("sync", "SyncPool", 10),
+        ("pool-uv", "Pool (uvloop)", 12),
+        ("pool", "Pool (asyncio)", 7),
+    ):
+        yield Bound(f"round trip, tno 4.12.0 / {title}", "roundtrip", "tno4", name, least, True)
+        yield Bound(f"round trip, gRPC aio / {title}", "roundtrip", "grpc", name, 1, True)
+        yield Bound(f"round trip, {title} / pyzmq", "roundtrip", name, "zmq", 4)
+    for name, title, least in (("pool-uv", "Pool (uvloop)", 25), ("pool", "Pool (asyncio)", 12)):
+        yield Bound(f"messages per second, {title} / tno 4.12.0", "rate", name, "tno4", least, True)
+        yield Bound(f"messages per second, {title} / gRPC aio", "rate", name, "grpc", 4, True)
+    for name, title in (("sync", "SyncPool"), ("pool-uv", "Pool (uvloop)"), ("pool", "Pool (asyncio)")):
+        yield Bound(f"64 MiB of numpy, tno 4.12.0 / {title}", "numpy64", "tno4", name, 40, True)
+        yield Bound(f"64 MiB of bytes, tno 4.12.0 / {title}", "bytes64", "tno4", name, 4, True)
+        yield Bound(f"10,000 int, tno 4.12.0 / {title}", "ints", "tno4", name, 4, True)
+        yield Bound(f"10,000 mpz, tno 4.12.0 / {title}", "mpz", "tno4", name, 4, True)
+        yield Bound(f"1,000,000 floats, tno 4.12.0 / {title}", "floats", "tno4", name, 5, True)
+    for tls in ("", "-tls"):
+        for loop in ("", "-uv"):
+            what = f"64 MiB of bytes, WebSocket / Pool{', TLS' * bool(tls)} ({'uvloop' if loop else 'asyncio'})"
+            yield Bound(what, "bytes64", f"ws{tls}{loop}", f"pool{tls}{loop}", 0.8, True)
+    yield Bound("round trip, Pool with TLS / without (uvloop)", "roundtrip", "pool-tls-uv", "pool-uv", 1.8)
+    yield Bound("round trip, SyncPool / Pool (uvloop)", "roundtrip", "sync", "pool-uv", 1.6)
+    yield Bound("broadcast per MiB, to 8 / to 2", "broadcast8", "pool-uv", "pool-uv", 1.3, False, "broadcast2")
+
+
+BOUNDS = tuple(_bounds())
 
 
 def main() -> int:
@@ -47,6 +79,7 @@ def main() -> int:
         comparison = Comparison(contenders, list(chosen), pythons, certificates, scale)
         comparison.rounds_for(0.0 if arguments.smoke else 60 * arguments.minutes)
     print(text(comparison, chosen, scale))
+    print("\n".join(["", *lines(BOUNDS, comparison)]))
     for name, reason in missing.items():
         print(f"\nno environment for {name}: {reason}")
     if arguments.output is not None:
@@ -79,7 +112,7 @@ def _selection(only: Sequence[str], known: dict[str, Work], *, smoke: bool) -> t
     if not contenders:
         contenders = list(_SMOKED if smoke else CONTENDERS)
     if not chosen:
-        chosen = {name: work for name, work in known.items() if not (smoke and name in _HEAVY)}
+        chosen = {name: work for name, work in known.items() if name not in (_HEAVY if smoke else FAR)}
     if sys.platform == "win32":
         contenders = [name for name in contenders if not CONTENDERS[name].uvloop]
     return contenders, chosen

@@ -9,29 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 
+from sidebyside.bounds import Bound, lines
 from sidebyside.contenders import CONTENDERS
-from sidebyside.figures import figures, paired_ratio
+from sidebyside.report import rows
 from sidebyside.run import Comparison
 from sidebyside.works import works
 
 WORKS = ("roundtrip", "rate", "bytes64", "numpy64", "asend1", "asend8")
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What a ratio between two contenders, or a contender's figure (``other`` None), has to keep to."""
-
-    what: str
-    work: str
-    one: str
-    other: str | None
-    limit: float
-    at_least: bool = False
-
-    def kept(self, value: float) -> bool:
-        return value >= self.limit if self.at_least else value <= self.limit
 
 
 def _against_bare(loop: str, ours: str, bare: str, acknowledged: str) -> list[Bound]:
@@ -49,6 +34,7 @@ BOUNDS = (
     *_against_bare("asyncio", "pool", "ws", "wsack"),
     Bound("round trip, SyncPool / Pool (uvloop)", "roundtrip", "sync", "pool-uv", 1.6),
     Bound("asend per second, one thread", "asend1", "sync", None, 30_000, True),
+    Bound("asend per second, eight threads / one", "asend8", "sync", "sync", 1.0, True, "asend1"),
 )
 
 
@@ -61,44 +47,12 @@ def main() -> int:
     scale = 0.001 if arguments.smoke else 1.0
     comparison = Comparison(contenders, WORKS, {"mpccomm": sys.executable}, None, scale)
     comparison.rounds_for(0.0 if arguments.smoke else arguments.seconds)
-    _print_figures(comparison, scale)
-    _print_bounds(comparison)
+    for name in WORKS:
+        print("\n".join(rows(comparison, name, works(scale)[name])))
+    print("\n".join(["", *lines(BOUNDS, comparison)]))
     for contender, trouble in comparison.troubles.items():
         print(f"{CONTENDERS[contender].title}: {trouble}")
     return 1 if comparison.troubles else 0
-
-
-def _print_figures(comparison: Comparison, scale: float) -> None:
-    found = figures(comparison)
-    for name, work in works(scale).items():
-        if name not in WORKS:
-            continue
-        print(f"\n{work.title} [{work.unit}]: median (quartiles)")
-        for contender, by_work in found.items():
-            if name in by_work:
-                figure = by_work[name]
-                print(
-                    f"  {CONTENDERS[contender].title:32} {figure.median:12,.1f}  ({figure.low:,.1f} to {figure.high:,.1f})"
-                )
-
-
-def _print_bounds(comparison: Comparison) -> None:
-    print("\nratios: median over the rounds (quartiles), the bound, and whether it holds")
-    found = figures(comparison)
-    for bound in BOUNDS:
-        if bound.other is None:
-            figure = found[bound.one].get(bound.work)
-        else:
-            figure = paired_ratio(comparison, bound.work, bound.one, bound.other)
-        if figure is not None:
-            sign = ">=" if bound.at_least else "<="
-            holds = "yes" if bound.kept(figure.median) else "NO"
-            print(
-                f"  {bound.what:62} {figure.median:10,.2f} ({figure.low:,.2f} to {figure.high:,.2f})  "
-                f"{sign} {bound.limit:,g}  {holds}"
-            )
-    if found["sync"].get("asend1") and found["sync"].get("asend8"):
-        print(f"  eight threads / one: {found['sync']['asend8'].median / found['sync']['asend1'].median:.2f}  >= 1")
 
 
 if __name__ == "__main__":

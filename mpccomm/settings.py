@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from mpccomm.progress import Callback, Transfer
+if TYPE_CHECKING:
+    from mpccomm.progress import Callback, Transfer
 
 KiB = 1024
 MiB = 1024 * KiB

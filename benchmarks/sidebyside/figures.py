@@ -32,9 +32,14 @@ def figures(comparison: Comparison) -> dict[str, dict[str, Figure]]:
     }
 
 
-def paired_ratio(comparison: Comparison, work: str, one: str, other: str) -> Figure | None:
-    """How many times ``other`` fits into ``one``: the ratio within each round, so that a slow minute meets both."""
-    if work not in comparison.results.get(one, {}) or work not in comparison.results.get(other, {}):
-        return None
-    pairs = zip(comparison.results[one][work].rounds, comparison.results[other][work].rounds, strict=False)
-    return figure([median(a) / median(b) for a, b in pairs])
+def paired_ratio(comparison: Comparison, one: tuple[str, str], other: tuple[str, str]) -> Figure | None:
+    """How many times ``other`` fits into ``one``, each a contender and a work; None: not both were measured.
+
+    It is the ratio within each round, so that a slow minute meets both.
+    """
+    rounds = [
+        result.rounds
+        for name, work in (one, other)
+        if (result := comparison.results.get(name, {}).get(work)) is not None
+    ]
+    return figure([median(a) / median(b) for a, b in zip(*rounds, strict=False)]) if len(rounds) == 2 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ def text(comparison: Comparison, works: dict[str, Work], scale: float) -> str:
 def machine() -> str:
     """Where this was measured."""
     return f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores, loopback"
+
+
+def rows(comparison: Comparison, name: str, work: Work) -> Iterator[str]:
+    """One work alone, without what others are to be measured by."""
+    yield f"\n{work.title} [{work.unit}]: median (quartiles)"
+    for contender, by_work in figures(comparison).items():
+        if name in by_work:
+            figure = by_work[name]
+            yield f"  {CONTENDERS[contender].title:32} {figure.median:12,.1f}  ({figure.low:,.1f} to {figure.high:,.1f})"
 
 
 def _table(comparison: Comparison, name: str, work: Work, rows: dict[str, Figure]) -> list[str]:

@@ -9,8 +9,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,17 +102,28 @@ async def _all(*orders: Any) -> list[Any]:
 
 
 async def _session(
-    python: str, contender: str, names: Sequence[str], parties: int, scale: float, certificates: str | None
+    python: str,
+    contender: str,
+    names: Sequence[str],
+    parties: int,
+    scale: float,
+    certificates: str | None,
+    delay: float,
 ) -> dict[str, tuple[list[float], str | None]]:
     results: dict[str, tuple[list[float], str | None]] = {}
     known = works(scale)
-    with tempfile.TemporaryDirectory() as directory:
+    ports = free_ports(parties)
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        doors = await stack.enter_async_context(_relay(ports, delay)) if delay else []
         processes = await _all(
             *(Process.start(python, contender, Path(directory) / str(number)) for number in range(parties))
         )
         try:
-            ports = free_ports(parties)
-            places = [{"me": number, "ports": ports, "certificates": certificates} for number in range(parties)]
+            places = [
+                {"me": number, "ports": ports, "doors": doors, "certificates": certificates}
+                for number in range(parties)
+            ]
             for trouble in await _all(
                 *(process.order(do="listen", **place) for process, place in zip(processes, places, strict=True))
             ):
@@ -136,6 +147,28 @@ async def _session(
     return results
 
 
+@asynccontextmanager
+async def _relay(ports: Sequence[int], delay: float) -> AsyncIterator[list[int]]:
+    """A long line to each of the ports; the ports at which it begins."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "sidebyside.relay",
+        str(delay),
+        *map(str, ports),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield json.loads(await process.stdout.readline())
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
 class Comparison:
     """All contenders with all works, round after round, so that whatever drifts meets all of them alike."""
 
@@ -146,6 +179,7 @@ class Comparison:
         pythons: dict[str, str],
         certificates: str | None,
         scale: float,
+        delay: float = 0.0,
     ) -> None:
         self.results: dict[str, dict[str, Result]] = {contender: {} for contender in contenders}
         self.troubles: dict[str, str] = {}
@@ -156,6 +190,8 @@ class Comparison:
         self._pythons = pythons
         self._certificates = certificates
         self._scale = scale
+        self._delay = delay
+        """Seconds that every byte is under way, beside the time that it takes anyway."""
 
     def rounds_for(self, seconds: float) -> None:
         """At least one round; another one as long as it is likely to fit into the time."""
@@ -183,7 +219,9 @@ class Comparison:
             parties = max(known[name].parties for name in chosen)
             python = self._pythons[entry.environment]
             try:
-                found = asyncio.run(_session(python, contender, chosen, parties, self._scale, certificates))
+                found = asyncio.run(
+                    _session(python, contender, chosen, parties, self._scale, certificates, self._delay)
+                )
             except (FailedError, SkippedError) as error:
                 kind = "" if isinstance(error, SkippedError) else "failed: "
                 self.troubles[contender] = f"{kind}{error}"

@@ -13,6 +13,8 @@ from sidebyside.contenders.base import Contender
 MIB = 1024 * 1024
 SMALL = bytes(range(100))
 _BLOCKS = 10
+FAR = ("burst", "rounds")
+"""Of interest where an answer takes its time."""
 
 
 class Work(Protocol):
@@ -22,7 +24,7 @@ class Work(Protocol):
     unit: str
     parties: int
     kind: str
-    """``small`` messages, one large ``value``, several ``threads``, ``broadcast``: not every contender does all."""
+    """Not every contender does all: ``small`` messages, a large ``value``, ``threads``, ``broadcast``, over a ``distance``."""
 
     async def lead(self, contender: Contender) -> list[float]:
         """The samples, in ``unit``."""
@@ -147,6 +149,66 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Burst:
+    """Many messages sent together, until the last one was delivered."""
+
+    count: int
+    size: int
+    repeat: int = 5
+    unit: str = "ms"
+    parties: int = 2
+    kind: str = "distance"
+
+    @property
+    def title(self) -> str:
+        return f"{self.count:,} messages of {self.size:,} B together"
+
+    async def lead(self, contender: Contender) -> list[float]:
+        value = bytes(self.size)
+        samples = []
+        for _ in range(self.repeat + 1):
+            start = time.perf_counter()
+            await contender.send_together(1, value, self.count)
+            samples.append((time.perf_counter() - start) * 1e3)
+            await contender.recv(1)
+        return samples[1:]
+
+    async def follow(self, contender: Contender) -> None:
+        for _ in range(self.repeat + 1):
+            await contender.recv_many(0, self.count)
+            await contender.send(0, b"all")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds one after the other, each a small message there and one back."""
+
+    rounds: int
+    repeat: int = 3
+    unit: str = "ms"
+    parties: int = 2
+    kind: str = "distance"
+
+    @property
+    def title(self) -> str:
+        return f"protocol of {self.rounds} rounds"
+
+    async def lead(self, contender: Contender) -> list[float]:
+        samples = []
+        for _ in range(self.repeat + 1):
+            start = time.perf_counter()
+            for _ in range(self.rounds):
+                await contender.send(1, SMALL)
+                await contender.recv(1)
+            samples.append((time.perf_counter() - start) * 1e3)
+        return samples[1:]
+
+    async def follow(self, contender: Contender) -> None:
+        for _ in range(self.rounds * (self.repeat + 1)):
+            await contender.send(0, await contender.recv(0))
+
+
+@dataclass(frozen=True)
 class Broadcast:
     """1 MiB to several parties, an answer from each; the time is that per MiB sent."""
 
@@ -242,5 +304,7 @@ def works(scale: float = 1.0) -> dict[str, Work]:
         ("broadcast2", Broadcast(2, size(1))),
         ("broadcast4", Broadcast(4, size(1))),
         ("broadcast8", Broadcast(8, size(1))),
+        ("burst", Burst(n(1_000), 1024)),
+        ("rounds", Rounds(max(int(20 * scale), 2))),
     )
     return dict(found)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mpccomm.codec import tno
 from mpccomm.codec.decoder import Buffer, decode
 from mpccomm.codec.encoder import Encoded, encode
 from mpccomm.errors import DecodingError
@@ -38,11 +37,15 @@ class Dialect:
 
 
 def _encode_tno(value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]) -> Encoded:
+    from mpccomm.codec import tno
+
     packed, ordered = tno.pack_exactly(value, context, begin)
     return Encoded((packed,), ordered)
 
 
 def _decode_tno(segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+    from mpccomm.codec import tno
+
     if len(segments) != 1:
         raise DecodingError("the message is malformed")
     return tno.unpack_object(segments[0], context)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from mpccomm.codec import archive, classes, signatures, tno
+from mpccomm.codec import archive, classes, signatures
 from mpccomm.codec.classes import Entry, Serialized
 from mpccomm.codec.decoder import decode
 from mpccomm.codec.encoder import encode
@@ -126,6 +126,8 @@ class Serialization:
         """
         if archive.is_archive(data):
             return decode(archive.split(data), context=kwargs)
+        from mpccomm.codec import tno
+
         return tno.unpack(data, kwargs)[1]
 
 

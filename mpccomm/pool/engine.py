@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.errors import (
@@ -21,8 +21,6 @@ from mpccomm.errors import (
     PortInUseError,
     UnknownPartyError,
 )
-from mpccomm.pool.audit import Audit
-from mpccomm.pool.gateway import Gateway, automatic_id
 from mpccomm.pool.handlers import ServerHandle
 from mpccomm.pool.handles import Failures
 from mpccomm.pool.home import Home
@@ -32,12 +30,15 @@ from mpccomm.pool.stats import History
 from mpccomm.pool.succession import Succession, predecessors
 from mpccomm.session.frames import NO_PORT
 from mpccomm.session.mailbox import Mailbox
-from mpccomm.session.shared_counter import CountingMailbox
 from mpccomm.settings import Settings
 from mpccomm.transport.address import join
 from mpccomm.transport.dialler import Dialler
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Answering, Entrance, Network
+
+if TYPE_CHECKING:
+    from mpccomm.pool.audit import Audit
+    from mpccomm.pool.gateway import Gateway
 
 logger = logging.getLogger("mpccomm")
 
@@ -187,7 +188,7 @@ class Engine:
             certificates=certificates,
             check_hostname=check_hostname,
             dialect=DIALECTS[wire],
-            mailbox=Mailbox if wire == OURS.name else lambda: CountingMailbox(partial(automatic_id, wire)),
+            mailbox=_mailbox(wire),
         )
         party.audit = self.audit
         reception.admit(party, self.parties)
@@ -229,6 +230,8 @@ class Engine:
         """Whoever sees to it that there is a connection."""
         reception = self.reception
         if party.dialect is not OURS:
+            from mpccomm.pool.gateway import Gateway
+
             gateway = Gateway(party, lambda: reception.dialling, partial(reception.misfit, party))
             reception.correspondents[party.name] = gateway
             return gateway
@@ -348,6 +351,14 @@ class Engine:
         self.failures.report()
         if self.audit is not None:
             self.audit.close()
+
+
+def _mailbox(wire: str) -> Callable[[], Mailbox]:
+    if wire == OURS.name:
+        return Mailbox
+    from mpccomm.pool.gateway import counting_mailbox
+
+    return partial(counting_mailbox, wire)
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -13,6 +13,7 @@ import secrets
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -23,6 +24,7 @@ from mpccomm.errors import DecodingError, PoolClosedError
 from mpccomm.pool.party import Party
 from mpccomm.session.frames import NO_PORT, describe_key
 from mpccomm.session.outbox import Outgoing
+from mpccomm.session.shared_counter import CountingMailbox
 from mpccomm.transport.client import describe
 from mpccomm.transport.pipe import Pipe
 from mpccomm.transport.tno import Poster, StrangerError
@@ -42,6 +44,11 @@ _TAGGED = ormsgpack.packb("type")
 def automatic_id(wire: str, prefix: str, number: int) -> Key:
     """The id of a message that was given none; ``number`` counts all messages of that direction."""
     return ("", number) if wire == "tno4" and not prefix else f"{prefix}{number}"
+
+
+def counting_mailbox(wire: str) -> CountingMailbox:
+    """A mailbox that numbers as they do."""
+    return CountingMailbox(partial(automatic_id, wire))
 
 
 class _Posted(Outgoing):

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpccomm.codec import Encoded
 from mpccomm.codec.dialect import Dialect
 from mpccomm.errors import MessageTooLargeError
 from mpccomm.pool.arrival import Arrival, read
 from mpccomm.pool.calls import ReceiveCall, SendCall
-from mpccomm.pool.collectives import Calls, Members
 from mpccomm.pool.engine import Engine
-from mpccomm.pool.groups import Group
 from mpccomm.pool.handles import LoopHandle
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
 from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
 from mpccomm.pool.waiting import all_of, dismiss, new_future, resolving, together
 from mpccomm.session.inbox import Incoming
+
+if TYPE_CHECKING:
+    from mpccomm.pool.groups import Group
 
 _RESERVED = ("@[", "@(")
 """How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
@@ -202,6 +203,9 @@ class Messages:
         :raises UnknownPartyError: there is no party of that name
         :raises ConfigurationError: this party is not among the names, or one is there twice
         """
+        from mpccomm.pool.collectives import Calls, Members
+        from mpccomm.pool.groups import Group
+
         members = Members.of(names_of(names), me or self._name, list(self._engine.parties))
         self._engine.some(members.others)
         label = f"@({members.label})"

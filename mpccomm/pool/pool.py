@@ -10,9 +10,6 @@ from typing import Self
 
 import aiohttp
 
-from mpccomm.config import Config, build
-from mpccomm.environment import from_environment
-from mpccomm.pool.audit import Audit
 from mpccomm.pool.engine import Engine
 from mpccomm.pool.glance import Visible
 from mpccomm.pool.handlers import Handler, ServerHandle
@@ -67,7 +64,10 @@ class Pool(Messages, Visible):
         plain = key is None and cert is None and ca_cert is None
         reception = Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
         engine = Engine(settings, reception, network, name or "")
-        engine.audit = None if audit is None else Audit(audit)
+        if audit is not None:
+            from mpccomm.pool.audit import Audit
+
+            engine.audit = Audit(audit)
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))
 
     @classmethod
@@ -80,6 +80,8 @@ class Pool(Messages, Visible):
         :raises ConfigurationError: something in the file can't be right; with file, line and what to do
         :raises PortInUseError: the port of this party can't be bound
         """
+        from mpccomm.config import Config, build
+
         pool: Self = build(cls, Config.load(path), me, password)
         return pool
 
@@ -104,6 +106,9 @@ class Pool(Messages, Visible):
         :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
         :raises PortInUseError: the port of this party can't be bound
         """
+        from mpccomm.config import build
+        from mpccomm.environment import from_environment
+
         config, me = from_environment(path, hosts, names_of(names))
         pool: Self = build(cls, config, me, password)
         return pool

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
+from typing import TYPE_CHECKING
 
 from mpccomm.codec.dialect import OURS
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
@@ -18,7 +19,9 @@ from mpccomm.transport.greeting import Caller, NotRecognisedError
 from mpccomm.transport.identity import FilePath, misfit, owners, read_pins
 from mpccomm.transport.stream import WebSocket
 from mpccomm.transport.tls import Credentials, Password
-from mpccomm.transport.tno import Correspondent
+
+if TYPE_CHECKING:
+    from mpccomm.transport.tno import Correspondent
 
 logger = logging.getLogger("mpccomm")
 

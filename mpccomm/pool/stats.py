@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpccomm.display import stats_html
-
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -74,6 +72,8 @@ class Stats(Mapping[str, PartyStats]):
         return repr(self._parties)
 
     def _repr_html_(self) -> str:
+        from mpccomm.display import stats_html
+
         return stats_html(self.to_dict())
 
     @property

@@ -139,6 +139,10 @@ class Conversation:
         """The other side has said what it takes."""
         self.outbox.bounds = bounds
 
+    def due(self, connection: Connection) -> bool:
+        """Whether `fill` may find something to send."""
+        return self.ack_due or self.outbox.due or connection.again is None or bool(connection.again)
+
     def fill(self, connection: Connection, parts: list[Buffer], now: float) -> None:
         """Append to a batch what is to be sent: what has to be repeated, new frames, an acknowledgement."""
         outbox = self.outbox

@@ -65,10 +65,9 @@ class Incarnations:
         """
         if hello.incarnation in self._former:
             return _FORMER
-        if hello.incarnation == self.current:
-            return None
         promised = connection.told_accepted and not self.accepts(hello.incarnation, unread=unread)
-        return _TOO_EARLY if promised or connection.number <= self._opened_before else None
+        perhaps_older = hello.incarnation != self.current and connection.number <= self._opened_before
+        return _TOO_EARLY if promised or perhaps_older else None
 
     def meet(self, incarnation: bytes, opened: int) -> bool:
         """An incarnation has proved that it lives, by when ``opened`` connections had been opened. True: the state changed."""

@@ -411,12 +411,8 @@ class Link:
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
-        if connection.control:
-            return True
-        if connection is not self._connections.current:
-            return False
-        conversation = self._conversation
-        return conversation.ack_due or conversation.outbox.due or connection.again is None or bool(connection.again)
+        mine = connection is self._connections.current and self._conversation.due(connection)
+        return mine or bool(connection.control)
 
     def to_send(self, connection: Connection, now: float) -> bytes:
         """The next batch for this connection; empty: nothing, until something happens."""

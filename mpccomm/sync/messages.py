@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpccomm.errors import WrongThreadError
 from mpccomm.pool.arrival import Arrival
@@ -17,8 +17,10 @@ from mpccomm.pool.party import Party
 from mpccomm.pool.waiting import raise_first, together
 from mpccomm.session.inbox import Incoming
 from mpccomm.sync.blocking import Slot, Ticket, new_future, resolving
-from mpccomm.sync.groups import SyncGroup
 from mpccomm.sync.residence import Residence
+
+if TYPE_CHECKING:
+    from mpccomm.sync.groups import SyncGroup
 
 
 class SyncMessages:
@@ -186,6 +188,8 @@ class SyncMessages:
         :raises UnknownPartyError: there is no party of that name
         :raises ConfigurationError: this party is not among the names, or one is there twice
         """
+        from mpccomm.sync.groups import SyncGroup
+
         group = self._native.group(names, me=me)
         return SyncGroup(SyncChannel(group._channel, self._residence), group._calls)
 

@@ -10,8 +10,6 @@ from typing import Any, Self
 
 import aiohttp
 
-from mpccomm.config import Config, build
-from mpccomm.environment import from_environment
 from mpccomm.pool import Pool
 from mpccomm.pool.glance import Visible
 from mpccomm.pool.handlers import Handler, ServerHandle
@@ -79,6 +77,8 @@ class SyncPool(SyncMessages, Visible):
         :raises ConfigurationError: something in the file can't be right; with file, line and what to do
         :raises PortInUseError: the port of this party can't be bound
         """
+        from mpccomm.config import Config, build
+
         pool: Self = build(cls, Config.load(path), me, password)
         return pool
 
@@ -103,6 +103,9 @@ class SyncPool(SyncMessages, Visible):
         :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
         :raises PortInUseError: the port of this party can't be bound
         """
+        from mpccomm.config import build
+        from mpccomm.environment import from_environment
+
         config, me = from_environment(path, hosts, names_of(names))
         pool: Self = build(cls, config, me, password)
         return pool

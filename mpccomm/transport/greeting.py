@@ -6,15 +6,17 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import WSMsgType
 
 from mpccomm.session.frames import Hello, ViolationError, parse
 from mpccomm.session.states import CloseCode
-from mpccomm.transport import tno
 from mpccomm.transport.address import IPAddress
 from mpccomm.transport.stream import WebSocket, misfit
+
+if TYPE_CHECKING:
+    from mpccomm.transport.tno import Correspondent
 
 _MAX_HELLO = 4096
 
@@ -48,10 +50,10 @@ class Reception(Protocol):
         """Raise `NotRecognisedError` unless some party may call so."""
 
     @property
-    def correspondents(self) -> Mapping[str, tno.Correspondent]:
+    def correspondents(self) -> Mapping[str, Correspondent]:
         """Those who post their messages."""
 
-    async def correspondent(self, caller: Caller, port: int) -> tno.Correspondent:
+    async def correspondent(self, caller: Caller, port: int) -> Correspondent:
         """The one that posts from there, and has its server at that port.
 
         :raises NotRecognisedError: nobody we know

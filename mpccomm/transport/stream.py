@@ -6,14 +6,21 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType
 
 from mpccomm.session.frames import MAX_BATCH
 from mpccomm.session.states import CloseCode
 
-WebSocket: TypeAlias = ClientWebSocketResponse[Literal[False]] | web.WebSocketResponse[Literal[False]]
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from aiohttp import ClientWebSocketResponse
+    from aiohttp.web import WebSocketResponse
+
+# In quotes: who only dials does without aiohttp's server.
+WebSocket: TypeAlias = "ClientWebSocketResponse[Literal[False]] | WebSocketResponse[Literal[False]]"
 
 PATH = "/mpccomm"
 MAX_MESSAGE = MAX_BATCH

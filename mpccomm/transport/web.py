@@ -6,13 +6,16 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from mpccomm.codec.dialect import DIALECTS
 from mpccomm.settings import Settings
 from mpccomm.transport.address import BACKLOG, bind
 from mpccomm.transport.client import Client
 from mpccomm.transport.greeting import Reception
-from mpccomm.transport.server import Server
+
+if TYPE_CHECKING:
+    from mpccomm.transport.server import Server
 
 
 class _Entrance:
@@ -27,6 +30,9 @@ class _Entrance:
         return self._socket.fileno() >= 0
 
     def server(self, reception: Reception, settings: Settings) -> Server:
+        # Imported here, with aiohttp's server: not every program that imports us starts one.
+        from mpccomm.transport.server import Server
+
         # Once more: a pool whose place this one takes may have shut it down before it knew.
         self._socket.listen(BACKLOG)
         return Server(self._socket, reception, settings)

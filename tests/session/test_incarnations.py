@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpccomm.session import frames
 from mpccomm.session.frames import Abort, Ack, Farewell, Goodbye
 from mpccomm.session.link import News
-from mpccomm.session.states import Cause, Ending, PartyState
+from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
 from tests.session.links import Pair, Stranger, connected, ending, finished, message, new_link, news, receive
 
 # -- restarts ----------------------------------------------------------------------------------------------------------
@@ -91,6 +91,21 @@ def test_the_second_of_an_id_is_not_handed_out_where_the_first_is_lost() -> None
     assert link.take("x", 0.0) is None
     assert link.take("y", 0.0) is not None
     assert link.mailbox.unread_messages == 0
+
+
+def test_what_a_connection_was_told_is_not_taken_back() -> None:
+    # Told that its frames are taken, before any process was met; meanwhile this one is the restart of another.
+    link = new_link("a")
+    early = Stranger(link, "new")
+    answer = early.greet()
+    assert answer is not None
+    assert answer.accepted
+    Stranger(link, "old").meet()
+    Stranger(link, "new").meet()
+    assert link.state is PartyState.RESTARTED
+    early.resume()
+    assert early.hear() == []
+    assert list(early.closing_codes()) == [CloseCode.REPLACED]
 
 
 # -- parting -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ _NOT_RESUMED = "acknowledged; a message is gone with its connection"
 _SMALL = frozenset({"small"})
 _PAIR = _SMALL | {"value"}
 _GROUP = _PAIR | {"broadcast"}
-_THREADS = _GROUP | {"threads"}
+_FAR = _PAIR | {"distance"}
+_NEAR_AND_FAR = _GROUP | _FAR
+_THREADS = _NEAR_AND_FAR | {"threads"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ CONTENDERS: dict[str, Entry] = {
     "grpc": Entry("gRPC aio stream", "grpcaio", _BARE, environment="grpcio"),
     "socket": Entry("blocking socket", "blocking_socket", _BARE),
     "stream": Entry("asyncio stream, acks", "stream", _NOT_RESUMED),
-    "stream-uv": Entry("asyncio stream, acks, uvloop", "stream", _NOT_RESUMED, uvloop=True),
+    "stream-uv": Entry("asyncio stream, acks, uvloop", "stream", _NOT_RESUMED, uvloop=True, kinds=_FAR),
     "ws": Entry("aiohttp WebSocket", "websocket", _BARE),
     "ws-uv": Entry("aiohttp WebSocket, uvloop", "websocket", _BARE, uvloop=True, kinds=_GROUP),
     "wsack": Entry("aiohttp WebSocket, acks", "websocket", _NOT_RESUMED, {"acknowledged": True}, kinds=_SMALL),
@@ -57,7 +59,7 @@ CONTENDERS: dict[str, Entry] = {
     "ws-tls": Entry("aiohttp WebSocket, TLS", "websocket", _BARE, tls=True),
     "ws-tls-uv": Entry("aiohttp WebSocket, TLS, uvloop", "websocket", _BARE, uvloop=True, tls=True),
     "pool": Entry("mpccomm Pool", "ours", _EXACTLY_ONCE),
-    "pool-uv": Entry("mpccomm Pool, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, kinds=_GROUP),
+    "pool-uv": Entry("mpccomm Pool, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, kinds=_NEAR_AND_FAR),
     "sync": Entry("mpccomm SyncPool", "ours", _EXACTLY_ONCE, {"blocking": True}, kinds=_THREADS),
     "pool-tls": Entry("mpccomm Pool, TLS", "ours", _EXACTLY_ONCE, tls=True),
     "pool-tls-uv": Entry("mpccomm Pool, TLS, uvloop", "ours", _EXACTLY_ONCE, uvloop=True, tls=True, kinds=_GROUP),

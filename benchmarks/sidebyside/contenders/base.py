@@ -22,8 +22,14 @@ class Place:
 
     me: int
     ports: Sequence[int]
+    doors: Sequence[int] = ()
+    """The ports at which the others reach each of them, where these are not their own."""
     certificates: str | None = None
     """A directory with ``ca.pem`` and, for each party, ``0.key``, ``0.pem`` and so on; None: without TLS."""
+
+    def door(self, other: int) -> int:
+        """The port at which that party is to be dialled."""
+        return (self.doors or self.ports)[other]
 
     @property
     def others(self) -> list[int]:
@@ -54,9 +60,18 @@ class Contender(ABC):
     async def recv(self, sender: int) -> Any: ...
 
     async def send_many(self, to: int, value: Any, count: int) -> None:
-        """The same message many times, `IN_FLIGHT` of them at once."""
-        for start in range(0, count, IN_FLIGHT):
-            await asyncio.gather(*(self.send(to, value) for _ in range(min(IN_FLIGHT, count - start))))
+        """The same message many times, `IN_FLIGHT` of them at any time."""
+        left = iter(range(count))
+
+        async def one_after_another() -> None:
+            for _ in left:
+                await self.send(to, value)
+
+        await asyncio.gather(*(one_after_another() for _ in range(IN_FLIGHT)))
+
+    async def send_together(self, to: int, value: Any, count: int) -> None:
+        """The same message many times, all of them at once."""
+        await asyncio.gather(*(self.send(to, value) for _ in range(count)))
 
     async def recv_many(self, sender: int, count: int) -> None:
         for _ in range(count):

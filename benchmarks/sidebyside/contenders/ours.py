@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,9 @@ def _build(kind: type[Any], place: Place) -> Any:
         pool = kind(**files)
     except ConfigurationError as error:
         raise UnavailableError(str(error)) from error
-    pool.add_http_server(port=place.ports[place.me], addr=HOST)
+    pool.add_http_server(port=place.ports[place.me], addr=HOST, external_port=place.door(place.me))
     for other in place.others:
-        pool.add_http_client(str(other), HOST, port=place.ports[other], cert=certificates.get(other))
+        pool.add_http_client(str(other), HOST, port=place.door(other), cert=certificates.get(other))
     return pool
 
 
@@ -74,10 +76,17 @@ class Blocking(Contender):
         return self.pool.recv(str(sender))
 
     async def send_many(self, to: int, value: Any, count: int) -> None:
-        for start in range(0, count, IN_FLIGHT):
-            handles = [self.pool.asend(str(to), value) for _ in range(min(IN_FLIGHT, count - start))]
-            for handle in handles:
-                handle.result()
+        under_way: deque[Future[None]] = deque()
+        for _ in range(count):
+            if len(under_way) == IN_FLIGHT:
+                under_way.popleft().result()
+            under_way.append(self.pool.asend(str(to), value))
+        for handle in under_way:
+            handle.result()
+
+    async def send_together(self, to: int, value: Any, count: int) -> None:
+        for handle in [self.pool.asend(str(to), value) for _ in range(count)]:
+            handle.result()
 
     async def broadcast(self, to: Sequence[int], value: Any) -> None:
         self.pool.broadcast(value, handler_names=[str(other) for other in to])

@@ -49,7 +49,7 @@ class Stream(Contender):
             await self.complete.wait()
             return
         for other in self.place.others:
-            self.connections[other] = _Connection(*await asyncio.open_connection(HOST, self.place.ports[other]))
+            self.connections[other] = _Connection(*await asyncio.open_connection(HOST, self.place.door(other)))
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections[0] = _Connection(reader, writer)
