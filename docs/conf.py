@@ -26,7 +26,7 @@ html_copy_source = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# The tests execute the notebooks. With this set their outputs are shown as well; it takes minutes.
+# The tests execute the notebooks. With this set their outputs are shown as well; it takes a minute.
 nb_execution_mode = "force" if os.environ.get("MPCCOMM_DOCS_EXECUTE") else "off"
 nb_execution_raise_on_error = True
 
