@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import ssl
 from collections import deque
@@ -68,10 +69,10 @@ class _Proxy(Party):
 
     forward: Callable[[], None] = staticmethod(lambda: None)
 
-    def flush(self) -> None:
+    def flush(self, most: float = math.inf) -> None:
         # What has just arrived must be kept from being acknowledged before anything else happens.
         self.forward()
-        super().flush()
+        super().flush(most)
 
     def _tell(self, what: News, detail: str) -> None:
         """What happens on this end happens on the other, and is told there."""

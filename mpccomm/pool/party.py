@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from mpccomm.errors import AuthenticationError
 from mpccomm.pool.explain import explain
 from mpccomm.pool.handlers import Handler
 from mpccomm.pool.ordering import Ordering
+from mpccomm.pool.peer import PartyPeer
 from mpccomm.pool.standing import Standing
 from mpccomm.pool.transfers import Transfers
 from mpccomm.session.connection import Connection
@@ -49,6 +51,9 @@ _CODES = {
 }
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _LISTED = 8
+AT_ONCE = 16
+"""So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
+way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 
 
 class Party:
@@ -116,6 +121,7 @@ class Party:
         """Sends that wait only until it was dialled so often in vain."""
         self._transfers = None if settings.progress is None else Transfers(name, settings.progress)
         self._streams: dict[Connection, Stream] = {}
+        self._continued = False
         self._happening: asyncio.Future[None] | None = None
         self._unreachable_since: float | None = self.clock()
         self._notice_after = 0.0
@@ -136,13 +142,13 @@ class Party:
         """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
         connection = self.link.open(dialled=dialled, now=self.clock())
         stream = Stream(socket)
-        channel = _Channel(self, connection)
+        peer = PartyPeer(self, connection, AT_ONCE)
         self._streams[connection] = stream
         self._update_loneliness()
         try:
             if first is not None:
-                channel.batch_received(first)
-            await stream.run(channel)
+                peer.batch_received(first)
+            await stream.run(peer)
         finally:
             del self._streams[connection]
             self.link.lost(connection)
@@ -231,13 +237,19 @@ class Party:
 
     # -- what the link has to say --------------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Hand on what the link has brought about, and see that what it wants to send goes out."""
+    def flush(self, most: float = math.inf) -> None:
+        """Hand on what the link has brought about, and see that what it wants to send goes out.
+
+        At ``most`` so many calls end now, the others in further turns of the loop.
+        """
         link = self.link
-        while link.finished:
-            finished, link.finished = link.finished, []
-            for request in finished:
-                request.done()
+        finished = link.finished
+        while finished and most > 0:
+            finished.popleft().done()
+            most -= 1
+        if finished and not self._continued:
+            self._continued = True
+            self.home.loop.call_soon(self._continue)
         if link.news:
             news, link.news = link.news, []
             for what, detail in news:
@@ -259,6 +271,10 @@ class Party:
         if self._happening is not None:
             self._happening.set_result(None)
             self._happening = None
+
+    def _continue(self) -> None:
+        self._continued = False
+        self.flush(AT_ONCE)
 
     def wake(self) -> None:
         """See that what the link wants to send goes out."""
@@ -389,6 +405,7 @@ class Party:
             self.flush()
             await self.until(lambda: link.farewell or link.ending is not None, deadline)
         self.closed = Cause(Ending.CLOSED)
+        self.flush()
         self.fail_waiting(self.closed)
         for stream in self._streams.values():
             stream.close(CloseCode.DONE)
@@ -463,28 +480,3 @@ class Party:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-class _Channel:
-    """One connection of a party, as its stream sees it."""
-
-    __slots__ = ("_connection", "_party")
-
-    def __init__(self, party: Party, connection: Connection) -> None:
-        self._party = party
-        self._connection = connection
-
-    def batch_received(self, batch: bytes) -> None:
-        party = self._party
-        party.link.received(self._connection, batch, party.clock())
-        party.flush()
-
-    def batch_to_send(self) -> bytes:
-        party = self._party
-        link = party.link
-        if not link.due(self._connection):
-            return b""
-        batch = link.to_send(self._connection, party.clock())
-        if link.news or link.closing:
-            party.flush()
-        return batch

@@ -9,6 +9,7 @@ This module decides who is talked to and on which connection. What is said there
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from mpccomm.session.connection import Connection
 from mpccomm.session.connections import Connections
 from mpccomm.session.conversation import Conversation
 from mpccomm.session.counters import Counters
-from mpccomm.session.frames import Frame, Hello, Key, Kind, Resume, ViolationError
+from mpccomm.session.frames import PROTOCOL_VERSION, Frame, Hello, Key, Kind, Resume, ViolationError
 from mpccomm.session.inbox import Incoming
 from mpccomm.session.incarnations import Incarnations
 from mpccomm.session.mailbox import Mailbox, Receive
@@ -50,7 +51,7 @@ class Link:
         self.features = 0
         self.leaving = False
         self.counters = Counters()
-        self.finished: list[Receive | Outgoing] = []
+        self.finished = deque[Receive | Outgoing]()
         self.closing: list[Closing] = []
         self.news: list[tuple[News, str]] = []
         self.goodbye: frames.Goodbye | None = None
@@ -186,9 +187,7 @@ class Link:
     def open(self, *, dialled: bool, now: float) -> Connection:
         """A new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first."""
         connection = self._connections.open(dialled=dialled, nonce=self._nonce(), now=now)
-        hello = Hello(
-            frames.PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds
-        )
+        hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds)
         connection.control[Kind.HELLO] = frames.hello(hello)
         superfluous = self._connections.superfluous()
         if superfluous is not None:
@@ -411,8 +410,8 @@ class Link:
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
-        mine = connection is self._connections.current and self._conversation.due(connection)
-        return mine or bool(connection.control)
+        current = connection is self._connections.current
+        return bool(connection.control) or (current and self._conversation.due(connection))
 
     def to_send(self, connection: Connection, now: float) -> bytes:
         """The next batch for this connection; empty: nothing, until something happens."""

@@ -122,12 +122,11 @@ class Side:
     def flush(self) -> None:
         link = self.link
         while link.finished:
-            finished, link.finished = link.finished, []
-            for request in finished:
-                if isinstance(request, Receive):
-                    self.received(request)
-                else:
-                    self.sent(request)
+            request = link.finished.popleft()
+            if isinstance(request, Receive):
+                self.received(request)
+            else:
+                self.sent(request)
         link.news.clear()
         closing, link.closing = link.closing, []
         for wire in list(self.wires):

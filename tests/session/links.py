@@ -45,7 +45,8 @@ def news(link: Link) -> list[News]:
 
 def finished(link: Link) -> list[Receive | Outgoing]:
     """Which calls have ended since the last time."""
-    done, link.finished = link.finished, []
+    done = list(link.finished)
+    link.finished.clear()
     return done
 
 
