@@ -12,6 +12,7 @@ from typing import Any
 from mpccomm.pool.engine import Engine
 from mpccomm.sync.awake import keep_awake
 from mpccomm.sync.loop_thread import LoopThread
+from mpccomm.sync.termination import heed_sigterm
 
 _residences: set[Residence] = set()
 """Those whose thread has been started. Strong: a thread has to be wound up even where nobody remembers its pool."""
@@ -31,6 +32,7 @@ class Residence:
         self._thread.start(self._engine.start)
         _residences.add(self)
         keep_awake(lambda: self.alive)
+        heed_sigterm()
 
     @property
     def alive(self) -> bool:

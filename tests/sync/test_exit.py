@@ -1,6 +1,5 @@
 """How programs end that never call `shutdown`, and what a fork inherits."""
 
-import signal
 import socket
 import subprocess
 import sys
@@ -59,14 +58,6 @@ def test_nobody_to_deliver_to_ends_after_linger() -> None:
         code, _, errors = ends(process, 0.5 + 1 + 40 * UNIT)
         assert code == 0
         assert "could not be delivered" in errors
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could notice")
-def test_sigterm_ends_it() -> None:
-    with peer_of("me.send('peer', 1)\nme.recv('peer')") as (pool, process):
-        pool.recv("program")
-        process.send_signal(signal.SIGTERM)
-        assert ends(process, 60 * UNIT)[0] == -signal.SIGTERM
 
 
 def test_a_port_already_taken_leaves_nothing_behind() -> None:

@@ -1,0 +1,71 @@
+"""SIGTERM: what was sent is delivered, the others hear of the end, and a program's own handler is left alone."""
+
+import signal
+import sys
+
+import pytest
+
+from mpccomm import PartyShutDownError
+from tests.sync.duo import ends, line, peer_of, program
+from tests.timing import UNIT
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could notice")
+
+
+def test_what_was_sent_is_delivered_and_the_others_hear_of_it() -> None:
+    with peer_of("me.asend('peer', 'last words')\nme.recv('peer')", "-W", "ignore") as (pool, process):
+        assert pool.recv("program") == "last words"
+        process.send_signal(signal.SIGTERM)
+        assert ends(process, 60 * UNIT) == (128 + signal.SIGTERM, "", "")
+        with pytest.raises(PartyShutDownError):
+            pool.recv("program", timeout=50 * UNIT)
+
+
+def test_a_handler_of_the_program_stays() -> None:
+    body = """
+    signal.signal(signal.SIGTERM, lambda *_: print('handled', flush=True))
+    me.send('peer', 'ready')
+    print(me.recv('peer'))
+    """
+    with peer_of(body) as (pool, process):
+        assert pool.recv("program") == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "handled"
+        pool.send("program", "and on it goes")
+        assert ends(process, 60 * UNIT)[:2] == (0, "and on it goes\n")
+
+
+def test_the_second_one_does_not_wait() -> None:
+    body = """
+    me = SyncPool(settings=Settings(linger=1000))
+    me.add_http_client("nobody", "127.0.0.1", 9)
+    me.asend("nobody", 1)
+    atexit.register(print, "not reached")
+    try:
+        print("ready", flush=True)
+        me.recv("nobody")
+    finally:
+        print("unwound", flush=True)
+    """
+    with program(body, None, preamble="from mpccomm import *\nimport atexit\n") as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "unwound"
+        process.send_signal(signal.SIGTERM)
+        assert ends(process, 60 * UNIT)[:2] == (-signal.SIGTERM, "")
+
+
+def test_in_another_thread_nothing_is_changed() -> None:
+    body = """
+    def work():
+        with SyncPool() as pool:
+            pool.add_http_server(0, "127.0.0.1")
+
+    thread = threading.Thread(target=work); thread.start(); thread.join()
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    with SyncPool() as pool:
+        pool.add_http_server(0, "127.0.0.1")
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """
+    with program(body, None, preamble="import signal, threading\nfrom mpccomm import *\n") as process:
+        assert ends(process, 60 * UNIT) == (0, "True\nFalse\n", "")
