@@ -285,6 +285,7 @@ class Party:
 
     def _tell(self, what: News, detail: str) -> None:
         if what in (News.CONNECTED, News.RESUMED):
+            self._urge()
             self.standing.clear()
             self.failed_dials = 0
             self._unreachable_since = None
