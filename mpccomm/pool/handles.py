@@ -13,6 +13,8 @@ from mpccomm.pool.home import Home
 logger = logging.getLogger("mpccomm")
 
 _LISTED = 8
+_PAUSE = 0.5
+"""Seconds between two lines of the log."""
 _KEPT = 1000
 """So many failures are remembered until somebody looks; of further ones only the number."""
 
@@ -61,6 +63,7 @@ class Failures:
         self._new: list[tuple[Handle, Exception]] = []
         self._old: list[tuple[Handle, Exception]] = []
         self._more = 0
+        self._next_line = 0.0
 
     def watch(self, handle: Handle, resolve: Resolve) -> Resolve:
         """To be called in the place of ``resolve``."""
@@ -68,9 +71,10 @@ class Failures:
         def told(value: None, error: Exception | None) -> None:
             resolve(value, error)
             if error is not None and not handle.cancelled():
-                # Many may fail together, and whoever waits needs a turn of the loop to hear of it.
+                # Many may fail one after the other, and whoever waits needs a turn of the loop to hear of it.
                 if not self._new:
-                    self._home.loop.call_soon(self._settle)
+                    loop = self._home.loop
+                    loop.call_later(max(self._next_line - loop.time(), 0), self._settle)
                 self._new.append((handle, error))
 
         return told
@@ -83,6 +87,7 @@ class Failures:
         _forget(failed)
 
     def _settle(self) -> None:
+        self._next_line = self._home.loop.time() + _PAUSE
         failed, self._new = self._new, []
         self._log(logging.WARNING, failed, "nobody waits for their handles")
         failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]
