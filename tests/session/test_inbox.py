@@ -132,3 +132,18 @@ def test_what_a_forked_process_writes_is_its_own() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert segment[0] == 0
+
+
+@pytest.mark.parametrize("missing", [[], ["MADV_HUGEPAGE"], ["MAP_PRIVATE", "MADV_HUGEPAGE"]])
+def test_large_pieces_are_mapped_on_every_system(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in missing:
+        monkeypatch.delattr(mmap, name, raising=False)
+    inbox = Inbox(Limits(mapped_segment=4))
+    data = bytes(range(100))
+    message = inbox.start(start(1, data[:50], total=100))
+    assert inbox.part(Part(2, 0, memoryview(data[50:]))) is message
+    assert contents(message) == [data]
+    assert message is not None
+    (segment,) = message.segments
+    assert isinstance(segment, memoryview)
+    assert isinstance(segment.obj, mmap.mmap)
