@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class _Entrance:
     """A listening socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, server: type[Server]) -> None:
         self._socket = sock
+        self._server = server
         self.port: int = sock.getsockname()[1]
 
     @property
@@ -30,15 +31,12 @@ class _Entrance:
         return self._socket.fileno() >= 0
 
     def server(self, reception: Reception, settings: Settings) -> Server:
-        # Imported here, with aiohttp's server: not every program that imports us starts one.
-        from mpccomm.transport.server import Server
-
         # Once more: a pool whose place this one takes may have shut it down before it knew.
         self._socket.listen(BACKLOG)
-        return Server(self._socket, reception, settings)
+        return self._server(self._socket, reception, settings)
 
     def share(self) -> _Entrance:
-        return _Entrance(self._socket.dup())
+        return _Entrance(self._socket.dup(), self._server)
 
     def close(self) -> None:
         self._socket.close()
@@ -57,7 +55,10 @@ class Web:
 
     def bind(self, caller: str, addr: str, port: int) -> _Entrance:
         """A listening socket."""
-        return _Entrance(bind(addr, port))
+        # Not before somebody wants a server, and aiohttp's comes along; nor later, on the loop, which would stand still.
+        from mpccomm.transport.server import Server
+
+        return _Entrance(bind(addr, port), Server)
 
     def line(
         self,
