@@ -23,6 +23,10 @@ root_doc = "index"
 default_role = "py:obj"
 html_theme = "furo"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+# The default underlines the names of modules, as if they led somewhere.
+pygments_dark_style = "a11y-dark"
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -10,20 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import shorten
 from typing import Any
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 _STYLE = """<style>
-.mpccomm {font-size: 0.93em; line-height: 1.5; margin: 0.3em 0}
+.mpccomm {font-size: 0.93em; line-height: 1.5; margin: 0.3em 0; overflow-x: auto}
 .mpccomm .muted {opacity: 0.7}
 div.mpccomm table {border-collapse: collapse; margin: 0.4em 0 0; font-variant-numeric: tabular-nums; border: none}
 div.mpccomm table th, div.mpccomm table td {text-align: left !important; vertical-align: top; border: none}
-div.mpccomm table th, div.mpccomm table td {padding: 0.25em 1.5em 0.25em 0; white-space: nowrap}
+div.mpccomm table th, div.mpccomm table td {padding: 0.25em 1.1em 0.25em 0; white-space: nowrap}
+div.mpccomm table th:last-child, div.mpccomm table td:last-child {padding-right: 0}
 div.mpccomm table tr, div.mpccomm table tr:nth-child(even), div.mpccomm table tr:hover {background: transparent}
 div.mpccomm table thead th {font-weight: 600; opacity: 0.7; border-bottom: 1px solid rgba(128, 128, 128, 0.5)}
+div.mpccomm table thead th, div.mpccomm table td.words {white-space: normal}
 div.mpccomm table tbody tr + tr td {border-top: 1px solid rgba(128, 128, 128, 0.25)}
-div.mpccomm table td.text {white-space: normal; min-width: 11em; max-width: 24em; overflow-wrap: anywhere}
+div.mpccomm table td.text {white-space: normal; min-width: 8em; max-width: 24em; overflow-wrap: anywhere}
 div.mpccomm table td.number {text-align: right !important}
 .mpccomm i {display: inline-block; width: 0.6em; height: 0.6em; border-radius: 50%; margin-right: 0.5em; background: #8b949e}
 .mpccomm i.good {background: #2da44e}
@@ -46,7 +49,7 @@ class PartyView:
     trust: str
     """How it is known."""
     sent: tuple[int, int]
-    """Messages and bytes."""
+    """Messages and bytes, without those that wait to be sent."""
     received: tuple[int, int]
     round_trip: float | None
     """Seconds."""
@@ -85,20 +88,20 @@ def pool_html(view: PoolView) -> str:
     )
     if not view.parties:
         return _block(f"{heading}<br>no parties; add one with <code>add_http_client</code>")
-    titles = ("party", "address", "state", "known by", "sent", "received", "round trip", "waiting")
+    titles = ("party", "state", "waiting", "sent", "received", "round trip", "known by")
     return _block(heading + _table(titles, map(_party_row, view.parties)))
 
 
 def _party_row(party: PartyView) -> Iterable[str]:
-    yield _cell(f"<b>{escape(party.name)}</b>")
-    yield _cell(escape(party.where))
-    state = party.state if len(party.state) <= _LONGEST else f"{party.state[:_LONGEST]}..."
+    yield _cell(f"<b>{escape(party.name)}</b><br><span class='muted'>{escape(party.where)}</span>")
+    state = shorten(party.state, _LONGEST, placeholder=" ...")
     yield _cell(f"<i class='{party.mood}'></i>{escape(state)}", "text")
-    yield _cell(escape(party.trust))
+    waits = "<br>".join(map(escape, party.waits))
+    yield _cell(waits, "text") if waits else _cell("<span class='muted'>nothing</span>")
     for messages, size in (party.sent, party.received):
         yield _cell(f"{plural(messages, 'message')}<br><span class='muted'>{bytes_text(size)}</span>")
     yield _cell("" if party.round_trip is None else seconds_text(party.round_trip))
-    yield _cell("<br>".join(map(escape, party.waits)) or "<span class='muted'>nothing</span>", "text")
+    yield _cell(escape(party.trust), "words")
 
 
 def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -147,11 +150,16 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def bytes_text(size: float) -> str:
     """``17 bytes``, ``1.5 MiB``."""
+    scale, unit = bytes_unit(size)
+    return f"{size / scale:.1f} {unit}" if scale > 1 else plural(int(size), "byte")
+
+
+def bytes_unit(size: float) -> tuple[int, str]:
+    """How many bytes the unit has in which this size is told, and its name."""
     power = 0
-    while size >= 1024 and power < len(_UNITS) - 1:
-        size /= 1024
+    while size >= 1024 ** (power + 1) and power < len(_UNITS) - 1:
         power += 1
-    return f"{size:.1f} {_UNITS[power]}" if power else plural(int(size), "byte")
+    return 1024**power, _UNITS[power]
 
 
 def seconds_text(seconds: float) -> str:

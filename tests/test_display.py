@@ -78,6 +78,13 @@ def test_names_are_only_text() -> None:
     assert "<script>" in check(progress_html(NASTY, 1, 2))
 
 
+def test_a_long_state_ends_with_a_whole_word() -> None:
+    party = PartyView("Bob", "", "bad", "word " * 40, "", (0, 0), (0, 0), None, [])
+    text = check(pool_html(PoolView("Pool", "", "", "", [party])))
+    assert "word word ..." in text
+    assert text.count("word") < 40
+
+
 def test_without_parties() -> None:
     empty = PoolView("Pool", "", "without a server", "plain HTTP", [])
     assert line(empty) == "<Pool, without a server, plain HTTP, no parties>"

@@ -60,6 +60,7 @@ def _state_of(engine: Engine) -> str:
 
 def _look_at_party(party: Party, engine: Engine) -> PartyView:
     counters = party.link.counters
+    queued, size = party.link.outbox.queued()
     mood, state = _party_state(party, engine)
     return PartyView(
         name=party.name,
@@ -67,10 +68,11 @@ def _look_at_party(party: Party, engine: Engine) -> PartyView:
         mood=mood,
         state=state,
         trust=_trust(party),
-        sent=(counters.messages_sent, counters.bytes_sent),
+        # Counted when they are queued. These are several reads, and the pool goes on meanwhile.
+        sent=(max(counters.messages_sent - queued, 0), max(counters.bytes_sent - size, 0)),
         received=(counters.messages_received, counters.bytes_received),
         round_trip=party.link.round_trip,
-        waits=_waits(party),
+        waits=_waits(party, engine.closing),
     )
 
 
@@ -95,7 +97,8 @@ def _trust(party: Party) -> str:
     return "its certificate, pinned" if party.pins else "a certificate of the authority"
 
 
-def _waits(party: Party) -> list[str]:
+def _waits(party: Party, closing: bool) -> list[str]:
+    to_be = "not" if closing else "to be"
     mailbox, outbox = party.link.mailbox, party.link.outbox
     lines = []
     receives = _copy(lambda: islice(mailbox.receives(), _LISTED + 1))
@@ -105,12 +108,12 @@ def _waits(party: Party) -> list[str]:
         lines.append(f"receive of {', '.join(map(_id_of, receives[:_LISTED]))}{more}, for {waited}")
     queued, size = outbox.queued()
     if queued:
-        lines.append(f"{plural(queued, 'message')} to be sent ({bytes_text(size)})")
+        lines.append(f"{plural(queued, 'message')} {to_be} sent ({bytes_text(size)})")
     if outbox.unacknowledged:
         lines.append("messages to be acknowledged")
     if mailbox.unread_messages:
         lines.append(
-            f"{plural(mailbox.unread_messages, 'message')} to be received ({bytes_text(mailbox.unread_bytes)})"
+            f"{plural(mailbox.unread_messages, 'message')} {to_be} received ({bytes_text(mailbox.unread_bytes)})"
         )
     return lines
 

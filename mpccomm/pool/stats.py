@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mpccomm.display import bytes_unit, stats_html
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PartyStats:
-    """Traffic with one party since the pool was made. Bytes are those of encoded messages, without framing and repetitions."""
+    """Traffic with one party since the pool was made.
+
+    A message counts as sent once the program has handed it over, and as received once it is here, asked for or not. Bytes are
+    those of encoded messages, without framing and repetitions.
+    """
 
     messages_sent: int
     messages_received: int
@@ -72,8 +78,6 @@ class Stats(Mapping[str, PartyStats]):
         return repr(self._parties)
 
     def _repr_html_(self) -> str:
-        from mpccomm.display import stats_html
-
         return stats_html(self.to_dict())
 
     @property
@@ -111,17 +115,20 @@ class Stats(Mapping[str, PartyStats]):
         pyplot: Any = _library("matplotlib.pyplot", "plot")
         drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
         rows = self._history.rows(self._now, self._parties.values())
-        for (axis, sent, received), unit in zip(_panels(drawn), ("messages", "MB"), strict=True):
-            scale = 1e6 if unit == "MB" else 1
+        times = [row.time for row in rows]
+        most = max((max(figures[2:]) for figures in rows[-1].figures), default=0)
+        units = (1, "messages"), bytes_unit(most)
+        for (axis, sent, received), (scale, unit) in zip(_panels(drawn), units, strict=True):
             for at, name in enumerate(self._parties):
-                there = [row for row in rows if at < len(row.figures)]
-                times = [row.time for row in there]
+                # Before it was added there was nothing to count.
+                counted = [row.figures[at] if at < len(row.figures) else _NOTHING for row in rows]
                 color = f"C{at % 10}"
                 for figure, style, verb in ((sent, "-", "to"), (received, "--", "from")):
-                    values = [row.figures[at][figure] / scale for row in there]
-                    axis.step(times, values, style, where="post", color=color, label=f"{verb} {name}")
+                    values = [figures[figure] / scale for figures in counted]
+                    axis.plot(times, values, style, color=color, label=f"{verb} {name}")
             axis.set(xlabel="seconds", ylabel=f"{unit}, sent and received", ylim=(0, None))
             axis.grid(alpha=0.3)
+        drawn[0].yaxis.get_major_locator().set_params(integer=True)
         if self._parties:
             drawn[0].legend(frameon=False)
         result: np.ndarray[Any, Any] = drawn
@@ -155,6 +162,9 @@ class Figures(NamedTuple):
     messages_received: int
     bytes_sent: int
     bytes_received: int
+
+
+_NOTHING = Figures(0, 0, 0, 0)
 
 
 class Row(NamedTuple):

@@ -51,9 +51,11 @@ async def test_a_party_that_is_not_there() -> None:
     html = str(pool._repr_html_())
     assert "not connected yet" in html
     assert "1 message to be sent (2.0 KiB)" in html
+    assert html.count("0 messages") == 2, "what waits to be sent is not sent"
     assert "0 of 1 party connected" in repr(pool)
     await pool.shutdown(0)
     assert future.exception() is not None
+    assert "1 message not sent (2.0 KiB)" in str(pool._repr_html_())
 
 
 def test_before_it_is_complete() -> None:

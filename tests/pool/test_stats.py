@@ -71,7 +71,7 @@ def test_plot() -> None:
     history = History()
     counters = [Counters(), Counters()]
     history.sample(100.0, parties_of(counters[:1]))
-    counters[0].messages_sent, counters[0].bytes_sent = 7, 2_000_000
+    counters[0].messages_sent, counters[0].bytes_sent = 7, 2048
     history.sample(101.0, parties_of(counters))
     axes = Stats({"Bob": BOB, "Carol": CAROL}, history, 102.0).plot()
     try:
@@ -79,8 +79,9 @@ def test_plot() -> None:
         assert set(lines) == {"to Bob", "from Bob", "to Carol", "from Carol"}
         assert list(lines["to Bob"].get_xdata()) == [0.0, 1.0, 2.0]
         assert list(lines["to Bob"].get_ydata()) == [0, 7, 3]
-        assert list(lines["to Carol"].get_xdata()) == [1.0, 2.0]  # it was not there from the start
-        assert list(axes[1].get_lines()[0].get_ydata()) == [0, 2, 0.003]
+        assert list(lines["to Carol"].get_ydata()) == [0, 0, 1]  # it was not there from the start
+        assert list(axes[1].get_lines()[0].get_ydata()) == [0, 2, 3000 / 1024]
+        assert "KiB" in axes[1].get_ylabel()
         again = Stats({"Bob": BOB}, history, 102.0).plot(axes)
         assert again is axes
     finally:
