@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
+from mpccomm.display import plural
 from mpccomm.pool.home import Home
 
 logger = logging.getLogger("mpccomm")
@@ -100,7 +101,8 @@ class Failures:
         number = len(errors) + (self._more if level == logging.ERROR else 0)
         if number:
             more = f"; and {number - _LISTED} more" if number > _LISTED else ""
-            logger.log(level, "%d sends failed, and %s: %s%s", number, what, "; ".join(errors[:_LISTED]), more)
+            failures = plural(number, "send")
+            logger.log(level, "%s failed, and %s: %s%s", failures, what, "; ".join(errors[:_LISTED]), more)
 
 
 def _forget(failed: Sequence[tuple[Handle, Exception]]) -> None:

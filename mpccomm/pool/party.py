@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpccomm.codec.dialect import OURS, Dialect
+from mpccomm.display import plural
 from mpccomm.errors import AuthenticationError
 from mpccomm.pool.explain import explain
 from mpccomm.pool.handlers import Handler
@@ -339,8 +340,8 @@ class Party:
             self.fail_waiting(Cause(Ending.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
             return
         if self.failed_dials and now >= self._next_notice:
-            what = _count(len(sends), "message to deliver", "messages to deliver") if sends else ""
-            waits = _count(len(receives), "receive", "receives") if receives else ""
+            what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
+            waits = plural(len(receives), "receive") if receives else ""
             text = "waiting for %s, which may start later: %s (%s)"
             logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits))))
             self._back_off_notices(now)
@@ -453,7 +454,7 @@ class Party:
         )
         if undelivered:
             ids = ", ".join(describe_key(message.key) for message in undelivered[:_LISTED])
-            logger.warning("%s: %d messages could not be delivered: %s", self, len(undelivered), ids)
+            logger.warning("%s: %s could not be delivered: %s", self, plural(len(undelivered), "message"), ids)
         if self.link.mailbox.unread_messages:
             logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
 
@@ -477,7 +478,3 @@ class Party:
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
         """The error for a call that ended so."""
         return explain(self, cause, call)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -76,6 +76,6 @@ async def test_many_failures_make_one_line(caplog: pytest.LogCaptureFixture) -> 
         assert len(log.lines("nobody waits", logging.WARNING)) < 20
         await alice.shutdown(0)
     (line,) = log.lines("nobody looked", logging.ERROR)
-    assert line.startswith("1500 sends failed")
+    assert line.startswith("1,500 sends failed")
     assert line.endswith("; and 1492 more")
     assert len(line) < 5000

@@ -44,7 +44,9 @@ def test_a_seed_says_everything() -> None:
 # -- broken on purpose -------------------------------------------------------------------------------------------------
 
 
-def no_deduplication(inbox: Inbox, frame: Start, start: Callable[..., Incoming | None] = Inbox.start) -> Incoming | None:
+def no_deduplication(
+    inbox: Inbox, frame: Start, start: Callable[..., Incoming | None] = Inbox.start
+) -> Incoming | None:
     inbox.received = min(inbox.received, frame.seq - 1)
     return start(inbox, frame)
 
