@@ -41,6 +41,8 @@ def no_leaks() -> Iterator[None]:
         yield
         # What is only reachable in a cycle reports its leak when it is collected: now, and not during some later test.
         gc.collect()
+        # What is left, some large library perhaps, has to be gone through only this once.
+        gc.freeze()
     finally:
         logger.removeHandler(recorder)
     found = [f"thread {thread.name!r} still runs" for thread in set(threading.enumerate()) - threads if _runs(thread)]
