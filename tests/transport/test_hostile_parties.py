@@ -157,7 +157,8 @@ def test_what_breaks_the_protocol(name: str, tmp_path: Path, caplog: pytest.LogC
         assert where.alice.stats["Bob"].reconnects == 0
         assert where.alice.stats["Mallory"].messages_received == 0
         watch.assert_calm()
-    assert watch.memory <= 2 * SLACK
+    # In this process is also what Mallory itself takes: the largest of these batches, masked, and on its way.
+    assert watch.memory <= 3 * SLACK
 
 
 @pytest.mark.parametrize("name", FLOODS)
