@@ -97,7 +97,7 @@ async def act(program: str, *within: str) -> AsyncIterator[Actor]:
         sys.executable,
         *("-X", "dev", "-W", "error", "-c", _PRELUDE + textwrap.dedent(program)),
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONASYNCIODEBUG": "0"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
