@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
 from mpccomm.display import plural
 from mpccomm.pool.home import Home
+from mpccomm.pool.thread_future import ThreadFuture
+from mpccomm.pool.waiting import resolving
 
 logger = logging.getLogger("mpccomm")
 
@@ -41,6 +42,16 @@ class _Watched:
 class LoopHandle(_Watched, asyncio.Future[None]):
     """For asyncio callers."""
 
+    def __init__(self, failures: Failures) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self._failures = failures
+
+    def resolve(self, value: None, error: Exception | None) -> None:
+        """Its sends have ended."""
+        resolving(self, self.get_loop(), self._failures.home)(value, error)
+        if error is not None:
+            self._failures.note(self, error)
+
     def __await__(self) -> Generator[Any, None, None]:
         self.looked_at = True
         return super().__await__()
@@ -48,37 +59,42 @@ class LoopHandle(_Watched, asyncio.Future[None]):
     __iter__ = __await__
 
 
-class ThreadHandle(_Watched, concurrent.futures.Future[None]):
+class ThreadHandle(_Watched, ThreadFuture[None]):
     """For callers that block."""
+
+    def __init__(self, failures: Failures) -> None:
+        super().__init__()
+        self._failures = failures
+
+    def resolve(self, value: None, error: Exception | None) -> None:
+        """Its sends have ended."""
+        super().resolve(value, error)
+        if error is not None:
+            self._failures.note(self, error)
 
 
 Handle: TypeAlias = LoopHandle | ThreadHandle
-Resolve: TypeAlias = Callable[[None, Exception | None], None]
 
 
 class Failures:
     """Those of one pool. Each is logged when it happens, unless somebody waits for it; and again at the end."""
 
     def __init__(self, home: Home) -> None:
-        self._home = home
+        self.home = home
         self._new: list[tuple[Handle, Exception]] = []
         self._old: list[tuple[Handle, Exception]] = []
         self._more = 0
         self._next_line = 0.0
 
-    def watch(self, handle: Handle, resolve: Resolve) -> Resolve:
-        """To be called in the place of ``resolve``."""
-
-        def told(value: None, error: Exception | None) -> None:
-            resolve(value, error)
-            if error is not None and not handle.cancelled():
-                # Many may fail one after the other, and whoever waits needs a turn of the loop to hear of it.
-                if not self._new:
-                    loop = self._home.loop
-                    loop.call_later(max(self._next_line - loop.time(), 0), self._settle)
-                self._new.append((handle, error))
-
-        return told
+    def note(self, handle: Handle, error: Exception) -> None:
+        """The sends behind that handle failed."""
+        if handle.cancelled():
+            return
+        # Many may fail one after the other, and whoever waits needs a turn of the loop to hear of it.
+        if not self._new:
+            loop = self.home.loop
+            loop.call_later(max(self._next_line - loop.time(), 0), self._settle)
+        self._new.append((handle, error))
 
     def report(self) -> None:
         """The pool is shut down: log what nobody has looked at until now."""
@@ -88,7 +104,7 @@ class Failures:
         _forget(failed)
 
     def _settle(self) -> None:
-        self._next_line = self._home.loop.time() + _PAUSE
+        self._next_line = self.home.loop.time() + _PAUSE
         failed, self._new = self._new, []
         self._log(logging.WARNING, failed, "nobody waits for their handles")
         failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]

@@ -16,7 +16,7 @@ from mpccomm.pool.handles import LoopHandle
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
 from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
-from mpccomm.pool.waiting import all_of, dismiss, new_future, resolving, together
+from mpccomm.pool.waiting import all_of, dismiss, new_future, together
 from mpccomm.session.inbox import Incoming
 
 if TYPE_CHECKING:
@@ -283,11 +283,10 @@ class Messages:
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> LoopHandle:
         home = self._engine.home
-        loop = asyncio.get_running_loop()
-        handle = LoopHandle(loop=loop)
+        handle = LoopHandle(self._engine.failures)
         with Serialising(parties) as begin:
             encoded = self._encode(parties, message, destination, begin, snapshot=True)
-            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle, loop, home)))
+            resolve = together(len(parties), handle.resolve)
             for party in parties:
                 home.post(
                     SendCall(party, *self._key(party, msg_id), encoded[party.dialect], patience, False, resolve).start

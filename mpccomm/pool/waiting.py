@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from mpccomm.pool.home import Home
@@ -23,30 +24,32 @@ def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
 
 def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, home: Home) -> Resolve[T]:
     """The function that the pool's loop resolves a future of ``loop`` with."""
+    return partial(_resolve, future) if home.is_on(loop) else partial(_resolve_elsewhere, future, loop)
 
-    def resolve(value: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)  # type: ignore[arg-type]
 
-    if home.is_on(loop):
-        return resolve
+def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)  # type: ignore[arg-type]
 
-    def resolve_elsewhere(value: T | None, error: Exception | None) -> None:
-        try:
-            loop.call_soon_threadsafe(resolve, value, error)
-        except RuntimeError:
-            # The caller's loop is closed: nobody waits any more.
-            future.cancel()
 
-    return resolve_elsewhere
+def _resolve_elsewhere(
+    future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, value: T | None, error: Exception | None
+) -> None:
+    try:
+        loop.call_soon_threadsafe(_resolve, future, value, error)
+    except RuntimeError:
+        # The caller's loop is closed: nobody waits any more.
+        future.cancel()
 
 
 def together(count: int, resolve: Resolve[None]) -> Resolve[None]:
     """What each of ``count`` is resolved with: the last one resolves the whole, with the first error if there is one."""
+    if count == 1:
+        return resolve
     errors: list[Exception] = []
     missing = count
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from _thread import allocate_lock
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mpccomm.errors import PoolClosedError
@@ -18,8 +17,6 @@ from mpccomm.pool.arrival import read
 from mpccomm.pool.calls import ReceiveCall, SendCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mpccomm.pool.home import Home
     from mpccomm.pool.party import Party
 
@@ -114,23 +111,3 @@ class Ticket:
         if self._calls and not self.redeemed and not self._landed:
             with contextlib.suppress(PoolClosedError):
                 self._home.post(self._cancel)
-
-
-def new_future() -> tuple[Future[T], Callable[[T | None, Exception | None], None]]:
-    """A future for any thread, and the function that the pool's loop resolves it with."""
-    future: Future[T] = Future()
-    return future, resolving(future)
-
-
-def resolving(future: Future[T]) -> Callable[[T | None, Exception | None], None]:
-    """The function that the pool's loop resolves a future with."""
-
-    def resolve(value: T | None, error: Exception | None) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)  # type: ignore[arg-type]
-
-    return resolve

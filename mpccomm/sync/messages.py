@@ -14,9 +14,10 @@ from mpccomm.pool.messages import Channel, Messages, names_of
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
 from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
+from mpccomm.pool.thread_future import ThreadFuture
 from mpccomm.pool.waiting import raise_first, together
 from mpccomm.session.inbox import Incoming
-from mpccomm.sync.blocking import Slot, Ticket, new_future, resolving
+from mpccomm.sync.blocking import Slot, Ticket
 from mpccomm.sync.residence import Residence
 
 if TYPE_CHECKING:
@@ -103,9 +104,8 @@ class SyncMessages:
         """Receive a message without waiting: a future that gets it. A cancelled one leaves the message for the next."""
         party = self._engine.party(name)
         self._native._enter()
-        future: Future[Any]
-        future, resolve = new_future()
-        future.add_done_callback(Arrival(party, *self._native._key(party, msg_id), resolve).dropped)
+        future = ThreadFuture[Any]()
+        future.add_done_callback(Arrival(party, *self._native._key(party, msg_id), future.resolve).dropped)
         return future
 
     # -- several parties -----------------------------------------------------------------------------------------------
@@ -228,10 +228,10 @@ class SyncMessages:
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> ThreadHandle:
         self._native._enter()
-        handle = ThreadHandle()
+        handle = ThreadHandle(self._engine.failures)
         with Serialising(parties) as begin:
             encoded = self._native._encode(parties, message, destination, begin, snapshot=True)
-            resolve = together(len(parties), self._engine.failures.watch(handle, resolving(handle)))
+            resolve = together(len(parties), handle.resolve)
             for party in parties:
                 self._engine.home.post(
                     SendCall(
