@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mpccomm.codec import Encoded
 from mpccomm.pool.options import Patience
@@ -171,3 +171,6 @@ class SendCall(Outgoing):
         """It is acknowledged, or will not be waited for."""
         self._forget_limits()
         self._resolve(None, None if self.failure is None else self.party.explain(self.failure, self))
+
+
+Call: TypeAlias = ReceiveCall | SendCall

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.codec import Encoded
 from mpccomm.codec.dialect import Dialect
 from mpccomm.errors import MessageTooLargeError
 from mpccomm.pool.arrival import Arrival, read
-from mpccomm.pool.calls import ReceiveCall, SendCall
+from mpccomm.pool.calls import Call, ReceiveCall, SendCall
 from mpccomm.pool.engine import Engine
 from mpccomm.pool.handles import LoopHandle
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
 from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
-from mpccomm.pool.waiting import all_of, dismiss, new_future, together
+from mpccomm.pool.waiting import Resolve, all_of, dismiss, new_future, together
 from mpccomm.session.inbox import Incoming
 
 if TYPE_CHECKING:
@@ -277,38 +277,56 @@ class Messages:
         audit = self._engine.audit
         return encoded if audit is None else audit.noted(message, encoded)
 
-    # Between the encoding of a message and its place in the queue nobody waits: it happens in the order of the calls.
+    def _queue(
+        self,
+        parties: Sequence[Party],
+        message: object,
+        destination: object,
+        msg_id: str | None,
+        patience: Patience,
+        resolves: Iterable[Resolve[None]],
+        calls: list[Call],
+        *,
+        awaited: bool,
+    ) -> None:
+        """Encode a message and queue it for each party; what is under way is in ``calls`` before it is.
+
+        ``resolves`` are told, one for each party. Between the encoding of a message and its place in the queue nobody
+        waits: it happens in the order of the calls.
+        """
+        post = self._engine.home.post
+        serialising = Serialising(parties)
+        try:
+            encoded = self._encode(parties, message, destination, serialising.begin, snapshot=not awaited)
+            for party, resolve in zip(parties, resolves, strict=True):
+                prefix, own = self._key(party, msg_id)
+                call = SendCall(party, prefix, own, encoded[party.dialect], patience, awaited, resolve)
+                calls.append(call)
+                post(call.start)
+        finally:
+            serialising.end()
 
     def _send_off(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> LoopHandle:
-        home = self._engine.home
         handle = LoopHandle(self._engine.failures)
-        with Serialising(parties) as begin:
-            encoded = self._encode(parties, message, destination, begin, snapshot=True)
-            resolve = together(len(parties), handle.resolve)
-            for party in parties:
-                home.post(
-                    SendCall(party, *self._key(party, msg_id), encoded[party.dialect], patience, False, resolve).start
-                )
+        resolves = together(len(parties), handle.resolve)
+        self._queue(parties, message, destination, msg_id, patience, resolves, [], awaited=False)
         return handle
 
     async def _deliver(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> None:
         home = self._engine.home
-        calls: list[SendCall] = []
+        calls: list[Call] = []
         futures: list[asyncio.Future[None]] = []
-        with Serialising(parties) as begin:
-            encoded = self._encode(parties, message, destination, begin, snapshot=False)
-            for party in parties:
-                future: asyncio.Future[None]
-                future, resolve = new_future(home)
-                calls.append(
-                    SendCall(party, *self._key(party, msg_id), encoded[party.dialect], patience, True, resolve)
-                )
-                futures.append(future)
-                home.post(calls[-1].start)
+        resolves: list[Resolve[None]] = []
+        for _ in parties:
+            future: asyncio.Future[None]
+            future, resolve = new_future(home)
+            futures.append(future)
+            resolves.append(resolve)
+        self._queue(parties, message, destination, msg_id, patience, resolves, calls, awaited=True)
         try:
             if len(futures) == 1:
                 await futures[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from threading import RLock
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ class Ordering:
 
 
 class Serialising:
-    """A block in which a message is encoded and queued; from `begin` to its end it is the only one to these parties."""
+    """The time in which a message is encoded and queued; from `begin` to `end` it is the only one to these parties."""
+
+    __slots__ = ("_held", "_parties")
 
     def __init__(self, parties: Sequence[Party]) -> None:
         self._parties = parties
@@ -44,12 +45,8 @@ class Serialising:
             self._held.append(lock)
             lock.acquire()
 
-    def __enter__(self) -> Callable[[], None]:
-        return self.begin
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """It has its place in the queue, or will not be sent."""
         for lock in reversed(self._held):
             with contextlib.suppress(RuntimeError):  # noted, and not taken
                 lock.release()

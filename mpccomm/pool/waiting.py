@@ -46,10 +46,10 @@ def _resolve_elsewhere(
         future.cancel()
 
 
-def together(count: int, resolve: Resolve[None]) -> Resolve[None]:
+def together(count: int, resolve: Resolve[None]) -> Sequence[Resolve[None]]:
     """What each of ``count`` is resolved with: the last one resolves the whole, with the first error if there is one."""
     if count == 1:
-        return resolve
+        return (resolve,)
     errors: list[Exception] = []
     missing = count
 
@@ -63,7 +63,7 @@ def together(count: int, resolve: Resolve[None]) -> Resolve[None]:
 
     if not count:
         resolve(None, None)
-    return part
+    return (part,) * count
 
 
 def dismiss(futures: Sequence[asyncio.Future[T]]) -> None:

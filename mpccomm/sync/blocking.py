@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mpccomm.errors import PoolClosedError
 from mpccomm.pool.arrival import read
-from mpccomm.pool.calls import ReceiveCall, SendCall
+from mpccomm.pool.calls import Call, ReceiveCall
 
 if TYPE_CHECKING:
     from mpccomm.pool.home import Home
@@ -54,22 +54,18 @@ class Ticket:
     The caller stores True in ``redeemed`` as its very last step: a store can't be interrupted, a call could be.
     """
 
-    __slots__ = ("_calls", "_home", "_landed", "redeemed")
+    __slots__ = ("_home", "_landed", "calls", "redeemed")
 
     def __init__(self, home: Home) -> None:
         self.redeemed = False
         self._home = home
-        self._calls: list[ReceiveCall | SendCall] = []
+        self.calls: list[Call] = []
+        """In here before they are under way."""
         self._landed = False
-
-    def start(self, call: ReceiveCall | SendCall) -> None:
-        """Have it carried out on the loop."""
-        self._calls.append(call)
-        self._home.post(call.start)
 
     def read(self, at: int, party: Party) -> Any:
         """The value of the message that the ``at``-th call, a receive, has brought. What can't be read has been received."""
-        call = self._calls[at]
+        call = self.calls[at]
         assert isinstance(call, ReceiveCall)
         assert call.message is not None
         try:
@@ -80,7 +76,7 @@ class Ticket:
 
     def give_back(self, grace: float) -> None:
         """End the calls. Messages that were handed over go back; returns when they have, or after ``grace`` seconds."""
-        if not self._calls:
+        if not self.calls:
             return
         landed = allocate_lock()
         landed.acquire()
@@ -103,11 +99,11 @@ class Ticket:
     def _cancel(self) -> None:
         if not self._landed:
             self._landed = True
-            for call in self._calls:
+            for call in self.calls:
                 call.cancel()
 
     def __del__(self) -> None:
         # Only where `give_back` itself was interrupted before its first step.
-        if self._calls and not self.redeemed and not self._landed:
+        if self.calls and not self.redeemed and not self._landed:
             with contextlib.suppress(PoolClosedError):
                 self._home.post(self._cancel)

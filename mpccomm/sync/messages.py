@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mpccomm.errors import WrongThreadError
 from mpccomm.pool.arrival import Arrival
-from mpccomm.pool.calls import ReceiveCall, SendCall
+from mpccomm.pool.calls import ReceiveCall
 from mpccomm.pool.handles import ThreadHandle
 from mpccomm.pool.messages import Channel, Messages, names_of
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
-from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
 from mpccomm.pool.thread_future import ThreadFuture
 from mpccomm.pool.waiting import raise_first, together
@@ -211,13 +210,9 @@ class SyncMessages:
         self._native._enter()
         ticket = Ticket(self._engine.home)
         try:
-            slots: list[Slot[None]] = []
-            with Serialising(parties) as begin:
-                encoded = self._native._encode(parties, message, destination, begin, snapshot=False)
-                for party in parties:
-                    slots.append(Slot())
-                    key = self._native._key(party, msg_id)
-                    ticket.start(SendCall(party, *key, encoded[party.dialect], patience, True, slots[-1].resolve))
+            slots: list[Slot[None]] = [Slot() for _ in parties]
+            resolves = [slot.resolve for slot in slots]
+            self._native._queue(parties, message, destination, msg_id, patience, resolves, ticket.calls, awaited=True)
             raise_first([error for slot in slots if (error := slot.wait()) is not None])
             ticket.redeemed = True
         except BaseException:
@@ -229,15 +224,8 @@ class SyncMessages:
     ) -> ThreadHandle:
         self._native._enter()
         handle = ThreadHandle(self._engine.failures)
-        with Serialising(parties) as begin:
-            encoded = self._native._encode(parties, message, destination, begin, snapshot=True)
-            resolve = together(len(parties), handle.resolve)
-            for party in parties:
-                self._engine.home.post(
-                    SendCall(
-                        party, *self._native._key(party, msg_id), encoded[party.dialect], patience, False, resolve
-                    ).start
-                )
+        resolves = together(len(parties), handle.resolve)
+        self._native._queue(parties, message, destination, msg_id, patience, resolves, [], awaited=False)
         return handle
 
     def _receive(
@@ -249,7 +237,9 @@ class SyncMessages:
         slots: list[Slot[Incoming]] = []
         for party in parties:
             slots.append(Slot())
-            ticket.start(ReceiveCall(party, *self._native._key(party, msg_id), limit, slots[-1].resolve))
+            call = ReceiveCall(party, *self._native._key(party, msg_id), limit, slots[-1].resolve)
+            ticket.calls.append(call)
+            self._engine.home.post(call.start)
         raise_first([error for slot in slots if (error := slot.wait()) is not None])
         return [(party.name, ticket.read(at, party)) for at, party in enumerate(parties)]
 
