@@ -51,6 +51,8 @@ _CODES = {
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
+_NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
+_AWAY = "waiting for %s, which was connected before: %s (%s)"
 _LISTED = 8
 AT_ONCE = 16
 """So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
@@ -195,6 +197,8 @@ class Party:
         if verdict.unseen and self.pins:
             expected = " or ".join(f"{pin}, {pin.validity()}" for pin in self.pins)
             verdict = verdict._replace(text=f"{verdict.text}; expected is {expected}")
+        else:
+            verdict = verdict._replace(text=verdict.advice)
         self._note(verdict.text, logging.WARNING)
         if not self.link.connected and self.standing.refuse(verdict, self.clock()):
             self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
@@ -342,7 +346,7 @@ class Party:
         if self.failed_dials and now >= self._next_notice:
             what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
             waits = plural(len(receives), "receive") if receives else ""
-            text = "waiting for %s, which may start later: %s (%s)"
+            text = _AWAY if self.link.counters.connections else _NOT_YET_THERE
             logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits))))
             self._back_off_notices(now)
 

@@ -130,7 +130,7 @@ class _Handshake:
         verdict = judge(error)
         if self._spare is not None:
             send_alert(self._spare, error)
-        self._listener._refused(self.address, verdict.text if verdict else "it hung up during the TLS handshake")
+        self._listener._refused(self.address, verdict.advice if verdict else "it hung up during the TLS handshake")
 
     def drop(self, reason: str) -> None:
         """End it, whatever has been reached."""

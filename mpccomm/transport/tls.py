@@ -216,6 +216,13 @@ class Verdict(NamedTuple):
     """Whether it is the other end that refuses; it may be about to learn better, and nobody vouches for what it says."""
     unseen: bool = False
     """Whether its certificate was refused by OpenSSL, which then shows it to nobody."""
+    unpinned: str = ""
+    """What to do about it where no certificate of that party is pinned."""
+
+    @property
+    def advice(self) -> str:
+        """Why, and what to do where no certificate of that party is pinned."""
+        return f"{self.text}: {self.unpinned}" if self.unpinned else self.text
 
 
 def tls_error(error: BaseException | None) -> ssl.SSLError | None:
@@ -235,7 +242,7 @@ def judge(error: BaseException) -> Verdict | None:
         return None
     if isinstance(tls, ssl.SSLCertVerificationError):
         found = _VERIFY.get(tls.verify_code, f"its certificate is not accepted: {tls.verify_message}")
-        return Verdict(found, theirs=False, unseen=True)
+        return Verdict(found, theirs=False, unseen=True, unpinned=_COMPARE if found is _UNKNOWN else "")
     reason = str(tls.reason)
     if reason in _ALERTS:
         return Verdict(_ALERTS[reason], theirs=True)
@@ -246,7 +253,8 @@ def judge(error: BaseException) -> Verdict | None:
     return Verdict(f"the TLS handshake failed: {reason.replace('_', ' ').lower()}", theirs=True)
 
 
-_UNKNOWN = "its certificate was issued by nobody whom we trust: compare ca_cert here with the authority that it uses"
+_UNKNOWN = "its certificate was issued by nobody whom we trust"
+_COMPARE = "compare ca_cert here with the authority that it uses"
 _VERIFY = {
     7: "the signature on its certificate is wrong: its authority has the name of one that we trust, and is another",
     9: "its certificate is not valid yet: is the clock right, here and there?",

@@ -1,6 +1,7 @@
 """Exactly once and in order, over connections that are cut all the time."""
 
 import asyncio
+import logging
 import random
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from mpccomm import Pool
 from tests.faults.network import through_proxy
 from tests.faults.proxy import Cut, End
-from tests.pools import until
+from tests.pools import Log, until
 from tests.timing import LONG, UNIT
 
 KiB, MiB = 1024, 1024 * 1024
@@ -118,13 +119,18 @@ async def test_a_large_array_with_twenty_cuts(size: int) -> None:
         print(f"{proxy.taken / size:.3f} times the size was sent, {proxy.up / size:.3f} times crossed")  # noqa: T201
 
 
-async def test_refused_for_a_while() -> None:
+async def test_refused_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
     async with through_proxy() as (alice, bob, proxy):
+        await asyncio.gather(alice.wait_ready(50 * UNIT), bob.wait_ready(50 * UNIT))
         await proxy.refuse()
         handle = alice.asend("Bob", 1)
         party = alice._engine.party("Bob")
         await until(lambda: party.failed_dials > 2)
         assert not handle.done()
+        line = await log.seen("waiting for Bob", logging.WARNING)
+        assert ", which was connected before: " in line
+        assert line.endswith(" (1 message to deliver)")
         proxy.welcome()
         async with asyncio.timeout(20 * UNIT):
             await handle

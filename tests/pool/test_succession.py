@@ -73,8 +73,9 @@ def test_what_the_old_one_has_sent_is_delivered() -> None:
     try:
         assert bob.recv("Alice") == "from the old one"
         assert handle.result(50 * UNIT) is None
-        bob.wait_ready(100 * UNIT)
+        # Bob is ready for the new one once it has begun, which is when he has heard the goodbye of the old one.
         new.wait_ready(100 * UNIT)
+        bob.wait_ready(100 * UNIT)
         bob.send("Alice", "to the new one")
         assert asking.result(50 * UNIT) == "to the new one"
     finally:
