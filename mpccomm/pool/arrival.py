@@ -14,9 +14,7 @@ from mpccomm.session.frames import describe_key
 from mpccomm.session.inbox import Incoming
 
 if TYPE_CHECKING:
-    import asyncio
-    import concurrent.futures
-
+    from mpccomm.pool.audit import Audit, Note
     from mpccomm.pool.party import Party
 
 _ON_THE_LOOP = 64 * 1024
@@ -40,19 +38,25 @@ def peek(message: Incoming, party: Party) -> Any:
 
 
 def _decode(message: Incoming, party: Party) -> Any:
-    audit = party.audit
+    audit = None if message.recorded else party.audit
     # Before it is decoded: arrays are the very memory of the message, and the program's to change.
     note = None if audit is None else audit.note(message.segments)
     try:
         value = party.dialect.decode(message.segments, context={"origin": party.handler})
     except DecodingError as error:
         error.add_note(f"in message {describe_key(message.key)} from {party}")
-        if audit is not None and note is not None:
-            audit.received(party.name, message.key, note, None, readable=False)
+        _record(audit, message, party, note, None, readable=False)
         raise
-    if audit is not None and note is not None:
-        audit.received(party.name, message.key, note, value)
+    _record(audit, message, party, note, value)
     return value
+
+
+def _record(
+    audit: Audit | None, message: Incoming, party: Party, note: Note | None, value: object, *, readable: bool = True
+) -> None:
+    if audit is not None and note is not None and not message.recorded:
+        message.recorded = True
+        audit.received(party.name, message.key, note, value, readable=readable)
 
 
 class Arrival:
@@ -74,10 +78,9 @@ class Arrival:
         party.home.post(self._call.start)
         self._starting = False
 
-    def dropped(self, future: asyncio.Future[Any] | concurrent.futures.Future[Any]) -> None:
-        """The future is done; if that is because somebody cancelled it, the message stays for the next one to ask."""
-        if future.cancelled():
-            self._party.home.post(self._call.cancel)
+    def drop(self) -> None:
+        """Whoever asked has cancelled: the message stays for the next one to ask."""
+        self._party.home.post(self._call.cancel)
 
     def _arrived(self, message: Incoming | None, error: Exception | None) -> None:
         if message is None:

@@ -16,7 +16,7 @@ from mpccomm.pool.handles import LoopHandle
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
 from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
-from mpccomm.pool.waiting import Resolve, all_of, dismiss, new_future, together
+from mpccomm.pool.waiting import Asking, Resolve, all_of, dismiss, new_future, resolving, together
 from mpccomm.session.inbox import Incoming
 
 if TYPE_CHECKING:
@@ -114,12 +114,12 @@ class Messages:
         """
         party = self._engine.party(name)
         self._enter()
-        future: asyncio.Future[Any]
-        future, resolve = new_future(self._engine.home)
+        future = Asking()
+        resolve = resolving(future, future.get_loop(), self._engine.home)
         arrival = Arrival(party, *self._key(party, msg_id), resolve)
         if arrival.here:
             return arrival.value
-        future.add_done_callback(arrival.dropped)
+        future.if_cancelled(arrival.drop)
         return future
 
     # -- several parties -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from mpccomm.pool.home import Home
 
@@ -20,6 +20,32 @@ def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
     return future, resolving(future, loop, home)
+
+
+class Asking(asyncio.Future[Any]):
+    """A future of the running loop for a message. The one who cancels it may ask for the same message in the same breath.
+
+    So this is told at once to whoever was to resolve it: callbacks would hear of it in the next turn of the loop.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self._drop: Callable[[], None] | None = None
+
+    def if_cancelled(self, drop: Callable[[], None]) -> None:
+        """To be called then."""
+        self._drop = drop
+        self.add_done_callback(Asking._end)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As of any future."""
+        cancelled = super().cancel(msg)
+        if cancelled and self._drop is not None:
+            self._drop()
+        return cancelled
+
+    def _end(self) -> None:
+        self._drop = None
 
 
 def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, home: Home) -> Resolve[T]:

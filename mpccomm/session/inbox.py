@@ -37,6 +37,7 @@ class Incoming:
         "number",
         "ordered",
         "outcome",
+        "recorded",
         "segments",
         "seq",
         "total",
@@ -48,6 +49,8 @@ class Incoming:
         self.ordered = start.ordered
         self.outcome: tuple[object, Exception | None] | None = None
         """What decoding it came to, value or error, where that was done before it was asked for."""
+        self.recorded = False
+        """Whoever keeps a record of what was received has it there, however often it is taken and put back."""
         self.total = start.total
         self.cost = cost
         self.seq = start.seq

@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import stat
+import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 
 from mpccomm import ConfigurationError, DecodingError, Pool, Serialization, SyncPool
+from mpccomm.codec.decoder import Buffer
+from mpccomm.codec.dialect import OURS, Dialect
 from tests.pools import LOCAL, quick
 from tests.sync.duo import introduce
 from tests.timing import UNIT
@@ -156,6 +160,32 @@ async def test_what_the_program_does_with_an_array_is_its_own_affair(tmp_path: P
         await asyncio.gather(alice.shutdown(UNIT), bob.shutdown(UNIT))
     (sent,), (received,) = map(lines, paths)
     assert sent["sha256"] == received["sha256"]
+
+
+async def test_what_was_put_back_while_it_was_decoded_is_there_once(tmp_path: Path) -> None:
+    decoding, go_on = threading.Event(), threading.Event()
+
+    def decode(segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
+        decoding.set()
+        assert go_on.wait(50 * UNIT)
+        return OURS.decode(segments, context=context)
+
+    path = tmp_path / "bob.jsonl"
+    alice, bob = Pool(settings=quick()), Pool(settings=quick(), audit=path)
+    try:
+        await connected(alice, bob)
+        bob._engine.party("Alice").dialect = Dialect("slow", OURS.encode, decode)
+        waiting = bob.arecv("Alice")
+        sending = asyncio.ensure_future(alice.send("Bob", np.arange(100_000)))
+        assert await asyncio.to_thread(decoding.wait, 50 * UNIT)
+        waiting.cancel()
+        go_on.set()
+        assert len(await bob.recv("Alice")) == 100_000
+        await sending
+    finally:
+        go_on.set()
+        await asyncio.gather(alice.shutdown(UNIT), bob.shutdown(UNIT))
+    assert len(lines(path)) == 1
 
 
 async def test_what_can_not_be_read(tmp_path: Path) -> None:
