@@ -65,17 +65,20 @@ class Arrival:
     The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
     """
 
-    def __init__(
-        self, party: Party, prefix: str, msg_id: str | None, resolve: Callable[[Any, Exception | None], None]
-    ) -> None:
+    def __init__(self, party: Party, prefix: str, msg_id: str | None) -> None:
         self.here = False
         self.value: Any = None
         self._party = party
-        self._resolve = resolve
         self._context = copy_context()
-        self._starting = party.home.here
         self._call = ReceiveCall(party, prefix, msg_id, None, self._arrived)
-        party.home.post(self._call.start)
+        self._resolve: Callable[[Any, Exception | None], None]
+        self._starting = False
+
+    def start(self, resolve: Callable[[Any, Exception | None], None]) -> None:
+        """Ask for the message; ``resolve`` is called with its value or an error unless it is ``here`` at once."""
+        self._resolve = resolve
+        self._starting = self._party.home.here
+        self._party.home.post(self._call.start)
         self._starting = False
 
     def drop(self) -> None:
@@ -84,18 +87,28 @@ class Arrival:
 
     def _arrived(self, message: Incoming | None, error: Exception | None) -> None:
         if message is None:
-            self._resolve(None, error)
+            self._end(None, error)
         elif self._starting:
             self.here = True
+            self._release()
             self.value = read(message, self._party)
         elif message.total <= _ON_THE_LOOP and ordering.try_to_begin(message, self._party.ordering):
             try:
-                self._resolve(*self._try_to_read(message))
+                self._end(*self._try_to_read(message))
             finally:
                 ordering.end(message, self._party.ordering)
         else:
             self._party.link.inbox.hold(message)
             self._party.home.loop.run_in_executor(None, self._read_in_worker, message)
+
+    def _end(self, value: Any, error: Exception | None) -> None:
+        self._release()(value, error)
+
+    def _release(self) -> Callable[[Any, Exception | None], None]:
+        # Whom it tells may hold it in turn: no circle is left behind.
+        resolve = self._resolve
+        del self._resolve
+        return resolve
 
     def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
         try:
@@ -107,7 +120,7 @@ class Arrival:
         value, error = self._try_to_read(message)
 
         def finish() -> None:
-            self._resolve(value, error)
+            self._end(value, error)
             self._party.link.settle(message)
             self._party.flush()
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _TIMED_OUT = Cause(Ending.TIMED_OUT)
 
 
+def _nobody(message: Incoming | None, error: Exception | None) -> None:
+    """Told of what nobody waits for any more."""
+
+
 class ReceiveCall(Receive):
     """One receive. ``resolve(message, error)`` is called once, on the loop, with one of the two."""
 
@@ -74,8 +78,7 @@ class ReceiveCall(Receive):
     def cancel(self) -> None:
         """The caller is gone. A message that was handed over already goes back to be the next one of its id."""
         party = self.party
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end()
         if self.message is not None:
             message, self.message = self.message, None
             party.link.put_back(message, party.clock())
@@ -85,9 +88,15 @@ class ReceiveCall(Receive):
 
     def done(self) -> None:
         """The wait is over."""
+        resolve = self._end()
+        resolve(self.message, None if self.failure is None else self.party.explain(self.failure, self))
+
+    def _end(self) -> Callable[[Incoming | None, Exception | None], None]:
         if self._timer is not None:
             self._timer.cancel()
-        self._resolve(self.message, None if self.failure is None else self.party.explain(self.failure, self))
+        # Whom it tells may hold it in turn: no circle is left behind.
+        resolve, self._resolve = self._resolve, _nobody
+        return resolve
 
 
 class SendCall(Outgoing):

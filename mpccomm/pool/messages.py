@@ -16,7 +16,7 @@ from mpccomm.pool.handles import LoopHandle
 from mpccomm.pool.options import UNSET, Patience, Timeout, receive_limit, send_patience
 from mpccomm.pool.ordering import Serialising
 from mpccomm.pool.party import Party
-from mpccomm.pool.waiting import Asking, Resolve, all_of, dismiss, new_future, resolving, together
+from mpccomm.pool.waiting import Resolve, all_of, ask, dismiss, new_future, together
 from mpccomm.session.inbox import Incoming
 
 if TYPE_CHECKING:
@@ -114,13 +114,11 @@ class Messages:
         """
         party = self._engine.party(name)
         self._enter()
-        future = Asking()
-        resolve = resolving(future, future.get_loop(), self._engine.home)
-        arrival = Arrival(party, *self._key(party, msg_id), resolve)
-        if arrival.here:
-            return arrival.value
-        future.if_cancelled(arrival.drop)
-        return future
+        arrival = Arrival(party, *self._key(party, msg_id))
+        future: asyncio.Future[Any]
+        future, resolve = ask(self._engine.home, arrival.drop)
+        arrival.start(resolve)
+        return arrival.value if arrival.here else future
 
     # -- several parties -----------------------------------------------------------------------------------------------
 
@@ -342,18 +340,22 @@ class Messages:
         home = self._engine.home
         calls: list[ReceiveCall] = []
         futures: list[asyncio.Future[Incoming]] = []
+
+        def drop() -> None:
+            # All or none: what has been handed over already is un-got.
+            for call in calls:
+                home.post(call.cancel)
+
         for party in parties:
             future: asyncio.Future[Incoming]
-            future, resolve = new_future(home)
+            future, resolve = ask(home, drop)
             calls.append(ReceiveCall(party, *self._key(party, msg_id), limit, resolve))
             futures.append(future)
             home.post(calls[-1].start)
         try:
             return [await future for future in futures]
         except BaseException:
-            # All or none: what has been handed over already is un-got.
-            for call in calls:
-                home.post(call.cancel)
+            drop()
             dismiss(futures)
             raise
 

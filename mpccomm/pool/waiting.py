@@ -22,30 +22,28 @@ def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
     return future, resolving(future, loop, home)
 
 
-class Asking(asyncio.Future[Any]):
+class Asking(asyncio.Future[T]):
     """A future of the running loop for a message. The one who cancels it may ask for the same message in the same breath.
 
-    So this is told at once to whoever was to resolve it: callbacks would hear of it in the next turn of the loop.
+    So ``drop`` is called at once: callbacks would hear of it in the next turn of the loop.
     """
 
-    def __init__(self) -> None:
-        super().__init__(loop=asyncio.get_running_loop())
-        self._drop: Callable[[], None] | None = None
-
-    def if_cancelled(self, drop: Callable[[], None]) -> None:
-        """To be called then."""
-        self._drop = drop
-        self.add_done_callback(Asking._end)
+    drop: Callable[[], None]
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As of any future."""
         cancelled = super().cancel(msg)
-        if cancelled and self._drop is not None:
-            self._drop()
+        if cancelled:
+            self.drop()
         return cancelled
 
-    def _end(self) -> None:
-        self._drop = None
+
+def ask(home: Home, drop: Callable[[], None]) -> tuple[Asking[T], Resolve[T]]:
+    """One that calls ``drop``, and the function that the pool's loop resolves it with."""
+    loop = asyncio.get_running_loop()
+    future: Asking[T] = Asking(loop=loop)
+    future.drop = drop
+    return future, resolving(future, loop, home)
 
 
 def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, home: Home) -> Resolve[T]:

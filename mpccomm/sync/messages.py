@@ -104,7 +104,8 @@ class SyncMessages:
         party = self._engine.party(name)
         self._native._enter()
         future = ThreadFuture[Any]()
-        arrival = Arrival(party, *self._native._key(party, msg_id), future.resolve)
+        arrival = Arrival(party, *self._native._key(party, msg_id))
+        arrival.start(future.resolve)
         future.add_done_callback(lambda future: arrival.drop() if future.cancelled() else None)
         return future
 

@@ -1,6 +1,7 @@
 """Sending and receiving through `Pool`."""
 
 import asyncio
+import gc
 import time
 
 import numpy as np
@@ -172,6 +173,45 @@ async def test_a_cancelled_receive_leaves_no_trace() -> None:
         for i in range(3):
             await alice.send("Bob", i)
         assert [await late, *await asyncio.gather(*waiting[1:])] == [0, 1, 2]
+
+
+async def test_whoever_cancels_may_ask_again_in_the_same_breath() -> None:
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
+        for cancelled in (bob.recv("Alice"), bob.recv("Alice", timeout=50 * UNIT), bob.recv_all()):
+            task = asyncio.ensure_future(cancelled)
+            await asyncio.sleep(0)
+            task.cancel()
+            asking = bob.arecv_all()
+            await asyncio.gather(alice.send("Bob", "a"), carol.send("Bob", "c"))
+            assert [(name, await future) for name, future in asking] == [("Alice", "a"), ("Carol", "c")]
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+async def test_nothing_is_left_for_the_collector() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(20):
+                waiting = asyncio.ensure_future(bob.recv("Alice"))
+                handle = bob.arecv("Alice", "x")
+                assert isinstance(handle, asyncio.Future)
+                await asyncio.gather(alice.send("Bob", number), alice.send("Bob", number, "x"))
+                assert (await waiting, await handle) == (number, number)
+                await alice.send("Bob", number, "here")
+                assert bob.arecv("Alice", "here") == number
+                if number == 3:
+                    gc.collect()
+            del waiting, handle
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = [item for item in gc.garbage if type(item).__module__.startswith("mpccomm")]
+            assert left == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 async def test_a_receive_cancelled_with_its_message_in_hand_gives_it_back() -> None:
