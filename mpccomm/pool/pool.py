@@ -10,19 +10,19 @@ from typing import Self
 
 import aiohttp
 
-from mpccomm.pool.engine import Engine
-from mpccomm.pool.glance import Visible
-from mpccomm.pool.handlers import Handler, ServerHandle
-from mpccomm.pool.messages import Messages, names_of
-from mpccomm.pool.options import UNSET, Patience, Unset, seconds
-from mpccomm.pool.party import Party
-from mpccomm.pool.reception import CertifiedReception, Reception
-from mpccomm.pool.stats import Stats, stats_of
+from mpccomm.engine.authentication import CertifiedReception, Reception
+from mpccomm.engine.engine import Engine
+from mpccomm.engine.handlers import Handler, ServerHandle
+from mpccomm.engine.options import UNSET, Patience, Unset, seconds
+from mpccomm.engine.party import Party
+from mpccomm.engine.snapshot import Visible
+from mpccomm.engine.stats import Stats, stats_of
+from mpccomm.pool.channel import Messages, names_of
 from mpccomm.settings import DEFAULTS, Settings
+from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
 from mpccomm.transport.tls import Password
-from mpccomm.transport.web import WEB
 
 
 class Pool(Messages, Visible):
@@ -42,7 +42,7 @@ class Pool(Messages, Visible):
     :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
-    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.pool.audit`
+    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.engine.audit`
     :param network: what the parties reach each other through; for tests a `MemoryNetwork`
     :raises ConfigurationError: certificates or key can't be used
     """
@@ -65,7 +65,7 @@ class Pool(Messages, Visible):
         reception = Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
         engine = Engine(settings, reception, network, name or "")
         if audit is not None:
-            from mpccomm.pool.audit import Audit
+            from mpccomm.engine.audit import Audit
 
             engine.audit = Audit(audit)
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))

@@ -10,13 +10,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from mpccomm.compat import Pool as CompatiblePool
 from mpccomm.compat.installation import installed
+from mpccomm.engine.party import Party
+from mpccomm.engine.requests import ReceiveCall
 from mpccomm.pool import Pool
-from mpccomm.pool.calls import ReceiveCall
-from mpccomm.pool.party import Party
+from mpccomm.protocol.frames import describe_key
 from mpccomm.pytest_plugin.certificates import Certificates
-from mpccomm.session.frames import describe_key
+from mpccomm.sync.loop_lifetime import Residence
 from mpccomm.sync.pool import SyncPool
-from mpccomm.sync.residence import Residence
 
 _LOCAL = "127.0.0.1"
 _LINGER = 2.0

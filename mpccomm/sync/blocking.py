@@ -12,13 +12,13 @@ import sys
 from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from mpccomm.engine.delivery import read
+from mpccomm.engine.requests import Call, ReceiveCall
 from mpccomm.errors import PoolClosedError
-from mpccomm.pool.arrival import read
-from mpccomm.pool.calls import Call, ReceiveCall
 
 if TYPE_CHECKING:
-    from mpccomm.pool.home import Home
-    from mpccomm.pool.party import Party
+    from mpccomm.engine.loop_owner import Home
+    from mpccomm.engine.party import Party
 
 T = TypeVar("T")
 

@@ -10,19 +10,19 @@ from typing import Any, Self
 
 import aiohttp
 
+from mpccomm.engine.handlers import Handler, ServerHandle
+from mpccomm.engine.options import UNSET, Unset
+from mpccomm.engine.snapshot import Visible
+from mpccomm.engine.stats import Stats
 from mpccomm.pool import Pool
-from mpccomm.pool.glance import Visible
-from mpccomm.pool.handlers import Handler, ServerHandle
-from mpccomm.pool.messages import names_of
-from mpccomm.pool.options import UNSET, Unset
-from mpccomm.pool.stats import Stats
+from mpccomm.pool.channel import names_of
 from mpccomm.settings import DEFAULTS, Settings
-from mpccomm.sync.messages import SyncMessages
-from mpccomm.sync.residence import Residence
+from mpccomm.sync.channel import SyncMessages
+from mpccomm.sync.loop_lifetime import Residence
+from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
 from mpccomm.transport.tls import Password
-from mpccomm.transport.web import WEB
 
 
 class SyncPool(SyncMessages, Visible):

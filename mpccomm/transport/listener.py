@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 
 from mpccomm.transport.address import IPAddress, normalise
-from mpccomm.transport.pending import Visit, WaitingRoom
+from mpccomm.transport.admission import Visit, WaitingRoom
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import judge, send_alert
 

@@ -35,10 +35,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.transport.address import join, literal, normalise
-from mpccomm.transport.complaints import Complaints
-from mpccomm.transport.dialler import DialError
-from mpccomm.transport.greeting import Caller, NotRecognisedError, greet
-from mpccomm.transport.pipe import Passage, Pipe
+from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
+from mpccomm.transport.log_throttle import Complaints
+from mpccomm.transport.memory_stream import Passage, Pipe
+from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, WebSocket
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mpccomm.settings import Settings
-    from mpccomm.transport.greeting import Reception
+    from mpccomm.transport.handshake import Reception
 
 logger = logging.getLogger("mpccomm")
 

@@ -1,4 +1,4 @@
-"""What pools reach each other through. There is HTTP (`mpccomm.transport.web`), and a network in memory, for tests."""
+"""What pools reach each other through. There is HTTP (`mpccomm.transport.http`), and a network in memory, for tests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from mpccomm.settings import Settings
-from mpccomm.transport.dialler import Line
-from mpccomm.transport.greeting import Reception
+from mpccomm.transport.handshake import Reception
+from mpccomm.transport.reconnect import Line
 
 
 class Answering(Protocol):

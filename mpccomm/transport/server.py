@@ -14,10 +14,10 @@ from aiohttp import web
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
 from mpccomm.transport.address import IPAddress
-from mpccomm.transport.complaints import Complaints
-from mpccomm.transport.greeting import Caller, NotRecognisedError, Reception, greet
+from mpccomm.transport.admission import Visit, WaitingRoom
+from mpccomm.transport.handshake import Caller, NotRecognisedError, Reception, greet
 from mpccomm.transport.listener import Listener
-from mpccomm.transport.pending import Visit, WaitingRoom
+from mpccomm.transport.log_throttle import Complaints
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH
 
 logger = logging.getLogger("mpccomm")

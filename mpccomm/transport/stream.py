@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType
 
-from mpccomm.session.frames import MAX_BATCH
-from mpccomm.session.states import CloseCode
+from mpccomm.protocol.frames import MAX_BATCH
+from mpccomm.protocol.states import CloseCode
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -18,8 +18,8 @@ from mpccomm import (
     PoolClosedError,
     UnknownPartyError,
 )
-from mpccomm.pool.calls import ReceiveCall
-from mpccomm.session.inbox import Incoming
+from mpccomm.engine.requests import ReceiveCall
+from mpccomm.protocol.receiver import Incoming
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from random import Random
 
-from mpccomm.session.connection import Connection
-from mpccomm.session.frames import Key
-from mpccomm.session.mailbox import Receive
-from mpccomm.session.outbox import Outgoing
-from mpccomm.session.states import PartyState
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.states import PartyState
 from mpccomm.settings import Limits, Timing
 
 from .simulation_ledger import BrokenPromiseError, Epoch, promise

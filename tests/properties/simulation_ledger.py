@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass
 
-from mpccomm.session.conversation import Conversation
-from mpccomm.session.frames import Key
-from mpccomm.session.inbox import Incoming
-from mpccomm.session.outbox import Outgoing
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.session import Conversation
 
 
 class BrokenPromiseError(AssertionError):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpccomm.session.connection import Connection
-from mpccomm.session.frames import Key
-from mpccomm.session.inbox import Incoming
-from mpccomm.session.link import Link
-from mpccomm.session.mailbox import Receive
-from mpccomm.session.outbox import Outgoing
-from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Limits, Timing
 
 from .simulation_ledger import Epoch, promise

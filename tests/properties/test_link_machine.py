@@ -6,11 +6,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mpccomm.session.frames import Key, Start
-from mpccomm.session.inbox import Inbox, Incoming
-from mpccomm.session.mailbox import Mailbox, Receive
+from mpccomm.protocol.frames import Key, Start
+from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.receiver import Inbox, Incoming
 from mpccomm.settings import Limits
-from tests.session.links import Pair, connected, message, new_link, receive
+from tests.protocol.links import Pair, connected, message, new_link, receive
 
 KEYS = st.sampled_from(("x", "y"))
 

@@ -9,14 +9,14 @@ from unittest import mock
 
 import pytest
 
-from mpccomm.session import frames
-from mpccomm.session.connections import Connections
-from mpccomm.session.conversation import Conversation
-from mpccomm.session.frames import Key, Start
-from mpccomm.session.inbox import Inbox, Incoming
-from mpccomm.session.link import _HANDLERS, Link
-from mpccomm.session.mailbox import Mailbox, Receive
-from mpccomm.session.outbox import Outbox, Sent
+from mpccomm.protocol import frames
+from mpccomm.protocol.connections import Connections
+from mpccomm.protocol.frames import Key, Start
+from mpccomm.protocol.link import _HANDLERS, Link
+from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.receiver import Inbox, Incoming
+from mpccomm.protocol.sender import Outbox, Sent
+from mpccomm.protocol.session import Conversation
 
 from .simulation import Simulation, failure
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from mpccomm import CommunicationTimeoutError, EncodingError, SyncPool, WrongThreadError
+from mpccomm.pool.channel import Channel
 from mpccomm.pool.groups import Group
-from mpccomm.pool.messages import Channel
+from mpccomm.sync.channel import SyncChannel, SyncMessages
 from mpccomm.sync.groups import SyncGroup
-from mpccomm.sync.messages import SyncChannel, SyncMessages
 from tests.pools import LOCAL, quick
 from tests.sync.duo import ends, line, peer_of
 from tests.timing import UNIT

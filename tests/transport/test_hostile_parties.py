@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 
 from mpccomm import PartyGoneError
-from mpccomm.session import frames
-from mpccomm.session.frames import Bounds, Hello, Kind, Resume, encode_key, parse
-from mpccomm.session.states import CloseCode
+from mpccomm.protocol import frames
+from mpccomm.protocol.frames import Bounds, Hello, Kind, Resume, encode_key, parse
+from mpccomm.protocol.states import CloseCode
 from mpccomm.settings import Strangers
 from mpccomm.transport.identity import read_certificates
 from mpccomm.transport.tls import Credentials

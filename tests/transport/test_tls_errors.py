@@ -383,7 +383,7 @@ async def test_a_refusal_is_final_but_each_call_tries_once_more(tmp_path: Path) 
 
 
 async def test_it_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpccomm.transport.dialler._UNASKED", 3)
+    monkeypatch.setattr("mpccomm.transport.reconnect._UNASKED", 3)
     async with two(MISTAKES[0], tmp_path) as both:
         both.alice._engine.settings = replace(SETTINGS, retry=Retry(cap=UNIT / 10, doubt=0, refused=UNIT / 2))
         both.bob.add_http_server(0, LOCAL)
