@@ -16,7 +16,7 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.address import IPAddress, join
 from mpccomm.transport.handshake import Caller, NotRecognisedError
-from mpccomm.transport.identity import FilePath, misfit, owners, read_pins
+from mpccomm.transport.identity import FilePath, mismatch, owners, read_pins
 from mpccomm.transport.stream import WebSocket
 from mpccomm.transport.tls import Credentials, Password
 
@@ -29,7 +29,7 @@ _LISTED = 4
 """So many parties at one address are named in a line of the log."""
 
 
-class Reception:
+class Authentication:
     """By address: plain HTTP. Whoever calls from the address of a party, and says the port of its server, is that party."""
 
     certified = False
@@ -130,21 +130,21 @@ class Reception:
         if party is None:
             twins = await self._twins([one for one in found if one.port == port])
             raise NotRecognisedError(twins or self._unknown(caller, port))
-        if party.standing.barred:
-            raise NotRecognisedError(f"{party} is kept out: {party.standing.barred}", CloseCode.BARRED)
+        if party.reputation.barred:
+            raise NotRecognisedError(f"{party} is kept out: {party.reputation.barred}", CloseCode.BARRED)
         if party.closed:
             raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN)
-        if party.clock() < party.standing.not_before:
+        if party.clock() < party.reputation.not_before:
             raise NotRecognisedError(f"{party} broke the protocol a moment ago", CloseCode.VIOLATION)
         return party
 
-    def misfit(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
+    def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
         """Why whoever is at the other end of a connection is not that party; None: it is, for all we can know."""
         return None
 
     async def examine(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
         """The same at first contact, when it is time to look up names."""
-        return self.misfit(party, tls) or await self._twins([party])
+        return self.unacceptable(party, tls) or await self._twins([party])
 
     async def _twins(self, parties: Iterable[Party]) -> str | None:
         for party, other in product(parties, list(self._parties.values())):
@@ -176,7 +176,7 @@ class Reception:
         return f"no party was added as {where}"
 
 
-class CertifiedReception(Reception):
+class CertificateAuthentication(Authentication):
     """By certificate: TLS, both ways."""
 
     certified = True
@@ -270,7 +270,7 @@ class CertifiedReception(Reception):
     def review(self) -> None:
         """Close what would not be admitted now, and dial again where we were refused."""
         for party in self._parties.values():
-            party.review(partial(self.misfit, party))
+            party.review(partial(self.unacceptable, party))
 
     # -- who is it -----------------------------------------------------------------------------------------------------
 
@@ -288,12 +288,12 @@ class CertifiedReception(Reception):
             found = await _at(found, caller.address)
         return found[0] if len(found) == 1 else None
 
-    def misfit(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
+    def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
         """Why whoever is at the other end of a connection is not that party; None: it is."""
         if tls is None:
             return "it shows no certificate"
         try:
-            return misfit(party, list(self._parties.values()), self._credentials.shown(tls))
+            return mismatch(party, list(self._parties.values()), self._credentials.shown(tls))
         except ValueError as error:
             return f"its certificate can't be read: {error}"
 
@@ -331,4 +331,4 @@ def _same_host(one: Party, other: Party) -> bool:
 
 
 async def _attend(party: Party, socket: WebSocket, first: bytes) -> None:
-    await party.attend(socket, dialled=False, first=first)
+    await party.run_connection(socket, dialled=False, first=first)

@@ -77,13 +77,13 @@ class Arrival:
     def start(self, resolve: Callable[[Any, Exception | None], None]) -> None:
         """Ask for the message; ``resolve`` is called with its value or an error unless it is ``here`` at once."""
         self._resolve = resolve
-        self._starting = self._party.home.here
-        self._party.home.post(self._call.start)
+        self._starting = self._party.loop_owner.here
+        self._party.loop_owner.post(self._call.start)
         self._starting = False
 
     def drop(self) -> None:
         """Whoever asked has cancelled: the message stays for the next one to ask."""
-        self._party.home.post(self._call.cancel)
+        self._party.loop_owner.post(self._call.cancel)
 
     def _arrived(self, message: Incoming | None, error: Exception | None) -> None:
         if message is None:
@@ -98,8 +98,8 @@ class Arrival:
             finally:
                 ordering.end(message, self._party.ordering)
         else:
-            self._party.link.inbox.hold(message)
-            self._party.home.loop.run_in_executor(None, self._read_in_worker, message)
+            self._party.link.receiver.hold(message)
+            self._party.loop_owner.loop.run_in_executor(None, self._read_in_worker, message)
 
     def _end(self, value: Any, error: Exception | None) -> None:
         self._release()(value, error)
@@ -124,4 +124,4 @@ class Arrival:
             self._party.link.settle(message)
             self._party.flush()
 
-        self._party.home.post(finish)
+        self._party.loop_owner.post(finish)

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.codec.dialect import DIALECTS, OURS
-from mpccomm.engine.authentication import Reception
+from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Failures
-from mpccomm.engine.loop_owner import Home
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
 from mpccomm.engine.stats import History
 from mpccomm.engine.succession import Succession, predecessors
@@ -33,7 +33,7 @@ from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.settings import Settings
 from mpccomm.transport.address import join
 from mpccomm.transport.identity import FilePath
-from mpccomm.transport.network import Answering, Entrance, Network
+from mpccomm.transport.network import BoundPort, Network, NetworkServer
 from mpccomm.transport.reconnect import Dialler
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ logger = logging.getLogger("mpccomm")
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    def __init__(self, settings: Settings, reception: Reception, network: Network, name: str) -> None:
-        if reception.certified and not network.tls:
+    def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
+        if authentication.certified and not network.tls:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
-        self.home = Home()
-        self.failures = Failures(self.home)
-        self.reception = reception
+        self.loop_owner = LoopOwner()
+        self.failures = Failures(self.loop_owner)
+        self.authentication = authentication
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
-        self.retire: Callable[[], None] = self._retire
+        self.shut_down_in_background: Callable[[], None] = self._shut_down_in_background
         """Shuts down in the background, and ends what was started for it."""
-        self.succession = Succession(self.home)
+        self.succession = Succession(self.loop_owner)
         self.audit: Audit | None = None
         self.network = network
         self.name = name
@@ -72,11 +72,11 @@ class Engine:
         self.inherited = False
         """This process is a fork of the one that the pool lives in."""
         self._incarnation = secrets.token_bytes(16)
-        self._entrance: Entrance | None = None
+        self._bound_port: BoundPort | None = None
         self._declared_port = NO_PORT
-        self._server: Answering | None = None
+        self._server: NetworkServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.grown = False
+        self.has_additions = False
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
         _engines.add(self)
@@ -92,7 +92,7 @@ class Engine:
             text = f"no party {name!r} was added to this pool (there are: {known}); add it with add_http_client"
             raise UnknownPartyError(text) from None
 
-    def some(self, names: Sequence[str] | None) -> list[Party]:
+    def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """The parties of those names, in that order; None: all, in the order in which they were added."""
         return list(self.parties.values()) if names is None else [self.party(name) for name in names]
 
@@ -108,34 +108,34 @@ class Engine:
     def listen(self, addr: str, port: int | None, external_port: int | None) -> None:
         """Bind the server's port."""
         self.check_open()
-        port = self.reception.default_port if port is None else port
-        if self._entrance is not None:
+        port = self.authentication.default_port if port is None else port
+        if self._bound_port is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
         try:
-            self._entrance = self._bind(addr, port)
+            self._bound_port = self._bind(addr, port)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             text = (
                 f"the server can't listen at {join(addr, port)}: {reason}. Choose another port (0 takes any free one)."
             )
             raise PortInUseError(text) from error
-        self.port = self._entrance.port
+        self.port = self._bound_port.port
         self.where = join(addr, self.port)
-        self.grown = True
+        self.has_additions = True
         self._declared_port = external_port or self.port
         self.server_handle = ServerHandle(addr, self.port, self._declared_port)
         for party in self.parties.values():
             party.link.port = self._declared_port
         logger.info("listening at %s", self.where)
 
-    def _bind(self, addr: str, port: int) -> Entrance:
+    def _bind(self, addr: str, port: int) -> BoundPort:
         older = predecessors(join(addr, port), [engine for engine in _engines if engine.network is self.network])
         if not older:
             return self.network.bind(self.name, addr, port)
         logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
         for engine in older:
             self.succession.follow(engine.succession)
-        handed_over = [entrance for engine in older if (entrance := engine.make_way()) is not None]
+        handed_over = [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
         for superfluous in handed_over[1:]:
             superfluous.close()
         return handed_over[0] if handed_over else self.network.bind(self.name, addr, port)
@@ -143,22 +143,22 @@ class Engine:
     @property
     def listening(self) -> bool:
         """Whether the port is ours."""
-        return self._entrance is not None and self._entrance.open
+        return self._bound_port is not None and self._bound_port.open
 
-    def make_way(self) -> Entrance | None:
+    def hand_over_port(self) -> BoundPort | None:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
-        assert self._entrance is not None
+        assert self._bound_port is not None
         try:
-            handed_over = self._entrance.share()
+            handed_over = self._bound_port.share()
         except OSError:
             handed_over = None
         if self._server is not None:
             self._server.hand_over()
-        if not (self.home.settled and self.home.loop.is_running()):
+        if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
             # Its program is over, though nobody closed it. There is no way to say goodbye any more.
             self.close_unused()
         elif not self.closing:
-            self.retire()
+            self.shut_down_in_background()
         return handed_over
 
     def add(
@@ -176,27 +176,27 @@ class Engine:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
         if wire not in self.network.wires:
             raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, self.network.wires))}")
-        reception = self.reception
+        authentication = self.authentication
         party = Party(
             name,
             addr,
-            reception.default_port if port is None else port,
-            home=self.home,
+            authentication.default_port if port is None else port,
+            loop_owner=self.loop_owner,
             incarnation=self._incarnation,
             settings=self.settings,
-            certified=reception.certified,
+            certified=authentication.certified,
             certificates=certificates,
             check_hostname=check_hostname,
             dialect=DIALECTS[wire],
             mailbox=_mailbox(wire),
         )
         party.audit = self.audit
-        reception.admit(party, self.parties)
+        authentication.admit(party, self.parties)
         party.link.port = self._declared_port
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
-        reception.know(self.parties)
-        self.grown = True
+        authentication.know(self.parties)
+        self.has_additions = True
         return party
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -206,48 +206,48 @@ class Engine:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop."""
-        self.home.settle_in(loop)
+        self.loop_owner.settle_in(loop)
         Context().run(self._tick)
 
-    def grow(self) -> None:
+    def start_added(self) -> None:
         """Start what was added: the server, and whoever dials the parties."""
-        self.grown = False
-        self.succession.then(lambda: Context().run(self._grow))
+        self.has_additions = False
+        self.succession.then(lambda: Context().run(self._start_added))
 
-    def _grow(self) -> None:
+    def _start_added(self) -> None:
         if self.closing:
             return
-        if self._entrance is not None and self._server is None:
-            self._server = self._entrance.server(self.reception, self.settings)
+        if self._bound_port is not None and self._server is None:
+            self._server = self._bound_port.server(self.authentication, self.settings)
             self._server.start()
         for party in self.parties.values():
             if not party.dialled:
                 party.dialled = True
-                logger.log(*self.reception.introduce(party))
+                logger.log(*self.authentication.introduce(party))
                 self._spawn(self._mediator(party).run())
 
     def _mediator(self, party: Party) -> Dialler | Gateway:
         """Whoever sees to it that there is a connection."""
-        reception = self.reception
+        authentication = self.authentication
         if party.dialect is not OURS:
             from mpccomm.engine.tno_bridge import Gateway
 
-            gateway = Gateway(party, lambda: reception.dialling, partial(reception.misfit, party))
-            reception.correspondents[party.name] = gateway
+            gateway = Gateway(party, lambda: authentication.dialling, partial(authentication.unacceptable, party))
+            authentication.correspondents[party.name] = gateway
             return gateway
         retry = self.settings.retry
-        line = self.network.line(
+        connector = self.network.connector(
             self.name,
             party.addr,
             party.port,
             connect_timeout=retry.connect_timeout,
-            context=lambda: reception.dialling,
-            examine=partial(reception.examine, party),
+            context=lambda: authentication.dialling,
+            examine=partial(authentication.examine, party),
         )
-        return Dialler(party, line, retry, self._spawn, party.check_retries)
+        return Dialler(party, connector, retry, self._spawn, party.check_retries)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self.home.loop.create_task(coroutine)
+        task = self.loop_owner.loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -258,7 +258,7 @@ class Engine:
             logger.error("a part of the pool failed", exc_info=error)
 
     def _tick(self) -> None:
-        self._ticker = self.home.loop.call_later(self.settings.timing.tick, self._tick)
+        self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
         self.history.sample(Party.clock(), self.parties.values())
         for party in self.parties.values():
             party.tick()
@@ -304,7 +304,7 @@ class Engine:
             return
         self.closing = True
         try:
-            if self.home.settled:
+            if self.loop_owner.settled:
                 deadline = Party.clock() + linger
                 parties = list(self.parties.values())
                 undelivered = await asyncio.gather(*(party.leave(deadline) for party in parties))
@@ -316,18 +316,18 @@ class Engine:
     def close_unused(self) -> None:
         """Close a pool that has no loop: it never had one, or it stayed behind in the parent process."""
         self.closing = True
-        if self._entrance is not None:
-            self._entrance.close()
+        if self._bound_port is not None:
+            self._bound_port.close()
         self.succession.end()
 
-    def _retire(self) -> None:
-        self._retiring = self.home.submit(partial(self.shutdown, self.settings.linger))
+    def _shut_down_in_background(self) -> None:
+        self._shutting_down = self.loop_owner.submit(partial(self.shutdown, self.settings.linger))
 
-    def disinherit(self) -> None:
+    def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
         self.inherited = self.closing = True
-        if self._entrance is not None:
-            self._entrance.disinherit()
+        if self._bound_port is not None:
+            self._bound_port.close_inherited()
 
     async def _close(self) -> None:
         try:
@@ -341,8 +341,8 @@ class Engine:
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
         if self._server is not None:
             await self._server.close()
-        elif self._entrance is not None:
-            self._entrance.close()
+        elif self._bound_port is not None:
+            self._bound_port.close()
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
@@ -364,10 +364,10 @@ def _mailbox(wire: str) -> Callable[[], Mailbox]:
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-def _disinherit_all() -> None:
+def _close_all_inherited() -> None:
     for engine in list(_engines):
-        engine.disinherit()
+        engine.close_inherited()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disinherit_all)
+    os.register_at_fork(after_in_child=_close_all_inherited)

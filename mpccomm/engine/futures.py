@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from mpccomm.engine.loop_owner import Home
+from mpccomm.engine.loop_owner import LoopOwner
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -15,11 +15,11 @@ E = TypeVar("E", bound=BaseException)
 Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
 
 
-def new_future(home: Home) -> tuple[asyncio.Future[T], Resolve[T]]:
+def new_future(loop_owner: LoopOwner) -> tuple[asyncio.Future[T], Resolve[T]]:
     """A future of the running loop, and the function that the pool's loop resolves it with."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    return future, resolving(future, loop, home)
+    return future, resolving(future, loop, loop_owner)
 
 
 class Asking(asyncio.Future[T]):
@@ -38,17 +38,17 @@ class Asking(asyncio.Future[T]):
         return cancelled
 
 
-def ask(home: Home, drop: Callable[[], None]) -> tuple[Asking[T], Resolve[T]]:
+def ask(loop_owner: LoopOwner, drop: Callable[[], None]) -> tuple[Asking[T], Resolve[T]]:
     """One that calls ``drop``, and the function that the pool's loop resolves it with."""
     loop = asyncio.get_running_loop()
     future: Asking[T] = Asking(loop=loop)
     future.drop = drop
-    return future, resolving(future, loop, home)
+    return future, resolving(future, loop, loop_owner)
 
 
-def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, home: Home) -> Resolve[T]:
+def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, loop_owner: LoopOwner) -> Resolve[T]:
     """The function that the pool's loop resolves a future of ``loop`` with."""
-    return partial(_resolve, future) if home.is_on(loop) else partial(_resolve_elsewhere, future, loop)
+    return partial(_resolve, future) if loop_owner.is_on(loop) else partial(_resolve_elsewhere, future, loop)
 
 
 def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from mpccomm.display import plural
 from mpccomm.engine.futures import resolving
-from mpccomm.engine.loop_owner import Home
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.thread_future import ThreadFuture
 
 logger = logging.getLogger("mpccomm")
@@ -48,7 +48,7 @@ class LoopHandle(_Watched, asyncio.Future[None]):
 
     def resolve(self, value: None, error: Exception | None) -> None:
         """Its sends have ended."""
-        resolving(self, self.get_loop(), self._failures.home)(value, error)
+        resolving(self, self.get_loop(), self._failures.loop_owner)(value, error)
         if error is not None:
             self._failures.note(self, error)
 
@@ -79,8 +79,8 @@ Handle: TypeAlias = LoopHandle | ThreadHandle
 class Failures:
     """Those of one pool. Each is logged when it happens, unless somebody waits for it; and again at the end."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, loop_owner: LoopOwner) -> None:
+        self.loop_owner = loop_owner
         self._new: list[tuple[Handle, Exception]] = []
         self._old: list[tuple[Handle, Exception]] = []
         self._more = 0
@@ -92,7 +92,7 @@ class Failures:
             return
         # Many may fail one after the other, and whoever waits needs a turn of the loop to hear of it.
         if not self._new:
-            loop = self.home.loop
+            loop = self.loop_owner.loop
             loop.call_later(max(self._next_line - loop.time(), 0), self._settle)
         self._new.append((handle, error))
 
@@ -104,7 +104,7 @@ class Failures:
         _forget(failed)
 
     def _settle(self) -> None:
-        self._next_line = self.home.loop.time() + _PAUSE
+        self._next_line = self.loop_owner.loop.time() + _PAUSE
         failed, self._new = self._new, []
         self._log(logging.WARNING, failed, "nobody waits for their handles")
         failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]

@@ -14,7 +14,7 @@ from mpccomm.errors import PoolClosedError, WrongThreadError
 T = TypeVar("T")
 
 
-class Home:
+class LoopOwner:
     """Runs functions on one event loop, in the order in which they were posted, whichever thread posted them."""
 
     def __init__(self) -> None:

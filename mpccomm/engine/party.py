@@ -16,8 +16,8 @@ from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.peer import PartyPeer
-from mpccomm.engine.progress_tracker import Transfers
-from mpccomm.engine.reputation import Standing
+from mpccomm.engine.progress_tracker import ProgressTracker
+from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import describe_key
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mpccomm.engine.audit import Audit
-    from mpccomm.engine.loop_owner import Home
+    from mpccomm.engine.loop_owner import LoopOwner
     from mpccomm.engine.requests import ReceiveCall, SendCall
     from mpccomm.protocol.sender import Outgoing
     from mpccomm.transport.identity import Certificate, FilePath
@@ -85,7 +85,7 @@ class Party:
         addr: str,
         port: int,
         *,
-        home: Home,
+        loop_owner: LoopOwner,
         incarnation: bytes,
         settings: Settings,
         certified: bool = False,
@@ -101,8 +101,8 @@ class Party:
         self.certified = certified
         self.certificates = certificates
         self.check_hostname = check_hostname
-        self.standing = Standing(settings.retry, settings.strangers, certified=certified)
-        self.home = home
+        self.reputation = Reputation(settings.retry, settings.strangers, certified=certified)
+        self.loop_owner = loop_owner
         self.settings = settings
         self.closed: Cause | None = None
         self.link = Link(
@@ -113,23 +113,23 @@ class Party:
             now=self.clock(),
             mailbox=mailbox,
         )
-        self.lonely = asyncio.Event()
+        self.needs_connection = asyncio.Event()
         """Set while a connection is wanted, and none is being greeted."""
-        self.urged = asyncio.Event()
+        self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
         self.dialect = dialect
         self.handler = Handler(self)
         self.ordering = Ordering()
         self.impatient: set[SendCall] = set()
         """Sends that wait only until it was dialled so often in vain."""
-        self._transfers = None if settings.progress is None else Transfers(name, settings.progress)
+        self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress)
         self._streams: dict[Connection, Stream] = {}
         self._continued = False
         self._happening: asyncio.Future[None] | None = None
         self._unreachable_since: float | None = self.clock()
         self._notice_after = 0.0
         self._next_notice = 0.0
-        self.lonely.set()
+        self.needs_connection.set()
 
     @property
     def where(self) -> str:
@@ -141,7 +141,7 @@ class Party:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    async def attend(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
+    async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
         """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
         connection = self.link.open(dialled=dialled, now=self.clock())
         stream = Stream(socket)
@@ -168,9 +168,9 @@ class Party:
         greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
         gone = self.link.ending is not None and not self.expected
         if self.link.wants_connection and not greeting and not gone and not self.closed:
-            self.lonely.set()
+            self.needs_connection.set()
         else:
-            self.lonely.clear()
+            self.needs_connection.clear()
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
@@ -181,7 +181,7 @@ class Party:
 
     def dial_failed(self, trouble: str) -> None:
         """One attempt to connect came to nothing."""
-        self.standing.clear()
+        self.reputation.clear()
         self._note(trouble)
 
     def _note(self, trouble: str, level: int = logging.DEBUG) -> None:
@@ -200,7 +200,7 @@ class Party:
         else:
             verdict = verdict._replace(text=verdict.advice)
         self._note(verdict.text, logging.WARNING)
-        if not self.link.connected and self.standing.refuse(verdict, self.clock()):
+        if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
             self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
             self.flush()
 
@@ -211,22 +211,22 @@ class Party:
             self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
 
     def _urge(self) -> None:
-        if self.standing.refusal:
-            self.urged.set()
+        if self.reputation.refusal:
+            self.retry_now.set()
 
-    def review(self, misfit: Callable[[ssl.SSLObject | None], str | None]) -> None:
+    def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
         for stream in self._streams.values():
-            if reason := misfit(stream.tls):
+            if reason := unacceptable(stream.tls):
                 logger.info("%s: closing a connection: %s", self, reason)
                 stream.close(CloseCode.NOT_RECOGNISED)
         self._urge()
 
     def _offended(self, reason: str) -> None:
-        if not self.standing.offend(reason, self.clock()):
+        if not self.reputation.offend(reason, self.clock()):
             return
-        logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.standing.barred)
-        self.closed = Cause(Ending.BARRED, self.standing.barred)
+        logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
+        self.closed = Cause(Ending.BARRED, self.reputation.barred)
         for stream in self._streams.values():
             stream.close(CloseCode.BARRED)
         self.fail_waiting(self.closed)
@@ -234,7 +234,7 @@ class Party:
 
     def readmit(self) -> None:
         """Let it in again after it was barred."""
-        self.standing.readmit()
+        self.reputation.readmit()
         if self.closed is not None and self.closed.ending is Ending.BARRED:
             logger.info("%s is readmitted", self)
             self.closed = None
@@ -254,7 +254,7 @@ class Party:
             most -= 1
         if finished and not self._continued:
             self._continued = True
-            self.home.loop.call_soon(self._continue)
+            self.loop_owner.loop.call_soon(self._continue)
         if link.news:
             news, link.news = link.news, []
             for what, detail in news:
@@ -291,7 +291,7 @@ class Party:
     def _tell(self, what: News, detail: str) -> None:
         if what in (News.CONNECTED, News.RESUMED):
             self._urge()
-            self.standing.clear()
+            self.reputation.clear()
             self.failed_dials = 0
             self._unreachable_since = None
             self._notice_after = 0.0
@@ -305,8 +305,8 @@ class Party:
             ending = self.link.ending
             logger.info("%s: %s", self, ending.ending.value if ending else what.value)
         elif what is News.HELD_BACK:
-            messages, size = self.link.outbox.queued()
-            ids = ", ".join(map(describe_key, self.link.outbox.queued_ids(_LISTED)))
+            messages, size = self.link.sender.queued()
+            ids = ", ".join(map(describe_key, self.link.sender.queued_ids(_LISTED)))
             text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
             logger.warning(text, self, messages, size, ids)
         elif what is News.UNREAD:
@@ -324,8 +324,8 @@ class Party:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
         self.link.tick(now)
-        if self._transfers is not None:
-            self._transfers.look(self.link, now)
+        if self._progress is not None:
+            self._progress.look(self.link, now)
         if not self.link.connected and self._unreachable_since is not None:
             self._tick_unreachable(now)
         else:
@@ -335,7 +335,7 @@ class Party:
 
     def _tick_unreachable(self, now: float) -> None:
         receives = list(self.link.mailbox.receives())
-        sends = [message for message in self.link.outbox.pending() if message.failure is None]
+        sends = [message for message in self.link.sender.pending() if message.failure is None]
         if not (receives or sends) or self._unreachable_since is None or self.link.ending is not None:
             return
         self._urge()
@@ -383,7 +383,7 @@ class Party:
         self._fail_sends(cause)
 
     def _fail_sends(self, cause: Cause) -> None:
-        for message in list(self.link.outbox.pending()):
+        for message in list(self.link.sender.pending()):
             if message.failure is None:
                 message.failure = cause
                 message.detach()
@@ -403,8 +403,8 @@ class Party:
             # It is barred: nothing will be delivered any more.
             deadline = self.clock()
         idle = link.state is PartyState.UNKNOWN
-        await self.until(lambda: link.outbox.idle or link.ending is not None, deadline)
-        undelivered = [message for message in link.outbox.pending() if not message.delivered]
+        await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
+        undelivered = [message for message in link.sender.pending() if not message.delivered]
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
             link.say_goodbye()
@@ -424,7 +424,7 @@ class Party:
             if remaining is not None and remaining <= 0:
                 return False
             if self._happening is None:
-                self._happening = self.home.loop.create_future()
+                self._happening = self.loop_owner.loop.create_future()
             await asyncio.wait((self._happening,), timeout=remaining)
         return True
 
@@ -433,12 +433,14 @@ class Party:
 
         :raises AuthenticationError: one end does not accept the other's certificate
         """
-        link, standing = self.link, self.standing
+        link, reputation = self.link, self.reputation
         deadline = None if limit is None else self.clock() + limit
-        refusals = standing.refusals
-        there = await self.until(lambda: link.connected or bool(self.closed) or standing.refusals != refusals, deadline)
-        if there and standing.refusal and not link.connected:
-            raise AuthenticationError(f"no connection with {self}: {standing.refusal}")
+        refusals = reputation.refusals
+        there = await self.until(
+            lambda: link.connected or bool(self.closed) or reputation.refusals != refusals, deadline
+        )
+        if there and reputation.refusal and not link.connected:
+            raise AuthenticationError(f"no connection with {self}: {reputation.refusal}")
         return there and not self.closed
 
     async def disconnected(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mpccomm")
 
 
-class Transfers:
+class ProgressTracker:
     """Those of one party."""
 
     def __init__(self, party: str, settings: Progress) -> None:
@@ -47,16 +47,16 @@ class Transfers:
 
     def _under_way(self, link: Link) -> Iterator[tuple[Incoming | Outgoing, int]]:
         """The messages of which a part is at its destination, and how many bytes at least."""
-        for incoming in link.inbox.partial:
+        for incoming in link.receiver.partial:
             yield incoming, incoming.written
-        outbox = link.outbox
+        sender = link.sender
         # Of messages that have been sent to their last byte, only those that we have seen before are worth a look.
         sent = [
             message for message in self._followed if isinstance(message, Outgoing) and message.sent == message.total
         ]
-        for message in (*outbox.partial, *sent):
+        for message in (*sender.partial, *sent):
             if not message.delivered and (message.sent < message.total or message.failure is None):
-                yield message, max(0, message.sent - outbox.in_flight)
+                yield message, max(0, message.sent - sender.in_flight)
 
     def _transfer(self, message: Incoming | Outgoing) -> Transfer:
         return Transfer(isinstance(message, Outgoing), self._party, describe_key(message.key), message.total)

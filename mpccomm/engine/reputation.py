@@ -9,7 +9,7 @@ _FORGOTTEN = 60.0
 """Seconds without an offence after which a party that is known by its address alone starts anew."""
 
 
-class Standing:
+class Reputation:
     """One per party. ``certified``: it is known by its certificate, so that what is done in its name was done by it."""
 
     def __init__(self, retry: Retry, strangers: Strangers, *, certified: bool) -> None:

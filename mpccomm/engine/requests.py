@@ -67,7 +67,7 @@ class ReceiveCall(Receive):
             return
         link.receive(self)
         if self.timeout is not None:
-            self._timer = party.home.loop.call_later(self.timeout, self.fail, _TIMED_OUT)
+            self._timer = party.loop_owner.loop.call_later(self.timeout, self.fail, _TIMED_OUT)
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts."""
@@ -134,7 +134,7 @@ class SendCall(Outgoing):
         if failure is not None:
             self._resolve(None, party.explain(failure, self))
             return
-        self.address(link.outbox.next_key(self._prefix) if self._msg_id is None else self._prefix + self._msg_id)
+        self.address(link.sender.next_key(self._prefix) if self._msg_id is None else self._prefix + self._msg_id)
         link.send(self)
         self.queued = True
         if party.audit is not None and self._encoded is not None:
@@ -144,7 +144,7 @@ class SendCall(Outgoing):
         if retries >= 0:
             party.impatient.add(self)
         if seconds is not None:
-            self._timer = party.home.loop.call_later(seconds, self.fail, _TIMED_OUT)
+            self._timer = party.loop_owner.loop.call_later(seconds, self.fail, _TIMED_OUT)
         party.wake()
 
     def fail(self, cause: Cause) -> None:

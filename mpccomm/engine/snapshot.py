@@ -40,7 +40,7 @@ class Visible:
 
 def look_at(engine: Engine, kind: str) -> PoolView:
     """The pool as it is now; ``kind`` is what it calls itself."""
-    certified = engine.reception.certified
+    certified = engine.authentication.certified
     return PoolView(
         kind=kind,
         name=engine.name,
@@ -60,7 +60,7 @@ def _state_of(engine: Engine) -> str:
 
 def _look_at_party(party: Party, engine: Engine) -> PartyView:
     counters = party.link.counters
-    queued, size = party.link.outbox.queued()
+    queued, size = party.link.sender.queued()
     mood, state = _party_state(party, engine)
     return PartyView(
         name=party.name,
@@ -99,17 +99,17 @@ def _trust(party: Party) -> str:
 
 def _waits(party: Party, closing: bool) -> list[str]:
     to_be = "not" if closing else "to be"
-    mailbox, outbox = party.link.mailbox, party.link.outbox
+    mailbox, sender = party.link.mailbox, party.link.sender
     lines = []
     receives = _copy(lambda: islice(mailbox.receives(), _LISTED + 1))
     if receives:
         more = ", ..." if len(receives) > _LISTED else ""
         waited = seconds_text(party.clock() - min(receive.since for receive in receives))
         lines.append(f"receive of {', '.join(map(_id_of, receives[:_LISTED]))}{more}, for {waited}")
-    queued, size = outbox.queued()
+    queued, size = sender.queued()
     if queued:
         lines.append(f"{plural(queued, 'message')} {to_be} sent ({bytes_text(size)})")
-    if outbox.unacknowledged:
+    if sender.unacknowledged:
         lines.append("messages to be acknowledged")
     if mailbox.unread_messages:
         lines.append(

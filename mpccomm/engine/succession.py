@@ -18,7 +18,7 @@ from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
-    from mpccomm.engine.loop_owner import Home
+    from mpccomm.engine.loop_owner import LoopOwner
 
 
 def predecessors(where: str, engines: Iterable[Engine]) -> list[Engine]:
@@ -32,8 +32,8 @@ def predecessors(where: str, engines: Iterable[Engine]) -> list[Engine]:
 class Succession:
     """Of one pool: whose end it waits for, and its own."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, loop_owner: LoopOwner) -> None:
+        self._loop_owner = loop_owner
         self._before: list[Future[None]] = []
         self._end: Future[None] = Future()
 
@@ -56,4 +56,4 @@ class Succession:
 
     def _later(self, function: Callable[[], None]) -> None:
         with suppress(PoolClosedError):
-            self._home.post(partial(self.then, function))
+            self._loop_owner.post(partial(self.then, function))

@@ -85,17 +85,17 @@ class Gateway:
         self,
         party: Party,
         context: Callable[[], ssl.SSLContext | None],
-        misfit: Callable[[ssl.SSLObject | None], str | None],
+        unacceptable: Callable[[ssl.SSLObject | None], str | None],
     ) -> None:
         self._party = party
         self._wire = party.dialect.name
         self._context = context
-        self._misfit = misfit
+        self._misfit = unacceptable
         self._proxy = _Proxy(
             party.name,
             party.addr,
             party.port,
-            home=party.home,
+            loop_owner=party.loop_owner,
             incarnation=secrets.token_bytes(16),
             settings=party.settings,
         )
@@ -109,7 +109,10 @@ class Gateway:
         loop = asyncio.get_running_loop()
         pipe = Pipe(loop, loop)
         poster = Poster(self._party.addr, self._party.port, self._context, self._misfit)
-        ends = (self._party.attend(pipe.ours, dialled=True), self._proxy.attend(pipe.theirs, dialled=False))
+        ends = (
+            self._party.run_connection(pipe.ours, dialled=True),
+            self._proxy.run_connection(pipe.theirs, dialled=False),
+        )
         tasks = [asyncio.ensure_future(one) for one in (*ends, self._post_all(poster))]
         try:
             await asyncio.gather(*tasks)
@@ -125,7 +128,7 @@ class Gateway:
         link = self._proxy.link
         for message in sorted(link.mailbox.unread(), key=lambda message: message.number):
             link.take(message.key, self._proxy.clock())
-            link.inbox.hold(message)
+            link.receiver.hold(message)
             self._waiting.append(message)
             self._something.set()
 

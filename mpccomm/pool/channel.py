@@ -116,7 +116,7 @@ class Messages:
         self._enter()
         arrival = Arrival(party, *self._key(party, msg_id))
         future: asyncio.Future[Any]
-        future, resolve = ask(self._engine.home, arrival.drop)
+        future, resolve = ask(self._engine.loop_owner, arrival.drop)
         arrival.start(resolve)
         return arrival.value if arrival.here else future
 
@@ -164,7 +164,7 @@ class Messages:
         :param handler_names: the parties; left out: all
         :returns: pairs of name and message, in the order asked for
         """
-        parties = self._engine.some(names_of(handler_names))
+        parties = self._engine.parties_named(names_of(handler_names))
         limit = receive_limit(timeout)
         self._enter()
         messages = await self._collect(parties, msg_id, limit)
@@ -172,7 +172,10 @@ class Messages:
 
     def arecv_all(self, handler_names: Sequence[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
-        return [(party.name, self.arecv(party.name, msg_id)) for party in self._engine.some(names_of(handler_names))]
+        return [
+            (party.name, self.arecv(party.name, msg_id))
+            for party in self._engine.parties_named(names_of(handler_names))
+        ]
 
     # -- channels and groups -------------------------------------------------------------------------------------------
 
@@ -205,7 +208,7 @@ class Messages:
         from mpccomm.pool.groups import Group
 
         members = Members.of(names_of(names), me or self._name, list(self._engine.parties))
-        self._engine.some(members.others)
+        self._engine.parties_named(members.others)
         label = f"@({members.label})"
         if label not in self._groups or self._groups[label].me != members.me:
             self._groups[label] = Group(self._within(label), Calls(members))
@@ -231,7 +234,7 @@ class Messages:
 
     def _alike(self, names: Sequence[str] | None) -> Sequence[Party]:
         """The parties of those names for a broadcast: it is one message, with one id."""
-        parties = self._engine.some(names_of(names))
+        parties = self._engine.parties_named(names_of(names))
         prefixes = {self._prefix_for(party): party for party in parties}
         if len(prefixes) > 1:
             found = ", ".join(f"{prefix!r} ({party.name})" for prefix, party in prefixes.items())
@@ -241,14 +244,14 @@ class Messages:
     def _enter(self) -> None:
         """Before any use: settle on a loop, and start what has been added."""
         engine = self._engine
-        home = engine.home
+        loop_owner = engine.loop_owner
         if engine.closing or engine.inherited:
             engine.check_open()
-        if not home.settled:
+        if not loop_owner.settled:
             engine.launch()
-        home.check()
-        if engine.grown:
-            home.post(engine.grow)
+        loop_owner.check()
+        if engine.has_additions:
+            loop_owner.post(engine.start_added)
 
     def _encode(
         self,
@@ -292,7 +295,7 @@ class Messages:
         ``resolves`` are told, one for each party. Between the encoding of a message and its place in the queue nobody
         waits: it happens in the order of the calls.
         """
-        post = self._engine.home.post
+        post = self._engine.loop_owner.post
         serialising = Serialising(parties)
         try:
             encoded = self._encode(parties, message, destination, serialising.begin, snapshot=not awaited)
@@ -315,13 +318,13 @@ class Messages:
     async def _deliver(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> None:
-        home = self._engine.home
+        loop_owner = self._engine.loop_owner
         calls: list[Call] = []
         futures: list[asyncio.Future[None]] = []
         resolves: list[Resolve[None]] = []
         for _ in parties:
             future: asyncio.Future[None]
-            future, resolve = new_future(home)
+            future, resolve = new_future(loop_owner)
             futures.append(future)
             resolves.append(resolve)
         self._queue(parties, message, destination, msg_id, patience, resolves, calls, awaited=True)
@@ -332,26 +335,26 @@ class Messages:
                 await all_of(futures)
         except asyncio.CancelledError:
             for call in calls:
-                home.post(call.cancel)
+                loop_owner.post(call.cancel)
             dismiss(futures)
             raise
 
     async def _collect(self, parties: Sequence[Party], msg_id: str | None, limit: float | None) -> list[Incoming]:
-        home = self._engine.home
+        loop_owner = self._engine.loop_owner
         calls: list[ReceiveCall] = []
         futures: list[asyncio.Future[Incoming]] = []
 
         def drop() -> None:
             # All or none: what has been handed over already is un-got.
             for call in calls:
-                home.post(call.cancel)
+                loop_owner.post(call.cancel)
 
         for party in parties:
             future: asyncio.Future[Incoming]
-            future, resolve = ask(home, drop)
+            future, resolve = ask(loop_owner, drop)
             calls.append(ReceiveCall(party, *self._key(party, msg_id), limit, resolve))
             futures.append(future)
-            home.post(calls[-1].start)
+            loop_owner.post(calls[-1].start)
         try:
             return [await future for future in futures]
         except BaseException:

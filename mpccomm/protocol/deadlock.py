@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mpccomm.protocol.frames import Blocked
 from mpccomm.protocol.mailbox import Receive
-from mpccomm.protocol.session import Conversation
+from mpccomm.protocol.session import Session
 from mpccomm.protocol.states import Ending
 from mpccomm.settings import Timing
 
 
-class Standstill:
+class DeadlockDetector:
     """What the other side says about being held back by our box, and since when nothing has moved."""
 
     def __init__(self, patience: float, now: float) -> None:
@@ -44,21 +44,21 @@ class Standstill:
         """Our own clockwork stood still for so long."""
         self._moved += stalled
 
-    def find(self, conversation: Conversation, now: float) -> tuple[Ending, list[Receive]] | None:
+    def find(self, session: Session, now: float) -> tuple[Ending, list[Receive]] | None:
         """The deadlock, if there is one, and the receives that would wait for ever."""
         blocked = self.blocked
         if blocked is None or now - self._moved < self._patience:
             return None
-        if blocked.consumed_messages != conversation.inbox.consumed_messages:
+        if blocked.consumed_messages != session.receiver.consumed_messages:
             return None  # it has not heard yet what else we took
         stuck = [
             receive
-            for receive in conversation.mailbox.receives()
-            if now - receive.since >= self._patience and self._is_stuck(receive, blocked, conversation)
+            for receive in session.mailbox.receives()
+            if now - receive.since >= self._patience and self._is_stuck(receive, blocked, session)
         ]
         if stuck:
             self.found = Ending.BOX_FULL
-        elif blocked.awaited and conversation.outbox.held_back and conversation.outbox.anyone_waits():
+        elif blocked.awaited and session.sender.held_back and session.sender.anyone_waits():
             self.found = Ending.MUTUAL
         else:
             return None
@@ -66,8 +66,8 @@ class Standstill:
         return self.found, stuck
 
     @staticmethod
-    def _is_stuck(receive: Receive, blocked: Blocked, conversation: Conversation) -> bool:
-        if conversation.mailbox.announced(receive.key):
+    def _is_stuck(receive: Receive, blocked: Blocked, session: Session) -> bool:
+        if session.mailbox.announced(receive.key):
             return False  # under way: it has its place in the box already
         # In the queue, or beyond the part of it that was listed; or still to be sent by a program that waits in a send.
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited

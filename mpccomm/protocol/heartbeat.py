@@ -10,7 +10,7 @@ _FADING = 0.9
 _SMOOTHING = 0.25
 
 
-class Pulse:
+class Heartbeat:
     """One per link. How long answers take is a property of the way between the parties, not of one connection."""
 
     def __init__(self, timing: Timing) -> None:

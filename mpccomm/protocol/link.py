@@ -17,16 +17,16 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.connections import Connections
 from mpccomm.protocol.counters import Counters
-from mpccomm.protocol.deadlock import HeldBack, Standstill
+from mpccomm.protocol.deadlock import DeadlockDetector, HeldBack
 from mpccomm.protocol.events import Closing, News
 from mpccomm.protocol.frames import PROTOCOL_VERSION, Frame, Hello, Key, Kind, Resume, ViolationError
-from mpccomm.protocol.heartbeat import Pulse
+from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.parting import Parting
 from mpccomm.protocol.receiver import Incoming
-from mpccomm.protocol.sender import Buffer, Outbox, Outgoing, bounds_of
-from mpccomm.protocol.session import Conversation
+from mpccomm.protocol.sender import Buffer, Outgoing, Sender, bounds_of
+from mpccomm.protocol.session import Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
 from mpccomm.settings import Limits, Timing
 
@@ -63,7 +63,7 @@ class Link:
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
         self._connections = Connections()
-        self._pulse = Pulse(timing)
+        self._heartbeat = Heartbeat(timing)
         self._ticked = now
         self._parting = Parting()
         self._held_back = HeldBack(timing)
@@ -71,12 +71,12 @@ class Link:
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._conversation = Conversation(self._limits, self.counters, now, self._new_mailbox())
-        self.mailbox = self._conversation.mailbox
+        self._session = Session(self._limits, self.counters, now, self._new_mailbox())
+        self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
-        self.inbox = self._conversation.inbox
+        self.receiver = self._session.receiver
         """The receiving half."""
-        self._standstill = Standstill(self._timing.deadlock_after, now)
+        self._deadlocks = DeadlockDetector(self._timing.deadlock_after, now)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -92,18 +92,18 @@ class Link:
         return self._incarnations.ending
 
     @property
-    def outbox(self) -> Outbox:
+    def sender(self) -> Sender:
         """The sending half."""
-        return self._conversation.outbox
+        return self._session.sender
 
     @property
     def round_trip(self) -> float | None:
         """Seconds, smoothed; None as long as none was measured."""
-        return self._pulse.round_trip
+        return self._heartbeat.round_trip
 
     def send(self, message: Outgoing) -> None:
         """Queue a message; only while `ending` is None."""
-        self.outbox.add(message)
+        self.sender.add(message)
         self.counters.messages_sent += 1
         self.counters.bytes_sent += message.total
 
@@ -111,7 +111,7 @@ class Link:
         """The message if it is here; then its place in the box is free again."""
         message = self.mailbox.take(key)
         if message is not None:
-            self._conversation.consume(message)
+            self._session.consume(message)
             self._moved(now)
         return message
 
@@ -121,13 +121,13 @@ class Link:
 
     def put_back(self, message: Incoming, now: float) -> None:
         """Un-get: the next one to ask for this id gets it, unless its sender was replaced since, and it was forgotten."""
-        self.finished += self._conversation.put_back(message)
+        self.finished += self._session.put_back(message)
         self._moved(now)
 
     def settle(self, message: Incoming) -> None:
-        """A message that was kept from being acknowledged with ``inbox.hold`` has been handed over."""
-        self.inbox.settle(message)
-        self._conversation.ack_due = True
+        """A message that was kept from being acknowledged with ``receiver.hold`` has been handed over."""
+        self.receiver.settle(message)
+        self._session.ack_due = True
 
     def accept_restart(self, now: float) -> bool:
         """Talk to the new incarnation, from nothing. False: there is none."""
@@ -141,9 +141,9 @@ class Link:
         return True
 
     def _moved(self, now: float) -> None:
-        self._standstill.move(now)
-        if self._standstill.blocked is not None:
-            self._conversation.ack_due = True
+        self._deadlocks.move(now)
+        if self._deadlocks.blocked is not None:
+            self._session.ack_due = True
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Link:
     def say_goodbye(self) -> None:
         """Tell the other side that nothing more will come, what it will miss, and which of its messages nobody read."""
         # What is unread from an incarnation that was replaced is none of its successor's business.
-        self._parting.goodbye(self._conversation, unread=self.state is not PartyState.RESTARTED)
+        self._parting.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
         self._part()
 
     def abort(self, reason: str) -> None:
@@ -170,7 +170,7 @@ class Link:
 
     def _part(self) -> None:
         for connection in self._connections.verified():
-            self._parting.say(connection, self._conversation if self._adopted(connection) else None)
+            self._parting.say(connection, self._session if self._adopted(connection) else None)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -216,9 +216,9 @@ class Link:
         prefer_dialled = self.incarnation < self._incarnations.current
         superfluous = connections.choose(self._adopted, prefer_dialled=prefer_dialled)
         if connections.current is None:
-            self._standstill.disconnected()
+            self._deadlocks.disconnected()
         elif connections.current is not was:
-            self._conversation.ack_due = True
+            self._session.ack_due = True
             if was is None:
                 self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
                 self.counters.connections += 1
@@ -254,9 +254,9 @@ class Link:
     def _tell(self, connection: Connection, hello: Hello) -> None:
         """Answer their HELLO: whether we take their frames, and from where they should go on."""
         connection.told_accepted = self._accepts(hello)
-        inbox = self.inbox
+        receiver = self.receiver
         known = connection.told_accepted and hello.incarnation == self._incarnations.current
-        positions = (inbox.received, inbox.consumed_bytes, inbox.consumed_messages) if known else (0, 0, 0)
+        positions = (receiver.received, receiver.consumed_bytes, receiver.consumed_messages) if known else (0, 0, 0)
         connection.control[Kind.RESUME] = frames.resume(Resume(hello.nonce, connection.told_accepted, *positions))
 
     def _on_resume(self, connection: Connection, frame: Resume, now: float) -> None:
@@ -273,8 +273,8 @@ class Link:
             connection.state = ConnectionState.HELD
             self.news.append((News.HELD, ""))
         elif self._adopted(connection):
-            self.outbox.check(frame.received)
-            self.outbox.make_room(frame.consumed_bytes, frame.consumed_messages)
+            self.sender.check(frame.received)
+            self.sender.make_room(frame.consumed_bytes, frame.consumed_messages)
         self._choose()
 
     def _meet(self, connection: Connection, hello: Hello) -> bool:
@@ -303,12 +303,12 @@ class Link:
         assert hello is not None
         if connection.told_accepted != self._accepts(hello):
             self._tell(connection, hello)
-        self._conversation.agree(hello.bounds)
+        self._session.agree(hello.bounds)
         self.max_message_size = hello.bounds.max_message_size
-        found = self._standstill.found
+        found = self._deadlocks.found
         if found is not None:
             connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL)
-        self._parting.say(connection, self._conversation if self._adopted(connection) else None)
+        self._parting.say(connection, self._session if self._adopted(connection) else None)
 
     # -- endings -------------------------------------------------------------------------------------------------------
 
@@ -316,9 +316,9 @@ class Link:
         """The state of the party has changed: if that ends the conversation, tell all who wait."""
         ending = self.ending
         if ending is not None:
-            self._standstill.admitted()
-            self.finished += self._conversation.forget_partial()
-            self._fail(self._conversation.end(ending), ending)
+            self._deadlocks.admitted()
+            self.finished += self._session.forget_partial()
+            self._fail(self._session.end(ending), ending)
             self.news.append((News.GONE, ""))
             self._choose()
 
@@ -333,8 +333,8 @@ class Link:
         if not self._adopted(connection):
             return
         self.goodbye = frame
-        complete = not frame.undelivered and self.inbox.received >= frame.last_seq
-        incarnations.complete = complete and not frame.unread and self.outbox.idle
+        complete = not frame.undelivered and self.receiver.received >= frame.last_seq
+        incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
             listed = ", ".join(map(frames.describe_key, frame.unread_ids))
             self.news.append((News.UNREAD, f"{frame.unread} of our messages: {listed}"))
@@ -355,7 +355,7 @@ class Link:
         """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
         if connection.closed:
             return
-        self._pulse.heard(connection, now)
+        self._heartbeat.heard(connection, now)
         try:
             for frame in frames.parse(batch, max_id_size=self._limits.max_id_size):
                 kind, handle = _HANDLERS[type(frame)]
@@ -370,48 +370,48 @@ class Link:
         except ViolationError as error:
             self._close(connection, CloseCode.VIOLATION, str(error))
             return
-        self._conversation.look_at(now)
+        self._session.look_at(now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
         if self.leaving:
-            self._conversation.ack_due = True  # a sign of life, no more
+            self._session.ack_due = True  # a sign of life, no more
             return
-        self._standstill.admitted()
-        self.finished += self._conversation.start(frame)
+        self._deadlocks.admitted()
+        self.finished += self._session.start(frame)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
         if self.leaving:
-            self._conversation.ack_due = True
+            self._session.ack_due = True
             return
-        self._standstill.move(now)
-        self.finished += self._conversation.part(frame)
+        self._deadlocks.move(now)
+        self.finished += self._session.part(frame)
 
     def _on_ack(self, connection: Connection, frame: frames.Ack, now: float) -> None:
-        outbox = self._conversation.outbox
-        self.finished += [message for message in outbox.acknowledge(frame.received) if message.failure is None]
-        outbox.make_room(frame.consumed_bytes, frame.consumed_messages)
+        sender = self._session.sender
+        self.finished += [message for message in sender.acknowledge(frame.received) if message.failure is None]
+        sender.make_room(frame.consumed_bytes, frame.consumed_messages)
 
     def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
         connection.control[Kind.PONG] = frames.pong(frame.token)
 
     def _on_pong(self, connection: Connection, frame: frames.Pong, now: float) -> None:
-        self._pulse.answered(connection, frame.token, now)
+        self._heartbeat.answered(connection, frame.token, now)
 
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
-        self._standstill.on_blocked(frame, now)
-        if frame.consumed_messages != self.inbox.consumed_messages:
-            self._conversation.ack_due = True
+        self._deadlocks.on_blocked(frame, now)
+        if frame.consumed_messages != self.receiver.consumed_messages:
+            self._session.ack_due = True
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
         # Once per batch: it means going through the queue.
-        if now != self._deadlock_heard and self.outbox.held_back:
+        if now != self._deadlock_heard and self.sender.held_back:
             self._deadlock_heard = now
             self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
         current = connection is self._connections.current
-        return bool(connection.control) or (current and self._conversation.due(connection))
+        return bool(connection.control) or (current and self._session.due(connection))
 
     def to_send(self, connection: Connection, now: float) -> bytes:
         """The next batch for this connection; empty: nothing, until something happens."""
@@ -420,14 +420,14 @@ class Link:
             parts += connection.control.values()
             connection.control.clear()
         if connection is self._connections.current:
-            conversation = self._conversation
-            conversation.fill(connection, parts, now)
-            if conversation.outbox.refused:
+            session = self._session
+            session.fill(connection, parts, now)
+            if session.sender.refused:
                 self._report_refused()
         return b"".join(parts)
 
     def _report_refused(self) -> None:
-        refused, self.outbox.refused = self.outbox.refused, []
+        refused, self.sender.refused = self.sender.refused, []
         self.news.append((News.REFUSED, ", ".join(frames.describe_key(message.key) for message in refused)))
         self._fail(refused, Cause(Ending.REFUSED))
 
@@ -438,29 +438,29 @@ class Link:
         stalled = now - self._ticked - 2 * self._timing.tick
         self._ticked = now
         if stalled > 0:
-            self._standstill.shift(stalled)
+            self._deadlocks.shift(stalled)
         for connection in self._connections:
             if stalled > 0:
                 connection.shift(stalled)
             self._check(connection, now)
-        self._conversation.repeat_blocked()
+        self._session.repeat_blocked()
         self._find_deadlock(now)
-        held_back = self._held_back.look(self.outbox.held_back, now)
+        held_back = self._held_back.look(self.sender.held_back, now)
         if held_back is not None:
             self.news.append((News.HELD_BACK if held_back else News.ADMITTED, ""))
 
     def _check(self, connection: Connection, now: float) -> None:
-        silent = self._pulse.silent(connection, now)
+        silent = self._heartbeat.silent(connection, now)
         if silent is not None:
             self._close(connection, CloseCode.SILENT, silent)
         elif connection.verified:
             current = connection is self._connections.current
-            if self._pulse.check(connection, now, unacknowledged=current and self.outbox.unacknowledged):
+            if self._heartbeat.check(connection, now, unacknowledged=current and self.sender.unacknowledged):
                 self.news.append((News.SUSPECT, ""))
                 self._choose()
 
     def _find_deadlock(self, now: float) -> None:
-        found = self._standstill.find(self._conversation, now)
+        found = self._deadlocks.find(self._session, now)
         if found is None:
             return
         ending, stuck = found
@@ -475,7 +475,7 @@ class Link:
 
     def _fail_held_back(self, ending: Ending) -> None:
         """End the waiting of the sends that are held back. The messages stay in the queue: they have their numbers."""
-        waiting = self.outbox.waiting()
+        waiting = self.sender.waiting()
         if waiting:
             self.news.append((News.DEADLOCK, ending.value))
         for message in waiting:

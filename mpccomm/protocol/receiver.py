@@ -32,18 +32,18 @@ class Incoming:
         "complete",
         "consumed",
         "cost",
-        "inbox",
         "key",
         "number",
         "ordered",
         "outcome",
+        "receiver",
         "recorded",
         "segments",
         "seq",
         "total",
     )
 
-    def __init__(self, start: Start, number: int, limits: Limits, inbox: Inbox, cost: int) -> None:
+    def __init__(self, start: Start, number: int, limits: Limits, receiver: Receiver, cost: int) -> None:
         self.key: Key = start.key
         self.number = number
         self.ordered = start.ordered
@@ -55,7 +55,7 @@ class Incoming:
         self.cost = cost
         self.seq = start.seq
         """Its last frame so far."""
-        self.inbox = inbox
+        self.receiver = receiver
         self.consumed = False
         """It was taken at least once."""
         self.segments: list[bytes | memoryview] = []
@@ -136,7 +136,7 @@ def _map(size: int) -> mmap.mmap:
     return memory
 
 
-class Inbox:
+class Receiver:
     """Position, partial messages, and how much the program has taken. The other side's `Outbox` mirrors it."""
 
     def __init__(self, limits: Limits) -> None:
@@ -219,11 +219,11 @@ class Inbox:
 
     def hold(self, message: Incoming) -> None:
         """Don't acknowledge this message, nor what follows it, until `settle`."""
-        insort(message.inbox._held, message.seq)
+        insort(message.receiver._held, message.seq)
 
     def settle(self, message: Incoming) -> None:
         """The message has been handed over. Each `hold` wants its own."""
-        message.inbox._held.remove(message.seq)
+        message.receiver._held.remove(message.seq)
 
     def _repeated(self, seq: int) -> None:
         if seq > self.received:

@@ -132,7 +132,7 @@ class Sent(NamedTuple):
     weight: int
 
 
-class Outbox:
+class Sender:
     """Queue, messages under way, and the log of what is not acknowledged yet."""
 
     def __init__(self, limits: Limits, counters: Counters) -> None:

@@ -12,8 +12,8 @@ from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.counters import Counters
 from mpccomm.protocol.frames import Bounds
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Inbox, Incoming
-from mpccomm.protocol.sender import Buffer, Outbox, Outgoing
+from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.sender import Buffer, Outgoing, Sender
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
@@ -31,13 +31,13 @@ _LARGEST_BATCH = frames.MAX_BATCH - 128 * 1024
 _NOT_TOLD = -1
 
 
-class Conversation:
+class Session:
     """Mailbox, inbox and outbox, and what is due to be said about them."""
 
     def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
-        self.inbox = Inbox(limits)
-        self.outbox = Outbox(limits, counters)
+        self.receiver = Receiver(limits)
+        self.sender = Sender(limits, counters)
         self.ack_due = False
         self._limits = limits
         self._counters = counters
@@ -52,30 +52,30 @@ class Conversation:
 
     def start(self, frame: frames.Start) -> Sequence[Receive]:
         """A message begins. Returns the receives that are done by that."""
-        message = self.inbox.start(frame)
+        message = self.receiver.start(frame)
         if message is None:
             self.ack_due = True
             return ()
         if message.complete and not message.ordered:
             self._count(message)
             return self._hand_over(self.mailbox.put(message))
-        self.inbox.turns.begin(message)
+        self.receiver.turns.begin(message)
         self.mailbox.announce(message)
         if message.complete:
             self._count(message)
-            return self._admit(self.inbox.turns.arrive(message))
+            return self._admit(self.receiver.turns.arrive(message))
         self._count_unacknowledged(len(frame.data))
         return ()
 
     def part(self, frame: frames.Part) -> Sequence[Receive]:
         """A message goes on. Returns the receives that are done by that."""
-        message = self.inbox.part(frame)
+        message = self.receiver.part(frame)
         if message is None:
             self.ack_due = True
             return ()
         if message.complete:
             self._count(message)
-            return self._admit(self.inbox.turns.arrive(message))
+            return self._admit(self.receiver.turns.arrive(message))
         self._count_unacknowledged(len(frame.data))
         return ()
 
@@ -105,65 +105,65 @@ class Conversation:
 
     def put_back(self, message: Incoming) -> Sequence[Receive]:
         """Un-get. Returns the receive that got it at once, if any."""
-        if message.inbox is not self.inbox:
+        if message.receiver is not self.receiver:
             return ()  # it is from an earlier conversation, with which it was forgotten
         return self._hand_over(self.mailbox.put_back(message))
 
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""
-        inbox = self.inbox
-        inbox.consume(message)
+        receiver = self.receiver
+        receiver.consume(message)
         _, told_bytes, told_messages = self._told
         limits = self._limits
         if (
-            inbox.consumed_messages - told_messages > limits.box_messages // _CONSUMED_EVERY
-            or inbox.consumed_bytes - told_bytes > limits.box_bytes // _CONSUMED_EVERY
+            receiver.consumed_messages - told_messages > limits.box_messages // _CONSUMED_EVERY
+            or receiver.consumed_bytes - told_bytes > limits.box_bytes // _CONSUMED_EVERY
         ):
             self.ack_due = True
 
     def forget_partial(self) -> Sequence[Receive]:
         """The messages under way will never be complete. Returns the receives of those that waited for them."""
-        self.inbox.forget_partial()
-        return self._admit(self.inbox.turns.forget_partial())
+        self.receiver.forget_partial()
+        return self._admit(self.receiver.turns.forget_partial())
 
     def end(self, cause: Cause) -> list[Receive | Outgoing]:
         """Nothing more will come, nor be taken. Returns all that waited. Complete messages stay."""
         ended: list[Receive | Outgoing] = [*self.mailbox.fail_all(cause)]
-        ended += [message for message in self.outbox.pending() if message.failure is None]
-        self.outbox = Outbox(self._limits, self._counters)
+        ended += [message for message in self.sender.pending() if message.failure is None]
+        self.sender = Sender(self._limits, self._counters)
         return ended
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def agree(self, bounds: Bounds) -> None:
         """The other side has said what it takes."""
-        self.outbox.bounds = bounds
+        self.sender.bounds = bounds
 
     def due(self, connection: Connection) -> bool:
         """Whether `fill` may find something to send."""
-        return self.ack_due or self.outbox.due or connection.again is None or bool(connection.again)
+        return self.ack_due or self.sender.due or connection.again is None or bool(connection.again)
 
     def fill(self, connection: Connection, parts: list[Buffer], now: float) -> None:
         """Append to a batch what is to be sent: what has to be repeated, new frames, an acknowledgement."""
-        outbox = self.outbox
+        sender = self.sender
         again = connection.again
         if again is None:
-            again = connection.again = outbox.rewind(connection.position)
-        used = outbox.refill(parts, again, self._budget) if again else 0
-        if not used and outbox.due:
-            used = outbox.fill(parts, self._budget)
+            again = connection.again = sender.rewind(connection.position)
+        used = sender.refill(parts, again, self._budget) if again else 0
+        if not used and sender.due:
+            used = sender.fill(parts, self._budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
         if used or self.ack_due:
             self._acknowledge(parts, now)
-        if outbox.held_back and self._told_blocked != outbox.consumed_messages:
+        if sender.held_back and self._told_blocked != sender.consumed_messages:
             self._tell_blocked(parts)
 
     @property
     def positions(self) -> tuple[int, int, int]:
         """What an ACK says: held up to this frame; bytes and messages taken out of the box."""
-        inbox = self.inbox
-        return inbox.acknowledged, inbox.consumed_bytes, inbox.consumed_messages
+        receiver = self.receiver
+        return receiver.acknowledged, receiver.consumed_bytes, receiver.consumed_messages
 
     def _acknowledge(self, parts: list[Buffer], now: float) -> None:
         positions = self.positions
@@ -175,10 +175,10 @@ class Conversation:
             self._acknowledged_at = now
 
     def _tell_blocked(self, parts: list[Buffer]) -> None:
-        outbox = self.outbox
-        self._told_blocked = outbox.consumed_messages
-        ids = outbox.queued_ids(frames.MAX_LISTED_IDS)
-        parts.append(frames.blocked(frames.Blocked(*outbox.queued(), outbox.consumed_messages, self._awaited, ids)))
+        sender = self.sender
+        self._told_blocked = sender.consumed_messages
+        ids = sender.queued_ids(frames.MAX_LISTED_IDS)
+        parts.append(frames.blocked(frames.Blocked(*sender.queued(), sender.consumed_messages, self._awaited, ids)))
         self._awaited = False
 
     def repeat_blocked(self) -> None:
@@ -186,6 +186,6 @@ class Conversation:
 
         Only now and then, since finding that out means going through the queue.
         """
-        if self.outbox.held_back:
+        if self.sender.held_back:
             self._told_blocked = _NOT_TOLD
-            self._awaited = self.outbox.anyone_waits()
+            self._awaited = self.sender.anyone_waits()

@@ -17,7 +17,7 @@ from mpccomm.errors import WrongThreadError
 from mpccomm.pool.channel import Channel, Messages, names_of
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.sync.blocking import Slot, Ticket
-from mpccomm.sync.loop_lifetime import Residence
+from mpccomm.sync.loop_lifetime import LoopLifetime
 
 if TYPE_CHECKING:
     from mpccomm.sync.groups import SyncGroup
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class SyncMessages:
     """The calls of `Messages`, blocking."""
 
-    def __init__(self, native: Messages, residence: Residence) -> None:
+    def __init__(self, native: Messages, loop_lifetime: LoopLifetime) -> None:
         self._native = native
         self._engine = native._engine
-        self._residence = residence
+        self._loop_lifetime = loop_lifetime
 
     @property
     def name(self) -> str | None:
@@ -90,7 +90,7 @@ class SyncMessages:
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
-        ticket = Ticket(self._engine.home)
+        ticket = Ticket(self._engine.loop_owner)
         try:
             message = self._receive(ticket, [self._engine.party(name)], msg_id, timeout)[0][1]
             ticket.redeemed = True
@@ -151,9 +151,9 @@ class SyncMessages:
         :param handler_names: the parties; left out: all
         :returns: pairs of name and message, in the order asked for
         """
-        ticket = Ticket(self._engine.home)
+        ticket = Ticket(self._engine.loop_owner)
         try:
-            messages = self._receive(ticket, self._engine.some(names_of(handler_names)), msg_id, timeout)
+            messages = self._receive(ticket, self._engine.parties_named(names_of(handler_names)), msg_id, timeout)
             ticket.redeemed = True
             return messages
         except BaseException:
@@ -164,7 +164,10 @@ class SyncMessages:
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None
     ) -> list[tuple[str, Future[Any]]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
-        return [(party.name, self.arecv(party.name, msg_id)) for party in self._engine.some(names_of(handler_names))]
+        return [
+            (party.name, self.arecv(party.name, msg_id))
+            for party in self._engine.parties_named(names_of(handler_names))
+        ]
 
     # -- channels and groups -------------------------------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ class SyncMessages:
 
         :param name: any text without "]", the same at all parties
         """
-        return SyncChannel(self._native.channel(name), self._residence)
+        return SyncChannel(self._native.channel(name), self._loop_lifetime)
 
     def group(self, names: Sequence[str] | None = None, *, me: str | None = None) -> SyncGroup:
         """Parties that compute something together: broadcasts, gathers and so on, see `SyncGroup`.
@@ -192,12 +195,12 @@ class SyncMessages:
         from mpccomm.sync.groups import SyncGroup
 
         group = self._native.group(names, me=me)
-        return SyncGroup(SyncChannel(group._channel, self._residence), group._calls)
+        return SyncGroup(SyncChannel(group._channel, self._loop_lifetime), group._calls)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _check_thread(self) -> None:
-        if self._residence.here:
+        if self._loop_lifetime.here:
             raise WrongThreadError(
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
@@ -210,7 +213,7 @@ class SyncMessages:
     ) -> None:
         self._check_thread()
         self._native._enter()
-        ticket = Ticket(self._engine.home)
+        ticket = Ticket(self._engine.loop_owner)
         try:
             slots: list[Slot[None]] = [Slot() for _ in parties]
             resolves = [slot.resolve for slot in slots]
@@ -241,7 +244,7 @@ class SyncMessages:
             slots.append(Slot())
             call = ReceiveCall(party, *self._native._key(party, msg_id), limit, slots[-1].resolve)
             ticket.calls.append(call)
-            self._engine.home.post(call.start)
+            self._engine.loop_owner.post(call.start)
         raise_first([error for slot in slots if (error := slot.wait()) is not None])
         return [(party.name, ticket.read(at, party)) for at, party in enumerate(parties)]
 
@@ -249,8 +252,8 @@ class SyncMessages:
 class SyncChannel(SyncMessages):
     """Message ids, numbers and groups of its own, over the connections of a pool; from `SyncPool.channel`."""
 
-    def __init__(self, native: Channel, residence: Residence) -> None:
-        super().__init__(native, residence)
+    def __init__(self, native: Channel, loop_lifetime: LoopLifetime) -> None:
+        super().__init__(native, loop_lifetime)
         self._channel = native
 
     def __repr__(self) -> str:

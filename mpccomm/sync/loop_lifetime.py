@@ -11,14 +11,14 @@ from typing import Any
 
 from mpccomm.engine.engine import Engine
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.sync.notebook_wakeup import keep_awake
-from mpccomm.sync.sigterm import heed_sigterm
+from mpccomm.sync.notebook_wakeup import keep_notebook_awake
+from mpccomm.sync.sigterm import handle_sigterm
 
-_residences: set[Residence] = set()
+_lifetimes: set[LoopLifetime] = set()
 """Those whose thread has been started. Strong: a thread has to be wound up even where nobody remembers its pool."""
 
 
-class Residence:
+class LoopLifetime:
     """An engine that starts a thread of its own at its first use."""
 
     def __init__(self, engine: Engine, name: str) -> None:
@@ -26,13 +26,13 @@ class Residence:
         self._thread = LoopThread(name)
         self._winding_up = False
         engine.launch = self._start
-        engine.retire = self._finish
+        engine.shut_down_in_background = self._finish
 
     def _start(self) -> None:
         self._thread.start(self._engine.start)
-        _residences.add(self)
-        keep_awake(lambda: self.alive)
-        heed_sigterm()
+        _lifetimes.add(self)
+        keep_notebook_awake(lambda: self.alive)
+        handle_sigterm()
 
     @property
     def alive(self) -> bool:
@@ -46,7 +46,7 @@ class Residence:
 
     def run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function on the loop, and block until it is done. An exception here, like Ctrl-C, cancels it."""
-        future = self._engine.home.submit(function)
+        future = self._engine.loop_owner.submit(function)
         try:
             future.result()
         except BaseException:
@@ -62,7 +62,7 @@ class Residence:
                 self._engine.close_unused()
         finally:
             self._thread.stop()
-            _residences.discard(self)
+            _lifetimes.discard(self)
 
     def wind_up(self) -> None:
         """Deliver, say goodbye, close, all of it in the background. Takes no lock: a finalizer may call it."""
@@ -77,7 +77,7 @@ class Residence:
             self._thread.finish(partial(self._engine.shutdown, self._engine.settings.linger), self._ended)
 
     def _ended(self) -> None:
-        _residences.discard(self)
+        _lifetimes.discard(self)
 
     def join(self) -> None:
         """Wait for the thread to end."""
@@ -86,11 +86,11 @@ class Residence:
 
 def _at_exit() -> None:
     """Every pool within its own ``linger``, all at the same time."""
-    residences = list(_residences)
-    for residence in residences:
-        residence.wind_up()
-    for residence in residences:
-        residence.join()
+    lifetimes = list(_lifetimes)
+    for loop_lifetime in lifetimes:
+        loop_lifetime.wind_up()
+    for loop_lifetime in lifetimes:
+        loop_lifetime.join()
 
 
 # The first one runs before the interpreter gives up its threads: executors, and with them name look-ups, still work then.

@@ -16,7 +16,7 @@ _PERIOD = 0.25
 """Seconds: so late, at most, the stop button is noticed."""
 
 
-def keep_awake(needed: Callable[[], bool]) -> None:
+def keep_notebook_awake(needed: Callable[[], bool]) -> None:
     """In an interactive session, wake the loop that runs here now and then, as long as ``needed`` says so."""
     if not hasattr(sys, "ps1"):
         return

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 
-def heed_sigterm() -> None:
+def handle_sigterm() -> None:
     """Called where a pool starts; does nothing outside the main thread, or where there is a handler already."""
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

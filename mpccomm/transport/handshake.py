@@ -13,7 +13,7 @@ from aiohttp import WSMsgType
 from mpccomm.protocol.frames import Hello, ViolationError, parse
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.address import IPAddress
-from mpccomm.transport.stream import WebSocket, misfit
+from mpccomm.transport.stream import WebSocket, violation_of
 
 if TYPE_CHECKING:
     from mpccomm.transport.tno import Correspondent
@@ -36,7 +36,7 @@ class NotRecognisedError(Exception):
         self.code = code
 
 
-class Reception(Protocol):
+class Authenticator(Protocol):
     """Knows who may call."""
 
     @property
@@ -70,7 +70,7 @@ class Reception(Protocol):
 
 
 async def greet(
-    websocket: WebSocket, caller: Caller, reception: Reception, deadline: float
+    websocket: WebSocket, caller: Caller, authenticator: Authenticator, deadline: float
 ) -> Callable[[], Awaitable[None]]:
     """Find out who calls, until ``deadline`` of the loop's clock. Returns what runs the connection to its end.
 
@@ -81,10 +81,10 @@ async def greet(
             message = await websocket.receive()
             if message.type is not WSMsgType.BINARY:
                 raise ViolationError(
-                    f"{misfit(message.type, message.data) or _parting(message.type, message.data)} instead of a HELLO"
+                    f"{violation_of(message.type, message.data) or _parting(message.type, message.data)} instead of a HELLO"
                 )
             hello = _first_hello(message.data)
-            take_over = await reception.identify(caller, hello.port)
+            take_over = await authenticator.identify(caller, hello.port)
     except TimeoutError:
         raise NotRecognisedError("it did not say who it is", CloseCode.SILENT) from None
     except ViolationError as error:

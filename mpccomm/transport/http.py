@@ -12,13 +12,13 @@ from mpccomm.codec.dialect import DIALECTS
 from mpccomm.settings import Settings
 from mpccomm.transport.address import BACKLOG, bind
 from mpccomm.transport.client import Client
-from mpccomm.transport.handshake import Reception
+from mpccomm.transport.handshake import Authenticator
 
 if TYPE_CHECKING:
     from mpccomm.transport.server import Server
 
 
-class _Entrance:
+class _BoundPort:
     """A listening socket."""
 
     def __init__(self, sock: socket.socket, server: type[Server]) -> None:
@@ -30,18 +30,18 @@ class _Entrance:
     def open(self) -> bool:
         return self._socket.fileno() >= 0
 
-    def server(self, reception: Reception, settings: Settings) -> Server:
+    def server(self, authenticator: Authenticator, settings: Settings) -> Server:
         # Once more: a pool whose place this one takes may have shut it down before it knew.
         self._socket.listen(BACKLOG)
-        return self._server(self._socket, reception, settings)
+        return self._server(self._socket, authenticator, settings)
 
-    def share(self) -> _Entrance:
-        return _Entrance(self._socket.dup(), self._server)
+    def share(self) -> _BoundPort:
+        return _BoundPort(self._socket.dup(), self._server)
 
     def close(self) -> None:
         self._socket.close()
 
-    def disinherit(self) -> None:
+    def close_inherited(self) -> None:
         # Not close(): a loop that uses the socket keeps it open until the loop itself lets go, which it never will here.
         if (handle := self._socket.detach()) >= 0:
             os.close(handle)
@@ -53,14 +53,14 @@ class Web:
     tls = True
     wires = DIALECTS
 
-    def bind(self, caller: str, addr: str, port: int) -> _Entrance:
+    def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
         """A listening socket."""
         # Not before somebody wants a server, and aiohttp's comes along; nor later, on the loop, which would stand still.
         from mpccomm.transport.server import Server
 
-        return _Entrance(bind(addr, port), Server)
+        return _BoundPort(bind(addr, port), Server)
 
-    def line(
+    def connector(
         self,
         caller: str,
         addr: str,

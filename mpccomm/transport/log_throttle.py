@@ -12,7 +12,7 @@ _REMEMBERED = 1000
 """So many different lines are remembered; whoever causes more of them gets a warning for each."""
 
 
-class Complaints:
+class LogThrottle:
     """Logs each text as a warning, and its repetitions within `_PAUSE` for debugging only."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:

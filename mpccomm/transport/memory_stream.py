@@ -68,7 +68,7 @@ class _End:
         self._latest = 0.0
         """When the last of what was sent from here is there, by `time.monotonic`."""
         self._something = asyncio.Event()
-        self._room = asyncio.Event()
+        self._admission = asyncio.Event()
 
     def get_extra_info(self, name: str) -> None:
         """There is nothing below."""
@@ -96,8 +96,8 @@ class _End:
 
     async def send_bytes(self, data: bytes) -> None:
         while self._open and len(self.other._arrived) >= _BATCHES:
-            self._room.clear()
-            await self._room.wait()
+            self._admission.clear()
+            await self._admission.wait()
         if not self._open:
             raise ConnectionResetError("the connection is closed")
         passage = self._course.passes(self._forth, data)
@@ -150,7 +150,7 @@ class _End:
 
     def _set(self) -> None:
         self._something.set()
-        self._room.set()
+        self._admission.set()
 
 
 class Pipe:

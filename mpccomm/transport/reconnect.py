@@ -17,7 +17,7 @@ _UNASKED = 10
 """So many attempts are made after a refusal, lest the other end was put right meanwhile; then only if somebody calls."""
 
 
-class Standing(Protocol):
+class DialPolicy(Protocol):
     """When not to dial."""
 
     @property
@@ -32,16 +32,16 @@ class Standing(Protocol):
 class Destination(Protocol):
     """Whoever is dialled."""
 
-    lonely: asyncio.Event
-    urged: asyncio.Event
+    needs_connection: asyncio.Event
+    retry_now: asyncio.Event
     failed_dials: int
 
     @property
-    def standing(self) -> Standing:
+    def reputation(self) -> DialPolicy:
         """When not to dial."""
 
-    async def attend(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
-        """Run the connection to its end. Clears ``lonely`` while it is being greeted, and as long as it serves."""
+    async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
+        """Run the connection to its end. Clears ``needs_connection`` while it is being greeted, and as long as it serves."""
 
     def dial_failed(self, trouble: str) -> None:
         """An attempt came to nothing."""
@@ -58,7 +58,7 @@ class DialError(Exception):
         self.verdict = verdict
 
 
-class Line(Protocol):
+class Connector(Protocol):
     """A way to one party."""
 
     async def __aenter__(self) -> Self:
@@ -80,7 +80,7 @@ class Dialler:
     def __init__(
         self,
         destination: Destination,
-        line: Line,
+        line: Connector,
         retry: Retry,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         failed: Callable[[], None],
@@ -96,15 +96,15 @@ class Dialler:
         """Until cancelled."""
         async with self._line:
             while True:
-                await self._destination.lonely.wait()
-                await asyncio.sleep(self._destination.standing.not_before - time.monotonic())
+                await self._destination.needs_connection.wait()
+                await asyncio.sleep(self._destination.reputation.not_before - time.monotonic())
                 started = time.monotonic()
                 await self._attempt()
                 await self._pause(started)
 
     async def _attempt(self) -> None:
         destination = self._destination
-        destination.urged.clear()
+        destination.retry_now.clear()
         try:
             websocket = await self._line.dial()
         except DialError as error:
@@ -114,12 +114,12 @@ class Dialler:
                 destination.refused(error.verdict)
             self._failed()
             return
-        destination.lonely.clear()
-        self._spawn(destination.attend(websocket, dialled=True))
+        destination.needs_connection.clear()
+        self._spawn(destination.run_connection(websocket, dialled=True))
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
-        while destination.standing.refusal and not await self._urged():
+        while destination.reputation.refusal and not await self._urged():
             self._unasked += 1
             if self._unasked <= _UNASKED:
                 break
@@ -132,5 +132,5 @@ class Dialler:
         """Whether somebody calls, although it was refused."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._retry.refused):
-                return await self._destination.urged.wait()
+                return await self._destination.retry_now.wait()
         return False

@@ -159,8 +159,8 @@ def test_of_a_blocking_pool() -> None:
         assert bob.http_server is not None
         assert bob.http_server.port == bob.port == alice.pool_handlers["Bob"].port
         assert bob.recv("Alice", "id") == "x"
-        lonely = SyncPool(settings=quick())
-        lonely.add_http_client("Nobody", LOCAL, 1)
+        needs_connection = SyncPool(settings=quick())
+        needs_connection.add_http_client("Nobody", LOCAL, 1)
         with pytest.raises(ConnectionError, match="in 1 attempts"):
-            lonely.send("Nobody", 1, max_retries=0)
-        lonely.shutdown(0)
+            needs_connection.send("Nobody", 1, max_retries=0)
+        needs_connection.shutdown(0)

@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
-from mpccomm.engine.progress_tracker import Transfers
+from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.progress import Transfer
 from mpccomm.protocol.counters import Counters
 from mpccomm.protocol.frames import Part, Start, parse
 from mpccomm.protocol.link import Link
-from mpccomm.protocol.receiver import Inbox
-from mpccomm.protocol.sender import Buffer, Outbox, Outgoing
+from mpccomm.protocol.receiver import Receiver
+from mpccomm.protocol.sender import Buffer, Outgoing, Sender
 from mpccomm.protocol.states import Cause, Ending
 from tests.pools import LOCAL, Log
 from tests.timing import UNIT
@@ -55,13 +55,13 @@ class Wire:
     def __init__(
         self, above: int = 10 * KiB, after: float = 1.0, make: Callable[[Transfer], Any] | None = None
     ) -> None:
-        self.outbox = Outbox(Limits(), Counters())
-        self.inbox = Inbox(Limits())
+        self.sender = Sender(Limits(), Counters())
+        self.receiver = Receiver(Limits())
         self.now = 100.0
         self.recorders: list[Recorder] = []
         progress = Progress(above, after, make or self.record)
-        self._sending = Transfers("Bob", progress)
-        self._receiving = Transfers("Alice", progress)
+        self._sending = ProgressTracker("Bob", progress)
+        self._receiving = ProgressTracker("Alice", progress)
         self._parts: list[Buffer] = []
 
     def record(self, transfer: Transfer) -> Recorder:
@@ -71,26 +71,26 @@ class Wire:
     def send(self, size: int) -> Outgoing:
         message = Outgoing([bytes(size)], ordered=False, awaited=True)
         message.address("x")
-        self.outbox.add(message)
+        self.sender.add(message)
         return message
 
     def carry(self, budget: int) -> None:
         parts: list[Buffer] = []
-        self.outbox.fill(parts, budget)
+        self.sender.fill(parts, budget)
         for frame in parse(b"".join(parts), max_id_size=1024):
             if isinstance(frame, Start):
-                self.inbox.start(frame)
+                self.receiver.start(frame)
             elif isinstance(frame, Part):
-                self.inbox.part(frame)
+                self.receiver.part(frame)
 
     def acknowledge(self) -> None:
-        self.outbox.acknowledge(self.inbox.received)
+        self.sender.acknowledge(self.receiver.received)
 
     def look(self, after: float = 0.5) -> None:
         self.now += after
-        nothing = Inbox(Limits()), Outbox(Limits(), Counters())
-        self._sending.look(cast(Link, SimpleNamespace(outbox=self.outbox, inbox=nothing[0])), self.now)
-        self._receiving.look(cast(Link, SimpleNamespace(outbox=nothing[1], inbox=self.inbox)), self.now)
+        nothing = Receiver(Limits()), Sender(Limits(), Counters())
+        self._sending.look(cast(Link, SimpleNamespace(sender=self.sender, receiver=nothing[0])), self.now)
+        self._receiving.look(cast(Link, SimpleNamespace(sender=nothing[1], receiver=self.receiver)), self.now)
 
 
 def test_from_the_first_byte_to_the_last() -> None:
@@ -145,9 +145,9 @@ def test_one_that_will_never_arrive() -> None:
     message = wire.send(SIZE)
     wire.carry(20 * KiB)
     wire.look()
-    wire.inbox.forget_partial()
+    wire.receiver.forget_partial()
     message.failure = Cause(Ending.SHUT_DOWN)
-    wire.outbox = Outbox(Limits(), Counters())
+    wire.sender = Sender(Limits(), Counters())
     wire.look()
     assert [recorder.closed for recorder in wire.recorders] == [1, 1]
     assert all(recorder.done < SIZE for recorder in wire.recorders)

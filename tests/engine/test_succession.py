@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 
 from mpccomm import Pool, PoolClosedError, PortInUseError, SyncPool
-from mpccomm.engine.loop_owner import Home
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.succession import Succession
 from tests.pools import LOCAL, Log, quick
 from tests.timing import UNIT
@@ -164,9 +164,9 @@ def test_a_program_gets_an_error() -> None:
 
 
 async def test_order() -> None:
-    home = Home()
-    home.settle_in(asyncio.get_running_loop())
-    first, second, third = (Succession(home) for _ in range(3))
+    loop_owner = LoopOwner()
+    loop_owner.settle_in(asyncio.get_running_loop())
+    first, second, third = (Succession(loop_owner) for _ in range(3))
     third.follow(first)
     third.follow(second)
     done: Future[None] = Future()

@@ -84,9 +84,9 @@ def attempt(data: bytes) -> str:
         for _, code, reason in link.closing:
             assert isinstance(code, CloseCode)
             assert reason.isprintable(), repr(reason)
-        inbox = link.inbox
-        assert inbox.outstanding_messages <= LIMITS.box_messages
-        assert inbox.outstanding_messages <= 1 or inbox.outstanding_bytes <= LIMITS.box_bytes
+        receiver = link.receiver
+        assert receiver.outstanding_messages <= LIMITS.box_messages
+        assert receiver.outstanding_messages <= 1 or receiver.outstanding_bytes <= LIMITS.box_bytes
         if link.closing:
             return link.closing[0][1].name
         link.news.clear()

@@ -20,8 +20,8 @@ def held_back() -> tuple[Link, Link, Pair]:
     for number in range(4):
         alice.send(message(f"{number}", awaited=number == 3))
     pair.pump()
-    assert bob.inbox.outstanding_messages == 1
-    assert alice.outbox.queued() == (3, 24)
+    assert bob.receiver.outstanding_messages == 1
+    assert alice.sender.queued() == (3, 24)
     return alice, bob, pair
 
 
@@ -49,7 +49,7 @@ def test_a_receive_behind_a_full_box_is_a_deadlock_at_both_ends() -> None:
     for number in range(4):
         assert bob.take(str(number), pair.now) is not None
         pair.pump()
-    assert alice.outbox.idle
+    assert alice.sender.idle
 
 
 def test_a_deadlock_is_told_again_on_a_new_connection() -> None:
@@ -112,7 +112,7 @@ def test_held_back_for_long_is_news_now_and_then() -> None:
     news(alice)
     pass_time(pair, 60)
     assert news(alice).count(News.HELD_BACK) == 3
-    while not alice.outbox.idle:
+    while not alice.sender.idle:
         for number in range(4):
             bob.take(str(number), pair.now)
         pass_time(pair, 0.5)
@@ -151,7 +151,7 @@ def test_taken_again_after_it_was_put_back_counts_once() -> None:
         taken = link.take("x", 0.0)
         assert taken is not None
         link.put_back(taken, 0.0)
-    assert link.inbox.consumed_messages == 1
+    assert link.receiver.consumed_messages == 1
 
 
 def test_a_reader_that_takes_much_says_so_without_being_asked() -> None:

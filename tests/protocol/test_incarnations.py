@@ -60,7 +60,7 @@ def test_what_was_taken_before_a_restart_does_not_come_back_after_it() -> None:
     Stranger(link, "old").meet().start(1, ("", 0), b"old")
     taken = link.take(link.mailbox.claim(""), 0.0)
     assert taken is not None
-    link.inbox.hold(taken)
+    link.receiver.hold(taken)
     Stranger(link, "new").meet()
     assert link.accept_restart(0.0)
     link.put_back(taken, 0.0)

@@ -28,7 +28,7 @@ def test_a_message_in_each_direction() -> None:
     assert got.message is not None
     assert [bytes(segment) for segment in got.message.segments] == [b"to Bob"]
     assert alice.take("y", 0.0) is not None
-    assert alice.outbox.idle
+    assert alice.sender.idle
     assert alice.round_trip is None
     assert not alice.wants_connection
 
@@ -59,7 +59,7 @@ def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
     stranger.say(b"\xff")
     assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
     stranger.start(1)
-    assert stranger.link.inbox.received == 0
+    assert stranger.link.receiver.received == 0
     stranger.link.lost(stranger.connection)
     assert news(stranger.link) == [News.CONNECTED, News.LOST]
 
@@ -199,7 +199,7 @@ def test_a_suspect_connection_gives_way() -> None:
     assert alice.wants_connection
     Pair(alice, bob, 3.0).pump()
     assert bob.take("x", 3.0) is not None
-    assert alice.outbox.idle
+    assert alice.sender.idle
     assert [closing.code for closing in alice.closing] == [CloseCode.REPLACED]
 
 

@@ -17,13 +17,13 @@ def test_a_named_id_takes_no_number() -> None:
 def test_both_sides_count_anew() -> None:
     link = new_link("a")
     for _ in range(2):
-        assert [link.outbox.next_key("p") for _ in range(2)] == [("p", 0), ("p", 1)]
+        assert [link.sender.next_key("p") for _ in range(2)] == [("p", 0), ("p", 1)]
         assert [link.mailbox.claim("p") for _ in range(2)] == [("p", 0), ("p", 1)]
         link.mailbox.release(("p", 1))
         link.mailbox.release("named")
         assert link.mailbox.claim("p") == ("p", 1)
         link.mailbox.release(("p", 0))
-        link.outbox.forget_numbers()
+        link.sender.forget_numbers()
         link.mailbox.forget_numbers()
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError
-from mpccomm.protocol.receiver import Inbox, Incoming
+from mpccomm.protocol.receiver import Incoming, Receiver
 from mpccomm.settings import Limits
 
 
@@ -31,25 +31,25 @@ def table(*lengths: int) -> bytes:
 @pytest.mark.parametrize("parts", [(b"abc", b"", b"defgh"), (b"", b""), (b"", b"x", b""), (b"abc", b"")])
 def test_segments_in_pieces(piece: int, parts: tuple[bytes, ...]) -> None:
     body = table(*map(len, parts)) + b"".join(parts)
-    inbox = Inbox(Limits(mapped_segment=4))
-    message = inbox.start(start(1, b"", segments=len(parts), total=len(body)))
+    receiver = Receiver(Limits(mapped_segment=4))
+    message = receiver.start(start(1, b"", segments=len(parts), total=len(body)))
     for seq, at in enumerate(range(0, len(body), piece), 2):
         assert message is not None
         assert not message.complete
         assert message.written == at
-        message = inbox.part(Part(seq, 0, memoryview(body[at : at + piece])))
+        message = receiver.part(Part(seq, 0, memoryview(body[at : at + piece])))
     assert contents(message) == list(parts)
-    assert not list(inbox.partial)
+    assert not list(receiver.partial)
 
 
 def test_each_frame_once() -> None:
-    inbox = Inbox(Limits())
-    assert contents(inbox.start(start(1, b"1"))) == [b"1"]
-    assert inbox.start(start(1, b"1")) is None
-    assert inbox.part(Part(1, 0, memoryview(b""))) is None
-    assert inbox.duplicates == 2
+    receiver = Receiver(Limits())
+    assert contents(receiver.start(start(1, b"1"))) == [b"1"]
+    assert receiver.start(start(1, b"1")) is None
+    assert receiver.part(Part(1, 0, memoryview(b""))) is None
+    assert receiver.duplicates == 2
     with pytest.raises(ViolationError, match="frame 3 follows frame 1"):
-        inbox.start(start(3))
+        receiver.start(start(3))
 
 
 @pytest.mark.parametrize(
@@ -63,66 +63,66 @@ def test_each_frame_once() -> None:
     ],
 )
 def test_contradictions(frame: Start, text: str) -> None:
-    inbox = Inbox(Limits(max_segments=10, max_message_size=1000))
+    receiver = Receiver(Limits(max_segments=10, max_message_size=1000))
     with pytest.raises(ViolationError, match=text):
-        inbox.start(frame)
-    assert inbox.received == 0
-    assert inbox.outstanding_messages == 0
+        receiver.start(frame)
+    assert receiver.received == 0
+    assert receiver.outstanding_messages == 0
 
 
 def test_a_piece_of_nothing() -> None:
     with pytest.raises(ViolationError, match="not under way"):
-        Inbox(Limits()).part(Part(1, 7, memoryview(b"")))
+        Receiver(Limits()).part(Part(1, 7, memoryview(b"")))
 
 
 def test_a_full_box() -> None:
-    inbox = Inbox(Limits(box_messages=1))
-    first = inbox.start(start(1))
+    receiver = Receiver(Limits(box_messages=1))
+    first = receiver.start(start(1))
     with pytest.raises(ViolationError, match="full box"):
-        inbox.start(start(2))
+        receiver.start(start(2))
     assert first is not None
-    inbox.consume(first)
-    assert inbox.start(start(2)) is not None
+    receiver.consume(first)
+    assert receiver.start(start(2)) is not None
 
 
 def test_a_message_that_broke_stays_broken() -> None:
-    inbox = Inbox(Limits())
-    inbox.start(start(1, segments=2, total=17))
+    receiver = Receiver(Limits())
+    receiver.start(start(1, segments=2, total=17))
     for _ in range(2):
         with pytest.raises(ViolationError):
-            inbox.part(Part(2, 0, memoryview(table(1, 2) + b"1")))
+            receiver.part(Part(2, 0, memoryview(table(1, 2) + b"1")))
 
 
 def test_no_memory() -> None:
-    inbox = Inbox(Limits(mapped_segment=1))
-    inbox.start(start(1, total=2))
+    receiver = Receiver(Limits(mapped_segment=1))
+    receiver.start(start(1, total=2))
     with (
         mock.patch.object(mmap, "mmap", side_effect=OSError("none left")),
         pytest.raises(ViolationError, match="none left"),
     ):
-        inbox.part(Part(2, 0, memoryview(b"1")))
+        receiver.part(Part(2, 0, memoryview(b"1")))
     # Half of it may have been written: what comes now would be in the wrong place.
     with pytest.raises(ViolationError, match="longer"):
-        inbox.part(Part(2, 0, memoryview(b"1")))
+        receiver.part(Part(2, 0, memoryview(b"1")))
 
 
 def test_acknowledged_only_after_it_was_handed_over() -> None:
-    inbox = Inbox(Limits())
-    messages = [inbox.start(start(seq, b"1")) for seq in (1, 2, 3)]
+    receiver = Receiver(Limits())
+    messages = [receiver.start(start(seq, b"1")) for seq in (1, 2, 3)]
     for message in messages[1:]:
         assert message is not None
-        inbox.hold(message)
-    assert inbox.acknowledged == 1
+        receiver.hold(message)
+    assert receiver.acknowledged == 1
     for message, acknowledged in zip(reversed(messages[1:]), (1, 3), strict=True):
         assert message is not None
-        inbox.settle(message)
-        assert inbox.acknowledged == acknowledged
+        receiver.settle(message)
+        assert receiver.acknowledged == acknowledged
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_what_a_forked_process_writes_is_its_own() -> None:
-    inbox = Inbox(Limits(mapped_segment=4096))
-    message = inbox.start(start(1, bytes(4096), total=8192))
+    receiver = Receiver(Limits(mapped_segment=4096))
+    message = receiver.start(start(1, bytes(4096), total=8192))
     assert message is not None
     (segment,) = message.segments
     assert isinstance(segment, memoryview)
@@ -138,10 +138,10 @@ def test_what_a_forked_process_writes_is_its_own() -> None:
 def test_large_pieces_are_mapped_on_every_system(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in missing:
         monkeypatch.delattr(mmap, name, raising=False)
-    inbox = Inbox(Limits(mapped_segment=4))
+    receiver = Receiver(Limits(mapped_segment=4))
     data = bytes(range(100))
-    message = inbox.start(start(1, data[:50], total=100))
-    assert inbox.part(Part(2, 0, memoryview(data[50:]))) is message
+    message = receiver.start(start(1, data[:50], total=100))
+    assert receiver.part(Part(2, 0, memoryview(data[50:]))) is message
     assert contents(message) == [data]
     assert message is not None
     (segment,) = message.segments

@@ -6,16 +6,16 @@ import pytest
 
 from mpccomm.protocol.counters import Counters
 from mpccomm.protocol.frames import START_OVERHEAD, Part, Start, ViolationError
-from mpccomm.protocol.sender import Buffer, Outbox, Outgoing
+from mpccomm.protocol.sender import Buffer, Outgoing, Sender
 from mpccomm.settings import Limits
 from tests.protocol.links import message, parsed
 
 
-def outbox(limits: Limits | None = None) -> Outbox:
-    return Outbox(limits or Limits(), Counters())
+def sender(limits: Limits | None = None) -> Sender:
+    return Sender(limits or Limits(), Counters())
 
 
-def fill(box: Outbox, budget: int = 10_000) -> list[str]:
+def fill(box: Sender, budget: int = 10_000) -> list[str]:
     """What a batch would hold, in words."""
     parts: list[Buffer] = []
     box.fill(parts, budget)
@@ -23,12 +23,12 @@ def fill(box: Outbox, budget: int = 10_000) -> list[str]:
 
 
 def test_automatic_numbers() -> None:
-    box = outbox()
+    box = sender()
     assert [box.next_key(""), box.next_key("p"), box.next_key("")] == [("", 0), ("p", 0), ("", 1)]
 
 
 def test_a_small_message_overtakes_large_ones() -> None:
-    box = outbox()
+    box = sender()
     for name in "abc":
         box.add(message(name, bytes(20_000)))
     assert fill(box) == ["a"]
@@ -44,7 +44,7 @@ def test_a_small_message_overtakes_large_ones() -> None:
 
 
 def test_the_window() -> None:
-    box = outbox(Limits(window=1000))
+    box = sender(Limits(window=1000))
     for number in range(100):
         box.add(message(str(number), bytes(100)))
     assert len(fill(box, 10**6)) == 8
@@ -53,7 +53,7 @@ def test_the_window() -> None:
 
 
 def test_pending_messages_come_in_order_and_once() -> None:
-    box = outbox(Limits(window=3000))
+    box = sender(Limits(window=3000))
     names = [str(number) for number in range(4)]
     for name in names:
         box.add(message(name, bytes(2000)))
@@ -67,7 +67,7 @@ def test_pending_messages_come_in_order_and_once() -> None:
 
 
 def test_what_is_sent_again_is_not_altered() -> None:
-    box = outbox()
+    box = sender()
     box.add(message("x", b"1" * 3000, bytearray(b"2" * 3000)))
     first: list[Buffer] = []
     for _ in range(5):
@@ -87,7 +87,7 @@ def test_what_is_sent_again_is_not_altered() -> None:
 
 
 def test_acknowledging_what_was_not_sent() -> None:
-    box = outbox()
+    box = sender()
     box.add(message("x"))
     fill(box)
     with pytest.raises(ViolationError):
@@ -108,7 +108,7 @@ def test_a_message_that_nobody_waits_for_is_copied() -> None:
 
 
 def test_a_message_without_bytes_is_whole_even_where_there_is_no_room() -> None:
-    box = outbox()
+    box = sender()
     box.add(message("x", b""))
     assert fill(box, 10) == ["x"]
     assert not list(box.partial)

@@ -1,15 +1,15 @@
 """Messages that have to be decoded in order become available in order."""
 
 from mpccomm.protocol.frames import Start
-from mpccomm.protocol.receiver import Inbox, Incoming
+from mpccomm.protocol.receiver import Incoming, Receiver
 from mpccomm.protocol.turns import Turns
 from mpccomm.settings import Limits
 
 
 def message(number: int, *, ordered: bool = True) -> Incoming:
-    inbox = Inbox(Limits())
+    receiver = Receiver(Limits())
     start = Start(1, f"id {number}", 4, ordered, 1, 1, memoryview(b"x"))
-    return Incoming(start, number, Limits(), inbox, 1)
+    return Incoming(start, number, Limits(), receiver, 1)
 
 
 def test_one_that_comes_in_turn_is_there_at_once() -> None:

@@ -107,7 +107,7 @@ def test_after_ctrl_c_it_is_resumed() -> None:
     """
     with peer_of(body) as (pool, process):
         # The group's messages by hand: here the parties have other names.
-        group = SyncChannel(pool.pool._within("@(me,peer)"), pool._residence)
+        group = SyncChannel(pool.pool._within("@(me,peer)"), pool._loop_lifetime)
         assert group.recv("program", "exchange 0", LIMIT) == "first"
         time.sleep(
             UNIT
@@ -146,7 +146,7 @@ def test_not_on_the_thread_of_the_pool() -> None:
                 raised.append(error)
             done.set()
 
-        carol.pool._engine.home.post(call)
+        carol.pool._engine.loop_owner.post(call)
         assert done.wait(LIMIT)
         assert raised
 

@@ -22,16 +22,16 @@ async def test_while_needed(monkeypatch: pytest.MonkeyPatch) -> None:
             over.set()
         return asked < 5
 
-    awake.keep_awake(needed)
+    awake.keep_notebook_awake(needed)
     await over.wait()
     assert asked == 5
 
 
 async def test_not_in_a_program() -> None:
     assert not hasattr(sys, "ps1")
-    awake.keep_awake(lambda: pytest.fail("nobody has to ask"))
+    awake.keep_notebook_awake(lambda: pytest.fail("nobody has to ask"))
 
 
 def test_not_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    awake.keep_awake(lambda: pytest.fail("nobody has to ask"))
+    awake.keep_notebook_awake(lambda: pytest.fail("nobody has to ask"))

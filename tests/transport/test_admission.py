@@ -8,7 +8,7 @@ import pytest
 from mpccomm import Pool
 from mpccomm.settings import Strangers
 from mpccomm.transport.address import IPAddress
-from mpccomm.transport.admission import Visit, WaitingRoom
+from mpccomm.transport.admission import Admission, PendingConnection
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
@@ -21,10 +21,10 @@ class Hall:
 
     def __init__(self, time: float = 100 * UNIT) -> None:
         self.gone: list[tuple[int, str]] = []
-        self.room = WaitingRoom(LIMITS, time, lambda address: 2 if address == HOME else 0)
+        self.room = Admission(LIMITS, time, lambda address: 2 if address == HOME else 0)
         self._number = 0
 
-    def enter(self, address: IPAddress) -> Visit:
+    def enter(self, address: IPAddress) -> PendingConnection:
         self._number += 1
         number = self._number
         return self.room.enter(address, lambda reason: self.gone.append((number, reason)))
@@ -59,7 +59,7 @@ async def test_the_places_of_parties_are_their_own() -> None:
     here = [hall.enter(HOME) for _ in range(6)]
     for number in range(20):
         hall.enter(elsewhere(number))
-    assert all(visit in hall.room for visit in here)
+    assert all(pending in hall.room for pending in here)
     hall.enter(HOME)
     assert here[0] not in hall.room
     assert here[1] in hall.room
@@ -90,14 +90,14 @@ async def test_how_much_one_may_say() -> None:
 
 async def test_for_how_long() -> None:
     hall = Hall(UNIT)
-    visit = hall.enter(elsewhere(1))
+    pending = hall.enter(elsewhere(1))
     known = hall.enter(elsewhere(2))
     known.end()
     async with asyncio.timeout(50 * UNIT):
         while not hall.gone:  # noqa: ASYNC110 - what is waited for is a timer of the loop
             await asyncio.sleep(UNIT / 10)
     assert hall.gone == [(1, "it did not say who it is")]
-    assert visit.dropped
+    assert pending.dropped
     assert not known.dropped
 
 

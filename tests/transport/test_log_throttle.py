@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from mpccomm.transport.log_throttle import Complaints
+from mpccomm.transport.log_throttle import LogThrottle
 
 logger = logging.getLogger("tests.complaints")
 
@@ -13,9 +13,9 @@ def test_each_line_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     spoken = [(0.0, "a"), (1.0, "a"), (2.0, "b"), (59.0, "a"), (61.0, "a"), (61.5, "b"), (62.0, "b")]
     times = iter([at for at, _ in spoken])
-    complaints = Complaints(logger, lambda: next(times))
+    log_throttle = LogThrottle(logger, lambda: next(times))
     for _, text in spoken:
-        complaints.log(text)
+        log_throttle.log(text)
     assert [(record.getMessage(), record.levelname) for record in caplog.records] == [
         ("a", "WARNING"),
         ("a, again", "DEBUG"),
@@ -28,7 +28,7 @@ def test_each_line_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    complaints = Complaints(logger, lambda: 0.0)
+    log_throttle = LogThrottle(logger, lambda: 0.0)
     for number in range(5000):
-        complaints.log(str(number))
-    assert len(complaints._warned) <= 1000
+        log_throttle.log(str(number))
+    assert len(log_throttle._warned) <= 1000
