@@ -11,13 +11,14 @@ from typing import Self
 import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
+from mpccomm.engine.base_channel import Space
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import UNSET, Patience, Unset, seconds
+from mpccomm.engine.options import UNSET, Patience, Unset, check_id_type, names_of, retries, seconds
 from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
-from mpccomm.pool.channel import Messages, names_of
+from mpccomm.pool.channel import Messages
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
@@ -68,7 +69,7 @@ class Pool(Messages, Visible):
             from mpccomm.engine.audit import Audit
 
             engine.audit = Audit(audit)
-        super().__init__(engine, name, Patience(seconds(timeout), max_retries))
+        super().__init__(Space(engine, name, Patience(seconds(timeout), retries(max_retries))))
 
     @classmethod
     def from_config(cls, path: FilePath, me: str | None = None, *, password: Password = None) -> Self:
@@ -153,7 +154,7 @@ class Pool(Messages, Visible):
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._prefix
+        self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._space.prefix
         self._start_if_running()
 
     @property
@@ -172,9 +173,10 @@ class Pool(Messages, Visible):
         All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
         Channels and groups have ids of their own, to which it does not apply.
         """
-        self._prefix = prefix or ""
+        check_id_type(prefix)
+        self._space.prefix = prefix or ""
         for party in self._engine.parties.values():
-            party.prefix = self._prefix
+            party.prefix = self._space.prefix
 
     async def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until every party is connected: each end has identified the other, and messages flow both ways.
@@ -249,6 +251,9 @@ class Pool(Messages, Visible):
             await self.abort(kind.__name__)
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _prefix_for(self, party: Party) -> str:
+        return party.prefix
 
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""

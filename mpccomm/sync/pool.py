@@ -11,11 +11,11 @@ from typing import Any, Self
 import aiohttp
 
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import UNSET, Unset
+from mpccomm.engine.options import UNSET, Unset, names_of
+from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats
 from mpccomm.pool import Pool
-from mpccomm.pool.channel import names_of
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.sync.channel import SyncMessages
 from mpccomm.sync.loop_lifetime import LoopLifetime
@@ -60,7 +60,8 @@ class SyncPool(SyncMessages, Visible):
             audit=audit,
             network=network,
         )
-        super().__init__(self._pool, LoopLifetime(self._pool._engine, f"mpccomm {name}" if name else "mpccomm"))
+        super().__init__(self._pool._space)
+        self._loop_lifetime = LoopLifetime(self._engine, f"mpccomm {name}" if name else "mpccomm")
 
     @property
     def pool(self) -> Pool:
@@ -177,7 +178,7 @@ class SyncPool(SyncMessages, Visible):
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._check_thread()
-        self._pool._enter()
+        self._enter()
         self._loop_lifetime.run(partial(self._engine.wait_ready, timeout))
 
     def accept_restart(self, name: str) -> None:
@@ -237,6 +238,9 @@ class SyncPool(SyncMessages, Visible):
             loop_lifetime.wind_up()
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _prefix_for(self, party: Party) -> str:
+        return party.prefix
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
