@@ -41,7 +41,6 @@ def test_what_is_no_number(table: type[Limits], name: str, value: object) -> Non
         lambda: Timing(heartbeat=30, dead_after=30),
         lambda: Timing(dead_after=5),
         lambda: Timing(tick=math.inf),
-        lambda: Retry(first=10),
         lambda: Settings(linger=-1),
         lambda: Settings(linger=math.inf),
         lambda: Settings(unreachable_timeout=0),
