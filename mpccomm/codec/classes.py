@@ -6,16 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, Flag
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mpccomm.codec import plugins
+from mpccomm.codec.abc import Decoder, Encoder
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,13 @@ it allocates beyond its input is accounted for, so that any input gives a value 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from mpccomm.codec import builtin, classes, columns, plugins
+from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.scan import count_elements
 from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_ELEMENTS, MAX_WIRE_DEPTH, Tag, unpack_envelope
 from mpccomm.errors import DecodingError
-
-Buffer = bytes | bytearray | memoryview
-T = TypeVar("T")
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack builds by itself. Extensions are kept as tuples for the moment, which it never builds."""
@@ -25,8 +23,8 @@ LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 """The constructors of tagged calls and leaves; plug-ins add theirs when a tag of theirs is first met."""
 
 
-class Decoder:
-    """What one call of `decode` knows while it builds its value."""
+class MessageDecoder:
+    """What one call of `decode` knows while it builds its value; see `mpccomm.codec.abc.Decoder`."""
 
     __slots__ = ("context", "depth", "elements", "memory", "segments")
 
@@ -171,7 +169,7 @@ def decode(
         node = unpack_envelope(envelope, extension)
         if not calls and len(segments) == 1:
             return node
-        decoder = Decoder(segments, context or {}, max_elements)
+        decoder = MessageDecoder(segments, context or {}, max_elements)
         decoder.segments[0] = None
         value = decoder.value(node)
         if any(segment is not None for segment in decoder.segments):

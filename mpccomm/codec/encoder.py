@@ -11,11 +11,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from operator import countOf
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import ormsgpack
 
 from mpccomm.codec import builtin, classes, plugins
+from mpccomm.codec.abc import Encoder, Lower
 from mpccomm.codec.columns import BULK, bulk, lower_rows
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
@@ -23,9 +24,6 @@ from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import count_elements
 from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, MAX_ELEMENTS, Tag, pack_envelope
 from mpccomm.errors import EncodingError, MissingExtraError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.plugins import Lower
 
 _STR: Final = {str}
 
@@ -44,8 +42,8 @@ class Encoded(NamedTuple):
     ordered: bool
 
 
-class Encoder:
-    """What one call of `encode` knows while it lowers its value."""
+class MessageEncoder:
+    """What one call of `encode` knows while it lowers its value; see `mpccomm.codec.abc.Encoder`."""
 
     __slots__ = ("_begin", "context", "depth", "elements", "ordered", "segments", "snapshot")
 
@@ -203,6 +201,14 @@ def _bytes(encoder: Encoder, value: bytes) -> object:
     return value if len(value) < INLINE else encoder.buffer(value, mutable=False)
 
 
+def _list(encoder: Encoder, value: list[object]) -> object:
+    return encoder.sequence(value)
+
+
+def _dict(encoder: Encoder, value: dict[object, object]) -> object:
+    return encoder.mapping(value)
+
+
 def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
     return [HEADS[Tag.TUPLE], encoder.sequence(list(value))]
 
@@ -214,9 +220,9 @@ def _enum(encoder: Encoder, value: Enum) -> object:
 LOWER.update(
     {
         bytes: _bytes,
-        list: Encoder.sequence,
+        list: _list,
         tuple: _tuple,
-        dict: Encoder.mapping,
+        dict: _dict,
         classes.Serialized: classes.lower_serialized,
         **builtin.LOWER,
     }
@@ -263,7 +269,7 @@ def encode(
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
-    encoder = Encoder(snapshot, context or {}, begin, max_elements)
+    encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
     try:
         node = encoder.lower(value)
         try:
