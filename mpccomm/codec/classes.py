@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mpccomm.codec import plugins
 from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
@@ -30,6 +31,8 @@ class Entry:
         try:
             payload = self.serialize(value, **encoder.context)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             raise Refusal(f"cannot be sent: serialize of {self.name} raised {type(error).__name__}") from error
         return _lower_named(encoder, self.name, payload)
 
@@ -81,6 +84,8 @@ def entry_deserialize(entry: Entry, payload: object, context: Any) -> object:
     try:
         return entry.deserialize(payload, **context)
     except Exception as error:
+        if is_interrupt(error):
+            raise
         raise DecodingError(f"deserialize of {entry.name} raised {type(error).__name__}") from error
 
 
