@@ -14,8 +14,8 @@ import aiohttp
 from aiohttp import ClientWebSocketResponse
 from yarl import URL
 
-from mpccomm.session.states import CloseCode
-from mpccomm.transport.dialler import DialError
+from mpccomm.protocol.states import CloseCode
+from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
 from mpccomm.transport.tls import Verdict, judge, send_alert
 

@@ -218,7 +218,7 @@ def owners(parties: Iterable[P], shown: Shown) -> list[P]:
     return named or [party for party in free if not party.check_hostname]
 
 
-def misfit(party: Listed, parties: Sequence[Listed], shown: Shown) -> str | None:
+def mismatch(party: Listed, parties: Sequence[Listed], shown: Shown) -> str | None:
     """Why this is not the party that it should be; None: it is."""
     theirs = owners(parties, shown)
     if party in theirs:
