@@ -233,7 +233,7 @@ def test_a_place_outside_the_folder(folder: Path, config: Path, capsys: pytest.C
         ('"certs/bob.pem"', '"certs/alice.pem"', "would be two files; name them differently"),
         ('"certs/bob.pem"', '"mpccomm.toml"', "would be two files; name them differently"),
         ('"certs/bob.pem"', '"/elsewhere/key.pem"', "would be two files; name them differently"),
-        ("LOCALHOST", "*.example", "bob: '*.example' is neither an IP address nor a host name"),
+        ("LOCALHOST", "*.example", "bob: '*.example' is neither a host name nor an IP address"),
         ("0.0.0.0", "eth 0", "bob: 'eth 0' is neither an IP address nor a host name"),
         ("parties.bob", "parties.authority", "authority: 'authority' can't be the name of a folder"),
         ("listen_addr", "listen_adr", "unknown; did you mean listen_addr?"),
