@@ -97,7 +97,7 @@ async def test_looking_takes_nothing() -> None:
         assert len(bob.pool_handlers["Alice"].buffer) == 1
         received = await bob.recv("Alice", "x")
         np.testing.assert_array_equal(received, array)
-        assert received is seen
+        assert received is not seen
         assert bob.pool_handlers["Alice"].buffer["x"] == "second"
         assert await bob.recv("Alice", "x") == "second"
 
