@@ -50,10 +50,10 @@ except ImportError:  # before pandas 3
 
 
 _WITH_FREQUENCY: Final = (pd.DatetimeIndex, pd.TimedeltaIndex)
-_INDEX_COST: Final = 6 << 10
-_SERIES_COST: Final = 12 << 10
-_FRAME_COST: Final = 24 << 10
-_BLOCK_COST: Final = 4 << 10
+_INDEX_COST: Final = 4 << 10
+_SERIES_COST: Final = 8 << 10
+_FRAME_COST: Final = 12 << 10
+_BLOCK_COST: Final = 2 << 10
 _SCALAR_COST: Final = 500
 """What an object costs beside its parts, in bytes of memory, or in time: 100 MB a second."""
 

@@ -32,14 +32,14 @@ UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 _LONGEST_FREQUENCY: Final = 50
 _MOST_FREQUENCIES: Final = 1000
 _COSTS: Final = {
-    "datetimes": 3 << 10,
-    "periods": 3 << 10,
-    "masked": 3 << 10,
-    "text": 4 << 10,
+    "datetimes": 2 << 10,
+    "periods": 2 << 10,
+    "masked": 2 << 10,
+    "text": 3 << 10,
     "arrow": 2 << 10,
-    "categorical": 12 << 10,
-    "sparse": 12 << 10,
-    "intervals": 32 << 10,
+    "categorical": 8 << 10,
+    "sparse": 8 << 10,
+    "intervals": 20 << 10,
 }
 """What an array of each form costs beside its parts, in bytes of memory, or in time: 100 MB a second."""
 _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.IntegerArray)
