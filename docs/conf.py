@@ -47,7 +47,7 @@ nitpick_ignore_regex = [("py:(?!obj).*", r"(?!mpccomm\b).*"), ("py:obj", ".*")]
 # In signatures, and nothing to look up.
 nitpick_ignore = [
     ("py:class", "mpccomm.codec.registry.Class"),
-    ("py:class", "mpccomm.pool.options.Unset"),
+    ("py:class", "mpccomm.engine.options.Unset"),
     ("py:class", "mpccomm.transport.network.Network"),
 ]
 

@@ -14,8 +14,8 @@ import atheris  # type: ignore[import-untyped]
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-with atheris.instrument_imports(include=["mpccomm.session"]):
-    from tests.session import frames_mutation
+with atheris.instrument_imports(include=["mpccomm.protocol"]):
+    from tests.protocol import frames_mutation
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mpccomm.codec import Serialization
+    from mpccomm.engine.stats import PartyStats, Stats
     from mpccomm.errors import (
         AnnotationError,
         AuthenticationError,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from mpccomm.pool import Pool
-    from mpccomm.pool.stats import PartyStats, Stats
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
     from mpccomm.sync import SyncPool
     from mpccomm.transport.memory import MemoryNetwork
@@ -85,7 +85,7 @@ _MODULES = (
     "mpccomm.settings",
     "mpccomm.codec",
     "mpccomm.pool",
-    "mpccomm.pool.stats",
+    "mpccomm.engine.stats",
     "mpccomm.sync",
     "mpccomm.transport.memory",
 )

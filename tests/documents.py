@@ -80,7 +80,7 @@ class Block:
 
 def documents() -> list[Path]:
     """Those that are read: at the top of the repository, and all of the site."""
-    own = [ROOT / "mpccomm" / "session" / "PROTOCOL.md"]
+    own = [ROOT / "mpccomm" / "protocol" / "PROTOCOL.md"]
     return sorted([*ROOT.glob("*.md"), *own, *(ROOT / "docs").rglob("*.md")])
 
 

@@ -15,7 +15,7 @@ from mpccomm.display import (
     seconds_text,
     stats_html,
 )
-from mpccomm.pool.stats import PartyStats
+from mpccomm.engine.stats import PartyStats
 
 NASTY = "<script>alert('&\"')</script>\n"
 ELEMENTS = {"style", "div", "b", "span", "table", "thead", "tbody", "tr", "th", "td", "i", "br", "code", "progress"}

@@ -21,9 +21,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"display"}),
     frozenset({"progress"}),
-    frozenset({"settings"}),
-    frozenset({"codec", "session", "config"}),
+    frozenset({"address", "settings"}),
+    frozenset({"codec", "protocol", "config"}),
     frozenset({"transport", "environment"}),
+    frozenset({"engine"}),
     frozenset({"pool"}),
     frozenset({"sync"}),
     frozenset({""}),  # the package itself: the public names
@@ -37,10 +38,21 @@ OPTIONAL = {"bitarray", "cryptography", "gmpy2", "numpy", "pandas", "pyarrow", "
 OPTIONAL |= {"dask", "distributed", "IPython", "matplotlib", "tqdm"}
 NEVER = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
 FORBIDDEN = {
-    "session": {"aiohttp", "asyncio", "random", "secrets", "select", "selectors", "socket", "ssl", "threading", "time"},
+    "protocol": {
+        "aiohttp",
+        "asyncio",
+        "random",
+        "secrets",
+        "select",
+        "selectors",
+        "socket",
+        "ssl",
+        "threading",
+        "time",
+    },
     "codec": {"aiohttp", "asyncio", "select", "selectors", "socket", "ssl", "uvloop"},
 }
-"""The session is driven by its caller, who has the connection and the clock; the codec turns values into bytes."""
+"""The protocol is driven by its caller, who has the connection and the clock; the codec turns values into bytes."""
 
 
 def modules() -> dict[str, Path]:

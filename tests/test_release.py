@@ -80,7 +80,7 @@ def test_the_source_distribution_can_be_built_from(release: Path) -> None:
     (sdist,) = (release / "dist").glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "mpccomm/session/PROTOCOL.md"} <= names
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "mpccomm/protocol/PROTOCOL.md"} <= names
 
 
 @pytest.mark.timeout(300)

@@ -16,7 +16,7 @@ PAGES = {
     "SECURITY.md": "security.md",
     "MIGRATING.md": "guides/migrating.md",
     "CHANGELOG.md": "changes.md",
-    "mpccomm/session/PROTOCOL.md": "protocol.md",
+    "mpccomm/protocol/PROTOCOL.md": "protocol.md",
 }
 """Where each is included."""
 _LINK = re.compile(r"\[([^\]\n]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")

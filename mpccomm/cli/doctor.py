@@ -31,7 +31,7 @@ from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
 from mpccomm.config import Config, PartyConfig, build
 from mpccomm.environment import from_environment
 from mpccomm.errors import AuthenticationError, ConfigurationError
-from mpccomm.pool.messages import Channel
+from mpccomm.pool.channel import Channel
 from mpccomm.transport.identity import Certificate, certificate_from_der, read_certificates
 from mpccomm.transport.server import GREETING
 from mpccomm.transport.tls import Credentials, Password

@@ -7,18 +7,15 @@ buffer, before Arrow sees it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mpccomm.codec.abc import Decoder, Encoder
 from mpccomm.codec.arrow_types import MEMORY, lower_type, read_type
 from mpccomm.codec.refusal import Refusal
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[Any]

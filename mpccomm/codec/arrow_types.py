@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
+from mpccomm.codec.abc import Decoder, Encoder
 from mpccomm.codec.refusal import Refusal
 from mpccomm.errors import DecodingError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
 
 DEEPEST: Final = 16
 """Levels of types within types."""

@@ -7,12 +7,13 @@ indexes consist of is the subject of `mpccomm.codec.pandas_arrays`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
+from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
@@ -29,12 +30,6 @@ from mpccomm.codec.pandas_keys import are_distinct, check_hashable, lazy_size
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Lower
-
 
 try:
     from pandas.api.internals import create_dataframe_from_blocks as _from_blocks

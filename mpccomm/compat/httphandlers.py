@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mpccomm.pool.handlers import Handler, ServerHandle
+from mpccomm.engine.handlers import Handler, ServerHandle
 
 HTTPClient = Handler
 HTTPServer = ServerHandle

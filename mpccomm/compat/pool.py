@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import mpccomm.pool
-from mpccomm.pool.options import UNSET, Timeout
+from mpccomm.engine.options import UNSET, Timeout
 
 __all__ = ["Pool"]
 

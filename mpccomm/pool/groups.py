@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpccomm.pool import collectives
-from mpccomm.pool.collectives import Call, Calls, Collective, Deadline
+from mpccomm.engine import collectives
+from mpccomm.engine.collectives import Call, Calls, Collective, Deadline
 
 if TYPE_CHECKING:
-    from mpccomm.pool.messages import Channel
+    from mpccomm.pool.channel import Channel
 
 T = TypeVar("T")
 

@@ -10,19 +10,19 @@ from typing import Self
 
 import aiohttp
 
-from mpccomm.pool.engine import Engine
-from mpccomm.pool.glance import Visible
-from mpccomm.pool.handlers import Handler, ServerHandle
-from mpccomm.pool.messages import Messages, names_of
-from mpccomm.pool.options import UNSET, Patience, Unset, seconds
-from mpccomm.pool.party import Party
-from mpccomm.pool.reception import CertifiedReception, Reception
-from mpccomm.pool.stats import Stats, stats_of
+from mpccomm.engine.authentication import Authentication, CertificateAuthentication
+from mpccomm.engine.engine import Engine
+from mpccomm.engine.handlers import Handler, ServerHandle
+from mpccomm.engine.options import UNSET, Patience, Unset, seconds
+from mpccomm.engine.party import Party
+from mpccomm.engine.snapshot import Visible
+from mpccomm.engine.stats import Stats, stats_of
+from mpccomm.pool.channel import Messages, names_of
 from mpccomm.settings import DEFAULTS, Settings
+from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
 from mpccomm.transport.tls import Password
-from mpccomm.transport.web import WEB
 
 
 class Pool(Messages, Visible):
@@ -42,7 +42,7 @@ class Pool(Messages, Visible):
     :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
-    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.pool.audit`
+    :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.engine.audit`
     :param network: what the parties reach each other through; for tests a `MemoryNetwork`
     :raises ConfigurationError: certificates or key can't be used
     """
@@ -62,10 +62,10 @@ class Pool(Messages, Visible):
         network: Network = WEB,
     ) -> None:
         plain = key is None and cert is None and ca_cert is None
-        reception = Reception() if plain else CertifiedReception(key, cert, ca_cert, password)
-        engine = Engine(settings, reception, network, name or "")
+        authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
+        engine = Engine(settings, authentication, network, name or "")
         if audit is not None:
-            from mpccomm.pool.audit import Audit
+            from mpccomm.engine.audit import Audit
 
             engine.audit = Audit(audit)
         super().__init__(engine, name, Patience(seconds(timeout), max_retries))
@@ -184,7 +184,7 @@ class Pool(Messages, Visible):
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._enter()
-        await self._engine.home.call(partial(self._engine.wait_ready, timeout))
+        await self._engine.loop_owner.call(partial(self._engine.wait_ready, timeout))
 
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
@@ -193,7 +193,7 @@ class Pool(Messages, Visible):
         """
         party = self._engine.party(name)
         self._enter()
-        self._engine.home.post(party.accept_restart)
+        self._engine.loop_owner.post(party.accept_restart)
 
     def reload_certificates(self) -> None:
         """Read all certificates and the key again, after the files have been replaced.
@@ -203,15 +203,15 @@ class Pool(Messages, Visible):
 
         :raises ConfigurationError: something can't be read; all stays as it was
         """
-        self._engine.reception.reload()
+        self._engine.authentication.reload()
         self._enter()
-        self._engine.home.post(self._engine.reception.review)
+        self._engine.loop_owner.post(self._engine.authentication.review)
 
     def readmit(self, name: str) -> None:
         """Let a party in again that broke the protocol too often (``Strangers.offences``)."""
         party = self._engine.party(name)
         self._enter()
-        self._engine.home.post(party.readmit)
+        self._engine.loop_owner.post(party.readmit)
 
     @property
     def stats(self) -> Stats:
@@ -229,11 +229,11 @@ class Pool(Messages, Visible):
         :param linger: seconds for the delivery; left out: ``Settings.linger``
         """
         limit = self._engine.settings.linger if isinstance(linger, Unset) else linger
-        await self._engine.home.call(partial(self._engine.shutdown, limit))
+        await self._engine.loop_owner.call(partial(self._engine.shutdown, limit))
 
     async def abort(self, reason: str = "") -> None:
         """Give up: every party that waits for this one gets an error with this reason. Closes the pool."""
-        await self._engine.home.call(partial(self._engine.abort, reason))
+        await self._engine.loop_owner.call(partial(self._engine.abort, reason))
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -255,10 +255,10 @@ class Pool(Messages, Visible):
         engine = self._engine
         if engine.port is None:
             return
-        if not engine.home.settled:
+        if not engine.loop_owner.settled:
             try:
                 engine.launch()
             except RuntimeError:
                 # No loop runs yet; the first use will be on one.
                 return
-        engine.home.post(engine.grow)
+        engine.loop_owner.post(engine.start_added)

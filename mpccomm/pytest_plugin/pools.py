@@ -10,13 +10,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from mpccomm.compat import Pool as CompatiblePool
 from mpccomm.compat.installation import installed
+from mpccomm.engine.party import Party
+from mpccomm.engine.requests import ReceiveCall
 from mpccomm.pool import Pool
-from mpccomm.pool.calls import ReceiveCall
-from mpccomm.pool.party import Party
+from mpccomm.protocol.frames import describe_key
 from mpccomm.pytest_plugin.certificates import Certificates
-from mpccomm.session.frames import describe_key
+from mpccomm.sync.loop_lifetime import LoopLifetime
 from mpccomm.sync.pool import SyncPool
-from mpccomm.sync.residence import Residence
 
 _LOCAL = "127.0.0.1"
 _LINGER = 2.0
@@ -35,29 +35,29 @@ class Groups(Generic[Some]):
     """Makes pools of one kind, and shuts all of them down at its end."""
 
     def __init__(
-        self, make: Callable[..., tuple[Some, Residence]], certificates: Callable[[], Path] | None = None
+        self, make: Callable[..., tuple[Some, LoopLifetime]], certificates: Callable[[], Path] | None = None
     ) -> None:
-        self._make: Callable[..., tuple[Some, Residence]] = make
+        self._make: Callable[..., tuple[Some, LoopLifetime]] = make
         self._folder = certificates
         self._certificates: Certificates | None = None
-        self._made: list[tuple[Some, Residence]] = []
+        self._made: list[tuple[Some, LoopLifetime]] = []
         self._names: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        complaints = self._unreceived()
+        log_throttle = self._unreceived()
         # All of them are told to go before any is waited for.
-        for pool, residence in self._made:
-            residence.close(partial(_pool_of(pool).shutdown, _LINGER))
+        for pool, loop_lifetime in self._made:
+            loop_lifetime.close(partial(_pool_of(pool).shutdown, _LINGER))
         self._made.clear()
-        _complain(complaints)
+        _complain(log_throttle)
 
     def new(self, *arguments: Any, **options: Any) -> Some:
         """One pool that knows nobody; arguments as of its class."""
-        pool, residence = self._make(*arguments, **options)
-        self._made.append((pool, residence))
+        pool, loop_lifetime = self._make(*arguments, **options)
+        self._made.append((pool, loop_lifetime))
         return pool
 
     def group(self, size: int, **options: Any) -> tuple[Some, ...]:
@@ -88,25 +88,25 @@ class Groups(Generic[Some]):
     def clean(self) -> None:
         """Leave nothing of one test to the next: messages, numbers, prefixes."""
         pools = [_pool_of(pool) for pool, _ in self._made if not _pool_of(pool)._engine.closing]
-        for pool, residence in self._made:
+        for pool, loop_lifetime in self._made:
             if _pool_of(pool) in pools:
-                residence.run(partial(_quiet, _pool_of(pool)))
-        complaints = self._unreceived()
-        for pool, residence in self._made:
+                loop_lifetime.run(partial(_quiet, _pool_of(pool)))
+        log_throttle = self._unreceived()
+        for pool, loop_lifetime in self._made:
             if _pool_of(pool) in pools:
                 _pool_of(pool).update_msg_prefix(None)
-                residence.run(partial(_begin_anew, _pool_of(pool)))
-        _complain(complaints)
+                loop_lifetime.run(partial(_begin_anew, _pool_of(pool)))
+        _complain(log_throttle)
 
     def _unreceived(self) -> list[str]:
-        complaints = []
+        log_throttle = []
         for pool, _ in self._made:
             for name, party in _pool_of(pool)._engine.parties.items():
                 ids = [describe_key(message.key) for message in party.link.mailbox.unread()]
                 if ids:
                     own = self._names.get(id(pool), "a pool")
-                    complaints.append(f"{own} never received {', '.join(ids)} from {name}")
-        return complaints
+                    log_throttle.append(f"{own} never received {', '.join(ids)} from {name}")
+        return log_throttle
 
 
 async def _quiet(pool: Pool) -> None:
@@ -116,7 +116,7 @@ async def _quiet(pool: Pool) -> None:
 
 
 def _settled(party: Party) -> bool:
-    return party.link.outbox.idle or party.link.ending is not None
+    return party.link.sender.idle or party.link.ending is not None
 
 
 async def _begin_anew(pool: Pool) -> None:
@@ -129,25 +129,25 @@ async def _begin_anew(pool: Pool) -> None:
         for message in list(mailbox.unread()):
             party.link.take(message.key, party.clock())
         mailbox.forget_numbers()
-        party.link.outbox.forget_numbers()
+        party.link.sender.forget_numbers()
 
 
-def _complain(complaints: Sequence[str]) -> None:
-    if complaints:
-        warnings.warn("; ".join(complaints), UnreceivedMessagesWarning, stacklevel=2)
+def _complain(log_throttle: Sequence[str]) -> None:
+    if log_throttle:
+        warnings.warn("; ".join(log_throttle), UnreceivedMessagesWarning, stacklevel=2)
 
 
 def _pool_of(pool: Pool | SyncPool) -> Pool:
     return pool if isinstance(pool, Pool) else pool.pool
 
 
-def blocking(*arguments: Any, **options: Any) -> tuple[SyncPool, Residence]:
+def blocking(*arguments: Any, **options: Any) -> tuple[SyncPool, LoopLifetime]:
     """A `SyncPool`."""
     pool = SyncPool(*arguments, **options)
-    return pool, pool._residence
+    return pool, pool._loop_lifetime
 
 
-def awaitable(*arguments: Any, **options: Any) -> tuple[Pool, Residence]:
+def awaitable(*arguments: Any, **options: Any) -> tuple[Pool, LoopLifetime]:
     """A `Pool` that lives on the loop of a thread of its own, so that no loop of a test has to outlive it."""
     pool = (CompatiblePool if installed() else Pool)(*arguments, **options)
-    return pool, Residence(pool._engine, f"mpccomm {pool.name or 'pool'}")
+    return pool, LoopLifetime(pool._engine, f"mpccomm {pool.name or 'pool'}")

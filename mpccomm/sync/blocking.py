@@ -12,13 +12,13 @@ import sys
 from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from mpccomm.engine.delivery import read
+from mpccomm.engine.requests import Call, ReceiveCall
 from mpccomm.errors import PoolClosedError
-from mpccomm.pool.arrival import read
-from mpccomm.pool.calls import Call, ReceiveCall
 
 if TYPE_CHECKING:
-    from mpccomm.pool.home import Home
-    from mpccomm.pool.party import Party
+    from mpccomm.engine.loop_owner import LoopOwner
+    from mpccomm.engine.party import Party
 
 T = TypeVar("T")
 
@@ -54,11 +54,11 @@ class Ticket:
     The caller stores True in ``redeemed`` as its very last step: a store can't be interrupted, a call could be.
     """
 
-    __slots__ = ("_home", "_landed", "calls", "redeemed")
+    __slots__ = ("_landed", "_loop_owner", "calls", "redeemed")
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, loop_owner: LoopOwner) -> None:
         self.redeemed = False
-        self._home = home
+        self._loop_owner = loop_owner
         self.calls: list[Call] = []
         """In here before they are under way."""
         self._landed = False
@@ -87,7 +87,7 @@ class Ticket:
 
         while True:
             try:
-                self._home.post(cancel)
+                self._loop_owner.post(cancel)
                 break
             except KeyboardInterrupt:
                 # One more Ctrl-C, while the exception for the first is on its way to the user.
@@ -106,4 +106,4 @@ class Ticket:
         # Only where `give_back` itself was interrupted before its first step.
         if self.calls and not self.redeemed and not self._landed:
             with contextlib.suppress(PoolClosedError):
-                self._home.post(self._cancel)
+                self._loop_owner.post(self._cancel)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpccomm.pool import collectives
-from mpccomm.pool.collectives import Call, Calls, Collective, Deadline
+from mpccomm.engine import collectives
+from mpccomm.engine.collectives import Call, Calls, Collective, Deadline
 
 if TYPE_CHECKING:
-    from mpccomm.sync.messages import SyncChannel
+    from mpccomm.sync.channel import SyncChannel
 
 T = TypeVar("T")
 

@@ -10,19 +10,19 @@ from typing import Any, Self
 
 import aiohttp
 
+from mpccomm.engine.handlers import Handler, ServerHandle
+from mpccomm.engine.options import UNSET, Unset
+from mpccomm.engine.snapshot import Visible
+from mpccomm.engine.stats import Stats
 from mpccomm.pool import Pool
-from mpccomm.pool.glance import Visible
-from mpccomm.pool.handlers import Handler, ServerHandle
-from mpccomm.pool.messages import names_of
-from mpccomm.pool.options import UNSET, Unset
-from mpccomm.pool.stats import Stats
+from mpccomm.pool.channel import names_of
 from mpccomm.settings import DEFAULTS, Settings
-from mpccomm.sync.messages import SyncMessages
-from mpccomm.sync.residence import Residence
+from mpccomm.sync.channel import SyncMessages
+from mpccomm.sync.loop_lifetime import LoopLifetime
+from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
 from mpccomm.transport.tls import Password
-from mpccomm.transport.web import WEB
 
 
 class SyncPool(SyncMessages, Visible):
@@ -60,7 +60,7 @@ class SyncPool(SyncMessages, Visible):
             audit=audit,
             network=network,
         )
-        super().__init__(self._pool, Residence(self._pool._engine, f"mpccomm {name}" if name else "mpccomm"))
+        super().__init__(self._pool, LoopLifetime(self._pool._engine, f"mpccomm {name}" if name else "mpccomm"))
 
     @property
     def pool(self) -> Pool:
@@ -178,7 +178,7 @@ class SyncPool(SyncMessages, Visible):
         """
         self._check_thread()
         self._pool._enter()
-        self._residence.run(partial(self._engine.wait_ready, timeout))
+        self._loop_lifetime.run(partial(self._engine.wait_ready, timeout))
 
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
@@ -232,12 +232,12 @@ class SyncPool(SyncMessages, Visible):
 
     def __del__(self) -> None:
         # Neither lock nor wait in here: the collector may run anywhere.
-        residence = self.__dict__.get("_residence")
-        if residence is not None:
-            residence.wind_up()
+        loop_lifetime = self.__dict__.get("_loop_lifetime")
+        if loop_lifetime is not None:
+            loop_lifetime.wind_up()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
-        self._residence.close(function)
+        self._loop_lifetime.close(function)

@@ -12,8 +12,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from mpccomm.transport.address import IPAddress, normalise
-from mpccomm.transport.pending import Visit, WaitingRoom
+from mpccomm.address import IPAddress, of_socket
+from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import judge, send_alert
 
@@ -29,14 +29,14 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        room: WaitingRoom,
-        protocol: Callable[[Visit], asyncio.Protocol],
+        room: Admission,
+        protocol: Callable[[PendingConnection], asyncio.Protocol],
         context: Callable[[], ssl.SSLContext | None],
         handshake_time: float,
         refused: Callable[[IPAddress, str], None],
     ) -> None:
         self._socket = sock
-        self._room = room
+        self._admission = room
         self._protocol = protocol
         self._context = context
         self._handshake_time = handshake_time
@@ -62,7 +62,7 @@ class Listener:
                 logger.warning("can't accept a connection: %s", error)
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
-            self._admit(_Handshake(self, sock, normalise(where[0])))
+            self._admit(_Handshake(self, sock, of_socket(where)))
             # A crowd at the door must not keep the loop from everything else.
             await asyncio.sleep(0)
 
@@ -73,7 +73,7 @@ class Listener:
             if self.handed_over or not self._shut_down():
                 self._accepting.cancel()
             await asyncio.wait((self._accepting,))
-        self._room.close()
+        self._admission.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -86,8 +86,8 @@ class Listener:
         return True
 
     def _admit(self, handshake: _Handshake) -> None:
-        visit = self._room.enter(handshake.address, handshake.drop)
-        task = asyncio.get_running_loop().create_task(handshake.run(visit))
+        pending = self._admission.enter(handshake.address, handshake.drop)
+        task = asyncio.get_running_loop().create_task(handshake.run(pending))
         handshake.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -105,7 +105,7 @@ class _Handshake:
         self._spare: socket.socket | None = None
         self._transport: asyncio.BaseTransport | None = None
 
-    async def run(self, visit: Visit) -> None:
+    async def run(self, pending: PendingConnection) -> None:
         listener = self._listener
         context = listener._context()
         sock = self._socket
@@ -117,13 +117,13 @@ class _Handshake:
         times = {"ssl_handshake_timeout": listener._handshake_time, "ssl_shutdown_timeout": CLOSE_TIMEOUT}
         try:
             self._transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: listener._protocol(visit), sock, ssl=context, **(times if context else {})
+                lambda: listener._protocol(pending), sock, ssl=context, **(times if context else {})
             )
         except (OSError, TimeoutError) as error:
-            if visit.end():
+            if pending.end():
                 self._explain(error)
         except BaseException:
-            visit.end()
+            pending.end()
             raise
 
     def _explain(self, error: Exception) -> None:

@@ -33,12 +33,12 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
-from mpccomm.transport.address import join, literal, normalise
-from mpccomm.transport.complaints import Complaints
-from mpccomm.transport.dialler import DialError
-from mpccomm.transport.greeting import Caller, NotRecognisedError, greet
-from mpccomm.transport.pipe import Passage, Pipe
+from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
+from mpccomm.transport.log_throttle import LogThrottle
+from mpccomm.transport.memory_stream import Passage, Pipe
+from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, WebSocket
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mpccomm.settings import Settings
-    from mpccomm.transport.greeting import Reception
+    from mpccomm.transport.handshake import Authenticator
 
 logger = logging.getLogger("mpccomm")
 
@@ -142,7 +142,7 @@ class MemoryNetwork:
         """What went wrong so far, apart from what `cut` and `partition` did."""
         self._lock = threading.Lock()
         self._names: set[str] = set()
-        self._entrances: dict[int, _Entrance] = {}
+        self._entrances: dict[int, _BoundPort] = {}
         self._dialled: Counter[tuple[str, str]] = Counter()
         self._journeys: set[_Journey] = set()
         self._sides: tuple[frozenset[str], ...] = ()
@@ -209,7 +209,7 @@ class MemoryNetwork:
 
     # -- what pools call -----------------------------------------------------------------------------------------------
 
-    def bind(self, caller: str, addr: str, port: int) -> _Entrance:
+    def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
         """A port, for the pool of that name."""
         self._names.add(caller)
         with self._lock:
@@ -217,10 +217,10 @@ class MemoryNetwork:
                 port = next(number for number in count(_FIRST_PORT) if number not in self._entrances)
             if port in self._entrances:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            entrance = self._entrances[port] = _Entrance(self, caller, port)
-        return entrance
+            bound_port = self._entrances[port] = _BoundPort(self, caller, port)
+        return bound_port
 
-    def line(
+    def connector(
         self,
         caller: str,
         addr: str,
@@ -229,10 +229,10 @@ class MemoryNetwork:
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
-    ) -> _Line:
+    ) -> _Connector:
         """A way from the pool of that name to whoever has that port."""
         self._names.add(caller)
-        return _Line(self, caller, addr, port)
+        return _Connector(self, caller, addr, port)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -255,10 +255,10 @@ class MemoryNetwork:
         return Random(f"{self.seed} {caller} {callee} {number} {what}")
 
     def _dial(self, caller: str, port: int) -> WebSocket:
-        entrance = self._entrances.get(port)
-        if entrance is None or entrance.answering is None:
+        bound_port = self._entrances.get(port)
+        if bound_port is None or bound_port.answering is None:
             raise DialError("connection refused")
-        callee = entrance.name
+        callee = bound_port.name
         if self._apart(caller, callee):
             raise DialError("the network is partitioned")
         with self._lock:
@@ -268,10 +268,10 @@ class MemoryNetwork:
         if fate.lost:
             self.faults.append(Fault(caller, callee, number, "lost"))
             raise DialError("the network lost the attempt")
-        journey = _Journey(self, caller, callee, number, fate, entrance.answering)
+        journey = _Journey(self, caller, callee, number, fate, bound_port.answering)
         with self._lock:
             self._journeys.add(journey)
-        entrance.answering.call(journey.pipe)
+        bound_port.answering.call(journey.pipe)
         return journey.pipe.ours
 
     def _over(self, journey: _Journey) -> bool:
@@ -286,7 +286,7 @@ class _Journey:
     """One connection, on its way through all that may happen to it."""
 
     def __init__(
-        self, network: MemoryNetwork, caller: str, callee: str, number: int, fate: Fate, answering: _Answering
+        self, network: MemoryNetwork, caller: str, callee: str, number: int, fate: Fate, answering: _NetworkServer
     ) -> None:
         self.caller = caller
         self.callee = callee
@@ -329,7 +329,7 @@ class _Journey:
         logger.debug("%s", fault)
 
 
-class _Line:
+class _Connector:
     """From one pool to a port."""
 
     def __init__(self, network: MemoryNetwork, caller: str, addr: str, port: int) -> None:
@@ -346,58 +346,58 @@ class _Line:
 
     async def dial(self) -> WebSocket:
         """A new connection."""
-        if self._addr != "localhost" and literal(self._addr) != _ADDRESS:
+        if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
             raise DialError(f"{where} is not in this network: here everybody is at {_ADDRESS}, at a port of its own")
         return self._network._dial(self._caller, self._port)
 
 
-class _Entrance:
+class _BoundPort:
     """A port of the network, and whoever answers there."""
 
     def __init__(self, network: MemoryNetwork, name: str, port: int) -> None:
         self.name = name
         self.port = port
-        self.answering: _Answering | None = None
+        self.answering: _NetworkServer | None = None
         self._network = network
 
     @property
     def open(self) -> bool:
         return self._network._entrances.get(self.port) is self
 
-    def server(self, reception: Reception, settings: Settings) -> _Answering:
-        return _Answering(self, reception, settings)
+    def server(self, authenticator: Authenticator, settings: Settings) -> _NetworkServer:
+        return _NetworkServer(self, authenticator, settings)
 
-    def share(self) -> _Entrance:
+    def share(self) -> _BoundPort:
         if not self.open:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        other = self._network._entrances[self.port] = _Entrance(self._network, self.name, self.port)
+        other = self._network._entrances[self.port] = _BoundPort(self._network, self.name, self.port)
         return other
 
     def close(self) -> None:
         if self.open:
             del self._network._entrances[self.port]
 
-    def disinherit(self) -> None:
+    def close_inherited(self) -> None:
         """The child has a network of its own, that nobody else is in."""
 
 
-class _Answering:
+class _NetworkServer:
     """The server of one pool."""
 
-    def __init__(self, entrance: _Entrance, reception: Reception, settings: Settings) -> None:
+    def __init__(self, bound_port: _BoundPort, authenticator: Authenticator, settings: Settings) -> None:
         self.closed = False
-        self._entrance = entrance
-        self._reception = reception
+        self._bound_port = bound_port
+        self._authenticator = authenticator
         self._patience = settings.timing.greeting
-        self._complaints = Complaints(logger)
+        self._log_throttle = LogThrottle(logger)
         self._greetings: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to answer."""
         self.loop = asyncio.get_running_loop()
-        self._entrance.answering = self
+        self._bound_port.answering = self
 
     def hand_over(self) -> None:
         """Sharing the port has done it."""
@@ -423,9 +423,9 @@ class _Answering:
         assert greeting is not None
         try:
             deadline = self.loop.time() + self._patience
-            take_over = await greet(pipe.theirs, Caller(_ADDRESS, None), self._reception, deadline)
+            take_over = await greet(pipe.theirs, Caller(_ADDRESS, None), self._authenticator, deadline)
         except NotRecognisedError as error:
-            self._complaints.log(f"closed a connection from {_ADDRESS}: {error}")
+            self._log_throttle.log(f"closed a connection from {_ADDRESS}: {error}")
             await pipe.theirs.close(code=error.code)
             return
         finally:
@@ -444,8 +444,8 @@ class _Answering:
     async def close(self) -> None:
         """Answer nobody any more; what is still open ends."""
         self.closed = True
-        self._entrance.close()
-        self._entrance.answering = None
+        self._bound_port.close()
+        self._bound_port.answering = None
         for greeting in list(self._greetings):
             greeting.cancel()
         if self._tasks:

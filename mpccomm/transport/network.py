@@ -1,4 +1,4 @@
-"""What pools reach each other through. There is HTTP (`mpccomm.transport.web`), and a network in memory, for tests."""
+"""What pools reach each other through. There is HTTP (`mpccomm.transport.http`), and a network in memory, for tests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from mpccomm.settings import Settings
-from mpccomm.transport.dialler import Line
-from mpccomm.transport.greeting import Reception
+from mpccomm.transport.handshake import Authenticator
+from mpccomm.transport.reconnect import Connector
 
 
-class Answering(Protocol):
+class NetworkServer(Protocol):
     """The server of a pool."""
 
     def start(self) -> None:
@@ -24,7 +24,7 @@ class Answering(Protocol):
         """Stop listening; what is still open ends."""
 
 
-class Entrance(Protocol):
+class BoundPort(Protocol):
     """A port that belongs to a pool."""
 
     @property
@@ -35,10 +35,10 @@ class Entrance(Protocol):
     def open(self) -> bool:
         """Whether it still does."""
 
-    def server(self, reception: Reception, settings: Settings) -> Answering:
+    def server(self, authenticator: Authenticator, settings: Settings) -> NetworkServer:
         """Whoever answers there."""
 
-    def share(self) -> Entrance:
+    def share(self) -> BoundPort:
         """The same port for another pool; closing this one then leaves it open.
 
         :raises OSError: it is closed
@@ -47,7 +47,7 @@ class Entrance(Protocol):
     def close(self) -> None:
         """Give it back."""
 
-    def disinherit(self) -> None:
+    def close_inherited(self) -> None:
         """Give up what a forked process has of it."""
 
 
@@ -62,13 +62,13 @@ class Network(Protocol):
     def wires(self) -> Collection[str]:
         """What can be spoken, as in ``add_http_client(wire=)``."""
 
-    def bind(self, caller: str, addr: str, port: int) -> Entrance:
+    def bind(self, caller: str, addr: str, port: int) -> BoundPort:
         """A port for the pool of that name; 0 takes any that is free.
 
         :raises OSError: it can't be had
         """
 
-    def line(
+    def connector(
         self,
         caller: str,
         addr: str,
@@ -77,7 +77,7 @@ class Network(Protocol):
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
-    ) -> Line:
+    ) -> Connector:
         """A way to the party at that address, for the pool of that name.
 
         :param connect_timeout: seconds

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+from mpccomm.address import IPAddress
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
-from mpccomm.transport.address import IPAddress
-from mpccomm.transport.complaints import Complaints
-from mpccomm.transport.greeting import Caller, NotRecognisedError, Reception, greet
+from mpccomm.transport.admission import Admission, PendingConnection
+from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, greet
 from mpccomm.transport.listener import Listener
-from mpccomm.transport.pending import Visit, WaitingRoom
+from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH
 
 logger = logging.getLogger("mpccomm")
@@ -34,16 +34,16 @@ _BANNER = {"Server": "mpccomm"}
 class Server:
     """Listens on one socket until it is closed."""
 
-    def __init__(self, sock: socket.socket, reception: Reception, settings: Settings) -> None:
+    def __init__(self, sock: socket.socket, authenticator: Authenticator, settings: Settings) -> None:
         self._socket = sock
-        self._reception = reception
-        self._complaints = Complaints(logger)
+        self._authenticator = authenticator
+        self._log_throttle = LogThrottle(logger)
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
         self._new_desk = partial(tno.Desk, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
         self._desks: dict[tno.Correspondent, tno.Desk] = {}
         greeting = settings.timing.greeting
-        self._room = WaitingRoom(settings.strangers, greeting, reception.parties_at)
+        self._admission = Admission(settings.strangers, greeting, authenticator.parties_at)
         # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.
         self._http = _HTTPServer(
             self._answer,
@@ -55,10 +55,10 @@ class Server:
             max_line_size=settings.strangers.header_bytes,
             max_field_size=settings.strangers.header_bytes,
             max_headers=settings.strangers.headers,
-            complaints=self._complaints,
+            log_throttle=self._log_throttle,
         )
         self._listener = Listener(
-            sock, self._room, self._receive, lambda: reception.answering, greeting, self._sent_away
+            sock, self._admission, self._receive, lambda: authenticator.answering, greeting, self._sent_away
         )
 
     def start(self) -> None:
@@ -78,34 +78,34 @@ class Server:
         await self._http.shutdown(CLOSE_TIMEOUT)
         self._socket.close()
 
-    def _receive(self, visit: Visit) -> asyncio.Protocol:
-        if self._reception.correspondents:
+    def _receive(self, pending: PendingConnection) -> asyncio.Protocol:
+        if self._authenticator.correspondents:
             # What is read of a posted message until somebody looks at who sends it.
-            visit.unread += _READ_AHEAD
-        return self._http.receive(visit)
+            pending.unread += _READ_AHEAD
+        return self._http.receive(pending)
 
     def _sent_away(self, address: IPAddress, reason: str) -> None:
-        self._complaints.log(f"closed a connection from {address}: {reason}")
-        self._reception.refused(address, reason)
+        self._log_throttle.log(f"closed a connection from {address}: {reason}")
+        self._authenticator.refused(address, reason)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        visit = visit_of(request)
-        caller = Caller(visit.address, request.get_extra_info("ssl_object"))
-        address = visit.address
+        pending = pending_of(request)
+        caller = Caller(pending.address, request.get_extra_info("ssl_object"))
+        address = pending.address
         if "Content-Encoding" in request.headers:
             return self._refuse(address, 415, "a compressed body")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
                 return _bare(200, GREETING)
-            if request.method == "POST" and self._reception.correspondents:
-                return await self._take(request, caller, visit)
+            if request.method == "POST" and self._authenticator.correspondents:
+                return await self._take(request, caller, pending)
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if request.body_exists:
             return self._refuse(address, 413, "an upgrade with a body")
         try:
-            await self._reception.expect(caller)
+            await self._authenticator.expect(caller)
         except NotRecognisedError as error:
             return self._refuse(address, 403, str(error))
         websocket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
@@ -116,42 +116,44 @@ class Server:
             await websocket.prepare(request)
         except web.HTTPException:
             return self._refuse(address, 400, "a malformed upgrade")
-        await self._greet(websocket, caller, visit)
+        await self._greet(websocket, caller, pending)
         return websocket
 
-    async def _take(self, request: web.BaseRequest, caller: Caller, visit: Visit) -> web.StreamResponse:
+    async def _take(self, request: web.BaseRequest, caller: Caller, pending: PendingConnection) -> web.StreamResponse:
         """A message of somebody who posts them."""
         port = tno.declared_port(request)
         if port is None:
             return self._refuse(caller.address, 400, "it posts, and does not say the port of its server")
         try:
-            correspondent = await self._reception.correspondent(caller, port)
+            correspondent = await self._authenticator.correspondent(caller, port)
         except NotRecognisedError as error:
             return self._refuse(caller.address, 401, str(error))
-        visit.end()
+        pending.end()
         desk = self._desks.setdefault(correspondent, self._new_desk())
         status = await desk.receive(request, correspondent)
         return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
-        self._complaints.log(f"refused a request from {address}: {reason}")
+        self._log_throttle.log(f"refused a request from {address}: {reason}")
         return _bare(status)
 
-    async def _greet(self, websocket: web.WebSocketResponse[Literal[False]], caller: Caller, visit: Visit) -> None:
+    async def _greet(
+        self, websocket: web.WebSocketResponse[Literal[False]], caller: Caller, pending: PendingConnection
+    ) -> None:
         """Find out who it is, and hand the stream over to that party."""
         greeting = asyncio.current_task()
         assert greeting is not None
         self._greetings.add(greeting)
         try:
-            take_over = await greet(websocket, caller, self._reception, visit.deadline)
+            take_over = await greet(websocket, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
-            if not visit.dropped:
-                self._complaints.log(f"closed a connection from {caller.address}: {error}")
+            if not pending.dropped:
+                self._log_throttle.log(f"closed a connection from {caller.address}: {error}")
             await websocket.close(code=error.code)
             return
         finally:
             self._greetings.discard(greeting)
-        visit.end()
+        pending.end()
         await take_over()
 
 
@@ -162,29 +164,31 @@ class _HTTPServer(web.Server):
         super().__init__(handler)
         self._options = options
 
-    def receive(self, visit: Visit) -> web.RequestHandler:
+    def receive(self, pending: PendingConnection) -> web.RequestHandler:
         """The protocol for a new connection."""
-        return _Protocol(self, visit=visit, loop=asyncio.get_running_loop(), **self._options)
+        return _Protocol(self, pending=pending, loop=asyncio.get_running_loop(), **self._options)
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("_complaints", "_first", "visit")
+    __slots__ = ("_first", "_log_throttle", "pending")
 
-    def __init__(self, server: web.Server, *, visit: Visit, complaints: Complaints, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, *, pending: PendingConnection, log_throttle: LogThrottle, **options: Any
+    ) -> None:
         super().__init__(server, **options)
-        self.visit = visit
-        self._complaints = complaints
+        self.pending = pending
+        self._log_throttle = log_throttle
         self._first = b""
 
     def data_received(self, data: bytes) -> None:
         self._first = self._first or data[:1]
-        if self.visit.count(len(data)):
+        if self.pending.count(len(data)):
             super().data_received(data)
         elif self.transport is not None:
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.visit.end()
+        self.pending.end()
         super().connection_lost(exc)
 
     def handle_error(
@@ -200,17 +204,17 @@ class _Protocol(web.RequestHandler):
         if status < 500:
             # Not the text of the exception: it repeats what was sent.
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
-            self._complaints.log(f"refused a request from {self.visit.address}: {what}")
+            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}")
         else:
             logger.error("answering a request failed", exc_info=exc)
         return _bare(status)
 
 
-def visit_of(request: web.BaseRequest) -> Visit:
+def pending_of(request: web.BaseRequest) -> PendingConnection:
     """The visit that a request belongs to."""
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
-    return protocol.visit
+    return protocol.pending
 
 
 def _bare(status: int, text: str | None = None) -> web.Response:

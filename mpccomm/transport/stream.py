@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType
 
-from mpccomm.session.frames import MAX_BATCH
-from mpccomm.session.states import CloseCode
+from mpccomm.protocol.frames import MAX_BATCH
+from mpccomm.protocol.states import CloseCode
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -99,7 +99,7 @@ class Stream:
                 if message.type is WSMsgType.CLOSE:
                     # Not the socket's close_code: that is another one where our answer came too late.
                     self.ended_with = message.data
-                self.violation = misfit(message.type, message.data)
+                self.violation = violation_of(message.type, message.data)
                 if self.violation:
                     self.close(CloseCode.VIOLATION)
                 return
@@ -126,7 +126,7 @@ def _keep_short(websocket: WebSocket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
-def misfit(kind: WSMsgType, data: object) -> str:
+def violation_of(kind: WSMsgType, data: object) -> str:
     """What this message is that is neither a batch nor the end of the connection; empty if it is one of the two."""
     if kind is WSMsgType.TEXT:
         return "a text message"

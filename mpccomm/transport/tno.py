@@ -105,7 +105,7 @@ class Desk:
     """Where the messages that one party posts are read: together no larger than ``room`` bytes, or a single larger one."""
 
     def __init__(self, room: int, largest: int, patience: float) -> None:
-        self._room = self._free = room
+        self._admission = self._free = room
         self._largest = largest
         self._patience = patience
         self._cleared = asyncio.Condition()
@@ -128,7 +128,7 @@ class Desk:
 
     @asynccontextmanager
     async def _space(self, size: int) -> AsyncIterator[None]:
-        size = min(size, self._room)
+        size = min(size, self._admission)
         async with self._cleared:
             await self._cleared.wait_for(lambda: self._free >= size)
             self._free -= size

@@ -17,10 +17,10 @@ from mpccomm import (
     Pool,
     UnknownPartyError,
 )
+from mpccomm.engine.collectives import Members, _digest, _pack
 from mpccomm.errors import EquivocationError
-from mpccomm.pool.collectives import Members, _digest, _pack
+from mpccomm.pool.channel import Messages
 from mpccomm.pool.groups import Group
-from mpccomm.pool.messages import Messages
 from tests.pools import LOCAL, pools, quick
 from tests.timing import UNIT
 

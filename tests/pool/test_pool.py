@@ -18,8 +18,8 @@ from mpccomm import (
     PoolClosedError,
     UnknownPartyError,
 )
-from mpccomm.pool.calls import ReceiveCall
-from mpccomm.session.inbox import Incoming
+from mpccomm.engine.requests import ReceiveCall
+from mpccomm.protocol.receiver import Incoming
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
@@ -454,7 +454,7 @@ async def test_a_small_message_overtakes_a_large_one(caplog: pytest.LogCaptureFi
         start = time.monotonic()
         first, second = bob.arecv("Alice", "large"), bob.arecv("Alice", "small")
         sending = asyncio.ensure_future(alice.send("Bob", large, "large"))
-        box = alice._engine.party("Bob").link.outbox
+        box = alice._engine.party("Bob").link.sender
         await until(lambda: any(message.sent > 50_000_000 for message in box.pending()))
         handle = alice.asend("Bob", bytes(100), "small")
         assert await second == bytes(100)

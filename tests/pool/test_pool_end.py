@@ -15,7 +15,7 @@ from mpccomm import (
     Pool,
     PoolClosedError,
 )
-from mpccomm.session.states import Cause, Ending, PartyState
+from mpccomm.protocol.states import Cause, Ending, PartyState
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 

@@ -122,7 +122,7 @@ async def test_a_message_larger_than_the_box_gets_through_an_empty_one() -> None
 async def test_a_full_box_of_one_party_is_no_matter_to_the_others() -> None:
     async with pools("Alice", "Bob", "Carol", settings=small_box()) as (alice, bob, carol):
         handles = [alice.asend("Carol", bytes(100 * KB)) for _ in range(30)]
-        await until(lambda: alice._engine.party("Carol").link.outbox.held_back)
+        await until(lambda: alice._engine.party("Carol").link.sender.held_back)
         await alice.send("Bob", 1)
         await bob.send("Carol", 2)
         assert await bob.recv("Alice") == 1
@@ -202,7 +202,7 @@ async def test_a_slow_receiver_is_no_deadlock() -> None:
                 await alice.send("Bob", bytes(100 * KB))
 
         sending = asyncio.ensure_future(send_all())
-        await until(lambda: alice._engine.party("Bob").link.outbox.held_back)
+        await until(lambda: alice._engine.party("Bob").link.sender.held_back)
         await asyncio.sleep(10 * UNIT)  # three times as long as makes a deadlock
         assert not sending.done()
         for _ in range(30):

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from random import Random
 
-from mpccomm.session.connection import Connection
-from mpccomm.session.frames import Key
-from mpccomm.session.mailbox import Receive
-from mpccomm.session.outbox import Outgoing
-from mpccomm.session.states import PartyState
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.states import PartyState
 from mpccomm.settings import Limits, Timing
 
 from .simulation_ledger import BrokenPromiseError, Epoch, promise
@@ -214,8 +214,8 @@ class Simulation:
         other = self.other_half(side, side.epoch)
         if other is None or self.processes[side.epoch.sender].dead:
             return
-        promise(other.conversation.outbox.held_back, "a deadlock, and nobody is held back")
-        here = receive.key in side.epoch.conversation.mailbox._messages
+        promise(other.session.sender.held_back, "a deadlock, and nobody is held back")
+        here = receive.key in side.epoch.session.mailbox._messages
         promise(not here, "a deadlock, while the message is under way")
 
     # -- the course of events ------------------------------------------------------------------------------------------
@@ -292,9 +292,9 @@ class Simulation:
         for side in self.sides():
             sender = self.other_half(side, side.epoch)
             assert sender is not None
-            if side.epoch.missing(sender) or not side.link.outbox.idle:
+            if side.epoch.missing(sender) or not side.link.sender.idle:
                 here = f"{side.process.party.name} from {side.peer}"
-                lost.append(f"{here}: {side.epoch.missing(sender)}, idle: {side.link.outbox.idle}")
+                lost.append(f"{here}: {side.epoch.missing(sender)}, idle: {side.link.sender.idle}")
         return lost
 
 

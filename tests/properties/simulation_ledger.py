@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass
 
-from mpccomm.session.conversation import Conversation
-from mpccomm.session.frames import Key
-from mpccomm.session.inbox import Incoming
-from mpccomm.session.outbox import Outgoing
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.session import Session
 
 
 class BrokenPromiseError(AssertionError):
@@ -33,8 +33,8 @@ class Letter:
 class Epoch:
     """One side's half of a conversation, kept by the judge: what it sent, what it was handed."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self.conversation = conversation
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self.letters: dict[Key, list[Letter]] = {}
         self.sent_automatic = 0
         self.claimed: set[int] = set()
@@ -94,7 +94,7 @@ class Epoch:
         handed = self.handed.get(key, 0)
         if letter.index < handed:
             return True
-        queue = self.conversation.mailbox._messages.get(key, ())
+        queue = self.session.mailbox._messages.get(key, ())
         place = letter.index - handed + len(self.returned.get(key, ()))
         return place < len(queue) and queue[place].written == queue[place].total
 
@@ -109,16 +109,16 @@ class Epoch:
 
     def check_bounds(self) -> None:
         """What memory may be taken at most."""
-        inbox, outbox, limits = self.conversation.inbox, self.conversation.outbox, self.conversation._limits
+        receiver, sender, limits = self.session.receiver, self.session.sender, self.session._limits
         promise(
-            inbox.outstanding_messages <= max(limits.box_messages, 1)
-            and (inbox.outstanding_bytes <= limits.box_bytes or inbox.outstanding_messages == 1),
-            f"{inbox.outstanding_messages} messages of {inbox.outstanding_bytes} bytes in the box",
+            receiver.outstanding_messages <= max(limits.box_messages, 1)
+            and (receiver.outstanding_bytes <= limits.box_bytes or receiver.outstanding_messages == 1),
+            f"{receiver.outstanding_messages} messages of {receiver.outstanding_bytes} bytes in the box",
         )
-        mailbox = self.conversation.mailbox
+        mailbox = self.session.mailbox
         promise(
-            mailbox.unread_bytes <= max(limits.box_bytes, inbox.outstanding_bytes) + self.returned_bytes,
+            mailbox.unread_bytes <= max(limits.box_bytes, receiver.outstanding_bytes) + self.returned_bytes,
             f"{mailbox.unread_bytes} bytes unread",
         )
-        flying = sum(sent.end - sent.start for sent in outbox._log) if outbox._in_flight > limits.window else 0
+        flying = sum(sent.end - sent.start for sent in sender._log) if sender._in_flight > limits.window else 0
         promise(flying <= limits.window + limits.frame_size, f"{flying} bytes in flight")

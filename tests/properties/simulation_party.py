@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpccomm.session.connection import Connection
-from mpccomm.session.frames import Key
-from mpccomm.session.inbox import Incoming
-from mpccomm.session.link import Link
-from mpccomm.session.mailbox import Receive
-from mpccomm.session.outbox import Outgoing
-from mpccomm.session.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Limits, Timing
 
 from .simulation_ledger import Epoch, promise
@@ -59,8 +59,8 @@ class Side:
             now=world.now,
         )
         self.wires: dict[Wire, Connection] = {}
-        self.epoch = Epoch(self.link._conversation)
-        self.epochs = {id(self.link.inbox): self.epoch}
+        self.epoch = Epoch(self.link._session)
+        self.epochs = {id(self.link.receiver): self.epoch}
         self.waiting: list[Receive] = []
         self.unsettled: set[tuple[bytes, Key, int]] = set()
         self.calm = False
@@ -81,7 +81,7 @@ class Side:
     def arrived(self, wire: Wire, batch: bytes) -> None:
         connection = self.wires.get(wire)
         if connection is not None:
-            self.was_held_back = self.link.outbox.held_back
+            self.was_held_back = self.link.sender.held_back
             self.link.received(connection, batch, self.world.now)
             self.after_step()
 
@@ -94,8 +94,13 @@ class Side:
     def tick(self) -> None:
         self.link.tick(self.world.now)
         self.after_step()
-        lonely = self.link.wants_connection and all(connection.verified for connection in self.wires.values())
-        if lonely and not self.dialling and (self.link.ending is None or self.calm) and self.simulation.may_dial(self):
+        needs_connection = self.link.wants_connection and all(connection.verified for connection in self.wires.values())
+        if (
+            needs_connection
+            and not self.dialling
+            and (self.link.ending is None or self.calm)
+            and self.simulation.may_dial(self)
+        ):
             self.dialling = True
             pause = self.world.random.random() * min(0.05 * 2**self.failures, 2.0)
             self.process.after(pause, self.dial)
@@ -108,9 +113,9 @@ class Side:
 
     def after_step(self) -> None:
         link = self.link
-        if link._conversation is not self.epoch.conversation:
-            self.epoch = Epoch(link._conversation)
-            self.epochs[id(link.inbox)] = self.epoch
+        if link._session is not self.epoch.session:
+            self.epoch = Epoch(link._session)
+            self.epochs[id(link.receiver)] = self.epoch
         if link.state is PartyState.ALIVE and self.epoch.sender != link._incarnations.current:
             promise(not self.epoch.sender, "a conversation went on with another incarnation")
             self.epoch.sender = link._incarnations.current
@@ -172,7 +177,7 @@ class Side:
             self.epoch.release(key)
 
     def got(self, message: Incoming, *, waited: bool = False) -> None:
-        epoch = self.epochs[id(message.inbox)]
+        epoch = self.epochs[id(message.receiver)]
         epoch.last_taken = self.world.now
         index = epoch.handed_out(message, self.simulation.other_half(self, epoch))
         habits = self.simulation.habits
@@ -182,11 +187,11 @@ class Side:
             self.process.after(
                 self.world.random.random() * self.world.random.choice((0.3, 5.0)), self.un_get, message, index
             )
-        elif waited and self.world.chance(habits.hold) and message.inbox is self.link.inbox:
+        elif waited and self.world.chance(habits.hold) and message.receiver is self.link.receiver:
             letter = (epoch.sender, message.key, index)
-            if message.seq > self.link._conversation._told[0]:
+            if message.seq > self.link._session._told[0]:
                 self.unsettled.add(letter)
-            self.link.inbox.hold(message)
+            self.link.receiver.hold(message)
             self.process.after(self.world.random.random() * 3, self.settle, message, letter)
 
     def settle(self, message: Incoming, letter: tuple[bytes, Key, int]) -> None:
@@ -195,7 +200,7 @@ class Side:
         self.after_step()
 
     def un_get(self, message: Incoming, index: int) -> None:
-        self.epochs[id(message.inbox)].put_back(message, index)
+        self.epochs[id(message.receiver)].put_back(message, index)
         self.link.put_back(message, self.world.now)
         self.after_step()
 
@@ -205,7 +210,7 @@ class Side:
             self.simulation.check_held(self, message)
         elif message.failure.ending in (Ending.BOX_FULL, Ending.MUTUAL):
             promise(
-                self.was_held_back or self.link.outbox.held_back, "a send failed in a deadlock while its box had room"
+                self.was_held_back or self.link.sender.held_back, "a send failed in a deadlock while its box had room"
             )
         else:
             promise(self.link.ending is not None, f"a send failed because {message.failure.ending.value}")
@@ -228,10 +233,10 @@ class Side:
 
     def send(self) -> None:
         link = self.link
-        if link.ending is not None or link.outbox.queued()[0] > MOST_QUEUED:
+        if link.ending is not None or link.sender.queued()[0] > MOST_QUEUED:
             return
         random, habits = self.world.random, self.simulation.habits
-        key = random.choice(IDS) if random.random() < habits.named else link.outbox.next_key("")
+        key = random.choice(IDS) if random.random() < habits.named else link.sender.next_key("")
         size = random.randint(0, 6000 if random.random() < habits.large else 60)
         number = random.randint(2, 5) if random.random() < habits.several else 1
         contents = tuple(random.randbytes(random.randint(0, size // number * 2)) for _ in range(number))
@@ -321,7 +326,7 @@ class Process:
     def _leave(self, deadline: float, said: bool) -> None:
         late = self.world.now >= deadline
         links = [side.link for side in self.sides.values()]
-        if not said and (late or all(link.outbox.idle or link.ending is not None for link in links)):
+        if not said and (late or all(link.sender.idle or link.ending is not None for link in links)):
             said = True
             for side in self.sides.values():
                 side.link.say_goodbye()

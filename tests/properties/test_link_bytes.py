@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.session import frames
-from mpccomm.session.frames import Blocked, Bounds, Goodbye, Hello, Key, Resume
-from mpccomm.session.link import Link
+from mpccomm.protocol import frames
+from mpccomm.protocol.frames import Blocked, Bounds, Goodbye, Hello, Key, Resume
+from mpccomm.protocol.link import Link
 from mpccomm.settings import Limits
-from tests.session.links import Stranger, message, new_link, receive
+from tests.protocol.links import Stranger, message, new_link, receive
 
 LIMITS = Limits(
     frame_size=500,

@@ -6,11 +6,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mpccomm.session.frames import Key, Start
-from mpccomm.session.inbox import Inbox, Incoming
-from mpccomm.session.mailbox import Mailbox, Receive
+from mpccomm.protocol.frames import Key, Start
+from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.receiver import Incoming, Receiver
 from mpccomm.settings import Limits
-from tests.session.links import Pair, connected, message, new_link, receive
+from tests.protocol.links import Pair, connected, message, new_link, receive
 
 KEYS = st.sampled_from(("x", "y"))
 
@@ -21,7 +21,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.mailbox = Mailbox()
-        self.inbox = Inbox(Limits())
+        self.receiver = Receiver(Limits())
         self.number = 0
         self.here: dict[Key, list[Incoming]] = {}
         self.waiting: list[Receive] = []
@@ -31,7 +31,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def arriving(self, key: Key, total: int, data: bytes) -> Incoming:
         self.number += 1
         start = Start(self.number, key, 1, False, 1, total, memoryview(data))
-        return Incoming(start, self.number, Limits(), self.inbox, 0)
+        return Incoming(start, self.number, Limits(), self.receiver, 0)
 
     def expect(self, delivered: list[Receive]) -> None:
         for got in delivered:
@@ -181,7 +181,7 @@ class LinkMachine(RuleBasedStateMachine):
             self.take(0)
             self.take(1)
         assert self.taken == [len(self.sent[1]), len(self.sent[0])]
-        assert all(link.outbox.idle for link in self.links)
+        assert all(link.sender.idle for link in self.links)
 
 
 TestMailbox = MailboxMachine.TestCase

@@ -9,14 +9,14 @@ from unittest import mock
 
 import pytest
 
-from mpccomm.session import frames
-from mpccomm.session.connections import Connections
-from mpccomm.session.conversation import Conversation
-from mpccomm.session.frames import Key, Start
-from mpccomm.session.inbox import Inbox, Incoming
-from mpccomm.session.link import _HANDLERS, Link
-from mpccomm.session.mailbox import Mailbox, Receive
-from mpccomm.session.outbox import Outbox, Sent
+from mpccomm.protocol import frames
+from mpccomm.protocol.connections import Connections
+from mpccomm.protocol.frames import Key, Start
+from mpccomm.protocol.link import _HANDLERS, Link
+from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.sender import Sender, Sent
+from mpccomm.protocol.session import Session
 
 from .simulation import Simulation, failure
 
@@ -45,22 +45,22 @@ def test_a_seed_says_everything() -> None:
 
 
 def no_deduplication(
-    inbox: Inbox, frame: Start, start: Callable[..., Incoming | None] = Inbox.start
+    receiver: Receiver, frame: Start, start: Callable[..., Incoming | None] = Receiver.start
 ) -> Incoming | None:
-    inbox.received = min(inbox.received, frame.seq - 1)
-    return start(inbox, frame)
+    receiver.received = min(receiver.received, frame.seq - 1)
+    return start(receiver, frame)
 
 
-def acknowledged_before_it_is_held(inbox: Inbox) -> int:
-    return inbox.received + bool(inbox._partial)
+def acknowledged_before_it_is_held(receiver: Receiver) -> int:
+    return receiver.received + bool(receiver._partial)
 
 
-def settled_or_not(inbox: Inbox) -> int:
-    return inbox.received
+def settled_or_not(receiver: Receiver) -> int:
+    return receiver.received
 
 
-def from_the_wrong_position(outbox: Outbox, received: int) -> deque[Sent]:
-    return deque(sent for sent in outbox._log if sent.seq > received + 1)
+def from_the_wrong_position(sender: Sender, received: int) -> deque[Sent]:
+    return deque(sent for sent in sender._log if sent.seq > received + 1)
 
 
 def put_back_at_the_end(mailbox: Mailbox, message: Incoming) -> list[Receive]:
@@ -69,23 +69,23 @@ def put_back_at_the_end(mailbox: Mailbox, message: Incoming) -> list[Receive]:
     return mailbox.complete(message)
 
 
-def counted_twice(inbox: Inbox, message: Incoming) -> None:
-    inbox.consumed_bytes += message.cost
-    inbox.consumed_messages += 1
+def counted_twice(receiver: Receiver, message: Incoming) -> None:
+    receiver.consumed_bytes += message.cost
+    receiver.consumed_messages += 1
 
 
 def never_released(mailbox: Mailbox, key: Key) -> None:
     """The number of a cancelled receive is lost."""
 
 
-def into_whatever_mailbox_there_is(conversation: Conversation, message: Incoming) -> Sequence[Receive]:
-    return conversation._hand_over(conversation.mailbox.put_back(message))
+def into_whatever_mailbox_there_is(session: Session, message: Incoming) -> Sequence[Receive]:
+    return session._hand_over(session.mailbox.put_back(message))
 
 
-def started_and_never_announced(conversation: Conversation, frame: Start) -> Sequence[Receive]:
-    message = conversation.inbox.start(frame)
+def started_and_never_announced(session: Session, frame: Start) -> Sequence[Receive]:
+    message = session.receiver.start(frame)
     if message is not None and message.complete:
-        return conversation._hand_over(conversation.mailbox.put(message))
+        return session._hand_over(session.mailbox.put(message))
     return ()
 
 
@@ -96,15 +96,15 @@ def only_the_first_connection(connections: Connections, adopted: Callable[..., b
 
 
 BROKEN = {
-    "no de-duplication": (Inbox, "start", no_deduplication),
-    "acknowledged before it is held": (Inbox, "acknowledged", property(acknowledged_before_it_is_held)),
-    "acknowledged before it is settled": (Inbox, "acknowledged", property(settled_or_not)),
-    "sent again from the wrong position": (Outbox, "rewind", from_the_wrong_position),
+    "no de-duplication": (Receiver, "start", no_deduplication),
+    "acknowledged before it is held": (Receiver, "acknowledged", property(acknowledged_before_it_is_held)),
+    "acknowledged before it is settled": (Receiver, "acknowledged", property(settled_or_not)),
+    "sent again from the wrong position": (Sender, "rewind", from_the_wrong_position),
     "put back at the end": (Mailbox, "put_back", put_back_at_the_end),
-    "put back into the next conversation": (Conversation, "put_back", into_whatever_mailbox_there_is),
-    "taken twice, counted twice": (Inbox, "consume", counted_twice),
+    "put back into the next conversation": (Session, "put_back", into_whatever_mailbox_there_is),
+    "taken twice, counted twice": (Receiver, "consume", counted_twice),
     "numbers that are never released": (Mailbox, "release", never_released),
-    "a large message is not announced": (Conversation, "start", started_and_never_announced),
+    "a large message is not announced": (Session, "start", started_and_never_announced),
     "nothing is sent again": (Connections, "choose", only_the_first_connection),
 }
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from mpccomm import CommunicationTimeoutError, EncodingError, SyncPool, WrongThreadError
+from mpccomm.pool.channel import Channel
 from mpccomm.pool.groups import Group
-from mpccomm.pool.messages import Channel
+from mpccomm.sync.channel import SyncChannel, SyncMessages
 from mpccomm.sync.groups import SyncGroup
-from mpccomm.sync.messages import SyncChannel, SyncMessages
 from tests.pools import LOCAL, quick
 from tests.sync.duo import ends, line, peer_of
 from tests.timing import UNIT
@@ -107,7 +107,7 @@ def test_after_ctrl_c_it_is_resumed() -> None:
     """
     with peer_of(body) as (pool, process):
         # The group's messages by hand: here the parties have other names.
-        group = SyncChannel(pool.pool._within("@(me,peer)"), pool._residence)
+        group = SyncChannel(pool.pool._within("@(me,peer)"), pool._loop_lifetime)
         assert group.recv("program", "exchange 0", LIMIT) == "first"
         time.sleep(
             UNIT
@@ -146,7 +146,7 @@ def test_not_on_the_thread_of_the_pool() -> None:
                 raised.append(error)
             done.set()
 
-        carol.pool._engine.home.post(call)
+        carol.pool._engine.loop_owner.post(call)
         assert done.wait(LIMIT)
         assert raised
 

@@ -122,9 +122,9 @@ def test_errors_are_raised_at_the_call() -> None:
         with pytest.raises(ValueError, match="0 seconds"):
             alice.send("Bob", 1, timeout=0)
         alice.send("Bob", "numbered 0")
-        with pytest.raises(NotReadyError, match="nobody"), SyncPool(settings=quick()) as lonely:
-            lonely.add_http_client("nobody", LOCAL, 1)
-            lonely.wait_ready(UNIT)
+        with pytest.raises(NotReadyError, match="nobody"), SyncPool(settings=quick()) as needs_connection:
+            needs_connection.add_http_client("nobody", LOCAL, 1)
+            needs_connection.wait_ready(UNIT)
 
 
 def test_a_party_that_shuts_down_wakes_those_who_wait() -> None:
@@ -195,7 +195,7 @@ def test_a_blocking_call_on_the_own_thread_raises() -> None:
             except WrongThreadError as error:
                 raised.set_exception(error)
 
-        alice.pool._engine.home.post(call)
+        alice.pool._engine.loop_owner.post(call)
         with pytest.raises(WrongThreadError, match="await"):
             raised.result(50 * UNIT)
 
@@ -209,7 +209,7 @@ async def test_a_blocking_call_inside_a_foreign_running_loop_works() -> None:
 def test_never_shut_down_is_a_resource_warning() -> None:
     pool = SyncPool(settings=quick())
     pool.add_http_server(0, LOCAL)
-    thread = pool._residence._thread._thread
+    thread = pool._loop_lifetime._thread._thread
     with pytest.warns(ResourceWarning, match="never shut down"):
         del pool
     assert thread is not None

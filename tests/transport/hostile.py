@@ -97,7 +97,7 @@ class Place:
         """How many callers Alice does not know yet."""
         server = self.alice._engine._server
         assert isinstance(server, Server)
-        return len(server._room)
+        return len(server._admission)
 
     def close(self) -> None:
         for pool in (self.carol, self.bob, self.alice):
@@ -133,7 +133,7 @@ class Watch:
         self._memory, self._handles = resident(), len(os.listdir("/proc/self/fd"))
         self._talk = threading.Thread(target=self._honest)
         self._talk.start()
-        self._loop = self.where.alice._engine.home.loop
+        self._loop = self.where.alice._engine.loop_owner.loop
         self._loop.call_soon_threadsafe(self._beat)
         return self
 

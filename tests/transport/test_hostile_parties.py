@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 
 from mpccomm import PartyGoneError
-from mpccomm.session import frames
-from mpccomm.session.frames import Bounds, Hello, Kind, Resume, encode_key, parse
-from mpccomm.session.states import CloseCode
+from mpccomm.protocol import frames
+from mpccomm.protocol.frames import Bounds, Hello, Kind, Resume, encode_key, parse
+from mpccomm.protocol.states import CloseCode
 from mpccomm.settings import Strangers
 from mpccomm.transport.identity import read_certificates
 from mpccomm.transport.tls import Credentials
@@ -259,7 +259,7 @@ def test_after_some_offences_it_stays_out(tmp_path: Path, caplog: pytest.LogCapt
         for _ in range(OFFENCES):
             where.alice._engine.party(
                 "Mallory"
-            ).standing.not_before = 0  # the pause after each is another test's matter
+            ).reputation.not_before = 0  # the pause after each is another test's matter
             assert asyncio.run(misbehave(where, [raw(99)])) in (CloseCode.VIOLATION, CloseCode.BARRED)
         with pytest.raises(PartyGoneError, match=r"it broke the protocol 5 times.*readmit\('Mallory'\)"):
             waiting.result(50 * UNIT)
@@ -290,14 +290,14 @@ async def behave(where: Place) -> None:
 
 def test_on_plain_http_only_connections_are_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with place(tmp_path, certified=False) as where:
-        standing = where.alice._engine.party("Mallory").standing
+        reputation = where.alice._engine.party("Mallory").reputation
         pauses = []
         for _ in range(2 * OFFENCES):
-            standing.not_before = 0
+            reputation.not_before = 0
             assert asyncio.run(misbehave(where, [raw(99)])) == CloseCode.VIOLATION
-            pauses.append(standing.not_before)
-        assert not standing.barred
+            pauses.append(reputation.not_before)
+        assert not reputation.barred
         assert asyncio.run(first_answer(where)) == CloseCode.VIOLATION
         assert Log(caplog).lines("broke the protocol a moment ago")
-        standing.not_before = 0
+        reputation.not_before = 0
         asyncio.run(behave(where))

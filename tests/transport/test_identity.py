@@ -12,7 +12,7 @@ from mpccomm.transport.identity import (
     Certificate,
     Shown,
     certificate_from_der,
-    misfit,
+    mismatch,
     owners,
     read_certificates,
     read_pins,
@@ -203,12 +203,12 @@ def test_owners() -> None:
     assert whose(FAR, Someone("Pinned", "10.0.0.9", CAROL)) == []
 
 
-def test_misfits() -> None:
+def test_mismatches() -> None:
     bob, carol, local = Someone("Bob", LOCAL, BOB), Someone("Carol", LOCAL, CAROL), Someone("Local", LOCAL)
     parties = [bob, carol, local]
 
     def why(party: Someone, identity: Identity, by_authority: bool = True) -> str | None:
-        return misfit(party, parties, Shown(read(identity), by_authority))
+        return mismatch(party, parties, Shown(read(identity), by_authority))
 
     assert why(bob, BOB) is None
     assert why(local, CA.issue("x", LOCAL)) is None

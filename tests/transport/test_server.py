@@ -11,9 +11,9 @@ import pytest
 from aiohttp import WSMsgType
 
 from mpccomm import Pool
-from mpccomm.session import frames
-from mpccomm.session.frames import Bounds, Hello
-from mpccomm.session.states import CloseCode
+from mpccomm.protocol import frames
+from mpccomm.protocol.frames import Bounds, Hello
+from mpccomm.protocol.states import CloseCode
 from tests.pools import LOCAL, Log, pools, quick
 from tests.timing import UNIT
 

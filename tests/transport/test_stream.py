@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import WSCloseCode, WSMsgType
 
-from mpccomm.transport.stream import MAX_MESSAGE, Stream, misfit
+from mpccomm.transport.stream import MAX_MESSAGE, Stream, violation_of
 from tests.pools import pools, until
 
 
@@ -33,7 +33,7 @@ from tests.pools import pools, until
     ],
 )
 def test_what_is_no_batch(kind: WSMsgType, data: object, what: str) -> None:
-    assert misfit(kind, data) == what
+    assert violation_of(kind, data) == what
 
 
 def streams(pool: object, name: str) -> list[Stream]:

@@ -316,14 +316,14 @@ async def test_a_connection_with_a_pin_that_was_given_up_ends(tmp_path: Path) ->
 async def test_a_file_that_can_not_be_read_changes_nothing(tmp_path: Path) -> None:
     renewal = Renewal(tmp_path)
     async with renewal.connected("old") as (alice, bob):
-        before = alice._engine.reception
+        before = alice._engine.authentication
         for broken in ("old.cert", "alice.key", "alice.cert"):
             original = (tmp_path / broken).read_bytes()
             (tmp_path / broken).write_bytes(b"nothing")
             with pytest.raises(ConfigurationError, match=broken):
                 alice.reload_certificates()
             (tmp_path / broken).write_bytes(original)
-        assert alice._engine.reception is before
+        assert alice._engine.authentication is before
         await renewal.cut(bob, "Alice")
         await bob.send("Alice", "on we go", timeout=50 * UNIT)
         assert await alice.recv("Bob") == "on we go"

@@ -375,28 +375,28 @@ async def test_a_refusal_is_final_but_each_call_tries_once_more(tmp_path: Path) 
         for attempt in (1, 2, 3):
             with pytest.raises(AuthenticationError):
                 await both.alice.recv("Bob")
-            assert party.standing.refusals >= attempt
+            assert party.reputation.refusals >= attempt
         await asyncio.sleep(3 * UNIT)  # whatever was under way is over; nobody waits: nobody dials
-        refusals = party.standing.refusals
+        refusals = party.reputation.refusals
         await asyncio.sleep(5 * UNIT)
-        assert party.standing.refusals == refusals <= 6
+        assert party.reputation.refusals == refusals <= 6
 
 
 async def test_it_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpccomm.transport.dialler._UNASKED", 3)
+    monkeypatch.setattr("mpccomm.transport.reconnect._UNASKED", 3)
     async with two(MISTAKES[0], tmp_path) as both:
         both.alice._engine.settings = replace(SETTINGS, retry=Retry(cap=UNIT / 10, doubt=0, refused=UNIT / 2))
         both.bob.add_http_server(0, LOCAL)
         both.introduce(NOBODY, both.bob.port)
-        standing = both.alice._engine.party("Bob").standing
+        reputation = both.alice._engine.party("Bob").reputation
         with pytest.raises(AuthenticationError):
             await both.alice.recv("Bob")
-        await until(lambda: standing.refusals == 4)
+        await until(lambda: reputation.refusals == 4)
         await asyncio.sleep(5 * UNIT)
-        assert standing.refusals == 4
+        assert reputation.refusals == 4
         with pytest.raises(AuthenticationError):
             await both.alice.recv("Bob")
-        await until(lambda: standing.refusals == 8)
+        await until(lambda: reputation.refusals == 8)
 
 
 async def test_a_party_that_does_not_know_us_yet_may_be_about_to(tmp_path: Path) -> None:

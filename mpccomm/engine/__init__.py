@@ -1,0 +1,1 @@
+"""What both faces of a pool stand on: parties, requests, delivery, and the loop that they live on."""

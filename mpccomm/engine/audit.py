@@ -1,0 +1,112 @@
+"""A record of what was sent and received, on request: a line of JSON per message, without its content.
+
+``{"time": "2026-11-22T18:00:00.123456+00:00", "party": "Bob", "direction": "sent", "id": "shares", "type": "numpy.ndarray",
+"bytes": 8123, "sha256": "9f86..."}``
+
+``id`` is a number for automatic ids, with their prefix in ``prefix`` if there is one. ``type`` is null where a received
+message could not be read. ``bytes`` and ``sha256`` are those of the encoded message, the same at both ends. A digest does
+not hide what can be guessed: whoever reads the record can check whether a message was, say, one of a few numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+from mpccomm.codec import Encoded
+from mpccomm.errors import ConfigurationError
+from mpccomm.protocol.frames import Key
+from mpccomm.transport.identity import FilePath
+
+
+class Note(NamedTuple):
+    """What of the bytes of a message goes on record."""
+
+    size: int
+    digest: str
+
+
+class Noted(Encoded):
+    """An encoded message with what goes on record, taken where it was encoded: by the caller's thread, not by the loop."""
+
+    kind: str
+    note: Note
+
+
+K = TypeVar("K")
+
+
+class Audit:
+    """Writes the record. ``where`` is the path of a file, to which it is added, or a logger, at level INFO."""
+
+    def __init__(self, where: FilePath | logging.Logger) -> None:
+        self._handler: logging.Handler | None = None
+        if isinstance(where, logging.Logger):
+            self._logger = where
+            return
+        # One of its own, under no other: nobody's settings apply, and nobody else sees it.
+        self._logger = logging.Logger("mpccomm.audit", logging.INFO)
+        try:
+            os.close(os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            self._handler = logging.FileHandler(where, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"the audit record {where} can't be written: {error.strerror or error}") from error
+        self._logger.addHandler(self._handler)
+
+    @staticmethod
+    def note(segments: Iterable[bytes | memoryview]) -> Note:
+        """Take note of the bytes of a message."""
+        digest = hashlib.sha256()
+        size = 0
+        for segment in segments:
+            digest.update(segment)
+            size += len(segment)
+        return Note(size, digest.hexdigest())
+
+    def noted(self, message: object, encoded: Mapping[K, Encoded]) -> dict[K, Encoded]:
+        """What is about to be sent, in each of its forms."""
+        forms: dict[K, Encoded] = {}
+        for name, form in encoded.items():
+            noted = Noted(*form)
+            noted.kind = _type_of(message)
+            noted.note = self.note(form.segments)
+            forms[name] = noted
+        return forms
+
+    def sent(self, party: str, key: Key, encoded: Encoded) -> None:
+        """A message has its place in the queue."""
+        assert isinstance(encoded, Noted)
+        self._write(party, "sent", key, encoded.kind, encoded.note)
+
+    def received(self, party: str, key: Key, note: Note, value: object, *, readable: bool = True) -> None:
+        """A message was decoded for the program, or could not be."""
+        self._write(party, "received", key, _type_of(value) if readable else None, note)
+
+    def close(self) -> None:
+        """Close the file, if it is ours."""
+        if self._handler is not None:
+            self._logger.removeHandler(self._handler)
+            self._handler.close()
+
+    def _write(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> None:
+        where = {"id": key} if isinstance(key, str) else {"id": key[1], **({"prefix": key[0]} if key[0] else {})}
+        line = {
+            "time": datetime.now(UTC).isoformat(),
+            "party": party,
+            "direction": direction,
+            **where,
+            "type": kind,
+            "bytes": note.size,
+            "sha256": note.digest,
+        }
+        self._logger.info("%s", json.dumps(line, ensure_ascii=False))
+
+
+def _type_of(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

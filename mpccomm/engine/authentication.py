@@ -1,0 +1,336 @@
+"""Who may call, and whether whoever answers is the party that was dialled: by address, or by certificate."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING
+
+from mpccomm.address import IPAddress, ascii_name, equivalents, join
+from mpccomm.codec.dialect import OURS
+from mpccomm.engine.party import Party
+from mpccomm.errors import ConfigurationError, DuplicatePartyError
+from mpccomm.protocol.frames import NO_PORT
+from mpccomm.protocol.states import CloseCode
+from mpccomm.transport.handshake import Caller, NotRecognisedError
+from mpccomm.transport.identity import FilePath, mismatch, owners, read_pins
+from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.tls import Credentials, Password
+
+if TYPE_CHECKING:
+    from mpccomm.transport.tno import Correspondent
+
+logger = logging.getLogger("mpccomm")
+
+_LISTED = 4
+"""So many parties at one address are named in a line of the log."""
+
+
+class Authentication:
+    """By address: plain HTTP. Whoever calls from the address of a party, and says the port of its server, is that party."""
+
+    certified = False
+    default_port = 80
+
+    def __init__(self) -> None:
+        self.correspondents: dict[str, Correspondent] = {}
+        """Those who post their messages, by name of their party."""
+        self._parties: Mapping[str, Party] = {}
+        self._warned = False
+
+    @property
+    def answering(self) -> ssl.SSLContext | None:
+        """For TLS on connections that come in; None: plain HTTP."""
+        return None
+
+    @property
+    def dialling(self) -> ssl.SSLContext | None:
+        """For TLS on connections that we make; None: plain HTTP."""
+        return None
+
+    # -- parties -------------------------------------------------------------------------------------------------------
+
+    def admit(self, party: Party, parties: Mapping[str, Party]) -> None:
+        """A party is about to be added to those that are there.
+
+        :raises ConfigurationError: it could not be told apart, or not be identified at all
+        """
+        if party.certificates is not None:
+            raise ConfigurationError(
+                f"{party.name} is to be known by its certificate, but this pool has none itself: give it key= and cert="
+            )
+        for other in parties.values():
+            if other.port == party.port and _same_host(other, party):
+                raise DuplicatePartyError(
+                    f"{party.name!r} would be at {party.where}, where {other.name!r} is; they could not be told apart"
+                )
+        local = party.addr == "localhost" or (party.host.literal is not None and party.host.literal.is_loopback)
+        if not local and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s is reached by plain HTTP: anybody on the way can read, change and forge messages. "
+                "Give the pool a key and certificates (key=, cert=, ca_cert=).",
+                party,
+            )
+
+    def know(self, parties: Mapping[str, Party]) -> None:
+        """These are the parties now."""
+        self._parties = parties
+
+    def introduce(self, party: Party) -> tuple[int, str]:
+        """How it is known, in a line for the log, and how loudly that is to be said."""
+        return logging.INFO, f"{party.name}: plain HTTP"
+
+    def reload(self) -> None:
+        """Read the certificates again. May be called from any thread; then `review` is due."""
+        raise ConfigurationError("this pool speaks plain HTTP and has no certificates to read again")
+
+    def review(self) -> None:
+        """Look at the connections that there are, after `reload`."""
+
+    # -- who is it -----------------------------------------------------------------------------------------------------
+
+    def parties_at(self, address: IPAddress) -> int:
+        """How many parties call from there, as far as their names have been looked up."""
+        return sum(address in party.host.known for party in self._parties.values())
+
+    async def expect(self, caller: Caller) -> None:
+        """Raise `NotRecognisedError` unless some party may call so."""
+        if not await self._candidates(caller):
+            raise NotRecognisedError(self._unknown(caller))
+
+    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
+        """The party that calls and has its server at that port, as a way to hand the stream over to it.
+
+        :raises NotRecognisedError: nobody we know, or not to be told who, or kept out
+        """
+        party = await self._recognise(caller, port)
+        if party.dialect is not OURS:
+            raise NotRecognisedError(
+                f"{party} was added as one that runs tno.mpc.communication, and calls as a pool of ours"
+            )
+        return partial(_attend, party)
+
+    async def correspondent(self, caller: Caller, port: int) -> Correspondent:
+        """The party that posts from there and has its server at that port.
+
+        :raises NotRecognisedError: nobody we know, or none that was added with ``wire=``
+        """
+        party = await self._recognise(caller, port)
+        if party.name not in self.correspondents:
+            raise NotRecognisedError(f"{party} posts a message: if it runs tno.mpc.communication, add it with wire=")
+        return self.correspondents[party.name]
+
+    async def _recognise(self, caller: Caller, port: int) -> Party:
+        found = await self._candidates(caller)
+        party = await self._choose(found, caller, port)
+        if party is None:
+            twins = await self._twins([one for one in found if one.port == port])
+            raise NotRecognisedError(twins or self._unknown(caller, port))
+        if party.reputation.barred:
+            raise NotRecognisedError(f"{party} is kept out: {party.reputation.barred}", CloseCode.BARRED)
+        if party.closed:
+            raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN)
+        if party.clock() < party.reputation.not_before:
+            raise NotRecognisedError(f"{party} broke the protocol a moment ago", CloseCode.VIOLATION)
+        return party
+
+    def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
+        """Why whoever is at the other end of a connection is not that party; None: it is, for all we can know."""
+        return None
+
+    async def examine(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
+        """The same at first contact, when it is time to look up names."""
+        return self.unacceptable(party, tls) or await self._twins([party])
+
+    async def _twins(self, parties: Iterable[Party]) -> str | None:
+        for party, other in product(parties, list(self._parties.values())):
+            if other is party or other.port != party.port or other.pins or party.pins:
+                continue
+            if common := await other.host.addresses() & await party.host.addresses():
+                where = join(min(common, key=str), party.port)
+                return f"{other.name} ({other.addr}) and {party.name} ({party.addr}) are both {where}, and could not be told apart"
+        return None
+
+    def refused(self, address: IPAddress, reason: str) -> None:
+        """Somebody was sent away before it was known who it is. If it was a party, whoever waits for it wants to know."""
+        there = [party for party in self._parties.values() if address in party.host.known]
+        if len(there) == 1 and not there[0].link.connected:
+            there[0].trouble = f"a caller from its address was refused: {reason}"
+
+    async def _candidates(self, caller: Caller) -> list[Party]:
+        return await _at(self._parties.values(), caller.address)
+
+    async def _choose(self, found: list[Party], caller: Caller, port: int) -> Party | None:
+        if port != NO_PORT:
+            found = [party for party in found if party.port == port]
+        return found[0] if len(found) == 1 else None
+
+    def _unknown(self, caller: Caller, port: int | None = None) -> str:
+        if port is None:
+            return "no party was added with that address"
+        where = f"{caller.address}, without a server of its own" if port == NO_PORT else join(caller.address, port)
+        return f"no party was added as {where}"
+
+
+class CertificateAuthentication(Authentication):
+    """By certificate: TLS, both ways."""
+
+    certified = True
+    default_port = 443
+
+    def __init__(
+        self, key: FilePath | None, cert: FilePath | None, ca_cert: FilePath | None, password: Password
+    ) -> None:
+        super().__init__()
+        self._read = partial(Credentials, key, cert, ca_cert, password)
+        self._credentials = self._read()
+        self._warn_of_our_own()
+
+    @property
+    def answering(self) -> ssl.SSLContext:
+        """For TLS on connections that come in."""
+        return self._credentials.answering
+
+    @property
+    def dialling(self) -> ssl.SSLContext:
+        """For TLS on connections that we make."""
+        return self._credentials.dialling
+
+    def _warn_of_our_own(self) -> None:
+        own = self._credentials.own
+        if shortcoming := self._credentials.shortcomings:
+            logger.warning("our own certificate will be refused: %s: %s", own.subject, shortcoming)
+        else:
+            logger.info("we are %s, for %s, %s, SHA-256 %s", own.subject, own.names, own.validity(), own.fingerprint)
+
+    # -- parties -------------------------------------------------------------------------------------------------------
+
+    def admit(self, party: Party, parties: Mapping[str, Party]) -> None:
+        """A party is about to be added: read the certificates that it is to be known by."""
+        party.pins = read_pins(party.certificates)
+        for other in parties.values():
+            if common := set(other.pins) & set(party.pins):
+                raise DuplicatePartyError(
+                    f"{party.name!r} would show the certificate of {other.name!r}; they could not be told apart: "
+                    f"{common.pop()}"
+                )
+        if not party.pins:
+            self._admit_unpinned(party, [other for other in parties.values() if not other.pins])
+        self._credentials.trust(party.pins)
+
+    def _admit_unpinned(self, party: Party, others: list[Party]) -> None:
+        if not self._credentials.authorities:
+            raise ConfigurationError(
+                f"nothing says which certificate {party.name} has: pass its certificate as cert=, "
+                "or the authority's as ca_cert= to the pool"
+            )
+        for other in others:
+            if not _same_host(other, party) and (other.check_hostname or party.check_hostname):
+                continue
+            if other.port == party.port and _same_host(other, party):
+                raise DuplicatePartyError(
+                    f"{party.name!r} would be at {party.where}, where {other.name!r} is; they could not be told apart"
+                )
+            logger.warning(
+                "%s and %s can't be told apart securely: a certificate of one is good for the other. "
+                "Pin them (cert= of add_http_client).",
+                other,
+                party,
+            )
+
+    def introduce(self, party: Party) -> tuple[int, str]:
+        """How it is known, in a line for the log, and how loudly that is to be said."""
+        shown, how = (party.pins, "pinned") if party.pins else (self._credentials.authorities, "issued by")
+        certificates = " or ".join(f"{one.subject}, {one.validity()}" for one in shown)
+        line = f"{party.name}: TLS 1.3, mutual, {how}{',' if party.pins else ''} {certificates}"
+        if not party.pins:
+            line += f", for {party.addr}" if party.check_hostname else ", for any address"
+        return logging.INFO if any(one.is_valid() for one in shown) else logging.WARNING, line
+
+    def reload(self) -> None:
+        """Read all certificates again: from now on these count. Connections that they don't admit are closed.
+
+        :raises ConfigurationError: something can't be read; all stays as it was
+        """
+        credentials = self._read()
+        pins = {party.name: read_pins(party.certificates) for party in self._parties.values()}
+        for found in pins.values():
+            credentials.trust(found)
+        self._credentials = credentials
+        self._warn_of_our_own()
+        for party in self._parties.values():
+            party.pins = pins[party.name]
+        for party in self._parties.values():
+            logger.log(*self.introduce(party))
+
+    def review(self) -> None:
+        """Close what would not be admitted now, and dial again where we were refused."""
+        for party in self._parties.values():
+            party.review(partial(self.unacceptable, party))
+
+    # -- who is it -----------------------------------------------------------------------------------------------------
+
+    async def _candidates(self, caller: Caller) -> list[Party]:
+        assert caller.tls is not None
+        try:
+            return owners(self._parties.values(), self._credentials.shown(caller.tls))
+        except ValueError:
+            return []
+
+    async def _choose(self, found: list[Party], caller: Caller, port: int) -> Party | None:
+        if found and not found[0].pins and port != NO_PORT:
+            found = [party for party in found if party.port == port]
+        if len(found) > 1:
+            found = await _at(found, caller.address)
+        return found[0] if len(found) == 1 else None
+
+    def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
+        """Why whoever is at the other end of a connection is not that party; None: it is."""
+        if tls is None:
+            return "it shows no certificate"
+        try:
+            return mismatch(party, list(self._parties.values()), self._credentials.shown(tls))
+        except ValueError as error:
+            return f"its certificate can't be read: {error}"
+
+    def _unknown(self, caller: Caller, port: int | None = None) -> str:
+        assert caller.tls is not None
+        try:
+            certificate = self._credentials.shown(caller.tls).certificate
+        except ValueError as error:
+            return f"its certificate can't be read: {error}"
+        where = f" and a server at port {port}" if port else ""
+        return (
+            f"no party was added with its certificate{where}: {certificate} is for {certificate.names}; "
+            f"{self._expected(caller.address)}"
+        )
+
+    def _expected(self, address: IPAddress) -> str:
+        there = [party for party in self._parties.values() if address in party.host.known]
+        if not there:
+            return f"nor was any with its address, {address}"
+        certificates = [
+            f"that of {party.name}: {' or '.join(map(str, party.pins))}"
+            if party.pins
+            else f"one for {party.addr}, as which {party.name} was added"
+            for party in there[:_LISTED]
+        ]
+        return f"expected from {address} is {', or '.join(certificates)}"
+
+
+async def _at(parties: Iterable[Party], address: IPAddress) -> list[Party]:
+    return [party for party in list(parties) if address in await party.host.addresses()]
+
+
+def _same_host(one: Party, other: Party) -> bool:
+    if one.host.literal is None or other.host.literal is None:
+        return ascii_name(one.addr) == ascii_name(other.addr)
+    return other.host.literal in equivalents(one.host.literal)
+
+
+async def _attend(party: Party, socket: WebSocket, first: bytes) -> None:
+    await party.run_connection(socket, dialled=False, first=first)

@@ -1,0 +1,385 @@
+"""The running part of a pool: its parties, its server, whoever dials, and the clock. Lives on one loop; both faces drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+import socket
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mpccomm.address import check_host, check_name, check_port, join
+from mpccomm.codec.dialect import DIALECTS, OURS
+from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.handlers import ServerHandle
+from mpccomm.engine.handles import Failures
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.party import Party
+from mpccomm.engine.stats import History
+from mpccomm.engine.succession import Succession, predecessors
+from mpccomm.errors import (
+    ConfigurationError,
+    DuplicatePartyError,
+    NotReadyError,
+    PoolClosedError,
+    PortInUseError,
+    UnknownPartyError,
+)
+from mpccomm.protocol.frames import NO_PORT
+from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.settings import Settings
+from mpccomm.transport.identity import FilePath
+from mpccomm.transport.network import BoundPort, Network, NetworkServer
+from mpccomm.transport.reconnect import Dialler
+
+if TYPE_CHECKING:
+    from mpccomm.engine.audit import Audit
+    from mpccomm.engine.tno_bridge import Gateway
+
+logger = logging.getLogger("mpccomm")
+
+_NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
+
+
+class Engine:
+    """One per pool. Unless said otherwise its methods run on the home loop."""
+
+    def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
+        if authentication.certified and not network.tls:
+            raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
+        self.loop_owner = LoopOwner()
+        self.failures = Failures(self.loop_owner)
+        self.authentication = authentication
+        self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
+        """Finds or makes the loop to live on, and calls `start` there."""
+        self.shut_down_in_background: Callable[[], None] = self._shut_down_in_background
+        """Shuts down in the background, and ends what was started for it."""
+        self.succession = Succession(self.loop_owner)
+        self.audit: Audit | None = None
+        self.network = network
+        self.name = name
+        """That of our own party, if the user gave one."""
+        self.settings = settings
+        self.history = History()
+        self.parties: dict[str, Party] = {}
+        self.port: int | None = None
+        self.server_handle: ServerHandle | None = None
+        self.where = ""
+        """Where the server listens; empty: there is none."""
+        self.closing = False
+        self.inherited = False
+        """This process is a fork of the one that the pool lives in."""
+        self._incarnation = secrets.token_bytes(16)
+        self._bound_port: BoundPort | None = None
+        self._declared_port = NO_PORT
+        self._server: NetworkServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.has_additions = False
+        """Something was added that `grow` has not seen yet."""
+        self._ticker: asyncio.TimerHandle | None = None
+        _engines.add(self)
+
+    # -- building (any thread, before or after the start) ----------------------------------------------------------------
+
+    def party(self, name: str) -> Party:
+        """The party of that name."""
+        try:
+            return self.parties[name]
+        except KeyError:
+            known = ", ".join(self.parties) or "none yet"
+            text = f"no party {name!r} was added to this pool (there are: {known}); add it with add_http_client"
+            raise UnknownPartyError(text) from None
+
+    def parties_named(self, names: Sequence[str] | None) -> list[Party]:
+        """The parties of those names, in that order; None: all, in the order in which they were added."""
+        return list(self.parties.values()) if names is None else [self.party(name) for name in names]
+
+    def check_open(self) -> None:
+        """Raise unless the pool can be used."""
+        if self.inherited:
+            raise PoolClosedError(
+                "this pool was made before a fork and belongs to the parent process; make a new one here"
+            )
+        if self.closing:
+            raise PoolClosedError("this pool was shut down; make a new one")
+
+    def listen(self, addr: str, port: int | None, external_port: int | None) -> None:
+        """Bind the server's port."""
+        self.check_open()
+        addr = check_host(addr)
+        port = self.authentication.default_port if port is None else check_port(port, any_free=True)
+        external_port = None if external_port is None else check_port(external_port, "external_port")
+        if self._bound_port is not None:
+            raise ConfigurationError(f"this pool has a server already, at port {self.port}")
+        try:
+            self._bound_port = self._bind(addr, port)
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            foreign = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOT_OUR_ADDRESS
+            remedy = (
+                'Give an address of this machine as addr= ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4).'
+                if foreign
+                else "Choose another port (0 takes any free one)."
+            )
+            raise PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}") from error
+        self.port = self._bound_port.port
+        self.where = join(addr, self.port)
+        self.has_additions = True
+        self._declared_port = external_port or self.port
+        self.server_handle = ServerHandle(addr, self.port, self._declared_port)
+        for party in self.parties.values():
+            party.link.port = self._declared_port
+        logger.info("listening at %s", self.where)
+
+    def _bind(self, addr: str, port: int) -> BoundPort:
+        older = predecessors(join(addr, port), [engine for engine in _engines if engine.network is self.network])
+        if not older:
+            return self.network.bind(self.name, addr, port)
+        logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
+        for engine in older:
+            self.succession.follow(engine.succession)
+        handed_over = [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
+        for superfluous in handed_over[1:]:
+            superfluous.close()
+        return handed_over[0] if handed_over else self.network.bind(self.name, addr, port)
+
+    @property
+    def listening(self) -> bool:
+        """Whether the port is ours."""
+        return self._bound_port is not None and self._bound_port.open
+
+    def hand_over_port(self) -> BoundPort | None:
+        """Shut down in the background, and give the port to a new pool. None: it is closed already."""
+        assert self._bound_port is not None
+        try:
+            handed_over = self._bound_port.share()
+        except OSError:
+            handed_over = None
+        if self._server is not None:
+            self._server.hand_over()
+        if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
+            # Its program is over, though nobody closed it. There is no way to say goodbye any more.
+            self.close_unused()
+        elif not self.closing:
+            self.shut_down_in_background()
+        return handed_over
+
+    def add(
+        self,
+        name: str,
+        addr: str,
+        port: int | None,
+        certificates: FilePath | Iterable[FilePath] | None,
+        check_hostname: bool,
+        wire: str,
+    ) -> Party:
+        """Add a party."""
+        self.check_open()
+        check_name(name)
+        addr = check_host(addr)
+        port = None if port is None else check_port(port)
+        if name in self.parties:
+            raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
+        if wire not in self.network.wires:
+            raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, self.network.wires))}")
+        authentication = self.authentication
+        party = Party(
+            name,
+            addr,
+            authentication.default_port if port is None else port,
+            loop_owner=self.loop_owner,
+            incarnation=self._incarnation,
+            settings=self.settings,
+            certified=authentication.certified,
+            certificates=certificates,
+            check_hostname=check_hostname,
+            dialect=DIALECTS[wire],
+            mailbox=_mailbox(wire),
+        )
+        party.audit = self.audit
+        authentication.admit(party, self.parties)
+        party.link.port = self._declared_port
+        # A new mapping: the loop may be going through the old one.
+        self.parties = {**self.parties, name: party}
+        authentication.know(self.parties)
+        self.has_additions = True
+        return party
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
+    # for one, would take the first cell for the origin of every line that is logged later.
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Settle on the running loop."""
+        self.loop_owner.settle_in(loop)
+        Context().run(self._tick)
+
+    def start_added(self) -> None:
+        """Start what was added: the server, and whoever dials the parties."""
+        self.has_additions = False
+        self.succession.then(lambda: Context().run(self._start_added))
+
+    def _start_added(self) -> None:
+        if self.closing:
+            return
+        if self._bound_port is not None and self._server is None:
+            self._server = self._bound_port.server(self.authentication, self.settings)
+            self._server.start()
+        for party in self.parties.values():
+            if not party.dialled:
+                party.dialled = True
+                logger.log(*self.authentication.introduce(party))
+                self._spawn(self._mediator(party).run())
+
+    def _mediator(self, party: Party) -> Dialler | Gateway:
+        """Whoever sees to it that there is a connection."""
+        authentication = self.authentication
+        if party.dialect is not OURS:
+            from mpccomm.engine.tno_bridge import Gateway
+
+            gateway = Gateway(party, lambda: authentication.dialling, partial(authentication.unacceptable, party))
+            authentication.correspondents[party.name] = gateway
+            return gateway
+        retry = self.settings.retry
+        connector = self.network.connector(
+            self.name,
+            party.addr,
+            party.port,
+            connect_timeout=retry.connect_timeout,
+            context=lambda: authentication.dialling,
+            examine=partial(authentication.examine, party),
+        )
+        return Dialler(party, connector, retry, self._spawn, party.check_retries)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self.loop_owner.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a part of the pool failed", exc_info=error)
+
+    def _tick(self) -> None:
+        self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
+        self.history.sample(Party.clock(), self.parties.values())
+        for party in self.parties.values():
+            party.tick()
+            if party.host.stale:
+                self._spawn(party.host.refresh())
+
+    # -- for all parties together --------------------------------------------------------------------------------------
+
+    async def wait_ready(self, limit: float | None) -> None:
+        """Return once frames flow with every party."""
+        parties = list(self.parties.values())
+        for party in parties:
+            party.expect(True)
+        waiting = [asyncio.ensure_future(party.until_connected(limit)) for party in parties]
+        try:
+            ready = await asyncio.gather(*waiting)
+        finally:
+            # One that was refused ends it for all.
+            for one in waiting:
+                one.cancel()
+            for party in parties:
+                party.expect(False)
+        missing = {
+            party.name: f"{party.where}: {party.trouble}"
+            for party, there in zip(parties, ready, strict=True)
+            if not there
+        }
+        if missing:
+            self.check_open()
+            text = "; ".join(f"{name} at {why}" for name, why in missing.items())
+            raise NotReadyError(f"not reachable within {limit:g} s: {text}", missing)
+
+    async def abort(self, reason: str) -> None:
+        """Tell every party that we give up, and close."""
+        self.closing = True
+        for party in self.parties.values():
+            party.abort(reason)
+        await self._close()
+
+    async def shutdown(self, linger: float) -> None:
+        """Deliver what is pending, tell the others, close; idempotent."""
+        if self.closing:
+            return
+        self.closing = True
+        try:
+            if self.loop_owner.settled:
+                deadline = Party.clock() + linger
+                parties = list(self.parties.values())
+                undelivered = await asyncio.gather(*(party.leave(deadline) for party in parties))
+                for party, messages in zip(parties, undelivered, strict=True):
+                    party.report(messages)
+        finally:
+            await self._close()
+
+    def close_unused(self) -> None:
+        """Close a pool that has no loop: it never had one, or it stayed behind in the parent process."""
+        self.closing = True
+        if self._bound_port is not None:
+            self._bound_port.close()
+        self.succession.end()
+
+    def _shut_down_in_background(self) -> None:
+        self._shutting_down = self.loop_owner.submit(partial(self.shutdown, self.settings.linger))
+
+    def close_inherited(self) -> None:
+        """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
+        self.inherited = self.closing = True
+        if self._bound_port is not None:
+            self._bound_port.close_inherited()
+
+    async def _close(self) -> None:
+        try:
+            await self._close_all()
+        finally:
+            self.succession.end()
+
+    async def _close_all(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
+        if self._server is not None:
+            await self._server.close()
+        elif self._bound_port is not None:
+            self._bound_port.close()
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self.failures.report()
+        if self.audit is not None:
+            self.audit.close()
+
+
+def _mailbox(wire: str) -> Callable[[], Mailbox]:
+    if wire == OURS.name:
+        return Mailbox
+    from mpccomm.engine.tno_bridge import counting_mailbox
+
+    return partial(counting_mailbox, wire)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _close_all_inherited() -> None:
+    for engine in list(_engines):
+        engine.close_inherited()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all_inherited)

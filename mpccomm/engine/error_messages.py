@@ -1,0 +1,110 @@
+"""What an error says: the party, its address, what happened, and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mpccomm import errors
+from mpccomm.engine.requests import ReceiveCall, SendCall
+from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.states import Cause, Ending
+
+if TYPE_CHECKING:
+    from mpccomm.engine.party import Party
+
+
+def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    """The error for a call that ended so."""
+    if isinstance(call, ReceiveCall):
+        what = f"receiving {describe_key(call.key)} from {party}"
+    elif call.queued:
+        what = f"sending {describe_key(call.key)} to {party}"
+    else:
+        what = f"sending to {party}"
+    return _ERRORS[cause.ending](party, what, cause, call)
+
+
+def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    state = "it is connected" if party.link.connected else f"it is not connected: {party.trouble}"
+    limit = call.timeout if isinstance(call, ReceiveCall) else call.patience.seconds
+    if isinstance(call, ReceiveCall):
+        hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
+    else:
+        hint = "The message may still arrive: once sent, it isn't withdrawn."
+    return errors.CommunicationTimeoutError(f"{what} took longer than {limit:g} s; {state}; {hint}")
+
+
+def _shut_down(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyShutDownError(
+        f"{what}: it has shut down. If it is to run again, start it and wait for it with wait_ready()."
+    )
+
+
+def _aborted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyAbortedError(
+        f"{what}: it has aborted: {cause.reason or 'no reason given'}. Start the protocol again on all parties.",
+        cause.reason,
+    )
+
+
+def _restarted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyRestartedError(
+        f"{what}: it was restarted and knows nothing of what went before. "
+        f"To go on with the new process call accept_restart({party.name!r})."
+    )
+
+
+def _deadlock(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    if cause.ending is Ending.MUTUAL:
+        why = "both boxes are full, and both programs wait in a send. Receive before sending more, or raise box_bytes."
+    elif isinstance(call, ReceiveCall):
+        why = f"its messages are held back by our full box; {party.describe_box()}. Receive those first."
+    else:
+        why = (
+            "its box is full of messages that it does not receive, while it waits for a later one. It may still arrive."
+        )
+    return errors.DeadlockError(f"{what}: a deadlock: {why}")
+
+
+def _unreachable(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyUnreachableError(
+        f"{what}: it can't be reached: {cause.reason}. Is it running, and are address and port right on both sides?"
+    )
+
+
+def _refused(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.MessageTooLargeError(
+        f"{what}: the message exceeds what it takes ({party.link.max_message_size} bytes). There, the receive of it raises. "
+        "Send it in pieces, or raise the limits on both sides."
+    )
+
+
+def _untrusted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.AuthenticationError(f"{what}: no connection: {cause.reason}")
+
+
+def _barred(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyGoneError(
+        f"{what}: it is kept out: {cause.reason}. To let it in again: readmit({party.name!r})."
+    )
+
+
+def _closed(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PoolClosedError(f"{what}: this pool was shut down. Make a new one.")
+
+
+_ERRORS: dict[Ending, Callable[[Party, str, Cause, ReceiveCall | SendCall], Exception]] = {
+    Ending.TIMED_OUT: _timed_out,
+    Ending.SHUT_DOWN: _shut_down,
+    Ending.ABORTED: _aborted,
+    Ending.RESTARTED: _restarted,
+    Ending.BOX_FULL: _deadlock,
+    Ending.MUTUAL: _deadlock,
+    Ending.UNREACHABLE: _unreachable,
+    Ending.REFUSED: _refused,
+    Ending.UNTRUSTED: _untrusted,
+    Ending.BARRED: _barred,
+    Ending.CLOSED: _closed,
+    Ending.CANCELLED: _closed,
+}

@@ -1,0 +1,487 @@
+"""A remote party at run time: its link, the streams to it, and the words for what happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mpccomm.address import join
+from mpccomm.codec.dialect import OURS, Dialect
+from mpccomm.display import plural
+from mpccomm.engine.error_messages import explain
+from mpccomm.engine.handlers import Handler
+from mpccomm.engine.ordering import Ordering
+from mpccomm.engine.peer import PartyPeer
+from mpccomm.engine.progress_tracker import ProgressTracker
+from mpccomm.engine.reputation import Reputation
+from mpccomm.errors import AuthenticationError
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.link import Link, News
+from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.settings import Settings
+from mpccomm.transport.address import Host
+from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
+from mpccomm.transport.tls import Verdict
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+    from mpccomm.engine.audit import Audit
+    from mpccomm.engine.loop_owner import LoopOwner
+    from mpccomm.engine.requests import ReceiveCall, SendCall
+    from mpccomm.protocol.sender import Outgoing
+    from mpccomm.transport.identity import Certificate, FilePath
+
+logger = logging.getLogger("mpccomm")
+
+_CODES = {
+    CloseCode.NOT_RECOGNISED: "it does not recognise us: add this party there, under the address and port that it sees",
+    CloseCode.VERSION: "it speaks another version of the protocol",
+    CloseCode.STALE: "it talks to a later process of ours already",
+    CloseCode.VIOLATION: "it says that we broke the protocol",
+    CloseCode.SILENT: "it heard nothing from us",
+    CloseCode.SHUTTING_DOWN: "it is shutting down",
+    CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
+}
+_NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
+_NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
+_AWAY = "waiting for %s, which was connected before: %s (%s)"
+_LISTED = 8
+AT_ONCE = 16
+"""So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
+way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
+
+
+class Party:
+    """One remote party of a pool. Everything but the constructor runs on the pool's loop.
+
+    It is ``certified`` if it is known by its certificate, and not by its address alone. The files ``certificates`` hold
+    the ``pins``; without any it has to have one from an authority, for its address unless ``check_hostname`` is False.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
+    audit: Audit | None = None
+    pins: tuple[Certificate, ...] = ()
+    prefix = ""
+    trouble = "no answer yet"
+    """Why the last attempt to connect came to nothing."""
+    failed_dials = 0
+    expected = False
+    """Somebody waits for it to come, even if it said goodbye."""
+    dialled = False
+    """A dialler is at work."""
+
+    def __init__(
+        self,
+        name: str,
+        addr: str,
+        port: int,
+        *,
+        loop_owner: LoopOwner,
+        incarnation: bytes,
+        settings: Settings,
+        certified: bool = False,
+        certificates: FilePath | Iterable[FilePath] | None = None,
+        check_hostname: bool = True,
+        dialect: Dialect = OURS,
+        mailbox: Callable[[], Mailbox] = Mailbox,
+    ) -> None:
+        self.name = name
+        self.addr = addr
+        self.port = port
+        self.host = Host(addr)
+        self.certified = certified
+        self.certificates = certificates
+        self.check_hostname = check_hostname
+        self.reputation = Reputation(settings.retry, settings.strangers, certified=certified)
+        self.loop_owner = loop_owner
+        self.settings = settings
+        self.closed: Cause | None = None
+        self.link = Link(
+            incarnation=incarnation,
+            nonce=lambda: secrets.token_bytes(16),
+            limits=settings.limits,
+            timing=settings.timing,
+            now=self.clock(),
+            mailbox=mailbox,
+        )
+        self.needs_connection = asyncio.Event()
+        """Set while a connection is wanted, and none is being greeted."""
+        self.retry_now = asyncio.Event()
+        """Set when somebody waits for it although it was refused."""
+        self.dialect = dialect
+        self.handler = Handler(self)
+        self.ordering = Ordering()
+        self.impatient: set[SendCall] = set()
+        """Sends that wait only until it was dialled so often in vain."""
+        self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress)
+        self._streams: dict[Connection, Stream] = {}
+        self._continued = False
+        self._happening: asyncio.Future[None] | None = None
+        self._unreachable_since: float | None = self.clock()
+        self._notice_after = 0.0
+        self._next_notice = 0.0
+        self.needs_connection.set()
+
+    @property
+    def where(self) -> str:
+        """The address, as people write it."""
+        return join(self.addr, self.port)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where})"
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
+        """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
+        connection = self.link.open(dialled=dialled, now=self.clock())
+        stream = Stream(socket)
+        peer = PartyPeer(self, connection, AT_ONCE)
+        self._streams[connection] = stream
+        self._update_loneliness()
+        try:
+            if first is not None:
+                peer.batch_received(first)
+            await stream.run(peer)
+        finally:
+            del self._streams[connection]
+            self.link.lost(connection)
+            if stream.violation:
+                logger.warning("%s: closed a connection: %s", self, stream.violation)
+                self._offended(stream.violation)
+            if not connection.verified and not stream.closing:
+                self._turned_away(stream.ended_with)
+            self.flush()
+            self._update_loneliness()
+
+    def _update_loneliness(self) -> None:
+        recent = self.clock() - self.settings.retry.connect_timeout
+        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
+        gone = self.link.ending is not None and not self.expected
+        if self.link.wants_connection and not greeting and not gone and not self.closed:
+            self.needs_connection.set()
+        else:
+            self.needs_connection.clear()
+
+    def expect(self, expected: bool) -> None:
+        """Whether somebody waits for it to come, even if it said goodbye before."""
+        self.expected = expected
+        if expected:
+            self._urge()
+        self._update_loneliness()
+
+    def dial_failed(self, trouble: str) -> None:
+        """One attempt to connect came to nothing."""
+        self.reputation.clear()
+        self._note(trouble)
+
+    def _note(self, trouble: str, level: int = logging.DEBUG) -> None:
+        self.failed_dials += 1
+        if trouble != self.trouble:
+            self.trouble = trouble
+            logger.log(level, "%s: %s", self, trouble)
+
+    # -- trust ---------------------------------------------------------------------------------------------------------
+
+    def refused(self, verdict: Verdict) -> None:
+        """One attempt to connect failed because one end does not accept the other's certificate."""
+        if verdict.unseen and self.pins:
+            expected = " or ".join(f"{pin}, {pin.validity()}" for pin in self.pins)
+            verdict = verdict._replace(text=f"{verdict.text}; expected is {expected}")
+        else:
+            verdict = verdict._replace(text=verdict.advice)
+        self._note(verdict.text, logging.WARNING)
+        if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
+            self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
+            self.flush()
+
+    def _turned_away(self, code: int | None) -> None:
+        if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
+            self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else _CODES[CloseCode(code)], True))
+        else:
+            self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
+
+    def _urge(self) -> None:
+        if self.reputation.refusal:
+            self.retry_now.set()
+
+    def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
+        """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
+        for stream in self._streams.values():
+            if reason := unacceptable(stream.tls):
+                logger.info("%s: closing a connection: %s", self, reason)
+                stream.close(CloseCode.NOT_RECOGNISED)
+        self._urge()
+
+    def _offended(self, reason: str) -> None:
+        if not self.reputation.offend(reason, self.clock()):
+            return
+        logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
+        self.closed = Cause(Ending.BARRED, self.reputation.barred)
+        for stream in self._streams.values():
+            stream.close(CloseCode.BARRED)
+        self.fail_waiting(self.closed)
+        self._update_loneliness()
+
+    def readmit(self) -> None:
+        """Let it in again after it was barred."""
+        self.reputation.readmit()
+        if self.closed is not None and self.closed.ending is Ending.BARRED:
+            logger.info("%s is readmitted", self)
+            self.closed = None
+            self._update_loneliness()
+
+    # -- what the link has to say --------------------------------------------------------------------------------------
+
+    def flush(self, most: float = math.inf) -> None:
+        """Hand on what the link has brought about, and see that what it wants to send goes out.
+
+        At ``most`` so many calls end now, the others in further turns of the loop.
+        """
+        link = self.link
+        finished = link.finished
+        while finished and most > 0:
+            finished.popleft().done()
+            most -= 1
+        if finished and not self._continued:
+            self._continued = True
+            self.loop_owner.loop.call_soon(self._continue)
+        if link.news:
+            news, link.news = link.news, []
+            for what, detail in news:
+                self._tell(what, detail)
+            self._update_loneliness()
+        if link.closing:
+            closing, link.closing = link.closing, []
+            for connection, code, reason in closing:
+                stream = self._streams.get(connection)
+                if stream is not None:
+                    old = code in (CloseCode.REPLACED, CloseCode.DONE) or reason == self.trouble
+                    level = logging.DEBUG if old else logging.WARNING
+                    logger.log(level, "%s: closing a connection: %s", self, reason)
+                    self.trouble = reason
+                    stream.close(code)
+                if code is CloseCode.VIOLATION:
+                    self._offended(reason)
+        self.wake()
+        if self._happening is not None:
+            self._happening.set_result(None)
+            self._happening = None
+
+    def _continue(self) -> None:
+        self._continued = False
+        self.flush(AT_ONCE)
+
+    def wake(self) -> None:
+        """See that what the link wants to send goes out."""
+        link = self.link
+        for connection, stream in self._streams.items():
+            if link.due(connection):
+                stream.wake()
+
+    def _tell(self, what: News, detail: str) -> None:
+        if what in (News.CONNECTED, News.RESUMED):
+            self._urge()
+            self.reputation.clear()
+            self.failed_dials = 0
+            self._unreachable_since = None
+            self._notice_after = 0.0
+            logger.info("%s: %s", self, what.value)
+        elif what in (News.LOST, News.SUSPECT):
+            if self._unreachable_since is None:
+                self._unreachable_since = self.clock()
+                self.trouble = what.value
+            logger.info("%s: %s; dialling again", self, what.value)
+        elif what is News.GONE:
+            ending = self.link.ending
+            logger.info("%s: %s", self, ending.ending.value if ending else what.value)
+        elif what is News.HELD_BACK:
+            messages, size = self.link.sender.queued()
+            ids = ", ".join(map(describe_key, self.link.sender.queued_ids(_LISTED)))
+            text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
+            logger.warning(text, self, messages, size, ids)
+        elif what is News.UNREAD:
+            logger.warning("%s shut down and never received %s", self, detail)
+        elif what is News.HELD:
+            logger.warning(
+                "%s talked to an earlier process of ours and waits until its program calls accept_restart", self
+            )
+        else:
+            logger.warning("%s: %s %s", self, what.value, detail)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look at the clock: heartbeats, and who has waited for too long."""
+        now = self.clock()
+        self.link.tick(now)
+        if self._progress is not None:
+            self._progress.look(self.link, now)
+        if not self.link.connected and self._unreachable_since is not None:
+            self._tick_unreachable(now)
+        else:
+            self._tick_receives(now)
+        self._update_loneliness()
+        self.flush()
+
+    def _tick_unreachable(self, now: float) -> None:
+        receives = list(self.link.mailbox.receives())
+        sends = [message for message in self.link.sender.pending() if message.failure is None]
+        if not (receives or sends) or self._unreachable_since is None or self.link.ending is not None:
+            return
+        self._urge()
+        limit = self.settings.unreachable_timeout
+        if limit is not None and now - self._unreachable_since >= limit:
+            self.fail_waiting(Cause(Ending.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
+            return
+        if self.failed_dials and now >= self._next_notice:
+            what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
+            waits = plural(len(receives), "receive") if receives else ""
+            text = _AWAY if self.link.counters.connections else _NOT_YET_THERE
+            logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits))))
+            self._back_off_notices(now)
+
+    def _back_off_notices(self, now: float) -> None:
+        timing = self.settings.timing
+        self._notice_after = min(max(2 * self._notice_after, timing.waiting_notice), timing.waiting_notice_cap)
+        self._next_notice = now + self._notice_after
+
+    def _tick_receives(self, now: float) -> None:
+        timing = self.settings.timing
+        for receive in self.link.mailbox.receives():
+            waited = now - receive.since
+            if now - receive.notice >= min(max(timing.waiting_notice, waited / 2), timing.waiting_notice_cap):
+                receive.notice = now
+                text = "receive of %s from %s has waited for %.0f s; %s; %s"
+                state = "connected" if self.link.connected else self.trouble
+                logger.warning(text, describe_key(receive.key), self, waited, state, self.describe_box())
+
+    def accept_restart(self) -> None:
+        """Go on with its new process, from nothing."""
+        dropped = self.link.mailbox.unread_messages
+        if self.link.accept_restart(self.clock()):
+            logger.info("%s: the restart is accepted; %d messages of the old process are dropped", self, dropped)
+        self.flush()
+
+    # -- endings -------------------------------------------------------------------------------------------------------
+
+    def fail_waiting(self, cause: Cause) -> None:
+        """End every call that waits for this party."""
+        for receive in list(self.link.mailbox.receives()):
+            if self.link.mailbox.cancel(receive):
+                receive.failure = cause
+                receive.done()
+        self._fail_sends(cause)
+
+    def _fail_sends(self, cause: Cause) -> None:
+        for message in list(self.link.sender.pending()):
+            if message.failure is None:
+                message.failure = cause
+                message.detach()
+                message.done()
+
+    def check_retries(self) -> None:
+        """A dial failed: end the sends that have seen enough of it."""
+        for call in list(self.impatient):
+            call.dial_failed()
+
+    async def leave(self, deadline: float) -> list[Outgoing]:
+        """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""
+        link = self.link
+        link.leave()
+        self.flush()
+        if self.closed:
+            # It is barred: nothing will be delivered any more.
+            deadline = self.clock()
+        idle = link.state is PartyState.UNKNOWN
+        await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
+        undelivered = [message for message in link.sender.pending() if not message.delivered]
+        if not idle or link.state is not PartyState.UNKNOWN:
+            await self.until(lambda: link.connected or link.ending is not None, deadline)
+            link.say_goodbye()
+            self.flush()
+            await self.until(lambda: link.farewell or link.ending is not None, deadline)
+        self.closed = Cause(Ending.CLOSED)
+        self.flush()
+        self.fail_waiting(self.closed)
+        for stream in self._streams.values():
+            stream.close(CloseCode.DONE)
+        return undelivered
+
+    async def until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
+        while not condition():
+            remaining = None if deadline is None else deadline - self.clock()
+            if remaining is not None and remaining <= 0:
+                return False
+            if self._happening is None:
+                self._happening = self.loop_owner.loop.create_future()
+            await asyncio.wait((self._happening,), timeout=remaining)
+        return True
+
+    async def until_connected(self, limit: float | None) -> bool:
+        """Wait for frames to flow. False: the time limit passed, or the pool was shut down.
+
+        :raises AuthenticationError: one end does not accept the other's certificate
+        """
+        link, reputation = self.link, self.reputation
+        deadline = None if limit is None else self.clock() + limit
+        refusals = reputation.refusals
+        there = await self.until(
+            lambda: link.connected or bool(self.closed) or reputation.refusals != refusals, deadline
+        )
+        if there and reputation.refusal and not link.connected:
+            raise AuthenticationError(f"no connection with {self}: {reputation.refusal}")
+        return there and not self.closed
+
+    async def disconnected(self) -> None:
+        """Wait for the streams to end; each has its own time limit."""
+        await self.until(lambda: not self._streams, self.clock() + CLOSE_TIMEOUT)
+
+    def report(self, undelivered: list[Outgoing]) -> None:
+        """Log what shutting down left behind."""
+        counters = self.link.counters
+        logger.info(
+            "%s: sent %d messages (%d bytes), received %d (%d bytes)",
+            self,
+            counters.messages_sent,
+            counters.bytes_sent,
+            counters.messages_received,
+            counters.bytes_received,
+        )
+        if undelivered:
+            ids = ", ".join(describe_key(message.key) for message in undelivered[:_LISTED])
+            logger.warning("%s: %s could not be delivered: %s", self, plural(len(undelivered), "message"), ids)
+        if self.link.mailbox.unread_messages:
+            logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
+
+    def abort(self, reason: str) -> None:
+        """Tell it that we give up, and why."""
+        self.link.abort(reason)
+        self.closed = Cause(Ending.CLOSED)
+        self.flush()
+        self.fail_waiting(self.closed)
+        for stream in self._streams.values():
+            stream.close(CloseCode.DONE)
+
+    def describe_box(self) -> str:
+        """Which messages from it are here, unread."""
+        unread = [describe_key(message.key) for message in self.link.mailbox.unread()]
+        if not unread:
+            return "no other message from it is here"
+        more = f" and {len(unread) - _LISTED} more" if len(unread) > _LISTED else ""
+        return f"here from it are {', '.join(unread[:_LISTED])}{more}"
+
+    def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+        """The error for a call that ended so."""
+        return explain(self, cause, call)

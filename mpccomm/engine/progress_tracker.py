@@ -1,0 +1,102 @@
+"""Which large messages of a party are on their way, and who is told how far they are.
+
+Looked at from time to time; nothing of it stands in the way of a frame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mpccomm.progress import Callback, Transfer, default_callback
+from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+
+if TYPE_CHECKING:
+    from mpccomm.protocol.link import Link
+    from mpccomm.settings import Progress
+
+logger = logging.getLogger("mpccomm")
+
+
+class ProgressTracker:
+    """Those of one party."""
+
+    def __init__(self, party: str, settings: Progress) -> None:
+        self._party = party
+        self._settings = settings
+        self._followed: dict[Incoming | Outgoing, _Followed] = {}
+
+    def look(self, link: Link, now: float) -> None:
+        """See how far they are by now, and tell."""
+        above = self._settings.above
+        there = {message: done for message, done in self._under_way(link) if message.total > above}
+        for message in self._followed.keys() - there.keys():
+            followed = self._followed.pop(message)
+            if message.complete if isinstance(message, Incoming) else message.delivered:
+                followed.move(message.total)
+            followed.close()
+        for message, done in there.items():
+            followed = self._followed.setdefault(message, _Followed(now))
+            if not followed.shown and now - followed.since >= self._settings.after:
+                followed.show(self._transfer(message), self._settings.callback or default_callback)
+            followed.move(done)
+
+    def _under_way(self, link: Link) -> Iterator[tuple[Incoming | Outgoing, int]]:
+        """The messages of which a part is at its destination, and how many bytes at least."""
+        for incoming in link.receiver.partial:
+            yield incoming, incoming.written
+        sender = link.sender
+        # Of messages that have been sent to their last byte, only those that we have seen before are worth a look.
+        sent = [
+            message for message in self._followed if isinstance(message, Outgoing) and message.sent == message.total
+        ]
+        for message in (*sender.partial, *sent):
+            if not message.delivered and (message.sent < message.total or message.failure is None):
+                yield message, max(0, message.sent - sender.in_flight)
+
+    def _transfer(self, message: Incoming | Outgoing) -> Transfer:
+        return Transfer(isinstance(message, Outgoing), self._party, describe_key(message.key), message.total)
+
+
+class _Followed:
+    """One message, and what shows its progress, if anything does."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.shown = False
+        self._callback: Callback | None = None
+        self._done = 0
+
+    def show(self, transfer: Transfer, make: Callable[[Transfer], Callback | None]) -> None:
+        """From now on there is something to be told."""
+        self.shown = True
+        with self._guarded():
+            self._callback = make(transfer)
+            if self._callback is not None:
+                self._callback.set_size(transfer.size)
+
+    def move(self, done: int) -> None:
+        """So many bytes are there. Never fewer than before: what is repeated after a lost connection was there already."""
+        if self._callback is not None and done > self._done:
+            with self._guarded():
+                self._callback.relative_update(done - self._done)
+            self._done = done
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._callback is not None:
+            with self._guarded():
+                self._callback.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            # Whatever is wrong with showing it, the transfer is not to suffer.
+            self._callback = None
+            logger.exception("the progress of a message can't be shown")

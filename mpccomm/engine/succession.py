@@ -1,0 +1,59 @@
+"""One pool takes the place of another: in an interactive session, when the cell that makes it is run once more.
+
+Without this the port would be taken by a pool that the user has no name for any more. The new one gets the listening socket
+at once, so that nobody is turned away meanwhile, and begins to talk when the old one has said goodbye: to the others it is
+then a party that left and came again, and not one that was restarted in the middle of something.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mpccomm.errors import PoolClosedError
+
+if TYPE_CHECKING:
+    from mpccomm.engine.engine import Engine
+    from mpccomm.engine.loop_owner import LoopOwner
+
+
+def predecessors(where: str, engines: Iterable[Engine]) -> list[Engine]:
+    """The pools of this session that listen there."""
+    # Not on Windows: there a socket can't be handed from one loop to another. And a program that asks for a port twice is wrong.
+    if sys.platform == "win32" or not hasattr(sys, "ps1"):
+        return []
+    return [engine for engine in engines if engine.listening and engine.where == where]
+
+
+class Succession:
+    """Of one pool: whose end it waits for, and its own."""
+
+    def __init__(self, loop_owner: LoopOwner) -> None:
+        self._loop_owner = loop_owner
+        self._before: list[Future[None]] = []
+        self._end: Future[None] = Future()
+
+    def follow(self, older: Succession) -> None:
+        """Wait for that one."""
+        self._before.append(older._end)
+
+    def end(self) -> None:
+        """The pool is closed; idempotent."""
+        if not self._end.done():
+            self._end.set_result(None)
+
+    def then(self, function: Callable[[], None]) -> None:
+        """Run it on the loop, where this is called, when there is nothing to wait for any more."""
+        for end in self._before:
+            if not end.done():
+                end.add_done_callback(lambda _: self._later(function))
+                return
+        function()
+
+    def _later(self, function: Callable[[], None]) -> None:
+        with suppress(PoolClosedError):
+            self._loop_owner.post(partial(self.then, function))

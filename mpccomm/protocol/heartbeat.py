@@ -1,0 +1,76 @@
+"""Whether connections live: heartbeats, and how long an answer may take before its absence is suspicious."""
+
+from __future__ import annotations
+
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Kind, ping
+from mpccomm.settings import Timing
+
+_FADING = 0.9
+_SMOOTHING = 0.25
+
+
+class Heartbeat:
+    """One per link. How long answers take is a property of the way between the parties, not of one connection."""
+
+    def __init__(self, timing: Timing) -> None:
+        self.round_trip: float | None = None
+        """Seconds from a ping to its answer, smoothed."""
+        self._timing = timing
+        self._slowest = 0.0
+        self._token = 0
+
+    @property
+    def patience(self) -> float:
+        """After so many seconds without an answer a connection is suspect.
+
+        On a slow line the answer to one frame may take longer than any fixed time. Were the next connection given up just
+        as early, and the one after it, nothing would ever arrive: so each disappointment doubles the patience, and prompt
+        answers wear it down again.
+        """
+        return min(max(self._timing.suspect_after, 2 * self._slowest), self._timing.dead_after)
+
+    def heard(self, connection: Connection, now: float) -> None:
+        """Something arrived there."""
+        connection.heard = now
+        if connection.awaiting is not None:
+            self._waited(now - connection.awaiting)
+            connection.awaiting = None
+            connection.suspect = False
+
+    def _waited(self, seconds: float) -> None:
+        faded = _FADING * self._slowest
+        self._slowest = faded if seconds <= faded else min(seconds, self.patience)
+
+    def answered(self, connection: Connection, token: int, now: float) -> None:
+        """A PONG arrived there."""
+        if connection.pinged is not None and connection.pinged[0] == token:
+            sample = now - connection.pinged[1]
+            before = sample if self.round_trip is None else self.round_trip
+            self.round_trip = before + _SMOOTHING * (sample - before)
+            connection.pinged = None
+
+    def silent(self, connection: Connection, now: float) -> str | None:
+        """Why this connection has to be given up; None: it doesn't."""
+        if not connection.verified:
+            return "no greeting" if now - connection.opened > self._timing.greeting else None
+        quiet = now - connection.heard
+        return f"silent for {quiet:.0f} s" if quiet > self._timing.dead_after else None
+
+    def check(self, connection: Connection, now: float, *, unacknowledged: bool) -> bool:
+        """Ask for a sign of life where one is due. True: the connection has just become suspect."""
+        timing = self._timing
+        quiet = now - connection.heard
+        if connection.pinged is None and (
+            self.round_trip is None or quiet > timing.heartbeat or (unacknowledged and quiet > timing.suspect_after / 2)
+        ):
+            self._token += 1
+            connection.pinged = (self._token, now)
+            connection.control[Kind.PING] = ping(self._token)
+            if connection.awaiting is None:
+                connection.awaiting = now
+        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= self.patience:
+            return False
+        self._waited(now - connection.awaiting)
+        connection.suspect = True
+        return True

@@ -1,0 +1,95 @@
+"""The processes that a party has been, one after the other: which one we talk to, and what became of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import PROTOCOL_VERSION, Hello
+from mpccomm.protocol.states import ENDING, PARTY, Cause, CloseCode, PartyEvent, PartyState
+
+_MAX_FORMER = 64
+
+
+class Refusal(NamedTuple):
+    """Why a connection is of no use."""
+
+    code: CloseCode
+    reason: str
+
+
+_FORMER = Refusal(CloseCode.STALE, "an incarnation that was replaced by a later one")
+_TOO_EARLY = Refusal(CloseCode.REPLACED, "another incarnation was faster; this one may try again")
+
+
+class Incarnations:
+    """The state of a remote party, and every incarnation of it that we remember."""
+
+    def __init__(self, own: bytes) -> None:
+        self._own = own
+        self.state = PartyState.UNKNOWN
+        self.current = b""
+        self.reason = ""
+        """Why it aborted."""
+        self.complete = False
+        """It shut down, and neither side had anything left to deliver."""
+        self.ending: Cause | None = None
+        """Why nothing more will come from this party, nor be taken by it; None while it may."""
+        self._former: list[bytes] = []
+        self._opened_before = 0
+
+    def accepts(self, incarnation: bytes, *, unread: bool) -> bool:
+        """Whether frames of this incarnation are taken; ``unread``: there are messages that nobody has received yet."""
+        if incarnation == self.current:
+            return self.state is not PartyState.RESTARTED
+        return self.state is PartyState.UNKNOWN or self.left_nothing(unread=unread)
+
+    def left_nothing(self, *, unread: bool) -> bool:
+        """It shut down, everything was delivered and received: whoever comes next is a first contact."""
+        return self.state is PartyState.LEFT and self.complete and not unread
+
+    def refuse_hello(self, hello: Hello) -> Refusal | None:
+        """Why nothing can come of this greeting; None: it may go on."""
+        if hello.version != PROTOCOL_VERSION:
+            text = f"it speaks version {hello.version} of the protocol, we speak version {PROTOCOL_VERSION}"
+            return Refusal(CloseCode.VERSION, text)
+        if hello.incarnation == self._own:
+            return Refusal(CloseCode.NOT_RECOGNISED, "it is this very pool")
+        return _FORMER if hello.incarnation in self._former else None
+
+    def refuse_meeting(self, connection: Connection, hello: Hello, *, unread: bool) -> Refusal | None:
+        """Why an incarnation that has proved that it lives can't be met on this connection; None: it can.
+
+        It has proved that it lived after we opened the connection, no more. Where we met the current one later than that, the
+        stranger may be the older of the two: on a new connection it can prove more.
+        """
+        if hello.incarnation in self._former:
+            return _FORMER
+        promised = connection.told_accepted and not self.accepts(hello.incarnation, unread=unread)
+        perhaps_older = hello.incarnation != self.current and connection.number <= self._opened_before
+        return _TOO_EARLY if promised or perhaps_older else None
+
+    def meet(self, incarnation: bytes, opened: int) -> bool:
+        """An incarnation has proved that it lives, by when ``opened`` connections had been opened. True: the state changed."""
+        if incarnation == self.current:
+            return self.become(PartyEvent.SAME)
+        if self.current:
+            self._former = [*self._former, self.current][-_MAX_FORMER:]
+        self.current = incarnation
+        self._opened_before = opened
+        return self.become(PartyEvent.NEW)
+
+    def forget(self) -> None:
+        """The current one left nothing behind: the next is met as if there had been none."""
+        self.state = PartyState.UNKNOWN
+        self.ending = None
+        self.reason = ""
+        self.complete = False
+
+    def become(self, event: PartyEvent) -> bool:
+        """Step through the table. True: the state changed."""
+        before = self.state
+        self.state = PARTY[before, event]
+        ending = ENDING.get(self.state)
+        self.ending = None if ending is None else Cause(ending, self.reason)
+        return self.state is not before

@@ -1,0 +1,499 @@
+"""The reliable link between two parties: exactly once, in order, through every fault of the connections below it.
+
+Sans-I/O. The owner reports what happens (`open`, `received`, `lost`, `tick`, and what the program wants), with ``now`` from
+a monotonic clock; asks `to_send` for the next bytes of a connection; and afterwards empties the output lists: ``finished``
+requests, connections to close in ``closing``, and ``news`` for the log. Nothing is called back from inside.
+
+This module decides who is talked to and on which connection. What is said there is a `Conversation`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpccomm.protocol import frames
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.connections import Connections
+from mpccomm.protocol.counters import Counters
+from mpccomm.protocol.deadlock import DeadlockDetector, HeldBack
+from mpccomm.protocol.events import Closing, News
+from mpccomm.protocol.frames import PROTOCOL_VERSION, Frame, Hello, Key, Kind, Resume, ViolationError
+from mpccomm.protocol.heartbeat import Heartbeat
+from mpccomm.protocol.incarnations import Incarnations
+from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.parting import Parting
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Buffer, Outgoing, Sender, bounds_of
+from mpccomm.protocol.session import Session
+from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
+from mpccomm.settings import Limits, Timing
+
+__all__ = ["Closing", "Link", "News"]
+
+
+class Link:
+    """One per remote party, for the life of the pool."""
+
+    def __init__(
+        self,
+        *,
+        incarnation: bytes,
+        nonce: Callable[[], bytes],
+        limits: Limits,
+        timing: Timing,
+        now: float,
+        mailbox: Callable[[], Mailbox] = Mailbox,
+    ) -> None:
+        self.incarnation = incarnation
+        self.port = frames.NO_PORT
+        self.features = 0
+        self.leaving = False
+        self.counters = Counters()
+        self.finished = deque[Receive | Outgoing]()
+        self.closing: list[Closing] = []
+        self.news: list[tuple[News, str]] = []
+        self.goodbye: frames.Goodbye | None = None
+        self.max_message_size = limits.max_message_size
+        self._nonce = nonce
+        self._limits = limits
+        self._new_mailbox = mailbox
+        self._timing = timing
+        self._bounds = bounds_of(limits)
+        self._incarnations = Incarnations(incarnation)
+        self._connections = Connections()
+        self._heartbeat = Heartbeat(timing)
+        self._ticked = now
+        self._parting = Parting()
+        self._held_back = HeldBack(timing)
+        self._deadlock_heard: float | None = None
+        self._start_afresh(now)
+
+    def _start_afresh(self, now: float) -> None:
+        self._session = Session(self._limits, self.counters, now, self._new_mailbox())
+        self.mailbox = self._session.mailbox
+        """What has arrived, and who waits."""
+        self.receiver = self._session.receiver
+        """The receiving half."""
+        self._deadlocks = DeadlockDetector(self._timing.deadlock_after, now)
+        self.goodbye = None
+
+    # -- the program ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> PartyState:
+        """What we know of the process at the other end."""
+        return self._incarnations.state
+
+    @property
+    def ending(self) -> Cause | None:
+        """Why nothing more will come from this party, nor be taken by it; None while it may."""
+        return self._incarnations.ending
+
+    @property
+    def sender(self) -> Sender:
+        """The sending half."""
+        return self._session.sender
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds, smoothed; None as long as none was measured."""
+        return self._heartbeat.round_trip
+
+    def send(self, message: Outgoing) -> None:
+        """Queue a message; only while `ending` is None."""
+        self.sender.add(message)
+        self.counters.messages_sent += 1
+        self.counters.bytes_sent += message.total
+
+    def take(self, key: Key, now: float) -> Incoming | None:
+        """The message if it is here; then its place in the box is free again."""
+        message = self.mailbox.take(key)
+        if message is not None:
+            self._session.consume(message)
+            self._moved(now)
+        return message
+
+    def receive(self, receive: Receive) -> None:
+        """Wait for a message that `take` did not find; only while `ending` is None."""
+        self.mailbox.wait(receive)
+
+    def put_back(self, message: Incoming, now: float) -> None:
+        """Un-get: the next one to ask for this id gets it, unless its sender was replaced since, and it was forgotten."""
+        self.finished += self._session.put_back(message)
+        self._moved(now)
+
+    def settle(self, message: Incoming) -> None:
+        """A message that was kept from being acknowledged with ``receiver.hold`` has been handed over."""
+        self.receiver.settle(message)
+        self._session.ack_due = True
+
+    def accept_restart(self, now: float) -> bool:
+        """Talk to the new incarnation, from nothing. False: there is none."""
+        if self.state is not PartyState.RESTARTED:
+            return False
+        self._incarnations.become(PartyEvent.ACCEPT)
+        self._start_afresh(now)
+        for connection in self._connections.verified():
+            self._adopt(connection)
+        self._choose()
+        return True
+
+    def _moved(self, now: float) -> None:
+        self._deadlocks.move(now)
+        if self._deadlocks.blocked is not None:
+            self._session.ack_due = True
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Our pool shuts down: what is sent is still delivered, nothing new is taken."""
+        self.leaving = True
+
+    def say_goodbye(self) -> None:
+        """Tell the other side that nothing more will come, what it will miss, and which of its messages nobody read."""
+        # What is unread from an incarnation that was replaced is none of its successor's business.
+        self._parting.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
+        self._part()
+
+    def abort(self, reason: str) -> None:
+        """Tell the other side that we give up."""
+        self.leaving = True
+        self._parting.abort(reason)
+        self._part()
+
+    @property
+    def farewell(self) -> bool:
+        """The other side has heard our goodbye."""
+        return self._parting.heard
+
+    def _part(self) -> None:
+        for connection in self._connections.verified():
+            self._parting.say(connection, self._session if self._adopted(connection) else None)
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Frames flow in both directions."""
+        return self._connections.current is not None
+
+    @property
+    def wants_connection(self) -> bool:
+        """Nobody has greeted us on a connection that still shows signs of life."""
+        return all(connection.suspect for connection in self._connections.verified())
+
+    def open(self, *, dialled: bool, now: float) -> Connection:
+        """A new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first."""
+        connection = self._connections.open(dialled=dialled, nonce=self._nonce(), now=now)
+        hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds)
+        connection.control[Kind.HELLO] = frames.hello(hello)
+        superfluous = self._connections.superfluous()
+        if superfluous is not None:
+            self._close(superfluous, CloseCode.SILENT, "too many connections that never complete their greeting")
+        return connection
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone, for whatever reason."""
+        if connection.closed:
+            return
+        self._connections.drop(connection)
+        was = self._connections.current
+        self._choose()
+        if was is connection and not self.connected:
+            self.news.append((News.LOST, ""))
+
+    def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        if not connection.closed:
+            self.closing.append(Closing(connection, code, reason))
+            self.lost(connection)
+
+    def _choose(self) -> None:
+        connections = self._connections
+        was = connections.current
+        # Both sides prefer those that the smaller incarnation dialled.
+        prefer_dialled = self.incarnation < self._incarnations.current
+        superfluous = connections.choose(self._adopted, prefer_dialled=prefer_dialled)
+        if connections.current is None:
+            self._deadlocks.disconnected()
+        elif connections.current is not was:
+            self._session.ack_due = True
+            if was is None:
+                self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
+                self.counters.connections += 1
+        for other in superfluous:
+            self._close(other, CloseCode.REPLACED, "another connection took its place")
+
+    def _adopted(self, connection: Connection) -> bool:
+        """Whether what comes from there counts: the incarnation that we talk to, while we take anything."""
+        return (
+            self._incarnations.state is PartyState.ALIVE
+            and connection.hello is not None
+            and connection.hello.incarnation == self._incarnations.current
+        )
+
+    # -- greeting ------------------------------------------------------------------------------------------------------
+
+    def _on_hello(self, connection: Connection, frame: Hello, now: float) -> None:
+        connection.hello = frame
+        refusal = self._incarnations.refuse_hello(frame)
+        if refusal is not None:
+            self._close(connection, *refusal)
+        else:
+            # Before we know whether this is a recording: positions only; nothing changes before their RESUME.
+            self._tell(connection, frame)
+
+    @property
+    def _unread(self) -> bool:
+        return self.mailbox.unread_messages > 0
+
+    def _accepts(self, hello: Hello) -> bool:
+        return self._incarnations.accepts(hello.incarnation, unread=self._unread)
+
+    def _tell(self, connection: Connection, hello: Hello) -> None:
+        """Answer their HELLO: whether we take their frames, and from where they should go on."""
+        connection.told_accepted = self._accepts(hello)
+        receiver = self.receiver
+        known = connection.told_accepted and hello.incarnation == self._incarnations.current
+        positions = (receiver.received, receiver.consumed_bytes, receiver.consumed_messages) if known else (0, 0, 0)
+        connection.control[Kind.RESUME] = frames.resume(Resume(hello.nonce, connection.told_accepted, *positions))
+
+    def _on_resume(self, connection: Connection, frame: Resume, now: float) -> None:
+        assert connection.hello is not None
+        if frame.nonce != connection.nonce:
+            raise ViolationError("its greeting is a recording of an earlier one")
+        if not connection.verified:
+            if not self._meet(connection, connection.hello):
+                return
+        elif not frame.accepted:
+            raise ViolationError("it says twice that it has not accepted our restart")
+        connection.position = frame.received
+        if not frame.accepted:
+            connection.state = ConnectionState.HELD
+            self.news.append((News.HELD, ""))
+        elif self._adopted(connection):
+            self.sender.check(frame.received)
+            self.sender.make_room(frame.consumed_bytes, frame.consumed_messages)
+        self._choose()
+
+    def _meet(self, connection: Connection, hello: Hello) -> bool:
+        """The process behind this connection is who it says and is there now. False: we don't want it."""
+        incarnations = self._incarnations
+        refusal = incarnations.refuse_meeting(connection, hello, unread=self._unread)
+        if refusal is not None:
+            self._close(connection, *refusal)
+            return False
+        if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
+            incarnations.forget()
+            self._start_afresh(self._ticked)
+        connection.verified = True
+        changed = incarnations.meet(hello.incarnation, self._connections.opened)
+        for other in self._connections.verified():
+            if other.hello is not None and other.hello.incarnation != hello.incarnation:
+                self._close(other, CloseCode.STALE, "its incarnation was replaced by a later one")
+        if changed:
+            self._end()
+        self._adopt(connection)
+        return True
+
+    def _adopt(self, connection: Connection) -> None:
+        """The connection is one to the incarnation that we know: count with its bounds, and let it know where we stand."""
+        hello = connection.hello
+        assert hello is not None
+        if connection.told_accepted != self._accepts(hello):
+            self._tell(connection, hello)
+        self._session.agree(hello.bounds)
+        self.max_message_size = hello.bounds.max_message_size
+        found = self._deadlocks.found
+        if found is not None:
+            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL)
+        self._parting.say(connection, self._session if self._adopted(connection) else None)
+
+    # -- endings -------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """The state of the party has changed: if that ends the conversation, tell all who wait."""
+        ending = self.ending
+        if ending is not None:
+            self._deadlocks.admitted()
+            self.finished += self._session.forget_partial()
+            self._fail(self._session.end(ending), ending)
+            self.news.append((News.GONE, ""))
+            self._choose()
+
+    def _fail(self, requests: Sequence[Receive | Outgoing], cause: Cause) -> None:
+        for request in requests:
+            request.failure = cause
+            self.finished.append(request)
+
+    def _on_goodbye(self, connection: Connection, frame: frames.Goodbye, now: float) -> None:
+        incarnations = self._incarnations
+        connection.control[Kind.FAREWELL] = frames.farewell()
+        if not self._adopted(connection):
+            return
+        self.goodbye = frame
+        complete = not frame.undelivered and self.receiver.received >= frame.last_seq
+        incarnations.complete = complete and not frame.unread and self.sender.idle
+        if frame.unread:
+            listed = ", ".join(map(frames.describe_key, frame.unread_ids))
+            self.news.append((News.UNREAD, f"{frame.unread} of our messages: {listed}"))
+        incarnations.become(PartyEvent.GOODBYE)
+        self._end()
+
+    def _on_farewell(self, connection: Connection, frame: frames.Farewell, now: float) -> None:
+        self._parting.confirmed()
+
+    def _on_abort(self, connection: Connection, frame: frames.Abort, now: float) -> None:
+        self._incarnations.reason = frame.reason
+        self._incarnations.become(PartyEvent.ABORT)
+        self._end()
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def received(self, connection: Connection, batch: bytes | bytearray | memoryview, now: float) -> None:
+        """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
+        if connection.closed:
+            return
+        self._heartbeat.heard(connection, now)
+        try:
+            for frame in frames.parse(batch, max_id_size=self._limits.max_id_size):
+                kind, handle = _HANDLERS[type(frame)]
+                connection.step(kind)
+                # The current one is adopted, or it would not be that.
+                known = connection is self._connections.current or self._adopted(connection)
+                if not known and kind in FOR_THE_ADOPTED:
+                    continue
+                handle(self, connection, frame, now)
+                if connection.closed:
+                    return
+        except ViolationError as error:
+            self._close(connection, CloseCode.VIOLATION, str(error))
+            return
+        self._session.look_at(now)
+
+    def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
+        if self.leaving:
+            self._session.ack_due = True  # a sign of life, no more
+            return
+        self._deadlocks.admitted()
+        self.finished += self._session.start(frame)
+
+    def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
+        if self.leaving:
+            self._session.ack_due = True
+            return
+        self._deadlocks.move(now)
+        self.finished += self._session.part(frame)
+
+    def _on_ack(self, connection: Connection, frame: frames.Ack, now: float) -> None:
+        sender = self._session.sender
+        self.finished += [message for message in sender.acknowledge(frame.received) if message.failure is None]
+        sender.make_room(frame.consumed_bytes, frame.consumed_messages)
+
+    def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
+        connection.control[Kind.PONG] = frames.pong(frame.token)
+
+    def _on_pong(self, connection: Connection, frame: frames.Pong, now: float) -> None:
+        self._heartbeat.answered(connection, frame.token, now)
+
+    def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
+        self._deadlocks.on_blocked(frame, now)
+        if frame.consumed_messages != self.receiver.consumed_messages:
+            self._session.ack_due = True
+
+    def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
+        # Once per batch: it means going through the queue.
+        if now != self._deadlock_heard and self.sender.held_back:
+            self._deadlock_heard = now
+            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+
+    def due(self, connection: Connection) -> bool:
+        """Whether `to_send` may have something for this connection."""
+        current = connection is self._connections.current
+        return bool(connection.control) or (current and self._session.due(connection))
+
+    def to_send(self, connection: Connection, now: float) -> bytes:
+        """The next batch for this connection; empty: nothing, until something happens."""
+        parts: list[Buffer] = []
+        if connection.control:
+            parts += connection.control.values()
+            connection.control.clear()
+        if connection is self._connections.current:
+            session = self._session
+            session.fill(connection, parts, now)
+            if session.sender.refused:
+                self._report_refused()
+        return b"".join(parts)
+
+    def _report_refused(self) -> None:
+        refused, self.sender.refused = self.sender.refused, []
+        self.news.append((News.REFUSED, ", ".join(frames.describe_key(message.key) for message in refused)))
+        self._fail(refused, Cause(Ending.REFUSED))
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Look at the clock, every ``Timing.tick``. Time during which nobody called this is nobody's silence."""
+        stalled = now - self._ticked - 2 * self._timing.tick
+        self._ticked = now
+        if stalled > 0:
+            self._deadlocks.shift(stalled)
+        for connection in self._connections:
+            if stalled > 0:
+                connection.shift(stalled)
+            self._check(connection, now)
+        self._session.repeat_blocked()
+        self._find_deadlock(now)
+        held_back = self._held_back.look(self.sender.held_back, now)
+        if held_back is not None:
+            self.news.append((News.HELD_BACK if held_back else News.ADMITTED, ""))
+
+    def _check(self, connection: Connection, now: float) -> None:
+        silent = self._heartbeat.silent(connection, now)
+        if silent is not None:
+            self._close(connection, CloseCode.SILENT, silent)
+        elif connection.verified:
+            current = connection is self._connections.current
+            if self._heartbeat.check(connection, now, unacknowledged=current and self.sender.unacknowledged):
+                self.news.append((News.SUSPECT, ""))
+                self._choose()
+
+    def _find_deadlock(self, now: float) -> None:
+        found = self._deadlocks.find(self._session, now)
+        if found is None:
+            return
+        ending, stuck = found
+        for receive in stuck:
+            self.mailbox.cancel(receive)
+        if ending is Ending.MUTUAL:
+            self._fail_held_back(ending)
+        else:
+            self.news.append((News.DEADLOCK, ending.value))
+            self._fail(stuck, Cause(ending))
+        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL))
+
+    def _fail_held_back(self, ending: Ending) -> None:
+        """End the waiting of the sends that are held back. The messages stay in the queue: they have their numbers."""
+        waiting = self.sender.waiting()
+        if waiting:
+            self.news.append((News.DEADLOCK, ending.value))
+        for message in waiting:
+            message.detach()
+        self._fail(waiting, Cause(ending))
+
+
+_HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float], None]]] = {
+    frames.Hello: (Kind.HELLO, Link._on_hello),
+    frames.Resume: (Kind.RESUME, Link._on_resume),
+    frames.Start: (Kind.START, Link._on_start),
+    frames.Part: (Kind.PART, Link._on_part),
+    frames.Ack: (Kind.ACK, Link._on_ack),
+    frames.Ping: (Kind.PING, Link._on_ping),
+    frames.Pong: (Kind.PONG, Link._on_pong),
+    frames.Blocked: (Kind.BLOCKED, Link._on_blocked),
+    frames.Deadlock: (Kind.DEADLOCK, Link._on_deadlock),
+    frames.Goodbye: (Kind.GOODBYE, Link._on_goodbye),
+    frames.Farewell: (Kind.FAREWELL, Link._on_farewell),
+    frames.Abort: (Kind.ABORT, Link._on_abort),
+}

@@ -1,0 +1,133 @@
+"""The states of a party and of a connection to it, and every transition, as tables. What is not there never happens."""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import NamedTuple
+
+from mpccomm.protocol.frames import Kind
+
+
+class _State(Enum):
+    """Looked up for every frame, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
+
+    __hash__ = object.__hash__
+
+
+class PartyState(_State):
+    """What we know of the process at the other end."""
+
+    UNKNOWN = "not heard of yet"
+    ALIVE = "in conversation"
+    LEFT = "shut down"
+    ABORTED = "aborted"
+    RESTARTED = "restarted, and not accepted yet"
+
+
+class PartyEvent(_State):
+    """What can change it."""
+
+    SAME = "greeted by the incarnation that we know"
+    NEW = "greeted by an incarnation that we don't know"
+    GOODBYE = "it shut down"
+    ABORT = "it aborted"
+    ACCEPT = "our program accepted the restart"
+
+
+_P, _E = PartyState, PartyEvent
+
+PARTY = {
+    (_P.UNKNOWN, _E.NEW): _P.ALIVE,
+    (_P.ALIVE, _E.SAME): _P.ALIVE,
+    (_P.ALIVE, _E.NEW): _P.RESTARTED,
+    (_P.ALIVE, _E.GOODBYE): _P.LEFT,
+    (_P.ALIVE, _E.ABORT): _P.ABORTED,
+    (_P.LEFT, _E.SAME): _P.LEFT,
+    (_P.LEFT, _E.NEW): _P.RESTARTED,  # ALIVE, where nothing was left over: then the old one is forgotten first
+    (_P.LEFT, _E.GOODBYE): _P.LEFT,
+    (_P.LEFT, _E.ABORT): _P.LEFT,
+    (_P.ABORTED, _E.SAME): _P.ABORTED,
+    (_P.ABORTED, _E.NEW): _P.RESTARTED,
+    (_P.ABORTED, _E.GOODBYE): _P.ABORTED,
+    (_P.ABORTED, _E.ABORT): _P.ABORTED,
+    (_P.RESTARTED, _E.SAME): _P.RESTARTED,
+    (_P.RESTARTED, _E.NEW): _P.RESTARTED,
+    (_P.RESTARTED, _E.GOODBYE): _P.RESTARTED,
+    (_P.RESTARTED, _E.ABORT): _P.RESTARTED,
+    (_P.RESTARTED, _E.ACCEPT): _P.ALIVE,
+}
+
+
+class ConnectionState(_State):
+    """How far the greeting on one connection has come, seen from one end."""
+
+    OPEN = "nothing heard"
+    GREETED = "their HELLO is here"
+    HELD = "they have not accepted our restart yet"
+    FLOWING = "their RESUME is here: they take frames"
+
+
+_C = ConnectionState
+_DATA = (
+    Kind.START,
+    Kind.PART,
+    Kind.ACK,
+    Kind.PING,
+    Kind.PONG,
+    Kind.BLOCKED,
+    Kind.DEADLOCK,
+    Kind.GOODBYE,
+    Kind.FAREWELL,
+    Kind.ABORT,
+)
+
+CONNECTION = {
+    (_C.OPEN, Kind.HELLO): _C.GREETED,
+    (_C.GREETED, Kind.RESUME): _C.FLOWING,  # HELD, where it says so
+    (_C.HELD, Kind.RESUME): _C.FLOWING,
+    **{(_C.HELD, kind): _C.HELD for kind in _DATA},
+    **{(_C.FLOWING, kind): _C.FLOWING for kind in _DATA},
+}
+FOR_THE_ADOPTED = frozenset((Kind.START, Kind.PART, Kind.ACK, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT))
+"""What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
+
+
+class Ending(Enum):
+    """Why a send or receive ends without success."""
+
+    SHUT_DOWN = "the party shut down"
+    ABORTED = "the party aborted"
+    RESTARTED = "the party restarted"
+    BOX_FULL = "what it waits for is behind a full box"
+    MUTUAL = "both parties wait for room in each other's box"
+    CANCELLED = "the caller stopped waiting"
+    TIMED_OUT = "the time limit of the call passed"
+    UNREACHABLE = "the party could not be reached"
+    REFUSED = "the message exceeds what the party takes"
+    UNTRUSTED = "one end does not accept the other's certificate"
+    BARRED = "the party broke the protocol too often"
+    CLOSED = "the own pool shut down"
+
+
+class Cause(NamedTuple):
+    """An `Ending` and, for an abort, the other party's reason."""
+
+    ending: Ending
+    reason: str = ""
+
+
+ENDING = {PartyState.LEFT: Ending.SHUT_DOWN, PartyState.ABORTED: Ending.ABORTED, PartyState.RESTARTED: Ending.RESTARTED}
+
+
+class CloseCode(IntEnum):
+    """All that the other end learns of a closed connection (WebSocket close codes of the private range)."""
+
+    DONE = 1000
+    VIOLATION = 4000
+    VERSION = 4001
+    REPLACED = 4002
+    NOT_RECOGNISED = 4003
+    SILENT = 4004
+    STALE = 4005
+    SHUTTING_DOWN = 4006
+    BARRED = 4007

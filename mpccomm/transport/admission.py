@@ -1,0 +1,95 @@
+"""Connections whose caller is not known yet: few at a time, for a short time, and with little to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mpccomm.address import IPAddress
+from mpccomm.settings import Strangers
+
+
+class PendingConnection:
+    """One of them, from being accepted until it is known who calls."""
+
+    __slots__ = ("_admission", "_drop", "_timer", "address", "deadline", "dropped", "unread")
+
+    def __init__(self, room: Admission, address: IPAddress, drop: Callable[[str], None], time: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.address = address
+        self.dropped = False
+        self.deadline = loop.time() + time
+        """Of the loop's clock: by then the caller has to have said who it is."""
+        self.unread = room.limits.bytes
+        """So much it may still say; a byte more ends it."""
+        self._admission = room
+        self._drop = drop
+        self._timer = loop.call_later(time + room.limits.courtesy, self.drop, "it did not say who it is")
+
+    def count(self, size: int) -> bool:
+        """So many bytes came. False: that was too much, and the connection has been dropped."""
+        if self not in self._admission:
+            # The caller is known, or has been told to go.
+            return not self.dropped
+        self.unread -= size
+        if self.unread < 0:
+            self.drop(f"more than {self._admission.limits.bytes} bytes before saying who it is")
+        return self.unread >= 0
+
+    def drop(self, reason: str) -> None:
+        """End the connection."""
+        if self.end():
+            self.dropped = True
+            self._drop(reason)
+
+    def end(self) -> bool:
+        """The caller is known, or gone. False: that was so before."""
+        self._timer.cancel()
+        return self._admission.leave(self)
+
+
+class Admission:
+    """All of them. Where there is no room for another, the one that has been there longest makes room.
+
+    Somebody who means to talk is known within a few round trips; a newcomer is more likely to be one than whoever has
+    been silent. An address at which parties of ours are has places of its own, which strangers elsewhere can't take.
+    """
+
+    def __init__(self, limits: Strangers, time: float, parties_at: Callable[[IPAddress], int]) -> None:
+        self.limits = limits
+        self._time = time
+        self._parties_at = parties_at
+        self._pending: dict[PendingConnection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __contains__(self, pending: PendingConnection) -> bool:
+        return pending in self._pending
+
+    def enter(self, address: IPAddress, drop: Callable[[str], None]) -> PendingConnection:
+        """Admit a connection; ``drop(reason)`` is called when it has to end before its caller is known."""
+        limits = self.limits
+        parties = self._parties_at(address)
+        here = [pending for pending in self._pending if pending.address == address]
+        if len(here) >= (parties * limits.per_party or limits.per_address):
+            here[0].drop("too many callers at once from that address")
+        elif not parties:
+            strangers = [pending for pending in self._pending if not self._parties_at(pending.address)]
+            if len(strangers) >= limits.pending:
+                strangers[0].drop("too many callers at once who are nobody we know")
+        pending = PendingConnection(self, address, drop, self._time)
+        self._pending[pending] = None
+        return pending
+
+    def leave(self, pending: PendingConnection) -> bool:
+        """It is over, in whatever way. False: it was over before."""
+        present = pending in self._pending
+        if present:
+            del self._pending[pending]
+        return present
+
+    def close(self) -> None:
+        """Drop everybody."""
+        for pending in list(self._pending):
+            pending.drop("the pool is shut down")

@@ -1,0 +1,107 @@
+"""The beginning of a connection that comes in: its caller says who it is, and the stream is handed to that party."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from aiohttp import WSMsgType
+
+from mpccomm.address import IPAddress
+from mpccomm.protocol.frames import Hello, ViolationError, parse
+from mpccomm.protocol.states import CloseCode
+from mpccomm.transport.stream import WebSocket, violation_of
+
+if TYPE_CHECKING:
+    from mpccomm.transport.tno import Correspondent
+
+_MAX_HELLO = 4096
+
+
+class Caller(NamedTuple):
+    """Where a connection comes from, and what it showed of itself."""
+
+    address: IPAddress
+    tls: ssl.SSLObject | None
+
+
+class NotRecognisedError(Exception):
+    """No party of ours, or none that is let in. The text is for our log, the code for the caller."""
+
+    def __init__(self, text: str, code: CloseCode = CloseCode.NOT_RECOGNISED) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Authenticator(Protocol):
+    """Knows who may call."""
+
+    @property
+    def answering(self) -> ssl.SSLContext | None:
+        """For TLS on new connections; None: plain HTTP."""
+
+    def parties_at(self, address: IPAddress) -> int:
+        """How many parties call from there, as far as is known."""
+
+    async def expect(self, caller: Caller) -> None:
+        """Raise `NotRecognisedError` unless some party may call so."""
+
+    @property
+    def correspondents(self) -> Mapping[str, Correspondent]:
+        """Those who post their messages."""
+
+    async def correspondent(self, caller: Caller, port: int) -> Correspondent:
+        """The one that posts from there, and has its server at that port.
+
+        :raises NotRecognisedError: nobody we know
+        """
+
+    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
+        """Who calls, and has its server at that port: a way to hand the stream over.
+
+        :raises NotRecognisedError: nobody we know
+        """
+
+    def refused(self, address: IPAddress, reason: str) -> None:
+        """Somebody was sent away before it was known who it is."""
+
+
+async def greet(
+    websocket: WebSocket, caller: Caller, authenticator: Authenticator, deadline: float
+) -> Callable[[], Awaitable[None]]:
+    """Find out who calls, until ``deadline`` of the loop's clock. Returns what runs the connection to its end.
+
+    :raises NotRecognisedError: nobody we know; the connection is to be closed with the code of the error
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            message = await websocket.receive()
+            if message.type is not WSMsgType.BINARY:
+                raise ViolationError(
+                    f"{violation_of(message.type, message.data) or _parting(message.type, message.data)} instead of a HELLO"
+                )
+            hello = _first_hello(message.data)
+            take_over = await authenticator.identify(caller, hello.port)
+    except TimeoutError:
+        raise NotRecognisedError("it did not say who it is", CloseCode.SILENT) from None
+    except ViolationError as error:
+        raise NotRecognisedError(str(error), CloseCode.VIOLATION) from None
+    return partial(take_over, websocket, message.data)
+
+
+def _parting(kind: WSMsgType, data: object) -> str:
+    if kind is WSMsgType.CLOSE and data == CloseCode.NOT_RECOGNISED:
+        return "it closed, because it does not recognise us,"
+    return "it closed"
+
+
+def _first_hello(batch: bytes) -> Hello:
+    if len(batch) > _MAX_HELLO:
+        raise ViolationError(f"{len(batch)} bytes before saying who it is")
+    frame = next(parse(batch, max_id_size=0), None)
+    if not isinstance(frame, Hello):
+        raise ViolationError("its first frame is not a HELLO")
+    return frame

@@ -1,0 +1,57 @@
+"""Refusals that become final, offences that bar a party, and how both are forgiven."""
+
+import pytest
+
+from mpccomm.engine.reputation import Reputation
+from mpccomm.settings import Retry, Strangers
+from mpccomm.transport.tls import Verdict
+
+RETRY = Retry(first=1, cap=5, doubt=10)
+OURS, THEIRS = Verdict("we don't trust it", theirs=False), Verdict("it does not trust us", theirs=True)
+
+
+def reputation(*, certified: bool = True) -> Reputation:
+    return Reputation(RETRY, Strangers(offences=3), certified=certified)
+
+
+def test_what_we_find_is_final() -> None:
+    one = reputation()
+    assert one.refuse(OURS, 0)
+    assert (one.refusal, one.refusals) == (OURS.text, 1)
+
+
+def test_what_they_say_may_change() -> None:
+    one = reputation()
+    assert not one.refuse(THEIRS, 0)
+    assert not one.refuse(THEIRS, 9)
+    assert not one.refusal
+    assert one.refuse(THEIRS, 10)
+    one.clear()
+    assert not one.refusal
+    assert not one.refuse(THEIRS, 11)
+
+
+def test_a_party_known_by_its_certificate_is_barred() -> None:
+    one = reputation()
+    assert [one.offend(f"offence {number}", 0) for number in (1, 2, 3)] == [False, False, True]
+    assert one.barred == "it broke the protocol 3 times, at last by this: offence 3"
+    one.readmit()
+    assert not one.barred
+    assert not one.offend("again", 0)
+
+
+@pytest.mark.parametrize("certified", [True, False])
+def test_pauses_grow(certified: bool) -> None:
+    one = Reputation(RETRY, Strangers(offences=100), certified=certified)
+    pauses = []
+    for _ in range(5):
+        one.offend("x", 100)
+        pauses.append(one.not_before - 100)
+    assert pauses == [2, 4, 5, 5, 5]
+
+
+def test_a_party_known_by_its_address_is_never_barred_and_starts_anew() -> None:
+    one = reputation(certified=False)
+    assert not any(one.offend("x", 0) for _ in range(1000))
+    one.offend("x", 100)
+    assert one.not_before == 102

@@ -1,0 +1,179 @@
+"""The cell that makes a pool is run again: in an interactive session the new pool takes the place of the old one."""
+
+import asyncio
+import logging
+import sys
+from concurrent.futures import Future
+
+import pytest
+
+from mpccomm import Pool, PoolClosedError, PortInUseError, SyncPool
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.succession import Succession
+from tests.pools import LOCAL, Log, quick
+from tests.timing import UNIT
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a socket can't be handed over")
+
+
+@pytest.fixture
+def interactive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+
+
+def blocking(port: int = 0) -> SyncPool:
+    pool = SyncPool(settings=quick())
+    pool.add_http_server(port, LOCAL)
+    return pool
+
+
+def port_of(pool: SyncPool | Pool) -> int:
+    assert pool.port is not None
+    return pool.port
+
+
+@pytest.mark.usefixtures("interactive")
+def test_the_others_see_a_first_contact(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    bob = blocking()
+    alice = old = blocking()
+    port = port_of(alice)
+    bob.add_http_client("Alice", LOCAL, port)
+    try:
+        for run in range(3):
+            if run:
+                alice = blocking(port)
+            alice.add_http_client("Bob", LOCAL, port_of(bob))
+            alice.send("Bob", run)
+            assert bob.recv("Alice") == run
+            bob.send("Alice", -run)
+            assert alice.recv("Bob") == -run
+        assert len(log.lines("a new one takes its place", logging.WARNING)) == 2
+        with pytest.raises(PoolClosedError):
+            old.send("Bob", 1)
+        assert "shut down" in repr(old)
+        assert bob.stats["Alice"].messages_received == 3
+    finally:
+        alice.shutdown()
+        old.shutdown()
+        bob.shutdown()
+
+
+@pytest.mark.usefixtures("interactive")
+def test_what_the_old_one_has_sent_is_delivered() -> None:
+    bob = blocking()
+    old = blocking()
+    port = port_of(old)
+    old.add_http_client("Bob", LOCAL, port_of(bob))
+    handle = old.asend("Bob", "from the old one")
+    new = blocking(port)
+    new.add_http_client("Bob", LOCAL, port_of(bob))
+    asking = new.arecv("Bob")
+    bob.add_http_client("Alice", LOCAL, port)
+    try:
+        assert bob.recv("Alice") == "from the old one"
+        assert handle.result(50 * UNIT) is None
+        # Bob is ready for the new one once it has begun, which is when he has heard the goodbye of the old one.
+        new.wait_ready(100 * UNIT)
+        bob.wait_ready(100 * UNIT)
+        bob.send("Alice", "to the new one")
+        assert asking.result(50 * UNIT) == "to the new one"
+    finally:
+        new.shutdown()
+        old.shutdown()
+        bob.shutdown()
+
+
+@pytest.mark.usefixtures("interactive")
+async def test_on_one_loop() -> None:
+    bob, old, new = (Pool(settings=quick()) for _ in range(3))
+    bob.add_http_server(0, LOCAL)
+    old.add_http_server(0, LOCAL)
+    old.add_http_client("Bob", LOCAL, port_of(bob))
+    bob.add_http_client("Alice", LOCAL, port_of(old))
+    await old.send("Bob", 1)
+    assert await bob.recv("Alice") == 1
+    new.add_http_server(port_of(old), LOCAL)
+    assert new.port == old.port
+    new.add_http_client("Bob", LOCAL, port_of(bob))
+    await new.send("Bob", 2)
+    assert await bob.recv("Alice") == 2
+    await asyncio.gather(new.shutdown(), bob.shutdown())
+
+
+@pytest.mark.usefixtures("interactive")
+async def test_several_in_a_row_before_the_first_is_closed() -> None:
+    bob, *row = (Pool(settings=quick()) for _ in range(5))
+    bob.add_http_server(0, LOCAL)
+    row[0].add_http_server(0, LOCAL)
+    bob.add_http_client("Alice", LOCAL, port_of(row[0]))
+    row[0].add_http_client("Bob", LOCAL, port_of(bob))
+    await row[0].send("Bob", 0)
+    assert await bob.recv("Alice") == 0
+    for pool in row[1:]:
+        pool.add_http_server(port_of(row[0]), LOCAL)
+        pool.add_http_client("Bob", LOCAL, port_of(bob))
+    await row[-1].send("Bob", 1)
+    assert await bob.recv("Alice") == 1
+    await asyncio.gather(row[-1].shutdown(), bob.shutdown())
+
+
+@pytest.mark.usefixtures("interactive")
+def test_one_that_never_ran() -> None:
+    old, new = Pool(), Pool()
+    old.add_http_server(0, LOCAL)
+    new.add_http_server(old.port, LOCAL)
+    assert new.port == old.port
+    assert "shut down" in repr(old)
+    new._engine.close_unused()
+
+
+@pytest.mark.usefixtures("interactive")
+def test_one_whose_loop_is_gone() -> None:
+    old = Pool(settings=quick())
+
+    async def forgotten() -> None:
+        old.add_http_server(0, LOCAL)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(forgotten())
+    new = blocking(port_of(old))
+    assert new.port == old.port
+    new.shutdown()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+@pytest.mark.usefixtures("interactive")
+def test_another_address_is_another_place() -> None:
+    old = blocking()
+    with pytest.raises(PortInUseError):
+        SyncPool().add_http_server(old.port, "0.0.0.0")
+    old.shutdown()
+
+
+def test_a_program_gets_an_error() -> None:
+    assert not hasattr(sys, "ps1")
+    old = blocking()
+    with pytest.raises(PortInUseError):
+        blocking(port_of(old))
+    assert "listening" in repr(old)
+    old.shutdown()
+
+
+async def test_order() -> None:
+    loop_owner = LoopOwner()
+    loop_owner.settle_in(asyncio.get_running_loop())
+    first, second, third = (Succession(loop_owner) for _ in range(3))
+    third.follow(first)
+    third.follow(second)
+    done: Future[None] = Future()
+    third.then(lambda: done.set_result(None))
+    second.end()
+    second.end()
+    await asyncio.sleep(0)
+    assert not done.done()
+    first.end()
+    assert done.done()

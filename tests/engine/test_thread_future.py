@@ -1,0 +1,88 @@
+"""The future of few objects behaves as the one it is derived from."""
+
+import concurrent.futures
+import gc
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from mpccomm.engine.thread_future import ThreadFuture
+
+LIMIT = 20
+
+
+def waiting(call: Callable[[], object]) -> concurrent.futures.Future[object]:
+    """The call, under way in a thread of its own."""
+    outcome: concurrent.futures.Future[object] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run).start()
+    return outcome
+
+
+def test_whoever_waits_is_woken() -> None:
+    future = ThreadFuture[int]()
+    waiters = [waiting(lambda: future.result(LIMIT)) for _ in range(3)]
+    future.resolve(7, None)
+    assert [waiter.result(LIMIT) for waiter in waiters] == [7, 7, 7]
+    assert future.result() == 7
+
+
+def test_an_error_reaches_whoever_waits() -> None:
+    future = ThreadFuture[int]()
+    waiter = waiting(lambda: future.result(LIMIT))
+    future.resolve(None, ValueError("wrong"))
+    with pytest.raises(ValueError, match="wrong"):
+        waiter.result(LIMIT)
+    assert isinstance(future.exception(), ValueError)
+
+
+def test_time_is_up() -> None:
+    future = ThreadFuture[int]()
+    with pytest.raises(TimeoutError):
+        future.result(0.01)
+    future.resolve(1, None)
+    assert future.result(0) == 1
+
+
+def test_several_at_once() -> None:
+    futures = [ThreadFuture[int]() for _ in range(5)]
+    completed = waiting(lambda: [future.result() for future in concurrent.futures.as_completed(futures, LIMIT)])
+    waited = waiting(lambda: concurrent.futures.wait(futures, LIMIT))
+    for number in (3, 1, 4, 0, 2):
+        futures[number].resolve(number, None)
+    got = completed.result(LIMIT)
+    assert isinstance(got, list)
+    assert sorted(got) == [0, 1, 2, 3, 4]
+    assert waited.result(LIMIT) == (set(futures), set())
+
+
+def test_cancelled_it_drops_what_comes_and_tells_those_who_wait_for_several() -> None:
+    future = ThreadFuture[int]()
+    waited = waiting(lambda: concurrent.futures.wait([future], LIMIT))
+    assert future.cancel()
+    future.resolve(1, None)
+    assert waited.result(LIMIT) == ({future}, set())
+    assert future.cancelled()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result()
+
+
+def test_it_has_few_objects_for_the_collector() -> None:
+    def tracked(make: Callable[[], object]) -> int:
+        gc.collect()
+        before = len(gc.get_objects())
+        kept = [make() for _ in range(100)]
+        return (len(gc.get_objects()) - before) // len(kept)
+
+    gc.disable()
+    try:
+        assert tracked(ThreadFuture) <= tracked(concurrent.futures.Future) / 2
+    finally:
+        gc.enable()

@@ -1,0 +1,137 @@
+"""Two links and the connections between them, by hand: what the tests of this room share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mpccomm.protocol import frames
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Bounds, Frame, Hello, Key, Resume
+from mpccomm.protocol.link import Link, News
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.states import Ending
+from mpccomm.settings import Limits, Timing
+
+BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
+NONCES = iter(range(1, 2**60))
+
+
+def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
+    return Link(
+        incarnation=name.encode().ljust(16, b"."),
+        nonce=lambda: next(NONCES).to_bytes(16, "big"),
+        limits=limits or Limits(),
+        timing=Timing(),
+        now=now,
+    )
+
+
+def message(key: Key, *segments: bytes | bytearray, awaited: bool = True) -> Outgoing:
+    made = Outgoing(segments or (b"contents",), ordered=False, awaited=awaited)
+    made.address(key)
+    return made
+
+
+def receive(key: Key, now: float = 0.0) -> Receive:
+    return Receive(key, now)
+
+
+def news(link: Link) -> list[News]:
+    """What there was to tell since the last time."""
+    told, link.news = link.news, []
+    return [what for what, _ in told]
+
+
+def finished(link: Link) -> list[Receive | Outgoing]:
+    """Which calls have ended since the last time."""
+    done = list(link.finished)
+    link.finished.clear()
+    return done
+
+
+def ending(request: Receive | Outgoing) -> Ending | None:
+    """Why a call failed; None: it did not."""
+    return None if request.failure is None else request.failure.ending
+
+
+class Pair:
+    """Two links, and one wire between them; ``first`` dialled it."""
+
+    def __init__(self, first: Link, second: Link, now: float = 0.0) -> None:
+        self.now = now
+        self.links = (first, second)
+        self.ends = (first.open(dialled=True, now=now), second.open(dialled=False, now=now))
+
+    def move(self, sender: int) -> bytes:
+        """One batch from one end to the other."""
+        batch = self.links[sender].to_send(self.ends[sender], self.now)
+        if batch:
+            self.links[1 - sender].received(self.ends[1 - sender], batch, self.now)
+        return batch
+
+    def pump(self) -> None:
+        """Until nobody has anything to say."""
+        while self.move(0) or self.move(1):
+            pass
+
+    def lose(self) -> None:
+        """The wire is cut."""
+        for link, end in zip(self.links, self.ends, strict=True):
+            link.lost(end)
+
+
+def connected(first: Link, second: Link, now: float = 0.0) -> Pair:
+    pair = Pair(first, second, now)
+    pair.pump()
+    assert first.connected
+    assert second.connected
+    return pair
+
+
+def parsed(batch: bytes) -> list[Frame]:
+    return list(frames.parse(batch, max_id_size=1000))
+
+
+class Stranger:
+    """The other end of a connection, played by the test, which can say what no link would."""
+
+    def __init__(self, link: Link, name: str = "stranger", now: float = 0.0, *, dialled: bool = False) -> None:
+        self.link = link
+        self.now = now
+        self.incarnation = name.encode().ljust(16, b".")
+        self.connection: Connection = link.open(dialled=dialled, now=now)
+        (self.hello,) = (frame for frame in self.hear() if isinstance(frame, Hello))
+
+    def say(self, *batch: bytes) -> None:
+        self.link.received(self.connection, b"".join(batch), self.now)
+
+    def hear(self) -> list[Frame]:
+        return parsed(self.link.to_send(self.connection, self.now))
+
+    def greet(self, bounds: Bounds = BOUNDS, version: int = frames.PROTOCOL_VERSION) -> Resume | None:
+        """Say HELLO. Returns the answer, if there is one."""
+        self.say(frames.hello(Hello(version, self.incarnation, b"n" * 16, 0, 0, bounds)))
+        return next((frame for frame in self.hear() if isinstance(frame, Resume)), None)
+
+    def resume(self, *, accepted: bool = True, positions: tuple[int, int, int] = (0, 0, 0)) -> None:
+        self.say(frames.resume(Resume(self.hello.nonce, accepted, *positions)))
+
+    def meet(self, bounds: Bounds = BOUNDS) -> Stranger:
+        """The whole greeting."""
+        self.greet(bounds)
+        self.resume()
+        return self
+
+    def start(
+        self, seq: int, key: Key = "k", data: bytes = b"", *, segments: int = 1, total: int | None = None
+    ) -> None:
+        total = len(data) if total is None else total
+        self.say(frames.start_head(seq, frames.encode_key(key), False, segments, total, len(data)), data)
+
+    def part(self, seq: int, number: int, data: bytes) -> None:
+        self.say(frames.part_head(seq, number, len(data)), data)
+
+    def closing_codes(self) -> Iterator[int]:
+        closing, self.link.closing = self.link.closing, []
+        return (code for connection, code, _ in closing if connection is self.connection)

@@ -1,0 +1,188 @@
+"""Restarts, and the last words of a process: what of them survives, and what must not."""
+
+from __future__ import annotations
+
+from mpccomm.protocol import frames
+from mpccomm.protocol.frames import Abort, Ack, Farewell, Goodbye
+from mpccomm.protocol.link import News
+from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
+from tests.protocol.links import Pair, Stranger, connected, ending, finished, message, new_link, news, receive
+
+# -- restarts ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_fails_whoever_waits_and_leaves_what_is_complete() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    bob.send(message("read me"))
+    pair.pump()
+    alice.receive(receive("never sent"))
+    timed_out, large = message("timed out"), message("large", bytes(10**6))
+    timed_out.failure = None
+    alice.send(timed_out)
+    alice.send(large)
+    pair.move(0)
+    again = new_link("B")
+    held = Pair(again, alice)
+    held.pump()
+    assert alice.state is PartyState.RESTARTED
+    assert [ending(request) for request in finished(alice)] == [Ending.RESTARTED] * 3
+    assert alice.take("read me", 0.0) is not None
+    again.send(message("new"))
+    held.pump()
+    assert alice.take("new", 0.0) is None
+    assert alice.accept_restart(0.0)
+    assert not alice.accept_restart(0.0)
+    held.pump()
+    assert again.connected
+    assert alice.take("new", 0.0) is not None
+
+
+def test_several_connections_when_a_restart_is_accepted() -> None:
+    alice, again = new_link("a"), new_link("b again")
+    connected(alice, new_link("b"))
+    pairs = [Pair(alice, again) for _ in range(3)]
+    for pair in pairs:
+        pair.pump()
+    assert not alice.connected
+    closed = len(alice.closing)
+    assert alice.accept_restart(0.0)
+    assert alice.connected
+    assert len(alice.closing) == closed + 2
+    again.send(message("x"))
+    for pair in pairs:
+        pair.pump()
+    assert alice.take("x", 0.0) is not None
+
+
+def test_what_was_taken_before_a_restart_does_not_come_back_after_it() -> None:
+    link = new_link("a")
+    Stranger(link, "old").meet().start(1, ("", 0), b"old")
+    taken = link.take(link.mailbox.claim(""), 0.0)
+    assert taken is not None
+    link.receiver.hold(taken)
+    Stranger(link, "new").meet()
+    assert link.accept_restart(0.0)
+    link.put_back(taken, 0.0)
+    link.settle(taken)
+    assert link.take(("", 0), 0.0) is None
+    assert link.mailbox.claim("") == ("", 0)
+
+
+def test_a_call_that_has_ended_does_not_end_twice() -> None:
+    link = new_link("a")
+    stranger = Stranger(link).meet()
+    cancelled = message("x")
+    link.send(cancelled)
+    cancelled.failure = Cause(Ending.CANCELLED)
+    stranger.hear()
+    stranger.say(frames.abort("enough"))
+    assert not finished(link)
+    assert link.ending == Cause(Ending.ABORTED, "enough")
+
+
+def test_the_second_of_an_id_is_not_handed_out_where_the_first_is_lost() -> None:
+    link = new_link("a")
+    stranger = Stranger(link).meet()
+    stranger.start(1, "x", b"1", total=2)
+    stranger.start(2, "x", b"second")
+    stranger.start(3, "y", b"whole")
+    Stranger(link, "new").meet()
+    assert link.take("x", 0.0) is None
+    assert link.take("y", 0.0) is not None
+    assert link.mailbox.unread_messages == 0
+
+
+def test_what_a_connection_was_told_is_not_taken_back() -> None:
+    # Told that its frames are taken, before any process was met; meanwhile this one is the restart of another.
+    link = new_link("a")
+    early = Stranger(link, "new")
+    answer = early.greet()
+    assert answer is not None
+    assert answer.accepted
+    Stranger(link, "old").meet()
+    Stranger(link, "new").meet()
+    assert link.state is PartyState.RESTARTED
+    early.resume()
+    assert early.hear() == []
+    assert list(early.closing_codes()) == [CloseCode.REPLACED]
+
+
+# -- parting -----------------------------------------------------------------------------------------------------------
+
+
+def test_goodbye_comes_after_the_acknowledgement_of_what_arrived_in_time() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    sent = message("x")
+    alice.send(sent)
+    pair.move(0)
+    bob.leave()
+    bob.say_goodbye()
+    pair.pump()
+    assert sent.failure is None
+    assert sent in finished(alice)
+    assert alice.state is PartyState.LEFT
+    assert News.UNREAD in news(alice)
+    assert bob.farewell
+
+
+def test_goodbye_is_said_again_until_it_was_heard() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    bob.leave()
+    bob.say_goodbye()
+    bob.to_send(pair.ends[1], 0.0)
+    pair.lose()
+    assert not bob.farewell
+    connected_again = Pair(alice, bob)
+    connected_again.pump()
+    assert alice.state is PartyState.LEFT
+    assert bob.farewell
+    # It comes back once more, because it did not hear the farewell, and is answered again.
+    stranger = Stranger(alice, "b")
+    stranger.greet()
+    stranger.resume(positions=(5, 6, 7))
+    stranger.say(frames.goodbye(Goodbye(0, 0, 0, ())))
+    assert Farewell() in stranger.hear()
+
+
+def test_after_a_clean_goodbye_the_next_process_is_a_first_contact() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    bob.say_goodbye()
+    pair.pump()
+    assert alice.ending is not None
+    pair.lose()
+    connected(alice, new_link("B"))
+    assert alice.state is PartyState.ALIVE
+
+
+def test_a_farewell_without_a_goodbye() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.say(frames.farewell())
+    assert not stranger.link.farewell
+
+
+def test_whoever_leaves_takes_nothing_and_gives_a_sign_of_life() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.start(1, "x", b"1", total=9)
+    stranger.hear()
+    stranger.link.leave()
+    for number in (2, 3):
+        stranger.part(number, 0, b"2")
+        assert stranger.hear() == [Ack(1, 0, 0)]
+        stranger.start(number + 2, "y")
+        assert stranger.hear() == [Ack(1, 0, 0)]
+    assert not stranger.link.closing
+
+
+def test_abort_reaches_a_party_whose_restart_is_not_accepted() -> None:
+    link = new_link("a")
+    Stranger(link, "old").meet().start(1, "unread")
+    new = Stranger(link, "new").meet()
+    new.hear()
+    link.say_goodbye()
+    assert new.hear() == [Goodbye(0, 0, 0, ())]
+    link.abort("reason")
+    assert new.hear() == [Abort("reason")]

@@ -1,0 +1,211 @@
+"""Greetings and the passing of time: the link against a partner, and against strangers who say what no link would."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpccomm.protocol import frames
+from mpccomm.protocol.connections import MOST_UNVERIFIED
+from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
+from mpccomm.protocol.link import News
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.states import CloseCode, PartyState
+from mpccomm.settings import Limits
+from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, news, receive
+
+# -- greeting ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_in_each_direction() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    alice.send(message("x", b"to Bob"))
+    bob.receive(receive("x"))
+    bob.send(message("y", b"to", b"Alice"))
+    pair.pump()
+    (got,) = finished(bob)[:1]
+    assert isinstance(got, Receive)
+    assert got.message is not None
+    assert [bytes(segment) for segment in got.message.segments] == [b"to Bob"]
+    assert alice.take("y", 0.0) is not None
+    assert alice.sender.idle
+    assert alice.round_trip is None
+    assert not alice.wants_connection
+
+
+def test_another_version() -> None:
+    stranger = Stranger(new_link("a"))
+    assert stranger.greet(version=2) is None
+    assert list(stranger.closing_codes()) == [CloseCode.VERSION]
+
+
+def test_ones_own_reflection() -> None:
+    stranger = Stranger(new_link("a"), "a")
+    assert stranger.greet() is None
+    assert list(stranger.closing_codes()) == [CloseCode.NOT_RECOGNISED]
+
+
+def test_a_recording_changes_nothing() -> None:
+    link = new_link("a")
+    recording = Stranger(link)
+    recording.greet()
+    recording.say(frames.resume(Resume(b"wrong nonce.....", True, 0, 0, 0)))
+    assert list(recording.closing_codes()) == [CloseCode.VIOLATION]
+    assert link.state is PartyState.UNKNOWN
+
+
+def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.say(b"\xff")
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+    stranger.start(1)
+    assert stranger.link.receiver.received == 0
+    stranger.link.lost(stranger.connection)
+    assert news(stranger.link) == [News.CONNECTED, News.LOST]
+
+
+def test_a_former_incarnation_is_turned_away() -> None:
+    link = new_link("a")
+    old, late = Stranger(link, "old").meet(), Stranger(link, "old")
+    late.greet()
+    new = Stranger(link, "new")
+    assert new.greet() == Resume(b"n" * 16, False, 0, 0, 0)
+    new.resume()
+    assert link.state is PartyState.RESTARTED
+    assert list(old.closing_codes()) == [CloseCode.STALE]
+    late.resume()
+    assert link.closing[-1].code is CloseCode.STALE
+    again = Stranger(link, "old")
+    assert again.greet() is None
+    assert link.closing[-1].code is CloseCode.STALE
+
+
+def test_the_words_of_an_older_process_that_were_long_on_their_way() -> None:
+    link = new_link("a")
+    older = Stranger(link, "older")
+    older.greet()
+    Stranger(link, "newer").meet()
+    older.resume()
+    assert link.state is PartyState.ALIVE
+    assert list(older.closing_codes()) == [CloseCode.REPLACED]
+
+
+def test_a_promise_that_does_not_hold_any_more() -> None:
+    link = new_link("a")
+    old = Stranger(link, "old").meet()
+    old.start(1, "k", b"1")
+    taken = link.take("k", 0.0)
+    assert taken is not None
+    old.say(frames.goodbye(Goodbye(1, 0, 0, ())))
+    new = Stranger(link, "new")
+    assert new.greet() == Resume(b"n" * 16, True, 0, 0, 0)
+    link.put_back(taken, 0.0)
+    new.resume()
+    assert list(new.closing_codes()) == [CloseCode.REPLACED]
+    assert link.state is PartyState.LEFT
+
+
+def test_said_twice_that_it_is_not_accepted() -> None:
+    stranger = Stranger(new_link("a"))
+    stranger.greet()
+    stranger.resume(accepted=False)
+    assert news(stranger.link) == [News.HELD]
+    assert not stranger.link.connected
+    assert not stranger.link.wants_connection
+    stranger.resume(accepted=False)
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_three_that_one_side_dialled() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pairs = [Pair(alice, bob) for _ in range(3)]
+    for pair in (*pairs, *pairs):
+        pair.pump()
+    assert alice._connections.verified() == [alice._connections.current]
+    assert len(alice.closing) == 2
+    assert not bob.closing
+
+
+def test_too_many_who_never_complete_their_greeting() -> None:
+    link = new_link("a")
+    first = link.open(dialled=False, now=0.0)
+    for _ in range(MOST_UNVERIFIED):
+        assert not link.closing
+        link.open(dialled=False, now=0.0)
+    assert link.closing[0][:2] == (first, CloseCode.SILENT)
+
+
+@pytest.mark.parametrize("smaller_dialled", [True, False])
+def test_both_dialled(smaller_dialled: bool) -> None:
+    links = (new_link("a"), new_link("b"))
+    pairs = [Pair(*links), Pair(links[1], links[0])]
+    for pair in pairs if smaller_dialled else reversed(pairs):
+        pair.pump()
+    for pair in pairs:
+        pair.pump()
+    assert [link._connections.current for link in links] == list(pairs[0].ends)
+    # Only the one who dialled the superfluous connection closes it.
+    assert not links[0].closing
+    assert [closing[:2] for closing in links[1].closing] == [(pairs[1].ends[0], CloseCode.REPLACED)]
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_without_a_greeting() -> None:
+    link = new_link("a")
+    stranger = Stranger(link)
+    link.tick(0.5)
+    for half in range(30):
+        link.tick(half / 2)
+    assert list(stranger.closing_codes()) == [CloseCode.SILENT]
+
+
+def test_pings_are_answered_and_only_ours_count() -> None:
+    link = new_link("a")
+    stranger = Stranger(link).meet()
+    stranger.say(frames.ping(7))
+    assert Pong(7) in stranger.hear()
+    link.tick(0.5)
+    (ping,) = (frame for frame in stranger.hear() if isinstance(frame, frames.Ping))
+    stranger.now = 0.6
+    stranger.say(frames.pong(ping.token + 1))
+    assert link.round_trip is None
+    stranger.say(frames.pong(ping.token))
+    assert link.round_trip == pytest.approx(0.1)
+    assert Kind.PING not in stranger.connection.control
+
+
+def test_our_own_standstill_is_nobodys_silence() -> None:
+    link = new_link("a")
+    stranger = Stranger(link).meet()
+    link.tick(0.5)
+    link.tick(1000.0)
+    assert not link.closing
+    assert News.SUSPECT not in news(link)
+    stranger.now = 1000.1
+    stranger.say(frames.pong(1))
+    assert link.round_trip == pytest.approx(0.6, abs=1.0)
+
+
+def test_a_suspect_connection_gives_way() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    silent = connected(alice, bob)
+    alice.send(message("x"))
+    alice.to_send(silent.ends[0], 0.0)
+    for half in range(6):
+        alice.tick(half / 2)
+    assert News.SUSPECT in news(alice)
+    assert alice.wants_connection
+    Pair(alice, bob, 3.0).pump()
+    assert bob.take("x", 3.0) is not None
+    assert alice.sender.idle
+    assert [closing.code for closing in alice.closing] == [CloseCode.REPLACED]
+
+
+def test_bounds_in_hello() -> None:
+    limits = Limits(box_bytes=1, box_messages=2, max_message_size=3, max_segments=4, max_id_size=10**9)
+    stranger = Stranger(new_link("a", limits))
+    assert stranger.hello.bounds == Bounds(1, 2, 3, 4, frames.MAX_NAME)
+    stranger.meet(BOUNDS)
+    assert stranger.link.max_message_size == BOUNDS.max_message_size

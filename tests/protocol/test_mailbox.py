@@ -1,0 +1,41 @@
+"""Automatic numbers: of receives as of sends, and what begins them anew."""
+
+from mpccomm.protocol.mailbox import Mailbox
+from tests.protocol.links import connected, message, new_link
+
+
+def test_a_named_id_takes_no_number() -> None:
+    mailbox = Mailbox()
+    assert [mailbox.claim("p"), mailbox.claim("p", "x"), mailbox.claim("p"), mailbox.claim("")] == [
+        ("p", 0),
+        "px",
+        ("p", 1),
+        ("", 0),
+    ]
+
+
+def test_both_sides_count_anew() -> None:
+    link = new_link("a")
+    for _ in range(2):
+        assert [link.sender.next_key("p") for _ in range(2)] == [("p", 0), ("p", 1)]
+        assert [link.mailbox.claim("p") for _ in range(2)] == [("p", 0), ("p", 1)]
+        link.mailbox.release(("p", 1))
+        link.mailbox.release("named")
+        assert link.mailbox.claim("p") == ("p", 1)
+        link.mailbox.release(("p", 0))
+        link.sender.forget_numbers()
+        link.mailbox.forget_numbers()
+
+
+def test_a_link_says_when_it_has_something_to_send() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    assert not alice.due(pair.ends[0])
+    alice.send(message("x"))
+    assert alice.due(pair.ends[0])
+    pair.move(0)
+    assert not alice.due(pair.ends[0])
+    assert bob.due(pair.ends[1])
+    pair.pump()
+    alice.tick(1000.0)
+    assert alice.due(pair.ends[0])

@@ -1,0 +1,114 @@
+"""Messages become frames, each at most as large as there is room for; a small message does not wait for a large one."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpccomm.protocol.counters import Counters
+from mpccomm.protocol.frames import START_OVERHEAD, Part, Start, ViolationError
+from mpccomm.protocol.sender import Buffer, Outgoing, Sender
+from mpccomm.settings import Limits
+from tests.protocol.links import message, parsed
+
+
+def sender(limits: Limits | None = None) -> Sender:
+    return Sender(limits or Limits(), Counters())
+
+
+def fill(box: Sender, budget: int = 10_000) -> list[str]:
+    """What a batch would hold, in words."""
+    parts: list[Buffer] = []
+    box.fill(parts, budget)
+    return [f"{frame.key}" if isinstance(frame, Start) else "part" for frame in parsed(b"".join(parts))]
+
+
+def test_automatic_numbers() -> None:
+    box = sender()
+    assert [box.next_key(""), box.next_key("p"), box.next_key("")] == [("", 0), ("p", 0), ("", 1)]
+
+
+def test_a_small_message_overtakes_large_ones() -> None:
+    box = sender()
+    for name in "abc":
+        box.add(message(name, bytes(20_000)))
+    assert fill(box) == ["a"]
+    assert fill(box) == ["b", "c", "part"]
+    box.add(message("small"))
+    assert fill(box)[0] == "small"
+    assert {message.key for message in box.partial} == {"a", "b", "c"}
+    while fill(box):
+        pass
+    assert not list(box.partial)
+    assert [message.key for message in box.acknowledge(box.last_seq)] == ["small", "a", "b", "c"]
+    assert box.idle
+
+
+def test_the_window() -> None:
+    box = sender(Limits(window=1000))
+    for number in range(100):
+        box.add(message(str(number), bytes(100)))
+    assert len(fill(box, 10**6)) == 8
+    assert box.in_flight == 8 * (100 + 1 + START_OVERHEAD)
+    assert not fill(box)
+
+
+def test_pending_messages_come_in_order_and_once() -> None:
+    box = sender(Limits(window=3000))
+    names = [str(number) for number in range(4)]
+    for name in names:
+        box.add(message(name, bytes(2000)))
+    for _ in range(3):
+        fill(box, 900)
+    assert [message.key for message in box.pending()] == names
+    assert box.unacknowledged
+    box.acknowledge(box.last_seq)
+    assert next(message.key for message in box.pending()) in names
+    assert not box.unacknowledged
+
+
+def test_what_is_sent_again_is_not_altered() -> None:
+    box = sender()
+    box.add(message("x", b"1" * 3000, bytearray(b"2" * 3000)))
+    first: list[Buffer] = []
+    for _ in range(5):
+        box.fill(first, 2000)
+    batch = b"".join(first)
+    again = box.rewind(0)
+    repeated: list[Buffer] = []
+    while again:
+        box.refill(repeated, again, 2000)
+    assert b"".join(repeated) == batch
+    assert len(box.rewind(2)) == len(box.rewind(0)) - 2
+    again = box.rewind(0)
+    box.acknowledge(2)
+    rest: list[Buffer] = []
+    box.refill(rest, again, 10**6)
+    assert [frame.seq for frame in parsed(b"".join(rest)) if isinstance(frame, Start | Part)] == [3, 4]
+
+
+def test_acknowledging_what_was_not_sent() -> None:
+    box = sender()
+    box.add(message("x"))
+    fill(box)
+    with pytest.raises(ViolationError):
+        box.acknowledge(2)
+    with pytest.raises(ViolationError):
+        box.make_room(0, 2)
+    with pytest.raises(ViolationError):
+        box.make_room(10**9, 1)
+
+
+def test_a_message_that_nobody_waits_for_is_copied() -> None:
+    buffer = bytearray(b"1")
+    sent: Outgoing = message("x", buffer)
+    sent.detach()
+    buffer[0] = 0
+    assert b"".join(sent.slices(0, 1)) == b"1"
+    assert not sent.awaited
+
+
+def test_a_message_without_bytes_is_whole_even_where_there_is_no_room() -> None:
+    box = sender()
+    box.add(message("x", b""))
+    assert fill(box, 10) == ["x"]
+    assert not list(box.partial)
