@@ -5,15 +5,12 @@ This is what Arrow IPC consists of, without its framing: that could hold compres
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pyarrow as pa
 
+from mpccomm.codec.abc import Decoder, Encoder
 from mpccomm.codec.refusal import Refusal
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
 
 _SLACK: Final = 4096
 _DEEPEST: Final = 16

@@ -7,13 +7,14 @@ columns and indexes consist of is the subject of `mpccomm.codec.pandas_arrays`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 from pandas.tseries.frequencies import to_offset
 
+from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
@@ -28,11 +29,6 @@ from mpccomm.codec.pandas_arrays import (
 )
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Lower
 
 
 def _values(decoder: Decoder, node: object) -> Any:

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from pandas._libs.sparse import IntIndex
 
 from mpccomm.codec import keys
+from mpccomm.codec.abc import Decoder, Encoder
 from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
 
 UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 """The resolutions that pandas has."""

@@ -9,12 +9,12 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
+from mpccomm.address import IPAddress, ascii_name, equivalents, join
 from mpccomm.codec.dialect import OURS
 from mpccomm.engine.party import Party
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.states import CloseCode
-from mpccomm.transport.address import IPAddress, join
 from mpccomm.transport.handshake import Caller, NotRecognisedError
 from mpccomm.transport.identity import FilePath, mismatch, owners, read_pins
 from mpccomm.transport.stream import WebSocket
@@ -327,7 +327,9 @@ async def _at(parties: Iterable[Party], address: IPAddress) -> list[Party]:
 
 
 def _same_host(one: Party, other: Party) -> bool:
-    return one.addr == other.addr or (one.host.literal is not None and one.host.literal == other.host.literal)
+    if one.host.literal is None or other.host.literal is None:
+        return ascii_name(one.addr) == ascii_name(other.addr)
+    return other.host.literal in equivalents(one.host.literal)
 
 
 async def _attend(party: Party, socket: WebSocket, first: bytes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mpccomm import ConfigurationError, DecodingError, Pool, Serialization, SyncPool
-from mpccomm.codec.decoder import Buffer
+from mpccomm.codec.abc import Buffer
 from mpccomm.codec.dialect import OURS, Dialect
 from tests.pools import LOCAL, quick
 from tests.sync.duo import introduce
