@@ -280,7 +280,7 @@ class Renewal:
 
     @staticmethod
     async def cut(pool: Pool, name: str) -> None:
-        for stream in list(pool._engine.party(name)._streams.values()):
+        for stream in list(pool._engine.party(name).connections.streams):
             await stream._socket.close()
 
 
@@ -423,7 +423,7 @@ async def test_no_ticket_saves_a_caller_from_showing_its_certificate(files: Fold
     alice = Pool(files.key(ALICE), files.cert(ALICE), settings=SETTINGS)
     bob = Pool(files.key(BOB), files.cert(BOB), settings=SETTINGS)
     async with talking(alice, bob, files):
-        stream = next(iter(alice._engine.party("Bob")._streams.values()))
+        stream = next(iter(alice._engine.party("Bob").connections.streams))
         assert stream.tls is not None
         assert not stream.tls.session_reused
         assert stream.tls.version() == "TLSv1.3"
