@@ -204,7 +204,7 @@ def _ndarray(decoder: Decoder, *nodes: object) -> Array:
     if not data or not dtype.itemsize:
         decoder.charge(0 if dtype.itemsize else count)
         # np.empty would make the size of text 1 where it is 0.
-        return _finished(np.ndarray(shape, dtype, order=order), writable)  # type: ignore[call-overload]
+        return _finished(np.ndarray(shape, dtype, order=order), writable)  # type: ignore[arg-type]
     array: Array = np.frombuffer(data, np.uint8)
     if not array.flags.writeable or array.ctypes.data % dtype.alignment:
         array = array.copy()

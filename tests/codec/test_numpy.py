@@ -228,7 +228,7 @@ def test_unusual_dtypes_are_kept(dtype: Any) -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    [np.dtype("i4", metadata={"a": 1}), np.dtype((np.int32, {"low": ("i2", 0), "high": ("i2", 2)}))],  # type: ignore[call-overload]
+    [np.dtype("i4", metadata={"a": 1}), np.dtype((np.int32, {"low": ("i2", 0), "high": ("i2", 2)}))],
     ids=repr,
 )
 def test_dtypes_that_would_arrive_as_others_are_refused(dtype: Any) -> None:
