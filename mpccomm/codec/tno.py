@@ -17,7 +17,7 @@ import ormsgpack
 from mpccomm.codec import classes
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import count_elements
+from mpccomm.codec.scan import count_array_keys, count_elements
 from mpccomm.codec.wire import EXPANSION, MAX_ELEMENTS
 from mpccomm.errors import DecodingError, EncodingError, MissingExtraError
 
@@ -36,6 +36,9 @@ _PANDAS: Final = frozenset({"DataFrame", "Series", "Timestamp"})
 _DEPTH: Final = 100
 _FRAMES: Final = 1 << 28
 """Bytes that the frames in one message may take, beside `EXPANSION` times its size: files can be small for what they hold."""
+_ARRAY_KEYS: Final = 4096
+_MEMORY: Final = 16 << 20
+"""Bytes for the precision of numbers that need no digits (zero, infinity, NaN), all those of a message."""
 
 Id = str | int
 
@@ -233,6 +236,12 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
     if len(data) > MAX_ELEMENTS and count_elements(data, MAX_ELEMENTS) > MAX_ELEMENTS:
         raise DecodingError("the message has more elements than the limit")
     try:
+        return ormsgpack.unpackb(data)
+    except ValueError:
+        # Keys other than text, or nothing that can be read. Keys with equal hashes would take quadratic time.
+        if count_array_keys(data, _ARRAY_KEYS) > _ARRAY_KEYS:
+            raise DecodingError(f"the message has more than {_ARRAY_KEYS} tuples as keys of dicts") from None
+    try:
         return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
     except ValueError as error:
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
@@ -251,11 +260,12 @@ def _raise(node: object, context: Mapping[str, object], size: int) -> Any:
 
 
 class _Raising:
-    """From what stands on the wire to the value."""
+    """From what stands on the wire to a value."""
 
     def __init__(self, context: Mapping[str, object], size: int) -> None:
         self._context = context
-        self._memory = _FRAMES + EXPANSION * size
+        self._memory = _MEMORY
+        self._for_frames = _FRAMES + EXPANSION * size
 
     def value(self, node: object) -> Any:
         if type(node) is list:
@@ -264,8 +274,8 @@ class _Raising:
             return node
         if "type" not in node or "data" not in node:
             return {key: self.value(item) for key, item in node.items()}
-        name, data = node["type"], node["data"]
-        payload = self.value(data)
+        name = node["type"]
+        payload = self.value(node["data"])
         entry = classes.named(name) if type(name) is str else None
         if entry is not None:
             return classes.entry_deserialize(entry, payload, self._context)
@@ -275,7 +285,7 @@ class _Raising:
                 "Serialization.register_class before the message is received"
             )
         try:
-            return _BUILD[name](payload) if name in _BUILD else self._frame(name, payload)
+            return _BUILD[name](payload, self._charge) if name in _BUILD else self._frame(name, payload)
         except DecodingError:
             raise
         except ImportError as error:
@@ -286,6 +296,11 @@ class _Raising:
                 raise
             raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
 
+    def _charge(self, size: int) -> None:
+        self._memory -= size
+        if self._memory < 0:
+            raise DecodingError("the message holds numbers whose precision takes far more memory than the message")
+
     def _frame(self, name: str, payload: object) -> object:
         from mpccomm.codec import tno_pandas
 
@@ -295,12 +310,16 @@ class _Raising:
     def _read(self, file: bytes) -> object:
         from mpccomm.codec import parquet
 
-        table, needed = parquet.read(file, self._memory)
-        self._memory -= needed
+        table, needed = parquet.read(file, self._for_frames)
+        self._for_frames -= needed
         return table
 
 
-def _int(data: Any) -> int:
+Charge = Callable[[int], None]
+"""Accounts for memory, in bytes, that is about to be taken beyond the size of the input."""
+
+
+def _int(data: Any, charge: Charge) -> int:
     return int.from_bytes(_bytes(data), "little", signed=True)
 
 
@@ -310,19 +329,19 @@ def _bytes(data: object) -> bytes:
     return data
 
 
-def _tuple(data: object) -> tuple[object, ...]:
+def _tuple(data: object, charge: Charge) -> tuple[object, ...]:
     if type(data) is not list:
         raise TypeError("no list")
     return tuple(data)
 
 
-def _bitarray(data: object) -> object:
+def _bitarray(data: object, charge: Charge) -> object:
     from bitarray.util import deserialize
 
     return deserialize(_bytes(data))
 
 
-def _ndarray(data: Any) -> object:
+def _ndarray(data: Any, charge: Charge) -> object:
     import numpy as np
 
     elements, shape = [data["values"]], data["shape"]
@@ -337,25 +356,25 @@ def _ndarray(data: Any) -> object:
     return array.reshape(shape)
 
 
-def _gmpy(data: object) -> object:
+def _gmpy(data: object, charge: Charge) -> object:
     from mpccomm.codec import tno_gmpy
 
-    return tno_gmpy.number(_bytes(data))
+    return tno_gmpy.number(_bytes(data), charge)
 
 
-def _timestamp(data: object) -> object:
+def _timestamp(data: object, charge: Charge) -> object:
     from mpccomm.codec import tno_pandas
 
     return tno_pandas.timestamp(data)
 
 
-def _tensor(data: object) -> object:
+def _tensor(data: object, charge: Charge) -> object:
     from mpccomm.codec import tno_torch
 
     return tno_torch.tensor(data)
 
 
-_BUILD: Final[dict[str, Callable[[Any], object]]] = {
+_BUILD: Final[dict[str, Callable[[Any, Charge], object]]] = {
     "int": _int,
     "tuple": _tuple,
     "bitarray": _bitarray,

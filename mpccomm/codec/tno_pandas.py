@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.pandas_arrays import check_keys
+from mpccomm.codec.pandas_keys import check_hashable
 from mpccomm.codec.refusal import Refusal
 
 _NAMELESS: Final = "TNO_MPC_COMMUNICATION_TEMPNAME"
@@ -246,7 +246,7 @@ def _of_split(payload: Any) -> pd.DataFrame:
         widths = [len(label) for label in labels if type(label) is tuple]
         if max(widths, default=0) * len(labels) > _PADDING * (sum(widths) + len(labels)):
             raise ValueError("labels of many lengths")
-        check_keys(_of_objects(labels))
+        check_hashable(_of_objects(labels))
     if len(rows) != len(index) or any(type(row) is not list or len(row) != len(columns) for row in rows):
         raise ValueError("rows of another length")
     return pd.DataFrame(rows, index, columns)
