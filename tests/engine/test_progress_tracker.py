@@ -10,11 +10,10 @@ import pytest
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.progress import Transfer
-from mpccomm.protocol.counters import Counters
 from mpccomm.protocol.frames import Part, Start, parse
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Receiver
-from mpccomm.protocol.sender import Buffer, Outgoing, Sender
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause, Ending
 from tests.pools import LOCAL, Log
 from tests.timing import UNIT
