@@ -15,7 +15,7 @@ import ormsgpack
 
 from mpccomm.codec import classes
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import count_elements
+from mpccomm.codec.scan import count_array_keys, count_elements
 from mpccomm.codec.wire import MAX_ELEMENTS
 from mpccomm.errors import DecodingError, EncodingError, MissingExtraError
 
@@ -31,6 +31,9 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _SMALL: Final = range(-(1 << 63), 1 << 64)
 _GMPY: Final = frozenset({"mpz", "xmpz", "mpq", "mpfr", "mpc"})
 _DEPTH: Final = 100
+_ARRAY_KEYS: Final = 4096
+_MEMORY: Final = 16 << 20
+"""Bytes for the precision of numbers that need no digits (zero, infinity, NaN), all those of a message."""
 
 Id = str | int
 
@@ -198,6 +201,12 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
     if len(data) > MAX_ELEMENTS and count_elements(data, MAX_ELEMENTS) > MAX_ELEMENTS:
         raise DecodingError("the message has more elements than the limit")
     try:
+        return ormsgpack.unpackb(data)
+    except ValueError:
+        # Keys other than text, or nothing that can be read. Keys with equal hashes would take quadratic time.
+        if count_array_keys(data, _ARRAY_KEYS) > _ARRAY_KEYS:
+            raise DecodingError(f"the message has more than {_ARRAY_KEYS} tuples as keys of dicts") from None
+    try:
         return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
     except ValueError as error:
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
@@ -206,39 +215,55 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
 def raise_object(node: object, context: Mapping[str, object]) -> Any:
     """The value of what stands on the wire for it. Raises `DecodingError`."""
     try:
-        return _value(node, context)
+        return _Raising(context).value(node)
     except RecursionError:
         raise DecodingError("the message is nested too deeply") from None
 
 
-def _value(node: object, context: Mapping[str, object]) -> Any:
-    if type(node) is list:
-        return [_value(item, context) for item in node]
-    if type(node) is not dict:
-        return node
-    if "type" not in node or "data" not in node:
-        return {key: _value(item, context) for key, item in node.items()}
-    name, data = node["type"], node["data"]
-    payload = _value(data, context)
-    entry = classes.named(name) if type(name) is str else None
-    if entry is not None:
-        return classes.entry_deserialize(entry, payload, context)
-    build = _BUILD.get(name) if type(name) is str else None
-    if build is None:
-        raise DecodingError(
-            "the message holds a value of a class that is not registered here; register it with "
-            "Serialization.register_class before the message is received"
-        )
-    try:
-        return build(payload)
-    except ImportError as error:
-        text = f"the message holds a value that needs {error.name}, which is not installed here"
-        raise MissingExtraError(text) from error
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
+class _Raising:
+    """From what stands on the wire to a value."""
+
+    def __init__(self, context: Mapping[str, object]) -> None:
+        self._context = context
+        self._memory = _MEMORY
+
+    def value(self, node: object) -> Any:
+        if type(node) is list:
+            return [self.value(item) for item in node]
+        if type(node) is not dict:
+            return node
+        if "type" not in node or "data" not in node:
+            return {key: self.value(item) for key, item in node.items()}
+        name = node["type"]
+        payload = self.value(node["data"])
+        entry = classes.named(name) if type(name) is str else None
+        if entry is not None:
+            return classes.entry_deserialize(entry, payload, self._context)
+        build = _BUILD.get(name) if type(name) is str else None
+        if build is None:
+            raise DecodingError(
+                "the message holds a value of a class that is not registered here; register it with "
+                "Serialization.register_class before the message is received"
+            )
+        try:
+            return build(payload, self._charge)
+        except ImportError as error:
+            text = f"the message holds a value that needs {error.name}, which is not installed here"
+            raise MissingExtraError(text) from error
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
+
+    def _charge(self, size: int) -> None:
+        self._memory -= size
+        if self._memory < 0:
+            raise DecodingError("the message holds numbers whose precision takes far more memory than the message")
 
 
-def _int(data: Any) -> int:
+Charge = Callable[[int], None]
+"""Accounts for memory, in bytes, that is about to be taken beyond the size of the input."""
+
+
+def _int(data: Any, charge: Charge) -> int:
     return int.from_bytes(_bytes(data), "little", signed=True)
 
 
@@ -248,19 +273,19 @@ def _bytes(data: object) -> bytes:
     return data
 
 
-def _tuple(data: object) -> tuple[object, ...]:
+def _tuple(data: object, charge: Charge) -> tuple[object, ...]:
     if type(data) is not list:
         raise TypeError("no list")
     return tuple(data)
 
 
-def _bitarray(data: object) -> object:
+def _bitarray(data: object, charge: Charge) -> object:
     from bitarray.util import deserialize
 
     return deserialize(_bytes(data))
 
 
-def _ndarray(data: Any) -> object:
+def _ndarray(data: Any, charge: Charge) -> object:
     import numpy as np
 
     elements, shape = [data["values"]], data["shape"]
@@ -275,13 +300,13 @@ def _ndarray(data: Any) -> object:
     return array.reshape(shape)
 
 
-def _gmpy(data: object) -> object:
+def _gmpy(data: object, charge: Charge) -> object:
     from mpccomm.codec import tno_gmpy
 
-    return tno_gmpy.number(_bytes(data))
+    return tno_gmpy.number(_bytes(data), charge)
 
 
-_BUILD: Final[dict[str, Callable[[Any], object]]] = {
+_BUILD: Final[dict[str, Callable[[Any, Charge], object]]] = {
     "int": _int,
     "tuple": _tuple,
     "bitarray": _bitarray,

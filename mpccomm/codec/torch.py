@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from safetensors import deserialize
 from safetensors.torch import save
 
+from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Lower
 
 _KEY: Final = "tensor"
 _DTYPES: Final = {

@@ -15,6 +15,7 @@ from aiohttp import ClientWebSocketResponse
 from yarl import URL
 
 from mpccomm.protocol.states import CloseCode
+from mpccomm.transport.address import Resolver
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
 from mpccomm.transport.tls import Verdict, judge, send_alert
@@ -63,7 +64,7 @@ class Client:
             limit=0,
             ttl_dns_cache=None,
             use_dns_cache=False,
-            resolver=aiohttp.ThreadedResolver(),
+            resolver=Resolver(),
             socket_factory=self._new_socket,
         )
         self._session = aiohttp.ClientSession(

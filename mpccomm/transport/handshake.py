@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import WSMsgType
 
+from mpccomm.address import IPAddress
 from mpccomm.protocol.frames import Hello, ViolationError, parse
 from mpccomm.protocol.states import CloseCode
-from mpccomm.transport.address import IPAddress
 from mpccomm.transport.stream import WebSocket, violation_of
 
 if TYPE_CHECKING:
