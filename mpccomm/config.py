@@ -32,11 +32,11 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from ipaddress import ip_address
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
+from mpccomm.address import ascii_name, check_host, check_port, normalise
 from mpccomm.errors import ConfigurationError
 from mpccomm.settings import DEFAULTS, Settings
 
@@ -84,7 +84,7 @@ class PartyConfig:
         if self.listen_addr:
             return self.listen_addr
         try:
-            address = ip_address(self.addr)
+            address = normalise(self.addr)
         except ValueError:
             return "127.0.0.1" if self.addr == "localhost" else "0.0.0.0"
         if address.is_loopback:
@@ -205,9 +205,17 @@ class _Reader:
         self._known(at, entry, _PARTY)
         if not entry.get("addr"):
             self.fail(at, "there is no addr; add the host name or IP address under which the others find this party")
-        for key in ("port", "listen_port"):
-            if key in entry and not 0 < entry[key] < 65536:
-                self.fail((*at, key), f"{entry[key]} is no port; ports are 1 to 65535")
+        for key, check in (
+            ("addr", check_host),
+            ("listen_addr", check_host),
+            ("port", check_port),
+            ("listen_port", check_port),
+        ):
+            if key in entry:
+                try:
+                    check(entry[key], key)
+                except ConfigurationError as error:
+                    self.fail((*at, key), str(error))
         certs = entry.get("cert", [])
         paths = [certs] if isinstance(certs, str) else certs
         if not all(isinstance(path, str) for path in paths):
@@ -227,7 +235,7 @@ class _Reader:
         places: dict[tuple[str, int], str] = {}
         for name, party in parties.items():
             at = ("parties", name)
-            place = party.addr.lower(), party.port or (443 if tls else 80)
+            place = ascii_name(party.addr), party.port or (443 if tls else 80)
             if place in places:
                 key = "port" if party.port else "addr"
                 self.fail(
@@ -250,9 +258,9 @@ class _Reader:
                 names = " or ".join(_WORDS[kind] for kind in types[key])
                 self.fail((*at, key), f"{names} is needed, not {_WORDS.get(type(value), type(value).__name__)}")
 
-    def _positive(self, at: Key, value: float | None, *, zero: bool = False) -> float | None:
-        if value is not None and not (value > 0 or (zero and value == 0)):
-            self.fail(at, f"{value} can't be; a number {'from' if zero else 'above'} 0 is needed")
+    def _positive(self, at: Key, value: float | None) -> float | None:
+        if value is not None and not value > 0:
+            self.fail(at, f"{value} can't be; a number above 0 is needed")
         return value
 
     def _file(self, at: Key, path: str) -> Path:
@@ -270,12 +278,12 @@ class _Reader:
         changed = {}
         for key, value in table.items():
             old = getattr(default, key)
-            changed[key] = (
-                self._settings((*at, key), old, value)
-                if is_dataclass(old)
-                else self._positive((*at, key), value, zero=True)
-            )
-        return replace(default, **changed)
+            changed[key] = self._settings((*at, key), old, value) if is_dataclass(old) else value
+        try:
+            return replace(default, **changed)
+        except (ConfigurationError, TypeError) as error:
+            wrong = next((key for key in changed if f"({key}=" in str(error)), "")
+            self.fail((*at, wrong) if wrong else at, str(error))
 
 
 _WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a table", bool: "true or false"}

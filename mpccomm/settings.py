@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mpccomm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mpccomm.progress import Callback, Transfer
@@ -15,6 +18,55 @@ if TYPE_CHECKING:
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
+
+_MOST_BYTES = 2**62
+_MOST = 2**31
+_FOR_EVER = {"waiting_notice", "waiting_notice_cap", "refused"}
+"""Times that may be infinite: what they say when does not happen then."""
+_FROM_ZERO = {
+    "courtesy",
+    "doubt",
+    "linger",
+    "interrupt_grace",
+    "after",
+    "above",
+    "mapped_segment",
+    "first",
+    "cap",
+    "refused",
+}
+
+
+def _check(settings: Any) -> None:
+    """Check every number for itself: whether it is of the kind of its default, and within what can work."""
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if isinstance(one.default, int):
+            _check_whole(settings, one.name, value)
+        elif isinstance(one.default, float):
+            _check_seconds(settings, one.name, value)
+
+
+def _check_whole(settings: object, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        _refuse(settings, name, value, "a whole number is needed", TypeError if not isinstance(value, float) else None)
+    size = "bytes" in name or "size" in name or "segment" in name or name in ("window", "above")
+    most = _MOST_BYTES if size and name != "max_segments" else _MOST
+    if not (0 if name in _FROM_ZERO else 1) <= value <= most:
+        _refuse(settings, name, value, f"it can be {0 if name in _FROM_ZERO else 1} to {most}")
+
+
+def _check_seconds(settings: object, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _refuse(settings, name, value, "a number of seconds is needed", TypeError)
+    if math.isinf(value) and value > 0 and name in _FOR_EVER:
+        return
+    if not (math.isfinite(value) and (value >= 0 if name in _FROM_ZERO else value > 0)):
+        _refuse(settings, name, value, f"a number of seconds {'from' if name in _FROM_ZERO else 'above'} 0 is needed")
+
+
+def _refuse(settings: object, name: str, value: object, needed: str, kind: type[Exception] | None = None) -> NoReturn:
+    raise (kind or ConfigurationError)(f"{type(settings).__name__}({name}={value!r}): {needed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +90,9 @@ class Limits:
     mapped_segment: int = 1 * MiB
     """A buffer from this size on is received into memory of its own that costs nothing until it is written."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -59,6 +114,14 @@ class Timing:
     """A receive or send that waits for so long says so in the log; then again after twice the time, and so on."""
     waiting_notice_cap: float = 300.0
     """The longest pause between two such lines."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.dead_after <= self.heartbeat:
+            raise ConfigurationError(
+                f"Timing(heartbeat={self.heartbeat!r}, dead_after={self.dead_after!r}): a quiet connection would be given up "
+                "before it is asked for a sign of life; make dead_after larger, some three times the heartbeat"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +145,9 @@ class Strangers:
     offences: int = 5
     """A party that broke the protocol so often stays out until ``Pool.readmit``, if it is known by its certificate."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -97,6 +163,9 @@ class Retry:
     refused: float = 60.0
     """The pause after a refusal that is final, unless somebody calls."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -108,6 +177,9 @@ class Progress:
     """Those that have been on their way for so long."""
     callback: Callable[[Transfer], Callback | None] | None = None
     """Makes what shows it, as `mpccomm.progress.TqdmCallback` does; None: a bar in notebooks and terminals."""
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +197,16 @@ class Settings:
     """After Ctrl-C a blocking call waits at most so long for its own cancellation."""
     unreachable_timeout: float | None = None
     """A call that waits for a party that could not be reached for so long raises; None: waits on."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        for one in fields(self):
+            value = getattr(self, one.name)
+            made = one.default_factory
+            if isinstance(made, type) and not isinstance(value, made) and not (value is None and made is Progress):
+                raise TypeError(f"Settings({one.name}=...): a {made.__name__} is needed, not a {type(value).__name__}")
+        if self.unreachable_timeout is not None:
+            _check_seconds(self, "unreachable_timeout", self.unreachable_timeout)
 
 
 DEFAULTS = Settings()

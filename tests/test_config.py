@@ -111,7 +111,7 @@ MISTAKES = [
     ("[parties.a]\nport = 3", "1: parties.a: there is no addr; add"),
     ("[parties.a]\naddr = 'a'\nport = '80'", "3: parties.a.port: a whole number is needed, not text"),
     ("[parties.a]\naddr = 'a'\nport = true", "3: parties.a.port: a whole number is needed, not true or false"),
-    ("[parties.a]\naddr = 'a'\nport = 65536", "3: parties.a.port: 65536 is no port"),
+    ("[parties.a]\naddr = 'a'\nport = 65536", "3: parties.a.port: port=65536 is no port"),
     (
         "[parties.a]\naddr = 'a'\ncert = 'none.pem'",
         "3: parties.a.cert: there is no file .*none.pem; paths are relative",
@@ -124,7 +124,7 @@ MISTAKES = [
     ("[parties.a]\naddr = 'a'\nkey = 'a.key'", "3: parties.a.key: there is a key, but no cert"),
     ("ca_cert = 'no.pem'\n[parties.a]\naddr = 'a'", "1: ca_cert: there is no file"),
     ("timeout = 0\n[parties.a]\naddr = 'a'", "1: timeout: 0 can't be"),
-    ("settings.linger = -1\n[parties.a]\naddr = 'a'", "1: settings.linger: -1 can't be"),
+    ("settings.linger = -1\n[parties.a]\naddr = 'a'", "1: settings.linger: Settings\\(linger=-1\\): a number"),
     ("settings.limits.window = 1.5\n[parties.a]\naddr = 'a'", "1: settings.limits.window: a whole number is needed"),
     ("[parties]\na = 'host:80'", r"2: parties.a: a party is a table: write \[parties.a\]"),
     ("timeout = 3", "1: there are no parties"),

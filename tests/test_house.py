@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"display"}),
     frozenset({"progress"}),
-    frozenset({"settings"}),
+    frozenset({"address", "settings"}),
     frozenset({"codec", "protocol", "config"}),
     frozenset({"transport", "environment"}),
     frozenset({"engine"}),

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bitarray import bitarray, frozenbitarray
 
+from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.wire import HEADS, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Lower
 
 
 def _lower(tag: Tag) -> Callable[[Encoder, Any], object]:

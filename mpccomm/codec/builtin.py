@@ -11,18 +11,14 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from mpccomm.codec import keys
+from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Lower
 
 FRACTION_BITS: Final = 1 << 16
 """Largest numerator and denominator of a Fraction; checking that larger ones are coprime takes too long."""

@@ -6,16 +6,14 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, Flag
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mpccomm.codec import plugins
+from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,8 @@ class Entry:
         try:
             payload = self.serialize(value, **encoder.context)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             raise Refusal(f"cannot be sent: serialize of {self.name} raised {type(error).__name__}") from error
         return _lower_named(encoder, self.name, payload)
 
@@ -84,6 +84,8 @@ def entry_deserialize(entry: Entry, payload: object, context: Any) -> object:
     try:
         return entry.deserialize(payload, **context)
     except Exception as error:
+        if is_interrupt(error):
+            raise
         raise DecodingError(f"deserialize of {entry.name} raised {type(error).__name__}") from error
 
 
@@ -108,6 +110,11 @@ def of(value: object) -> Entry | None:
 def named(name: str) -> Entry | None:
     """The entry with that name on the wire."""
     return _BY_NAME.get(name)
+
+
+def entries() -> list[Entry]:
+    """All that is registered, in the order in which it was."""
+    return list(_BY_NAME.values())
 
 
 _BY_TYPE: Final[dict[type, Entry]] = {}

@@ -12,16 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, chain, repeat
 from struct import iter_unpack
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mpccomm.codec import plugins
+from mpccomm.codec.abc import Column, Decoder, Encoder
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, INLINE, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Column
 
 BULK: Final = 32
 """Shorter lists are not worth a column."""

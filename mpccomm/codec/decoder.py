@@ -6,27 +6,26 @@ it allocates beyond its input is accounted for, so that any input gives a value 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from mpccomm.codec import builtin, classes, columns, plugins
+from mpccomm.codec.abc import Buffer, T
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import count_elements
-from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_ELEMENTS, MAX_WIRE_DEPTH, Tag, unpack_envelope
+from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_ELEMENTS, MAX_WIRE_DEPTH, Extension, Tag, unpack_envelope
 from mpccomm.errors import DecodingError
 
-Buffer = bytes | bytearray | memoryview
-T = TypeVar("T")
-
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
-"""What msgpack builds by itself. Extensions are kept as tuples for the moment, which it never builds."""
+"""What msgpack builds by itself, and is a value already."""
 
 CALLS: Final[dict[int, Callable[..., object]]] = {**columns.CALLS, **builtin.CALLS, **classes.CALLS}
 LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 """The constructors of tagged calls and leaves; plug-ins add theirs when a tag of theirs is first met."""
 
 
-class Decoder:
-    """What one call of `decode` knows while it builds its value."""
+class MessageDecoder:
+    """What one call of `decode` knows while it builds its value; see `mpccomm.codec.abc.Decoder`."""
 
     __slots__ = ("context", "depth", "elements", "memory", "segments")
 
@@ -59,24 +58,25 @@ class Decoder:
         kind = type(node)
         if kind in _PLAIN:
             return node
-        if kind is tuple:
-            return self._leaf(*node)  # type: ignore[misc]
+        if kind is Extension:
+            return self._leaf(node.start, node.stop)  # type: ignore[attr-defined]
         self.depth += 1
         if self.depth > MAX_WIRE_DEPTH:
             raise DecodingError("the message is nested too deeply")
         if kind is dict:
-            items: Any = node.items()  # type: ignore[attr-defined]
-        elif node and type(node[0]) is tuple and not node[0][1]:  # type: ignore[index]
-            node = self._call(*node)  # type: ignore[misc]
-            self.depth -= 1
-            return node
+            self._items(node, node.items(), node.values())  # type: ignore[attr-defined]
+        elif node and type(node[0]) is Extension and not node[0].stop:  # type: ignore[index]
+            node = self._call(node[0].start, node[1:])  # type: ignore[index]
         else:
-            items = enumerate(node)  # type: ignore[arg-type]
-        for key, item in items:
-            if type(item) not in _PLAIN:
-                node[key] = self.value(item)  # type: ignore[index]
+            self._items(node, enumerate(node), node)  # type: ignore[arg-type]
         self.depth -= 1
         return node
+
+    def _items(self, node: Any, items: Iterable[tuple[Any, object]], values: Iterable[object]) -> None:
+        if not _PLAIN.issuperset(map(type, values)):
+            for key, item in items:
+                if type(item) not in _PLAIN:
+                    node[key] = self.value(item)
 
     def typed(self, node: object, kind: type[T]) -> T:
         """The value of *node*, which has to be exactly of type *kind*."""
@@ -89,9 +89,9 @@ class Decoder:
         """The buffer of *node*: of the envelope (bytes), or a segment, which may be writable and then is ours."""
         if type(node) is bytes:
             return node
-        if type(node) is not tuple or node[0] != Tag.SEGMENT:
+        if type(node) is not Extension or node.start != Tag.SEGMENT:
             raise TypeError(f"{type(node).__name__} in place of a buffer")
-        index = int.from_bytes(node[1], "little")
+        index = int.from_bytes(node.stop, "little")
         if not 0 < index < len(self.segments):
             raise ValueError("a segment that does not exist")
         segment = self.segments[index]
@@ -102,28 +102,36 @@ class Decoder:
 
     def _leaf(self, tag: int, data: bytes) -> object:
         if tag == Tag.SEGMENT:
-            segment = self.buffer((tag, data))
+            segment = self.buffer(Extension(tag, data))
             return segment if type(segment) is bytes else bytes(segment)
         build = LEAVES.get(tag) or _find(LEAVES, "LEAVES", tag)
         try:
             return build(data)
         except Exception as error:
-            raise _malformed(tag, error) from None
+            if _passes(error):
+                raise
+            raise _malformed(error, _name(tag)) from None
 
-    def _call(self, head: tuple[int, bytes], *nodes: object) -> object:
-        tag = head[0]
+    def _call(self, tag: int, nodes: list[object]) -> object:
         build = CALLS.get(tag) or _find(CALLS, "CALLS", tag)
         try:
             return build(self, *nodes)
-        except (DecodingError, RecursionError):
-            raise
         except Exception as error:
-            raise _malformed(tag, error) from None
+            if _passes(error):
+                raise
+            raise _malformed(error, _name(tag)) from None
 
 
-def _malformed(tag: int, error: Exception) -> DecodingError:
+def _passes(error: Exception) -> bool:
+    """Whether *error* says nothing about the message, or has been turned into a `DecodingError` already."""
+    return isinstance(error, DecodingError | RecursionError) or is_interrupt(error)
+
+
+def _malformed(error: Exception, what: str = "value") -> DecodingError:
+    if isinstance(error, MemoryError):
+        return DecodingError("there is not enough memory for the message")
     # Without the text of the error, which often quotes the value: nothing of it may end up in a log.
-    return DecodingError(f"the message holds a malformed {_name(tag)} ({type(error).__name__})")
+    return DecodingError(f"the message holds a malformed {what} ({type(error).__name__})")
 
 
 def _name(tag: int) -> str:
@@ -158,30 +166,20 @@ def decode(
     Raises `DecodingError` for anything else than a value, and its subclass `MissingExtraError` for one that needs an
     optional library. What a ``deserialize`` method of the user raised is its ``__cause__``.
     """
-    calls: list[int] = []
-
-    def extension(tag: int, data: bytes) -> tuple[int, bytes]:
-        calls.append(tag)
-        return tag, data
-
     try:
         envelope = segments[0]
         if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
-        node = unpack_envelope(envelope, extension)
-        if not calls and len(segments) == 1:
+        node, tagged = unpack_envelope(envelope)
+        if not tagged and len(segments) == 1:
             return node
-        decoder = Decoder(segments, context or {}, max_elements)
+        decoder = MessageDecoder(segments, context or {}, max_elements)
         decoder.segments[0] = None
         value = decoder.value(node)
         if any(segment is not None for segment in decoder.segments):
             raise DecodingError("the message has a buffer that no part of the value uses")
-    except DecodingError:
-        raise
-    except RecursionError:
-        raise DecodingError("the message is nested too deeply") from None
-    except MemoryError:
-        raise DecodingError("there is not enough memory for the message") from None
-    except (ValueError, TypeError, IndexError) as error:
-        raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
+    except Exception as error:
+        if _passes(error):
+            raise
+        raise _malformed(error) from None
     return value

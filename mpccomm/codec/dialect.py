@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mpccomm.codec.decoder import Buffer, decode
+from mpccomm.codec.abc import Buffer
+from mpccomm.codec.decoder import decode
 from mpccomm.codec.encoder import Encoded, encode
 from mpccomm.errors import DecodingError
 

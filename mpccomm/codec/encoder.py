@@ -11,21 +11,20 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from operator import countOf
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import ormsgpack
 
 from mpccomm.codec import builtin, classes, plugins
+from mpccomm.codec.abc import Encoder, Lower
 from mpccomm.codec.columns import BULK, bulk, lower_rows
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import count_elements
 from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, MAX_ELEMENTS, Tag, pack_envelope
 from mpccomm.errors import EncodingError, MissingExtraError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.plugins import Lower
 
 _STR: Final = {str}
 
@@ -44,8 +43,8 @@ class Encoded(NamedTuple):
     ordered: bool
 
 
-class Encoder:
-    """What one call of `encode` knows while it lowers its value."""
+class MessageEncoder:
+    """What one call of `encode` knows while it lowers its value; see `mpccomm.codec.abc.Encoder`."""
 
     __slots__ = ("_begin", "context", "depth", "elements", "ordered", "segments", "snapshot")
 
@@ -203,6 +202,14 @@ def _bytes(encoder: Encoder, value: bytes) -> object:
     return value if len(value) < INLINE else encoder.buffer(value, mutable=False)
 
 
+def _list(encoder: Encoder, value: list[object]) -> object:
+    return encoder.sequence(value)
+
+
+def _dict(encoder: Encoder, value: dict[object, object]) -> object:
+    return encoder.mapping(value)
+
+
 def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
     return [HEADS[Tag.TUPLE], encoder.sequence(list(value))]
 
@@ -214,9 +221,9 @@ def _enum(encoder: Encoder, value: Enum) -> object:
 LOWER.update(
     {
         bytes: _bytes,
-        list: Encoder.sequence,
+        list: _list,
         tuple: _tuple,
-        dict: Encoder.mapping,
+        dict: _dict,
         classes.Serialized: classes.lower_serialized,
         **builtin.LOWER,
     }
@@ -263,12 +270,14 @@ def encode(
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
-    encoder = Encoder(snapshot, context or {}, begin, max_elements)
+    encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
     try:
         node = encoder.lower(value)
         try:
             envelope = pack_envelope(node, option)
-        except ormsgpack.MsgpackEncodeError as error:
+        except TypeError as error:
+            if is_interrupt(error):
+                raise
             envelope = _second_attempt(node, option, error)
         if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise Refusal(TOO_MANY)
@@ -281,27 +290,42 @@ def encode(
     return Encoded((envelope, *encoder.segments), encoder.ordered)
 
 
-def _second_attempt(node: object, option: int | None, error: Exception) -> bytes:
-    if "surrogates" in str(error):
-        return pack_envelope(_escape(node), option)
-    if "ecursion" in str(error):
+def _second_attempt(node: object, option: int | None, error: TypeError) -> bytes:
+    if "Recursion" in str(error):
         raise Refusal("is nested too deeply; send it in parts") from None
-    raise error
+    return pack_envelope(_escape(node, {}), option)
 
 
-def _escape(node: object) -> object:
-    """*node* with text that UTF-8 cannot express as leaves. Rare, and so not looked for before it is found."""
-    if type(node) is list:
-        return [_escape(item) for item in node]
-    if type(node) is dict:
-        keys = [_escape(key) for key in node]
-        values = [_escape(item) for item in node.values()]
-        if set(map(type, keys)) == _STR:
-            return dict(zip(keys, values, strict=True))
-        return [HEADS[Tag.DICT], keys, values]
-    if type(node) is str:
-        try:
-            node.encode()
-        except UnicodeEncodeError:
-            return ormsgpack.Ext(Tag.TEXT, node.encode("utf-8", "surrogatepass"))
-    return node
+def _escape(node: object, done: dict[int, object]) -> object:
+    """*node* with integers of more than 64 bits, and text that UTF-8 cannot express, as leaves.
+
+    They are rare, and so not looked for before they are found.
+    """
+    kind = type(node)
+    if kind is int:
+        return node if -(1 << 63) <= node < 1 << 64 else _big_int(node)  # type: ignore[operator,arg-type]
+    if kind is str:
+        return _text(node)  # type: ignore[arg-type]
+    if kind is not list and kind is not dict:
+        return node
+    if id(node) not in done:
+        if kind is list:
+            done[id(node)] = [_escape(item, done) for item in node]  # type: ignore[attr-defined]
+        else:
+            keys = [_text(key) for key in node]  # type: ignore[attr-defined]
+            values = [_escape(item, done) for item in node.values()]  # type: ignore[attr-defined]
+            plain = set(map(type, keys)) <= _STR
+            done[id(node)] = dict(zip(keys, values, strict=True)) if plain else [HEADS[Tag.DICT], keys, values]
+    return done[id(node)]
+
+
+def _big_int(value: int) -> object:
+    return ormsgpack.Ext(Tag.INT, value.to_bytes((value.bit_length() >> 3) + 1, "little", signed=True))
+
+
+def _text(value: str) -> object:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return ormsgpack.Ext(Tag.TEXT, value.encode("utf-8", "surrogatepass"))
+    return value

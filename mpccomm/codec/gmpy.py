@@ -7,20 +7,16 @@ process down for some malformed input.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import gmpy2
 import ormsgpack
 from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
 from mpccomm.codec import columns
+from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-
-if TYPE_CHECKING:
-    from mpccomm.codec.decoder import Decoder
-    from mpccomm.codec.encoder import Encoder
-    from mpccomm.codec.plugins import Lower
 
 RATIONAL_BITS: Final = 1 << 20
 """Largest numerator and denominator of an mpq; checking that larger ones are coprime takes too long."""

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Final
 
 from mpccomm.codec import plugins
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 
 _COLLISIONS: Final = 1000
@@ -20,7 +21,9 @@ def distinct(members: list[Any]) -> list[Any]:
     plain = [member.value if _arrives_as_value(type(member)) else member for member in members]
     try:
         distinct = len(set(plain)) == len(plain)
-    except TypeError:
+    except TypeError as error:
+        if is_interrupt(error):
+            raise
         raise Refusal("has an Enum member as a key whose value cannot be one; register its class") from None
     if not distinct:
         raise Refusal("would have a key twice, since an Enum member arrives as its value; register its class")

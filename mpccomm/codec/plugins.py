@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final
 
+from mpccomm.codec.abc import Lower, Plugin
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from mpccomm.codec.encoder import Encoder
-
-    Lower = Callable[[Encoder, Any], object]
-    Column = Callable[[Encoder, Any], object | None]
-    Call = Callable[..., object]
-    Leaf = Callable[[bytes], object]
-
-
-class Plugin(Protocol):
-    """What a module for an optional library offers, as module globals."""
-
-    LOWER: dict[type, Lower]
-    """How to lower a value of exactly this type."""
-    COLUMNS: dict[type, Column]
-    """How to lower a long list of values of exactly this type, or None where that is no gain."""
-    CALLS: dict[int, Call]
-    """The constructors of tagged calls: they get the decoder and the nodes of the arguments."""
-    LEAVES: dict[int, Leaf]
-    """The constructors of tagged leaves: they get the data."""
-
-    def find(self, kind: type) -> Lower | None:
-        """A way to lower a type that is not in the table, if there is one."""
-
 
 ATOMS: Final = frozenset({type(None), bool, int, float, str})
 """The types that need no look at their value. Exact types: a subclass of one would arrive as that one."""

@@ -15,6 +15,7 @@ inner bytes once per level, and ormsgpack's own limit on depth holds for the who
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
@@ -99,8 +100,7 @@ HEADS: Final = {tag: ormsgpack.Ext(tag, b"") for tag in Tag}
 """The first element of a call, ready-made."""
 
 _OPTIONS: Final = (
-    ormsgpack.OPT_PASSTHROUGH_BIG_INT
-    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
     | ormsgpack.OPT_PASSTHROUGH_ENUM
     | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
@@ -109,23 +109,29 @@ _OPTIONS: Final = (
 )
 
 
-def _big_int(value: object) -> ormsgpack.Ext:
-    """What ormsgpack asks for when an integer exceeds 64 bits; nothing else is left to it."""
-    if type(value) is not int:
-        raise TypeError(type(value).__name__)
-    return ormsgpack.Ext(Tag.INT, value.to_bytes((value.bit_length() >> 3) + 1, "little", signed=True))
-
-
 def pack_envelope(
     node: object,
     option: int | None = None,
     _packb: Callable[..., bytes] = ormsgpack.packb,
-    _default: Callable[[object], object] = _big_int,
     _options: int = _OPTIONS,
 ) -> bytes:
-    """Msgpack for *node*; raises ``ormsgpack.MsgpackEncodeError`` (a TypeError) for text with surrogates."""
-    return _packb(node, _default, _options if option is None else _options | option)
+    """Return *node* as msgpack.
 
+    Raises TypeError for text with surrogates, for integers of more than 64 bits, and for nodes nested too deeply.
+    """
+    # Without a hook for what msgpack lacks: an exception of a signal handler that strikes in one would be lost.
+    return _packb(node, None, _options if option is None else _options | option)
+
+
+Extension = slice
+"""What extensions are unpacked to, ``start`` being the tag and ``stop`` the data.
+
+The hook for them has to be a type of the interpreter, in which no Python code runs that a signal handler could
+interrupt: ormsgpack keeps nothing of what a hook raises. And it has to be one that msgpack itself never builds.
+"""
+
+_may_hold_extensions: Final = re.compile(rb"[\xc7-\xc9\xd4-\xd8]").search
+"""The bytes that extensions begin with. Where there is none of them, there is no extension."""
 
 # ormsgpack ignores what follows the value. So something of ours follows, which nobody can foretell: when it is what the
 # parser finds next, the value ended where the envelope did.
@@ -136,11 +142,11 @@ _PREFIX: Final = b"\x92"
 
 def unpack_envelope(
     envelope: bytes | bytearray | memoryview,
-    hook: Callable[[int, bytes], object],
     _unpackb: Callable[..., list[object]] = ormsgpack.unpackb,
-) -> object:
-    """The value in *envelope*, extensions replaced by what *hook* returns; ValueError unless it is exactly one."""
-    value, end = _unpackb(b"".join((_PREFIX, envelope, _SUFFIX)), ext_hook=hook)
+) -> tuple[object, bool]:
+    """Return the node in *envelope*, and whether it may hold an `Extension`; ValueError unless it is exactly one."""
+    tagged = _may_hold_extensions(envelope) is not None
+    value, end = _unpackb(b"".join((_PREFIX, envelope, _SUFFIX)), ext_hook=Extension if tagged else None)
     if end != _END:
         raise ValueError("bytes after the end of the value")
-    return value
+    return value, tagged

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import secrets
+import socket
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mpccomm.address import check_host, check_name, check_port, join
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.handlers import ServerHandle
@@ -31,7 +34,6 @@ from mpccomm.errors import (
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.settings import Settings
-from mpccomm.transport.address import join
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
 from mpccomm.transport.reconnect import Dialler
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from mpccomm.engine.tno_bridge import Gateway
 
 logger = logging.getLogger("mpccomm")
+
+_NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
 
 
 class Engine:
@@ -108,17 +112,22 @@ class Engine:
     def listen(self, addr: str, port: int | None, external_port: int | None) -> None:
         """Bind the server's port."""
         self.check_open()
-        port = self.authentication.default_port if port is None else port
+        addr = check_host(addr)
+        port = self.authentication.default_port if port is None else check_port(port, any_free=True)
+        external_port = None if external_port is None else check_port(external_port, "external_port")
         if self._bound_port is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
         try:
             self._bound_port = self._bind(addr, port)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            text = (
-                f"the server can't listen at {join(addr, port)}: {reason}. Choose another port (0 takes any free one)."
+            foreign = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOT_OUR_ADDRESS
+            remedy = (
+                'Give an address of this machine as addr= ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4).'
+                if foreign
+                else "Choose another port (0 takes any free one)."
             )
-            raise PortInUseError(text) from error
+            raise PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}") from error
         self.port = self._bound_port.port
         self.where = join(addr, self.port)
         self.has_additions = True
@@ -172,6 +181,9 @@ class Engine:
     ) -> Party:
         """Add a party."""
         self.check_open()
+        check_name(name)
+        addr = check_host(addr)
+        port = None if port is None else check_port(port)
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
         if wire not in self.network.wires:
@@ -260,6 +272,7 @@ class Engine:
     def _tick(self) -> None:
         self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
         self.history.sample(Party.clock(), self.parties.values())
+        self.authentication.look_at_the_date()
         for party in self.parties.values():
             party.tick()
             if party.host.stale:
@@ -318,6 +331,8 @@ class Engine:
         self.closing = True
         if self._bound_port is not None:
             self._bound_port.close()
+        if self.audit is not None:
+            self.audit.close()
         self.succession.end()
 
     def _shut_down_in_background(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mpccomm.address import join
 from mpccomm.codec.dialect import OURS, Dialect
 from mpccomm.display import plural
 from mpccomm.engine.error_messages import explain
@@ -24,7 +25,7 @@ from mpccomm.protocol.link import Link, News
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
-from mpccomm.transport.address import Host, join
+from mpccomm.transport.address import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict
 

@@ -1,65 +1,95 @@
-"""Addresses of parties: host names and IP addresses, resolved when needed, compared in one normal form."""
+"""Host names into addresses, and sockets at them. What addresses look like is in `mpccomm.address`."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import socket
+import threading
 import time
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from contextlib import suppress
+from typing import Any
 
-IPAddress = IPv4Address | IPv6Address
+from aiohttp.abc import AbstractResolver, ResolveResult
 
-_LOCALHOST = IPv4Address("127.0.0.1")
+from mpccomm.address import IPAddress, ascii_name, equivalents, literal, of_socket
+
 _FRESH = 10.0
 """Seconds for which the addresses of a host name are taken as they are: callers can't make us look it up more often."""
+BACKLOG = 128
+"""Connections that may wait to be accepted."""
+
+_Found = list[tuple[Any, ...]]
 
 
-def normalise(text: str) -> IPAddress:
-    """One form for each address: IPv4-mapped ones as IPv4, both loopbacks as one. `ValueError` for a host name."""
-    address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address.is_loopback:
-            return _LOCALHOST
-    return address
+async def look_up(host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> _Found:
+    """Ask the system for the addresses of a host, as `socket.getaddrinfo` does, in a thread of its own.
+
+    In the loop's executor a few names whose server does not answer would hold up all other names, and whatever else
+    waits there, for as long as the system is willing to wait.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Found] = loop.create_future()
+
+    def run() -> None:
+        found: _Found = []
+        error: Exception | None = None
+        try:
+            found = list(socket.getaddrinfo(ascii_name(host), port, family, socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as failure:
+            error = failure if isinstance(failure, OSError) else OSError(str(failure))
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(end, found, error)
+
+    def end(found: _Found, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(found)
+        else:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"mpccomm looks up {host}", daemon=True).start()
+    return await future
 
 
-def literal(host: str) -> IPAddress | None:
-    """The address, where the host is given as one."""
-    try:
-        return normalise(host)
-    except ValueError:
-        return None
+class Resolver(AbstractResolver):
+    """How aiohttp finds the addresses of the one host that a connector dials."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses to try, in the order in which the system names them."""
+        found: list[ResolveResult] = []
+        for kind, _, proto, _, where in await look_up(host, port, family):
+            address = of_socket(where)
+            result = ResolveResult(
+                hostname=host, host=str(address), port=where[1], family=kind, proto=proto, flags=_NUMERIC
+            )
+            found.append(result)
+        return found
+
+    async def close(self) -> None:
+        """Do nothing: nothing is kept."""
+
+
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 async def resolve(host: str) -> frozenset[IPAddress]:
-    """All addresses of a host, in normal form; empty when the name can't be resolved now."""
+    """Return all addresses of a host, in normal form, each loopback as both; none when the name can't be resolved now."""
     address = literal(host)
     if address is not None:
-        return frozenset((address,))
-    loop = asyncio.get_running_loop()
+        return equivalents(address)
     try:
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+        found = await look_up(host)
+    except OSError:
         return frozenset()
-    return frozenset(normalise(str(entry[4][0])) for entry in found)
-
-
-def join(host: str | IPAddress, port: int | None) -> str:
-    """``host:port`` as people write it."""
-    host = str(host)
-    shown = f"[{host}]" if ":" in host else host
-    return shown if port is None else f"{shown}:{port}"
-
-
-BACKLOG = 128
-"""So many connections may wait to be accepted."""
+    return frozenset().union(*(equivalents(of_socket(entry[4])) for entry in found))
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. ``OSError`` where it can't be had; a host name takes its first address."""
+    """Return a listening socket; raise ``OSError`` where it can't be had. A host name takes its first address."""
     family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     sock = socket.socket(family, kind, proto)
     try:
@@ -68,7 +98,7 @@ def bind(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and host in ("::", "") and socket.has_dualstack_ipv6():
+        if family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6():
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(where)
         sock.listen(BACKLOG)
@@ -85,14 +115,14 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self.literal = literal(name)
-        self.known: frozenset[IPAddress] = frozenset(() if self.literal is None else (self.literal,))
+        self.known: frozenset[IPAddress] = frozenset() if self.literal is None else equivalents(self.literal)
         """Its addresses, as far as they have been looked up."""
         self._asking = asyncio.Lock()
         self._asked = -math.inf
 
     @property
     def stale(self) -> bool:
-        """Whether it is time to look it up, and nobody is doing so."""
+        """Whether it is time to look it up, and no look-up is under way."""
         return self._old and not self._asking.locked()
 
     @property
@@ -100,7 +130,7 @@ class Host:
         return self.literal is None and time.monotonic() - self._asked > _FRESH
 
     async def addresses(self) -> frozenset[IPAddress]:
-        """All of its addresses, in normal form; empty as long as none could be found."""
+        """Return all of its addresses, in normal form; none as long as none could be found."""
         if self._old:
             async with self._asking:
                 if self._old:

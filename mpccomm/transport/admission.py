@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from mpccomm.address import IPAddress
 from mpccomm.settings import Strangers
-from mpccomm.transport.address import IPAddress
 
 
 class PendingConnection:

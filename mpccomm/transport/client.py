@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from mpccomm.protocol.states import CloseCode
+from mpccomm.transport.address import Resolver
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
@@ -48,7 +49,7 @@ class Client:
             limit=0,
             ttl_dns_cache=None,
             use_dns_cache=False,
-            resolver=aiohttp.ThreadedResolver(),
+            resolver=Resolver(),
             socket_factory=self._new_socket,
         )
         self._session = aiohttp.ClientSession(

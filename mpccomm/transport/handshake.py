@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from mpccomm.address import IPAddress
 from mpccomm.protocol.frames import Hello, ViolationError, parse
 from mpccomm.protocol.states import CloseCode
-from mpccomm.transport.address import IPAddress
 from mpccomm.transport.stream import Stream
 
 if TYPE_CHECKING:

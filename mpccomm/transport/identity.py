@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from mpccomm.address import IPAddress, ascii_name, equivalents, literal, normalise
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.address import IPAddress, literal, normalise
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -52,9 +52,9 @@ class Certificate:
         """Whether it was issued for this host name or address. What counts is the subject alternative name alone."""
         address = literal(host)
         if address is not None:
-            return address in self.addresses
-        wanted = _ascii(host)
-        return any(wanted == name or _wildcard(name, wanted) for name in map(str.lower, self.hosts))
+            return not equivalents(address).isdisjoint(self.addresses)
+        wanted = ascii_name(host)
+        return any(wanted == name or _wildcard(name, wanted) for name in map(ascii_name, self.hosts))
 
     def validity(self, now: datetime | None = None) -> str:
         """In words: ``expires in 41 days``."""
@@ -69,13 +69,6 @@ class Certificate:
     def is_valid(self, now: datetime | None = None) -> bool:
         """Whether now is within its time."""
         return self.not_before <= (now or datetime.now(UTC)) <= self.not_after
-
-
-def _ascii(host: str) -> str:
-    try:
-        return host.rstrip(".").encode("idna").decode().lower()
-    except UnicodeError:
-        return host.lower()
 
 
 def _wildcard(pattern: str, host: str) -> bool:

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from mpccomm.transport.address import IPAddress, normalise
+from mpccomm.address import IPAddress, of_socket
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import judge, send_alert
@@ -63,7 +63,7 @@ class Listener:
                 logger.warning("can't accept a connection: %s", error)
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
-            self._admit(_Handshake(self, sock, normalise(where[0])))
+            self._admit(_Handshake(self, sock, of_socket(where)))
             # A crowd at the door must not keep the loop from everything else.
             await asyncio.sleep(0)
 

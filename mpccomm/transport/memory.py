@@ -33,8 +33,8 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
-from mpccomm.transport.address import join, literal, normalise
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Passage, Pipe
@@ -346,7 +346,7 @@ class _Connector:
 
     async def dial(self) -> Stream:
         """A new connection."""
-        if self._addr != "localhost" and literal(self._addr) != _ADDRESS:
+        if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
             raise DialError(f"{where} is not in this network: here everybody is at {_ADDRESS}, at a port of its own")
         return self._network._dial(self._caller, self._port)

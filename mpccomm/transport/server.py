@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from mpccomm.address import IPAddress
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
-from mpccomm.transport.address import IPAddress
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, greet
 from mpccomm.transport.listener import Listener

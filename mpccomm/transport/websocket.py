@@ -35,6 +35,9 @@ _LONG = Struct("!BBQ")
 _MASK_SIZE = 4
 _NO_MASK = bytes(_MASK_SIZE)
 _LARGEST_CONTROL = 125
+_MEDIUM_SIZE, _LONG_SIZE = 126, 127
+_WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
+"""In the place of a size: it follows, in so many bytes."""
 _NOT_GIVEN = 1005
 """How a close frame without a code is told."""
 
@@ -127,11 +130,11 @@ def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
 
 def head_of(first: int, size: int, masked: int) -> bytes:
     """What comes before a payload of that size, and before the mask if there is one."""
-    if size < 126:
+    if size < _MEDIUM_SIZE:
         return _SHORT.pack(first, masked | size)
     if size < 65536:
-        return _MEDIUM.pack(first, masked | 126, size)
-    return _LONG.pack(first, masked | 127, size)
+        return _MEDIUM.pack(first, masked | _MEDIUM_SIZE, size)
+    return _LONG.pack(first, masked | _LONG_SIZE, size)
 
 
 class WebSocket(Stream, asyncio.Protocol):
@@ -263,45 +266,39 @@ class WebSocket(Stream, asyncio.Protocol):
             self._fail(error)
 
     def _parse(self, data: bytes | memoryview) -> None:
-        at, end = 0, len(data)
-        left = _AT_ONCE
-        theirs = self._theirs
+        at, end, left, theirs = 0, len(data), _AT_ONCE, self._theirs
+        mask: bytes | memoryview = _NO_MASK
         while end - at >= 2:
             first = data[at]
             size = data[at + 1] ^ theirs
             start = at + 2
-            if size > _LARGEST_CONTROL:
-                if size == 126:
-                    if end - start < 2:
-                        break
-                    size = data[start] << 8 | data[start + 1]
-                    start += 2
-                elif size == 127:
-                    if end - start < 8:
-                        break
-                    size = int.from_bytes(data[start : start + 8], "big")
-                    start += 8
-                else:
+            if size >= _MEDIUM_SIZE:
+                wide = _WIDTHS.get(size)
+                if wide is None:
                     raise FramingError(f"a WebSocket frame {'without' if theirs else 'with'} a mask")
+                start += wide
+                if end < start:
+                    break
+                size = int.from_bytes(data[start - wide : start], "big")
             if first != _WHOLE or size > MAX_MESSAGE or self._fragments is not None:
                 self._check(first, size)
-            mask: bytes | memoryview = _NO_MASK
             if theirs:
-                if end - start < _MASK_SIZE:
-                    break
-                mask = data[start : start + _MASK_SIZE]
                 start += _MASK_SIZE
+                if end < start:
+                    break
+                mask = data[start - _MASK_SIZE : start]
             stop = start + size
             if stop > end:
                 if first == _WHOLE and size >= _GATHERED and self._peer is not None:
-                    self._gathered = bytearray(data[start:])
-                    self._gathered_size = size
-                    self._gathered_mask = bytes(mask)
+                    self._gathered, self._gathered_size, self._gathered_mask = (
+                        bytearray(data[start:]),
+                        size,
+                        bytes(mask),
+                    )
                     at = end
                 break
-            payload: bytes | memoryview = memoryview(data)[start:stop]
-            if mask != _NO_MASK:
-                payload = unmask(payload, bytes(mask))
+            view = memoryview(data)[start:stop]
+            payload = view if mask == _NO_MASK else unmask(view, bytes(mask))
             at = stop
             left -= 1
             if first == _WHOLE and size:
@@ -316,8 +313,7 @@ class WebSocket(Stream, asyncio.Protocol):
                 return
         if at < end:
             self._rest = bytes(data[at:]) if at else bytes(data)
-            self._heard()
-        elif self._gathered is not None:
+        if self._rest or self._gathered is not None:
             self._heard()
 
     def _heard(self) -> None:

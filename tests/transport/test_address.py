@@ -1,53 +1,23 @@
-"""Addresses: one form for each, and sockets at them."""
+"""Host names into addresses, and sockets at them."""
 
 import asyncio
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+import threading
+import time
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 
+from mpccomm.address import IPAddress
 from mpccomm.transport import address
-from mpccomm.transport.address import Host, IPAddress, bind, join, literal, normalise, resolve
+from mpccomm.transport.address import Host, Resolver, bind, look_up, resolve
 
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("10.0.0.1", "10.0.0.1"),
-        ("::ffff:10.0.0.1", "10.0.0.1"),
-        ("::1", "127.0.0.1"),
-        ("0:0:0:0:0:0:0:1", "127.0.0.1"),
-        ("2001:DB8::0:1", "2001:db8::1"),
-        ("fe80::1%eth0", "fe80::1"),
-    ],
-)
-def test_normal_form(text: str, expected: str) -> None:
-    assert normalise(text) == ip_address(expected)
-
-
-@pytest.mark.parametrize("text", ["localhost", "bob.example", "", "10.0.0", "1.2.3.4.5", "::g"])
-def test_names_are_no_addresses(text: str) -> None:
-    assert literal(text) is None
-    with pytest.raises(ValueError):
-        normalise(text)
-
-
-@pytest.mark.parametrize(
-    ("host", "port", "shown"),
-    [
-        ("10.0.0.1", 80, "10.0.0.1:80"),
-        ("::1", 80, "[::1]:80"),
-        ("bob", 1, "bob:1"),
-        ("::", None, "[::]"),
-        (IPv6Address("::2"), 3, "[::2]:3"),
-    ],
-)
-def test_as_people_write_it(host: str | IPAddress, port: int | None, shown: str) -> None:
-    assert join(host, port) == shown
+LOOPBACK = {IPv4Address("127.0.0.1"), IPv6Address("::1")}
 
 
 async def test_resolving() -> None:
-    assert await resolve("localhost") == {IPv4Address("127.0.0.1")}
+    assert await resolve("localhost") == await resolve("::1") == LOOPBACK
     assert await resolve("10.1.2.3") == {IPv4Address("10.1.2.3")}
     assert await resolve("no-such-host.invalid") == frozenset()
     assert await resolve("a" * 300 + ".example") == frozenset()
@@ -95,3 +65,40 @@ def test_one_socket_for_both_families() -> None:
     with bind("::", 0) as sock:
         for host in ("127.0.0.1", "::1"):
             socket.create_connection((host, sock.getsockname()[1]), timeout=5).close()
+
+
+async def test_a_name_whose_server_is_silent_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *rest: Any) -> Any:
+        if host == "slow.example":
+            silent.wait(30)
+            raise socket.gaierror("no answer")
+        return real(host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    slow = [asyncio.ensure_future(look_up("slow.example")) for _ in range(20)]
+    try:
+        began = time.monotonic()
+        assert await resolve("localhost") == LOOPBACK
+        # The loop's executor is free as well.
+        await asyncio.get_running_loop().run_in_executor(None, int)
+        assert time.monotonic() - began < 10
+    finally:
+        silent.set()
+    assert all(isinstance(end, OSError) for end in await asyncio.gather(*slow, return_exceptions=True))
+
+
+async def test_names_are_looked_up_as_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, *rest: Any) -> Any:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert await resolve("fa\u00df.example") == {IPv4Address("10.0.0.1")}
+    (found,) = await Resolver().resolve("FA\u00df.example", 8443, socket.AF_UNSPEC)
+    assert (found["host"], found["port"]) == ("10.0.0.1", 8443)
+    assert asked == ["xn--fa-hia.example"] * 2

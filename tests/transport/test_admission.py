@@ -6,8 +6,8 @@ from ipaddress import ip_address
 import pytest
 
 from mpccomm import Pool
+from mpccomm.address import IPAddress
 from mpccomm.settings import Strangers
-from mpccomm.transport.address import IPAddress
 from mpccomm.transport.admission import Admission, PendingConnection
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT

@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -22,6 +24,33 @@ SEVERAL = aiohttp.ClientConnectorError(
         f"[Errno {errno.ECONNREFUSED}] Connect call failed ('10.0.0.1', 1)"
     ),
 )
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[tuple[int, bytearray]]:
+    """A server that is no pool and gives every request that answer: its port, and the heads of all requests."""
+    heard = bytearray()
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(server)
+            with connection, suppress(ConnectionError):
+                request = bytearray()
+                while b"\r\n\r\n" not in request and (data := await loop.sock_recv(connection, 1 << 16)):
+                    request += data
+                heard.extend(request.partition(b"\r\n\r\n")[0])
+                await loop.sock_sendall(connection, answer)
+
+    # One task of our own, and no `asyncio.start_server`: its tasks for connections that were just made can't be awaited.
+    with socket.create_server((LOCAL, 0)) as server:
+        server.setblocking(False)
+        serving = asyncio.ensure_future(serve())
+        try:
+            yield server.getsockname()[1], heard
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
 
 
 @pytest.mark.parametrize(
@@ -60,22 +89,15 @@ def test_in_words(error: Exception, words: str) -> None:
     ],
 )
 async def test_something_else_answers(answer: bytes, words: str) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, LOCAL, 0)
-    alice = Pool(settings=quick())
-    alice.add_http_client("Other", LOCAL, server.sockets[0].getsockname()[1])
-    handle = alice.asend("Other", 1)
-    party = alice._engine.party("Other")
-    await until(lambda: party.failed_dials > 1)
-    assert words in party.trouble
-    assert "SSH" not in party.trouble
-    await alice.shutdown(0)
-    assert handle.exception() is not None
-    server.close()
+    async with answering(answer) as (port, _), Pool(settings=quick()) as alice:
+        alice.add_http_client("Other", LOCAL, port)
+        handle = alice.asend("Other", 1)
+        party = alice._engine.party("Other")
+        await until(lambda: party.failed_dials > 1)
+        assert words in party.trouble
+        assert "SSH" not in party.trouble
+        await alice.shutdown(0)
+        assert handle.exception() is not None
 
 
 async def test_dials_become_rare() -> None:
@@ -107,20 +129,12 @@ async def test_settings_of_the_environment_count_for_nothing(monkeypatch: pytest
 
 @pytest.mark.parametrize("wire", ["mpccomm", "tno4"])
 async def test_no_version_is_told_to_whoever_answers(wire: str) -> None:
-    heard = bytearray()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.extend(await reader.readuntil(b"\r\n\r\n"))
-        writer.close()
-
-    server = await asyncio.start_server(serve, LOCAL, 0)
-    alice = Pool(settings=quick())
-    alice.add_http_server(0, LOCAL)
-    alice.add_http_client("Other", LOCAL, server.sockets[0].getsockname()[1], wire=wire)
-    handle = alice.asend("Other", 1)
-    await until(lambda: heard)
-    await alice.shutdown(0)
-    assert handle.exception() is not None
-    server.close()
+    async with answering(b"") as (port, heard), Pool(settings=quick()) as alice:
+        alice.add_http_server(0, LOCAL)
+        alice.add_http_client("Other", LOCAL, port, wire=wire)
+        handle = alice.asend("Other", 1)
+        await until(lambda: heard)
+        await alice.shutdown(0)
+        assert handle.exception() is not None
     for banner in (b"aiohttp", b"python", b"user-agent", b"accept-encoding", b"mpccomm/"):
         assert banner not in heard.lower()

@@ -1,0 +1,151 @@
+"""Addresses of parties as people write them: checked where they are given, and compared in one form."""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from yarl import URL
+
+from mpccomm.errors import ConfigurationError
+
+IPAddress = IPv4Address | IPv6Address
+
+_LOOPBACK: frozenset[IPAddress] = frozenset((IPv4Address("127.0.0.1"), IPv6Address("::1")))
+_LONGEST_NAME = 253
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+
+
+def normalise(text: str, scope: int = 0) -> IPAddress:
+    """Return an address in the form that all comparisons use; raise `ValueError` for a host name.
+
+    An IPv4 address that is mapped into IPv6 becomes the IPv4 address. A link-local address keeps the link, as the number
+    of the interface: the same address on another link is another machine. For any other address the link says nothing.
+
+    :param scope: number of the interface, where it is known apart from the text
+    """
+    address = ip_address(text)
+    if not isinstance(address, IPv6Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    bare, _, link = text.partition("%")
+    if not address.is_link_local:
+        return ip_address(bare)
+    number = scope or _interface(link)
+    return ip_address(f"{bare}%{number}") if number else ip_address(bare)
+
+
+def _interface(link: str) -> int:
+    if link.isdecimal():
+        return int(link)
+    try:
+        return socket.if_nametoindex(link) if link else 0
+    except OSError:
+        raise ValueError(f"there is no network interface {link!r} here") from None
+
+
+def of_socket(where: tuple[Any, ...]) -> IPAddress:
+    """Return the address in what the socket module says of an end of a connection."""
+    return normalise(where[0], where[3] if len(where) > 3 else 0)
+
+
+def literal(host: str) -> IPAddress | None:
+    """Return the address where the host is given as one, otherwise None."""
+    try:
+        return normalise(host)
+    except ValueError:
+        return None
+
+
+def equivalents(address: IPAddress) -> frozenset[IPAddress]:
+    """Return all addresses under which the same machine is meant: each loopback stands for both."""
+    return _LOOPBACK if address in _LOOPBACK else frozenset((address,))
+
+
+def ascii_name(host: str) -> str:
+    """Return a host name in the form in which it is looked up and compared: IDNA 2008, lower case, no final dot.
+
+    It is the normalisation with which aiohttp dials, so that no name is dialled in one form and compared in another.
+    """
+    name = host.rstrip(".")
+    with suppress(ValueError):
+        name = URL.build(scheme="http", host=name).raw_host or name
+    return name.lower()
+
+
+def join(host: str | IPAddress, port: int | None) -> str:
+    """Return ``host:port`` as people write it."""
+    host = str(host)
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def check_host(host: object, what: str = "addr") -> str:
+    """Return a host name or IP address, unless it can't be one; the error says what was given and what is meant.
+
+    :raises TypeError: it is no text
+    :raises ConfigurationError: it is neither a host name nor an IP address
+    """
+    if not isinstance(host, str):
+        raise TypeError(f"{what} is the text of a host name or an IP address, not {host!r} ({type(host).__name__})")
+    if not host:
+        raise ConfigurationError(f"{what} is empty: give the host name or IP address")
+    if "://" in host:
+        raise ConfigurationError(
+            f"{what}={host!r} is a URL: give the host name or IP address alone, and the port as port="
+        )
+    if host[:1] == "[" or (host.count(":") == 1 and host.rpartition(":")[2].isdecimal()):
+        raise ConfigurationError(f"{what}={host!r}: give the address without brackets, and the port as port=")
+    if ":" in host:
+        address = _checked_literal(host, what)
+        if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
+            raise ConfigurationError(f"{what}={host!r} is the address of a link: say of which, as in {host}%eth0")
+    elif re.fullmatch(r"[0-9.]+", host):
+        _checked_literal(host, what)
+    elif len(ascii_name(host)) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, ascii_name(host).split("."))):
+        raise ConfigurationError(f"{what}={host!r} is neither a host name nor an IP address")
+    return host
+
+
+def _checked_literal(host: str, what: str) -> IPAddress:
+    try:
+        return normalise(host)
+    except ValueError as error:
+        reason = f" ({error})" if "interface" in str(error) else ""
+        raise ConfigurationError(f"{what}={host!r} is no IP address{reason}") from None
+
+
+def check_port(port: object, what: str = "port", *, any_free: bool = False) -> int:
+    """Return the number of a port, unless it can't be one.
+
+    :param any_free: 0 is good as well: any port that is free
+    :raises TypeError: it is no whole number
+    :raises ConfigurationError: it is out of range
+    """
+    if isinstance(port, bool) or not hasattr(port, "__index__"):
+        raise TypeError(f"{what} is a whole number, not {port!r} ({type(port).__name__})")
+    number = port.__index__()
+    if not (0 if any_free else 1) <= number <= 65535:
+        free = ", or 0 for any that is free" if any_free else ""
+        raise ConfigurationError(f"{what}={number} is no port: ports are 1 to 65535{free}")
+    return int(number)
+
+
+def check_name(name: object) -> str:
+    """Return the name of a party, unless it can't be one: any text that is not empty.
+
+    :raises TypeError: it is no text
+    :raises ConfigurationError: it is empty
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a party is a text, not {name!r} ({type(name).__name__})")
+    if not name:
+        raise ConfigurationError("the name of a party is empty: give the name that send and recv are to use for it")
+    return name

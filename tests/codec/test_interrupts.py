@@ -1,0 +1,176 @@
+"""What strikes while a value is encoded or decoded comes out as itself, wherever it strikes."""
+
+import signal
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import mpccomm.codec
+from mpccomm.codec import Serialization, decode, encode
+from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.errors import DecodingError, EncodingError
+
+CODEC = str(Path(mpccomm.codec.__file__).parent)
+STEPS = 150
+"""Instructions at which a call is interrupted, spread evenly over all of them."""
+
+
+class TimesUp(Exception):  # noqa: N818 -- as programs name it
+    pass
+
+
+class LikeAnErrorOfOurs(ValueError):  # noqa: N818
+    pass
+
+
+@dataclass
+class Point:
+    x: int
+    y: float
+
+
+class Shifted:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def serialize(self, **_kwargs: Any) -> int:
+        return sum(bit << 1 for bit in (self.number,))
+
+    @staticmethod
+    def deserialize(obj: int, **_kwargs: Any) -> "Shifted":
+        return Shifted(sum(bit >> 1 for bit in (obj,)))
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def interrupted(work: Callable[[], object], at: int, error: BaseException) -> int:
+    """Run *work*, and raise *error* before the instruction of that number; return how many there were before the end."""
+    instructions = count()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith((CODEC, __file__)):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode" and next(instructions) == at:
+            _raise(error)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return next(instructions)
+
+
+def builtin_values() -> list[Any]:
+    return [
+        {"round": 3, "party": "Alice", "inner": {"a": [1, 2.5, None]}},
+        [1j, 2j],
+        {1: "a", (2, 3): 2**70},
+        [2**70, -(2**90), "\ud800"],
+        {5, frozenset({"x"})},
+        [OrderedDict(a=1), deque([1], 5)],
+        [Decimal("1.5"), Fraction(1, 3)],
+        [datetime(2024, 2, 29, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=ZoneInfo("Europe/Amsterdam"))],
+        [2**70 + number for number in range(40)],
+        [(number, str(number)) for number in range(40)],
+        [b"x" * 5000, bytearray(5000)],
+        [Point(1, 2.5), Shifted(5)],
+    ]
+
+
+def library_values() -> list[Any]:
+    numpy = pytest.importorskip("numpy")
+    gmpy2 = pytest.importorskip("gmpy2")
+    bitarray = pytest.importorskip("bitarray")
+    return [
+        [numpy.arange(5), numpy.float64(1.5), numpy.array([1, "x"], object)],
+        numpy.zeros(2, numpy.dtype([("a", "i1"), ("b", "O")])),
+        [gmpy2.mpz(5), gmpy2.mpq(1, 3), gmpy2.mpfr("1.5"), gmpy2.mpc(1, 2)],
+        [gmpy2.mpz(number) for number in range(40)],
+        bitarray.bitarray("0101"),
+    ]
+
+
+VALUES = [*builtin_values(), *library_values()]
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Any:
+    Serialization.register_class(Point)
+    Serialization.register_class(Shifted)
+    yield
+    Serialization.clear_serialization_logic()
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: str(type(value).__name__))
+def test_an_interrupt_comes_out_as_itself(value: Any) -> None:
+    segments = encode(value).segments
+    malformed = [segments[0][:-1], *segments[1:]]
+
+    def refused() -> None:
+        with pytest.raises(EncodingError):
+            encode([value, object()])
+
+    def unreadable() -> None:
+        with pytest.raises(DecodingError):
+            decode(malformed)
+
+    works: list[Callable[[], object]] = [lambda: encode(value), lambda: decode(segments), refused, unreadable]
+    for work in works:
+        work()
+        total = interrupted(work, -1, AssertionError())
+        for at in range(0, total, max(1, total // STEPS)):
+            for error in (KeyboardInterrupt(), TimesUp(), LikeAnErrorOfOurs()):
+                with pytest.raises(type(error)) as caught:
+                    interrupted(work, at, error)
+                assert caught.value is error
+                assert error.__cause__ is None
+                assert not error.__suppress_context__
+        work()
+
+
+class ByName:
+    """A handler that is an object, as some libraries have them."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        raise LikeAnErrorOfOurs(number)
+
+
+def wrapped(*arguments: object) -> None:
+    raise LikeAnErrorOfOurs(len(arguments))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal for programs")
+@pytest.mark.parametrize("handler", [ByName(), wrapped, lambda number, frame: wrapped(number, frame)])
+def test_handlers_of_signals_are_told_by_the_frame_they_get(handler: Any) -> None:
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(LikeAnErrorOfOurs) as caught:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert is_interrupt(caught.value)
+
+
+def test_errors_of_ones_own_are_no_interrupts() -> None:
+    works: list[Callable[[], object]] = [lambda: int("x"), lambda: wrapped(1, sys)]
+    for work in works:
+        with pytest.raises(ValueError) as caught:
+            work()
+        assert not is_interrupt(caught.value)

@@ -1,0 +1,162 @@
+"""Addresses as people write them: what is refused, what is compared, and how they are shown."""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+
+from mpccomm import Pool, SyncPool
+from mpccomm.address import (
+    IPAddress,
+    ascii_name,
+    check_host,
+    check_port,
+    equivalents,
+    join,
+    literal,
+    normalise,
+    of_socket,
+)
+from mpccomm.errors import ConfigurationError
+
+LINK = socket.if_indextoname(1)
+"""The first interface there is; on Linux the loopback."""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("::1", "::1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("2001:DB8::0:1", "2001:db8::1"),
+        ("2001:db8::1%7", "2001:db8::1"),
+        (f"fe80::1%{LINK}", "fe80::1%1"),
+        ("fe80::1%12", "fe80::1%12"),
+    ],
+)
+def test_normal_form(text: str, expected: str) -> None:
+    assert normalise(text) == ip_address(expected)
+
+
+def test_the_same_address_on_another_link_is_another_machine() -> None:
+    assert normalise("fe80::b%1") != normalise("fe80::b%2")
+    assert of_socket(("fe80::b", 7, 0, 2)) == normalise("fe80::b%2")
+    assert of_socket(("::ffff:10.0.0.1", 7, 0, 0)) == of_socket(("10.0.0.1", 7)) == IPv4Address("10.0.0.1")
+
+
+def test_each_loopback_stands_for_both_and_is_shown_as_it_is() -> None:
+    both = {IPv4Address("127.0.0.1"), IPv6Address("::1")}
+    assert equivalents(normalise("127.0.0.1")) == equivalents(normalise("::1")) == both
+    assert equivalents(normalise("127.0.0.2")) == {IPv4Address("127.0.0.2")}
+    assert str(normalise("::1")) == "::1"
+
+
+@pytest.mark.parametrize("text", ["localhost", "bob.example", "", "10.0.0", "1.2.3.4.5", "::g", "fe80::1%no-such-link"])
+def test_names_are_no_addresses(text: str) -> None:
+    assert literal(text) is None
+    with pytest.raises(ValueError):
+        normalise(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "shown"),
+    [
+        ("10.0.0.1", 80, "10.0.0.1:80"),
+        ("::1", 80, "[::1]:80"),
+        ("bob", 1, "bob:1"),
+        ("::", None, "[::]"),
+        (IPv6Address("::2"), 3, "[::2]:3"),
+    ],
+)
+def test_as_people_write_it(host: str | IPAddress, port: int | None, shown: str) -> None:
+    assert join(host, port) == shown
+
+
+def test_one_normal_form_of_names() -> None:
+    assert ascii_name("fa\u00df.example") == ascii_name("FA\u00df.example.") == "xn--fa-hia.example"
+    assert ascii_name("fass.example") == "fass.example"
+    assert ascii_name("B\u00fccher.example") == "xn--bcher-kva.example"
+    assert ascii_name("my_service") == "my_service"
+    assert ascii_name("*.Example") == "*.example"
+
+
+GOOD_HOSTS = [
+    "bob",
+    "bob.example",
+    "10.0.0.1",
+    "::1",
+    "my_service",
+    "fa\u00df.example",
+    f"fe80::1%{LINK}",
+    "a-b.c",
+    "127.1.2.3",
+]
+BAD_HOSTS = {
+    "": "is empty",
+    "http://bob.example": "is a URL",
+    "bob:8080": "as port=",
+    "[::1]": "without brackets",
+    "[::1]:80": "without brackets",
+    "10.0.0.300": "no IP address",
+    "10.0.1": "no IP address",
+    "fe80::1": "say of which",
+    "fe80::1%no-such-link": "no network interface",
+    "::g": "no IP address",
+    "bob example": "neither",
+    "bob\n": "neither",
+    " bob": "neither",
+    "a" * 64: "neither",
+    "-bob": "neither",
+    "bob..example": "neither",
+    ".".join(["abcdefgh"] * 40): "neither",
+}
+
+
+@pytest.mark.parametrize("host", GOOD_HOSTS)
+def test_hosts_that_can_be(host: str) -> None:
+    assert check_host(host) == host
+
+
+@pytest.mark.parametrize(("host", "why"), BAD_HOSTS.items())
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+def test_hosts_that_cannot_be_are_refused_at_the_call(face: type[Pool | SyncPool], host: str, why: str) -> None:
+    pool = face()
+    with pytest.raises(ConfigurationError, match=why):
+        pool.add_http_client("bob", host, 8080)
+    with pytest.raises(ConfigurationError, match=why):
+        pool.add_http_server(0, host)
+    assert not pool.pool_handlers
+
+
+@pytest.mark.parametrize("port", ["8402", 80.0, None, True, b"80"])
+def test_ports_of_the_wrong_kind(port: object) -> None:
+    with pytest.raises(TypeError, match="whole number"):
+        check_port(port)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536, 70000])
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+def test_ports_out_of_range_are_refused_at_the_call(face: type[Pool | SyncPool], port: int) -> None:
+    pool = face()
+    with pytest.raises(ConfigurationError, match="ports are 1 to 65535"):
+        pool.add_http_client("bob", "127.0.0.1", port)
+    with pytest.raises(ConfigurationError, match="external_port"):
+        pool.add_http_server(0, "127.0.0.1", port)
+    if port:
+        with pytest.raises(ConfigurationError, match="or 0 for any"):
+            pool.add_http_server(port, "127.0.0.1")
+
+
+@pytest.mark.parametrize("name", [None, 7, b"bob", ["bob"]])
+def test_names_of_parties_are_texts(name: object) -> None:
+    with pytest.raises(TypeError, match="name of a party"):
+        Pool().add_http_client(name, "127.0.0.1", 80)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="is empty"):
+        Pool().add_http_client("", "127.0.0.1", 80)
+
+
+def test_an_address_of_another_machine_is_told_as_such() -> None:
+    with pytest.raises(OSError, match="Give an address of this machine"):
+        Pool().add_http_server(0, "192.0.2.1")
