@@ -35,7 +35,7 @@ async def crashed(pool: Pool) -> None:
     engine.closing = True
     for party in engine.parties.values():
         party.closed = Cause(Ending.CLOSED)
-        for stream in party._streams.values():
+        for stream in party.connections.streams:
             stream._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     await engine._close()
 
