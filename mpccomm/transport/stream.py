@@ -76,6 +76,13 @@ class Stream:
             self._close_code = code
             self.wake()
 
+    def abort(self) -> None:
+        """End it at once, without a word."""
+        self._close_code = self._close_code or CloseCode.DONE
+        writer = getattr(self._socket, "_writer", None)
+        if writer is not None and writer.transport is not None:
+            writer.transport.abort()
+
     async def run(self, peer: Peer) -> None:
         """Carry batches until either side closes, or the connection breaks."""
         writer = asyncio.ensure_future(self._write(peer))
