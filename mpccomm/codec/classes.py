@@ -112,6 +112,11 @@ def named(name: str) -> Entry | None:
     return _BY_NAME.get(name)
 
 
+def entries() -> list[Entry]:
+    """All that is registered, in the order in which it was."""
+    return list(_BY_NAME.values())
+
+
 _BY_TYPE: Final[dict[type, Entry]] = {}
 
 

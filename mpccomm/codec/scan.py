@@ -1,4 +1,4 @@
-"""Counting the elements of a msgpack value without building it."""
+"""Looking through a msgpack value without building it."""
 
 from __future__ import annotations
 
@@ -41,4 +41,36 @@ def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
         if counts_bytes:
             skip += int.from_bytes(data[position + 1 : position + 1 + width], "big")
         position += skip + width
+    return count
+
+
+def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:
+    """Return how many keys of maps are arrays, counted until there are more than *limit*; nothing else is checked.
+
+    Others choose the hashes of arrays as they like, unlike those of all else that may be a key.
+    """
+    count = 0
+    position = 0
+    end = len(data)
+    steps = _STEPS
+    open_maps: list[bool] = []
+    left: list[int] = []
+    is_map, rest = False, 1
+    while position < end and count <= limit:
+        while not rest:
+            if not left:
+                return count
+            is_map, rest = open_maps.pop(), left.pop()
+        first = data[position]
+        skip, width, counts_bytes = steps[first]
+        size = int.from_bytes(data[position + 1 : position + 1 + width], "big") if width else 0
+        is_key = is_map and not rest & 1
+        rest -= 1
+        position += skip + width + (size if counts_bytes else 0)
+        if 0x80 <= first < 0xA0 or 0xDC <= first <= 0xDF:
+            open_maps.append(is_map)
+            left.append(rest)
+            is_map = first < 0x90 or first >= 0xDE
+            rest = (size or (first & 15 if first < 0xA0 else 0)) << is_map
+            count += is_key and not is_map
     return count

@@ -31,10 +31,16 @@ def read(message: Incoming, party: Party) -> Any:
 
 
 def peek(message: Incoming, party: Party) -> Any:
-    """The value of a message that stays in its box, for whoever receives it."""
-    value = read(message, party)
-    message.outcome = value, None
-    return value
+    """Return the value of a message that stays in its box: a copy, so that nothing done to it reaches the receive.
+
+    What classes of the program make of a message can't be made twice: of such a one it is the value itself.
+    """
+    if message.ordered:
+        value = read(message, party)
+        message.outcome = value, None
+        return value
+    copies = [bytearray(segment) for segment in message.segments]
+    return party.dialect.decode(copies, context={"origin": party.handler})
 
 
 def _decode(message: Incoming, party: Party) -> Any:

@@ -281,6 +281,7 @@ class Engine:
     def _tick(self) -> None:
         self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
         self.history.sample(Party.clock(), self.parties.values())
+        self.authentication.look_at_the_date()
         for party in self.parties.values():
             party.tick()
             if party.host.stale:
@@ -377,6 +378,8 @@ class Engine:
             return
         if self._bound_port is not None:
             self._bound_port.close()
+        if self.audit is not None:
+            self.audit.close()
         self._over()
 
     def close_inherited(self) -> None:

@@ -16,18 +16,17 @@ from mpccomm.display import plural
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.ordering import Ordering
-from mpccomm.engine.peer import PartyPeer
+from mpccomm.engine.party_connections import PartyConnections
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
-from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.link import Link, News
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
-from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
+from mpccomm.transport.stream import CLOSE_TIMEOUT, WebSocket
 from mpccomm.transport.tls import Verdict
 
 if TYPE_CHECKING:
@@ -116,8 +115,6 @@ class Party:
             now=self.clock(),
             mailbox=mailbox,
         )
-        self.needs_connection = asyncio.Event()
-        """Set while a connection is wanted, and none is being greeted."""
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
         self.dialect = dialect
@@ -126,13 +123,12 @@ class Party:
         self.impatient: set[SendCall] = set()
         """Sends that wait only until it was dialled so often in vain."""
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress)
-        self._streams: dict[Connection, Stream] = {}
+        self.connections = PartyConnections(self, AT_ONCE)
         self._continued = False
         self._happening: asyncio.Future[None] | None = None
         self._unreachable_since: float | None = self.clock()
         self._notice_after = 0.0
         self._next_notice = 0.0
-        self.needs_connection.set()
 
     @property
     def where(self) -> str:
@@ -146,41 +142,19 @@ class Party:
 
     async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
         """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
-        connection = self.link.open(dialled=dialled, now=self.clock())
-        stream = Stream(socket)
-        peer = PartyPeer(self, connection, AT_ONCE)
-        self._streams[connection] = stream
-        self._update_loneliness()
-        try:
-            if first is not None:
-                peer.batch_received(first)
-            await stream.run(peer)
-        finally:
-            del self._streams[connection]
-            self.link.lost(connection)
-            if stream.violation:
-                logger.warning("%s: closed a connection: %s", self, stream.violation)
-                self._offended(stream.violation)
-            if not connection.verified and not stream.closing:
-                self._turned_away(stream.ended_with)
-            self.flush()
-            self._update_loneliness()
+        await self.connections.run(socket, dialled=dialled, first=first)
 
-    def _update_loneliness(self) -> None:
-        recent = self.clock() - self.settings.retry.connect_timeout
-        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
-        gone = self.link.ending is not None and not self.expected
-        if self.link.wants_connection and not greeting and not gone and not self.closed:
-            self.needs_connection.set()
-        else:
-            self.needs_connection.clear()
+    @property
+    def needs_connection(self) -> asyncio.Event:
+        """Set while a connection is wanted, and none is being greeted."""
+        return self.connections.wanted
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
         self.expected = expected
         if expected:
             self._urge()
-        self._update_loneliness()
+        self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
         """One attempt to connect came to nothing."""
@@ -207,7 +181,8 @@ class Party:
             self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
             self.flush()
 
-    def _turned_away(self, code: int | None) -> None:
+    def turned_away(self, code: int | None) -> None:
+        """A connection was closed by the other side before its greeting was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
             self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else _CODES[CloseCode(code)], True))
         else:
@@ -219,21 +194,18 @@ class Party:
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
-        for stream in self._streams.values():
-            if reason := unacceptable(stream.tls):
-                logger.info("%s: closing a connection: %s", self, reason)
-                stream.close(CloseCode.NOT_RECOGNISED)
+        self.connections.review(unacceptable)
         self._urge()
 
-    def _offended(self, reason: str) -> None:
+    def offended(self, reason: str) -> None:
+        """It broke the protocol."""
         if not self.reputation.offend(reason, self.clock()):
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
         self.closed = Cause(Ending.BARRED, self.reputation.barred)
-        for stream in self._streams.values():
-            stream.close(CloseCode.BARRED)
+        self.connections.close(CloseCode.BARRED)
         self.fail_waiting(self.closed)
-        self._update_loneliness()
+        self.connections.update_wanted()
 
     def readmit(self) -> None:
         """Let it in again after it was barred."""
@@ -241,7 +213,7 @@ class Party:
         if self.closed is not None and self.closed.ending is Ending.BARRED:
             logger.info("%s is readmitted", self)
             self.closed = None
-            self._update_loneliness()
+            self.connections.update_wanted()
 
     # -- what the link has to say --------------------------------------------------------------------------------------
 
@@ -262,20 +234,10 @@ class Party:
             news, link.news = link.news, []
             for what, detail in news:
                 self._tell(what, detail)
-            self._update_loneliness()
+            self.connections.update_wanted()
         if link.closing:
-            closing, link.closing = link.closing, []
-            for connection, code, reason in closing:
-                stream = self._streams.get(connection)
-                if stream is not None:
-                    old = code in (CloseCode.REPLACED, CloseCode.DONE) or reason == self.trouble
-                    level = logging.DEBUG if old else logging.WARNING
-                    logger.log(level, "%s: closing a connection: %s", self, reason)
-                    self.trouble = reason
-                    stream.close(code)
-                if code is CloseCode.VIOLATION:
-                    self._offended(reason)
-        self.wake()
+            self.connections.close_as_told()
+        self.connections.wake()
         if self._happening is not None:
             self._happening.set_result(None)
             self._happening = None
@@ -283,13 +245,6 @@ class Party:
     def _continue(self) -> None:
         self._continued = False
         self.flush(AT_ONCE)
-
-    def wake(self) -> None:
-        """See that what the link wants to send goes out."""
-        link = self.link
-        for connection, stream in self._streams.items():
-            if link.due(connection):
-                stream.wake()
 
     def _tell(self, what: News, detail: str) -> None:
         if what in (News.CONNECTED, News.RESUMED):
@@ -333,7 +288,7 @@ class Party:
             self._tick_unreachable(now)
         else:
             self._tick_receives(now)
-        self._update_loneliness()
+        self.connections.update_wanted()
         self.flush()
 
     def _tick_unreachable(self, now: float) -> None:
@@ -427,8 +382,7 @@ class Party:
         self.closed = Cause(Ending.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
-        for stream in self._streams.values():
-            stream.close(CloseCode.DONE)
+        self.connections.close(CloseCode.DONE)
 
     async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
@@ -461,10 +415,9 @@ class Party:
         """Wait for the streams to end; each has its own time limit."""
         # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
         patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
-        if not await self.until(lambda: not self._streams, self.clock() + patience):
-            for stream in self._streams.values():
-                stream.abort()
-            await self.until(lambda: not self._streams, self.clock() + CLOSE_TIMEOUT)
+        if not await self.until(lambda: not self.connections, self.clock() + patience):
+            self.connections.abort()
+            await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
     def report(self, undelivered: list[Outgoing]) -> None:
         """Log what shutting down left behind."""

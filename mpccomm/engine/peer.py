@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from mpccomm.engine.party import Party
-    from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.link import Link
 
 
-class PartyPeer:
+class LinkOwner(Protocol):
+    """The party whose link it is."""
+
+    link: Link
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """A monotonic clock."""
+
+    def flush(self, most: float = ...) -> None:
+        """Hand on what the link has brought about."""
+
+
+class StreamPeer:
     """Passes batches between the stream and the party's link. What one batch brings ends at most ``at_once`` calls in a turn."""
 
     __slots__ = ("_at_once", "_connection", "_party")
 
-    def __init__(self, party: Party, connection: Connection, at_once: int) -> None:
+    def __init__(self, party: LinkOwner, connection: Connection, at_once: int) -> None:
         self._party = party
         self._connection = connection
         self._at_once = at_once

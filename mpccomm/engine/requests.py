@@ -56,7 +56,7 @@ class ReceiveCall(Receive):
         self.message = link.take(self.key, self.since)
         if self.message is not None:
             self.done()
-            party.wake()
+            party.connections.wake()
             return
         self.failure = link.ending or party.closed
         if self.failure is None and self.timeout is not None and self.timeout <= 0:
@@ -145,7 +145,7 @@ class SendCall(Outgoing):
             party.impatient.add(self)
         if seconds is not None:
             self._timer = party.loop_owner.loop.call_later(seconds, self.fail, _TIMED_OUT)
-        party.wake()
+        party.connections.wake()
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts. The message has its number: it goes on without us."""

@@ -32,9 +32,12 @@ class DialPolicy(Protocol):
 class Destination(Protocol):
     """Whoever is dialled."""
 
-    needs_connection: asyncio.Event
     retry_now: asyncio.Event
     failed_dials: int
+
+    @property
+    def needs_connection(self) -> asyncio.Event:
+        """Set while a connection is wanted, and none is being greeted."""
 
     @property
     def reputation(self) -> DialPolicy:

@@ -86,8 +86,12 @@ _CHECKS: dict[type, Callable[[Any, Any], None]] = {
 
 
 def _of_library(kind: type) -> Callable[[Any, Any], None] | None:
-    library = kind.__module__.partition(".")[0]
-    return _LIBRARIES[library] if library in _LIBRARIES and library in sys.modules else None
+    for name, check in _LIBRARIES.items():
+        library = sys.modules.get(name)
+        # gmpy2 before 2.3.1 says that its types are Python's own.
+        if library and (kind.__module__.partition(".")[0] == name or vars(library).get(kind.__name__) is kind):
+            return check
+    return None
 
 
 def _numpy(sent: Any, received: Any) -> None:

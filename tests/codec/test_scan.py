@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from mpccomm.codec.scan import count_elements
 
+# What is in a text or in bytes is passed over; only how long they are matters, and that is quickly drawn.
+text = st.integers(0, 300).map("x".__mul__)
+data = st.integers(0, 300).map(b"\xc1".__mul__)
 leaves = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**63), 2**64 - 1),
     st.floats(),
-    st.text(max_size=40),
-    st.binary(max_size=40),
-    st.builds(ormsgpack.Ext, st.integers(0, 127), st.binary(max_size=40)),
+    text,
+    data,
+    st.builds(ormsgpack.Ext, st.integers(0, 127), data),
 )
-trees = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=40), inner))
+trees = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(text, inner))
 
 
 def count(value: Any) -> int:

@@ -38,7 +38,7 @@ async def crashed(pool: Pool) -> None:
 
     for party in engine.parties.values():
         party.closed = Cause(Ending.CLOSED)
-        for stream in party._streams.values():
+        for stream in party.connections.streams:
             stream._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     await engine._begin_to_end(without_a_word)
 

@@ -37,7 +37,7 @@ def test_what_is_no_batch(kind: WSMsgType, data: object, what: str) -> None:
 
 
 def streams(pool: object, name: str) -> list[Stream]:
-    return list(pool._engine.party(name)._streams.values())  # type: ignore[attr-defined]
+    return list(pool._engine.party(name).connections.streams)  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system can't be told")
