@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import threading
 import time
+from functools import partial
+from functools import partial
 
 import pytest
 
@@ -37,12 +39,13 @@ def test_an_event_without_a_place_is_an_error(state: PoolState, event: PoolEvent
 def test_the_states_of_a_blocking_pool() -> None:
     pool = SyncPool(settings=quick())
     lifecycle = pool._engine.lifecycle
-    assert lifecycle.state is PoolState.NEW
+    states = [lifecycle.state]
     pool.add_http_server(0, LOCAL)
-    assert lifecycle.state is PoolState.RUNNING
+    states.append(lifecycle.state)
     pool.shutdown()
-    assert lifecycle.state is PoolState.CLOSED
+    states.append(lifecycle.state)
     pool.shutdown()
+    assert states == [PoolState.NEW, PoolState.RUNNING, PoolState.CLOSED]
     with pytest.raises(PoolClosedError):
         pool.wait_ready()
 
@@ -75,9 +78,9 @@ def test_any_number_of_threads_end_it_at_once() -> None:
             handle = pool.asend("other", "delivered")
             ends = [
                 pool.shutdown,
-                lambda: pool.abort("why not", 0),
+                partial(pool.abort, "why not", 0),
                 pool.shutdown,
-                lambda: pool.__exit__(None, None, None),
+                partial(pool.__exit__, None, None, None),
             ]
             threads = [threading.Thread(target=end) for end in ends]
             for thread in threads:
@@ -97,9 +100,10 @@ def test_on_another_loop_of_the_same_thread_it_says_so() -> None:
         await pool.wait_ready()
 
     home.run_until_complete(begin())
-    for end in (pool.shutdown, pool.abort, lambda: pool.__aexit__(None, None, None)):
+    ends = (pool.shutdown(), pool.abort(), pool.__aexit__(None, None, None))
+    for end in ends:
         with pytest.raises(RuntimeError, match="another one can't on the same thread"):
-            asyncio.run(end())
+            asyncio.run(end)
     home.run_until_complete(pool.shutdown())
     home.close()
 
@@ -147,7 +151,7 @@ def test_a_gate_and_signals() -> None:
         gate.open()
         assert gate.wait(50 * UNIT)
         assert not gate._sleepers
-        gate.__init__()  # type: ignore[misc]
+        gate.opened = False
 
     gate = Gate()
     everywhere(lambda: gate.wait(UNIT / 100), look, CTRL_C, stride=1)
