@@ -110,7 +110,7 @@ class BaseChannel:
         """Before any use: settle on a loop, and start what has been added."""
         engine = self._engine
         loop_owner = engine.loop_owner
-        if engine.closing or engine.inherited:
+        if not engine.lifecycle.usable:
             engine.check_open()
         if not loop_owner.settled:
             engine.launch()
