@@ -23,6 +23,7 @@ from mpccomm.engine.collectives import Members, _digest, _pack
 from mpccomm.errors import EquivocationError, UnexpectedTypeError
 from mpccomm.pool.channel import Channel, Messages
 from mpccomm.pool.groups import Group
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import PartyState
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
@@ -301,18 +302,22 @@ async def test_the_numbers_begin_anew_with_a_new_process(clean: bool) -> None:
         try:
             for pool in (carol, alice):
                 link = pool._engine.party("bob").link
-                await until(lambda link=link: link.state in (PartyState.ALIVE, PartyState.RESTARTED))
+                await until(partial(_is_back, link))
                 pool.accept_restart("bob")
             await again.wait_ready(LIMIT)
             for number in range(3, 6):
                 got = await together((carol, alice, again), partial(_allgather, number=number))
                 assert got == {name: dict.fromkeys(NAMES, number) for name in NAMES}
-            values = await asyncio.gather(
+            values: list[Any] = await asyncio.gather(
                 again.group(NAMES).exchange("alice", 1, LIMIT), alice.group(NAMES).exchange("bob", 2, LIMIT)
             )
             assert values == [2, 1]
         finally:
             await again.shutdown()
+
+
+def _is_back(link: Link) -> bool:
+    return link.state in (PartyState.ALIVE, PartyState.RESTARTED)
 
 
 async def _allgather(group: Group, number: int) -> dict[str, Any]:
