@@ -13,7 +13,7 @@ from mpccomm.engine.authentication import Authentication, CertificateAuthenticat
 from mpccomm.engine.base_channel import BaseChannel, Space
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import Patience, check_id_type, names_of, retries, seconds
+from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, send_patience
 from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
@@ -50,7 +50,7 @@ class BasePool(BaseChannel, Visible):
             from mpccomm.engine.audit import Audit
 
             engine.audit = Audit(audit)
-        super().__init__(Space(engine, name, Patience(seconds(timeout), retries(max_retries))))
+        super().__init__(Space(engine, name, send_patience(timeout, max_retries, NO_LIMIT)))
         self._prepare()
 
     @classmethod
@@ -202,9 +202,6 @@ class BasePool(BaseChannel, Visible):
 
     def _prepare(self) -> None:
         """Make what the face needs besides; the last step of construction."""
-
-    def _prefix_for(self, party: Party) -> str:
-        return party.prefix
 
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""

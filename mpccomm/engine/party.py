@@ -224,6 +224,8 @@ class Party:
         """
         link = self.link
         finished = link.finished
+        if link.mailbox.taken:
+            link.account(self.clock())
         while finished and most > 0:
             finished.popleft().done()
             most -= 1

@@ -124,6 +124,18 @@ class Link:
                 self._moved(now)
         return message
 
+    def account(self, now: float) -> None:
+        """Account for what other threads have taken out of the mailbox."""
+        taken = self.mailbox.taken
+        while taken:
+            self._session.consume(taken.popleft())
+        self.mailbox.pressed = False
+        self._moved(now)
+
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in the mailbox."""
+        self._session.restore(there)
+
     def receive(self, receive: Receive) -> None:
         """Wait for a message that `take` did not find; only while `ending` is None."""
         self.mailbox.wait(receive)
@@ -255,7 +267,7 @@ class Link:
 
     @property
     def _unread(self) -> bool:
-        return self.mailbox.unread_messages > 0
+        return next(self.mailbox.unread(), None) is not None
 
     def _accepts(self, hello: Hello) -> bool:
         return self._incarnations.accepts(hello.incarnation, unread=self._unread)
@@ -428,6 +440,7 @@ class Link:
         self._heartbeat.answered(connection, frame.token, now)
 
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
+        self.mailbox.pressed = True
         self._deadlocks.on_blocked(frame, now)
         if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True

@@ -16,6 +16,8 @@ _REMEMBERED = 10_000
 class CountingMailbox(Mailbox):
     """Claims ids as a receiver there does; ``automatic`` makes one of prefix and number."""
 
+    grabbing = False
+
     def __init__(self, automatic: Callable[[str, int], Key]) -> None:
         super().__init__()
         self._automatic = automatic
