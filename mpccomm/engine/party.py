@@ -192,7 +192,8 @@ class Party:
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
-        self.connections.review(unacceptable)
+        self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
+        self.flush()
         self._urge()
 
     def offended(self, reason: str) -> None:
@@ -201,7 +202,7 @@ class Party:
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
         self.closed = Cause(Ending.BARRED, self.reputation.barred)
-        self.connections.close(CloseCode.BARRED)
+        self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
         self.connections.update_wanted()
 
