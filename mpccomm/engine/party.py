@@ -279,6 +279,7 @@ class Party:
     def tick(self) -> None:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
+        self.connections.look(now)
         self.link.tick(now)
         if self._progress is not None:
             self._progress.look(self.link, now)

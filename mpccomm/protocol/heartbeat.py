@@ -43,6 +43,12 @@ class Heartbeat:
         faded = _FADING * self._slowest
         self._slowest = faded if seconds <= faded else min(seconds, self.patience)
 
+    def moved(self, connection: Connection, backlog: float, now: float) -> None:
+        """What we sent there gets through: whatever answer is due can't be here before the rest of it is there."""
+        if connection.awaiting is not None:
+            connection.awaiting = now + min(backlog, self._timing.dead_after)
+            connection.suspect = False
+
     def answered(self, connection: Connection, token: int, now: float) -> None:
         """A PONG arrived there."""
         if connection.pinged is not None and connection.pinged[0] == token:
