@@ -256,7 +256,8 @@ class Party:
             if self._unreachable_since is None:
                 self._unreachable_since = self.clock()
                 self.trouble = what.value
-            logger.info("%s: %s; dialling again", self, what.value)
+            if not self.link.leaving:
+                logger.info("%s: %s; dialling again", self, what.value)
         elif what is News.GONE:
             ending = self.link.ending
             logger.info("%s: %s", self, ending.ending.value if ending else what.value)

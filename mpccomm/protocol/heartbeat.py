@@ -8,6 +8,8 @@ from mpccomm.settings import Timing
 
 _FADING = 0.9
 _SMOOTHING = 0.25
+_TRICKLING = 4
+"""Times the patience, with a connection on which the rest of something is on its way."""
 
 
 class Heartbeat:
@@ -76,7 +78,8 @@ class Heartbeat:
             connection.control[Kind.PING] = ping(self._token)
             if connection.awaiting is None:
                 connection.awaiting = now
-        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= self.patience:
+        patience = self.patience * _TRICKLING if connection.trickling else self.patience
+        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= patience:
             return False
         self._waited(now - connection.awaiting)
         connection.suspect = True

@@ -366,6 +366,7 @@ class Link:
         if connection.closed:
             return
         connection.heard = now
+        connection.trickling = False
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)
         connections = self._connections
@@ -403,6 +404,7 @@ class Link:
         """Bytes arrived there that are no whole batch yet."""
         if not connection.closed:
             connection.heard = now
+            connection.trickling = True
             self._heartbeat.heard(connection, now)
 
     def moved(self, connection: Connection, backlog: float, now: float) -> None:

@@ -34,8 +34,7 @@ class Pace:
         self._transport = transport
         self._socket: socket.socket | None = transport.get_extra_info("socket")
         self._clock = clock
-        self._rate = 0.0
-        """Bytes per second, where it was the line that decided; 0: it never was."""
+        self._looked = clock()
         self._paused: float | None = None
         self._waiting = 0
         self._freely = False
@@ -68,17 +67,18 @@ class Pace:
         if seconds < _SHORT:
             self._set(self.budget * 2)
         elif self._waiting:
-            self._rate = self._waiting / seconds
-            self._set(min(int(self._rate * _SECONDS), self.budget * 2))
+            self._set(min(int(self._waiting / seconds * _SECONDS), self.budget * 2))
 
     def look(self) -> float | None:
         """The seconds that the rest takes, if something got through since the last time, and there is a rest; or None."""
+        now = self._clock()
         waiting = self._transport.get_write_buffer_size() + self._unsent()
         through = self._sent - waiting
-        moved, self._through = through - self._through, through
+        moved, seconds = through - self._through, now - self._looked
+        self._through, self._looked = through, now
         if moved <= 0 or waiting <= 0:
             return None
-        return waiting / self._rate if self._rate else 0.0
+        return waiting * seconds / moved
 
     def _unsent(self) -> int:
         if self._socket is None or sys.platform != "linux":

@@ -65,9 +65,9 @@ class Machine:
         self.run("ip", "link", "set", self.device, "up")
 
     @contextmanager
-    def narrow(self, rate: str) -> Iterator[None]:
+    def narrow(self, rate: str, latency: str = "400ms") -> Iterator[None]:
         """For a while send at that rate at most."""
-        self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency 400ms".split())
+        self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())
         try:
             yield
         finally:

@@ -41,7 +41,8 @@ async def carry(cables: Cables, rate: int, parties: int, size: int) -> tuple[flo
             assert len(message) == {size}, name
         say("received")
     """
-    with here.narrow(f"{rate}bit"):
+    # As much as a router in front of such a line keeps.
+    with here.narrow(f"{rate}bit", "1s"):
         async with act(receiving, *there.within) as hub, act(sending, *here.within) as senders:
             await senders.line("ready", 100)
             took = float(await senders.line("took", 400))
