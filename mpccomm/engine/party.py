@@ -257,7 +257,8 @@ class Party:
             if self._unreachable_since is None:
                 self._unreachable_since = self.clock()
                 self.trouble = what.value
-            logger.info("%s: %s; dialling again", self, what.value)
+            if not self.link.leaving:
+                logger.info("%s: %s; dialling again", self, what.value)
         elif what is News.GONE:
             ending = self.link.ending
             logger.info("%s: %s", self, ending.ending.value if ending else what.value)
@@ -280,6 +281,7 @@ class Party:
     def tick(self) -> None:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
+        self.connections.look(now)
         self.link.tick(now)
         if self._progress is not None:
             self._progress.look(self.link, now)

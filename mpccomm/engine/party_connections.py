@@ -98,8 +98,16 @@ class PartyConnections:
         """See that what the link wants to send goes out."""
         link = self._owner.link
         for connection, stream in self._streams.items():
-            if link.due(connection):
+            if not stream.awake and link.due(connection):
                 stream.wake()
+
+    def look(self, now: float) -> None:
+        """Find out which of them move what was sent there, though nothing may come back yet."""
+        link = self._owner.link
+        for connection, stream in self._streams.items():
+            backlog = stream.moving()
+            if backlog is not None:
+                link.moved(connection, backlog, now)
 
     def close(self, code: CloseCode) -> None:
         """Close all of them."""
