@@ -98,6 +98,7 @@ class Tag(IntEnum):
     MPC = 68
     MPZS = 69
     MIXED_MPZS = 70
+    MPFRS = 71
     BITARRAY = 72
     FROZENBITARRAY = 73
     DATAFRAME = 80

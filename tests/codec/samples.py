@@ -295,6 +295,9 @@ def gmpy() -> list[Any]:
         [(number, number) for number in wide],
         {number: number for number in mixed},
         set(mixed),
+        [third + number for number in range(40)],
+        [third + number for number in range(39)] + [special[0]],
+        [-special[0], mpc(-special[0], special[0])],
         [mpz(0)],
         [third, mpq(1, 2)],
     ]
