@@ -50,6 +50,8 @@ _CODES = {
     CloseCode.SHUTTING_DOWN: "it is shutting down",
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
+_CURT = 0.5
+"""Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
 _AWAY = "waiting for %s, which was connected before: %s (%s)"
@@ -353,32 +355,43 @@ class Party:
         for call in list(self.impatient):
             call.dial_failed()
 
-    async def leave(self, deadline: float) -> list[Outgoing]:
-        """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""
+    async def leave(self, deadline: Callable[[], float], reason: str | None = None) -> list[Outgoing]:
+        """Deliver what is pending, say goodbye, or with a reason that we give up, close.
+
+        :param deadline: the time until which to wait; it may change meanwhile
+        :returns: the messages that could not be delivered
+        """
         link = self.link
         link.leave()
         self.flush()
         if self.closed:
             # It is barred: nothing will be delivered any more.
-            deadline = self.clock()
+            deadline = self.clock
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
-            link.say_goodbye()
-            self.flush()
-            await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            if reason is None:
+                link.say_goodbye()
+                self.flush()
+                await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            else:
+                link.abort(reason)
+        self._close()
+        return undelivered
+
+    def _close(self) -> None:
         self.closed = Cause(Ending.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
-        return undelivered
 
-    async def until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+    async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
         while not condition():
-            remaining = None if deadline is None else deadline - self.clock()
+            at = deadline() if callable(deadline) else deadline
+            remaining = None if at is None else at - self.clock()
             if remaining is not None and remaining <= 0:
                 return False
             if self._happening is None:
@@ -403,7 +416,11 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
+        # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
+        patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
+        if not await self.until(lambda: not self.connections, self.clock() + patience):
+            self.connections.abort()
+            await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
     def report(self, undelivered: list[Outgoing]) -> None:
         """Log what shutting down left behind."""
@@ -422,13 +439,16 @@ class Party:
         if self.link.mailbox.unread_messages:
             logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
 
-    def abort(self, reason: str) -> None:
-        """Tell it that we give up, and why."""
-        self.link.abort(reason)
-        self.closed = Cause(Ending.CLOSED)
+    async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
+        """Tell it that we give up, and why. A connection with one that knows us is waited for."""
+        link = self.link
+        link.leave()
+        self.fail_waiting(Cause(Ending.CLOSED))
         self.flush()
-        self.fail_waiting(self.closed)
-        self.connections.close(CloseCode.DONE)
+        if link.state is not PartyState.UNKNOWN and not self.closed:
+            await self.until(lambda: link.connected or link.ending is not None, deadline)
+        link.abort(reason)
+        self._close()
 
     def describe_box(self) -> str:
         """Which messages from it are here, unread."""

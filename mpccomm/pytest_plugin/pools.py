@@ -87,7 +87,7 @@ class Groups(Generic[Some]):
 
     def clean(self) -> None:
         """Leave nothing of one test to the next: messages, numbers, prefixes."""
-        pools = [_pool_of(pool) for pool, _ in self._made if not _pool_of(pool)._engine.closing]
+        pools = [_pool_of(pool) for pool, _ in self._made if _pool_of(pool)._engine.lifecycle.usable]
         for pool, loop_lifetime in self._made:
             if _pool_of(pool) in pools:
                 loop_lifetime.run(partial(_quiet, _pool_of(pool)))
