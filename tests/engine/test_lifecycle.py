@@ -5,7 +5,6 @@ import itertools
 import threading
 import time
 from functools import partial
-from functools import partial
 
 import pytest
 
