@@ -65,7 +65,8 @@ class ReceiveCall(Receive):
             link.mailbox.release(self.key)
             self.done()
             return
-        link.receive(self)
+        if link.receive(self):
+            party.connections.wake()
         if self.timeout is not None:
             self._timer = party.loop_owner.loop.call_later(self.timeout, self.fail, _TIMED_OUT)
 

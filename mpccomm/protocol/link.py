@@ -54,7 +54,9 @@ class Link:
         timing: Timing,
         now: float,
         mailbox: Callable[[], Mailbox] = Mailbox,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box."""
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = 0
@@ -68,6 +70,7 @@ class Link:
         self._nonce = nonce
         self._limits = limits
         self._new_mailbox = mailbox
+        self._alone = alone
         self._timing = timing
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
@@ -76,7 +79,7 @@ class Link:
         self._ticked = now
         self._parting = Parting()
         self._held_back = HeldBack(timing)
-        self._deadlock_heard: float | None = None
+        self._deadlock_heard: tuple[float, int] | None = None
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
@@ -87,7 +90,9 @@ class Link:
         """The receiving half."""
         self.sender = self._session.sender
         """The sending half."""
-        self._deadlocks = DeadlockDetector(self._timing.deadlock_after, now)
+        timing = self._timing
+        patience = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
+        self._deadlocks = DeadlockDetector(patience, now)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -124,9 +129,25 @@ class Link:
                 self._moved(now)
         return message
 
-    def receive(self, receive: Receive) -> None:
-        """Wait for a message that `take` did not find; only while `ending` is None."""
-        self.mailbox.wait(receive)
+    def receive(self, receive: Receive) -> bool:
+        """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
+        message = self.mailbox.wait(receive)
+        if message is not None:
+            # What is asked for does not count against the box.
+            self._session.consume(message)
+        if self._deadlocks.blocked is not None:
+            self._session.ack_due = True
+            self._admit()
+        return self._session.ack_due
+
+    def _admit(self) -> None:
+        """If the other side is held back with a message that is asked for, let it begin."""
+        blocked = self._deadlocks.blocked
+        current = self._connections.current
+        if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+            return
+        self.receiver.admitted = blocked.begun
+        current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
         """Return a message: the next one to ask for this id gets it, unless its sender was replaced and it was forgotten."""
@@ -157,7 +178,7 @@ class Link:
     # -- leaving -------------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Our pool shuts down: what is sent is still delivered, nothing new is taken."""
+        """Our pool shuts down: what is sent is still delivered, and what arrives is held, until the goodbye is said."""
         self.leaving = True
 
     def say_goodbye(self) -> None:
@@ -316,7 +337,7 @@ class Link:
         self.max_message_size = hello.bounds.max_message_size
         found = self._deadlocks.found
         if found is not None:
-            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL)
+            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL, self._deadlocks.final)
         self._parting.say(connection)
 
     # -- endings -------------------------------------------------------------------------------------------------------
@@ -386,7 +407,7 @@ class Link:
                     connection.step(Kind.MESSAGE)
                     if not self._adopted(connection):
                         continue
-                if self.leaving:
+                if self._parting.said:
                     self._session.ack_due = True  # a sign of life, no more
                     continue
                 deadlocks = self._deadlocks
@@ -408,14 +429,14 @@ class Link:
             handle(self, connection, frame, now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
-        if self.leaving:
+        if self._parting.said:
             self._session.ack_due = True
             return
         self._deadlocks.admitted()
         self._session.start(frame)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
-        if self.leaving:
+        if self._parting.said:
             self._session.ack_due = True
             return
         self._deadlocks.move(now)
@@ -431,12 +452,22 @@ class Link:
         self._deadlocks.on_blocked(frame, now)
         if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True
+        self._admit()
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
-        # Once per batch: it means going through the queue.
-        if now != self._deadlock_heard and self.sender.held_back:
-            self._deadlock_heard = now
-            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+        if not self.sender.held_back:
+            return
+        ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
+        heard = (now, self.sender.box.taken)
+        before, self._deadlock_heard = self._deadlock_heard, heard
+        if frame.final or self._timing.deadlock_after is not None:
+            if heard != before:  # once per batch: it means going through the queue
+                self._fail_held_back(ending)
+        elif before is None or heard[1] != before[1]:
+            self.news.append((News.DEADLOCK, ending.value))
+
+    def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
+        self.sender.admitted = frame.number
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
@@ -480,8 +511,9 @@ class Link:
             if stalled > 0:
                 connection.shift(stalled)
             self._check(connection, now)
-        self._session.repeat_blocked()
-        self._find_deadlock(now)
+        self._session.repeat_blocked(self._alone)
+        if not self._parting.said:
+            self._find_deadlock(now)
         held_back = self._held_back.look(self.sender.held_back, now)
         if held_back is not None:
             self.news.append((News.HELD_BACK if held_back else News.ADMITTED, ""))
@@ -497,23 +529,27 @@ class Link:
                 self._choose()
 
     def _find_deadlock(self, now: float) -> None:
-        found = self._deadlocks.find(self._session, now)
+        deadlocks = self._deadlocks
+        before = deadlocks.found
+        found = deadlocks.find(self._session, now, self._alone)
         if found is None:
             return
         ending, stuck = found
-        for receive in stuck:
-            self.mailbox.cancel(receive)
-        if ending is Ending.MUTUAL:
-            self._fail_held_back(ending)
-        else:
+        if ending is not before:
             self.news.append((News.DEADLOCK, ending.value))
+        # Elsewhere something in a program may still end it.
+        if deadlocks.final or self._timing.deadlock_after is not None:
+            for receive in stuck:
+                self.mailbox.cancel(receive)
             self._fail(stuck, Cause(ending))
-        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL))
+            if ending is Ending.MUTUAL:
+                self._fail_held_back(ending)
+        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL, deadlocks.final))
 
     def _fail_held_back(self, ending: Ending) -> None:
         """End the waiting of the sends that are held back. The messages stay in the queue: they have their numbers."""
         waiting = self.sender.waiting()
-        if waiting:
+        if waiting and self._deadlocks.found is None:
             self.news.append((News.DEADLOCK, ending.value))
         for message in waiting:
             message.detach()
@@ -535,4 +571,5 @@ _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float]
     frames.Goodbye: (Kind.GOODBYE, Link._on_goodbye),
     frames.Farewell: (Kind.FAREWELL, Link._on_farewell),
     frames.Abort: (Kind.ABORT, Link._on_abort),
+    frames.Admit: (Kind.ADMIT, Link._on_admit),
 }

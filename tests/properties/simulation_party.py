@@ -57,6 +57,7 @@ class Side:
             limits=limits,
             timing=timing,
             now=world.now,
+            alone=lambda: process.simulation.alone,
         )
         self.wires: dict[Wire, Connection] = {}
         self.epoch = Epoch(self.link._session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
@@ -17,13 +17,21 @@ BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
 NONCES = iter(range(1, 2**60))
 
 
-def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
+def new_link(
+    name: str,
+    limits: Limits | None = None,
+    now: float = 0.0,
+    *,
+    timing: Timing | None = None,
+    alone: Callable[[], bool] = lambda: False,
+) -> Link:
     return Link(
         incarnation=name.encode().ljust(16, b"."),
         nonce=lambda: next(NONCES).to_bytes(16, "big"),
         limits=limits or Limits(),
-        timing=Timing(),
+        timing=timing or Timing(),
         now=now,
+        alone=alone,
     )
 
 

@@ -149,6 +149,33 @@ def test_both_dialled(smaller_dialled: bool) -> None:
     assert [closing[:2] for closing in links[1].closing] == [(pairs[1].ends[0], CloseCode.REPLACED)]
 
 
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def test_both_send_and_leave_at_once() -> None:
+    links = (new_link("a"), new_link("b"))
+    pair = connected(*links)
+    for link in links:
+        link.send(message("last words"))
+        link.leave()
+    said = [False, False]
+    for _ in range(2):  # round trips
+        batches = [link.to_send(end, 0.0) for link, end in zip(links, pair.ends, strict=True)]
+        for end, batch in enumerate(batches):
+            links[1 - end].received(pair.ends[1 - end], batch, 0.0)
+        for end, link in enumerate(links):
+            if link.sender.idle and not said[end]:
+                said[end] = True
+                link.say_goodbye()
+    pair.pump()
+    assert said == [True, True]
+    for link in links:
+        (sent,) = (request for request in finished(link) if not isinstance(request, Receive))
+        assert sent.failure is None
+        assert link.state is PartyState.LEFT
+        assert News.UNREAD in news(link)
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
