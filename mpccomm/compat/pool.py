@@ -43,7 +43,8 @@ class Pool(mpccomm.pool.Pool):
 
     def arecv(self, handler_name: str, msg_id: str | None = None) -> Any:
         """Receive a message without waiting: the message itself if it has arrived, otherwise a future."""
-        return super().arecv(handler_name, msg_id)
+        future = super().arecv(handler_name, msg_id)
+        return future.result() if future.done() else future
 
     async def broadcast(
         self,
@@ -75,7 +76,7 @@ class Pool(mpccomm.pool.Pool):
 
     def arecv_all(self, handler_names: Iterable[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
-        return super().arecv_all(_listed(handler_names), msg_id)
+        return list(super().arecv_all(_listed(handler_names), msg_id))
 
     def update_msg_prefix(self, msg_prefix: str | None) -> None:
         """Put a prefix before the ids of all further messages, of both directions."""
