@@ -118,6 +118,8 @@ class Timing:
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.deadlock_after is not None:
+            _check_seconds(self, "deadlock_after", self.deadlock_after)
         if self.dead_after <= self.heartbeat:
             raise ConfigurationError(
                 f"Timing(heartbeat={self.heartbeat!r}, dead_after={self.dead_after!r}): a quiet connection would be given up "

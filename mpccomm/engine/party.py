@@ -112,6 +112,7 @@ class Party:
             timing=settings.timing,
             now=self.clock(),
             mailbox=mailbox,
+            alone=lambda: loop_owner.program_waits(),
         )
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
