@@ -53,6 +53,6 @@ class StreamPeer:
         if not link.due(self._connection):
             return b""
         batch = link.to_send(self._connection, party.clock())
-        if link.news or link.closing:
+        if link.events or link.closing:
             party.flush()
         return batch

@@ -84,7 +84,7 @@ class DeadlockDetector:
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited
 
 
-class HeldBack:
+class HeldBackNotice:
     """When to say in the log that a full box holds us back: after a while, then after ever longer ones."""
 
     def __init__(self, timing: Timing) -> None:

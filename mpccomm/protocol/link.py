@@ -2,9 +2,9 @@
 
 Sans-I/O. The owner reports what happens (`open`, `received`, `lost`, `tick`, and what the program wants), with ``now`` from
 a monotonic clock; asks `to_send` for the next bytes of a connection; and afterwards empties the output lists: ``finished``
-requests, connections to close in ``closing``, and ``news`` for the log. Nothing is called back from inside.
+requests, connections to close in ``closing``, and ``events`` for the log. Nothing is called back from inside.
 
-This module decides who is talked to and on which connection. What is said there is a `Conversation`.
+This module decides who is talked to and on which connection. What is said there is a `Session`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,21 @@ from typing import Any
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection, Connections
-from mpccomm.protocol.deadlock import DeadlockDetector, HeldBack
-from mpccomm.protocol.events import Closing, News
+from mpccomm.protocol.deadlock import DeadlockDetector, HeldBackNotice
+from mpccomm.protocol.events import (
+    Admitted,
+    Closing,
+    Connected,
+    ConnectionLost,
+    ConnectionSuspect,
+    DeadlockFound,
+    Event,
+    HeldBack,
+    NeverRead,
+    PartyGone,
+    Refused,
+    RestartNotAccepted,
+)
 from mpccomm.protocol.frames import (
     BATCH_HEAD,
     NO_POSITIONS,
@@ -38,8 +51,6 @@ from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import Parting, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
 from mpccomm.settings import Limits, Timing
-
-__all__ = ["Closing", "Link", "News"]
 
 
 class Link:
@@ -64,7 +75,7 @@ class Link:
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
         self.closing: list[Closing] = []
-        self.news: list[tuple[News, str]] = []
+        self.events: list[Event] = []
         self.goodbye: frames.Goodbye | None = None
         self.max_message_size = limits.max_message_size
         self._nonce = nonce
@@ -78,7 +89,7 @@ class Link:
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
         self._parting = Parting()
-        self._held_back = HeldBack(timing)
+        self._held_back = HeldBackNotice(timing)
         self._deadlock_heard: tuple[float, int] | None = None
         self._start_afresh(now)
 
@@ -232,7 +243,7 @@ class Link:
         was = self._connections.current
         self._choose()
         if was is connection and not self.connected:
-            self.news.append((News.LOST, ""))
+            self.events.append(ConnectionLost())
 
     def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if not connection.closed:
@@ -250,7 +261,7 @@ class Link:
         elif connections.current is not was:
             self._session.ack_due = True
             if was is None:
-                self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
+                self.events.append(Connected(self.counters.connections > 0))
                 self.counters.connections += 1
         for other in superfluous:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
@@ -301,7 +312,7 @@ class Link:
         connection.position = frame.received
         if not frame.accepted:
             connection.state = ConnectionState.HELD
-            self.news.append((News.HELD, ""))
+            self.events.append(RestartNotAccepted())
         elif self._adopted(connection):
             self.sender.check(frame.received)
             self.sender.box.hear(frame.consumed_bytes, frame.consumed_messages)
@@ -350,7 +361,7 @@ class Link:
             self._session.forget_partial()
             self._fail(self._session.end(ending), ending)
             self.sender = self._session.sender
-            self.news.append((News.GONE, ""))
+            self.events.append(PartyGone(ending))
             self._choose()
 
     def _fail(self, requests: Sequence[Receive | Outgoing], cause: Cause) -> None:
@@ -367,8 +378,7 @@ class Link:
         complete = not frame.undelivered and self.receiver.received >= frame.last_seq
         incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
-            listed = ", ".join(map(frames.describe_key, frame.unread_ids))
-            self.news.append((News.UNREAD, f"{frame.unread} of our messages: {listed}"))
+            self.events.append(NeverRead(frame.unread, frame.unread_ids))
         incarnations.become(PartyEvent.GOODBYE)
         self._end()
 
@@ -464,7 +474,7 @@ class Link:
             if heard != before:  # once per batch: it means going through the queue
                 self._fail_held_back(ending)
         elif before is None or heard[1] != before[1]:
-            self.news.append((News.DEADLOCK, ending.value))
+            self.events.append(DeadlockFound(frame.mutual, False, False))
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
         self.sender.admitted = frame.number
@@ -496,7 +506,7 @@ class Link:
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []
-        self.news.append((News.REFUSED, ", ".join(frames.describe_key(message.key) for message in refused)))
+        self.events.append(Refused(tuple(message.key for message in refused)))
         self._fail(refused, Cause(Ending.REFUSED))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -514,9 +524,11 @@ class Link:
         self._session.repeat_blocked(self._alone)
         if not self._parting.said:
             self._find_deadlock(now)
-        held_back = self._held_back.look(self.sender.held_back, now)
+        sender = self.sender
+        held_back = self._held_back.look(sender.held_back, now)
         if held_back is not None:
-            self.news.append((News.HELD_BACK if held_back else News.ADMITTED, ""))
+            ids = sender.queued_ids(frames.MAX_LISTED_IDS)
+            self.events.append(HeldBack(*sender.queued(), ids) if held_back else Admitted())
 
     def _check(self, connection: Connection, now: float) -> None:
         silent = self._heartbeat.silent(connection, now)
@@ -525,7 +537,7 @@ class Link:
         elif connection.verified:
             current = connection is self._connections.current
             if self._heartbeat.check(connection, now, unacknowledged=current and self.sender.unacknowledged):
-                self.news.append((News.SUSPECT, ""))
+                self.events.append(ConnectionSuspect())
                 self._choose()
 
     def _find_deadlock(self, now: float) -> None:
@@ -536,7 +548,7 @@ class Link:
             return
         ending, stuck = found
         if ending is not before:
-            self.news.append((News.DEADLOCK, ending.value))
+            self.events.append(DeadlockFound(ending is Ending.MUTUAL, True, deadlocks.final))
         # Elsewhere something in a program may still end it.
         if deadlocks.final or self._timing.deadlock_after is not None:
             for receive in stuck:
@@ -550,7 +562,7 @@ class Link:
         """End the waiting of the sends that are held back. The messages stay in the queue: they have their numbers."""
         waiting = self.sender.waiting()
         if waiting and self._deadlocks.found is None:
-            self.news.append((News.DEADLOCK, ending.value))
+            self.events.append(DeadlockFound(ending is Ending.MUTUAL, False, True))
         for message in waiting:
             message.detach()
         self._fail(waiting, Cause(ending))

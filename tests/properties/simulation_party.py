@@ -136,7 +136,7 @@ class Side:
                 self.received(request)
             else:
                 self.sent(request)
-        link.news.clear()
+        link.events.clear()
         closing, link.closing = link.closing, []
         for wire in list(self.wires):
             self.pump(wire)

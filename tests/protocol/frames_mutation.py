@@ -90,7 +90,7 @@ def attempt(data: bytes) -> str:
         assert receiver.box.messages <= 1 or receiver.box.bytes <= LIMITS.box_bytes
         if link.closing:
             return link.closing[0][1].name
-        link.news.clear()
+        link.events.clear()
         link.finished.clear()
     for message in list(link.mailbox.unread()):
         assert sum(map(len, message.segments)) <= LIMITS.max_message_size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mpccomm.protocol import frames
+from mpccomm.protocol.events import Admitted, DeadlockFound, HeldBack, Refused
 from mpccomm.protocol.frames import Deadlock
-from mpccomm.protocol.link import Link, News
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import Cause, Ending
 from mpccomm.settings import Limits, Timing
 from tests.protocol.links import (
@@ -17,8 +18,8 @@ from tests.protocol.links import (
     finished,
     message,
     new_link,
-    news,
     receive,
+    told,
 )
 
 # -- boxes and deadlocks -----------------------------------------------------------------------------------------------
@@ -55,8 +56,8 @@ def test_a_receive_behind_a_full_box_is_a_deadlock_at_both_ends() -> None:
     pass_time(pair, 3)
     assert [ending(request) for request in finished(bob)] == [Ending.BOX_FULL]
     assert [ending(request) for request in finished(alice)] == [Ending.BOX_FULL]
-    assert News.DEADLOCK in news(alice)
-    assert News.DEADLOCK in news(bob)
+    assert DeadlockFound in told(alice)
+    assert DeadlockFound in told(bob)
     # What was held back is still sent.
     for number in range(4):
         assert bob.take(str(number), pair.now) is not None
@@ -66,15 +67,15 @@ def test_a_receive_behind_a_full_box_is_a_deadlock_at_both_ends() -> None:
 
 def test_where_something_else_goes_on_it_is_told_at_both_ends_and_nothing_fails() -> None:
     alice, bob, pair = held_back(alone=False)
-    news(alice)
-    news(bob)
+    told(alice)
+    told(bob)
     waiting = receive("3")
     bob.receive(waiting)
     pass_time(pair, 30)
     assert not finished(bob)
     assert not finished(alice)[1:]
-    assert news(bob).count(News.DEADLOCK) == 1
-    assert news(alice).count(News.DEADLOCK) == 1
+    assert told(bob).count(DeadlockFound) == 1
+    assert told(alice).count(DeadlockFound) == 1
     for number in range(3):
         assert bob.take(str(number), pair.now) is not None
         pair.pump()
@@ -134,7 +135,7 @@ def test_what_is_under_way_when_it_is_asked_for_makes_room_at_once() -> None:
 
 
 def test_one_that_was_admitted_and_is_not_asked_for_any_more() -> None:
-    alice, bob, pair = held_back()
+    _, bob, pair = held_back()
     waiting = receive("1")
     bob.receive(waiting)
     pair.move(1)
@@ -212,15 +213,15 @@ def test_whoever_is_held_back_hears_of_room() -> None:
 
 def test_held_back_for_long_is_news_now_and_then() -> None:
     alice, bob, pair = held_back()
-    news(alice)
+    told(alice)
     pass_time(pair, 60)
-    assert news(alice).count(News.HELD_BACK) == 3
+    assert told(alice).count(HeldBack) == 3
     while not alice.sender.idle:
         for number in range(4):
             bob.take(str(number), pair.now)
         pass_time(pair, 0.5)
     pass_time(pair, 0.5)
-    assert News.ADMITTED in news(alice)
+    assert Admitted in told(alice)
 
 
 def test_a_message_that_exceeds_what_the_other_side_takes_arrives_empty() -> None:
@@ -243,7 +244,7 @@ def test_a_message_that_exceeds_what_the_other_side_takes_arrives_empty() -> Non
         ("x", Ending.REFUSED),
         ("toolong", Ending.REFUSED),
     ]
-    assert link.news[-1] == (News.REFUSED, "'x', 'toolong'")
+    assert link.events[-1] == Refused(("x", "toolong"))
 
 
 def test_taken_again_after_it_was_put_back_counts_once() -> None:

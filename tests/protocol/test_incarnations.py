@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mpccomm.protocol import frames
+from mpccomm.protocol.events import NeverRead
 from mpccomm.protocol.frames import Abort, Farewell, Goodbye
-from mpccomm.protocol.link import News
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
-from tests.protocol.links import Pair, Stranger, connected, ending, finished, message, new_link, news, receive
+from tests.protocol.links import Pair, Stranger, connected, ending, finished, message, new_link, receive, told
 
 # -- restarts ----------------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ def test_goodbye_comes_after_the_acknowledgement_of_what_arrived_in_time() -> No
     assert sent.failure is None
     assert sent in finished(alice)
     assert alice.state is PartyState.LEFT
-    assert News.UNREAD in news(alice)
+    assert NeverRead in told(alice)
     assert bob.farewell
 
 

@@ -53,7 +53,7 @@ def test_a_third_thread_that_could_receive(caplog: pytest.LogCaptureFixture) -> 
             for number in range(12):
                 alice.send("Bob", number, f"unasked {number}")
 
-        received = []
+        received: list[int] = []
 
         def receive_later() -> None:
             while not log.lines("deadlock", logging.WARNING):
