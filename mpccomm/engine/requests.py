@@ -103,7 +103,8 @@ class ReceiveCall(Receive):
             self.failure = TIMED_OUT
         if self.failure is not None:
             raise party.explain(self.failure, self)
-        link.receive(self)
+        if link.receive(self):
+            party.connections.wake()
         if timeout is not None:
             self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
 
