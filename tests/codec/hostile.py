@@ -37,7 +37,7 @@ class Grammar:
         """*value*, or now and then something else in its place."""
         if self.random.random() < 0.98:
             return value
-        others = (None, -1, 0, 1, 2**31, 2**48, 2**63, True, "", "x", b"", b"\xff" * 9, [], [[]], {}, 0.5)
+        others: list[Any] = [None, -1, 0, 1, 2**31, 2**48, 2**63, True, "", "x", b"", b"\xff" * 9, [], [[]], {}, 0.5]
         return self.random.choice(others)
 
     # Arrow
@@ -135,7 +135,7 @@ class Grammar:
         """An array of numpy."""
         dtype = self.random.choice(_DTYPES)
         if dtype == "O":
-            values = [self.random.choice((1, "a", None, 2.5, b"x", [])) for _ in range(length)]
+            values: list[Any] = [self.random.choice((1, "a", None, 2.5, b"x", [])) for _ in range(length)]
             return call(Tag.OBJECTS, dtype, [length], False, True, values)
         width = int("".join(filter(str.isdigit, dtype.split("[")[0]))) * (4 if "U" in dtype else 1)
         return call(Tag.NDARRAY, dtype, [self._odd(length)], False, True, self._bytes(length * width))
