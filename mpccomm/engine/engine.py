@@ -253,7 +253,9 @@ class Engine:
         if party.dialect is not OURS:
             from mpccomm.engine.tno_bridge import Gateway
 
-            gateway = Gateway(party, lambda: authentication.dialling, partial(authentication.unacceptable, party))
+            gateway = Gateway(
+                party, lambda: authentication.dialling, partial(authentication.unacceptable, party), self._spawn
+            )
             authentication.correspondents[party.name] = gateway
             return gateway
         retry = self.settings.retry

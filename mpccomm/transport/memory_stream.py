@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from contextlib import suppress
@@ -61,6 +62,7 @@ class _End:
     def __init__(self, loop: asyncio.AbstractEventLoop, course: Course, *, forth: bool) -> None:
         self.other = self
         self.close_code: int | None = None
+        self.tls: ssl.SSLObject | None = None
         self._loop = loop
         self._course = course
         self._forth = forth
@@ -70,8 +72,9 @@ class _End:
         self._something = asyncio.Event()
         self._admission = asyncio.Event()
 
-    def get_extra_info(self, name: str) -> None:
-        """There is nothing below."""
+    def get_extra_info(self, name: str) -> Any:
+        """What is known of the TLS of a connection that this one stands for; there is nothing else below."""
+        return self.tls if name == "ssl_object" else None
 
     # Whoever waits looks, clears the event, and waits; whoever has news for it changes what it looks at, and then has the
     # event set, on the loop of the one who waits. So no news are missed, whichever threads the two are in.
@@ -157,14 +160,24 @@ class Pipe:
     """Two ends: ``ours`` on one loop, ``theirs`` on the same or another one."""
 
     def __init__(
-        self, here: asyncio.AbstractEventLoop, there: asyncio.AbstractEventLoop, course: Course | None = None
+        self,
+        here: asyncio.AbstractEventLoop,
+        there: asyncio.AbstractEventLoop,
+        course: Course | None = None,
+        tls: ssl.SSLObject | None = None,
     ) -> None:
         course = course or _Clear()
         self._end = _End(here, course, forth=True)
+        self._end.tls = tls
         other = _End(there, course, forth=False)
         self._end.other, other.other = other, self._end
         self.ours = cast(WebSocket, self._end)
         self.theirs = cast(WebSocket, other)
+
+    @property
+    def open(self) -> bool:
+        """Whether neither end was closed."""
+        return self._end._open
 
     def cut(self) -> None:
         """Break the connection: what is on its way is lost, in both directions. Any thread may call."""
