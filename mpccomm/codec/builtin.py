@@ -11,12 +11,15 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
+from itertools import chain, compress, repeat
+from operator import attrgetter, countOf, itemgetter
+from struct import iter_unpack
 from typing import Any, Final
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from mpccomm.codec import keys
-from mpccomm.codec.abc import Decoder, Encoder, Lower
+from mpccomm.codec.abc import Column, Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
@@ -24,6 +27,23 @@ FRACTION_BITS: Final = 1 << 16
 """Largest numerator and denominator of a Fraction; checking that larger ones are coprime takes too long."""
 _DECIMAL: Final = re.compile(r"-?(\d+(\.\d+)?(E[+-]?\d{1,20})?|Infinity|s?NaN\d*)", re.ASCII)
 _DEQUE_SIZE: Final = 1024
+_DATETIME_SIZE: Final = 10
+"""Bytes of a datetime: year (2, the higher first), month (128 more for the later of two equal times), day, hour, minute,
+second, microsecond (3)."""
+_DOUBTFUL: Final = {
+    position: bytes(byte not in trusted for byte in range(256))
+    for position, trusted in {
+        0: range(1, 0x27),
+        3: range(1, 31),
+        4: range(24),
+        5: range(60),
+        6: range(60),
+        7: range(0x0F),
+    }.items()
+}
+"""For a byte of a datetime: whether it is right only in company of some others, if at all."""
+_FEBRUARY: Final = bytes(byte & 0x7F == 2 for byte in range(256))
+_END_OF_FEBRUARY: Final = bytes(byte > 28 for byte in range(256))
 
 
 # Containers
@@ -122,6 +142,37 @@ def _lower_complex(encoder: Encoder, value: complex) -> object:
 
 def _complex(decoder: Decoder, real: object, imag: object) -> complex:
     return complex(decoder.typed(real, float), decoder.typed(imag, float))
+
+
+def _lower_complexes(encoder: Encoder, values: list[complex]) -> object:
+    encoder.count(len(values))
+    parts = (list(map(attrgetter(name), values)) for name in ("real", "imag"))
+    return [HEADS[Tag.COMPLEXES], *map(encoder.sequence, parts)]
+
+
+def _complexes(decoder: Decoder, real_node: object, imag_node: object) -> list[complex]:
+    parts = [decoder.typed(node, list) for node in (real_node, imag_node)]
+    decoder.count(len(parts[0]))
+    if any(countOf(map(type, part), float) != len(parts[0]) for part in parts):
+        raise TypeError("a part that is no float")
+    return list(map(complex, *parts))
+
+
+def _lower_decimals(encoder: Encoder, values: list[Decimal]) -> object:
+    encoder.count(len(values))
+    return [HEADS[Tag.DECIMALS], encoder.sequence(list(map(str, values)))]
+
+
+def _decimals(decoder: Decoder, node: object) -> list[Decimal]:
+    texts = decoder.typed(node, list)
+    decoder.count(len(texts))
+    if countOf(map(type, texts), str) != len(texts):
+        raise TypeError("a decimal that is no text")
+    values = list(map(Decimal, texts))
+    # Where the user's context does not trap it, what is no number is a NaN.
+    if any(map(Decimal.is_nan, values)) and not all(map(_DECIMAL.fullmatch, texts)):
+        raise ValueError("not a decimal")
+    return values
 
 
 def _lower_decimal(encoder: Encoder, value: Decimal) -> object:
@@ -229,6 +280,77 @@ def _timedelta(decoder: Decoder, *nodes: object) -> timedelta:
     return timedelta(*_integers(decoder, nodes, 3))
 
 
+def _lower_datetimes(encoder: Encoder, values: list[datetime]) -> object:
+    encoder.count(len(values))
+    states = map(itemgetter(1), map(datetime.__reduce_ex__, values, repeat(4)))
+    blob = b"".join(map(itemgetter(0), states))
+    zones = list(map(attrgetter("tzinfo"), values))
+    number: dict[int, int] = {}
+    distinct = []
+    for index, value in enumerate(zones if len(set(map(id, zones))) > 1 else zones[:1]):
+        if id(value) not in number:
+            number[id(value)] = len(number)
+            try:
+                distinct.append(_lower_zone(encoder, values[index]))
+            except Refusal as refusal:
+                refusal.steps.append(f"[{index}]")
+                raise
+    numbers = [number[id(value)] for value in zones] if len(number) > 1 else []
+    return [HEADS[Tag.DATETIMES], encoder.buffer(blob, mutable=False), distinct, encoder.sequence(numbers)]
+
+
+def _datetimes(decoder: Decoder, node: object, zone_nodes: object, number_node: object) -> list[datetime]:
+    blob = bytes(decoder.buffer(node))
+    count, rest = divmod(len(blob), _DATETIME_SIZE)
+    zones = list(map(zone, decoder.typed(zone_nodes, list)))
+    numbers = decoder.typed(number_node, list)
+    decoder.count(count)
+    if rest or not zones or len(numbers) != (count if len(zones) > 1 else 0):
+        raise ValueError("a column of broken length")
+    each: Any = map(zones.__getitem__, numbers) if numbers else repeat(zones[0])
+    states: Any = chain.from_iterable(iter_unpack(f"{_DATETIME_SIZE}s", blob))
+    values: list[datetime] = list(map(datetime, states, each))  # type: ignore[arg-type]
+    # The constructor believes such bytes, but for the month. Where one is not beyond doubt, the fields are checked.
+    doubtful = 0
+    for position, table in _DOUBTFUL.items():
+        doubtful |= _flags(blob, position, table)
+    doubtful |= _flags(blob, 2, _FEBRUARY) & _flags(blob, 3, _END_OF_FEBRUARY)
+    if doubtful:
+        for index in compress(range(count), doubtful.to_bytes(count, "little")):
+            values[index].replace()
+    return values
+
+
+def _flags(blob: bytes, position: int, table: bytes) -> int:
+    """What *table* says of a byte of each datetime, a byte for each."""
+    return int.from_bytes(blob[position::_DATETIME_SIZE].translate(table), "little")
+
+
+def _lower_dates(encoder: Encoder, values: list[date]) -> object:
+    encoder.count(len(values))
+    return [HEADS[Tag.DATES], encoder.sequence(list(map(date.toordinal, values)))]
+
+
+def _dates(decoder: Decoder, node: object) -> list[date]:
+    ordinals = decoder.typed(node, list)
+    decoder.count(len(ordinals))
+    return list(map(date.fromordinal, ordinals))
+
+
+def _lower_timedeltas(encoder: Encoder, values: list[timedelta]) -> object:
+    encoder.count(len(values))
+    parts = (list(map(attrgetter(name), values)) for name in ("days", "seconds", "microseconds"))
+    return [HEADS[Tag.TIMEDELTAS], *map(encoder.sequence, parts)]
+
+
+def _timedeltas(decoder: Decoder, *nodes: object) -> list[timedelta]:
+    parts = [decoder.typed(node, list) for node in nodes]
+    decoder.count(len(parts[0]))
+    if {*map(len, parts)} != {len(parts[0])} or len(parts) != 3 or {*map(type, chain(*parts))} > {int}:
+        raise ValueError("columns that do not fit")
+    return list(map(timedelta, *parts))
+
+
 def _lower_zone(encoder: Encoder, value: datetime | time) -> object:
     try:
         return encoder.lower(value.tzinfo)
@@ -292,6 +414,14 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     range: _lower_range,
 }
 
+COLUMNS: Final[dict[type, Column]] = {
+    complex: _lower_complexes,
+    datetime: _lower_datetimes,
+    date: _lower_dates,
+    timedelta: _lower_timedeltas,
+    Decimal: _lower_decimals,
+}
+
 CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.TUPLE: _tuple,
     Tag.DICT: _dict,
@@ -299,6 +429,11 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.FROZENSET: _frozenset,
     Tag.BYTEARRAY: _bytearray,
     Tag.COMPLEX: _complex,
+    Tag.COMPLEXES: _complexes,
+    Tag.DATETIMES: _datetimes,
+    Tag.DATES: _dates,
+    Tag.TIMEDELTAS: _timedeltas,
+    Tag.DECIMALS: _decimals,
     Tag.DATETIME: _datetime,
     Tag.DATE: _date,
     Tag.TIME: _time,

@@ -62,6 +62,15 @@ def _column(values: Any) -> Any:
     return values
 
 
+def _lower_part(encoder: Encoder, value: object, step: str) -> object:
+    """Return the node of *value*, to which *step* leads."""
+    try:
+        return encoder.lower(value)
+    except Refusal as refusal:
+        refusal.steps.append(step)
+        raise
+
+
 # Indexes, series, frames
 
 
@@ -109,7 +118,7 @@ def _range_index(decoder: Decoder, ballast: object, *nodes: object) -> pd.RangeI
 def _lower_multi_index(encoder: Encoder, index: Any) -> object:
     used = [_used(level, np.asarray(code)) for level, code in zip(index.levels, index.codes, strict=True)]
     encoder.enter()
-    levels = [encoder.lower(level.rename(None)) for level, _ in used]
+    levels = [_lower_part(encoder, level.rename(None), f".levels[{number}]") for number, (level, _) in enumerate(used)]
     codes = [lower_array(encoder, code, writable=True) for _, code in used]
     names = [encoder.lower(name) for name in index.names]
     encoder.depth -= 1
@@ -173,7 +182,7 @@ def _received_index(decoder: Decoder, node: object, length: int | None = None) -
 
 
 def _lower_extras(encoder: Encoder, value: Any) -> list[object]:
-    return [encoder.lower(value.attrs), value.flags.allows_duplicate_labels]
+    return [_lower_part(encoder, value.attrs, ".attrs"), value.flags.allows_duplicate_labels]
 
 
 def _set_extras(decoder: Decoder, value: Any, attrs: object, duplicates: object) -> None:
@@ -188,7 +197,8 @@ def _set_extras(decoder: Decoder, value: Any, attrs: object, duplicates: object)
 
 def _lower_series(encoder: Encoder, series: Any) -> object:
     encoder.enter()
-    nodes = [lower_values(encoder, series.array), encoder.lower(series.index), encoder.lower(series.name)]
+    labels = [_lower_part(encoder, getattr(series, part), f".{part}") for part in ("index", "name")]
+    nodes = [lower_values(encoder, series.array), *labels]
     node = [HEADS[Tag.SERIES], encoder.ballast(_SERIES_COST), *nodes, *_lower_extras(encoder, series)]
     encoder.depth -= 1
     return node
@@ -209,7 +219,8 @@ def _series(
 
 def _lower_frame(encoder: Encoder, frame: Any) -> object:
     encoder.enter()
-    nodes = [_lower_blocks(encoder, frame), encoder.lower(frame.index), encoder.lower(frame.columns)]
+    labels = [_lower_part(encoder, getattr(frame, part), f".{part}") for part in ("index", "columns")]
+    nodes = [_lower_blocks(encoder, frame), *labels]
     node = [HEADS[Tag.DATAFRAME], encoder.ballast(_FRAME_COST), *nodes, *_lower_extras(encoder, frame)]
     encoder.depth -= 1
     return node

@@ -49,6 +49,8 @@ def lower_values(encoder: Encoder, array: Any) -> object:
     if isinstance(array, np.ndarray):
         return lower_array(encoder, array, writable=True)
     kind = type(array)
+    if array.ndim != 1:
+        raise Refusal("is an extension array of more than one dimension; send array.ravel(), and the shape")
     if kind in EXTENSIONS:
         return EXTENSIONS[kind](encoder, array)
     raise Refusal(f"has values of type {kind.__module__}.{kind.__qualname__}, which cannot be sent; convert them")
@@ -197,13 +199,10 @@ def _sparse(decoder: Decoder, values: Any, places: Any, length: int, fill: Any, 
     if not 0 <= decoder.typed(length, int) < 1 << 31 or kind not in ("integer", "block"):
         raise ValueError("sparse values without a length")
     sparse_array: Any = pd.arrays.SparseArray
-    if hasattr(sparse_array, "from_indices"):
-        return sparse_array.from_indices(values, places, length, fill, kind, values.dtype)
     index: Any = IntIndex(length, places)  # type: ignore[call-arg]
     dtype = pd.SparseDtype(values.dtype, fill)
-    return sparse_array(
-        values, sparse_index=index if kind == "integer" else index.to_block_index(), fill_value=fill, dtype=dtype
-    )
+    # The public constructors look at the values once more, and may take them for another type.
+    return sparse_array._simple_new(values, index if kind == "integer" else index.to_block_index(), dtype)
 
 
 def _lower_text(encoder: Encoder, array: Any) -> object:
@@ -213,7 +212,7 @@ def _lower_text(encoder: Encoder, array: Any) -> object:
         return _lower_arrow_parts(encoder, array, "text", is_na)
     missing = array.isna()
     # Elements of a subclass, numpy's for one, are text like the others.
-    texts = [None if gone else str(text) for text, gone in zip(array.to_numpy(object), missing, strict=True)]
+    texts = [None if gone else text[:] for text, gone in zip(array.to_numpy(object), missing, strict=True)]
     return _array(encoder, "text", is_na, texts)
 
 

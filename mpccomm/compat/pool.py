@@ -51,10 +51,8 @@ class Pool(mpccomm.pool.Pool):
         """Receive a message without waiting: the message itself if it has arrived, otherwise a future."""
         if _no_loop_runs():
             return _put_off(self.recv(handler_name, msg_id))
-        received = super().arecv(handler_name, msg_id)
-        if isinstance(received, asyncio.Future) and received.done() and received.exception() is None:
-            return received.result()
-        return received
+        future = super().arecv(handler_name, msg_id)
+        return future.result() if future.done() else future
 
     async def broadcast(
         self,

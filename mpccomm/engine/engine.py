@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, join
@@ -56,6 +57,8 @@ class Engine:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
         self.loop_owner = LoopOwner()
         self.failures = Failures(self.loop_owner)
+        self.serialising = RLock()
+        """Held from the first class of the user in a message until the message has its place in the queue."""
         self.authentication = authentication
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
@@ -374,6 +377,7 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self.loop_owner.close_workers()
         self.failures.report()
         if self.audit is not None:
             self.audit.close()

@@ -26,7 +26,7 @@ from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
-from mpccomm.transport.stream import CLOSE_TIMEOUT, WebSocket
+from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ class Party:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
-        """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
-        await self.connections.run(socket, dialled=dialled, first=first)
+    async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
+        """Run one connection to its end."""
+        await self.connections.run(stream, dialled=dialled)
 
     @property
     def needs_connection(self) -> asyncio.Event:

@@ -13,7 +13,7 @@ from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.settings import Settings
-from mpccomm.transport.stream import Stream, WebSocket
+from mpccomm.transport.stream import Stream
 
 logger = logging.getLogger("mpccomm")
 
@@ -61,17 +61,14 @@ class PartyConnections:
         """All of them, in the order in which they came."""
         return list(self._streams.values())
 
-    async def run(self, socket: WebSocket, *, dialled: bool, first: bytes | None) -> None:
-        """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
+    async def run(self, stream: Stream, *, dialled: bool) -> None:
+        """Run one connection to its end."""
         owner = self._owner
         connection = owner.link.open(dialled=dialled, now=owner.clock())
-        stream = Stream(socket)
         peer = StreamPeer(owner, connection, self._at_once)
         self._streams[connection] = stream
         self.update_wanted()
         try:
-            if first is not None:
-                peer.batch_received(first)
             await stream.run(peer)
         finally:
             del self._streams[connection]

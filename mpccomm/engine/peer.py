@@ -32,11 +32,19 @@ class StreamPeer:
         self._connection = connection
         self._at_once = at_once
 
-    def batch_received(self, batch: bytes) -> None:
+    def batch_received(self, batch: bytes | memoryview) -> None:
         """One batch arrived."""
         party = self._party
         party.link.received(self._connection, batch, party.clock())
         party.flush(self._at_once)
+
+    def heard(self) -> None:
+        """Something arrived that is no whole batch yet: the other end lives."""
+        self._connection.heard = self._party.clock()
+
+    def due(self) -> bool:
+        """Whether there may be something to send."""
+        return self._party.link.due(self._connection)
 
     def batch_to_send(self) -> bytes:
         """The next batch to send; empty: nothing now."""

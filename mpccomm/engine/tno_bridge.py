@@ -27,7 +27,7 @@ from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.tno_mailbox import CountingMailbox
 from mpccomm.transport.memory_stream import Pipe
 from mpccomm.transport.reconnect import DialError, Dialler
-from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.stream import Stream
 from mpccomm.transport.tno import Poster
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class _Proxy(Party):
 class _Line:
     """The way to the party: it is there as soon as it has answered."""
 
-    def __init__(self, party: Party, poster: Poster, connect: Callable[[ssl.SSLObject | None], WebSocket]) -> None:
+    def __init__(self, party: Party, poster: Poster, connect: Callable[[ssl.SSLObject | None], Stream]) -> None:
         self._party = party
         self._poster = poster
         self._connect = connect
@@ -92,7 +92,7 @@ class _Line:
     async def __aexit__(self, *exception: object) -> None:
         await self._poster.close()
 
-    async def dial(self) -> WebSocket:
+    async def dial(self) -> Stream:
         port = self._party.link.port
         if port == NO_PORT:
             raise DialError("this pool has no server, by whose port it would know us: add_http_server")
@@ -144,7 +144,7 @@ class Gateway:
         finally:
             posting.cancel()
 
-    def _connect(self, tls: ssl.SSLObject | None) -> WebSocket:
+    def _connect(self, tls: ssl.SSLObject | None) -> Stream:
         """A connection with the proxy, in the place of the one that there was; our end of it."""
         loop = asyncio.get_running_loop()
         self._disconnect()
@@ -189,6 +189,7 @@ class Gateway:
                 if self._proxy.link.sender.idle:
                     self._disconnect()
             if not reason:
+                party.failed_dials = 0
                 return
             if reason != party.trouble:
                 logger.warning("%s: %s was not taken: %s", party, describe_key(message.key), reason)

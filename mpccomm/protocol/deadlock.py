@@ -49,7 +49,7 @@ class DeadlockDetector:
         blocked = self.blocked
         if blocked is None or now - self._moved < self._patience:
             return None
-        if blocked.consumed_messages != session.receiver.consumed_messages:
+        if blocked.consumed_messages != session.receiver.box.taken:
             return None  # it has not heard yet what else we took
         stuck = [
             receive

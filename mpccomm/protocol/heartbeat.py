@@ -31,10 +31,11 @@ class Heartbeat:
         return min(max(self._timing.suspect_after, 2 * self._slowest), self._timing.dead_after)
 
     def heard(self, connection: Connection, now: float) -> None:
-        """Something arrived there."""
-        connection.heard = now
+        """Something arrived there, where an answer was due."""
         if connection.awaiting is not None:
-            self._waited(now - connection.awaiting)
+            seconds = now - connection.awaiting
+            faded = _FADING * self._slowest
+            self._slowest = faded if seconds <= faded else min(seconds, self.patience)
             connection.awaiting = None
             connection.suspect = False
 

@@ -14,19 +14,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.connections import Connections
-from mpccomm.protocol.counters import Counters
+from mpccomm.protocol.connection import Connection, Connections
 from mpccomm.protocol.deadlock import DeadlockDetector, HeldBack
 from mpccomm.protocol.events import Closing, News
-from mpccomm.protocol.frames import PROTOCOL_VERSION, Frame, Hello, Key, Kind, Resume, ViolationError
+from mpccomm.protocol.frames import (
+    BATCH_HEAD,
+    NO_POSITIONS,
+    PROTOCOL_VERSION,
+    Batch,
+    Frame,
+    Hello,
+    Key,
+    Kind,
+    Resume,
+    Slot,
+    ViolationError,
+)
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.parting import Parting
 from mpccomm.protocol.receiver import Incoming
-from mpccomm.protocol.sender import Buffer, Outgoing, Sender, bounds_of
-from mpccomm.protocol.session import Session
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
+from mpccomm.protocol.session import Parting, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
 from mpccomm.settings import Limits, Timing
 
@@ -71,11 +80,13 @@ class Link:
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._session = Session(self._limits, self.counters, now, self._new_mailbox())
+        self._session = Session(self._limits, self.counters, now, self._new_mailbox(), self.finished)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
         """The receiving half."""
+        self.sender = self._session.sender
+        """The sending half."""
         self._deadlocks = DeadlockDetector(self._timing.deadlock_after, now)
         self.goodbye = None
 
@@ -92,27 +103,25 @@ class Link:
         return self._incarnations.ending
 
     @property
-    def sender(self) -> Sender:
-        """The sending half."""
-        return self._session.sender
-
-    @property
     def round_trip(self) -> float | None:
         """Seconds, smoothed; None as long as none was measured."""
         return self._heartbeat.round_trip
 
     def send(self, message: Outgoing) -> None:
         """Queue a message; only while `ending` is None."""
-        self.sender.add(message)
-        self.counters.messages_sent += 1
-        self.counters.bytes_sent += message.total
+        self._session.sender.add(message)
+        counters = self.counters
+        counters.messages_sent += 1
+        counters.bytes_sent += message.total
 
     def take(self, key: Key, now: float) -> Incoming | None:
         """The message if it is here; then its place in the box is free again."""
         message = self.mailbox.take(key)
         if message is not None:
             self._session.consume(message)
-            self._moved(now)
+            deadlocks = self._deadlocks
+            if deadlocks.blocked is not None or deadlocks.found is not None:
+                self._moved(now)
         return message
 
     def receive(self, receive: Receive) -> None:
@@ -120,8 +129,8 @@ class Link:
         self.mailbox.wait(receive)
 
     def put_back(self, message: Incoming, now: float) -> None:
-        """Un-get: the next one to ask for this id gets it, unless its sender was replaced since, and it was forgotten."""
-        self.finished += self._session.put_back(message)
+        """Return a message: the next one to ask for this id gets it, unless its sender was replaced and it was forgotten."""
+        self._session.put_back(message)
         self._moved(now)
 
     def settle(self, message: Incoming) -> None:
@@ -170,7 +179,7 @@ class Link:
 
     def _part(self) -> None:
         for connection in self._connections.verified():
-            self._parting.say(connection, self._session if self._adopted(connection) else None)
+            self._parting.say(connection)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -256,7 +265,7 @@ class Link:
         connection.told_accepted = self._accepts(hello)
         receiver = self.receiver
         known = connection.told_accepted and hello.incarnation == self._incarnations.current
-        positions = (receiver.received, receiver.consumed_bytes, receiver.consumed_messages) if known else (0, 0, 0)
+        positions = (receiver.received, receiver.box.taken_bytes, receiver.box.taken) if known else (0, 0, 0)
         connection.control[Kind.RESUME] = frames.resume(Resume(hello.nonce, connection.told_accepted, *positions))
 
     def _on_resume(self, connection: Connection, frame: Resume, now: float) -> None:
@@ -274,7 +283,7 @@ class Link:
             self.news.append((News.HELD, ""))
         elif self._adopted(connection):
             self.sender.check(frame.received)
-            self.sender.make_room(frame.consumed_bytes, frame.consumed_messages)
+            self.sender.box.hear(frame.consumed_bytes, frame.consumed_messages)
         self._choose()
 
     def _meet(self, connection: Connection, hello: Hello) -> bool:
@@ -303,12 +312,12 @@ class Link:
         assert hello is not None
         if connection.told_accepted != self._accepts(hello):
             self._tell(connection, hello)
-        self._session.agree(hello.bounds)
+        self.sender.agree(hello.bounds)
         self.max_message_size = hello.bounds.max_message_size
         found = self._deadlocks.found
         if found is not None:
             connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL)
-        self._parting.say(connection, self._session if self._adopted(connection) else None)
+        self._parting.say(connection)
 
     # -- endings -------------------------------------------------------------------------------------------------------
 
@@ -317,8 +326,9 @@ class Link:
         ending = self.ending
         if ending is not None:
             self._deadlocks.admitted()
-            self.finished += self._session.forget_partial()
+            self._session.forget_partial()
             self._fail(self._session.end(ending), ending)
+            self.sender = self._session.sender
             self.news.append((News.GONE, ""))
             self._choose()
 
@@ -351,45 +361,65 @@ class Link:
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
-    def received(self, connection: Connection, batch: bytes | bytearray | memoryview, now: float) -> None:
+    def received(self, connection: Connection, batch: Batch, now: float) -> None:
         """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
         if connection.closed:
             return
-        self._heartbeat.heard(connection, now)
+        connection.heard = now
+        if connection.awaiting is not None:
+            self._heartbeat.heard(connection, now)
+        connections = self._connections
         try:
-            for frame in frames.parse(batch, max_id_size=self._limits.max_id_size):
-                kind, handle = _HANDLERS[type(frame)]
-                connection.step(kind)
-                # The current one is adopted, or it would not be that.
-                known = connection is self._connections.current or self._adopted(connection)
-                if not known and kind in FOR_THE_ADOPTED:
+            if len(batch) < BATCH_HEAD:
+                raise ViolationError(f"a batch of {len(batch)} bytes")
+            # The current one is adopted, or it would not be that.
+            if connection is connections.current or (connection.verified and self._adopted(connection)):
+                received, taken_bytes, taken = _read_positions(batch)
+                self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
+            for slot in frames.split(batch):
+                if slot[0] != _MESSAGE:
+                    self._on_frame(connection, memoryview(batch), slot, now)
+                    if connection.closed:
+                        return
                     continue
-                handle(self, connection, frame, now)
-                if connection.closed:
-                    return
+                if connection is not connections.current:
+                    connection.step(Kind.MESSAGE)
+                    if not self._adopted(connection):
+                        continue
+                if self.leaving:
+                    self._session.ack_due = True  # a sign of life, no more
+                    continue
+                deadlocks = self._deadlocks
+                if deadlocks.blocked is not None or deadlocks.found is not None:
+                    deadlocks.admitted()
+                self._session.message(batch, slot)
         except ViolationError as error:
             self._close(connection, CloseCode.VIOLATION, str(error))
             return
-        self._session.look_at(now)
+        if self._session.unacknowledged:
+            self._session.look_at(now)
+
+    def _on_frame(self, connection: Connection, batch: memoryview, slot: Slot, now: float) -> None:
+        frame = frames.read(batch, slot, self._limits.max_id_size)
+        kind, handle = _HANDLERS[type(frame)]
+        connection.step(kind)
+        known = connection is self._connections.current or self._adopted(connection)
+        if known or kind not in FOR_THE_ADOPTED:
+            handle(self, connection, frame, now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
         if self.leaving:
-            self._session.ack_due = True  # a sign of life, no more
+            self._session.ack_due = True
             return
         self._deadlocks.admitted()
-        self.finished += self._session.start(frame)
+        self._session.start(frame)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
         if self.leaving:
             self._session.ack_due = True
             return
         self._deadlocks.move(now)
-        self.finished += self._session.part(frame)
-
-    def _on_ack(self, connection: Connection, frame: frames.Ack, now: float) -> None:
-        sender = self._session.sender
-        self.finished += [message for message in sender.acknowledge(frame.received) if message.failure is None]
-        sender.make_room(frame.consumed_bytes, frame.consumed_messages)
+        self._session.part(frame)
 
     def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
         connection.control[Kind.PONG] = frames.pong(frame.token)
@@ -399,7 +429,7 @@ class Link:
 
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
         self._deadlocks.on_blocked(frame, now)
-        if frame.consumed_messages != self.receiver.consumed_messages:
+        if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
@@ -410,12 +440,17 @@ class Link:
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
-        current = connection is self._connections.current
-        return bool(connection.control) or (current and self._session.due(connection))
+        if connection.control:
+            return True
+        if connection is not self._connections.current:
+            return False
+        session = self._session
+        sender = session.sender
+        return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
 
     def to_send(self, connection: Connection, now: float) -> bytes:
         """The next batch for this connection; empty: nothing, until something happens."""
-        parts: list[Buffer] = []
+        parts: list[Buffer] = [NO_POSITIONS]
         if connection.control:
             parts += connection.control.values()
             connection.control.clear()
@@ -424,7 +459,9 @@ class Link:
             session.fill(connection, parts, now)
             if session.sender.refused:
                 self._report_refused()
-        return b"".join(parts)
+        elif len(parts) > 1 and connection.verified and self._adopted(connection):
+            parts[0] = self._session.positions()
+        return b"" if len(parts) == 1 and parts[0] is NO_POSITIONS else b"".join(parts)
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []
@@ -483,12 +520,14 @@ class Link:
         self._fail(waiting, Cause(ending))
 
 
+_MESSAGE = int(Kind.MESSAGE)
+_read_positions = frames.POSITIONS.unpack_from
+
 _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float], None]]] = {
     frames.Hello: (Kind.HELLO, Link._on_hello),
     frames.Resume: (Kind.RESUME, Link._on_resume),
     frames.Start: (Kind.START, Link._on_start),
     frames.Part: (Kind.PART, Link._on_part),
-    frames.Ack: (Kind.ACK, Link._on_ack),
     frames.Ping: (Kind.PING, Link._on_ping),
     frames.Pong: (Kind.PONG, Link._on_pong),
     frames.Blocked: (Kind.BLOCKED, Link._on_blocked),

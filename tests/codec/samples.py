@@ -77,12 +77,20 @@ def _containers() -> list[Any]:
         {1, 2.5, "three", None, b"four", (5,), frozenset({6}), 2**80},
         frozenset(range(100)),
         nested,
+        _deep(130),
         OrderedDict([("b", 1), ("a", 2)]),
         OrderedDict([((1, 2), [3])]),
         Counter("abracadabra"),
         deque([1, "a", None]),
         deque([1, 2], maxlen=5),
     ]
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for level in range(levels):
+        value = [value, (level, b"x")] if level % 2 else {"level": value}
+    return value
 
 
 def _calendar() -> list[Any]:
@@ -127,6 +135,7 @@ def columns() -> list[Any]:
         {number: number for number in mixed},
         {"column": floats, "other": [mixed, wide]},
         *_lists(),
+        *_columns_of_others(),
     ]
 
 
@@ -153,6 +162,27 @@ def _lists() -> list[Any]:
         [tuple(range(100))] * 40,
         [{"a": 1}] * 40,
         [[set(), {1: [2**70] * 40}]] * 40,
+        [{"a": index, "b": (index, str(index))} for index in range(50)],
+        [{"a": index, "b": {"c": [index]}} if index % 2 else {"a": index} for index in range(50)],
+        [tuple(range(index % 4)) for index in range(50)],
+        [tuple(map(str, range(index % 4))) for index in range(50)],
+        [[index] * (index % 3) for index in range(50)],
+        {str(index): (index, 1.5) for index in range(50)},
+    ]
+
+
+def _columns_of_others() -> list[Any]:
+    moment = datetime(2024, 2, 28, 23, 59, 58, 999_999)
+    return [
+        [moment + timedelta(hours=index, microseconds=index) for index in range(50)],
+        [moment.replace(tzinfo=UTC)] * 40,
+        [moment.replace(tzinfo=AMSTERDAM, fold=index % 2) for index in range(50)],
+        [moment.replace(tzinfo=timezone(timedelta(hours=index % 3))) for index in range(50)],
+        [date(2024, 1, 1) + timedelta(days=index) for index in range(50)],
+        [timedelta(index, index, -index) for index in range(-25, 25)],
+        [Decimal(index).scaleb(-index) for index in range(50)],
+        [*map(Decimal, ("NaN", "-sNaN5", "-0E+5", "Infinity"))] * 10,
+        [complex(index, -0.0) for index in range(50)],
     ]
 
 

@@ -302,7 +302,8 @@ async def test_a_channel_has_all_calls_of_messages() -> None:
         await bob.async_broadcast(3)
         assert [await channel.recv("bob", "two", LIMIT) for channel in (alice, carol)] == [2, 2]
         assert await alice.recv_all(["bob"], timeout=LIMIT) == [("bob", 3)]
-        assert carol.arecv_all(["bob"]) == [("bob", 3)]
+        ((name, future),) = carol.arecv_all(["bob"])
+        assert (name, future.result()) == ("bob", 3)
         groups = [channel.group(NAMES) for channel in (carol, alice, bob)]
         got = await asyncio.gather(*(group.allgather(group.me, LIMIT) for group in groups))
         assert got == [{name: name for name in NAMES}] * 3

@@ -16,6 +16,7 @@ from mpccomm import (
     PoolClosedError,
 )
 from mpccomm.protocol.states import Cause, Ending, PartyState
+from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
@@ -36,7 +37,9 @@ async def crashed(pool: Pool) -> None:
     for party in engine.parties.values():
         party.closed = Cause(Ending.CLOSED)
         for stream in party.connections.streams:
-            stream._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            assert isinstance(stream, WebSocket)
+            sock: socket.socket = stream.get_extra_info("socket")
+            sock.shutdown(socket.SHUT_RDWR)
     await engine._close()
 
 

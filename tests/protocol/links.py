@@ -89,8 +89,12 @@ def connected(first: Link, second: Link, now: float = 0.0) -> Pair:
     return pair
 
 
+def batch_of(*some_frames: bytes, positions: tuple[int, int, int] = (0, 0, 0)) -> bytes:
+    return b"".join((frames.POSITIONS.pack(*positions), *some_frames))
+
+
 def parsed(batch: bytes) -> list[Frame]:
-    return list(frames.parse(batch, max_id_size=1000))
+    return list(frames.parse(batch, max_id_size=1000)) if batch else []
 
 
 class Stranger:
@@ -100,14 +104,20 @@ class Stranger:
         self.link = link
         self.now = now
         self.incarnation = name.encode().ljust(16, b".")
+        self.positions = (0, 0, 0)
+        """What the head of our batches says."""
+        self.heard: tuple[int, ...] | None = None
+        """What the head of the last batch said that came from the link; None: there was none."""
         self.connection: Connection = link.open(dialled=dialled, now=now)
         (self.hello,) = (frame for frame in self.hear() if isinstance(frame, Hello))
 
     def say(self, *batch: bytes) -> None:
-        self.link.received(self.connection, b"".join(batch), self.now)
+        self.link.received(self.connection, batch_of(*batch, positions=self.positions), self.now)
 
     def hear(self) -> list[Frame]:
-        return parsed(self.link.to_send(self.connection, self.now))
+        batch = self.link.to_send(self.connection, self.now)
+        self.heard = frames.POSITIONS.unpack_from(batch) if batch else None
+        return parsed(batch)
 
     def greet(self, bounds: Bounds = BOUNDS, version: int = frames.PROTOCOL_VERSION) -> Resume | None:
         """Say HELLO. Returns the answer, if there is one."""
@@ -126,8 +136,12 @@ class Stranger:
     def start(
         self, seq: int, key: Key = "k", data: bytes = b"", *, segments: int = 1, total: int | None = None
     ) -> None:
-        total = len(data) if total is None else total
-        self.say(frames.start_head(seq, frames.encode_key(key), False, segments, total, len(data)), data)
+        name = frames.encode_key(key)
+        if total is None and segments == 1:
+            self.say(frames.message_head(seq, name, False, len(data)), data)
+        else:
+            total = len(data) if total is None else total
+            self.say(frames.start_head(seq, name, False, segments, total, len(data)), data)
 
     def part(self, seq: int, number: int, data: bytes) -> None:
         self.say(frames.part_head(seq, number, len(data)), data)

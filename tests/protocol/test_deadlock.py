@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.frames import Ack, Deadlock
+from mpccomm.protocol.frames import Deadlock
 from mpccomm.protocol.link import Link, News
 from mpccomm.protocol.states import Cause, Ending
 from mpccomm.settings import Limits
-from tests.protocol.links import BOUNDS, Pair, Stranger, connected, ending, finished, message, new_link, news, receive
+from tests.protocol.links import (
+    BOUNDS,
+    Pair,
+    Stranger,
+    batch_of,
+    connected,
+    ending,
+    finished,
+    message,
+    new_link,
+    news,
+    receive,
+)
 
 # -- boxes and deadlocks -----------------------------------------------------------------------------------------------
 
@@ -20,7 +32,7 @@ def held_back() -> tuple[Link, Link, Pair]:
     for number in range(4):
         alice.send(message(f"{number}", awaited=number == 3))
     pair.pump()
-    assert bob.receiver.outstanding_messages == 1
+    assert bob.receiver.box.messages == 1
     assert alice.sender.queued() == (3, 24)
     return alice, bob, pair
 
@@ -100,7 +112,7 @@ def test_no_deadlock_where_the_message_is_under_way_or_may_still_be_sent() -> No
 
 def test_whoever_is_held_back_hears_of_room() -> None:
     _, bob, pair = held_back()
-    link, stranger_blocked = bob, frames.blocked(frames.Blocked(1, 1, 0, True, ("x",)))
+    link, stranger_blocked = bob, batch_of(frames.blocked(frames.Blocked(1, 1, 0, True, ("x",))))
     assert link.take("0", 0.0) is not None
     pair.links[1].received(pair.ends[1], stranger_blocked, 0.0)
     pair.pump()
@@ -151,7 +163,7 @@ def test_taken_again_after_it_was_put_back_counts_once() -> None:
         taken = link.take("x", 0.0)
         assert taken is not None
         link.put_back(taken, 0.0)
-    assert link.receiver.consumed_messages == 1
+    assert link.receiver.box.taken == 1
 
 
 def test_a_reader_that_takes_much_says_so_without_being_asked() -> None:
@@ -162,4 +174,5 @@ def test_a_reader_that_takes_much_says_so_without_being_asked() -> None:
     stranger.hear()
     for taken in range(1, 4):
         link.take("x", 0.0)
-        assert stranger.hear() == ([Ack(6, 3 * 1537, 3)] if taken == 3 else [])
+        assert not stranger.hear()
+        assert stranger.heard == ((6, 3 * 1537, 3) if taken == 3 else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connections import MOST_UNVERIFIED
+from mpccomm.protocol.connection import MOST_UNVERIFIED
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
 from mpccomm.protocol.link import News
 from mpccomm.protocol.mailbox import Receive
@@ -35,7 +35,7 @@ def test_a_message_in_each_direction() -> None:
 
 def test_another_version() -> None:
     stranger = Stranger(new_link("a"))
-    assert stranger.greet(version=2) is None
+    assert stranger.greet(version=frames.PROTOCOL_VERSION + 1) is None
     assert list(stranger.closing_codes()) == [CloseCode.VERSION]
 
 

@@ -8,9 +8,9 @@ from importlib import resources
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connections import MOST_UNVERIFIED
+from mpccomm.protocol.box import cost
+from mpccomm.protocol.connection import MOST_UNVERIFIED
 from mpccomm.protocol.frames import Bounds, Goodbye, Hello, Kind, Resume
-from mpccomm.protocol.receiver import cost
 from mpccomm.protocol.states import (
     CONNECTION,
     FOR_THE_ADOPTED,
@@ -60,9 +60,9 @@ def layout(text: str) -> int:
     ("kind", "body"),
     [
         (Kind.RESUME, frames.resume(Resume(b"n" * 16, True, 1, 2, 3))),
-        (Kind.START, frames.start_head(1, (0, b""), False, 1, 0, 0)),
+        (Kind.MESSAGE, frames.message_head(1, (0, 0, b""), False, 0)),
+        (Kind.START, frames.start_head(1, (0, 0, b""), False, 1, 0, 0)),
         (Kind.PART, frames.part_head(1, 2, 0)),
-        (Kind.ACK, frames.ack(1, 2, 3)),
         (Kind.PING, frames.ping(1)),
         (Kind.PONG, frames.pong(1)),
         (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, True, ()))),
@@ -78,7 +78,7 @@ def test_layouts(kind: Kind, body: bytes) -> None:
 
 def test_layout_of_hello() -> None:
     section = TEXT.split("### 2.2 HELLO")[1].split("|")[0]
-    hello = Hello(1, b"i" * 16, b"n" * 16, 80, 0, Bounds(1, 2, 3, 4, 5))
+    hello = Hello(frames.PROTOCOL_VERSION, b"i" * 16, b"n" * 16, 80, 0, Bounds(1, 2, 3, 4, 5))
     assert len(frames.hello(hello)) - frames.HEADER_SIZE == layout(section)
     names = [name.rsplit(" ", 1)[0] for name in re.sub(r"[`\s]+", " ", section).strip().split(", ")]
     assert names == [*Hello._fields[:-1], *Bounds._fields]
@@ -123,4 +123,9 @@ def test_figures() -> None:
     assert f"every {timing.tick:g} s" in TEXT
     assert f"has moved for {timing.deadlock_after:g} s" in TEXT
     assert f"({limits.window // 2**20} MiB)" in TEXT
-    assert f"{frames.START_OVERHEAD} bytes for each frame" in TEXT
+    assert (
+        f"{frames.MESSAGE_OVERHEAD} bytes for each MESSAGE and PART and {frames.START_OVERHEAD} for each START" in TEXT
+    )
+    assert f"version {frames.PROTOCOL_VERSION}\n" in TEXT
+    assert f"| version | {frames.PROTOCOL_VERSION}." in TEXT
+    assert layout("received: u64, consumed_bytes: u64, consumed_messages: u64") == frames.BATCH_HEAD

@@ -281,7 +281,8 @@ class Renewal:
     @staticmethod
     async def cut(pool: Pool, name: str) -> None:
         for stream in list(pool._engine.party(name).connections.streams):
-            await stream._socket.close()
+            stream.close(1000)
+            await stream.ended()
 
 
 async def test_renewal_with_two_pins(tmp_path: Path) -> None:
