@@ -81,6 +81,8 @@ class Party:
     prefix = ""
     trouble = "no answer yet"
     """Why the last attempt to connect came to nothing."""
+    not_taken = ""
+    """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
