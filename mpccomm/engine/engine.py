@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
@@ -226,10 +227,18 @@ class Engine:
     # for one, would take the first cell for the origin of every line that is logged later.
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Settle on the running loop."""
+        """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
         self.lifecycle.apply(PoolEvent.START)
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
+        for other in _awaiting_loop.pop(threading.current_thread(), ()):
+            if other.lifecycle.usable and not other.loop_owner.settled:
+                other.start(loop)
+                other.start_added()
+
+    def await_loop(self) -> None:
+        """Start with the next engine that settles on a loop of this thread, where none runs yet."""
+        _awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(self)
 
     def start_added(self) -> None:
         """Start what was added: the server, and whoever dials the parties."""
@@ -256,7 +265,9 @@ class Engine:
         if party.dialect is not OURS:
             from mpccomm.engine.tno_bridge import Gateway
 
-            gateway = Gateway(party, lambda: authentication.dialling, partial(authentication.unacceptable, party))
+            gateway = Gateway(
+                party, lambda: authentication.dialling, partial(authentication.unacceptable, party), self._spawn
+            )
             authentication.correspondents[party.name] = gateway
             return gateway
         retry = self.settings.retry
@@ -476,6 +487,8 @@ def _mailbox(wire: str) -> Callable[[], Mailbox]:
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[Engine]] = weakref.WeakKeyDictionary()
+"""Those that were set up where no loop ran yet, by thread. Only the thread itself looks at its own."""
 
 
 def _close_all_inherited() -> None:

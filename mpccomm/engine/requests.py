@@ -170,11 +170,11 @@ class ReceiveCall(Receive):
             timeout = self.timeout
             failure = link.ending or party.closed
             if failure is None:
-                if timeout is None:
-                    mailbox.wait(self)
-                    return
-                if timeout > 0:
-                    mailbox.wait(self)
+                if timeout is None or timeout > 0:
+                    if link.receive(self):
+                        party.connections.wake()
+                    if timeout is None:
+                        return
                     self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
                     return
                 failure = TIMED_OUT

@@ -64,7 +64,7 @@ class Mailbox:
         there = self._messages.setdefault(message.key, message)
         if there is message:
             return
-        if type(there) is deque:
+        if isinstance(there, deque):
             there.append(message)
         else:
             # Out of reach of other threads, unless one has just taken it.
@@ -89,24 +89,24 @@ class Mailbox:
         key = message.key
         there = self._receives.get(key)
         if there is not None and key not in self._messages:
-            if type(there) is OrderedDict:
+            if isinstance(there, OrderedDict):
                 return self._match(message)
             del self._receives[key]
-            there.message = message  # type: ignore[union-attr]
-            return there  # type: ignore[return-value]
+            there.message = message
+            return there
         self.announce(message)
         return None
 
     def _match(self, message: Incoming) -> Receive:
         receives = self._receives
         receive = receives.pop(message.key)
-        if type(receive) is OrderedDict:
+        if isinstance(receive, OrderedDict):
             queue = receive
             receive, _ = queue.popitem(last=False)
             if queue:
                 receives[message.key] = queue
-        receive.message = message  # type: ignore[union-attr]
-        return receive  # type: ignore[return-value]
+        receive.message = message
+        return receive
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Mailbox:
         there = self._messages.get(key)
         if there is None:
             return None
-        if type(there) is deque:
+        if isinstance(there, deque):
             message = there[0]
             if not message.complete:
                 return None
@@ -147,7 +147,7 @@ class Mailbox:
             if not there:
                 del self._messages[key]
         else:
-            if not there.complete:  # type: ignore[union-attr]
+            if not there.complete:
                 return None
             message = self._messages.pop(key, None)  # type: ignore[arg-type,assignment]
         return message
@@ -163,13 +163,13 @@ class Mailbox:
         if msg_id is not None:
             key: Key = prefix + msg_id
             there = messages.get(key)
-            if there is None or type(there) is deque or not there.complete:  # type: ignore[union-attr]
+            if there is None or isinstance(there, deque) or not there.complete:
                 return False
         else:
             numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
             try:
                 there = messages.get((prefix, released[0] if released else _NUMBERS - length_hint(numbers)))
-                if there is None or type(there) is deque or not there.complete:  # type: ignore[union-attr]
+                if there is None or isinstance(there, deque) or not there.complete:
                     return False
                 mine.extend(map(heappop, (released,)) if released else islice(numbers, 1))
             except IndexError:  # another thread was first
@@ -195,15 +195,30 @@ class Mailbox:
         self._messages[key] = deque(sorted((*found, *self._pop_queue(key)), key=lambda message: message.number))
         return self._match_all(key)
 
-    def wait(self, receive: Receive) -> None:
-        """Wait in line for the next message with the id of ``receive``; only after `take` found none."""
-        there = self._receives.setdefault(receive.key, receive)
-        if there is receive:
-            return
-        if type(there) is OrderedDict:
+    def wait(self, receive: Receive) -> Incoming | None:
+        """Wait in line for the next message with the id of ``receive``; only after `take` found none.
+
+        Returns the message that it will get, if that is under way already.
+        """
+        key = receive.key
+        there = self._receives.setdefault(key, receive)
+        before = 0
+        if there is not receive:
+            if not isinstance(there, OrderedDict):
+                there = self._receives[key] = OrderedDict(((there, None),))
+            before = len(there)
             there[receive] = None
-        else:
-            self._receives[receive.key] = OrderedDict(((there, None), (receive, None)))  # type: ignore[arg-type]
+        if key not in self._messages:
+            return None
+        return next(islice(self._queue(key), before, None), None)
+
+    def asks_for_more(self, key: Key) -> bool:
+        """Whether more receives wait for this id than messages of it are under way."""
+        there = self._receives.get(key)
+        if there is None:
+            return False
+        waiting = len(there) if isinstance(there, OrderedDict) else 1
+        return waiting > len(self._queue(key))
 
     def cancel(self, receive: Receive) -> bool:
         """End a wait without a trace. False: too late, the message has been handed over (see `put_back`)."""
@@ -211,7 +226,7 @@ class Mailbox:
         there = self._receives.get(key)
         if there is receive:
             del self._receives[key]
-        elif type(there) is OrderedDict and receive in there:
+        elif isinstance(there, OrderedDict) and receive in there:
             del there[receive]
             if not there:
                 del self._receives[key]
@@ -237,6 +252,10 @@ class Mailbox:
 
     def _pop_queue(self, key: Key) -> Iterable[Incoming]:
         there = self._messages.pop(key, ())
+        return (there,) if isinstance(there, Incoming) else there
+
+    def _queue(self, key: Key) -> deque[Incoming] | tuple[Incoming, ...]:
+        there = self._messages.get(key, ())
         return (there,) if isinstance(there, Incoming) else there
 
     # -- looking -------------------------------------------------------------------------------------------------------

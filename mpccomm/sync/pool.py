@@ -10,6 +10,7 @@ from typing import Any, Self
 from mpccomm.engine.base_pool import BasePool, other_face
 from mpccomm.engine.options import UNSET, Unset
 from mpccomm.pool import Pool
+from mpccomm.sync.blocking import program_waits
 from mpccomm.sync.channel import SyncMessages
 from mpccomm.sync.loop_lifetime import LoopLifetime
 
@@ -81,6 +82,7 @@ class SyncPool(BasePool, SyncMessages):
     def _prepare(self) -> None:
         self._pool = other_face(Pool, self)
         self._loop_lifetime = LoopLifetime(self._engine, f"mpccomm {self.name}" if self.name else "mpccomm")
+        self._engine.loop_owner.program_waits = program_waits
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
