@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpccomm.engine.collectives import Members
+from mpccomm.engine.deadlines import PoolDeadline, current, patience_within, tightened
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
@@ -17,10 +18,11 @@ from mpccomm.engine.options import (
     names_of,
     receive_limit,
     send_patience,
+    unique,
 )
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, ReceiveCall, Request, SendCall, Waiter
-from mpccomm.engine.several import Part, Several, together
+from mpccomm.engine.several import First, Part, Several, together
 from mpccomm.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
@@ -77,6 +79,16 @@ class BaseChannel:
         """The name of this party, for logs and groups."""
         return self._space.name
 
+    def deadline(self, seconds: float) -> PoolDeadline:
+        """Bound all calls of this pool that wait, and are made inside, by one time limit: ``with pool.deadline(30): ...``
+
+        Each of them has what is left of it, or its own limit if that is less; also those on channels and in groups. It counts for
+        the thread or the task that enters it, and for tasks that are made inside. Deadlines nest.
+
+        :param seconds: from when it is entered
+        """
+        return PoolDeadline(self._engine, seconds)
+
     # -- ids -----------------------------------------------------------------------------------------------------------
 
     def _key(self, party: Party, msg_id: str | None) -> tuple[str, str | None]:
@@ -129,6 +141,9 @@ class BaseChannel:
         if expect is not None:
             check_expect(expect)
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
+        deadline = current.get()
+        if deadline is not None:
+            limit = deadline.tighten(engine, limit)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions:
             self._enter()
         return ReceiveCall(party, prefix, own, limit, expect)
@@ -140,10 +155,27 @@ class BaseChannel:
         parties = self._engine.parties_named(names_of(names))
         check_id_type(msg_id)
         check_expect(expect)
-        limit = receive_limit(timeout)
+        limit = tightened(self._engine, receive_limit(timeout))
         calls = [ReceiveCall(party, *self._key(party, msg_id), limit, expect) for party in parties]
         self._enter()
         return calls
+
+    def _receiving_any(
+        self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> First:
+        """The receive of whichever message comes first, not started yet."""
+        calls = self._receiving_all(None if names is None else unique(names), msg_id, timeout, expect)
+        if not calls:
+            raise ValueError("there is no party to receive from")
+        return First(calls)
+
+    def _names_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[str]:
+        """The names of the parties for `as_received`, which begins only when its first message is asked for."""
+        parties = self._engine.parties_named(None if names is None else unique(names))
+        check_expect(expect)
+        for party in parties:
+            self._key(party, msg_id)
+        return [party.name for party in parties]
 
     def _asking(self, name: str, msg_id: str | None, expect: Expect | None) -> FutureCall:
         """The receive of one message for a future, not started yet."""
@@ -170,6 +202,8 @@ class BaseChannel:
         """Encode a message and queue it for one party, as `_queue` does for several."""
         prefix, own = self._key(party, msg_id)
         engine = self._engine
+        if watcher is not None and current.get() is not None:
+            patience = patience_within(engine, patience)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
             self._enter()
         serialising = Serialising(engine.serialising)
@@ -210,6 +244,8 @@ class BaseChannel:
         nobody waits: it happens in the order of the calls.
         """
         keys = [self._key(party, msg_id) for party in parties]
+        if watcher is not None:
+            patience = patience_within(self._engine, patience)
         self._enter()
         engine = self._engine
         awaited = watcher is not None

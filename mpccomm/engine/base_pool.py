@@ -11,9 +11,10 @@ import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, Space
+from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, send_patience
+from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, receive_limit, send_patience
 from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
@@ -199,6 +200,14 @@ class BasePool(BaseChannel, Visible):
         return Stats({name: stats_of(party) for name, party in engine.parties.items()}, engine.history, Party.clock())
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _ready_limit(self, timeout: float | None) -> float | None:
+        return tightened(self._engine, receive_limit(timeout))
+
+    def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """The names, if there are parties of these."""
+        self._engine.parties_named(names_of(names))
+        return names
 
     def _prepare(self) -> None:
         """Make what the face needs besides; the last step of construction."""

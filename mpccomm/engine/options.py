@@ -109,5 +109,10 @@ def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
     return names
 
 
+def unique(names: Sequence[str]) -> list[str]:
+    """The names, each once, in the order given."""
+    return list(dict.fromkeys(names_of(names) or ()))
+
+
 def _kind(value: object) -> str:
     return f"{value!r} ({type(value).__name__})" if isinstance(value, Real | str) else type(value).__name__

@@ -132,6 +132,11 @@ class ReceiveCall(Receive):
             raise self.error
         return False
 
+    def arrival(self) -> float:
+        """How early the message has arrived that this would get; infinite where it is not here."""
+        message = self.party.link.mailbox.look(self._prefix, self._msg_id)
+        return math.inf if message is None else message.arrival
+
     def _return_grabbed(self, mine: deque[Any]) -> None:
         """Return to the mailbox the message that `grab` took out of it; its number is kept."""
         if not isinstance(mine[-1], int):

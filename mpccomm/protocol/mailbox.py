@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from heapq import heappop, heappush
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
 from operator import length_hint
 from typing import Any
 
@@ -18,6 +18,7 @@ from mpccomm.protocol.frames import Key
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
 
+_arrivals = count()
 _NUMBERS = 1 << 62
 """So many automatic numbers there are."""
 
@@ -61,6 +62,7 @@ class Mailbox:
 
     def announce(self, message: Incoming) -> None:
         """The first frame of a message is here: it takes its place in the queue of its id."""
+        message.arrival = next(_arrivals)
         there = self._messages.setdefault(message.key, message)
         if there is message:
             return
@@ -187,6 +189,12 @@ class Mailbox:
             return prefix + msg_id
         numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
         return prefix, next(iter(released), _NUMBERS - length_hint(numbers))
+
+    def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
+        """The message that the next receive gets, if it is here; it stays."""
+        there = self._messages.get(self.next_key(prefix, msg_id))
+        message = there[0] if isinstance(there, deque) else there
+        return message if message is not None and message.complete else None
 
     def restore(self, there: Incoming | deque[Incoming]) -> list[Receive]:
         """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""

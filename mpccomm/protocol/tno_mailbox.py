@@ -38,6 +38,11 @@ class CountingMailbox(Mailbox):
             self._places.popitem(last=False)
         return key
 
+    def next_key(self, prefix: str, msg_id: str | None) -> Key:
+        """The id that `claim` would give out now."""
+        place = self._free_places[0] if self._free_places else self._next_place
+        return self._automatic(prefix, place) if msg_id is None else prefix + msg_id
+
     def release(self, key: Key) -> None:
         """A receive ended without its message: its place is for the next one."""
         if places := self._places.get(key):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from threading import get_ident
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.handles import ThreadHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
+from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.rounds import Call, Deadline, calls_of
@@ -216,6 +216,62 @@ class SyncMessages(BaseChannel):
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
+
+    def recv_any(
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
+    ) -> tuple[str, Any]:
+        """Receive a message from whichever of several parties one comes from first, or has come.
+
+        What the others sent, and their automatic numbers, stay untouched.
+
+        :param handler_names: the parties; left out: all
+        :param expect: what the message has to be, as of `recv`
+        :returns: the name of the party, and its message
+        :raises PartyGoneError: none of them can send any more
+        """
+        self._check_thread()
+        ticket = Ticket(self._engine.loop_owner)
+        try:
+            request = self._receiving_any(handler_names, msg_id, timeout, expect)
+            ticket.start(request)
+            value = request.value()
+            ticket.redeemed = True
+            return value
+        except BaseException:
+            ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
+
+    def as_received(
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        """Receive one message from each of several parties, in the order of arrival: ``for name, message in ...``
+
+        Each is received when it is asked for: after a ``break`` the others are there for the next to ask.
+
+        :param handler_names: the parties; left out: all
+        :param timeout: seconds for all together
+        :param expect: what each message has to be, as of `recv`
+        """
+        names = self._names_checked(handler_names, msg_id, expect)
+        return self._as_received(names, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
+
+    def _as_received(
+        self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
+    ) -> Iterator[tuple[str, Any]]:
+        while names:
+            name, message = self.recv_any(names, msg_id, limit.left, expect=expect)
+            names.remove(name)
+            yield name, message
 
     def arecv_all(
         self,
