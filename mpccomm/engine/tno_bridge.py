@@ -31,7 +31,7 @@ from mpccomm.transport.stream import Stream
 from mpccomm.transport.tno import Poster
 
 if TYPE_CHECKING:
-    from mpccomm.protocol.events import News
+    from mpccomm.protocol.events import Event
     from mpccomm.protocol.frames import Key
     from mpccomm.protocol.receiver import Incoming
 
@@ -74,7 +74,7 @@ class _Proxy(Party):
         self.forward()
         super().flush(most)
 
-    def _tell(self, what: News, detail: str) -> None:
+    def _tell(self, event: Event) -> None:
         """What happens on this end happens on the other, and is told there."""
 
 
