@@ -19,7 +19,7 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
 from mpccomm.transport.identity import FilePath, mismatch, owners, read_pins
-from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Credentials, Password
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Authentication:
         if not await self._candidates(caller):
             raise NotRecognisedError(self._unknown(caller))
 
-    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
+    async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
         """The party that calls and has its server at that port, as a way to hand the stream over to it.
 
         :raises NotRecognisedError: nobody we know, or not to be told who, or kept out
@@ -371,5 +371,5 @@ def _same_host(one: Party, other: Party) -> bool:
     return other.host.literal in equivalents(one.host.literal)
 
 
-async def _attend(party: Party, socket: WebSocket, first: bytes) -> None:
-    await party.run_connection(socket, dialled=False, first=first)
+async def _attend(party: Party, stream: Stream) -> None:
+    await party.run_connection(stream, dialled=False)

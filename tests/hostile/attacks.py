@@ -21,6 +21,7 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.link import Link
 from mpccomm.settings import Limits, Timing
+from tests.protocol.links import batch_of
 
 LOCAL = "127.0.0.1"
 HOSTILE_PORT = 2
@@ -249,19 +250,19 @@ def websocket_pongs(target: Target) -> None:
 
 @attack("a party: PING frames, many in a message")
 def pings(target: Target) -> None:
-    flood(target, message(frames.ping(1) * 1000) * 20)
+    flood(target, message(batch_of(frames.ping(1) * 1000)) * 20)
 
 
 @attack("a party: PING frames, one in a message")
 def single_pings(target: Target) -> None:
-    flood(target, message(frames.ping(1)) * 1000)
+    flood(target, message(batch_of(frames.ping(1))) * 1000)
 
 
 @attack("a party: DEADLOCK frames")
 def deadlocks(target: Target) -> None:
-    flood(target, message(frames.deadlock(True) * 1000) * 20)
+    flood(target, message(batch_of(frames.deadlock(True, True) * 1000)) * 20)
 
 
 @attack("a party: GOODBYE frames")
 def goodbyes(target: Target) -> None:
-    flood(target, message(frames.goodbye(frames.Goodbye(0, 0, 0, ())) * 500) * 20)
+    flood(target, message(batch_of(frames.goodbye(frames.Goodbye(0, 0, 0, ())) * 500)) * 20)
