@@ -286,7 +286,16 @@ def _uuid(decoder: Decoder, data: object, is_safe: object) -> UUID:
 
 def _lower_by_text(tag: Tag, kinds: tuple[type, ...]) -> Lower:
     numbers = {kind: number for number, kind in enumerate(kinds)}
-    return lambda _encoder, value: [HEADS[tag], numbers[type(value)], str(value)]
+
+    def lower(_encoder: Encoder, value: object) -> object:
+        kind: Any = type(value)
+        text = str(value)
+        # Some paths of Windows that name nothing are read as others.
+        if kind(text) != value:
+            raise Refusal(f"is a {kind.__name__} whose text is that of another; send str(value)")
+        return [HEADS[tag], numbers[kind], text]
+
+    return lower
 
 
 def _by_text(kinds: tuple[type, ...]) -> Call:
