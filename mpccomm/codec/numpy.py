@@ -160,11 +160,10 @@ def _memory(encoder: Encoder, array: Array) -> object:
         return b"" if array.itemsize else encoder.ballast(array.size)
     array = array.reshape(-1)
     data = array.view(np.uint8)
-    try:
-        _check_elements(array)
-    except ValueError as error:
+    fault = _fault(array)
+    if fault is not None:
         if array.dtype.kind != "b":
-            raise Refusal(f"is an array that holds {error}; repair it") from None
+            raise Refusal(f"is an array that holds {fault}; repair it")
         # For numpy, whatever is not 0 is true.
         data = (data != 0).view(np.uint8)
         fresh = True
@@ -209,7 +208,9 @@ def _ndarray(decoder: Decoder, *nodes: object) -> Array:
     if not array.flags.writeable or array.ctypes.data % dtype.alignment:
         array = array.copy()
     array = array.view(dtype)
-    _check_elements(array)
+    fault = _fault(array)
+    if fault is not None:
+        raise ValueError(fault)
     return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]
 
 
@@ -219,17 +220,18 @@ def _finished(array: Array, writable: bool) -> Array:
     return array
 
 
-def _check_elements(array: Array) -> None:
-    """Raises for elements that numpy would trust, and should not: booleans and characters that are none."""
+def _fault(array: Array) -> str | None:
+    """Return what numpy would trust in an array, and should not: booleans and characters that are none."""
     dtype = array.dtype
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
-        raise ValueError("a boolean that is none")
+        return "a boolean that is none"
     if dtype.kind == "U" and array.view(f"{dtype.byteorder}u4").max() > _LARGEST_CHARACTER:
-        raise ValueError("a character that is none")
+        return "a character that is none"
     for name in dtype.names or ():
         field = np.ascontiguousarray(array[name]).reshape(-1)
-        if field.size and field.dtype.itemsize:
-            _check_elements(field)
+        if field.size and field.dtype.itemsize and (fault := _fault(field)):
+            return fault
+    return None
 
 
 def _objects(decoder: Decoder, *nodes: object) -> Array:

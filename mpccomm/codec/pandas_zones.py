@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 
 _LIBRARIES: Final = ("pytz", "dateutil")
@@ -34,8 +35,9 @@ def _named(zone: Any, moments: pd.DatetimeIndex) -> tzinfo | None:
         for start in range(name.count("/") + 1):
             try:
                 return ZoneInfo("/".join(name.split("/")[start:]))
-            except (ValueError, KeyError, OSError):
-                continue
+            except (ValueError, KeyError, OSError) as error:
+                if is_interrupt(error):
+                    raise
     if type(zone).__name__ in ("UTC", "tzutc"):
         return UTC
     offset = zone.utcoffset(None) if type(zone).__name__ in ("_FixedOffset", "tzoffset") else None

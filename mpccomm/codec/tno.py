@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 import ormsgpack
 
 from mpccomm.codec import classes
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import count_array_keys, count_elements
 from mpccomm.codec.wire import MAX_ELEMENTS
@@ -202,13 +203,17 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
         raise DecodingError("the message has more elements than the limit")
     try:
         return ormsgpack.unpackb(data)
-    except ValueError:
+    except ValueError as error:
+        if is_interrupt(error):
+            raise
         # Keys other than text, or nothing that can be read. Keys with equal hashes would take quadratic time.
         if count_array_keys(data, _ARRAY_KEYS) > _ARRAY_KEYS:
             raise DecodingError(f"the message has more than {_ARRAY_KEYS} tuples as keys of dicts") from None
     try:
         return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
     except ValueError as error:
+        if is_interrupt(error):
+            raise
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
 
 
@@ -251,6 +256,8 @@ class _Raising:
             text = f"the message holds a value that needs {error.name}, which is not installed here"
             raise MissingExtraError(text) from error
         except (ValueError, TypeError, KeyError, OverflowError) as error:
+            if is_interrupt(error):
+                raise
             raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
 
     def _charge(self, size: int) -> None:
