@@ -160,10 +160,10 @@ def _memory(encoder: Encoder, array: Array) -> object:
         return b"" if array.itemsize else encoder.ballast(array.size)
     array = array.reshape(-1)
     data = array.view(np.uint8)
-    fault = _fault(array)
-    if fault is not None:
-        if array.dtype.kind != "b":
-            raise Refusal(f"is an array that holds {fault}; repair it")
+    wrong = _wrong_element(array)
+    if wrong and array.dtype.kind != "b":
+        raise Refusal(f"is an array that holds {wrong}; repair it")
+    if wrong:
         # For numpy, whatever is not 0 is true.
         data = (data != 0).view(np.uint8)
         fresh = True
@@ -208,9 +208,8 @@ def _ndarray(decoder: Decoder, *nodes: object) -> Array:
     if not array.flags.writeable or array.ctypes.data % dtype.alignment:
         array = array.copy()
     array = array.view(dtype)
-    fault = _fault(array)
-    if fault is not None:
-        raise ValueError(fault)
+    if wrong := _wrong_element(array):
+        raise ValueError(wrong)
     return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]
 
 
@@ -220,8 +219,8 @@ def _finished(array: Array, writable: bool) -> Array:
     return array
 
 
-def _fault(array: Array) -> str | None:
-    """Return what numpy would trust in an array, and should not: booleans and characters that are none."""
+def _wrong_element(array: Array) -> str:
+    """What is in there that numpy would trust, and should not: booleans and characters that are none. Empty: nothing."""
     dtype = array.dtype
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         return "a boolean that is none"
@@ -229,9 +228,9 @@ def _fault(array: Array) -> str | None:
         return "a character that is none"
     for name in dtype.names or ():
         field = np.ascontiguousarray(array[name]).reshape(-1)
-        if field.size and field.dtype.itemsize and (fault := _fault(field)):
-            return fault
-    return None
+        if field.size and field.dtype.itemsize and (wrong := _wrong_element(field)):
+            return wrong
+    return ""
 
 
 def _objects(decoder: Decoder, *nodes: object) -> Array:

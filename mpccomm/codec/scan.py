@@ -1,8 +1,11 @@
-"""Looking through a msgpack value without building it."""
+"""Looking through a msgpack value without building it, and through a value without packing it."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Final
 
 
 def _steps() -> list[tuple[int, int, bool]]:
@@ -74,3 +77,43 @@ def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:
             rest = (size or (first & 15 if first < 0xA0 else 0)) << is_map
             count += is_key and not is_map
     return count
+
+
+_SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
+_MAPPINGS: Final = frozenset({dict, OrderedDict, Counter, defaultdict})
+
+
+def count_written_out(value: object, limit: int) -> int | None:
+    """Return how many elements the containers in *value* have, one that occurs several times counted each time.
+
+    Counted until there are more than *limit*; None if one contains itself. Takes a step for each that is there once.
+    """
+    counts: dict[int, int | None] = {}
+    stack = [(value, _elements(value))]
+    while stack:
+        container, elements = stack[-1]
+        counts.setdefault(id(container), None)
+        inner = next((item for item in elements if type(item) in _CONTAINERS and id(item) not in counts), None)
+        if inner is not None:
+            stack.append((inner, _elements(inner)))
+            continue
+        stack.pop()
+        total = 0
+        for item in _elements(container):
+            count = counts[id(item)] if type(item) in _CONTAINERS else 0
+            if count is None:
+                return None
+            total += 1 + count
+        if total > limit:
+            return total
+        counts[id(container)] = total
+    return counts[id(value)]
+
+
+_CONTAINERS: Final = _SEQUENCES | _MAPPINGS
+
+
+def _elements(container: Any) -> Iterator[object]:
+    if type(container) in _MAPPINGS:
+        return chain(container, container.values())
+    return iter(container if type(container) in _SEQUENCES else ())

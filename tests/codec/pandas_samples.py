@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from tests.codec.samples import AMSTERDAM
+
+PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
 DAYS = pd.date_range("2020", periods=3)
 
 
@@ -31,7 +34,7 @@ def samples() -> list[Any]:
 
 
 def _numbers_and_text() -> dict[str, "pd.Series[Any]"]:
-    return {
+    series: dict[str, pd.Series[Any]] = {
         "int": pd.Series([1, 2, 3]),
         "float": pd.Series([1.5, np.nan, -0.0]),
         "float32": pd.Series([1, 2, 3], dtype="float32"),
@@ -40,7 +43,6 @@ def _numbers_and_text() -> dict[str, "pd.Series[Any]"]:
         "str": pd.Series(["a", None, "c"]),
         "object": pd.Series(["a", None, 3.5], dtype=object),
         "python": pd.Series(["a", None, "c"], dtype=pd.StringDtype("python")),
-        "python-nan": pd.Series(["a", None, "c"], dtype=pd.StringDtype("python", na_value=np.nan)),
         "arrow": pd.Series(["a", None, "c"], dtype=pd.StringDtype("pyarrow")),
         "Int8": pd.Series([1, None, 3], dtype="Int8"),
         "UInt64": pd.Series([1, None, 2**64 - 1], dtype="UInt64"),
@@ -49,13 +51,16 @@ def _numbers_and_text() -> dict[str, "pd.Series[Any]"]:
         "category": pd.Series(["a", None, "c"], dtype="category"),
         "ordered": pd.Series(pd.Categorical(["a", "b", None], categories=["b", "a", "z"], ordered=True)),
     }
+    if PANDAS >= (2, 3):
+        series["python-nan"] = pd.Series(["a", None, "c"], dtype=pd.StringDtype("python", na_value=np.nan))
+    return series
 
 
 def _days_and_pairs() -> dict[str, "pd.Series[Any]"]:
     return {
         "category of days": pd.Series(pd.Categorical(DAYS.tz_localize("UTC"))),
         "days": pd.Series(DAYS),
-        "zone": pd.Series(DAYS.tz_localize("Europe/Amsterdam")),
+        "zone": pd.Series(DAYS.tz_localize(AMSTERDAM)),
         "seconds": pd.Series(DAYS.as_unit("s")),
         "timedelta": pd.Series(pd.to_timedelta([1, 2, None], unit="s")),
         "period": pd.Series(pd.period_range("2020", periods=3, freq="M")),
@@ -127,7 +132,7 @@ def _scalars() -> list[Any]:
     return [
         pd.Timestamp("2020-01-01 00:00:00.123456789"),
         pd.Timestamp("2020").as_unit("s"),
-        pd.Timestamp(year=2020, month=10, day=25, hour=2, minute=30, fold=1, tz="Europe/Amsterdam"),
+        pd.Timestamp(year=2020, month=10, day=25, hour=2, minute=30, fold=1, tz=AMSTERDAM),
         pd.Timestamp("2020-06-01", tz="UTC"),
         pd.Timedelta("1s"),
         pd.Timedelta(5, unit="ns"),

@@ -15,6 +15,7 @@ from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
 from tests.codec.raw import call, decode_node, round_trip
+from tests.codec.samples import AMSTERDAM
 
 HUGE = call(Tag.RANGE_INDEX, 0, 2**31, 1, None)
 INTS = call(Tag.NDARRAY, "<i8", [2], False, True, bytes(16))
@@ -150,7 +151,7 @@ def test_a_subclass_is_not_taken_for_a_frame() -> None:
 
 
 def test_a_time_zone_that_repeats_an_hour() -> None:
-    hours = pd.date_range("2020-10-24 22:00", periods=8, freq="h", tz="UTC").tz_convert("Europe/Amsterdam")
+    hours = pd.date_range("2020-10-24 22:00", periods=8, freq="h", tz="UTC").tz_convert(AMSTERDAM)
     assert_same(pd.Series(hours), round_trip(pd.Series(hours)))
     assert_same(list(hours), round_trip(list(hours)))
 
