@@ -86,11 +86,7 @@ def _lower_datetimes(encoder: Encoder, array: Any) -> object:
         raise Refusal(f"has the dtype {values.dtype!r}, of another byte order; convert it with astype")
     zone = getattr(array, "tz", None)
     if zone is not None:
-        try:
-            zone = standard(zone, pd.DatetimeIndex(values).tz_localize("UTC"))
-        except Refusal as refusal:
-            refusal.steps.append(".dt.tz")
-            raise
+        zone = standard(zone, pd.DatetimeIndex(values).tz_localize("UTC"))
     return _array(encoder, "datetimes", values, zone)
 
 

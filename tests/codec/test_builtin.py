@@ -141,7 +141,13 @@ def test_what_a_received_defaultdict_lacks() -> None:
 
 def test_a_memoryview_arrives_as_its_bytes() -> None:
     blob = bytearray(range(256)) * 40
-    views: list[memoryview[Any]] = [memoryview(b"abc"), memoryview(blob), memoryview(blob)[::3], memoryview(blob).cast("I"), memoryview(b"")]
+    views: list[memoryview[Any]] = [
+        memoryview(b"abc"),
+        memoryview(blob),
+        memoryview(blob)[::3],
+        memoryview(blob).cast("I"),
+        memoryview(b""),
+    ]
     views += [
         memoryview(array("d", [1.5, 2.5])),
         memoryview(blob).cast("B", [256, 40]),
