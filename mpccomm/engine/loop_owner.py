@@ -101,12 +101,14 @@ class LoopOwner:
 
         def start() -> None:
             task = self.loop.create_task(function())
-            task.add_done_callback(copy)
-            result.add_done_callback(lambda _: self.post(cancel))
 
             def cancel() -> None:
                 if result.cancelled():
                     task.cancel()
+
+            task.add_done_callback(copy)
+            # At once where it was cancelled before it came here.
+            result.add_done_callback(lambda _: self.post(cancel))
 
         def copy(task: asyncio.Task[T]) -> None:
             if not result.set_running_or_notify_cancel():
