@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, and its programs, each run as a process of its own, print what it says."""
+"""The README and its first page are true: their commands exist, and their programs, run as processes, print what they say."""
 
 import re
 import socket
@@ -15,12 +15,13 @@ from tests import documents
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+START = ROOT / "docs" / "start.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def blocks(kind: str) -> dict[str, str]:
+def blocks(kind: str, document: Path = START) -> dict[str, str]:
     """The fenced blocks that follow a comment of this kind, by what the comment says."""
-    return {block.name: block.text for block in documents.blocks(README) if block.kind == kind}
+    return {block.name: block.text for block in documents.blocks(document) if block.kind == kind}
 
 
 def free_port() -> int:
@@ -31,11 +32,22 @@ def free_port() -> int:
 
 
 def test_the_marked_blocks_are_there() -> None:
-    assert blocks("command").keys() == {"demo", "tests"}
+    assert blocks("command", README).keys() == {"demo", "tests"}
     assert blocks("output").keys() == {"alice", "bob"}
     assert blocks("file").keys() == {
         f"{way}/{party}.py" for way in ("script", "asyncio", "notebook") for party in ("alice", "bob")
     }
+
+
+def test_the_first_screen_shows_what_is_run_here() -> None:
+    for kind in ("file", "output"):
+        shown = blocks(kind, README)
+        assert shown
+        assert shown == {name: blocks(kind)[name] for name in shown}
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
 
 
 @pytest.mark.parametrize("first", ["alice", "bob"])
@@ -80,7 +92,7 @@ def wait_for_server(port: int, process: subprocess.Popen[str]) -> None:
 
 def test_the_demo() -> None:
     """Its last step; `.ci/run` takes the first two for the tests."""
-    *_, command = blocks("command")["demo"].split(" && ")
+    *_, command = blocks("command", README)["demo"].split(" && ")
     python, *arguments = command.split()
     assert python == ".venv/bin/python"
     run = subprocess.run(
@@ -90,7 +102,7 @@ def test_the_demo() -> None:
 
 
 def test_extras_are_those_of_the_project() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \|", START.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(PROJECT["optional-dependencies"])
 
 

@@ -70,7 +70,7 @@ def test_links_of_pages_from_elsewhere(extension: Any, text: str, expected: str)
 
 
 def test_every_page_from_elsewhere_is_there() -> None:
-    for page in ("start.md", "security.md", "changes.md", "protocol.md", "guides/migrating.md"):
+    for page in ("contributing.md", "security.md", "changes.md", "protocol.md", "guides/migrating.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         (source,) = re.findall(r"^```\{include\} (.+)$", text, re.MULTILINE)
         assert Path(ROOT / "docs" / page).parent.joinpath(source).resolve().is_file()

@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
 PAGES = {
     "README.md": "start.md",
+    "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "MIGRATING.md": "guides/migrating.md",
     "CHANGELOG.md": "changes.md",

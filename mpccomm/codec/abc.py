@@ -33,8 +33,8 @@ class Encoder(Protocol):
     def call(self, tag: Tag, *arguments: object) -> list[object]:
         """Return a tagged call, with arguments that are values (not nodes)."""
 
-    def sequence(self, value: list[Any]) -> object:
-        """Return the node of a list, or of the elements of another container."""
+    def sequence(self, value: list[Any], owner: object = None) -> object:
+        """Return the node of a list, or of the elements of *owner*, another container."""
 
     def items(self, values: Iterable[object]) -> list[object]:
         """Return the nodes of *values*; a refusal's path names the index at fault."""
@@ -56,6 +56,9 @@ class Encoder(Protocol):
 
     def count(self, elements: int) -> None:
         """Account for the elements of a column, as the decoder will."""
+
+    def count_nodes(self, nodes: int) -> None:
+        """Account for elements of the envelope that are not looked at one by one."""
 
     def enter(self) -> None:
         """Go one level down; the caller subtracts one from `depth` when it is done."""

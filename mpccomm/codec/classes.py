@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, Flag
+from types import CodeType, FunctionType
 from typing import Any, Final
 
-from mpccomm.codec import plugins
+from mpccomm.codec import plugins, records
 from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.columns import RECORD, columns_of, lower_columns
 from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.codec.records import Form
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
@@ -18,23 +21,39 @@ from mpccomm.errors import DecodingError, RepetitionError
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A registered class. *kind* is None where only the name of the class is known."""
+    """A registered class. *kind* is None where only the name of the class is known.
+
+    *form* is there where the class needs no methods: then no code of the user's takes part.
+    """
 
     name: str
     kind: type | None
     serialize: Callable[..., object]
     deserialize: Callable[..., object]
+    form: Form | None = None
 
     def lower(self, encoder: Encoder, value: object) -> object:
         """The node of an instance."""
-        encoder.keep_order()
+        if self.form is None:
+            encoder.keep_order()
         try:
             payload = self.serialize(value, **encoder.context)
         except Exception as error:
-            if is_interrupt(error):
+            if isinstance(error, Refusal) or is_interrupt(error):
                 raise
             raise Refusal(f"cannot be sent: serialize of {self.name} raised {type(error).__name__}") from error
         return _lower_named(encoder, self.name, payload)
+
+    def lower_all(self, encoder: Encoder, values: list[Any]) -> object | None:
+        """The node of a long list of instances, as a column for each field; None where they are not that simple."""
+        fields = self.form.fields if self.form is not None else ()
+        found = records.columns(values, fields) if fields else None
+        if found is None:
+            return None
+        encoder.count(len(values))
+        ballast = encoder.ballast(RECORD * len(values))
+        nodes = lower_columns(encoder, found, [f".{name}" for name in fields])
+        return [HEADS[Tag.INSTANCES], self.name, list(fields), ballast, *nodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +83,28 @@ def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
     return [HEADS[Tag.OBJECT], name, node]
 
 
-def _object(decoder: Decoder, name: object, node: object) -> object:
-    entry = _BY_NAME.get(name)  # type: ignore[call-overload]
+def _entry(name: object) -> Entry:
+    entry: Entry | None = _BY_NAME.get(name)  # type: ignore[call-overload]
     if entry is None:
         raise DecodingError(
             f"the message holds an instance of a class {_printable(name)} that is not registered here; register it "
             "with Serialization.register_class before the message is received"
         )
+    return entry
+
+
+def _object(decoder: Decoder, name: object, node: object) -> object:
+    entry = _entry(name)
     payload = decoder.value(node)
     return entry_deserialize(entry, payload, decoder.context)
+
+
+def _instances(decoder: Decoder, name: object, field_node: object, ballast: object, *nodes: object) -> list[object]:
+    entry = _entry(name)
+    fields = decoder.typed(field_node, list)
+    if entry.kind is None or entry.form is None or sorted(entry.form.fields) != sorted(fields) or not nodes:
+        raise DecodingError(f"the fields of {entry.name} are others at the sender; the class has to be the same there")
+    return records.instances(entry.kind, fields, columns_of(decoder, nodes, RECORD, ballast))
 
 
 def _printable(name: object) -> str:
@@ -89,10 +121,13 @@ def entry_deserialize(entry: Entry, payload: object, context: Any) -> object:
         raise DecodingError(f"deserialize of {entry.name} raised {type(error).__name__}") from error
 
 
+_CARRIED: Final = plugins.ATOMS | {list, dict}
+"""The types that every other consists of."""
+
 _BY_NAME: Final[dict[str, Entry]] = {}
 _NAMED: Final[dict[str, Entry]] = {}
 
-CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object}
+CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object, Tag.INSTANCES: _instances}
 
 
 def by_type_name(kind: type) -> Callable[[Encoder, Any], object] | None:
@@ -112,6 +147,11 @@ def named(name: str) -> Entry | None:
     return _BY_NAME.get(name)
 
 
+def entries() -> list[Entry]:
+    """All that is registered, in the order in which it was."""
+    return list(_BY_NAME.values())
+
+
 _BY_TYPE: Final[dict[type, Entry]] = {}
 
 
@@ -126,7 +166,7 @@ def add(entry: Entry, overwrite: bool) -> None:
             )
         if entry.kind is not None and (entry.kind in plugins.ATOMS or plugins.lowering(entry.kind) is not None):
             raise RepetitionError(f"{entry.kind.__qualname__} can be sent already; overwrite=True does it your way")
-    if entry.kind in plugins.ATOMS:
+    if entry.kind in _CARRIED:
         raise TypeError(f"{entry.kind.__qualname__} is carried as it is, which cannot be changed")
     _BY_NAME[entry.name] = entry
     if entry.kind is None:
@@ -134,17 +174,56 @@ def add(entry: Entry, overwrite: bool) -> None:
     else:
         _BY_TYPE[entry.kind] = entry
         plugins.REGISTERED[entry.kind] = entry.lower
+        plugins.REGISTERED_COLUMNS[entry.kind] = entry.lower_all
 
 
 def _same_notebook_class(present: Entry, entry: Entry) -> bool:
-    """Whether a notebook cell was run again, which makes another class of the same name."""
+    """Whether a cell was run again, which makes another class of the same definition.
+
+    In a script, two classes of one name are two classes: a function may have made them.
+    """
     old, new = present.kind, entry.kind
     return (
         old is not None
         and new is not None
         and old.__module__ == new.__module__ == "__main__"
         and old.__qualname__ == new.__qualname__
+        and is_interactive()
+        and _definition(old) == _definition(new)
     )
+
+
+def is_interactive() -> bool:
+    """Whether the program is typed in as it runs: in a notebook, or at a prompt."""
+    return hasattr(sys, "ps1") or "get_ipython" in vars(sys.modules["__main__"])
+
+
+def _definition(kind: type) -> object:
+    """What a class statement says, to be compared with that of another."""
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in kind.__bases__]
+    return bases, {name: _meaning(item) for name, item in vars(kind).items() if name not in _NOT_SAID}
+
+
+_NOT_SAID: Final = {"__dict__", "__weakref__", "__doc__", "__firstlineno__"}
+
+
+def _meaning(item: Any) -> object:
+    function = getattr(item, "__func__", item)
+    if isinstance(function, FunctionType):
+        said = (function.__defaults__, function.__kwdefaults__, function.__annotations__)
+        return type(item).__name__, _instructions(function.__code__), _without_addresses(said)
+    if isinstance(item, property):
+        return [_meaning(part) for part in (item.fget, item.fset, item.fdel)]
+    return type(item).__qualname__, _without_addresses(item)
+
+
+def _without_addresses(item: object) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(item))
+
+
+def _instructions(code: CodeType) -> object:
+    constants = [_instructions(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, constants
 
 
 def _describe(entry: Entry) -> str:
@@ -153,40 +232,6 @@ def _describe(entry: Entry) -> str:
 
 def clear() -> None:
     """Forget all registered classes."""
-    for table in (_BY_NAME, _NAMED, _BY_TYPE, plugins.REGISTERED):
+    tables: tuple[dict[Any, Any], ...] = (_BY_NAME, _NAMED, _BY_TYPE, plugins.REGISTERED, plugins.REGISTERED_COLUMNS)
+    for table in tables:
         table.clear()
-
-
-# Classes that say by themselves what they consist of need no methods.
-
-
-def automatic(kind: type) -> tuple[Callable[..., object], Callable[..., object]] | None:
-    """`serialize` and `deserialize` for an Enum, a namedtuple, or a dataclass; None for any other class."""
-    if issubclass(kind, Flag):
-        return lambda member, **_: member.value, lambda value, **_: kind(value)
-    if issubclass(kind, Enum):
-        return lambda member, **_: member.name, lambda name, **_: kind[name]
-    if issubclass(kind, tuple) and hasattr(kind, "_make"):
-        return lambda value, **_: list(value), lambda items, **_: kind._make(items)
-    if dataclasses.is_dataclass(kind):
-        return _of_dataclass(kind)
-    return None
-
-
-def _of_dataclass(kind: Any) -> tuple[Callable[..., object], Callable[..., object]]:
-    fields = dataclasses.fields(kind)
-    given = {field.name for field in fields if field.init}
-    derived = {field.name for field in fields if not field.init}
-
-    def serialize(value: object, **_: object) -> dict[str, object]:
-        return {field.name: getattr(value, field.name) for field in fields}
-
-    def deserialize(values: dict[str, object], **_: object) -> object:
-        if set(values) != given | derived:
-            raise TypeError(f"the fields of {kind.__qualname__} are others at the sender")
-        instance = kind(**{name: values[name] for name in given})
-        for name in derived:
-            object.__setattr__(instance, name, values[name])
-        return instance
-
-    return serialize, deserialize

@@ -1,16 +1,21 @@
 """Long lists of one kind as columns: no Python call per element where the standard library has a better way.
 
 A list of floats or of small integers is an array of machine numbers; a list of big integers is one block of bytes, of
-one width or with a width for each; a list of equally long tuples or lists is a column for each position.
+one width or with a width for each; a list of equally long tuples or lists is a column for each position, and a list of
+dicts with the same keys is a column for each key.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from array import array
-from collections.abc import Callable
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, cycle, islice, repeat
+from operator import countOf, is_, itemgetter
 from struct import iter_unpack
 from typing import Any, Final
 
@@ -22,21 +27,15 @@ from mpccomm.codec.wire import HEADS, INLINE, Tag
 BULK: Final = 32
 """Shorter lists are not worth a column."""
 _MOST_COLUMNS: Final = 16
+RECORD: Final = 256
+"""Memory, in bytes, that a dict or an instance of a few fields takes beyond its columns."""
+_LIST: Final = 64
+"""Memory that a list takes beyond its elements."""
 _INT_CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 _SWAP: Final = sys.byteorder == "big"
 
 _signed_bytes: Final = partial(int.to_bytes, byteorder="little", signed=True)
 _from_signed: Final = partial(int.from_bytes, byteorder="little", signed=True)
-
-
-def bulk(kind: type) -> Column | None:
-    """How to lower a long list of *kind*, if there is a better way than one by one."""
-    column = _COLUMNS.get(kind)
-    if column is None and kind not in plugins.REGISTERED:
-        plugin = plugins.of_type(kind)
-        if plugin is not None:
-            column = plugin.COLUMNS.get(kind)
-    return column
 
 
 def _little_endian(numbers: array[Any]) -> array[Any]:
@@ -127,39 +126,161 @@ def mixed(decoder: Decoder, widths: object, node: object, kind: Any = int) -> li
     return [convert(data[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
 
 
-def lower_rows(encoder: Encoder, values: list[Any], kind: type) -> object | None:
-    """A column for each position of equally long rows, or None if they are not."""
-    lengths = set(map(len, values))
-    if len(lengths) != 1 or not 2 <= (length := lengths.pop()) <= _MOST_COLUMNS:
-        return None
+# Rows
+
+
+def _lower_tuples(encoder: Encoder, values: list[tuple[Any, ...]]) -> object | None:
+    return lower_rows(encoder, values, True)
+
+
+def _lower_lists(encoder: Encoder, values: list[list[Any]]) -> object | None:
+    return lower_rows(encoder, values, False)
+
+
+def lower_rows(encoder: Encoder, values: list[Any], tuples: bool) -> object | None:
+    """A column for each position of equally long rows; None if they are lists that differ in length, or too long."""
+    length = len(values[0])
+    if countOf(map(len, values), length) != len(values):
+        return _lower_ragged(encoder, values) if tuples else _plain_lists(encoder, values)
+    if not 1 <= length <= _MOST_COLUMNS:
+        return None if tuples else _plain_lists(encoder, values)
     encoder.count(len(values))
+    ballast = encoder.ballast(0 if tuples else _LIST * len(values))
+    columns = (list(map(itemgetter(position), values)) for position in range(length))
+    nodes = lower_columns(encoder, columns, [f"[{position}]" for position in range(length)])
+    return [HEADS[Tag.ROWS], tuples, ballast, *nodes]
+
+
+def lower_columns(encoder: Encoder, columns: Iterable[list[Any]], steps: list[str]) -> list[object]:
+    """The nodes of *columns*; *steps* lead to them from an element, in the path of a refusal."""
     encoder.enter()
-    columns: list[object] = []
+    nodes: list[object] = []
     try:
-        for column in zip(*values, strict=True):
-            columns.append(encoder.sequence(list(column)))
+        for column in columns:
+            nodes.append(encoder.sequence(column))
     except Refusal as refusal:
-        refusal.steps.insert(-1, f"[{len(columns)}]")
+        refusal.steps.insert(-1, steps[len(nodes)])
         raise
     encoder.depth -= 1
-    assert len(columns) == length
-    return [HEADS[Tag.ROWS], kind is tuple, *columns]
+    return nodes
 
 
-def _rows(decoder: Decoder, tuples: object, *nodes: object) -> list[Any]:
+def columns_of(decoder: Decoder, nodes: tuple[object, ...], element: int, ballast: object) -> list[list[Any]]:
+    """The equally long columns of *nodes*, each of whose rows becomes an object of *element* bytes."""
     columns = [decoder.typed(node, list) for node in nodes]
-    if type(tuples) is not bool or len(columns) < 2:
-        raise TypeError("rows without columns")
-    decoder.count(len(columns[0]))
-    rows = zip(*columns, strict=True)
+    size = len(columns[0])
+    if countOf(map(len, columns), size) != len(columns):
+        raise ValueError("columns of different lengths")
+    decoder.count(size)
+    decoder.ballasted(element * size, ballast)
+    return columns
+
+
+def _rows(decoder: Decoder, tuples: object, ballast: object, *nodes: object) -> list[Any]:
+    if type(tuples) is not bool:
+        raise TypeError("rows of no kind")
+    rows = zip(*columns_of(decoder, nodes, 0 if tuples else _LIST, ballast), strict=True)
     return list(rows) if tuples else list(map(list, rows))
+
+
+def _lower_ragged(encoder: Encoder, values: list[tuple[Any, ...]]) -> object | None:
+    """All elements of tuples of different lengths in one list, if they are of one type."""
+    flat = list(chain.from_iterable(values))
+    if countOf(map(type, flat), type(flat[0])) != len(flat) and not plugins.ATOMS.issuperset(map(type, flat)):
+        return None
+    lengths = list(map(len, values))
+    encoder.count(len(values))
+    encoder.enter()
+    try:
+        nodes = [encoder.sequence(lengths), encoder.sequence(flat)]
+    except Refusal as refusal:
+        _index_to_row(refusal, lengths)
+        raise
+    encoder.depth -= 1
+    return [HEADS[Tag.RAGGED], *nodes]
+
+
+def _index_to_row(refusal: Refusal, lengths: list[int]) -> None:
+    if refusal.steps and refusal.steps[-1][1:-1].isdigit():
+        index = int(refusal.steps[-1][1:-1])
+        ends = list(accumulate(lengths))
+        row = bisect_right(ends, index)
+        refusal.steps[-1:] = [f"[{index - ends[row] + lengths[row]}]", f"[{row}]"]
+
+
+def _ragged(decoder: Decoder, length_node: object, node: object) -> list[Any]:
+    lengths = decoder.typed(length_node, list)
+    flat = decoder.typed(node, list)
+    decoder.count(len(lengths))
+    if countOf(map(type, lengths), int) != len(lengths) or min(lengths, default=0) < 0 or sum(lengths) != len(flat):
+        raise ValueError("lengths that do not add up")
+    elements = iter(flat)
+    return [tuple(islice(elements, length)) for length in lengths]
+
+
+def _lower_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
+    """A column for each key of dicts with the same keys in the same order; None if they are not such."""
+    keys = list(values[0])
+    if not 1 <= len(keys) <= _MOST_COLUMNS or countOf(map(len, values), len(keys)) != len(values):
+        return _plain_dicts(encoder, values)
+    if {*map(type, keys)} != {str} or not all(map(is_, chain.from_iterable(values), cycle(keys))):
+        every = list(chain.from_iterable(values))
+        if countOf(map(type, every), str) != len(every) or every != keys * len(values):
+            return _plain_dicts(encoder, values)
+    encoder.count(len(values))
+    columns = (list(map(itemgetter(key), values)) for key in keys)
+    nodes = lower_columns(encoder, columns, [f"[{json.dumps(key, ensure_ascii=False)}]" for key in keys])
+    return [HEADS[Tag.RECORDS], keys, encoder.ballast(RECORD * len(values)), *nodes]
+
+
+def _plain_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
+    """*values* themselves, if they are all their own nodes: looked at all at once."""
+    sizes = list(map(len, values))
+    if countOf(map(type, chain.from_iterable(values)), str) != sum(sizes):
+        return None
+    return _plain(encoder, values, sizes, chain.from_iterable(map(dict.values, values)))
+
+
+def _plain_lists(encoder: Encoder, values: list[list[Any]]) -> object | None:
+    return _plain(encoder, values, list(map(len, values)), chain.from_iterable(values))
+
+
+def _plain(encoder: Encoder, values: list[Any], sizes: list[int], elements: Iterable[object]) -> object | None:
+    # A long list may be a column.
+    if max(sizes) >= BULK or not plugins.ATOMS.issuperset(map(type, elements)):
+        return None
+    encoder.count_nodes(len(values) + sum(sizes))
+    return values
+
+
+def _dicts(decoder: Decoder, key_node: object, ballast: object, *nodes: object) -> list[dict[Any, Any]]:
+    keys = decoder.typed(key_node, list)
+    columns = columns_of(decoder, nodes, RECORD, ballast)
+    template = dict.fromkeys(keys)
+    if len(template) != len(columns) or countOf(map(type, keys), str) != len(keys) or len(keys) > _MOST_COLUMNS:
+        raise ValueError("columns that do not fit their keys")
+    dicts = list(map(dict.copy, repeat(template, len(columns[0]))))
+    for key, column in zip(keys, columns, strict=True):
+        exhaust(map(dict.__setitem__, dicts, repeat(key), column))
+    return dicts
+
+
+exhaust: Final = deque[object](maxlen=0).extend
+"""Take all of an iterator, and keep nothing."""
 
 
 def _lower_bytes(encoder: Encoder, values: list[bytes]) -> object | None:
     return values if max(map(len, values)) < INLINE else None
 
 
-_COLUMNS: Final[dict[type, Column]] = {float: _lower_floats, int: _lower_ints, bytes: _lower_bytes}
+COLUMNS: Final[dict[type, Column]] = {
+    float: _lower_floats,
+    int: _lower_ints,
+    bytes: _lower_bytes,
+    tuple: _lower_tuples,
+    list: _lower_lists,
+    dict: _lower_dicts,
+}
 
 CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.FLOATS: _floats,
@@ -167,4 +288,6 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.BIG_INTS: big,
     Tag.MIXED_INTS: mixed,
     Tag.ROWS: _rows,
+    Tag.RAGGED: _ragged,
+    Tag.RECORDS: _dicts,
 }

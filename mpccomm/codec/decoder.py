@@ -7,13 +7,24 @@ it allocates beyond its input is accounted for, so that any input gives a value 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import countOf
 from typing import Any, Final
 
 from mpccomm.codec import builtin, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import count_elements
-from mpccomm.codec.wire import ALLOWANCE, EXPANSION, MAX_ELEMENTS, MAX_WIRE_DEPTH, Extension, Tag, unpack_envelope
+from mpccomm.codec.wire import (
+    ALLOWANCE,
+    EXPANSION,
+    MAX_ELEMENTS,
+    MAX_WIRE_DEPTH,
+    MAX_WIRE_LEVELS,
+    Extension,
+    Tag,
+    unpack_envelope,
+)
 from mpccomm.errors import DecodingError
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
@@ -27,7 +38,7 @@ LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 class MessageDecoder:
     """What one call of `decode` knows while it builds its value; see `mpccomm.codec.abc.Decoder`."""
 
-    __slots__ = ("context", "depth", "elements", "memory", "segments")
+    __slots__ = ("_height", "_parts", "context", "depth", "elements", "memory", "segments")
 
     def __init__(self, segments: Sequence[Buffer], context: Mapping[str, object], max_elements: int) -> None:
         self.segments: list[Buffer | None] = list(segments)
@@ -35,6 +46,29 @@ class MessageDecoder:
         self.depth = 0
         self.elements = max_elements
         self.memory = EXPANSION * sum(map(len, segments)) + ALLOWANCE
+        self._parts: list[tuple[object, int] | None] = []
+        self._height = 0
+
+    def message(self, node: object) -> Any:
+        """The value of the whole message, of which *node* is the envelope."""
+        if type(node) is not list or not node or type(node[0]) is not Extension or node[0].start != Tag.PARTS:
+            return self.value(node)
+        self._parts = [None] * len(node)
+        # Each is referred to by one of a smaller number: it is there by then, and nothing can contain itself.
+        for index in range(len(node) - 1, 0, -1):
+            self.depth, self._height = 0, MAX_WIRE_DEPTH
+            self._parts[index] = (self.value(node[index]), self._height)
+        value, _ = self._part(1)
+        if any(part is not None for part in self._parts):
+            raise DecodingError("the message has a part that no other refers to")
+        return value
+
+    def _part(self, index: int) -> tuple[object, int]:
+        part = self._parts[index] if 0 < index < len(self._parts) else None
+        if part is None:
+            raise DecodingError("the message refers to a part that does not exist, or twice to one")
+        self._parts[index] = None
+        return part
 
     def count(self, elements: int) -> None:
         """Account for objects that are about to be built; raises when the message has more than it may."""
@@ -73,7 +107,7 @@ class MessageDecoder:
         return node
 
     def _items(self, node: Any, items: Iterable[tuple[Any, object]], values: Iterable[object]) -> None:
-        if not _PLAIN.issuperset(map(type, values)):
+        if not _PLAIN.issuperset(map(type, values)) and not _are_plain(node):
             for key, item in items:
                 if type(item) not in _PLAIN:
                     node[key] = self.value(item)
@@ -101,6 +135,12 @@ class MessageDecoder:
         return segment
 
     def _leaf(self, tag: int, data: bytes) -> object:
+        if tag == Tag.PART:
+            value, height = self._part(int.from_bytes(data, "little"))
+            self._height = max(self._height, self.depth + height)
+            if self._height > MAX_WIRE_LEVELS:
+                raise DecodingError("the message is nested too deeply")
+            return value
         if tag == Tag.SEGMENT:
             segment = self.buffer(Extension(tag, data))
             return segment if type(segment) is bytes else bytes(segment)
@@ -120,6 +160,17 @@ class MessageDecoder:
             if _passes(error):
                 raise
             raise _malformed(error, _name(tag)) from None
+
+
+def _are_plain(nodes: Any) -> bool:
+    """Whether *nodes* are many lists, or many dicts, and no element of any needs a look: found out for all at once."""
+    if len(nodes) < columns.BULK or type(nodes) is not list:
+        return False
+    kind = type(nodes[0])
+    if kind not in (list, dict) or countOf(map(type, nodes), kind) != len(nodes):
+        return False
+    elements = chain.from_iterable(nodes if kind is list else map(dict.values, nodes))
+    return _PLAIN.issuperset(map(type, elements))
 
 
 def _passes(error: Exception) -> bool:
@@ -175,7 +226,7 @@ def decode(
             return node
         decoder = MessageDecoder(segments, context or {}, max_elements)
         decoder.segments[0] = None
-        value = decoder.value(node)
+        value = decoder.message(node)
         if any(segment is not None for segment in decoder.segments):
             raise DecodingError("the message has a buffer that no part of the value uses")
     except Exception as error:

@@ -11,22 +11,22 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from operator import countOf
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import ormsgpack
 
-from mpccomm.codec import builtin, classes, plugins
+from mpccomm.codec import builtin, classes, columns, plugins
 from mpccomm.codec.abc import Encoder, Lower
-from mpccomm.codec.columns import BULK, bulk, lower_rows
+from mpccomm.codec.columns import BULK
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import count_elements
-from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, MAX_ELEMENTS, Tag, pack_envelope
+from mpccomm.codec.scan import count_elements, count_written_out
+from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, MAX_ELEMENTS, PART_DEPTH, Tag, pack_envelope
 from mpccomm.errors import EncodingError, MissingExtraError
 
-_STR: Final = {str}
+_STRINGS: Final = frozenset({str})
 
 TOO_MANY: Final = f"has more elements than a message may have ({MAX_ELEMENTS}); send bulk data as arrays, or in parts"
 
@@ -46,7 +46,23 @@ class Encoded(NamedTuple):
 class MessageEncoder:
     """What one call of `encode` knows while it lowers its value; see `mpccomm.codec.abc.Encoder`."""
 
-    __slots__ = ("_begin", "context", "depth", "elements", "ordered", "segments", "snapshot")
+    __slots__ = (
+        "_begin",
+        "_deepest",
+        "_known",
+        "_level",
+        "_limit",
+        "_parts",
+        "_root",
+        "_unique",
+        "context",
+        "depth",
+        "elements",
+        "nodes",
+        "ordered",
+        "segments",
+        "snapshot",
+    )
 
     def __init__(
         self, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None] | None, max_elements: int
@@ -57,14 +73,61 @@ class MessageEncoder:
         self.segments: list[bytes | memoryview] = []
         self.ordered = False
         self.depth = 0
+        self._deepest = 0
         self.elements = max_elements
+        self.nodes = max_elements
+        self._level = 0
+        self._limit = max_elements
+        self._parts: list[tuple[object, int]] = []
+        self._root: object = None
+        self._unique = 0
+        self._known: dict[int, _Known | None] = {}
+
+    def message(self, value: object) -> object:
+        """The node of the whole message."""
+        self._root = value
+        node = self.lower(value)
+        if not self._parts:
+            return node
+        nodes = [HEADS[Tag.PARTS], node]
+        # Those that are too deep within a part become parts as well, while this goes on.
+        for part, level in self._parts:
+            self.depth, self._deepest, self._level = 0, 0, level
+            try:
+                nodes.append(self.lower(part))
+            except Refusal as refusal:
+                refusal.steps.append(" ... ")
+                raise
+        return nodes
 
     def lower(self, value: object) -> object:
         """The node of *value*."""
         kind = type(value)
         if kind in ATOMS:
             return value
+        if self.depth >= PART_DEPTH:
+            return self._part(value)
         return (plugins.REGISTERED.get(kind) or LOWER.get(kind) or _find(kind))(self, value)
+
+    def _part(self, value: object) -> object:
+        level = self._level + self.depth
+        if level >= MAX_DEPTH:
+            raise Refusal(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; send it in parts")
+        self._check_size()
+        self._unique += 1
+        self._parts.append((value, level))
+        # The first is the one that all others are parts of.
+        return ormsgpack.Ext(Tag.PART, (len(self._parts) + 1).to_bytes(4, "little"))
+
+    def _check_size(self) -> None:
+        """Refuse a message that is far larger than it looks, as soon as something may have to be lowered repeatedly."""
+        if self._root is not None:
+            elements = count_written_out(self._root, self._limit)
+            if elements is None:
+                raise Refusal("contains itself, which cannot be sent")
+            if elements > self._limit:
+                raise Refusal(TOO_MANY)
+            self._root = None
 
     def call(self, tag: Tag, *arguments: object) -> list[object]:
         """A call, with arguments that are values (not nodes)."""
@@ -81,6 +144,7 @@ class MessageEncoder:
             return bytes(data)
         if mutable and self.snapshot:
             data = bytes(data)
+        self._unique += 1
         # Read-only, lest a decoder in the same process takes the sender's memory for its own.
         self.segments.append(data if type(data) is bytes else memoryview(data).toreadonly())
         return ormsgpack.Ext(Tag.SEGMENT, len(self.segments).to_bytes(4, "little"))
@@ -98,18 +162,58 @@ class MessageEncoder:
         if self.elements < 0:
             raise Refusal(TOO_MANY)
 
+    def count_nodes(self, nodes: int) -> None:
+        """Account for nodes of the envelope, long before they are packed."""
+        self.nodes -= nodes
+        if self.nodes < 0:
+            raise Refusal(TOO_MANY)
+
     def enter(self) -> None:
         """One level down; the caller takes one off `depth` when it is done."""
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Refusal(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; send it in parts")
+        if self.depth > self._deepest:
+            self._deepest = self.depth
+            if self.depth > 2 * PART_DEPTH:
+                raise Refusal("is nested too deeply; send it in parts")
 
     def keep_order(self) -> None:
         """A class of the user takes part; to be called before it does."""
+        self._unique += 1
         if not self.ordered:
             self.ordered = True
             if self._begin is not None:
                 self._begin()
+
+    def once(self, owner: object, lower: Callable[[Any], object], argument: object) -> object:
+        """What *lower* makes of *argument*, one level down, worked out once however often *owner* occurs.
+
+        A list of two references to a list of two references, and so on, has more elements at each level than the one
+        above: what they come to is known before they are all lowered.
+        """
+        known = self._known.get(id(owner), _NEW)
+        if known is None:
+            raise Refusal("contains itself, which cannot be sent")
+        if known is not _NEW:
+            if known.nodes > self.nodes or known.elements > self.elements:
+                raise Refusal(TOO_MANY)
+            if known.shared and self.depth + known.height <= PART_DEPTH:
+                self.nodes -= known.nodes
+                self.elements -= known.elements
+                self._deepest = max(self._deepest, self.depth + known.height)
+                return known.node
+            self._check_size()
+        self._known[id(owner)] = None
+        nodes, elements, unique, deepest = self.nodes, self.elements, self._unique, self._deepest
+        self.enter()
+        self._deepest = self.depth
+        node = lower(argument)
+        self.depth -= 1
+        height = self._deepest - self.depth
+        self._deepest = max(self._deepest, deepest)
+        # Of what may occur only once in a message, another has to be made each time.
+        shared = unique == self._unique
+        self._known[id(owner)] = _Known(owner, nodes - self.nodes, elements - self.elements, height, node, shared)
+        return node
 
     def items(self, values: Iterable[object]) -> list[object]:
         """The nodes of *values*, an index at fault named in the path."""
@@ -122,41 +226,47 @@ class MessageEncoder:
         except Refusal as refusal:
             refusal.steps.append(f"[{len(nodes)}]")
             raise
+        self.count_nodes(len(nodes))
         return nodes
 
-    def sequence(self, value: list[object]) -> object:
-        """The node of a list (or of the elements of another container)."""
+    def sequence(self, value: list[Any], owner: object = None) -> object:
+        """The node of a list (or of the elements of *owner*, another container)."""
+        size = len(value)
         # Counting compares by identity, which is faster than a set where the list is long.
-        if len(value) >= BULK and countOf(map(type, value), type(value[0])) == len(value):
-            node = self._bulk(value, type(value[0]))
-            if node is not None:
-                return node
-        elif set(map(type, value)) <= ATOMS:
-            return value
-        self.enter()
-        nodes = self.items(value)
-        self.depth -= 1
-        return nodes
-
-    def _bulk(self, value: list[object], kind: type) -> object | None:
-        if kind is list or kind is tuple:
-            return lower_rows(self, value, kind)
-        column = bulk(kind)
-        if column is not None:
-            return column(self, value)
-        return value if kind in ATOMS else None
-
-    def mapping(self, value: dict[object, object]) -> object:
-        """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
-        if set(map(type, value)) <= _STR:
-            if set(map(type, value.values())) <= ATOMS:
+        if size >= BULK and countOf(map(type, value), type(value[0])) == size:
+            kind = type(value[0])
+            column = plugins.column(kind)
+            if column is not None:
+                node = column(self, value)
+                if node is not None:
+                    return node
+            if kind in ATOMS:
+                self.count_nodes(size)
                 return value
-            return self.fields(value)
+        elif ATOMS.issuperset(map(type, value)):
+            self.count_nodes(size)
+            return value
+        return self.once(value if owner is None else owner, self.items, value)
+
+    def mapping(self, value: dict[Any, Any]) -> object:
+        """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
+        size = len(value)
+        if countOf(map(type, value), str) != size:
+            return self.once(value, self._dict, value)
+        if ATOMS.issuperset(map(type, value.values())):
+            self.count_nodes(size)
+            return value
+        if size >= BULK and plugins.column(type(next(iter(value.values())))) is not None:
+            kind = type(next(iter(value.values())))
+            if countOf(map(type, value.values()), kind) == size:
+                return self.once(value, self._dict, value)
+        return self.once(value, self.fields, value)
+
+    def _dict(self, value: dict[object, object]) -> object:
         return [HEADS[Tag.DICT], *self.pairs(value)]
 
     def fields(self, value: Mapping[object, object]) -> dict[object, object]:
         """The node of a dict with text as its keys."""
-        self.enter()
         key: object = None
         node = {}
         lower = self.lower
@@ -166,10 +276,10 @@ class MessageEncoder:
         except Refusal as refusal:
             refusal.steps.append(_step(key))
             raise
-        self.depth -= 1
+        self.count_nodes(len(node))
         return node
 
-    def pairs(self, value: Mapping[object, object]) -> tuple[object, object]:
+    def pairs(self, value: Mapping[Any, Any]) -> tuple[object, object]:
         """Keys and values of a mapping, as two lists."""
         keys = list(value)
         try:
@@ -183,6 +293,20 @@ class MessageEncoder:
             _index_to_key(refusal, keys)
             raise
         return key_node, value_node
+
+
+class _Known(NamedTuple):
+    """A container that has been lowered; referred to, so that no other gets its place in memory meanwhile."""
+
+    owner: object
+    nodes: int
+    elements: int
+    height: int
+    node: object
+    shared: bool
+
+
+_NEW: Final = _Known(None, 0, 0, 0, None, False)
 
 
 def _index_to_key(refusal: Refusal, keys: list[object]) -> None:
@@ -211,7 +335,7 @@ def _dict(encoder: Encoder, value: dict[object, object]) -> object:
 
 
 def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
-    return [HEADS[Tag.TUPLE], encoder.sequence(list(value))]
+    return [HEADS[Tag.TUPLE], encoder.sequence(list(value), value)]
 
 
 def _enum(encoder: Encoder, value: Enum) -> object:
@@ -228,6 +352,7 @@ LOWER.update(
         **builtin.LOWER,
     }
 )
+plugins.COLUMNS.update({**columns.COLUMNS, **builtin.COLUMNS})
 
 
 def _find(kind: type) -> Lower:
@@ -270,9 +395,15 @@ def encode(
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
-    encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
+    segments: list[bytes | memoryview] = []
+    ordered = False
     try:
-        node = encoder.lower(value)
+        if _is_small(value, 2):
+            node = value
+        else:
+            encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
+            node = encoder.message(value)
+            segments, ordered = encoder.segments, encoder.ordered
         try:
             envelope = pack_envelope(node, option)
         except TypeError as error:
@@ -287,7 +418,27 @@ def encode(
         raise EncodingError(f"message cannot be sent: {error}") from error
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
-    return Encoded((envelope, *encoder.segments), encoder.ordered)
+    return Encoded((envelope, *segments), ordered)
+
+
+def _is_small(value: Any, levels: int) -> bool:
+    """Whether *value* is its own node and short, as most messages are: then nothing has to be remembered on the way."""
+    kind = type(value)
+    items: Iterable[object]
+    if kind is dict:
+        if len(value) >= BULK or not _STRINGS.issuperset(map(type, value)):
+            return False
+        items = value.values()
+    elif kind is list and len(value) < BULK:
+        items = value
+    else:
+        return kind in ATOMS or (kind is bytes and len(value) < INLINE)
+    if ATOMS.issuperset(map(type, items)):
+        return True
+    for item in items:  # noqa: SIM110 -- a generator costs more
+        if type(item) not in ATOMS and not (levels and _is_small(item, levels - 1)):
+            return False
+    return True
 
 
 def _second_attempt(node: object, option: int | None, error: TypeError) -> bytes:
@@ -314,7 +465,7 @@ def _escape(node: object, done: dict[int, object]) -> object:
         else:
             keys = [_text(key) for key in node]  # type: ignore[attr-defined]
             values = [_escape(item, done) for item in node.values()]  # type: ignore[attr-defined]
-            plain = set(map(type, keys)) <= _STR
+            plain = set(map(type, keys)) <= _STRINGS
             done[id(node)] = dict(zip(keys, values, strict=True)) if plain else [HEADS[Tag.DICT], keys, values]
     return done[id(node)]
 

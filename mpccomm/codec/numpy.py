@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ Array = NDArray[Any]
 _SIMPLE: Final = re.compile(
     r"[<>|](?:[biufcSUV]\d{1,9}|[qQ]|[mM]8(?:\[\d{0,9}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic)(?:/\d{1,9})?\])?)"
 )
+_STRUCTS: Final[dict[type, str]] = {np.void: "struct", np.record: "record"}
 _LARGEST_CHARACTER: Final = 0x10FFFF
 _SHORTEST_ARRAY: Final = 256
 """Bytes that an array takes, whatever its size."""
@@ -46,7 +47,10 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
         if not set(map(type, titles)) <= {str, type(None)}:
             raise Refusal("has a field whose title is not text; remove the title")
         dtypes = [lower_dtype(encoder, field[0]) for field in fields]
-        return ["struct", names, dtypes, [field[1] for field in fields], titles, dtype.itemsize, dtype.isalignedstruct]
+        form = _STRUCTS.get(dtype.type)
+        if form is None:
+            raise Refusal(f".dtype is {dtype!r}, fields over a number; convert the array to one of the two")
+        return [form, names, dtypes, [field[1] for field in fields], titles, dtype.itemsize, dtype.isalignedstruct]
     if dtype.kind == "O":
         return "O"
     if dtype.kind == "T":
@@ -76,10 +80,11 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
         coerce, missing = rest
         keywords = {"na_object": decoder.value(missing[0])} if missing else {}
         return np.dtypes.StringDType(coerce=decoder.typed(coerce, bool), **keywords)
-    if form != "struct":
+    if form not in _STRUCTS.values():
         raise ValueError("not a dtype")
     names, nodes, offsets, titles, itemsize, aligned = rest
     decoder.charge(1024 * len(names))
+    names, titles = list(map(decoder.value, names)), list(map(decoder.value, titles))
     formats = [read_dtype(decoder, item) for item in nodes]
     ends = [offset + item.itemsize for offset, item in zip(offsets, formats, strict=True)]
     texts = {type(text) for text in (*names, *titles)}
@@ -88,7 +93,8 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
     if not len(names) == len(formats) == len(titles) or max(ends, default=0) > itemsize or min(offsets, default=0) < 0:
         raise ValueError("fields that do not fit")
     specification = {"names": names, "formats": formats, "offsets": offsets, "titles": titles, "itemsize": itemsize}
-    return np.dtype(specification, align=decoder.typed(aligned, bool))  # type: ignore[call-overload,no-any-return]
+    struct: np.dtype[Any] = np.dtype(specification, align=decoder.typed(aligned, bool))  # type: ignore[call-overload]
+    return struct if form == "struct" else np.dtype((np.record, struct))
 
 
 def _shape(node: object) -> tuple[int, ...]:
@@ -152,7 +158,15 @@ def _memory(encoder: Encoder, array: Array) -> object:
         array = np.ascontiguousarray(array)
     if not array.nbytes:
         return b"" if array.itemsize else encoder.ballast(array.size)
-    data = array.reshape(-1).view(np.uint8)
+    array = array.reshape(-1)
+    data = array.view(np.uint8)
+    wrong = _wrong_element(array)
+    if wrong and array.dtype.kind != "b":
+        raise Refusal(f"is an array that holds {wrong}; repair it")
+    if wrong:
+        # For numpy, whatever is not 0 is true.
+        data = (data != 0).view(np.uint8)
+        fresh = True
     if array.dtype.kind in "fc" and array.dtype.itemsize in (16, 32) and array.dtype.char in "gG":
         data = _without_padding(data)
         fresh = True
@@ -188,12 +202,14 @@ def _ndarray(decoder: Decoder, *nodes: object) -> Array:
         raise ValueError("memory that does not fit the shape")
     if not data or not dtype.itemsize:
         decoder.charge(0 if dtype.itemsize else count)
-        return _finished(np.empty(shape, dtype, order), writable)  # type: ignore[call-overload]
+        # np.empty would make the size of text 1 where it is 0.
+        return _finished(np.ndarray(shape, dtype, order=order), writable)  # type: ignore[arg-type]
     array: Array = np.frombuffer(data, np.uint8)
     if not array.flags.writeable or array.ctypes.data % dtype.alignment:
         array = array.copy()
     array = array.view(dtype)
-    _check_elements(array)
+    if wrong := _wrong_element(array):
+        raise ValueError(wrong)
     return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]
 
 
@@ -203,17 +219,18 @@ def _finished(array: Array, writable: bool) -> Array:
     return array
 
 
-def _check_elements(array: Array) -> None:
-    """Raises for elements that numpy would trust, and should not: booleans and characters that are none."""
+def _wrong_element(array: Array) -> str:
+    """What is in there that numpy would trust, and should not: booleans and characters that are none. Empty: nothing."""
     dtype = array.dtype
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
-        raise ValueError("a boolean that is none")
+        return "a boolean that is none"
     if dtype.kind == "U" and array.view(f"{dtype.byteorder}u4").max() > _LARGEST_CHARACTER:
-        raise ValueError("a character that is none")
+        return "a character that is none"
     for name in dtype.names or ():
         field = np.ascontiguousarray(array[name]).reshape(-1)
-        if field.size and field.dtype.itemsize:
-            _check_elements(field)
+        if field.size and field.dtype.itemsize and (wrong := _wrong_element(field)):
+            return wrong
+    return ""
 
 
 def _objects(decoder: Decoder, *nodes: object) -> Array:
@@ -256,8 +273,20 @@ def _lower_scalar(encoder: Encoder, value: np.generic) -> object:
     return [HEADS[Tag.SCALAR], lower_array(encoder, np.asarray(value))]
 
 
+def _lower_text(encoder: Encoder, value: np.bytes_ | np.str_) -> object:
+    # An array would lose the zeros at its end, and so does str().
+    return [HEADS[Tag.SCALAR], encoder.lower(value[:])]
+
+
+_TEXTS: Final[dict[type, Callable[[Any], object]]] = {bytes: np.bytes_, str: np.str_}
+
+
 def _scalar(decoder: Decoder, node: object) -> object:
-    array = decoder.typed(node, np.ndarray)
+    array = decoder.value(node)
+    if type(array) in _TEXTS:
+        return _TEXTS[type(array)](array)
+    if type(array) is not np.ndarray:
+        raise TypeError("a scalar that is none")
     if array.shape != () or array.dtype.kind == "O":
         raise ValueError("a scalar that is none")
     return array[()]
@@ -280,12 +309,13 @@ def _lower_dtype_value(encoder: Encoder, dtype: np.dtype[Any]) -> object:
     return [HEADS[Tag.DTYPE], lower_dtype(encoder, dtype)]
 
 
-_SCALARS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDGSUVMm")
+_SCALARS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDGVMm")
 _NUMBERS: Final = tuple(np.dtype(char).type for char in "?bBhHiIlLqQefdgFDG")
 
 LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {np.ndarray: lower_array} | dict.fromkeys(
     _SCALARS, _lower_scalar
 )
+LOWER.update(dict.fromkeys((np.bytes_, np.str_), _lower_text))
 COLUMNS: Final = dict.fromkeys(_NUMBERS, _lower_scalars)
 CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.NDARRAY: _ndarray,
@@ -298,6 +328,12 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
 LEAVES: Final[dict[int, Callable[[bytes], object]]] = {}
 
 
+def _refuse_masked(encoder: Encoder, array: object) -> NoReturn:
+    raise Refusal("is a masked array, which cannot be sent; send array.filled(...) and numpy.ma.getmaskarray(array)")
+
+
 def find(kind: type) -> Lower | None:
-    """Dtypes, each of which has a class of its own."""
+    """Dtypes, each of which has a class of its own; and masked arrays, whose base class would show what is masked."""
+    if issubclass(kind, np.ma.MaskedArray):
+        return _refuse_masked
     return _lower_dtype_value if issubclass(kind, np.dtype) else None

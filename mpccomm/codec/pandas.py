@@ -1,7 +1,7 @@
 """pandas: frames, series, indexes and scalars.
 
-A frame travels as its columns, index and labels; one whose values are one block of numbers travels as that block. What
-columns and indexes consist of is the subject of `mpccomm.codec.pandas_arrays`.
+A frame travels as its blocks (pandas keeps columns of numbers of one type together), index and labels. What columns and
+indexes consist of is the subject of `mpccomm.codec.pandas_arrays`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
-from pandas.tseries.frequencies import to_offset
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.builtin import zone
@@ -20,88 +19,159 @@ from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
     EXTENSIONS,
     UNITS,
-    check_keys,
     extension_array,
     frequency_name,
+    lower_frequency,
     lower_values,
     period_frequency,
-    range_size,
+    read_frequency,
 )
+from mpccomm.codec.pandas_keys import are_distinct, check_hashable, lazy_size
+from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
+try:
+    from pandas.api.internals import create_dataframe_from_blocks as _from_blocks
+except ImportError:  # before pandas 3
+    from pandas.core.internals.api import make_block
+    from pandas.core.internals.managers import BlockManager
 
-def _values(decoder: Decoder, node: object) -> Any:
-    """Values for a column or index: an array of one dimension."""
-    return _column(decoder.value(node))
+    def _from_blocks(blocks: list[tuple[Any, Any]], index: pd.Index, columns: pd.Index) -> pd.DataFrame:
+        make: Any = make_block
+        manager: Any = BlockManager([make(values, placement=places) for values, places in blocks], [columns, index])
+        frame: Any = pd.DataFrame
+        return frame._from_mgr(manager, manager.axes)  # type: ignore[no-any-return]
+
+
+_WITH_FREQUENCY: Final = (pd.DatetimeIndex, pd.TimedeltaIndex)
+_INDEX_COST: Final = 4 << 10
+_SERIES_COST: Final = 8 << 10
+_FRAME_COST: Final = 12 << 10
+_BLOCK_COST: Final = 2 << 10
+_SCALAR_COST: Final = 500
+"""What an object costs beside its parts, in bytes of memory, or in time: 100 MB a second."""
 
 
 def _column(values: Any) -> Any:
+    """Return *values*, if they are what a column or an index can be made of as they are: an array of one dimension."""
     if not isinstance(values, np.ndarray | ExtensionArray) or values.ndim != 1:
         raise TypeError("not a column")
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "biufcO":
+        raise TypeError("values of a type that pandas does not have")
     return values
 
 
-def _frequency(offset: Any) -> str | None:
-    if offset is None:
-        return None
-    if to_offset(offset.freqstr) != offset:
-        raise Refusal(f"has the frequency {offset!r}, which cannot be sent; remove it with freq = None")
-    return offset.freqstr  # type: ignore[no-any-return]
+def _lower_part(encoder: Encoder, value: object, step: str) -> object:
+    """Return the node of *value*, to which *step* leads."""
+    try:
+        return encoder.lower(value)
+    except Refusal as refusal:
+        refusal.steps.append(step)
+        raise
 
 
 # Indexes, series, frames
 
 
 def _lower_index(encoder: Encoder, index: Any) -> object:
-    frequency = _frequency(getattr(index, "freq", None)) if index.dtype.kind in "mM" else None
     try:
-        check_keys(index)
+        check_hashable(index)
     except (TypeError, ValueError) as error:
         raise Refusal("is an Index with elements that cannot be hashed, or with equal hashes; convert them") from error
+    frequency = lower_frequency(index.freq) if isinstance(index, _WITH_FREQUENCY) else None
     encoder.enter()
-    node = [HEADS[Tag.INDEX], lower_values(encoder, index.array), frequency, encoder.lower(index.name)]
+    nodes = [lower_values(encoder, index.array), frequency, encoder.lower(index.name)]
     encoder.depth -= 1
-    return node
+    return [HEADS[Tag.INDEX], encoder.ballast(_INDEX_COST), *nodes]
 
 
-def _index(decoder: Decoder, values_node: object, frequency: object, name_node: object) -> pd.Index:
-    values = _values(decoder, values_node)
-    check_keys(values)
+def _index(decoder: Decoder, ballast: object, values_node: object, frequency: object, name_node: object) -> pd.Index:
+    decoder.ballasted(_INDEX_COST, ballast)
+    values = _column(decoder.value(values_node))
+    check_hashable(values)
     name = decoder.value(name_node)
     index: Any = pd.Index(values, dtype=values.dtype, name=name, copy=False, tupleize_cols=False)
+    if index.dtype != values.dtype:
+        raise TypeError("values of a type that pandas does not have in an index")
     if frequency is not None:
-        if type(index) not in (pd.DatetimeIndex, pd.TimedeltaIndex):
+        if type(index) not in _WITH_FREQUENCY:
             raise TypeError("an index without a frequency")
-        index.freq = frequency_name(frequency)
+        # The setter would generate the whole of it to compare, and refuse what pandas itself has made.
+        holder = index if hasattr(index, "_freq") else index._data
+        holder._freq = read_frequency(frequency)
     return index  # type: ignore[no-any-return]
 
 
 def _lower_range_index(encoder: Encoder, index: pd.RangeIndex) -> object:
-    return [HEADS[Tag.RANGE_INDEX], index.start, index.stop, index.step, encoder.lower(index.name)]
+    bounds = index.start, index.stop, index.step
+    return [HEADS[Tag.RANGE_INDEX], encoder.ballast(_INDEX_COST), *bounds, encoder.lower(index.name)]
 
 
-def _range_index(decoder: Decoder, start: object, stop: object, step: object, name: object) -> pd.RangeIndex:
+def _range_index(decoder: Decoder, ballast: object, *nodes: object) -> pd.RangeIndex:
+    decoder.ballasted(_INDEX_COST, ballast)
+    start, stop, step, name = nodes
     bounds = range(*(decoder.typed(number, int) for number in (start, stop, step)))
     return pd.RangeIndex(bounds, name=decoder.value(name))
 
 
-def _lower_multi_index(encoder: Encoder, index: pd.MultiIndex) -> object:
+def _lower_multi_index(encoder: Encoder, index: Any) -> object:
+    used = [_used(level, np.asarray(code)) for level, code in zip(index.levels, index.codes, strict=True)]
     encoder.enter()
-    levels = [encoder.lower(level.rename(None)) for level in index.levels]
-    codes = [lower_array(encoder, np.asarray(code), writable=True) for code in index.codes]
+    levels = [_lower_part(encoder, level.rename(None), f".levels[{number}]") for number, (level, _) in enumerate(used)]
+    codes = [lower_array(encoder, code, writable=True) for _, code in used]
     names = [encoder.lower(name) for name in index.names]
     encoder.depth -= 1
-    return [HEADS[Tag.MULTI_INDEX], levels, codes, names, encoder.ballast(sum(map(range_size, index.levels)))]
+    ballast = encoder.ballast(_multi_index_cost([level for level, _ in used]))
+    return [HEADS[Tag.MULTI_INDEX], ballast, levels, codes, names, index.sortorder]
 
 
-def _multi_index(decoder: Decoder, levels: object, codes: object, names: object, ballast: object) -> pd.MultiIndex:
-    received = decoder.typed(levels, list)
-    for level in received:
-        if not isinstance(level, pd.Index):
+def _used(level: Any, code: Any) -> tuple[Any, Any]:
+    """Return a level without labels that nothing has (any more), which are not part of the value, and its codes."""
+    if type(level) is pd.RangeIndex:
+        return level, code
+    there = np.zeros(len(level) + 1, bool)
+    there[code] = True
+    labels = np.flatnonzero(there[:-1])
+    if len(labels) == len(level):
+        return level, code
+    places = np.full(len(level) + 1, -1, code.dtype)
+    places[labels] = np.arange(len(labels))
+    return level.take(labels), places[code]
+
+
+def _multi_index_cost(levels: Any) -> int:
+    return _INDEX_COST + sum(map(lazy_size, levels))
+
+
+def _multi_index(
+    decoder: Decoder, ballast: object, level_nodes: object, code_nodes: object, name_nodes: object, sortorder: object
+) -> pd.MultiIndex:
+    levels, codes, names = (decoder.typed(node, list) for node in (level_nodes, code_nodes, name_nodes))
+    if not len(levels) == len(codes) == len(names) > 0:
+        raise ValueError("levels without codes, or without names")
+    for level, code in zip(levels, codes, strict=True):
+        if not isinstance(level, pd.Index) or isinstance(level, pd.MultiIndex):
             raise TypeError("not a level")
-    decoder.ballasted(sum(map(range_size, received)), ballast)
-    return pd.MultiIndex(received, decoder.typed(codes, list), names=decoder.typed(names, list), verify_integrity=True)
+        if type(code) is not np.ndarray or code.dtype.kind != "i" or code.shape != codes[0].shape or code.ndim != 1:
+            raise TypeError("not the codes of a level")
+        if code.size and not -1 <= code.min() <= code.max() < len(level):
+            raise ValueError("codes beyond a level")
+    decoder.ballasted(_multi_index_cost(levels), ballast)
+    if sortorder is not None and (type(sortorder) is not int or not 0 <= sortorder <= _sorted_levels(codes)):
+        raise ValueError("an order that is none")
+    # pandas itself makes what it then finds without integrity: levels with a label twice, or with NaN.
+    return pd.MultiIndex(levels, codes, sortorder=sortorder, names=names, verify_integrity=False)
+
+
+def _sorted_levels(codes: list[Any]) -> int:
+    """Return how many of the first levels the rows are sorted by."""
+    undecided = np.ones(max(len(codes[0]) - 1, 0), bool)
+    for number, code in enumerate(codes):
+        if (code[1:] < code[:-1])[undecided].any():
+            return number
+        undecided &= code[1:] == code[:-1]
+    return len(codes)
 
 
 def _received_index(decoder: Decoder, node: object, length: int | None = None) -> pd.Index:
@@ -112,81 +182,120 @@ def _received_index(decoder: Decoder, node: object, length: int | None = None) -
 
 
 def _lower_extras(encoder: Encoder, value: Any) -> list[object]:
-    return [encoder.lower(value.attrs), value.flags.allows_duplicate_labels]
+    return [_lower_part(encoder, value.attrs, ".attrs"), value.flags.allows_duplicate_labels]
 
 
 def _set_extras(decoder: Decoder, value: Any, attrs: object, duplicates: object) -> None:
     value.attrs = decoder.typed(attrs, dict)
-    value.flags.allows_duplicate_labels = decoder.typed(duplicates, bool)
+    if not decoder.typed(duplicates, bool):
+        if not all(map(are_distinct, value.axes)):
+            raise ValueError("labels twice")
+        # The setter would look for duplicates once more, in a time that depends on the hashes.
+        flags: Any = type(value.flags)
+        value._flags = flags(value, allows_duplicate_labels=False)
 
 
 def _lower_series(encoder: Encoder, series: Any) -> object:
     encoder.enter()
-    nodes = [lower_values(encoder, series.array), encoder.lower(series.index), encoder.lower(series.name)]
-    node = [HEADS[Tag.SERIES], *nodes, *_lower_extras(encoder, series)]
+    labels = [_lower_part(encoder, getattr(series, part), f".{part}") for part in ("index", "name")]
+    nodes = [lower_values(encoder, series.array), *labels]
+    node = [HEADS[Tag.SERIES], encoder.ballast(_SERIES_COST), *nodes, *_lower_extras(encoder, series)]
     encoder.depth -= 1
     return node
 
 
-def _series(decoder: Decoder, values_node: object, index_node: object, name: object, *extras: object) -> Any:
-    values = _values(decoder, values_node)
+def _series(
+    decoder: Decoder, ballast: object, values_node: object, index_node: object, name: object, *extras: object
+) -> Any:
+    decoder.ballasted(_SERIES_COST, ballast)
+    values = _column(decoder.value(values_node))
     index = _received_index(decoder, index_node, len(values))
-    series = _exact(values, index, name=decoder.value(name))
+    series: Any = pd.Series(values, index, dtype=values.dtype, name=decoder.value(name), copy=False)
+    if series.dtype != values.dtype:
+        raise TypeError("values of a type that pandas does not have")
     _set_extras(decoder, series, *extras)
     return series
 
 
-def _exact(values: Any, index: pd.Index, name: Any = None) -> pd.Series[Any]:
-    series = pd.Series(values, index, dtype=values.dtype, name=name, copy=False)
-    if series.dtype != values.dtype:
-        raise TypeError("values of a type that pandas does not have")
-    return series  # type: ignore[no-any-return]
-
-
 def _lower_frame(encoder: Encoder, frame: Any) -> object:
     encoder.enter()
-    if _is_one_block(frame):
-        values: object = lower_array(encoder, frame.to_numpy(copy=False), writable=True)
-    else:
-        values = _lower_columns(encoder, frame)
-    nodes = [values, encoder.lower(frame.index), encoder.lower(frame.columns)]
-    node = [HEADS[Tag.DATAFRAME], *nodes, *_lower_extras(encoder, frame)]
+    labels = [_lower_part(encoder, getattr(frame, part), f".{part}") for part in ("index", "columns")]
+    nodes = [_lower_blocks(encoder, frame), *labels]
+    node = [HEADS[Tag.DATAFRAME], encoder.ballast(_FRAME_COST), *nodes, *_lower_extras(encoder, frame)]
     encoder.depth -= 1
     return node
 
 
-def _is_one_block(frame: Any) -> bool:
-    """Whether the values lie in memory as one numpy array, of numbers."""
-    if not frame.shape[1] or not isinstance(frame.dtypes.iloc[0], np.dtype) or frame.dtypes.iloc[0].kind not in "biufc":
-        return False
-    return bool(getattr(frame._mgr, "is_single_block", False))
-
-
-def _lower_columns(encoder: Encoder, frame: Any) -> list[object]:
-    columns: list[object] = []
+def _lower_blocks(encoder: Encoder, frame: Any) -> list[object]:
+    """Return for each block its values, and where its columns stand in the frame (the first if they are neighbours)."""
+    nodes: list[object] = []
+    columns: list[int] = []
+    ballast = encoder.ballast(_BLOCK_COST)
+    for block in frame._mgr.blocks:
+        values, places = block.values, block.mgr_locs.as_array
+        if isinstance(block.dtype, np.dtype) and block.dtype.kind in "mM":
+            values = values._ndarray
+        if isinstance(values, np.ndarray) and _is_for_blocks(values.dtype):
+            first = int(places[0])
+            where: object = first
+            if not np.array_equal(places, np.arange(first, first + len(places))):
+                where = encoder.buffer(memoryview(places.astype("<i4")).cast("B"), mutable=False)
+            nodes.append([ballast, where, lower_array(encoder, values, writable=True)])
+        else:
+            columns += places.tolist()
+    column = 0
     try:
-        for position in range(frame.shape[1]):
-            columns.append(lower_values(encoder, frame.iloc[:, position].array))
+        for column in sorted(columns):
+            nodes.append([ballast, column, lower_values(encoder, frame.iloc[:, column].array)])
     except Refusal as refusal:
-        refusal.steps.append(f".iloc[:, {len(columns)}]")
+        refusal.steps.append(f".iloc[:, {column}]")
         raise
-    return columns
+    return nodes
 
 
-def _frame(decoder: Decoder, node: object, index_node: object, columns_node: object, *extras: object) -> pd.DataFrame:
-    frame: Any
-    values = decoder.value(node)
+def _is_for_blocks(dtype: np.dtype[Any]) -> bool:
+    if dtype.kind in "mM":
+        return np.datetime_data(dtype) in UNITS and dtype.isnative
+    return dtype.kind in "biufc"
+
+
+def _frame(
+    decoder: Decoder, ballast: object, blocks_node: Any, index_node: object, columns_node: object, *extras: object
+) -> pd.DataFrame:
+    decoder.ballasted(_FRAME_COST, ballast)
+    blocks = [_block(decoder, *node) for node in blocks_node]
     index = _received_index(decoder, index_node)
-    if type(values) is list:
-        columns = {position: _exact(column, index) for position, column in enumerate(map(_column, values))}
-        frame = pd.DataFrame(columns, index=index, copy=False)
-    elif type(values) is np.ndarray and values.ndim == 2:
-        frame = pd.DataFrame(values, index=index, copy=False)
-    else:
-        raise TypeError("not the values of a frame")
-    frame.columns = _received_index(decoder, columns_node, frame.shape[1])
+    columns = _received_index(decoder, columns_node)
+    if any(values.shape[-1] != len(index) for values, _ in blocks):
+        raise ValueError("columns of another length")
+    places = np.concatenate([np.zeros(0, np.int64), *(places for _, places in blocks)])
+    if len(places) != len(columns) or not np.array_equal(np.sort(places), np.arange(len(columns))):
+        raise ValueError("columns that do not make up a frame")
+    frame: Any = _from_blocks(blocks, index, columns)
     _set_extras(decoder, frame, *extras)
     return frame  # type: ignore[no-any-return]
+
+
+def _block(decoder: Decoder, ballast: object, places_node: object, values_node: object) -> tuple[Any, Any]:
+    decoder.ballasted(_BLOCK_COST, ballast)
+    values = decoder.value(values_node)
+    if type(values) is not np.ndarray or values.ndim == 1:
+        values = _column(values)
+        size = 1
+        if isinstance(values, np.ndarray):
+            values = values.reshape(1, -1)
+    elif values.ndim == 2 and _is_for_blocks(values.dtype):
+        size = len(values)
+    else:
+        raise TypeError("not a block of columns")
+    if type(places_node) is int:
+        decoder.charge(8 * size)
+        places = np.arange(places_node, places_node + size)
+    else:
+        places = np.frombuffer(decoder.buffer(places_node), "<i4").astype(np.int64)
+    if len(places) != size:
+        raise ValueError("a block of more columns, or of fewer")
+    return values, places
 
 
 # Scalars
@@ -194,11 +303,15 @@ def _frame(decoder: Decoder, node: object, index_node: object, columns_node: obj
 
 def _lower_timestamp(encoder: Encoder, value: Any) -> object:
     number = int(value.asm8.view("i8"))
-    return [HEADS[Tag.TIMESTAMP], number, value.unit, encoder.lower(value.tzinfo), value.fold]
+    tz = value.tzinfo
+    if tz is not None:
+        tz = standard(tz, pd.DatetimeIndex([value]).tz_convert("UTC"))
+    return [HEADS[Tag.TIMESTAMP], number, value.unit, encoder.lower(tz), value.fold]
 
 
 def _timestamp(decoder: Decoder, number: object, unit: object, zone_node: object, fold: object) -> object:
     tz = zone(decoder.value(zone_node))
+    decoder.charge(_SCALAR_COST if tz is None else 3 * _SCALAR_COST)
     value = pd.Timestamp(_moment("M", number, unit))
     if tz is not None:
         value = value.tz_localize("UTC").tz_convert(tz)
@@ -218,6 +331,7 @@ def _lower_timedelta(encoder: Encoder, value: Any) -> object:
 
 
 def _timedelta(decoder: Decoder, number: object, unit: object) -> object:
+    decoder.charge(_SCALAR_COST)
     return pd.Timedelta(_moment("m", number, unit))
 
 
@@ -226,6 +340,7 @@ def _lower_period(encoder: Encoder, value: Any) -> object:
 
 
 def _period(decoder: Decoder, ordinal: object, frequency: object) -> object:
+    decoder.charge(_SCALAR_COST)
     return pd.Period(ordinal=decoder.typed(ordinal, int), freq=frequency_name(frequency))
 
 

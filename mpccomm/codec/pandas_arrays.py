@@ -1,7 +1,7 @@
 """The values of pandas' columns and indexes.
 
 They travel as the buffers they consist of: those of a numpy array, of an Arrow array, or of the few arrays that an
-array of another type is made of.
+array of another type is made of. What is in the place of a missing value leaves as zero.
 """
 
 from __future__ import annotations
@@ -13,18 +13,32 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from pandas._libs.sparse import IntIndex
+from pandas.tseries.frequencies import to_offset
 
-from mpccomm.codec import keys
 from mpccomm.codec.abc import Decoder, Encoder
 from mpccomm.codec.builtin import zone
 from mpccomm.codec.numpy import lower_array
+from mpccomm.codec.pandas_keys import are_distinct, lazy_size
+from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-from mpccomm.errors import MissingExtraError
+from mpccomm.errors import DecodingError, MissingExtraError
 
 UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 """The resolutions that pandas has."""
 _LONGEST_FREQUENCY: Final = 50
+_MOST_FREQUENCIES: Final = 1000
+_COSTS: Final = {
+    "datetimes": 2 << 10,
+    "periods": 2 << 10,
+    "masked": 2 << 10,
+    "text": 3 << 10,
+    "arrow": 2 << 10,
+    "categorical": 8 << 10,
+    "sparse": 8 << 10,
+    "intervals": 20 << 10,
+}
+"""What an array of each form costs beside its parts, in bytes of memory, or in time: 100 MB a second."""
 _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.IntegerArray)
 
 
@@ -35,6 +49,8 @@ def lower_values(encoder: Encoder, array: Any) -> object:
     if isinstance(array, np.ndarray):
         return lower_array(encoder, array, writable=True)
     kind = type(array)
+    if array.ndim != 1:
+        raise Refusal("is an extension array of more than one dimension; send array.ravel(), and the shape")
     if kind in EXTENSIONS:
         return EXTENSIONS[kind](encoder, array)
     raise Refusal(f"has values of type {kind.__module__}.{kind.__qualname__}, which cannot be sent; convert them")
@@ -48,22 +64,51 @@ def _array(encoder: Encoder, form: str, *arguments: object) -> list[object]:
         for value in arguments
     ]
     encoder.depth -= 1
-    return [HEADS[Tag.EXTENSION_ARRAY], form, *nodes]
+    return [HEADS[Tag.EXTENSION_ARRAY], form, encoder.ballast(_COSTS[form]), *nodes]
 
 
 def _lower_datetimes(encoder: Encoder, array: Any) -> object:
-    return _array(
-        encoder, "datetimes", array.view("i8").view(f"{array.dtype.kind}8[{array.unit}]"), getattr(array, "tz", None)
-    )
+    values = array._ndarray
+    if not values.dtype.isnative:
+        raise Refusal(f"has the dtype {values.dtype!r}, of another byte order; convert it with astype")
+    zone = getattr(array, "tz", None)
+    if zone is not None:
+        try:
+            zone = standard(zone, pd.DatetimeIndex(values).tz_localize("UTC"))
+        except Refusal as refusal:
+            refusal.steps.append(".dt.tz")
+            raise
+    return _array(encoder, "datetimes", values, zone)
 
 
 def _datetimes(decoder: Decoder, values: Any, tz: Any) -> Any:
-    if not _is_vector(values, "mM") or np.datetime_data(values.dtype) not in UNITS:
+    if not _is_vector(values, "mM") or np.datetime_data(values.dtype) not in UNITS or not values.dtype.isnative:
         raise TypeError("points in time that are none")
-    if values.dtype.kind == "m":
-        return pd.TimedeltaIndex(values, copy=False).array
-    index = pd.DatetimeIndex(values, copy=False)
-    return (index if zone(tz) is None else index.tz_localize("UTC").tz_convert(tz)).array
+    kind: Any = pd.arrays.DatetimeArray if values.dtype.kind == "M" else pd.arrays.TimedeltaArray
+    dtype: Any = values.dtype
+    if zone(tz) is not None:
+        unit: Any = np.datetime_data(values.dtype)[0]
+        dtype = pd.DatetimeTZDtype(unit, tz)
+    # What pandas' public constructors give is read-only.
+    return kind._simple_new(values, dtype=dtype)
+
+
+def lower_frequency(offset: Any) -> str | None:
+    """Return the name of the frequency of points in time, from which pandas makes an equal one."""
+    if offset is None:
+        return None
+    try:
+        name = offset.freqstr
+        if len(name) <= _LONGEST_FREQUENCY and to_offset(name) == offset:
+            return str(name)
+    except ValueError:
+        pass
+    raise Refusal(f"has the frequency {offset!r}, which has no name to be sent by; remove it with .freq = None")
+
+
+def read_frequency(name: object) -> Any:
+    """Return the frequency of that name."""
+    return None if name is None else to_offset(frequency_name(name))
 
 
 def _lower_periods(encoder: Encoder, array: Any) -> object:
@@ -73,9 +118,12 @@ def _lower_periods(encoder: Encoder, array: Any) -> object:
 def period_frequency(dtype: pd.PeriodDtype) -> str:
     """The name of a frequency of periods, which have names of their own ("M", where other things have "ME")."""
     text = str(dtype)[len("period[") : -1]
-    if pd.PeriodDtype(text) != dtype:
-        raise Refusal(f"has the frequency {text!r}, which cannot be sent; convert it to another")
-    return text
+    try:
+        if len(text) <= _LONGEST_FREQUENCY and pd.PeriodDtype(text) == dtype:
+            return text
+    except ValueError:
+        pass
+    raise Refusal(f"has the frequency {text!r}, which cannot be sent; convert it to another")
 
 
 def frequency_name(text: object) -> str:
@@ -88,7 +136,15 @@ def frequency_name(text: object) -> str:
 def _periods(decoder: Decoder, values: Any, frequency: object) -> Any:
     if not _is_vector(values, "i") or values.dtype != np.int64:
         raise TypeError("periods without numbers")
-    return pd.arrays.PeriodArray(values, dtype=pd.PeriodDtype(frequency_name(frequency)))
+    return pd.arrays.PeriodArray(values, dtype=period_type(frequency))
+
+
+def period_type(frequency: object) -> Any:
+    """Return the dtype of periods of that frequency. pandas keeps every one there ever was, so that others may choose."""
+    dtype: Any = pd.PeriodDtype
+    if len(dtype._cache_dtypes) > _MOST_FREQUENCIES:
+        dtype.reset_cache()
+    return dtype(frequency_name(frequency))
 
 
 def _lower_intervals(encoder: Encoder, array: Any) -> object:
@@ -101,26 +157,28 @@ def _lower_intervals(encoder: Encoder, array: Any) -> object:
 def _intervals(decoder: Decoder, left: Any, right: Any, closed: Any) -> Any:
     for side in (left, right):
         # A RangeIndex may have any length at no cost, until it is taken for an array.
-        if not isinstance(side, pd.Index) or type(side) is pd.RangeIndex:
+        if not isinstance(side, pd.Index) or type(side) is pd.RangeIndex or not _is_for_intervals(side.dtype):
             raise TypeError("sides that are none")
     return pd.arrays.IntervalArray.from_arrays(left, right, closed=closed)
 
 
+def _is_for_intervals(dtype: Any) -> bool:
+    return isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iufmM")
+
+
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
     node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
-    return [*node, encoder.ballast(range_size(array.categories))]
-
-
-def range_size(index: pd.Index) -> int:
-    """Memory that a RangeIndex, whatever its length, takes only when it is taken for an array; 0 for any other."""
-    return 8 * len(index) if type(index) is pd.RangeIndex else 0
+    return [*node, encoder.ballast(lazy_size(array.categories))]
 
 
 def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any, ballast: Any) -> Any:
-    if not isinstance(categories, pd.Index) or not _is_vector(codes, "i"):
+    if not isinstance(categories, pd.Index) or isinstance(categories, pd.MultiIndex) or not _is_vector(codes, "i"):
         raise TypeError("categories that are none")
-    decoder.ballasted(range_size(categories), ballast)
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered))
+    decoder.ballasted(lazy_size(categories), ballast)
+    if not are_distinct(categories) or categories.hasnans or type(ordered) is not bool:
+        raise ValueError("categories that are none")
+    dtype: Any = pd.CategoricalDtype
+    return pd.Categorical.from_codes(codes, dtype=dtype._from_fastpath(categories, ordered))
 
 
 def _lower_sparse(encoder: Encoder, array: Any) -> object:
@@ -141,32 +199,30 @@ def _sparse(decoder: Decoder, values: Any, places: Any, length: int, fill: Any, 
     if not 0 <= decoder.typed(length, int) < 1 << 31 or kind not in ("integer", "block"):
         raise ValueError("sparse values without a length")
     sparse_array: Any = pd.arrays.SparseArray
-    if hasattr(sparse_array, "from_indices"):
-        return sparse_array.from_indices(values, places, length, fill, kind, values.dtype)
     index: Any = IntIndex(length, places)  # type: ignore[call-arg]
     dtype = pd.SparseDtype(values.dtype, fill)
-    return sparse_array(
-        values, sparse_index=index if kind == "integer" else index.to_block_index(), fill_value=fill, dtype=dtype
-    )
+    # The public constructors look at the values once more, and may take them for another type.
+    return sparse_array._simple_new(values, index if kind == "integer" else index.to_block_index(), dtype)
 
 
 def _lower_text(encoder: Encoder, array: Any) -> object:
     dtype = array.dtype
-    form = ["text", dtype.storage, dtype.na_value is pd.NA]
-    if dtype.storage == "pyarrow":
-        return _lower_arrow_parts(encoder, array, *form)
-    values = array.to_numpy(object)
-    return _array(
-        encoder, *form, [None if missing else text for text, missing in zip(values, array.isna(), strict=True)]
-    )
+    is_na = dtype.na_value is pd.NA
+    if dtype.storage.startswith("pyarrow"):
+        return _lower_arrow_parts(encoder, array, "text", is_na)
+    missing = array.isna()
+    # Elements of a subclass, numpy's for one, are text like the others.
+    texts = [None if gone else text[:] for text, gone in zip(array.to_numpy(object), missing, strict=True)]
+    return _array(encoder, "text", is_na, texts)
 
 
 def _lower_arrow(encoder: Encoder, array: Any) -> object:
-    return _lower_arrow_parts(encoder, array, "arrow", None, None)
+    return _lower_arrow_parts(encoder, array, "arrow", True)
 
 
-def _lower_arrow_parts(encoder: Encoder, array: Any, *form: object) -> object:
-    return [HEADS[Tag.EXTENSION_ARRAY], *form, *_arrow().lower(encoder, array.__arrow_array__())]
+def _lower_arrow_parts(encoder: Encoder, array: Any, form: str, is_na: bool) -> object:
+    ballast = encoder.ballast(_COSTS[form])
+    return [HEADS[Tag.EXTENSION_ARRAY], form, ballast, is_na, *_arrow().lower(encoder, array.__arrow_array__())]
 
 
 def _arrow() -> ModuleType:
@@ -181,20 +237,41 @@ def _arrow() -> ModuleType:
     return arrow
 
 
-def _read_arrow(decoder: Decoder, form: str, storage: Any, missing_is_na: Any, *nodes: object) -> Any:
+def _read_arrow(decoder: Decoder, is_na: object, *nodes: object) -> Any:
+    return pd.arrays.ArrowExtensionArray(_arrow().read(decoder, *nodes))
+
+
+def _read_text(decoder: Decoder, is_na: object, *nodes: object) -> Any:
     if len(nodes) == 1:
         values = decoder.typed(nodes[0], list)
-        if storage != "python" or not set(map(type, values)) <= {str, type(None)}:
+        if not set(map(type, values)) <= {str, type(None)}:
             raise TypeError("text that is none")
-        return pd.array(values, dtype=_text_dtype(storage, missing_is_na))
+        return pd.array(values, dtype=_text_dtype("python", is_na))
     array = _arrow().read(decoder, *nodes)
-    if form == "arrow":
-        return pd.arrays.ArrowExtensionArray(array)
-    return _text_dtype(storage, missing_is_na).__from_arrow__(array)
+    dtype = _text_dtype("pyarrow", is_na)
+    if str(array.type) not in ("string", "large_string"):
+        raise TypeError("text that is none")
+    return dtype.construct_array_type()(array, dtype=dtype) if _HAS_NA_VALUE else dtype.construct_array_type()(array)
 
 
-def _text_dtype(storage: Any, missing_is_na: Any) -> Any:
-    return pd.StringDtype(storage, na_value=pd.NA if missing_is_na else np.nan)
+_HAS_NA_VALUE: Final = hasattr(pd.StringDtype(), "_na_value")
+"""Whether pandas is one whose text tells how a missing value is shown (3), or is one that has other dtypes for that."""
+
+
+def _text_dtype(storage: str, is_na: object) -> Any:
+    if type(is_na) is not bool:
+        raise TypeError("not a dtype of text")
+    dtype: Any = pd.StringDtype
+    if _HAS_NA_VALUE:
+        return dtype(storage, na_value=pd.NA if is_na else np.nan)
+    if is_na:
+        return dtype(storage)
+    if storage == "pyarrow":
+        return dtype("pyarrow_numpy")
+    raise DecodingError(
+        f"the message holds text of pandas 3, as Python strings with NaN for missing ones, which pandas {pd.__version__} "
+        'here cannot hold; upgrade it, or send text of the dtype "string"'
+    )
 
 
 def _is_vector(values: object, kinds: str) -> bool:
@@ -203,7 +280,11 @@ def _is_vector(values: object, kinds: str) -> bool:
 
 
 def _lower_masked(encoder: Encoder, array: Any) -> object:
-    return _array(encoder, "masked", array._data, array._mask)
+    values, mask = array._data, array._mask
+    if values[mask].any():
+        values = values.copy()
+        values[mask] = 0
+    return _array(encoder, "masked", values, mask)
 
 
 def _masked(decoder: Decoder, values: Any, mask: Any) -> Any:
@@ -236,14 +317,13 @@ EXTENSIONS: Final[dict[type, Callable[[Encoder, Any], object]]] = {
 }
 
 
-def extension_array(decoder: Decoder, form: object, *nodes: object) -> object:
+_RAW: Final[dict[str, Callable[..., object]]] = {"text": _read_text, "arrow": _read_arrow}
+"""The forms whose parts are read as nodes."""
+
+
+def extension_array(decoder: Decoder, form: Any, ballast: object, *nodes: object) -> object:
     """The array of a call that was made from it."""
-    if form in ("text", "arrow"):
-        return _read_arrow(decoder, form, *nodes)
-    return _ARRAYS[form](decoder, *map(decoder.value, nodes))  # type: ignore[index]
-
-
-def check_keys(values: Any) -> None:
-    """pandas puts the elements of an index into a hash table: those whose hash others choose need a look."""
-    if values.dtype == object:
-        keys.received(list(values))
+    decoder.ballasted(_COSTS[form], ballast)
+    if form in _RAW:
+        return _RAW[form](decoder, *nodes)
+    return _ARRAYS[form](decoder, *map(decoder.value, nodes))

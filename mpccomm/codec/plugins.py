@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from typing import Final
 
-from mpccomm.codec.abc import Lower, Plugin
+from mpccomm.codec.abc import Column, Lower, Plugin
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import MissingExtraError
 
@@ -15,6 +15,12 @@ ATOMS: Final = frozenset({type(None), bool, int, float, str})
 
 LOWER: Final[dict[type, Lower]] = {}
 """How to lower a value of exactly this type; plug-ins add theirs when a type of their library is first met."""
+
+COLUMNS: Final[dict[type, Column]] = {}
+"""How to lower a long list of values of exactly this type, where there is a better way than one by one."""
+
+REGISTERED_COLUMNS: Final[dict[type, Column]] = {}
+"""The same for classes that the user registered."""
 
 REGISTERED: Final[dict[type, Lower]] = {}
 """How to lower the classes that the user registered; kept by `mpccomm.codec.registry`."""
@@ -43,7 +49,19 @@ def lowering(kind: type) -> Lower | None:
     found = LOWER.get(kind)
     if found is None and (plugin := of_type(kind)) is not None:
         LOWER.update(plugin.LOWER)
+        COLUMNS.update(plugin.COLUMNS)
         found = LOWER.get(kind) or plugin.find(kind)
+    return found
+
+
+def column(kind: type) -> Column | None:
+    """How to lower a long list of values of exactly type *kind*, if there is a better way than one by one."""
+    if kind in REGISTERED:
+        return REGISTERED_COLUMNS.get(kind)
+    found = COLUMNS.get(kind)
+    if found is None and kind not in LOWER and (plugin := of_type(kind)) is not None:
+        COLUMNS.update(plugin.COLUMNS)
+        found = COLUMNS.get(kind)
     return found
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from mpccomm.codec import archive, classes, signatures
+from mpccomm.codec import archive, classes, records, signatures
 from mpccomm.codec.classes import Entry, Serialized
 from mpccomm.codec.decoder import decode
 from mpccomm.codec.encoder import encode
+from mpccomm.codec.records import Form
 from mpccomm.errors import AnnotationError
 
 Class = TypeVar("Class", bound=type)
@@ -45,7 +47,8 @@ class Serialization:
         """Make instances of *obj_class* (exactly: not of its subclasses) something that can be sent.
 
         The class has methods as in `SupportsSerialization`. A dataclass, a namedtuple and an Enum do without: they
-        travel as their fields, or as the member's name, and are built again by calling the class. *check_annotations*
+        travel as their fields, or as the member's name, and no code of theirs (``__post_init__``) runs when they are
+        built again; an instance with attributes that are no fields is refused when it is sent. *check_annotations*
         verifies that the methods are annotated, fit each other, and take ``**kwargs``. *name* is the name on the wire
         if not the class's own; it has to be the same at all parties.
 
@@ -54,11 +57,12 @@ class Serialization:
         """
         if not isinstance(obj_class, type):
             raise TypeError(f"register_class takes a class, not an instance of {type(obj_class).__qualname__}")
-        serialize, deserialize = _methods(obj_class)
-        if check_annotations and hasattr(obj_class, "serialize"):
+        form = _form(obj_class)
+        serialize, deserialize = form[:2] if form else (obj_class.serialize, obj_class.deserialize)  # type: ignore[attr-defined]
+        if check_annotations and form is None:
             _check_static(obj_class)
             signatures.check(serialize, deserialize, [obj_class])
-        classes.add(Entry(name or obj_class.__name__, obj_class, serialize, deserialize), overwrite)
+        classes.add(Entry(name or obj_class.__name__, obj_class, serialize, deserialize, form), overwrite)
         return obj_class
 
     @staticmethod
@@ -131,14 +135,16 @@ class Serialization:
         return tno.unpack(data, kwargs)[1]
 
 
-def _methods(kind: Any) -> tuple[Callable[..., object], Callable[..., object]]:
-    if hasattr(kind, "serialize") and hasattr(kind, "deserialize"):
-        return kind.serialize, kind.deserialize
-    automatic = classes.automatic(kind)
-    if automatic is None or hasattr(kind, "serialize") or hasattr(kind, "deserialize"):
-        missing = "serialize" if not hasattr(kind, "serialize") else "deserialize"
-        raise MissingMethodError(f"{kind.__qualname__} has no method {missing}; see SupportsSerialization")
-    return automatic
+def _form(kind: type) -> Form | None:
+    """How instances of a class without methods travel; None for a class that has both."""
+    missing = [name for name in ("serialize", "deserialize") if not hasattr(kind, name)]
+    if not missing:
+        return None
+    form = records.form(kind) if len(missing) == 2 else None
+    if form is None:
+        why = "; a dataclass that is a builtin type as well needs both" if dataclasses.is_dataclass(kind) else ""
+        raise MissingMethodError(f"{kind.__qualname__} has no method {missing[0]}{why}; see SupportsSerialization")
+    return form
 
 
 def _check_static(kind: type) -> None:

@@ -1,8 +1,11 @@
-"""Counting the elements of a msgpack value without building it."""
+"""Looking through a msgpack value without building it, and through a value without packing it."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Final
 
 
 def _steps() -> list[tuple[int, int, bool]]:
@@ -42,3 +45,75 @@ def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
             skip += int.from_bytes(data[position + 1 : position + 1 + width], "big")
         position += skip + width
     return count
+
+
+def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:
+    """Return how many keys of maps are arrays, counted until there are more than *limit*; nothing else is checked.
+
+    Others choose the hashes of arrays as they like, unlike those of all else that may be a key.
+    """
+    count = 0
+    position = 0
+    end = len(data)
+    steps = _STEPS
+    open_maps: list[bool] = []
+    left: list[int] = []
+    is_map, rest = False, 1
+    while position < end and count <= limit:
+        while not rest:
+            if not left:
+                return count
+            is_map, rest = open_maps.pop(), left.pop()
+        first = data[position]
+        skip, width, counts_bytes = steps[first]
+        size = int.from_bytes(data[position + 1 : position + 1 + width], "big") if width else 0
+        is_key = is_map and not rest & 1
+        rest -= 1
+        position += skip + width + (size if counts_bytes else 0)
+        if 0x80 <= first < 0xA0 or 0xDC <= first <= 0xDF:
+            open_maps.append(is_map)
+            left.append(rest)
+            is_map = first < 0x90 or first >= 0xDE
+            rest = (size or (first & 15 if first < 0xA0 else 0)) << is_map
+            count += is_key and not is_map
+    return count
+
+
+_SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
+_MAPPINGS: Final = frozenset({dict, OrderedDict, Counter, defaultdict})
+
+
+def count_written_out(value: object, limit: int) -> int | None:
+    """Return how many elements the containers in *value* have, one that occurs several times counted each time.
+
+    Counted until there are more than *limit*; None if one contains itself. Takes a step for each that is there once.
+    """
+    counts: dict[int, int | None] = {}
+    stack = [(value, _elements(value))]
+    while stack:
+        container, elements = stack[-1]
+        counts.setdefault(id(container), None)
+        inner = next((item for item in elements if type(item) in _CONTAINERS and id(item) not in counts), None)
+        if inner is not None:
+            stack.append((inner, _elements(inner)))
+            continue
+        stack.pop()
+        total = 0
+        for item in _elements(container):
+            count = counts[id(item)] if type(item) in _CONTAINERS else 0
+            if count is None:
+                return None
+            total += 1 + count
+        if total > limit:
+            return total
+        counts[id(container)] = total
+    return counts[id(value)]
+
+
+_CONTAINERS: Final = _SEQUENCES | _MAPPINGS
+
+
+def _elements(container: Any) -> Iterator[object]:
+    if type(container) in _MAPPINGS:
+        return chain(container, container.values())
+    return iter(container if type(container) in _SEQUENCES else ())

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import ormsgpack
 
 from mpccomm.codec import classes
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import count_elements
-from mpccomm.codec.wire import MAX_ELEMENTS
+from mpccomm.codec.scan import count_array_keys, count_elements
+from mpccomm.codec.wire import EXPANSION, MAX_ELEMENTS
 from mpccomm.errors import DecodingError, EncodingError, MissingExtraError
 
 _NOTHING: Final[Mapping[str, object]] = {}
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
     | ormsgpack.OPT_PASSTHROUGH_TUPLE
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS
@@ -30,7 +32,13 @@ _OPTIONS: Final = (
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _SMALL: Final = range(-(1 << 63), 1 << 64)
 _GMPY: Final = frozenset({"mpz", "xmpz", "mpq", "mpfr", "mpc"})
+_PANDAS: Final = frozenset({"DataFrame", "Series", "Timestamp"})
 _DEPTH: Final = 100
+_FRAMES: Final = 1 << 28
+"""Bytes that the frames in one message may take, beside `EXPANSION` times its size: files can be small for what they hold."""
+_ARRAY_KEYS: Final = 4096
+_MEMORY: Final = 16 << 20
+"""Bytes for the precision of numbers that need no digits (zero, infinity, NaN), all those of a message."""
 
 Id = str | int
 
@@ -38,7 +46,7 @@ Id = str | int
 # Packing
 
 
-def pack(value: object, msg_id: Id, option: int | None = None, context: Mapping[str, object] = _NOTHING) -> bytes:
+def pack(value: object, msg_id: Id, option: int | None = OPTIONS, context: Mapping[str, object] = _NOTHING) -> bytes:
     """What 4.x would make of it, with what gets lost on the way: for bytes that 4.x reads.
 
     Raises `EncodingError`.
@@ -47,17 +55,18 @@ def pack(value: object, msg_id: Id, option: int | None = None, context: Mapping[
 
     def default(obj: Any) -> object:
         try:
-            return _tagged(obj, context)
+            return tagged(obj, context)
         except Exception as error:
             # ormsgpack would swallow it.
             failures.append(error)
             raise
 
     try:
-        return ormsgpack.packb({"object": value, "id": msg_id}, default, _OPTIONS if option is None else option)
+        return ormsgpack.packb({"object": value, "id": msg_id}, default, option)
     except TypeError as error:
         reason = failures[0] if failures else error
-        raise EncodingError(f"message cannot be packed in the format of tno.mpc.communication: {reason}") from reason
+        text = f"{error} ({reason})" if failures else error
+        raise EncodingError(f"message cannot be packed in the format of tno.mpc.communication: {text}") from reason
 
 
 def pack_exactly(value: object, context: Mapping[str, object], begin: Callable[[], None]) -> tuple[bytes, bool]:
@@ -74,7 +83,11 @@ def pack_exactly(value: object, context: Mapping[str, object], begin: Callable[[
         raise EncodingError(f"message cannot be packed: {error}") from None
 
 
-def _tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
+def tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
+    """What stands on the wire for a value that msgpack has no type for; what is in it is not looked into.
+
+    Raises `Refusal` where there is no form for it.
+    """
     kind = type(value)
     if isinstance(value, classes.Serialized):
         return {"type": value.name, "data": value.payload}
@@ -96,7 +109,23 @@ def _tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
         return {"type": "bitarray", "data": serialize(value)}
     if library == "numpy" and kind.__name__ == "ndarray":
         return {"type": "ndarray", "data": {"values": value.tolist(), "shape": value.shape}}
+    if library == "pandas" and kind.__name__ in _PANDAS:
+        from mpccomm.codec import tno_pandas
+
+        return {"type": kind.__name__, "data": tno_pandas.form(value, partial(_loosely, context))}
+    if library == "torch" and kind.__name__ == "Tensor":
+        from mpccomm.codec import tno_torch
+
+        return {"type": "Tensor", "data": tno_torch.form(value)}
     raise Refusal(f"is of type {kind.__module__}.{kind.__qualname__}, for which that format has no form")
+
+
+def _loosely(context: Mapping[str, object], cell: object) -> object:
+    try:
+        return tagged(cell, context)
+    except Refusal:
+        # Then it is for ormsgpack, which may know it.
+        return cell
 
 
 class _Lowering:
@@ -133,11 +162,20 @@ class _Lowering:
             return self.node(value.value)
         if kind.__module__ == "numpy" and (kind.__name__ != "ndarray" or value.dtype != object):
             _refuse_numpy(value)
+        library = kind.__module__.partition(".")[0]
+        if library == "pandas" and kind.__name__ in _PANDAS:
+            from mpccomm.codec import tno_pandas
+
+            return {"type": kind.__name__, "data": tno_pandas.exact_form(value, self.node)}
+        if library == "torch" and kind.__name__ == "Tensor":
+            from mpccomm.codec import tno_torch
+
+            return {"type": "Tensor", "data": self.node(tno_torch.exact_form(value))}
         return self._tagged(value)
 
     def _tagged(self, value: object) -> object:
-        tagged = _tagged(value, self._context)
-        return {"type": tagged["type"], "data": self.node(tagged["data"])}
+        form = tagged(value, self._context)
+        return {"type": form["type"], "data": self.node(form["data"])}
 
     def _items(self, values: list[object]) -> list[object]:
         nodes: list[object] = []
@@ -178,7 +216,7 @@ def _refuse_numpy(value: Any) -> NoReturn:
 def unpack(data: bytes | bytearray | memoryview, context: Mapping[str, object] = _NOTHING) -> tuple[Id, Any]:
     """Id and object of what 4.x or 5.x packed. Raises `DecodingError`."""
     msg_id, node = unpack_message(data)
-    return msg_id, raise_object(node, context)
+    return msg_id, _raise(node, context, len(data))
 
 
 def unpack_message(data: bytes | bytearray | memoryview) -> tuple[Id, object]:
@@ -191,54 +229,97 @@ def unpack_message(data: bytes | bytearray | memoryview) -> tuple[Id, object]:
 
 def unpack_object(data: bytes | bytearray | memoryview, context: Mapping[str, object]) -> Any:
     """The value of an object that was packed on its own. Raises `DecodingError`."""
-    return raise_object(_unpack(data), context)
+    return _raise(_unpack(data), context, len(data))
 
 
 def _unpack(data: bytes | bytearray | memoryview) -> Any:
     if len(data) > MAX_ELEMENTS and count_elements(data, MAX_ELEMENTS) > MAX_ELEMENTS:
         raise DecodingError("the message has more elements than the limit")
     try:
+        return ormsgpack.unpackb(data)
+    except ValueError:
+        # Keys other than text, or nothing that can be read. Keys with equal hashes would take quadratic time.
+        if count_array_keys(data, _ARRAY_KEYS) > _ARRAY_KEYS:
+            raise DecodingError(f"the message has more than {_ARRAY_KEYS} tuples as keys of dicts") from None
+    try:
         return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
     except ValueError as error:
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
 
 
-def raise_object(node: object, context: Mapping[str, object]) -> Any:
-    """The value of what stands on the wire for it. Raises `DecodingError`."""
+def untagged(name: str, data: object, context: Mapping[str, object]) -> Any:
+    """The value of what `tagged` made: its name, and its data. Raises `DecodingError`."""
+    return _raise({"type": name, "data": data}, context, len(data) if isinstance(data, bytes) else 0)
+
+
+def _raise(node: object, context: Mapping[str, object], size: int) -> Any:
     try:
-        return _value(node, context)
+        return _Raising(context, size).value(node)
     except RecursionError:
         raise DecodingError("the message is nested too deeply") from None
 
 
-def _value(node: object, context: Mapping[str, object]) -> Any:
-    if type(node) is list:
-        return [_value(item, context) for item in node]
-    if type(node) is not dict:
-        return node
-    if "type" not in node or "data" not in node:
-        return {key: _value(item, context) for key, item in node.items()}
-    name, data = node["type"], node["data"]
-    payload = _value(data, context)
-    entry = classes.named(name) if type(name) is str else None
-    if entry is not None:
-        return classes.entry_deserialize(entry, payload, context)
-    build = _BUILD.get(name) if type(name) is str else None
-    if build is None:
-        raise DecodingError(
-            "the message holds a value of a class that is not registered here; register it with "
-            "Serialization.register_class before the message is received"
-        )
-    try:
-        return build(payload)
-    except ImportError as error:
-        text = f"the message holds a value that needs {error.name}, which is not installed here"
-        raise MissingExtraError(text) from error
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
+class _Raising:
+    """From what stands on the wire to a value."""
+
+    def __init__(self, context: Mapping[str, object], size: int) -> None:
+        self._context = context
+        self._memory = _MEMORY
+        self._for_frames = _FRAMES + EXPANSION * size
+
+    def value(self, node: object) -> Any:
+        if type(node) is list:
+            return [self.value(item) for item in node]
+        if type(node) is not dict:
+            return node
+        if "type" not in node or "data" not in node:
+            return {key: self.value(item) for key, item in node.items()}
+        name = node["type"]
+        payload = self.value(node["data"])
+        entry = classes.named(name) if type(name) is str else None
+        if entry is not None:
+            return classes.entry_deserialize(entry, payload, self._context)
+        if type(name) is not str or (name not in _BUILD and name not in ("DataFrame", "Series")):
+            raise DecodingError(
+                "the message holds a value of a class that is not registered here; register it with "
+                "Serialization.register_class before the message is received"
+            )
+        try:
+            return _BUILD[name](payload, self._charge) if name in _BUILD else self._frame(name, payload)
+        except DecodingError:
+            raise
+        except ImportError as error:
+            text = f"the message holds a value that needs {error.name}, which is not installed here"
+            raise MissingExtraError(text) from error
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            if is_interrupt(error):
+                raise
+            raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
+
+    def _charge(self, size: int) -> None:
+        self._memory -= size
+        if self._memory < 0:
+            raise DecodingError("the message holds numbers whose precision takes far more memory than the message")
+
+    def _frame(self, name: str, payload: object) -> object:
+        from mpccomm.codec import tno_pandas
+
+        build = tno_pandas.frame if name == "DataFrame" else tno_pandas.series
+        return build(payload, self.value, self._read)
+
+    def _read(self, file: bytes) -> object:
+        from mpccomm.codec import parquet
+
+        table, needed = parquet.read(file, self._for_frames)
+        self._for_frames -= needed
+        return table
 
 
-def _int(data: Any) -> int:
+Charge = Callable[[int], None]
+"""Accounts for memory, in bytes, that is about to be taken beyond the size of the input."""
+
+
+def _int(data: Any, charge: Charge) -> int:
     return int.from_bytes(_bytes(data), "little", signed=True)
 
 
@@ -248,19 +329,19 @@ def _bytes(data: object) -> bytes:
     return data
 
 
-def _tuple(data: object) -> tuple[object, ...]:
+def _tuple(data: object, charge: Charge) -> tuple[object, ...]:
     if type(data) is not list:
         raise TypeError("no list")
     return tuple(data)
 
 
-def _bitarray(data: object) -> object:
+def _bitarray(data: object, charge: Charge) -> object:
     from bitarray.util import deserialize
 
     return deserialize(_bytes(data))
 
 
-def _ndarray(data: Any) -> object:
+def _ndarray(data: Any, charge: Charge) -> object:
     import numpy as np
 
     elements, shape = [data["values"]], data["shape"]
@@ -275,16 +356,30 @@ def _ndarray(data: Any) -> object:
     return array.reshape(shape)
 
 
-def _gmpy(data: object) -> object:
+def _gmpy(data: object, charge: Charge) -> object:
     from mpccomm.codec import tno_gmpy
 
-    return tno_gmpy.number(_bytes(data))
+    return tno_gmpy.number(_bytes(data), charge)
 
 
-_BUILD: Final[dict[str, Callable[[Any], object]]] = {
+def _timestamp(data: object, charge: Charge) -> object:
+    from mpccomm.codec import tno_pandas
+
+    return tno_pandas.timestamp(data)
+
+
+def _tensor(data: object, charge: Charge) -> object:
+    from mpccomm.codec import tno_torch
+
+    return tno_torch.tensor(data)
+
+
+_BUILD: Final[dict[str, Callable[[Any, Charge], object]]] = {
     "int": _int,
     "tuple": _tuple,
     "bitarray": _bitarray,
     "ndarray": _ndarray,
+    "Timestamp": _timestamp,
+    "Tensor": _tensor,
     **dict.fromkeys(_GMPY, _gmpy),
 }

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import gmpy2
 
+Charge = Callable[[int], None]
 _MPZ, _XMPZ, _MPQ, _MPFR, _MPC = 1, 2, 3, 4, 5
 _NEGATIVE, _NAN, _INFINITE, _SMALL, _LIMB = 0x02, 0x08, 0x10, 0x20, 0x40
 _REGULAR: Final = 0x01
@@ -20,21 +21,21 @@ _HEAD: Final = 8
 _PRECISION: Final = 1 << 26
 
 
-def number(data: bytes) -> Any:
-    """The number; ValueError for anything else."""
+def number(data: bytes, charge: Charge) -> Any:
+    """The number; ValueError for anything else. *charge* is told of the bytes that it takes beyond those of *data*."""
     if len(data) < 2:
         raise ValueError("no number")
-    value, rest = _READ[data[0]](data) if data[0] in _READ else (None, data)
+    value, rest = _READ[data[0]](data, charge) if data[0] in _READ else (None, data)
     if rest:
         raise ValueError("no number, or something behind it")
     return value
 
 
-def _mpz(data: bytes) -> tuple[Any, bytes]:
+def _mpz(data: bytes, charge: Charge) -> tuple[Any, bytes]:
     return _signed(data[1], data[2:]), b""
 
 
-def _xmpz(data: bytes) -> tuple[Any, bytes]:
+def _xmpz(data: bytes, charge: Charge) -> tuple[Any, bytes]:
     return gmpy2.xmpz(_signed(data[1], data[2:])), b""
 
 
@@ -45,7 +46,7 @@ def _signed(sign: int, magnitude: bytes) -> Any:
     return -value if sign == 2 else value
 
 
-def _mpq(data: bytes) -> tuple[Any, bytes]:
+def _mpq(data: bytes, charge: Charge) -> tuple[Any, bytes]:
     if data[1] == 0:
         return gmpy2.mpq(0), data[2:]
     size = int.from_bytes(data[2:6], "little")
@@ -56,13 +57,14 @@ def _mpq(data: bytes) -> tuple[Any, bytes]:
     return gmpy2.mpq(numerator, denominator), b""
 
 
-def _mpfr(data: bytes) -> tuple[Any, bytes]:
+def _mpfr(data: bytes, charge: Charge) -> tuple[Any, bytes]:
     form, precision = data[1], int.from_bytes(data[4:_HEAD], "little")
     if len(data) < _HEAD or not 1 <= precision <= _PRECISION:
         raise ValueError("no real number")
     sign = "-" if form & _NEGATIVE else ""
     with gmpy2.context(precision=precision, emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min()):
         if not form & _REGULAR:
+            charge(precision >> 3)
             special = "nan" if form & _NAN else f"{sign}inf" if form & _INFINITE else f"{sign}0"
             return gmpy2.mpfr(special, precision), data[_HEAD:]
         start = _HEAD + 4
@@ -79,17 +81,17 @@ def _mpfr(data: bytes) -> tuple[Any, bytes]:
         return gmpy2.mul_2exp(value, exponent) if exponent >= 0 else gmpy2.div_2exp(value, -exponent), data[end:]
 
 
-def _mpc(data: bytes) -> tuple[Any, bytes]:
-    real, rest = _mpfr(data)
+def _mpc(data: bytes, charge: Charge) -> tuple[Any, bytes]:
+    real, rest = _mpfr(data, charge)
     if len(rest) < 2 or rest[0] != _MPC:
         raise ValueError("no complex number")
-    imag, rest = _mpfr(rest)
+    imag, rest = _mpfr(rest, charge)
     precisions = {"real_prec": real.precision, "imag_prec": imag.precision}
     with gmpy2.context(emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min(), **precisions):
         return gmpy2.mpc(real, imag), rest
 
 
-_READ: Final[dict[int, Callable[[bytes], tuple[Any, bytes]]]] = {
+_READ: Final[dict[int, Callable[[bytes, Charge], tuple[Any, bytes]]]] = {
     _MPZ: _mpz,
     _XMPZ: _xmpz,
     _MPQ: _mpq,

@@ -39,34 +39,45 @@ _DTYPES: Final = {
 """The names of the format to torch's. (safetensors writes two that its own table for reading lacks.)"""
 
 
-def _lower_tensor(encoder: Encoder, tensor: Any) -> object:
+def dense(tensor: Any) -> Any:
+    """The same values in a form that can be written."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         raise Refusal("is a sparse, quantized, nested or meta tensor, which cannot be sent; make it a dense one first")
     # safetensors takes the memory as it lies there.
-    dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+
+
+def _lower_tensor(encoder: Encoder, tensor: Any) -> object:
     try:
-        data = save({_KEY: dense})
+        data = save({_KEY: dense(tensor)})
+    except Refusal:
+        raise
     except Exception as error:
         raise Refusal(f"is a tensor of {tensor.dtype}, which safetensors cannot hold; convert it") from error
     return [HEADS[Tag.TENSOR], bool(tensor.requires_grad), encoder.buffer(data, mutable=False)]
 
 
 def _tensor(decoder: Decoder, requires_grad: object, node: object) -> Any:
-    ((name, view),) = deserialize(bytes(decoder.buffer(node)))  # type: ignore[no-untyped-call]
+    decoder.charge(1024)
+    name, tensor = load(bytes(decoder.buffer(node)))
     if type(requires_grad) is not bool or name != _KEY:
         raise ValueError("not one tensor")
-    decoder.charge(1024)
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
+def load(data: bytes) -> tuple[str, Any]:
+    """Name and value of the only tensor in these bytes; raises an Exception where they hold anything else."""
+    ((name, view),) = deserialize(data)  # type: ignore[no-untyped-call]
     dtype = getattr(torch, _DTYPES[view["dtype"]])
     shape = list(view["shape"])
     if view["dtype"] == "F4":
         # The format counts the elements, of which torch packs two into one.
         shape[-1] //= 2
-    data = view["data"]
-    tensor = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-    if dtype is torch.bool and data and tensor.view(torch.uint8).max() > 1:
+    content = view["data"]
+    tensor = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+    if dtype is torch.bool and content and tensor.view(torch.uint8).max() > 1:
         raise ValueError("a boolean that is none")
-    tensor = tensor.reshape(shape)
-    return tensor.requires_grad_() if requires_grad else tensor
+    return name, tensor.reshape(shape)
 
 
 LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {torch.Tensor: _lower_tensor}

@@ -7,6 +7,10 @@ A tagged value is one of two things, and neither can be produced by any value of
   constructors of this library builds the value from them; nothing is ever looked up by a name from the wire, except in
   the table of classes that the user registered.
 
+What is nested more than 40 levels deep is a *part* of its own, since neither msgpack's parser nor Python's stack goes to any
+depth: the envelope is then a call of all parts, the outermost first, and a leaf refers to each of the others by its
+number, once, from a part of a smaller number.
+
 Large buffers are not part of the envelope: they are *segments* of their own, referred to by number, each exactly once.
 Calls are arrays rather than extensions that contain msgpack, so that the decoder needs one pass, without copying the
 inner bytes once per level, and ormsgpack's own limit on depth holds for the whole.
@@ -22,10 +26,14 @@ from typing import Final
 
 import ormsgpack
 
-MAX_DEPTH: Final = 100
-"""Levels of containers that may hold containers. (Each takes up to two of the 255 that ormsgpack packs.)"""
-MAX_WIRE_DEPTH: Final = 255
-"""Levels of msgpack within one envelope; ormsgpack packs no more."""
+MAX_DEPTH: Final = 1000
+"""Levels of containers within a message."""
+PART_DEPTH: Final = 40
+"""Levels of containers within one part of the envelope: what lies deeper is a part of its own."""
+MAX_WIRE_DEPTH: Final = 128
+"""Levels of msgpack within one part. A container takes up to three; ormsgpack packs 255, and Python has a stack."""
+MAX_WIRE_LEVELS: Final = 4 * MAX_DEPTH
+"""Levels of msgpack within a message, its parts put together."""
 INLINE: Final = 4096
 """Buffers of at least so many bytes travel as segments; shorter ones are part of the envelope."""
 MAX_ELEMENTS: Final = 1 << 26
@@ -61,12 +69,26 @@ class Tag(IntEnum):
     COUNTER = 24
     TIMEZONE = 25
     ZONEINFO = 26
+    COMPLEXES = 27
+    DEFAULT_DICT = 28
+    ARRAY = 29
+    PATH = 30
+    IP_ADDRESS = 31
     FLOATS = 32
     INTS = 33
     BIG_INTS = 34
     MIXED_INTS = 35
     ROWS = 36
+    RECORDS = 37
+    RAGGED = 38
     OBJECT = 40
+    INSTANCES = 41
+    DATETIMES = 42
+    DATES = 43
+    TIMEDELTAS = 44
+    DECIMALS = 45
+    PART = 46
+    PARTS = 47
     NDARRAY = 48
     FIELDS = 49
     OBJECTS = 50
@@ -80,6 +102,7 @@ class Tag(IntEnum):
     MPC = 68
     MPZS = 69
     MIXED_MPZS = 70
+    MPFRS = 71
     BITARRAY = 72
     FROZENBITARRAY = 73
     DATAFRAME = 80

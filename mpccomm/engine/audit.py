@@ -10,18 +10,22 @@ not hide what can be guessed: whoever reads the record can check whether a messa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TextIO, TypeVar
 
 from mpccomm.codec import Encoded
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import Key
 from mpccomm.transport.identity import FilePath
+
+logger = logging.getLogger("mpccomm")
 
 
 class Note(NamedTuple):
@@ -45,17 +49,19 @@ class Audit:
     """Writes the record. ``where`` is the path of a file, to which it is added, or a logger, at level INFO."""
 
     def __init__(self, where: FilePath | logging.Logger) -> None:
-        self._handler: logging.Handler | None = None
+        self._handler: logging.StreamHandler[TextIO] | None = None
+        self._failed = False
         if isinstance(where, logging.Logger):
             self._logger = where
             return
         # One of its own, under no other: nobody's settings apply, and nobody else sees it.
         self._logger = logging.Logger("mpccomm.audit", logging.INFO)
         try:
-            os.close(os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-            self._handler = logging.FileHandler(where, encoding="utf-8")
+            self._handler = logging.StreamHandler(_open(where))
         except OSError as error:
-            raise ConfigurationError(f"the audit record {where} can't be written: {error.strerror or error}") from error
+            link = error.errno == errno.ELOOP
+            reason = "it is a symbolic link, which is not followed" if link else error.strerror or str(error)
+            raise ConfigurationError(f"the audit record {where} can't be written: {reason}") from error
         self._logger.addHandler(self._handler)
 
     @staticmethod
@@ -92,6 +98,7 @@ class Audit:
         if self._handler is not None:
             self._logger.removeHandler(self._handler)
             self._handler.close()
+            self._handler.stream.close()
 
     def _write(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> None:
         where = {"id": key} if isinstance(key, str) else {"id": key[1], **({"prefix": key[0]} if key[0] else {})}
@@ -104,7 +111,32 @@ class Audit:
             "bytes": note.size,
             "sha256": note.digest,
         }
-        self._logger.info("%s", json.dumps(line, ensure_ascii=False))
+        text = "".join(c if c.isprintable() else _escaped(c) for c in json.dumps(line, ensure_ascii=False))
+        try:
+            self._logger.info("%s", text)
+        except Exception:
+            # A handler or filter of the program's logger. The message is not to suffer for it.
+            if not self._failed:
+                logger.exception("the audit record could not be written; further failures are not logged")
+            self._failed = True
+
+
+def _open(path: FilePath) -> TextIO:
+    """Open the file to add to it: readable for its owner alone, and not through a link that somebody else may have put there."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        found = os.fstat(handle)
+        if hasattr(os, "fchmod") and stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077:
+            os.fchmod(handle, stat.S_IMODE(found.st_mode) & 0o700)
+        return open(handle, "a", encoding="utf-8")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _escaped(character: str) -> str:
+    """A character that could steer a terminal, or turn the direction of the text, as JSON writes it."""
+    return json.dumps(character)[1:-1]
 
 
 def _type_of(value: object) -> str:

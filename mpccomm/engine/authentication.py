@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import product
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, join
@@ -17,7 +19,7 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
 from mpccomm.transport.identity import FilePath, mismatch, owners, read_pins
-from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Credentials, Password
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mpccomm")
 
+_HOUR = 3600.0
+_WARN_DAYS = (30, 7, 1, 0)
+"""So many days before our own certificate expires that is said, and when it has."""
 _LISTED = 4
 """So many parties at one address are named in a line of the log."""
 
@@ -91,6 +96,9 @@ class Authentication:
     def review(self) -> None:
         """Look at the connections that there are, after `reload`."""
 
+    def look_at_the_date(self) -> None:
+        """Say what is about to expire, and close what has expired; called often, and does something once an hour."""
+
     # -- who is it -----------------------------------------------------------------------------------------------------
 
     def parties_at(self, address: IPAddress) -> int:
@@ -102,7 +110,7 @@ class Authentication:
         if not await self._candidates(caller):
             raise NotRecognisedError(self._unknown(caller))
 
-    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
+    async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
         """The party that calls and has its server at that port, as a way to hand the stream over to it.
 
         :raises NotRecognisedError: nobody we know, or not to be told who, or kept out
@@ -188,6 +196,8 @@ class CertificateAuthentication(Authentication):
         super().__init__()
         self._read = partial(Credentials, key, cert, ca_cert, password)
         self._credentials = self._read()
+        self._next_look = 0.0
+        self._warned_of_expiry = 0
         self._warn_of_our_own()
 
     @property
@@ -258,9 +268,16 @@ class CertificateAuthentication(Authentication):
         """
         credentials = self._read()
         pins = {party.name: read_pins(party.certificates) for party in self._parties.values()}
+        for (name, one), (other, another) in combinations(pins.items(), 2):
+            if common := set(one) & set(another):
+                raise DuplicatePartyError(
+                    f"{name!r} and {other!r} would show the same certificate; they could not be told apart: {common.pop()}"
+                )
         for found in pins.values():
             credentials.trust(found)
         self._credentials = credentials
+        self._warned_of_expiry = 0
+        self._next_look = 0.0
         self._warn_of_our_own()
         for party in self._parties.values():
             party.pins = pins[party.name]
@@ -271,6 +288,25 @@ class CertificateAuthentication(Authentication):
         """Close what would not be admitted now, and dial again where we were refused."""
         for party in self._parties.values():
             party.review(partial(self.unacceptable, party))
+
+    def look_at_the_date(self) -> None:
+        """Say what is about to expire, and close what has expired; called often, and does something once an hour."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _HOUR
+        own = self._credentials.own
+        left, lifetime = own.not_after - datetime.now(UTC), own.not_after - own.not_before
+        stage = sum(left < timedelta(limit) < lifetime / 2 for limit in _WARN_DAYS)
+        if stage > self._warned_of_expiry:
+            self._warned_of_expiry = stage
+            logger.warning(
+                "our own certificate %s: %s. Replace the file and call reload_certificates(); "
+                "as soon as it has expired, nobody connects any more.",
+                own.validity(),
+                own.subject,
+            )
+        self.review()
 
     # -- who is it -----------------------------------------------------------------------------------------------------
 
@@ -293,7 +329,10 @@ class CertificateAuthentication(Authentication):
         if tls is None:
             return "it shows no certificate"
         try:
-            return mismatch(party, list(self._parties.values()), self._credentials.shown(tls))
+            shown = self._credentials.shown(tls)
+            if not shown.certificate.is_valid():
+                return f"its certificate {shown.certificate.validity()}: {shown.certificate}"
+            return mismatch(party, list(self._parties.values()), shown)
         except ValueError as error:
             return f"its certificate can't be read: {error}"
 
@@ -332,5 +371,5 @@ def _same_host(one: Party, other: Party) -> bool:
     return other.host.literal in equivalents(one.host.literal)
 
 
-async def _attend(party: Party, socket: WebSocket, first: bytes) -> None:
-    await party.run_connection(socket, dialled=False, first=first)
+async def _attend(party: Party, stream: Stream) -> None:
+    await party.run_connection(stream, dialled=False)

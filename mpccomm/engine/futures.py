@@ -1,49 +1,109 @@
-"""How an asyncio caller waits for a send or receive: futures of the caller's own loop, wherever the pool lives."""
+"""How an asyncio caller waits for a request: with a future of the caller's own loop, wherever the pool lives."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.requests import Request
+from mpccomm.errors import PoolClosedError
 
 T = TypeVar("T")
-E = TypeVar("E", bound=BaseException)
 
 Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
 
 
-def new_future(loop_owner: LoopOwner) -> tuple[asyncio.Future[T], Resolve[T]]:
-    """A future of the running loop, and the function that the pool's loop resolves it with."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-    return future, resolving(future, loop, loop_owner)
+class Asked(asyncio.Future[Any]):
+    """A future of the running loop that gets the value of a request; who cancels it may ask for the same message at once.
 
-
-class Asking(asyncio.Future[T]):
-    """A future of the running loop for a message. The one who cancels it may ask for the same message in the same breath.
-
-    So ``drop`` is called at once: callbacks would hear of it in the next turn of the loop.
+    So the request is cancelled in the same breath: callbacks would hear of it in the next turn of the loop.
     """
 
-    drop: Callable[[], None]
+    def __init__(self, request: Request | None, owner: LoopOwner, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.request = request
+        self._owner = owner
+        if request is not None:
+            request.waiter = self
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """The request is over."""
+        self.request = None
+        loop = self.get_loop()
+        if self._owner.is_on(loop):
+            _resolve(self, value, error)
+        else:
+            _resolve_elsewhere(self, loop, value, error)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As of any future."""
         cancelled = super().cancel(msg)
-        if cancelled:
-            self.drop()
+        request = self.request
+        if cancelled and request is not None:
+            self.request = None
+            with contextlib.suppress(PoolClosedError):
+                self._owner.post(request.cancel)
         return cancelled
 
 
-def ask(loop_owner: LoopOwner, drop: Callable[[], None]) -> tuple[Asking[T], Resolve[T]]:
-    """One that calls ``drop``, and the function that the pool's loop resolves it with."""
+class Waiting(Asked):
+    """A future that only tells that the request is over; whether it failed stands on the request."""
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """The request is over."""
+        super().resolve(None, None)
+
+
+async def wait(request: Request, owner: LoopOwner) -> None:
+    """Start a request and wait until it is over. Cancelled, it is cancelled.
+
+    :raises CommunicationError: the request failed
+    """
     loop = asyncio.get_running_loop()
-    future: Asking[T] = Asking(loop=loop)
-    future.drop = drop
-    return future, resolving(future, loop, loop_owner)
+    if not owner.is_on(loop):
+        future = Waiting(request, owner, loop=loop)
+        owner.post(request.start)
+        await _until_over(request, future, owner)
+    else:
+        # What can be done at once is done without a future.
+        owner.post(request.start)
+        if not request.over:
+            await _until_over(request, Waiting(request, owner, loop=loop), owner)
+    if request.error is not None:
+        _raise(request)
+
+
+async def finish(request: Request, future: Waiting, owner: LoopOwner) -> None:
+    """Wait with its future for a request that was started. Cancelled, it is cancelled.
+
+    :raises CommunicationError: the request failed
+    """
+    await _until_over(request, future, owner)
+    if request.error is not None:
+        _raise(request)
+
+
+async def _until_over(request: Request, future: Waiting, owner: LoopOwner) -> None:
+    try:
+        await future
+    except asyncio.CancelledError:
+        # Also where the request was over already, and the task was cancelled before it could run.
+        with contextlib.suppress(PoolClosedError):
+            owner.post(request.cancel)
+        raise
+
+
+def _raise(request: Request) -> NoReturn:
+    error, request.error = request.error, None
+    assert error is not None
+    try:
+        raise error
+    finally:
+        del error  # no circle of it and its traceback
 
 
 def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, loop_owner: LoopOwner) -> Resolve[T]:
@@ -68,50 +128,3 @@ def _resolve_elsewhere(
     except RuntimeError:
         # The caller's loop is closed: nobody waits any more.
         future.cancel()
-
-
-def together(count: int, resolve: Resolve[None]) -> Sequence[Resolve[None]]:
-    """What each of ``count`` is resolved with: the last one resolves the whole, with the first error if there is one."""
-    if count == 1:
-        return (resolve,)
-    errors: list[Exception] = []
-    missing = count
-
-    def part(value: None, error: Exception | None) -> None:
-        nonlocal missing
-        missing -= 1
-        if error is not None:
-            errors.append(error)
-        if not missing:
-            resolve(None, first_of(errors))
-
-    if not count:
-        resolve(None, None)
-    return (part,) * count
-
-
-def dismiss(futures: Sequence[asyncio.Future[T]]) -> None:
-    """Nobody will look at these any more."""
-    for future in futures:
-        if not future.cancel() and not future.cancelled():
-            future.exception()
-
-
-def first_of(errors: Sequence[E]) -> E | None:
-    """The first error, if there is one, with notes of the others."""
-    for other in errors[1:]:
-        errors[0].add_note(f"and {other}")
-    return errors[0] if errors else None
-
-
-def raise_first(errors: Sequence[BaseException]) -> None:
-    """Raise the first error, if there is one, with notes of the others."""
-    if (error := first_of(errors)) is not None:
-        raise error
-
-
-async def all_of(futures: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for all; then raise the first error, if there is one."""
-    if futures:
-        await asyncio.wait(futures)
-    raise_first([error for future in futures if (error := future.exception()) is not None])

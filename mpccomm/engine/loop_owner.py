@@ -7,19 +7,28 @@ import concurrent.futures
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mpccomm.errors import PoolClosedError, WrongThreadError
 
 T = TypeVar("T")
 
+_WORKERS = 2
+"""Threads that decode large messages for futures."""
+
 
 class LoopOwner:
     """Runs functions on one event loop, in the order in which they were posted, whichever thread posted them."""
 
+    program_waits: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
+
     def __init__(self) -> None:
         self._posted: deque[Callable[[], None]] = deque()
         self._scheduled = False
+        self._running = False
+        self._workers: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
         self.settled = False
@@ -61,16 +70,27 @@ class LoopOwner:
     def post(self, function: Callable[[], None]) -> None:
         """Run it on the loop: at once when called there, soon from any other thread.
 
+        Called there out of a function that was posted, it is run after that one.
+
         :raises PoolClosedError: the loop is closed
         """
-        here = threading.get_ident() == self._thread
-        if here and not self._posted:
-            function()
-            return
-        self._posted.append(function)
-        if here:
+        if threading.get_ident() != self._thread:
+            self.post_soon(function)
+        elif self._running:
+            self._posted.append(function)
+        elif self._posted:
+            self._posted.append(function)
             self._run_posted()
-        elif not self._scheduled:
+        else:
+            function()
+
+    def post_soon(self, function: Callable[[], None]) -> None:
+        """Run it in a further turn of the loop, whichever thread calls: nothing happens before this has returned.
+
+        :raises PoolClosedError: the loop is closed
+        """
+        self._posted.append(function)
+        if not self._scheduled:
             # One wake-up serves all that is posted until it lands.
             self._scheduled = True
             try:
@@ -86,14 +106,44 @@ class LoopOwner:
 
     def _run_posted(self) -> None:
         self._scheduled = False
-        while self._posted:
-            function = self._posted.popleft()
-            try:
-                function()
-            except Exception as error:
-                # Somebody else's function may be next in the queue: it is not to suffer.
-                context = {"message": "a call posted to the pool's loop failed", "exception": error}
-                self.loop.call_exception_handler(context)
+        if self._running:
+            return
+        self._running = True
+        try:
+            # What these post in turn waits for the next turn: they may go on for ever.
+            for _ in range(len(self._posted)):
+                self._run(self._posted.popleft())
+        finally:
+            self._running = False
+            if self._posted and not self._scheduled:
+                self._scheduled = True
+                self.loop.call_soon(self._run_posted)
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception as error:
+            # A request tells its caller what has failed. Of anything else nobody waits for the outcome.
+            context = {"message": "a call posted to the pool's loop failed", "exception": error}
+            self.loop.call_exception_handler(context)
+
+    # -- work that would keep the loop busy ----------------------------------------------------------------------------
+
+    def run_in_worker(self, function: Callable[[], None]) -> None:
+        """Run it in a thread of the pool's own, not of the loop's executor, which belongs to the program."""
+        if self._workers is None:
+            self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mpccomm decoding")
+        try:
+            self._workers.submit(function)
+        except RuntimeError:
+            # The interpreter is about to end, and no executor takes anything any more.
+            function()
+
+    def close_workers(self) -> None:
+        """Let the threads of `run_in_worker` end when they have done what they were given."""
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.shutdown(wait=False)
 
     def submit(self, function: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Run a coroutine function on the loop, called from another thread. The coroutine is made there: it can't be left over."""
@@ -107,7 +157,6 @@ class LoopOwner:
                     task.cancel()
 
             task.add_done_callback(copy)
-            # At once where it was cancelled before it came here.
             result.add_done_callback(lambda _: self.post(cancel))
 
         def copy(task: asyncio.Task[T]) -> None:

@@ -1,8 +1,10 @@
-"""What callers may say about time."""
+"""What callers may say about a message: its id, and how long it may take. Checked at the call, alike on both faces."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
+from numbers import Integral, Real
 from typing import NamedTuple, TypeAlias
 
 import aiohttp
@@ -24,22 +26,31 @@ Timeout: TypeAlias = float | aiohttp.ClientTimeout | Unset | None
 
 
 def seconds(timeout: float | aiohttp.ClientTimeout | None) -> float | None:
-    """A time limit in seconds, None for none. Of a `aiohttp.ClientTimeout` the ``total`` counts, 0 meaning none."""
+    """A time limit in seconds, None for none. Of a `aiohttp.ClientTimeout` the ``total`` counts, 0 meaning none.
+
+    :raises TypeError: it is no number
+    """
+    if timeout is None or type(timeout) is float or type(timeout) is int:
+        return timeout
     if isinstance(timeout, aiohttp.ClientTimeout):
         return timeout.total or None
-    return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
+        raise TypeError(f"a time limit is a number of seconds, or None for none; not {_kind(timeout)}")
+    return float(timeout)
 
 
 def receive_limit(timeout: Timeout) -> float | None:
     """The time limit of a receive: none unless given; 0 looks whether the message is there."""
-    limit = None if isinstance(timeout, Unset) else seconds(timeout)
+    if timeout is UNSET or timeout is None:
+        return None
+    limit = seconds(timeout)
     if limit is not None and not limit >= 0:
         raise ValueError(f"a receive can't take {limit!r} seconds; 0 polls, None waits without limit")
     return limit
 
 
 class Patience(NamedTuple):
-    """What a send waits for: so many seconds, or failed dials; None and negative: without limit."""
+    """What a send waits for: a number of seconds, or of failed dials; None and negative: without limit."""
 
     seconds: float | None
     retries: int
@@ -52,4 +63,46 @@ def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) 
     limit = default.seconds if isinstance(timeout, Unset) else seconds(timeout)
     if limit is not None and not limit > 0:
         raise ValueError(f"a send can't take {limit!r} seconds; None waits without limit")
-    return Patience(limit, default.retries if max_retries is None else max_retries)
+    return Patience(limit, default.retries if max_retries is None else retries(max_retries))
+
+
+def retries(number: int) -> int:
+    """A number of dials.
+
+    :raises TypeError: it is no whole number
+    """
+    if isinstance(number, bool) or not isinstance(number, Integral):
+        raise TypeError(f"max_retries is a whole number, -1 for no limit; not {_kind(number)}")
+    return int(number)
+
+
+def check_id_type(msg_id: object) -> None:
+    """Raise `TypeError` where a message id is no text: ``7`` and ``"7"`` would be two ids that look alike."""
+    if not (msg_id is None or isinstance(msg_id, str)):
+        raise TypeError(
+            f"a message id is a text, or None for the next automatic number; not {_kind(msg_id)}. "
+            "Of a number make one: str(i)"
+        )
+
+
+def check_id(text: str, limit: int) -> None:
+    """Raise `ValueError` where a message id, its prefix included, can't be sent."""
+    if len(text) * 4 <= limit and text.isascii():
+        return
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{text!r} can't be a message id: it is no valid Unicode ({error.reason})") from None
+    if size > limit:
+        raise ValueError(f"a message id of {size} bytes, prefix included: {limit} are the limit (Limits.max_id_size)")
+
+
+def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
+    """The names as given; a single string would be taken for a list of one-letter names."""
+    if isinstance(names, str):
+        raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
+    return names
+
+
+def _kind(value: object) -> str:
+    return f"{value!r} ({type(value).__name__})" if isinstance(value, Real | str) else type(value).__name__

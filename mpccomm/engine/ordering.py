@@ -8,48 +8,52 @@ deserialised in the same order, whichever is received first.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from mpccomm.errors import DecodingError
+
 if TYPE_CHECKING:
-    from mpccomm.engine.party import Party
     from mpccomm.protocol.receiver import Incoming
 
 
 class Ordering:
-    """One per party. Reentrant: a ``serialize`` method may send something itself."""
+    """One per party. Reentrant: a ``deserialize`` method may receive something itself."""
 
     def __init__(self) -> None:
-        self.sending = RLock()
-        """Held from the first class of the user in a message until the message has its place in the queue."""
         self.reading = RLock()
         """Held while such a message is decoded."""
 
 
 class Serialising:
-    """The time in which a message is encoded and queued; from `begin` to `end` it is the only one to these parties."""
+    """The time in which a message is encoded and queued; from `begin` to `end` it is the only one of its pool.
 
-    __slots__ = ("_held", "_parties")
+    Of its pool, not of its party: of two ``serialize`` methods that send to each other's party, each would wait for the
+    other. Reentrant, as a ``serialize`` method may send something itself.
+    """
 
-    def __init__(self, parties: Sequence[Party]) -> None:
-        self._parties = parties
-        self._held: list[RLock] = []
+    __slots__ = ("_begun", "_lock")
+
+    def __init__(self, lock: RLock) -> None:
+        self._lock = lock
+        self._begun = 0
 
     def begin(self) -> None:
         """A class of the user is about to be serialised."""
-        # In one order, lest two broadcasts wait for each other.
-        for party in sorted(self._parties, key=lambda party: party.name):
-            lock = party.ordering.sending
-            # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
-            self._held.append(lock)
-            lock.acquire()
+        # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
+        self._begun += 1
+        self._lock.acquire()
 
     def end(self) -> None:
-        """It has its place in the queue, or will not be sent."""
-        for lock in reversed(self._held):
+        """The message has its place in the queue, or will not be sent."""
+        while self._begun:
+            self._begun -= 1
             with contextlib.suppress(RuntimeError):  # noted, and not taken
-                lock.release()
+                self._lock.release()
+
+    __del__ = end
+    """Where an interrupt kept `end` from being called, or from coming to its end."""
 
 
 def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming], Any]) -> Any:
@@ -95,5 +99,5 @@ def end(message: Incoming, ordering: Ordering) -> None:
 def _try(decode: Callable[[Incoming], Any], message: Incoming) -> tuple[Any, Exception | None]:
     try:
         return decode(message), None
-    except Exception as error:
+    except DecodingError as error:
         return None, error

@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mpccomm.address import join
@@ -16,18 +16,19 @@ from mpccomm.display import plural
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.ordering import Ordering
-from mpccomm.engine.peer import PartyPeer
+from mpccomm.engine.party_connections import PartyConnections
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
-from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import describe_key
-from mpccomm.protocol.link import Link, News
+from mpccomm.protocol import events
+from mpccomm.protocol.events import Event
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
-from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream, WebSocket
+from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ _CODES = {
     CloseCode.SHUTTING_DOWN: "it is shutting down",
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
+_CURT = 0.5
+"""Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
 _AWAY = "waiting for %s, which was connected before: %s (%s)"
@@ -58,6 +61,10 @@ _LISTED = 8
 AT_ONCE = 16
 """So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
+
+
+def _listed(ids: Sequence[Key]) -> str:
+    return ", ".join(map(describe_key, ids[:_LISTED])) + ("..." if len(ids) > _LISTED else "")
 
 
 class Party:
@@ -74,6 +81,8 @@ class Party:
     prefix = ""
     trouble = "no answer yet"
     """Why the last attempt to connect came to nothing."""
+    not_taken = ""
+    """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
@@ -113,9 +122,8 @@ class Party:
             timing=settings.timing,
             now=self.clock(),
             mailbox=mailbox,
+            alone=lambda: loop_owner.program_waits(),
         )
-        self.needs_connection = asyncio.Event()
-        """Set while a connection is wanted, and none is being greeted."""
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
         self.dialect = dialect
@@ -124,13 +132,12 @@ class Party:
         self.impatient: set[SendCall] = set()
         """Sends that wait only until it was dialled so often in vain."""
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress)
-        self._streams: dict[Connection, Stream] = {}
+        self.connections = PartyConnections(self, AT_ONCE)
         self._continued = False
         self._happening: asyncio.Future[None] | None = None
         self._unreachable_since: float | None = self.clock()
         self._notice_after = 0.0
         self._next_notice = 0.0
-        self.needs_connection.set()
 
     @property
     def where(self) -> str:
@@ -142,43 +149,21 @@ class Party:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
-        """Run one connection to its end; ``first`` is a batch that was read already to find out who is calling."""
-        connection = self.link.open(dialled=dialled, now=self.clock())
-        stream = Stream(socket)
-        peer = PartyPeer(self, connection, AT_ONCE)
-        self._streams[connection] = stream
-        self._update_loneliness()
-        try:
-            if first is not None:
-                peer.batch_received(first)
-            await stream.run(peer)
-        finally:
-            del self._streams[connection]
-            self.link.lost(connection)
-            if stream.violation:
-                logger.warning("%s: closed a connection: %s", self, stream.violation)
-                self._offended(stream.violation)
-            if not connection.verified and not stream.closing:
-                self._turned_away(stream.ended_with)
-            self.flush()
-            self._update_loneliness()
+    async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
+        """Run one connection to its end."""
+        await self.connections.run(stream, dialled=dialled)
 
-    def _update_loneliness(self) -> None:
-        recent = self.clock() - self.settings.retry.connect_timeout
-        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
-        gone = self.link.ending is not None and not self.expected
-        if self.link.wants_connection and not greeting and not gone and not self.closed:
-            self.needs_connection.set()
-        else:
-            self.needs_connection.clear()
+    @property
+    def needs_connection(self) -> asyncio.Event:
+        """Set while a connection is wanted, and none is being greeted."""
+        return self.connections.wanted
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
         self.expected = expected
         if expected:
             self._urge()
-        self._update_loneliness()
+        self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
         """One attempt to connect came to nothing."""
@@ -205,7 +190,8 @@ class Party:
             self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
             self.flush()
 
-    def _turned_away(self, code: int | None) -> None:
+    def turned_away(self, code: int | None) -> None:
+        """A connection was closed by the other side before its greeting was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
             self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else _CODES[CloseCode(code)], True))
         else:
@@ -217,21 +203,19 @@ class Party:
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
-        for stream in self._streams.values():
-            if reason := unacceptable(stream.tls):
-                logger.info("%s: closing a connection: %s", self, reason)
-                stream.close(CloseCode.NOT_RECOGNISED)
+        self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
+        self.flush()
         self._urge()
 
-    def _offended(self, reason: str) -> None:
+    def offended(self, reason: str) -> None:
+        """It broke the protocol."""
         if not self.reputation.offend(reason, self.clock()):
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
         self.closed = Cause(Ending.BARRED, self.reputation.barred)
-        for stream in self._streams.values():
-            stream.close(CloseCode.BARRED)
+        self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
-        self._update_loneliness()
+        self.connections.update_wanted()
 
     def readmit(self) -> None:
         """Let it in again after it was barred."""
@@ -239,7 +223,7 @@ class Party:
         if self.closed is not None and self.closed.ending is Ending.BARRED:
             logger.info("%s is readmitted", self)
             self.closed = None
-            self._update_loneliness()
+            self.connections.update_wanted()
 
     # -- what the link has to say --------------------------------------------------------------------------------------
 
@@ -256,24 +240,14 @@ class Party:
         if finished and not self._continued:
             self._continued = True
             self.loop_owner.loop.call_soon(self._continue)
-        if link.news:
-            news, link.news = link.news, []
-            for what, detail in news:
-                self._tell(what, detail)
-            self._update_loneliness()
+        if link.events:
+            happened, link.events = link.events, []
+            for event in happened:
+                self._tell(event)
+            self.connections.update_wanted()
         if link.closing:
-            closing, link.closing = link.closing, []
-            for connection, code, reason in closing:
-                stream = self._streams.get(connection)
-                if stream is not None:
-                    old = code in (CloseCode.REPLACED, CloseCode.DONE) or reason == self.trouble
-                    level = logging.DEBUG if old else logging.WARNING
-                    logger.log(level, "%s: closing a connection: %s", self, reason)
-                    self.trouble = reason
-                    stream.close(code)
-                if code is CloseCode.VIOLATION:
-                    self._offended(reason)
-        self.wake()
+            self.connections.close_as_told()
+        self.connections.wake()
         if self._happening is not None:
             self._happening.set_result(None)
             self._happening = None
@@ -282,48 +256,56 @@ class Party:
         self._continued = False
         self.flush(AT_ONCE)
 
-    def wake(self) -> None:
-        """See that what the link wants to send goes out."""
-        link = self.link
-        for connection, stream in self._streams.items():
-            if link.due(connection):
-                stream.wake()
+    def _tell(self, event: Event) -> None:
+        match event:
+            case events.Connected(again):
+                self._urge()
+                self.reputation.clear()
+                self.failed_dials = 0
+                self._unreachable_since = None
+                self._notice_after = 0.0
+                logger.info("%s: %s", self, "connected again" if again else "connected")
+            case events.ConnectionLost():
+                self._disconnected("connection lost")
+            case events.ConnectionSuspect():
+                self._disconnected("connection shows no sign of life")
+            case events.PartyGone(cause):
+                logger.info("%s: %s", self, cause.ending.value)
+            case events.RestartNotAccepted():
+                text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
+                logger.warning(text, self)
+            case events.HeldBack(messages, size, ids):
+                text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
+                logger.warning(text, self, messages, size, _listed(ids))
+            case events.Admitted():
+                logger.warning("%s: its box has room again", self)
+            case events.DeadlockFound():
+                logger.warning("%s: deadlock: %s", self, self._what_to_receive(event))
+            case events.NeverRead(messages, ids):
+                logger.warning("%s shut down and never received %d of our messages: %s", self, messages, _listed(ids))
+            case events.Refused(ids):
+                logger.warning("%s: does not take messages that large: %s", self, _listed(ids))
 
-    def _tell(self, what: News, detail: str) -> None:
-        if what in (News.CONNECTED, News.RESUMED):
-            self._urge()
-            self.reputation.clear()
-            self.failed_dials = 0
-            self._unreachable_since = None
-            self._notice_after = 0.0
-            logger.info("%s: %s", self, what.value)
-        elif what in (News.LOST, News.SUSPECT):
-            if self._unreachable_since is None:
-                self._unreachable_since = self.clock()
-                self.trouble = what.value
-            logger.info("%s: %s; dialling again", self, what.value)
-        elif what is News.GONE:
-            ending = self.link.ending
-            logger.info("%s: %s", self, ending.ending.value if ending else what.value)
-        elif what is News.HELD_BACK:
-            messages, size = self.link.sender.queued()
-            ids = ", ".join(map(describe_key, self.link.sender.queued_ids(_LISTED)))
-            text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
-            logger.warning(text, self, messages, size, ids)
-        elif what is News.UNREAD:
-            logger.warning("%s shut down and never received %s", self, detail)
-        elif what is News.HELD:
-            logger.warning(
-                "%s talked to an earlier process of ours and waits until its program calls accept_restart", self
-            )
-        else:
-            logger.warning("%s: %s %s", self, what.value, detail)
+    def _disconnected(self, trouble: str) -> None:
+        if self._unreachable_since is None:
+            self._unreachable_since = self.clock()
+            self.trouble = trouble
+        if not self.link.leaving:
+            logger.info("%s: %s; dialling again", self, trouble)
+
+    def _what_to_receive(self, event: events.DeadlockFound) -> str:
+        if event.mutual:
+            return f"both boxes are full, and both programs wait in a send; receive before sending more; {self.describe_box()}"
+        if event.ours:
+            return f"what is waited for is behind our full box; {self.describe_box()}; receive those first"
+        return "its program waits for what is behind its full box; it has to receive what is there first"
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
+        self.connections.look(now)
         self.link.tick(now)
         if self._progress is not None:
             self._progress.look(self.link, now)
@@ -331,7 +313,7 @@ class Party:
             self._tick_unreachable(now)
         else:
             self._tick_receives(now)
-        self._update_loneliness()
+        self.connections.update_wanted()
         self.flush()
 
     def _tick_unreachable(self, now: float) -> None:
@@ -395,33 +377,43 @@ class Party:
         for call in list(self.impatient):
             call.dial_failed()
 
-    async def leave(self, deadline: float) -> list[Outgoing]:
-        """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""
+    async def leave(self, deadline: Callable[[], float], reason: str | None = None) -> list[Outgoing]:
+        """Deliver what is pending, say goodbye, or with a reason that we give up, close.
+
+        :param deadline: the time until which to wait; it may change meanwhile
+        :returns: the messages that could not be delivered
+        """
         link = self.link
         link.leave()
         self.flush()
         if self.closed:
             # It is barred: nothing will be delivered any more.
-            deadline = self.clock()
+            deadline = self.clock
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
-            link.say_goodbye()
-            self.flush()
-            await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            if reason is None:
+                link.say_goodbye()
+                self.flush()
+                await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            else:
+                link.abort(reason)
+        self._close()
+        return undelivered
+
+    def _close(self) -> None:
         self.closed = Cause(Ending.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
-        for stream in self._streams.values():
-            stream.close(CloseCode.DONE)
-        return undelivered
+        self.connections.close(CloseCode.DONE)
 
-    async def until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+    async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
         while not condition():
-            remaining = None if deadline is None else deadline - self.clock()
+            at = deadline() if callable(deadline) else deadline
+            remaining = None if at is None else at - self.clock()
             if remaining is not None and remaining <= 0:
                 return False
             if self._happening is None:
@@ -446,7 +438,11 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        await self.until(lambda: not self._streams, self.clock() + CLOSE_TIMEOUT)
+        # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
+        patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
+        if not await self.until(lambda: not self.connections, self.clock() + patience):
+            self.connections.abort()
+            await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
     def report(self, undelivered: list[Outgoing]) -> None:
         """Log what shutting down left behind."""
@@ -465,14 +461,16 @@ class Party:
         if self.link.mailbox.unread_messages:
             logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
 
-    def abort(self, reason: str) -> None:
-        """Tell it that we give up, and why."""
-        self.link.abort(reason)
-        self.closed = Cause(Ending.CLOSED)
+    async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
+        """Tell it that we give up, and why. A connection with one that knows us is waited for."""
+        link = self.link
+        link.leave()
+        self.fail_waiting(Cause(Ending.CLOSED))
         self.flush()
-        self.fail_waiting(self.closed)
-        for stream in self._streams.values():
-            stream.close(CloseCode.DONE)
+        if link.state is not PartyState.UNKNOWN and not self.closed:
+            await self.until(lambda: link.connected or link.ending is not None, deadline)
+        link.abort(reason)
+        self._close()
 
     def describe_box(self) -> str:
         """Which messages from it are here, unread."""

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from mpccomm.engine.party import Party
-    from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.link import Link
 
 
-class PartyPeer:
+class LinkOwner(Protocol):
+    """The party whose link it is."""
+
+    link: Link
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """A monotonic clock."""
+
+    def flush(self, most: float = ...) -> None:
+        """Hand on what the link has brought about."""
+
+
+class StreamPeer:
     """Passes batches between the stream and the party's link. What one batch brings ends at most ``at_once`` calls in a turn."""
 
     __slots__ = ("_at_once", "_connection", "_party")
 
-    def __init__(self, party: Party, connection: Connection, at_once: int) -> None:
+    def __init__(self, party: LinkOwner, connection: Connection, at_once: int) -> None:
         self._party = party
         self._connection = connection
         self._at_once = at_once
 
-    def batch_received(self, batch: bytes) -> None:
+    def batch_received(self, batch: bytes | memoryview) -> None:
         """One batch arrived."""
         party = self._party
         party.link.received(self._connection, batch, party.clock())
         party.flush(self._at_once)
 
-    def batch_to_send(self) -> bytes:
-        """The next batch to send; empty: nothing now."""
+    def heard(self) -> None:
+        """Something arrived that is no whole batch yet: the other end lives."""
+        party = self._party
+        party.link.heard(self._connection, party.clock())
+
+    def due(self) -> bool:
+        """Whether there may be something to send."""
+        return self._party.link.due(self._connection)
+
+    def batch_to_send(self, budget: int) -> bytes:
+        """The next batch to send, of about ``budget`` bytes; empty: nothing now."""
         party = self._party
         link = party.link
-        if not link.due(self._connection):
-            return b""
-        batch = link.to_send(self._connection, party.clock())
-        if link.news or link.closing:
+        batch = link.to_send(self._connection, party.clock(), budget)
+        if link.events or link.closing:
             party.flush()
         return batch

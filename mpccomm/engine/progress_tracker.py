@@ -54,7 +54,7 @@ class ProgressTracker:
         sent = [
             message for message in self._followed if isinstance(message, Outgoing) and message.sent == message.total
         ]
-        for message in (*sender.partial, *sent):
+        for message in (*sender.under_way, *sent):
             if not message.delivered and (message.sent < message.total or message.failure is None):
                 yield message, max(0, message.sent - sender.in_flight)
 

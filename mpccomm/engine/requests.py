@@ -1,16 +1,26 @@
-"""Sends and receives on their way: made in the caller's thread, carried out on the pool's loop, resolved for whoever asked.
+"""What a caller waits for: one send, or one receive. Several with one outcome are in `mpccomm.engine.several`.
 
-Each has one deadline, and it lives on the loop: there a message is either handed over or still in its box, never in between.
+A request is made once, in the thread of the caller. It is started on the pool's loop and ends there, once: then it is
+``over``, and its ``error`` says whether it failed. Its ``waiter`` is told: a future of an event loop, a lock on which a
+thread stands, or a handle. However the caller ends, `cancel` leaves no trace: a message that was taken goes back.
+
+The time limit of a request lives on the loop: there a message is either handed over or still in its box, never in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+import math
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
+from mpccomm.engine import ordering
+from mpccomm.engine.delivery import read
+from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.options import Patience
+from mpccomm.errors import CommunicationError
+from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
@@ -19,55 +29,84 @@ from mpccomm.protocol.states import Cause, Ending
 if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
-_TIMED_OUT = Cause(Ending.TIMED_OUT)
+TIMED_OUT = Cause(Ending.TIMED_OUT)
+_ON_THE_LOOP = 64 * 1024
+"""Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
 
 
-def _nobody(message: Incoming | None, error: Exception | None) -> None:
-    """Told of what nobody waits for any more."""
+class Waiter(Protocol):
+    """Whom a request tells that it is over."""
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """Take note of the outcome; called once, on the pool's loop."""
+
+
+class Request(Protocol):
+    """What all requests have in common."""
+
+    over: bool
+    error: Exception | None
+    waiter: Waiter | None
+
+    def start(self) -> None:
+        """Begin; called once, on the pool's loop."""
+
+    def cancel(self) -> None:
+        """End without telling the waiter; what was taken goes back. Called on the pool's loop, any number of times."""
 
 
 class ReceiveCall(Receive):
-    """One receive. ``resolve(message, error)`` is called once, on the loop, with one of the two."""
+    """The receive of one message."""
 
-    __slots__ = ("_msg_id", "_prefix", "_resolve", "_timer", "party", "timeout")
+    __slots__ = ("_claimed", "_msg_id", "_prefix", "_timer", "error", "expect", "over", "party", "timeout", "waiter")
 
     def __init__(
-        self,
-        party: Party,
-        prefix: str,
-        msg_id: str | None,
-        timeout: float | None,
-        resolve: Callable[[Incoming | None, Exception | None], None],
+        self, party: Party, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
     ) -> None:
         super().__init__("", 0.0)
         self.party = party
         self.timeout = timeout
+        self.expect = expect
+        self.over = False
+        self.error: Exception | None = None
+        self.waiter: Waiter | None = None
         self._prefix = prefix
         self._msg_id = msg_id
-        self._resolve = resolve
+        self._claimed = False
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Take the message, or wait for it."""
+        if self.over:
+            return
+        try:
+            self._start()
+        except Exception as error:
+            if self._claimed and self.message is None:
+                self.party.link.mailbox.release(self.key)
+            self._end(error)
+
+    def _start(self) -> None:
         party = self.party
         link = party.link
         self.since = self.notice = party.clock()
         self.key = link.mailbox.claim(self._prefix, self._msg_id)
+        self._claimed = True
         self.message = link.take(self.key, self.since)
         if self.message is not None:
-            self.done()
-            party.wake()
+            self._end(None)
+            party.connections.wake()
             return
         self.failure = link.ending or party.closed
-        if self.failure is None and self.timeout is not None and self.timeout <= 0:
-            self.failure = _TIMED_OUT
+        timeout = self.timeout
+        if self.failure is None and timeout is not None and timeout <= 0:
+            self.failure = TIMED_OUT
         if self.failure is not None:
-            link.mailbox.release(self.key)
-            self.done()
-            return
-        link.receive(self)
-        if self.timeout is not None:
-            self._timer = party.loop_owner.loop.call_later(self.timeout, self.fail, _TIMED_OUT)
+            raise party.explain(self.failure, self)
+        if link.receive(self):
+            party.connections.wake()
+        if timeout is not None:
+            self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts."""
@@ -75,65 +114,195 @@ class ReceiveCall(Receive):
             self.failure = cause
             self.done()
 
+    def done(self) -> None:
+        """The link has set ``message`` or ``failure``."""
+        if not self.over:
+            self._end(None if self.failure is None else self.party.explain(self.failure, self))
+
     def cancel(self) -> None:
-        """The caller is gone. A message that was handed over already goes back to be the next one of its id."""
+        """Return the message to the mailbox, or end the wait for it."""
+        ended, self.over = self.over, True
+        self.waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
         party = self.party
-        self._end()
         if self.message is not None:
             message, self.message = self.message, None
             party.link.put_back(message, party.clock())
             party.flush()
-        elif self.failure is None:
+        elif not ended and self.failure is None:
             party.link.mailbox.cancel(self)
 
-    def done(self) -> None:
-        """The wait is over."""
-        resolve = self._end()
-        resolve(self.message, None if self.failure is None else self.party.explain(self.failure, self))
+    def value(self) -> Any:
+        """Decode the message. One that can't be read, or is not as expected, counts as received.
 
-    def _end(self) -> Callable[[Incoming | None, Exception | None], None]:
+        :raises DecodingError: it can't be read
+        :raises UnexpectedTypeError: it is something else
+        """
+        message = self.message
+        assert message is not None
+        try:
+            return self._read(message)
+        except CommunicationError:
+            self.message = None
+            raise
+
+    def _read(self, message: Incoming) -> Any:
+        value = read(message, self.party)
+        if self.expect is not None:
+            check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
+        return value
+
+    def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # Whom it tells may hold it in turn: no circle is left behind.
-        resolve, self._resolve = self._resolve, _nobody
-        return resolve
+        self.over = True
+        self.error = error
+        waiter = self.waiter
+        if waiter is not None:
+            # The waiter may hold the request in turn: no circle is left behind.
+            self.waiter = None
+            waiter.resolve(None, error)
+
+
+class FutureCall(ReceiveCall):
+    """The receive of one message for a future: the waiter gets its value.
+
+    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
+    """
+
+    __slots__ = ("_context", "immediate")
+
+    def __init__(self, party: Party, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
+        super().__init__(party, prefix, msg_id, None, expect)
+        self.immediate = False
+        """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
+        self._context = copy_context()
+
+    def _end(self, error: Exception | None) -> None:
+        message = self.message
+        if message is None:
+            super()._end(error)
+        elif self.immediate:
+            self._give(*self._try_to_read(message))
+        elif message.total <= _ON_THE_LOOP and ordering.try_to_begin(message, self.party.ordering):
+            try:
+                outcome = self._try_to_read(message)
+            finally:
+                ordering.end(message, self.party.ordering)
+            self._give(*outcome)
+        else:
+            # Not acknowledged before it is decoded.
+            message.receiver.hold(message)
+            self.party.loop_owner.run_in_worker(self._read_in_worker)
+
+    def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
+        try:
+            return self._context.run(self._read, message), None
+        except Exception as error:
+            return None, error
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _give(self, value: Any, error: Exception | None) -> None:
+        message = self.message
+        if message is None or self.over:
+            return  # given up meanwhile: the message went back
+        self.over = True
+        self.error = error
+        waiter, self.waiter = self.waiter, None
+        if error is None or isinstance(error, CommunicationError):
+            self.message = None
+        else:
+            # It was not the message that was at fault: the next receive gets it.
+            self.cancel()
+        if waiter is not None:
+            waiter.resolve(value, error)
+
+    def _read_in_worker(self) -> None:
+        message = self.message
+        if message is None:
+            return
+        value, error = self._try_to_read(message)
+
+        def finish() -> None:
+            try:
+                self._give(value, error)
+            finally:
+                self.party.link.settle(message)
+                self.party.flush()
+
+        self.party.loop_owner.post(finish)
+
+
+class DiscardCall(ReceiveCall):
+    """The receive of a message that nobody wants any more: it is not to fill the box."""
+
+    __slots__ = ()
+
+    def __init__(self, party: Party, prefix: str, msg_id: str) -> None:
+        super().__init__(party, prefix, msg_id, None)
+
+    def start(self) -> None:
+        """Take the message, or wait for it."""
+        super().start()
+        self.notice = math.inf  # nobody has to be told that it waits
+
+    def _end(self, error: Exception | None) -> None:
+        self.message = None
+        super()._end(error)
 
 
 class SendCall(Outgoing):
-    """One send. ``resolve(None, error)`` is called once, on the loop, when it is acknowledged or will not be waited for."""
+    """The send of one message."""
 
-    __slots__ = ("_encoded", "_failed_dials", "_msg_id", "_prefix", "_resolve", "_timer", "party", "patience", "queued")
+    __slots__ = (
+        "_encoded",
+        "_failed_dials",
+        "_msg_id",
+        "_prefix",
+        "_timer",
+        "error",
+        "over",
+        "party",
+        "patience",
+        "queued",
+        "waiter",
+    )
 
     def __init__(
-        self,
-        party: Party,
-        prefix: str,
-        msg_id: str | None,
-        encoded: Encoded,
-        patience: Patience,
-        awaited: bool,
-        resolve: Callable[[None, Exception | None], None],
+        self, party: Party, prefix: str, msg_id: str | None, encoded: Encoded, patience: Patience, awaited: bool
     ) -> None:
         super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
         self.party = party
         self.patience = patience
         self.queued = False
         """It has its id, and can't be withdrawn any more."""
+        self.over = False
+        self.error: Exception | None = None
+        self.waiter: Waiter | None = None
         self._failed_dials = 0
         self._prefix = prefix
         self._msg_id = msg_id
         self._encoded: Encoded | None = encoded
-        self._resolve = resolve
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Number the message and queue it."""
+        """Number the message and queue it, unless it is already."""
+        if self.over or self.queued:
+            return
+        try:
+            self._start()
+        except Exception as error:
+            self._end(error)
+
+    def _start(self) -> None:
         party = self.party
         link = party.link
         failure = party.closed or link.ending
         if failure is not None:
-            self._resolve(None, party.explain(failure, self))
-            return
+            raise party.explain(failure, self)
         self.address(link.sender.next_key(self._prefix) if self._msg_id is None else self._prefix + self._msg_id)
         link.send(self)
         self.queued = True
@@ -144,27 +313,34 @@ class SendCall(Outgoing):
         if retries >= 0:
             party.impatient.add(self)
         if seconds is not None:
-            self._timer = party.loop_owner.loop.call_later(seconds, self.fail, _TIMED_OUT)
-        party.wake()
+            self._timer = party.loop_owner.loop.call_later(seconds, self.fail, TIMED_OUT)
+        party.connections.wake()
 
     def fail(self, cause: Cause) -> None:
-        """End the wait, if it still lasts. The message has its number: it goes on without us."""
-        if self._stop_waiting(cause):
-            self._resolve(None, self.party.explain(cause, self))
+        """End the wait, if it still lasts. The message has its number: it is sent all the same."""
+        if self._detach(cause):
+            self._end(self.party.explain(cause, self))
 
     def dial_failed(self) -> None:
-        """The party was dialled in vain while this waits."""
+        """Count one dial of the party that came to nothing."""
         self._failed_dials += 1
         if self._failed_dials > self.patience.retries:
             self.fail(Cause(Ending.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
 
     def cancel(self) -> None:
-        """The caller doesn't wait any more."""
-        self._stop_waiting(Cause(Ending.CANCELLED))
-
-    def _stop_waiting(self, cause: Cause) -> bool:
+        """End the wait. The message has its number: it is sent all the same."""
+        self.waiter = None
+        self._detach(Cause(Ending.CANCELLED))
+        self.over = True
         self._forget_limits()
-        if not self.queued or self.failure is not None or self.delivered:
+
+    def done(self) -> None:
+        """The link has set ``delivered`` or ``failure``."""
+        if not self.over:
+            self._end(None if self.failure is None else self.party.explain(self.failure, self))
+
+    def _detach(self, cause: Cause) -> bool:
+        if self.over or not self.queued or self.failure is not None or self.delivered:
             return False
         self.failure = cause
         self.detach()
@@ -176,10 +352,14 @@ class SendCall(Outgoing):
         if self._timer is not None:
             self._timer.cancel()
 
-    def done(self) -> None:
-        """It is acknowledged, or will not be waited for."""
+    def _end(self, error: Exception | None) -> None:
         self._forget_limits()
-        self._resolve(None, None if self.failure is None else self.party.explain(self.failure, self))
+        self.over = True
+        self.error = error
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            waiter.resolve(None, error)
 
 
 Call: TypeAlias = ReceiveCall | SendCall

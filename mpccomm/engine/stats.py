@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mpccomm.engine.party import Party
-    from mpccomm.protocol.counters import Counters
+    from mpccomm.protocol.sender import Counters
 
 
 @dataclass(frozen=True, slots=True)

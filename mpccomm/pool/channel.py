@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakValueDictionary
 
-from mpccomm.codec import Encoded
-from mpccomm.codec.dialect import Dialect
-from mpccomm.engine.delivery import Arrival, read
-from mpccomm.engine.engine import Engine
-from mpccomm.engine.futures import Resolve, all_of, ask, dismiss, new_future, together
+from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
+from mpccomm.engine.futures import Asked, Waiting, finish, wait
 from mpccomm.engine.handles import LoopHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, receive_limit, send_patience
-from mpccomm.engine.ordering import Serialising
+from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import Call, ReceiveCall, SendCall
-from mpccomm.errors import MessageTooLargeError
-from mpccomm.protocol.receiver import Incoming
-
-if TYPE_CHECKING:
-    from mpccomm.pool.groups import Group
-
-_RESERVED = ("@[", "@(")
-"""How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
+from mpccomm.engine.rounds import Call, Deadline, calls_of
+from mpccomm.engine.several import together
+from mpccomm.pool.groups import Group
 
 
-class Messages:
-    """The calls that send and receive, with all message ids in one space; ``space`` is how they begin, the pool's is empty."""
+class Messages(BaseChannel):
+    """The calls that send and receive, with all message ids in one space."""
 
-    def __init__(self, engine: Engine, name: str | None, patience: Patience, space: str = "") -> None:
-        self._engine = engine
-        self._name = name
-        self._patience = patience
-        self._space = space
-        self._prefix = ""
-        self._channels: dict[str, Channel] = {}
-        self._groups: dict[str, Group] = {}
-
-    @property
-    def name(self) -> str | None:
-        """The name of this party, for logs and groups."""
-        return self._name
+    def __init__(self, space: Space) -> None:
+        super().__init__(space)
+        self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
+        self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
 
     # -- one party -----------------------------------------------------------------------------------------------------
 
@@ -67,9 +49,7 @@ class Messages:
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
         party = self._engine.party(name)
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        await self._deliver((party,), message, party.handler, msg_id, patience)
+        await self._deliver((party,), message, party.handler, msg_id, self._patience(timeout, max_retries))
 
     def asend(
         self,
@@ -84,9 +64,7 @@ class Messages:
         :returns: a future of the caller's loop, done when the party's pool holds the message; a failure is on it
         """
         party = self._engine.party(name)
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        return self._send_off((party,), message, party.handler, msg_id, patience)
+        return self._send_off((party,), message, party.handler, msg_id, self._patience(timeout, max_retries))
 
     async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
         """Receive a message.
@@ -101,24 +79,28 @@ class Messages:
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
-        party = self._engine.party(name)
-        limit = receive_limit(timeout)
-        self._enter()
-        (message,) = await self._collect((party,), msg_id, limit)
-        return read(message, party)
+        owner = self._engine.loop_owner
+        call = self._receiving(self._engine.party(name), msg_id, timeout)
+        await wait(call, owner)
+        try:
+            return call.value()
+        except BaseException:
+            owner.post(call.cancel)
+            raise
 
-    def arecv(self, name: str, msg_id: str | None = None) -> Any:
-        """Receive a message without waiting: the message itself if it has arrived, otherwise a future of the caller's loop.
+    def arecv(self, name: str, msg_id: str | None = None) -> asyncio.Future[Any]:
+        """Receive a message without waiting: a future of the caller's loop, which is done already if the message is here.
 
-        Called on another loop than the pool's own it is always a future. A cancelled one leaves the message for the next.
+        A cancelled one leaves the message for the next.
         """
-        party = self._engine.party(name)
-        self._enter()
-        arrival = Arrival(party, *self._key(party, msg_id))
-        future: asyncio.Future[Any]
-        future, resolve = ask(self._engine.loop_owner, arrival.drop)
-        arrival.start(resolve)
-        return arrival.value if arrival.here else future
+        call = self._asking(self._engine.party(name), msg_id)
+        owner = self._engine.loop_owner
+        loop = asyncio.get_running_loop()
+        future = Asked(call, owner, loop=loop)
+        call.immediate = owner.is_on(loop)
+        owner.post(call.start)
+        call.immediate = False
+        return future
 
     # -- several parties -----------------------------------------------------------------------------------------------
 
@@ -136,9 +118,8 @@ class Messages:
         :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
         """
         parties = self._alike(handler_names)
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        await self._deliver(parties, message, [party.handler for party in parties], msg_id, patience)
+        destination = [party.handler for party in parties]
+        await self._deliver(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
     def async_broadcast(
         self,
@@ -150,9 +131,8 @@ class Messages:
     ) -> asyncio.Future[None]:
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
         parties = self._alike(handler_names)
-        patience = send_patience(timeout, max_retries, self._patience)
-        self._enter()
-        return self._send_off(parties, message, [party.handler for party in parties], msg_id, patience)
+        destination = [party.handler for party in parties]
+        return self._send_off(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
     async def recv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
@@ -164,13 +144,19 @@ class Messages:
         :param handler_names: the parties; left out: all
         :returns: pairs of name and message, in the order asked for
         """
-        parties = self._engine.parties_named(names_of(handler_names))
-        limit = receive_limit(timeout)
-        self._enter()
-        messages = await self._collect(parties, msg_id, limit)
-        return [(party.name, read(message, party)) for party, message in zip(parties, messages, strict=True)]
+        owner = self._engine.loop_owner
+        calls = self._receiving_all(self._engine.parties_named(names_of(handler_names)), msg_id, timeout)
+        request = together(calls)
+        await wait(request, owner)
+        try:
+            return values_of(calls)
+        except BaseException:
+            owner.post(request.cancel)
+            raise
 
-    def arecv_all(self, handler_names: Sequence[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
+    def arecv_all(
+        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None
+    ) -> list[tuple[str, asyncio.Future[Any]]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
         return [
             (party.name, self.arecv(party.name, msg_id))
@@ -188,11 +174,11 @@ class Messages:
 
         :param name: any text without "]", the same at all parties
         """
-        if not name or "]" in name:
-            raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
-        if name not in self._channels:
-            self._channels[name] = self._within(f"@[{name}]")
-        return self._channels[name]
+        space = self._channel_space(name)
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = Channel(space, self)
+        return channel
 
     def group(self, names: Sequence[str] | None = None, *, me: str | None = None) -> Group:
         """Parties that compute something together: broadcasts, gathers and so on, see `Group`.
@@ -204,194 +190,42 @@ class Messages:
         :raises UnknownPartyError: there is no party of that name
         :raises ConfigurationError: this party is not among the names, or one is there twice
         """
-        from mpccomm.engine.collectives import Calls, Members
-        from mpccomm.pool.groups import Group
-
-        members = Members.of(names_of(names), me or self._name, list(self._engine.parties))
-        self._engine.parties_named(members.others)
-        label = f"@({members.label})"
-        if label not in self._groups or self._groups[label].me != members.me:
-            self._groups[label] = Group(self._within(label), Calls(members))
-        return self._groups[label]
+        calls = calls_of(self._space, self._members(names, me))
+        group = self._groups.get(calls.members.label)
+        if group is None or group.me != calls.members.me:
+            group = self._groups[calls.members.label] = Group(calls, self._carry_out)
+        return group
 
     # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _within(self, label: str) -> Channel:
-        return Channel(self._engine, self._name, self._patience, self._space + label)
-
-    def _prefix_for(self, party: Party) -> str:
-        return party.prefix
-
-    def _key(self, party: Party, msg_id: str | None) -> tuple[str, str | None]:
-        """Prefix and id, unless they can't be sent, or would be those of a channel or a group."""
-        prefix = self._prefix_for(party)
-        own = prefix + (msg_id or "")
-        if own.startswith(_RESERVED):
-            raise ValueError(f"{own!r} can't be a message id: what starts so belongs to a channel or group")
-        if own:
-            check_id(self._space + own, self._engine.settings.limits.max_id_size)
-        return self._space + prefix, msg_id
-
-    def _alike(self, names: Sequence[str] | None) -> Sequence[Party]:
-        """The parties of those names for a broadcast: it is one message, with one id."""
-        parties = self._engine.parties_named(names_of(names))
-        prefixes = {self._prefix_for(party): party for party in parties}
-        if len(prefixes) > 1:
-            found = ", ".join(f"{prefix!r} ({party.name})" for prefix, party in prefixes.items())
-            raise ValueError(f"a broadcast to parties with different prefixes: {found}; see update_msg_prefix")
-        return parties
-
-    def _enter(self) -> None:
-        """Before any use: settle on a loop, and start what has been added."""
-        engine = self._engine
-        loop_owner = engine.loop_owner
-        if engine.closing or engine.inherited:
-            engine.check_open()
-        if not loop_owner.settled:
-            engine.launch()
-        loop_owner.check()
-        if engine.has_additions:
-            loop_owner.post(engine.start_added)
-
-    def _encode(
-        self,
-        parties: Sequence[Party],
-        message: object,
-        destination: object,
-        begin: Callable[[], None],
-        *,
-        snapshot: bool,
-    ) -> dict[Dialect, Encoded]:
-        """The bytes of a message: the same for all parties that speak alike."""
-        context = {"destination": destination}
-        encoded: dict[Dialect, Encoded] = {}
-        for party in parties:
-            dialect = party.dialect
-            if dialect not in encoded:
-                encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=begin)
-            size = sum(map(len, encoded[dialect].segments))
-            if size > party.link.max_message_size:
-                raise MessageTooLargeError(
-                    f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
-                    "send it in pieces, or raise max_message_size on both sides"
-                )
-        audit = self._engine.audit
-        return encoded if audit is None else audit.noted(message, encoded)
-
-    def _queue(
-        self,
-        parties: Sequence[Party],
-        message: object,
-        destination: object,
-        msg_id: str | None,
-        patience: Patience,
-        resolves: Iterable[Resolve[None]],
-        calls: list[Call],
-        *,
-        awaited: bool,
-    ) -> None:
-        """Encode a message and queue it for each party; what is under way is in ``calls`` before it is.
-
-        ``resolves`` are told, one for each party. Between the encoding of a message and its place in the queue nobody
-        waits: it happens in the order of the calls.
-        """
-        post = self._engine.loop_owner.post
-        serialising = Serialising(parties)
-        try:
-            encoded = self._encode(parties, message, destination, serialising.begin, snapshot=not awaited)
-            for party, resolve in zip(parties, resolves, strict=True):
-                prefix, own = self._key(party, msg_id)
-                call = SendCall(party, prefix, own, encoded[party.dialect], patience, awaited, resolve)
-                calls.append(call)
-                post(call.start)
-        finally:
-            serialising.end()
 
     def _send_off(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> LoopHandle:
         handle = LoopHandle(self._engine.failures)
-        resolves = together(len(parties), handle.resolve)
-        self._queue(parties, message, destination, msg_id, patience, resolves, [], awaited=False)
+        self._queue(parties, message, destination, msg_id, patience, handle)
         return handle
 
     async def _deliver(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> None:
-        loop_owner = self._engine.loop_owner
-        calls: list[Call] = []
-        futures: list[asyncio.Future[None]] = []
-        resolves: list[Resolve[None]] = []
-        for _ in parties:
-            future: asyncio.Future[None]
-            future, resolve = new_future(loop_owner)
-            futures.append(future)
-            resolves.append(resolve)
-        self._queue(parties, message, destination, msg_id, patience, resolves, calls, awaited=True)
+        self._enter()
+        owner = self._engine.loop_owner
+        future = Waiting(None, owner, loop=asyncio.get_running_loop())
+        request = self._queue(parties, message, destination, msg_id, patience, None, watcher=future)
+        await finish(request, future, owner)
+
+    async def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
+        """Wait for what a call of a group waits for now, and let it take that."""
+        owner = self._engine.loop_owner
+        request = call.request(limit)
+        await wait(request, owner)
         try:
-            if len(futures) == 1:
-                await futures[0]
-            else:
-                await all_of(futures)
-        except asyncio.CancelledError:
-            for call in calls:
-                loop_owner.post(call.cancel)
-            dismiss(futures)
-            raise
-
-    async def _collect(self, parties: Sequence[Party], msg_id: str | None, limit: float | None) -> list[Incoming]:
-        loop_owner = self._engine.loop_owner
-        calls: list[ReceiveCall] = []
-        futures: list[asyncio.Future[Incoming]] = []
-
-        def drop() -> None:
-            # All or none: what has been handed over already is un-got.
-            for call in calls:
-                loop_owner.post(call.cancel)
-
-        for party in parties:
-            future: asyncio.Future[Incoming]
-            future, resolve = ask(loop_owner, drop)
-            calls.append(ReceiveCall(party, *self._key(party, msg_id), limit, resolve))
-            futures.append(future)
-            loop_owner.post(calls[-1].start)
-        try:
-            return [await future for future in futures]
+            call.take()
         except BaseException:
-            drop()
-            dismiss(futures)
+            if not call.taken:
+                owner.post(request.cancel)
             raise
 
 
-class Channel(Messages):
+class Channel(BasePart, Messages):
     """Message ids, numbers and groups of its own, over the connections of a pool; from `Pool.channel`."""
-
-    def __repr__(self) -> str:
-        return f"<channel {self._space}>"
-
-    def update_msg_prefix(self, prefix: str | None) -> None:
-        """Put a prefix before the ids of all further messages of this channel, of both directions, as `Pool.update_msg_prefix`.
-
-        All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
-        """
-        self._prefix = prefix or ""
-
-    def _prefix_for(self, party: Party) -> str:
-        return self._prefix
-
-
-def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
-    """The names as given; a single string would be taken for a list of one-letter names."""
-    if isinstance(names, str):
-        raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
-    return names
-
-
-def check_id(text: str, limit: int) -> None:
-    """Raise `ValueError` where a message id, its prefix included, can't be sent."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{text!r} can't be a message id: it is no valid Unicode ({error.reason})") from None
-    if size > limit:
-        raise ValueError(f"a message id of {size} bytes, prefix included: {limit} are the limit (Limits.max_id_size)")

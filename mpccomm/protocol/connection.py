@@ -1,15 +1,16 @@
-"""One connection, as the link sees it: how far its greeting has come, and whether it shows signs of life."""
+"""The connections to one party, as the link sees them: how far their greeting has come, and the one that we send on."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from mpccomm.protocol.frames import Hello, Kind, ViolationError
+from mpccomm.protocol.sender import Sent
 from mpccomm.protocol.states import CONNECTION, ConnectionState
 
-if TYPE_CHECKING:
-    from mpccomm.protocol.sender import Sent
+MOST_UNVERIFIED = 16
+"""Connections whose greeting is not complete; with one more the oldest is closed."""
 
 _NEXT = {
     state: {kind: after for (before, kind), after in CONNECTION.items() if before is state} for state in ConnectionState
@@ -35,6 +36,7 @@ class Connection:
         "state",
         "suspect",
         "told_accepted",
+        "trickling",
         "verified",
     )
 
@@ -63,6 +65,8 @@ class Connection:
         """Since when an answer of any kind is due."""
         self.pinged: tuple[int, float] | None = None
         self.suspect = False
+        self.trickling = False
+        """The last that arrived was a piece of a batch: the rest is on its way, on a line that takes its time."""
 
     @property
     def flowing(self) -> bool:
@@ -85,3 +89,57 @@ class Connection:
         if self.pinged is not None:
             token, since = self.pinged
             self.pinged = token, since + stalled
+
+
+class Connections:
+    """All connections to one party, in the order in which they were opened. After a change `choose` is to be called."""
+
+    def __init__(self) -> None:
+        self.current: Connection | None = None
+        """The one that we send on."""
+        self.opened = 0
+        self._all: list[Connection] = []
+
+    def __iter__(self) -> Iterator[Connection]:
+        """A copy: connections may be dropped on the way."""
+        return iter(self._all.copy())
+
+    def verified(self) -> list[Connection]:
+        """Those whose other end has proved that it is there now."""
+        return [connection for connection in self._all if connection.verified]
+
+    def open(self, *, dialled: bool, nonce: bytes, now: float) -> Connection:
+        """A new connection."""
+        self.opened += 1
+        connection = Connection(self.opened, dialled=dialled, nonce=nonce, now=now)
+        self._all.append(connection)
+        return connection
+
+    def superfluous(self) -> Connection | None:
+        """The connection to close because there are too many that were never verified."""
+        unverified = [connection for connection in self._all if not connection.verified]
+        return unverified[0] if len(unverified) > MOST_UNVERIFIED else None
+
+    def drop(self, connection: Connection) -> None:
+        """It is gone, or shall not count any more."""
+        connection.closed = True
+        self._all.remove(connection)
+
+    def choose(self, adopted: Callable[[Connection], bool], *, prefer_dialled: bool) -> list[Connection]:
+        """Settle on the current one: one that lives, dialled by the preferred side, the newest of those.
+
+        Each side decides for itself: the other one listens on all of them. Returns those to close: whoever dialled a
+        superfluous connection closes it, and one that shows no sign of life either side may.
+        """
+        flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]
+        best = max(flowing, key=lambda c: (not c.suspect, c.dialled is prefer_dialled, c.number), default=None)
+        if best is not self.current:
+            self.current = best
+            if best is not None:
+                best.again = None
+        return [other for other in flowing if other is not best and (other.dialled or other.suspect)]
+
+    def say(self, kind: Kind, frame: bytes) -> None:
+        """Put a frame on every verified connection."""
+        for connection in self.verified():
+            connection.control[kind] = frame

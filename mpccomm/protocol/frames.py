@@ -1,6 +1,7 @@
 """The wire format: kinds of frames, how they are written, and a strict parser. PROTOCOL.md says it in prose.
 
-One message of the transport (a *batch*) is a run of frames, each ``kind: u8, length: u32, body``, integers big-endian.
+One message of the transport (a *batch*) is a head, which says what is held here and what was taken, and a run of frames.
+Each of these is ``kind: u8, flags: u8, id_size: u16, size: u32`` and as many bytes as ``size`` says; integers are big-endian.
 The parser checks every length against what is there and against the limits before it makes anything of that size.
 """
 
@@ -12,7 +13,7 @@ from itertools import islice
 from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_BATCH = 1024 * 1024
 """Largest batch that anybody may send, in bytes."""
 MAX_FRAMES = 2048
@@ -32,9 +33,9 @@ class Kind(IntEnum):
 
     HELLO = 1
     RESUME = 2
-    START = 3
-    PART = 4
-    ACK = 5
+    MESSAGE = 3
+    START = 4
+    PART = 5
     PING = 6
     PONG = 7
     BLOCKED = 8
@@ -42,33 +43,36 @@ class Kind(IntEnum):
     GOODBYE = 10
     FAREWELL = 11
     ABORT = 12
+    ADMIT = 13
 
 
-_HEADER = Struct("!BI")
+POSITIONS = Struct("!QQQ")
+"""The head of a batch: up to which frame everything is held; bytes and messages taken out of the box."""
+_HEADER = Struct("!BBHI")
+_NUMBERED = Struct("!BBHIQQ")
+_LARGE = Struct("!IQ")
 _HELLO = Struct("!H16s16sHIQIQIH")
-_RESUME = Struct("!16sBQQQ")
-_START = Struct("!QBHIQ")
-_PART = Struct("!QQ")
-_ACK = Struct("!QQQ")
+_RESUME = Struct("!16sQQQ")
 _NUMBER = Struct("!Q")
-_BLOCKED = Struct("!IQQB")
-_DEADLOCK = Struct("!B")
+_BLOCKED = Struct("!IQQQ")
 _GOODBYE = Struct("!QQI")
-_LISTED = Struct("!BH")
+_LISTED = Struct("!BQH")
 _SHORT = Struct("!H")
 
+BATCH_HEAD = POSITIONS.size
 HEADER_SIZE = _HEADER.size
-START_OVERHEAD = HEADER_SIZE + _START.size
-PART_OVERHEAD = HEADER_SIZE + _PART.size
+MESSAGE_OVERHEAD = PART_OVERHEAD = _NUMBERED.size
+START_OVERHEAD = _NUMBERED.size + _LARGE.size
 
-# Header and body in one, for the frames of which there are many.
-_START_FRAME = Struct("!BIQBHIQ")
-_PART_FRAME = Struct("!BIQQ")
-_ACK_FRAME = Struct("!BIQQQ")
+_NUMBERS = _NUMBERED.size - _HEADER.size
+_MESSAGE = int(Kind.MESSAGE)  # an enumeration is slow to use as a number
 
-_AUTOMATIC = 1
-_ORDERED = 2
-_KNOWN_FLAGS = _AUTOMATIC | _ORDERED
+NO_POSITIONS = bytes(BATCH_HEAD)
+"""The head of a batch on a connection whose other end is not known yet."""
+
+AUTOMATIC = 1
+ORDERED = 2
+_KNOWN_FLAGS = AUTOMATIC | ORDERED
 
 MAX_LISTED_IDS = 32
 MAX_LISTED_BYTES = 32 * 1024
@@ -110,7 +114,7 @@ class Resume(NamedTuple):
 
 
 class Start(NamedTuple):
-    """The first frame of a message, with as much of its body as fitted."""
+    """A message that is whole (MESSAGE), or the first frame of one (START) with as much of its body as fitted."""
 
     seq: int
     key: Key
@@ -122,19 +126,11 @@ class Start(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A further piece of message ``number`` (the how-manieth START of this link)."""
+    """A further piece of the message before which ``number`` others have begun."""
 
     seq: int
     number: int
     data: memoryview
-
-
-class Ack(NamedTuple):
-    """Everything up to frame ``received`` is held here; so much was taken out of the box since the link began."""
-
-    received: int
-    consumed_bytes: int
-    consumed_messages: int
 
 
 class Ping(NamedTuple):
@@ -150,19 +146,28 @@ class Pong(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """The sender's messages don't fit into the receiver's box; it last heard of ``consumed_messages``."""
+    """The sender's messages don't fit into the receiver's box; ``begun`` have, and it last heard of ``consumed_messages``.
+
+    A program may stand still until one of these messages is delivered (``awaited``), and nothing else in it go on (``alone``).
+    """
 
     messages: int
     bytes: int
+    begun: int
     consumed_messages: int
     awaited: bool
+    alone: bool
     ids: tuple[Key, ...]
 
 
 class Deadlock(NamedTuple):
-    """The sender of this frame found that both sides wait for each other: ``mutual`` or behind a full box."""
+    """The sender of this frame found that both sides wait for each other: ``mutual`` or behind a full box.
+
+    ``final``: nothing in the programs goes on that could end it.
+    """
 
     mutual: bool
+    final: bool
 
 
 class Goodbye(NamedTuple):
@@ -184,7 +189,13 @@ class Abort(NamedTuple):
     reason: str
 
 
-Frame: TypeAlias = Hello | Resume | Start | Part | Ack | Ping | Pong | Blocked | Deadlock | Goodbye | Farewell | Abort
+class Admit(NamedTuple):
+    """The message before which ``number`` others began is asked for: it may begin whatever is in the box."""
+
+    number: int
+
+
+Frame: TypeAlias = Hello | Resume | Start | Part | Ping | Pong | Blocked | Deadlock | Goodbye | Farewell | Abort | Admit
 
 
 def describe_key(key: Key) -> str:
@@ -202,31 +213,41 @@ def _shown(text: str) -> str:
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def encode_key(key: Key) -> tuple[int, bytes]:
-    """The flag bits and bytes of an id."""
+Name: TypeAlias = tuple[int, int, bytes]
+"""An id as it stands in a frame: flags, automatic number, text."""
+
+
+def encode_key(key: Key) -> Name:
+    """Return an id as it stands in a frame."""
     if isinstance(key, str):
-        return 0, key.encode()
+        return 0, 0, key.encode()
     prefix, number = key
-    return _AUTOMATIC, _NUMBER.pack(number) + prefix.encode()
+    return AUTOMATIC, number, prefix.encode()
 
 
-def start_head(seq: int, key: tuple[int, bytes], ordered: bool, segments: int, total: int, size: int) -> bytes:
-    """Everything of a START before its ``size`` bytes of body."""
-    bits, name = key
+def message_head(seq: int, name: Name, ordered: bool, size: int) -> bytes:
+    """Return everything of a MESSAGE before its ``size`` bytes of body."""
+    flags, number, text = name
     if ordered:
-        bits |= _ORDERED
-    length = len(name)
-    return _START_FRAME.pack(Kind.START, _START.size + length + size, seq, bits, length, segments, total) + name
+        flags |= ORDERED
+    length = len(text)
+    head = _NUMBERED.pack(_MESSAGE, flags, length, _NUMBERS + length + size, seq, number)
+    return head + text if text else head
+
+
+def start_head(seq: int, name: Name, ordered: bool, segments: int, total: int, size: int) -> bytes:
+    """Return everything of a START before its ``size`` bytes of body."""
+    flags, number, text = name
+    if ordered:
+        flags |= ORDERED
+    length = len(text)
+    head = _NUMBERED.pack(Kind.START, flags, length, START_OVERHEAD - HEADER_SIZE + length + size, seq, number)
+    return head + _LARGE.pack(segments, total) + text
 
 
 def part_head(seq: int, number: int, size: int) -> bytes:
-    """Everything of a PART before its ``size`` bytes of body."""
-    return _PART_FRAME.pack(Kind.PART, _PART.size + size, seq, number)
-
-
-def ack(received: int, consumed_bytes: int, consumed_messages: int) -> bytes:
-    """An ACK."""
-    return _ACK_FRAME.pack(Kind.ACK, _ACK.size, received, consumed_bytes, consumed_messages)
+    """Return everything of a PART before its ``size`` bytes of body."""
+    return _NUMBERED.pack(Kind.PART, 0, 0, _NUMBERS + size, seq, number)
 
 
 def hello(frame: Hello) -> bytes:
@@ -236,7 +257,7 @@ def hello(frame: Hello) -> bytes:
 
 def resume(frame: Resume) -> bytes:
     """A RESUME."""
-    return _frame(Kind.RESUME, _RESUME.pack(*frame))
+    return _frame(Kind.RESUME, _RESUME.pack(frame.nonce, *frame[2:]), frame.accepted)
 
 
 def ping(token: int) -> bytes:
@@ -251,12 +272,12 @@ def pong(token: int) -> bytes:
 
 def blocked(frame: Blocked) -> bytes:
     """A BLOCKED."""
-    return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:4]) + _pack_ids(frame.ids))
+    return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:4]) + _pack_ids(frame.ids), frame.awaited | frame.alone << 1)
 
 
-def deadlock(mutual: bool) -> bytes:
+def deadlock(mutual: bool, final: bool) -> bytes:
     """A DEADLOCK."""
-    return _frame(Kind.DEADLOCK, _DEADLOCK.pack(mutual))
+    return _frame(Kind.DEADLOCK, b"", mutual | final << 1)
 
 
 def goodbye(frame: Goodbye) -> bytes:
@@ -274,8 +295,13 @@ def abort(reason: str) -> bytes:
     return _frame(Kind.ABORT, reason.encode(errors="replace")[:MAX_REASON])
 
 
-def _frame(kind: Kind, body: bytes) -> bytes:
-    return _HEADER.pack(kind, len(body)) + body
+def admit(number: int) -> bytes:
+    """An ADMIT."""
+    return _frame(Kind.ADMIT, _NUMBER.pack(number))
+
+
+def _frame(kind: Kind, body: bytes, flags: int = 0) -> bytes:
+    return _HEADER.pack(kind, flags, 0, len(body)) + body
 
 
 def some_ids(keys: Iterable[Key]) -> tuple[Key, ...]:
@@ -283,7 +309,7 @@ def some_ids(keys: Iterable[Key]) -> tuple[Key, ...]:
     listed: list[Key] = []
     room = MAX_LISTED_BYTES
     for key in islice(keys, MAX_LISTED_IDS):
-        room -= len(encode_key(key)[1])
+        room -= len(encode_key(key)[2])
         if room < 0:
             break
         listed.append(key)
@@ -293,41 +319,74 @@ def some_ids(keys: Iterable[Key]) -> tuple[Key, ...]:
 def _pack_ids(ids: tuple[Key, ...]) -> bytes:
     packed = bytearray()
     for key in ids:
-        bits, name = encode_key(key)
-        packed += _LISTED.pack(bits, len(name)) + name
+        flags, number, text = encode_key(key)
+        packed += _LISTED.pack(flags, number, len(text)) + text
     return bytes(packed)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
+Batch: TypeAlias = bytes | bytearray | memoryview
+Slot: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""A frame in its batch: kind, flags, size of the id; what in a numbered frame are its number and that of its id or message;
+and where the body begins and ends."""
 
-def parse(batch: bytes | bytearray | memoryview, *, max_id_size: int) -> Iterator[Frame]:
-    """The frames of a batch, in order; a malformed one raises `ViolationError` when its turn comes."""
-    view = memoryview(batch)
-    end = len(view)
-    at = number = 0
+
+def split(batch: Batch) -> Iterator[Slot]:
+    """Find the frames behind the head of a batch, in order; one that is not whole raises `ViolationError` when its turn comes."""
+    end = len(batch)
+    at = BATCH_HEAD
+    number = 0
     while at < end:
         number += 1
         if number > MAX_FRAMES:
             raise ViolationError(f"more than {MAX_FRAMES} frames in a batch")
-        if end - at < HEADER_SIZE:
-            raise ViolationError(f"{end - at} bytes left over, no frame fits in them")
-        kind, length = _HEADER.unpack_from(view, at)
-        at += HEADER_SIZE
-        if length > end - at:
-            raise ViolationError(f"a frame claims {length} bytes where {end - at} are left")
-        reader = _READERS.get(kind)
-        if reader is None:
-            raise ViolationError(f"unknown kind of frame: {kind}")
-        yield reader(view, at, at + length, max_id_size)
-        at += length
+        left = end - at
+        if left >= MESSAGE_OVERHEAD:
+            # Nearly every frame is a numbered one. What is read beyond the header of another has no meaning.
+            kind, flags, id_size, size, seq, which = _NUMBERED.unpack_from(batch, at)
+        elif left >= HEADER_SIZE:
+            kind, flags, id_size, size = _HEADER.unpack_from(batch, at)
+            seq = which = 0
+        else:
+            raise ViolationError(f"{left} bytes left over, no frame fits in them")
+        start = at + HEADER_SIZE
+        at = start + size
+        if at > end:
+            raise ViolationError(f"a frame claims {size} bytes where {end - start} are left")
+        yield kind, flags, id_size, seq, which, start, at
 
 
-# What reads a frame gets the whole batch, and where the body of the frame begins and ends in it: most need no slice.
+def parse(batch: Batch, *, max_id_size: int) -> Iterator[Frame]:
+    """Read the frames of a batch, in order; a malformed one raises `ViolationError` when its turn comes."""
+    if len(batch) < BATCH_HEAD:
+        raise ViolationError(f"a batch of {len(batch)} bytes")
+    view = memoryview(batch)
+    for slot in split(view):
+        yield read(view, slot, max_id_size)
 
 
-def _fixed(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, ...]:
-    if end - at != layout.size:
+def read(view: memoryview, slot: Slot, max_id_size: int) -> Frame:
+    """Read one frame of a batch."""
+    kind = slot[0]
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise ViolationError(f"unknown kind of frame: {kind}")
+    return reader(view, slot, max_id_size)
+
+
+def read_key(flags: int, number: int, batch: Batch, at: int, end: int) -> Key:
+    """Read an id."""
+    if flags & AUTOMATIC:
+        return _text(batch, at, end), number
+    if number:
+        raise ViolationError("a number with an id that has none")
+    return _text(batch, at, end)
+
+
+def _fixed(layout: Struct, view: memoryview, slot: Slot) -> tuple[Any, ...]:
+    _, _, id_size, _, _, at, end = slot
+    if end - at != layout.size or id_size:
         raise ViolationError(f"a frame of {end - at} bytes where {layout.size} belong")
     return layout.unpack_from(view, at)
 
@@ -338,27 +397,31 @@ def _leading(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, 
     return layout.unpack_from(view, at)
 
 
-def _flag(value: int) -> bool:
-    if value > 1:
-        raise ViolationError(f"{value} where a flag belongs")
-    return bool(value)
+def _flag(slot: Slot) -> bool:
+    if slot[1] > 1 or slot[2]:
+        raise ViolationError(f"unknown flags: {slot[1]}")
+    return bool(slot[1])
 
 
-def _text(view: memoryview, at: int, end: int) -> str:
+def _flags(slot: Slot) -> tuple[bool, bool]:
+    if slot[1] > 3 or slot[2]:
+        raise ViolationError(f"unknown flags: {slot[1]}")
+    return slot[1] & 1 != 0, slot[1] & 2 != 0
+
+
+def _plain(slot: Slot) -> None:
+    """Neither flags nor an id."""
+    if slot[1] or slot[2]:
+        raise ViolationError("flags or an id where none belong")
+
+
+def _text(batch: Batch, at: int, end: int) -> str:
     if at == end:
         return ""
     try:
-        return str(view[at:end], "utf-8")
+        return str(batch[at:end], "utf-8")
     except UnicodeDecodeError:
         raise ViolationError("text that is not UTF-8") from None
-
-
-def _key(bits: int, view: memoryview, at: int, end: int) -> Key:
-    if not bits & _AUTOMATIC:
-        return _text(view, at, end)
-    if end - at < _NUMBER.size:
-        raise ViolationError("an automatic message id without its number")
-    return _text(view, at + _NUMBER.size, end), _NUMBER.unpack_from(view, at)[0]
 
 
 def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
@@ -366,78 +429,111 @@ def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
     while at < end:
         if len(ids) == MAX_LISTED_IDS:
             raise ViolationError(f"more than {MAX_LISTED_IDS} ids listed")
-        bits, size = _leading(_LISTED, view, at, end)
+        flags, number, size = _leading(_LISTED, view, at, end)
         at += _LISTED.size
-        if bits > _AUTOMATIC or size > end - at:
+        if flags > AUTOMATIC or size > end - at:
             raise ViolationError("a list of ids that is none")
-        ids.append(_key(bits, view, at, at + size))
+        ids.append(read_key(flags, number, view, at, at + size))
         at += size
     return tuple(ids)
 
 
-def _read_hello(view: memoryview, at: int, end: int, max_id_size: int) -> Hello:
+def _read_hello(view: memoryview, slot: Slot, max_id_size: int) -> Hello:
+    at, end = slot[5:]
     # A later version may say more; its number has to be readable all the same.
     if end - at >= _SHORT.size and (spoken := _SHORT.unpack_from(view, at)[0]) != PROTOCOL_VERSION:
         return Hello(spoken, bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
-    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, view, at, end)
+    _plain(slot)
+    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, view, slot)
     return Hello(version, incarnation, nonce, port, features, Bounds._make(bounds))
 
 
-def _read_resume(view: memoryview, at: int, end: int, max_id_size: int) -> Resume:
-    nonce, accepted, *positions = _fixed(_RESUME, view, at, end)
-    return Resume(nonce, _flag(accepted), *positions)
+def _read_resume(view: memoryview, slot: Slot, max_id_size: int) -> Resume:
+    nonce, *positions = _fixed(_RESUME, view, slot)
+    return Resume(nonce, _flag(slot), *positions)
 
 
-def _read_start(view: memoryview, at: int, end: int, max_id_size: int) -> Start:
-    seq, bits, size, segments, total = _leading(_START, view, at, end)
-    at += _START.size
-    data = at + size
-    if bits & ~_KNOWN_FLAGS or data > end or not segments:
-        raise ViolationError("a START that contradicts itself")
-    if size > max_id_size:
-        raise ViolationError(f"a message id of {size} bytes")
-    key = _key(bits, view, at, data)
-    return Start(seq, key, size, bits & _ORDERED != 0, segments, total, view[data:end])
+def check_id(flags: int, id_size: int, max_id_size: int, left: int) -> None:
+    """Check what the header of a MESSAGE or START says about its id; ``left`` bytes are left for it in the body."""
+    if flags & ~_KNOWN_FLAGS or id_size > left:
+        raise ViolationError("a message that contradicts itself")
+    if id_size > max_id_size:
+        raise ViolationError(f"a message id of {id_size} bytes")
 
 
-def _read_part(view: memoryview, at: int, end: int, max_id_size: int) -> Part:
-    seq, number = _leading(_PART, view, at, end)
-    return Part(seq, number, view[at + _PART.size : end])
+def _read_message(view: memoryview, slot: Slot, max_id_size: int) -> Start:
+    _, flags, id_size, seq, number, at, end = slot
+    at += _NUMBERS
+    check_id(flags, id_size, max_id_size, end - at)
+    key = read_key(flags, number, view, at, at + id_size)
+    at += id_size
+    return Start(seq, key, id_size, flags & ORDERED != 0, 1, end - at, view[at:end])
 
 
-def _read_ack(view: memoryview, at: int, end: int, max_id_size: int) -> Ack:
-    return Ack(*_fixed(_ACK, view, at, end))
+def _read_start(view: memoryview, slot: Slot, max_id_size: int) -> Start:
+    _, flags, id_size, seq, number, at, end = slot
+    at += _NUMBERS
+    segments, total = _leading(_LARGE, view, at, end)
+    at += _LARGE.size
+    check_id(flags, id_size, max_id_size, end - at)
+    if not segments:
+        raise ViolationError("a message of no segments")
+    key = read_key(flags, number, view, at, at + id_size)
+    return Start(seq, key, id_size, flags & ORDERED != 0, segments, total, view[at + id_size : end])
 
 
-def _read_ping(view: memoryview, at: int, end: int, max_id_size: int) -> Ping:
-    return Ping(*_fixed(_NUMBER, view, at, end))
+def _read_part(view: memoryview, slot: Slot, max_id_size: int) -> Part:
+    _, _, _, seq, number, at, end = slot
+    _plain(slot)
+    at += _NUMBERS
+    if at > end:
+        raise ViolationError("a PART without its numbers")
+    return Part(seq, number, view[at:end])
 
 
-def _read_pong(view: memoryview, at: int, end: int, max_id_size: int) -> Pong:
-    return Pong(*_fixed(_NUMBER, view, at, end))
+def _read_ping(view: memoryview, slot: Slot, max_id_size: int) -> Ping:
+    _plain(slot)
+    return Ping(*_fixed(_NUMBER, view, slot))
 
 
-def _read_blocked(view: memoryview, at: int, end: int, max_id_size: int) -> Blocked:
-    messages, size, consumed, awaited = _leading(_BLOCKED, view, at, end)
-    return Blocked(messages, size, consumed, _flag(awaited), _ids(view, at + _BLOCKED.size, end))
+def _read_pong(view: memoryview, slot: Slot, max_id_size: int) -> Pong:
+    _plain(slot)
+    return Pong(*_fixed(_NUMBER, view, slot))
 
 
-def _read_deadlock(view: memoryview, at: int, end: int, max_id_size: int) -> Deadlock:
-    return Deadlock(_flag(_fixed(_DEADLOCK, view, at, end)[0]))
+def _read_blocked(view: memoryview, slot: Slot, max_id_size: int) -> Blocked:
+    at, end = slot[5:]
+    messages, size, begun, taken = _leading(_BLOCKED, view, at, end)
+    awaited, alone = _flags(slot)
+    return Blocked(messages, size, begun, taken, awaited, alone, _ids(view, at + _BLOCKED.size, end))
 
 
-def _read_goodbye(view: memoryview, at: int, end: int, max_id_size: int) -> Goodbye:
+def _read_deadlock(view: memoryview, slot: Slot, max_id_size: int) -> Deadlock:
+    _nothing(slot)
+    return Deadlock(*_flags(slot))
+
+
+def _read_goodbye(view: memoryview, slot: Slot, max_id_size: int) -> Goodbye:
+    _plain(slot)
+    at, end = slot[5:]
     last_seq, undelivered, unread = _leading(_GOODBYE, view, at, end)
     return Goodbye(last_seq, undelivered, unread, _ids(view, at + _GOODBYE.size, end))
 
 
-def _read_farewell(view: memoryview, at: int, end: int, max_id_size: int) -> Farewell:
-    if at != end:
-        raise ViolationError("a FAREWELL with something in it")
+def _read_farewell(view: memoryview, slot: Slot, max_id_size: int) -> Farewell:
+    _plain(slot)
+    _nothing(slot)
     return Farewell()
 
 
-def _read_abort(view: memoryview, at: int, end: int, max_id_size: int) -> Abort:
+def _nothing(slot: Slot) -> None:
+    if slot[5] != slot[6] or slot[2]:
+        raise ViolationError("a body where none belongs")
+
+
+def _read_abort(view: memoryview, slot: Slot, max_id_size: int) -> Abort:
+    _plain(slot)
+    at, end = slot[5:]
     if end - at > MAX_REASON:
         raise ViolationError(f"a reason of {end - at} bytes")
     # Cut at a byte count by the sender, perhaps within a character; and what is shown in a terminal must not steer it.
@@ -445,12 +541,17 @@ def _read_abort(view: memoryview, at: int, end: int, max_id_size: int) -> Abort:
     return Abort("".join(c if c.isprintable() else " " for c in reason))
 
 
-_READERS: dict[int, Callable[[memoryview, int, int, int], Frame]] = {
+def _read_admit(view: memoryview, slot: Slot, max_id_size: int) -> Admit:
+    _plain(slot)
+    return Admit(*_fixed(_NUMBER, view, slot))
+
+
+_READERS: dict[int, Callable[[memoryview, Slot, int], Frame]] = {
     Kind.HELLO: _read_hello,
     Kind.RESUME: _read_resume,
+    Kind.MESSAGE: _read_message,
     Kind.START: _read_start,
     Kind.PART: _read_part,
-    Kind.ACK: _read_ack,
     Kind.PING: _read_ping,
     Kind.PONG: _read_pong,
     Kind.BLOCKED: _read_blocked,
@@ -458,4 +559,5 @@ _READERS: dict[int, Callable[[memoryview, int, int, int], Frame]] = {
     Kind.GOODBYE: _read_goodbye,
     Kind.FAREWELL: _read_farewell,
     Kind.ABORT: _read_abort,
+    Kind.ADMIT: _read_admit,
 }

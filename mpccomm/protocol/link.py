@@ -2,9 +2,9 @@
 
 Sans-I/O. The owner reports what happens (`open`, `received`, `lost`, `tick`, and what the program wants), with ``now`` from
 a monotonic clock; asks `to_send` for the next bytes of a connection; and afterwards empties the output lists: ``finished``
-requests, connections to close in ``closing``, and ``news`` for the log. Nothing is called back from inside.
+requests, connections to close in ``closing``, and ``events`` for the log. Nothing is called back from inside.
 
-This module decides who is talked to and on which connection. What is said there is a `Conversation`.
+This module decides who is talked to and on which connection. What is said there is a `Session`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,43 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.connections import Connections
-from mpccomm.protocol.counters import Counters
-from mpccomm.protocol.deadlock import DeadlockDetector, HeldBack
-from mpccomm.protocol.events import Closing, News
-from mpccomm.protocol.frames import PROTOCOL_VERSION, Frame, Hello, Key, Kind, Resume, ViolationError
+from mpccomm.protocol.connection import Connection, Connections
+from mpccomm.protocol.deadlock import DeadlockDetector, HeldBackNotice
+from mpccomm.protocol.events import (
+    Admitted,
+    Closing,
+    Connected,
+    ConnectionLost,
+    ConnectionSuspect,
+    DeadlockFound,
+    Event,
+    HeldBack,
+    NeverRead,
+    PartyGone,
+    Refused,
+    RestartNotAccepted,
+)
+from mpccomm.protocol.frames import (
+    BATCH_HEAD,
+    NO_POSITIONS,
+    PROTOCOL_VERSION,
+    Batch,
+    Frame,
+    Hello,
+    Key,
+    Kind,
+    Resume,
+    Slot,
+    ViolationError,
+)
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.parting import Parting
 from mpccomm.protocol.receiver import Incoming
-from mpccomm.protocol.sender import Buffer, Outgoing, Sender, bounds_of
-from mpccomm.protocol.session import Session
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
+from mpccomm.protocol.session import Parting, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
 from mpccomm.settings import Limits, Timing
-
-__all__ = ["Closing", "Link", "News"]
 
 
 class Link:
@@ -45,7 +65,9 @@ class Link:
         timing: Timing,
         now: float,
         mailbox: Callable[[], Mailbox] = Mailbox,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box."""
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = 0
@@ -53,12 +75,13 @@ class Link:
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
         self.closing: list[Closing] = []
-        self.news: list[tuple[News, str]] = []
+        self.events: list[Event] = []
         self.goodbye: frames.Goodbye | None = None
         self.max_message_size = limits.max_message_size
         self._nonce = nonce
         self._limits = limits
         self._new_mailbox = mailbox
+        self._alone = alone
         self._timing = timing
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
@@ -66,17 +89,21 @@ class Link:
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
         self._parting = Parting()
-        self._held_back = HeldBack(timing)
-        self._deadlock_heard: float | None = None
+        self._held_back = HeldBackNotice(timing)
+        self._deadlock_heard: tuple[float, int] | None = None
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._session = Session(self._limits, self.counters, now, self._new_mailbox())
+        self._session = Session(self._limits, self.counters, now, self._new_mailbox(), self.finished)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
         """The receiving half."""
-        self._deadlocks = DeadlockDetector(self._timing.deadlock_after, now)
+        self.sender = self._session.sender
+        """The sending half."""
+        timing = self._timing
+        patience = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
+        self._deadlocks = DeadlockDetector(patience, now)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -92,36 +119,50 @@ class Link:
         return self._incarnations.ending
 
     @property
-    def sender(self) -> Sender:
-        """The sending half."""
-        return self._session.sender
-
-    @property
     def round_trip(self) -> float | None:
         """Seconds, smoothed; None as long as none was measured."""
         return self._heartbeat.round_trip
 
     def send(self, message: Outgoing) -> None:
         """Queue a message; only while `ending` is None."""
-        self.sender.add(message)
-        self.counters.messages_sent += 1
-        self.counters.bytes_sent += message.total
+        self._session.sender.add(message)
+        counters = self.counters
+        counters.messages_sent += 1
+        counters.bytes_sent += message.total
 
     def take(self, key: Key, now: float) -> Incoming | None:
         """The message if it is here; then its place in the box is free again."""
         message = self.mailbox.take(key)
         if message is not None:
             self._session.consume(message)
-            self._moved(now)
+            deadlocks = self._deadlocks
+            if deadlocks.blocked is not None or deadlocks.found is not None:
+                self._moved(now)
         return message
 
-    def receive(self, receive: Receive) -> None:
-        """Wait for a message that `take` did not find; only while `ending` is None."""
-        self.mailbox.wait(receive)
+    def receive(self, receive: Receive) -> bool:
+        """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
+        message = self.mailbox.wait(receive)
+        if message is not None:
+            # What is asked for does not count against the box.
+            self._session.consume(message)
+        if self._deadlocks.blocked is not None:
+            self._session.ack_due = True
+            self._admit()
+        return self._session.ack_due
+
+    def _admit(self) -> None:
+        """If the other side is held back with a message that is asked for, let it begin."""
+        blocked = self._deadlocks.blocked
+        current = self._connections.current
+        if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+            return
+        self.receiver.admitted = blocked.begun
+        current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
-        """Un-get: the next one to ask for this id gets it, unless its sender was replaced since, and it was forgotten."""
-        self.finished += self._session.put_back(message)
+        """Return a message: the next one to ask for this id gets it, unless its sender was replaced and it was forgotten."""
+        self._session.put_back(message)
         self._moved(now)
 
     def settle(self, message: Incoming) -> None:
@@ -148,7 +189,7 @@ class Link:
     # -- leaving -------------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Our pool shuts down: what is sent is still delivered, nothing new is taken."""
+        """Our pool shuts down: what is sent is still delivered, and what arrives is held, until the goodbye is said."""
         self.leaving = True
 
     def say_goodbye(self) -> None:
@@ -170,7 +211,7 @@ class Link:
 
     def _part(self) -> None:
         for connection in self._connections.verified():
-            self._parting.say(connection, self._session if self._adopted(connection) else None)
+            self._parting.say(connection)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -202,7 +243,7 @@ class Link:
         was = self._connections.current
         self._choose()
         if was is connection and not self.connected:
-            self.news.append((News.LOST, ""))
+            self.events.append(ConnectionLost())
 
     def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if not connection.closed:
@@ -220,7 +261,7 @@ class Link:
         elif connections.current is not was:
             self._session.ack_due = True
             if was is None:
-                self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
+                self.events.append(Connected(self.counters.connections > 0))
                 self.counters.connections += 1
         for other in superfluous:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
@@ -256,7 +297,7 @@ class Link:
         connection.told_accepted = self._accepts(hello)
         receiver = self.receiver
         known = connection.told_accepted and hello.incarnation == self._incarnations.current
-        positions = (receiver.received, receiver.consumed_bytes, receiver.consumed_messages) if known else (0, 0, 0)
+        positions = (receiver.received, receiver.box.taken_bytes, receiver.box.taken) if known else (0, 0, 0)
         connection.control[Kind.RESUME] = frames.resume(Resume(hello.nonce, connection.told_accepted, *positions))
 
     def _on_resume(self, connection: Connection, frame: Resume, now: float) -> None:
@@ -271,10 +312,10 @@ class Link:
         connection.position = frame.received
         if not frame.accepted:
             connection.state = ConnectionState.HELD
-            self.news.append((News.HELD, ""))
+            self.events.append(RestartNotAccepted())
         elif self._adopted(connection):
             self.sender.check(frame.received)
-            self.sender.make_room(frame.consumed_bytes, frame.consumed_messages)
+            self.sender.box.hear(frame.consumed_bytes, frame.consumed_messages)
         self._choose()
 
     def _meet(self, connection: Connection, hello: Hello) -> bool:
@@ -303,12 +344,12 @@ class Link:
         assert hello is not None
         if connection.told_accepted != self._accepts(hello):
             self._tell(connection, hello)
-        self._session.agree(hello.bounds)
+        self.sender.agree(hello.bounds)
         self.max_message_size = hello.bounds.max_message_size
         found = self._deadlocks.found
         if found is not None:
-            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL)
-        self._parting.say(connection, self._session if self._adopted(connection) else None)
+            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL, self._deadlocks.final)
+        self._parting.say(connection)
 
     # -- endings -------------------------------------------------------------------------------------------------------
 
@@ -317,9 +358,10 @@ class Link:
         ending = self.ending
         if ending is not None:
             self._deadlocks.admitted()
-            self.finished += self._session.forget_partial()
+            self._session.forget_partial()
             self._fail(self._session.end(ending), ending)
-            self.news.append((News.GONE, ""))
+            self.sender = self._session.sender
+            self.events.append(PartyGone(ending))
             self._choose()
 
     def _fail(self, requests: Sequence[Receive | Outgoing], cause: Cause) -> None:
@@ -336,8 +378,7 @@ class Link:
         complete = not frame.undelivered and self.receiver.received >= frame.last_seq
         incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
-            listed = ", ".join(map(frames.describe_key, frame.unread_ids))
-            self.news.append((News.UNREAD, f"{frame.unread} of our messages: {listed}"))
+            self.events.append(NeverRead(frame.unread, frame.unread_ids))
         incarnations.become(PartyEvent.GOODBYE)
         self._end()
 
@@ -351,45 +392,79 @@ class Link:
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
-    def received(self, connection: Connection, batch: bytes | bytearray | memoryview, now: float) -> None:
+    def received(self, connection: Connection, batch: Batch, now: float) -> None:
         """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
         if connection.closed:
             return
-        self._heartbeat.heard(connection, now)
+        connection.heard = now
+        connection.trickling = False
+        if connection.awaiting is not None:
+            self._heartbeat.heard(connection, now)
+        connections = self._connections
         try:
-            for frame in frames.parse(batch, max_id_size=self._limits.max_id_size):
-                kind, handle = _HANDLERS[type(frame)]
-                connection.step(kind)
-                # The current one is adopted, or it would not be that.
-                known = connection is self._connections.current or self._adopted(connection)
-                if not known and kind in FOR_THE_ADOPTED:
+            if len(batch) < BATCH_HEAD:
+                raise ViolationError(f"a batch of {len(batch)} bytes")
+            # The current one is adopted, or it would not be that.
+            if connection is connections.current or (connection.verified and self._adopted(connection)):
+                received, taken_bytes, taken = _read_positions(batch)
+                self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
+            for slot in frames.split(batch):
+                if slot[0] != _MESSAGE:
+                    self._on_frame(connection, memoryview(batch), slot, now)
+                    if connection.closed:
+                        return
                     continue
-                handle(self, connection, frame, now)
-                if connection.closed:
-                    return
+                if connection is not connections.current:
+                    connection.step(Kind.MESSAGE)
+                    if not self._adopted(connection):
+                        continue
+                if self._parting.said:
+                    self._session.ack_due = True  # a sign of life, no more
+                    continue
+                deadlocks = self._deadlocks
+                if deadlocks.blocked is not None or deadlocks.found is not None:
+                    deadlocks.admitted()
+                self._session.message(batch, slot)
         except ViolationError as error:
             self._close(connection, CloseCode.VIOLATION, str(error))
             return
-        self._session.look_at(now)
+        if self._session.unacknowledged:
+            self._session.look_at(now)
+
+    def heard(self, connection: Connection, now: float) -> None:
+        """Bytes arrived there that are no whole batch yet."""
+        if not connection.closed:
+            connection.heard = now
+            connection.trickling = True
+            self._heartbeat.heard(connection, now)
+
+    def moved(self, connection: Connection, backlog: float, now: float) -> None:
+        """What was sent there gets through, though slowly; the rest of it takes ``backlog`` seconds at this speed."""
+        if not connection.closed:
+            connection.heard = now
+            self._heartbeat.moved(connection, backlog, now)
+
+    def _on_frame(self, connection: Connection, batch: memoryview, slot: Slot, now: float) -> None:
+        frame = frames.read(batch, slot, self._limits.max_id_size)
+        kind, handle = _HANDLERS[type(frame)]
+        connection.step(kind)
+        known = connection is self._connections.current or self._adopted(connection)
+        if known or kind not in FOR_THE_ADOPTED:
+            handle(self, connection, frame, now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
-        if self.leaving:
-            self._session.ack_due = True  # a sign of life, no more
+        if self._parting.said:
+            self._session.ack_due = True
             return
         self._deadlocks.admitted()
-        self.finished += self._session.start(frame)
+        self._session.start(frame)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
-        if self.leaving:
+        if self._parting.said:
             self._session.ack_due = True
             return
         self._deadlocks.move(now)
-        self.finished += self._session.part(frame)
-
-    def _on_ack(self, connection: Connection, frame: frames.Ack, now: float) -> None:
-        sender = self._session.sender
-        self.finished += [message for message in sender.acknowledge(frame.received) if message.failure is None]
-        sender.make_room(frame.consumed_bytes, frame.consumed_messages)
+        self._session.part(frame)
 
     def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
         connection.control[Kind.PONG] = frames.pong(frame.token)
@@ -399,36 +474,53 @@ class Link:
 
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
         self._deadlocks.on_blocked(frame, now)
-        if frame.consumed_messages != self.receiver.consumed_messages:
+        if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True
+        self._admit()
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
-        # Once per batch: it means going through the queue.
-        if now != self._deadlock_heard and self.sender.held_back:
-            self._deadlock_heard = now
-            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+        if not self.sender.held_back:
+            return
+        ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
+        heard = (now, self.sender.box.taken)
+        before, self._deadlock_heard = self._deadlock_heard, heard
+        if frame.final or self._timing.deadlock_after is not None:
+            if heard != before:  # once per batch: it means going through the queue
+                self._fail_held_back(ending)
+        elif before is None or heard[1] != before[1]:
+            self.events.append(DeadlockFound(frame.mutual, False, False))
+
+    def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
+        self.sender.admitted = frame.number
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
-        current = connection is self._connections.current
-        return bool(connection.control) or (current and self._session.due(connection))
+        if connection.control:
+            return True
+        if connection is not self._connections.current:
+            return False
+        session = self._session
+        sender = session.sender
+        return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
 
-    def to_send(self, connection: Connection, now: float) -> bytes:
-        """The next batch for this connection; empty: nothing, until something happens."""
-        parts: list[Buffer] = []
+    def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
+        """The next batch for this connection, of about ``most`` bytes of messages; empty: nothing, until something happens."""
+        parts: list[Buffer] = [NO_POSITIONS]
         if connection.control:
             parts += connection.control.values()
             connection.control.clear()
         if connection is self._connections.current:
             session = self._session
-            session.fill(connection, parts, now)
+            session.fill(connection, parts, now, most)
             if session.sender.refused:
                 self._report_refused()
-        return b"".join(parts)
+        elif len(parts) > 1 and connection.verified and self._adopted(connection):
+            parts[0] = self._session.positions()
+        return b"" if len(parts) == 1 and parts[0] is NO_POSITIONS else b"".join(parts)
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []
-        self.news.append((News.REFUSED, ", ".join(frames.describe_key(message.key) for message in refused)))
+        self.events.append(Refused(tuple(message.key for message in refused)))
         self._fail(refused, Cause(Ending.REFUSED))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -443,11 +535,14 @@ class Link:
             if stalled > 0:
                 connection.shift(stalled)
             self._check(connection, now)
-        self._session.repeat_blocked()
-        self._find_deadlock(now)
-        held_back = self._held_back.look(self.sender.held_back, now)
+        self._session.repeat_blocked(self._alone)
+        if not self._parting.said:
+            self._find_deadlock(now)
+        sender = self.sender
+        held_back = self._held_back.look(sender.held_back, now)
         if held_back is not None:
-            self.news.append((News.HELD_BACK if held_back else News.ADMITTED, ""))
+            ids = sender.queued_ids(frames.MAX_LISTED_IDS)
+            self.events.append(HeldBack(*sender.queued(), ids) if held_back else Admitted())
 
     def _check(self, connection: Connection, now: float) -> None:
         silent = self._heartbeat.silent(connection, now)
@@ -456,39 +551,45 @@ class Link:
         elif connection.verified:
             current = connection is self._connections.current
             if self._heartbeat.check(connection, now, unacknowledged=current and self.sender.unacknowledged):
-                self.news.append((News.SUSPECT, ""))
+                self.events.append(ConnectionSuspect())
                 self._choose()
 
     def _find_deadlock(self, now: float) -> None:
-        found = self._deadlocks.find(self._session, now)
+        deadlocks = self._deadlocks
+        before = deadlocks.found
+        found = deadlocks.find(self._session, now, self._alone)
         if found is None:
             return
         ending, stuck = found
-        for receive in stuck:
-            self.mailbox.cancel(receive)
-        if ending is Ending.MUTUAL:
-            self._fail_held_back(ending)
-        else:
-            self.news.append((News.DEADLOCK, ending.value))
+        if ending is not before:
+            self.events.append(DeadlockFound(ending is Ending.MUTUAL, True, deadlocks.final))
+        # Elsewhere something in a program may still end it.
+        if deadlocks.final or self._timing.deadlock_after is not None:
+            for receive in stuck:
+                self.mailbox.cancel(receive)
             self._fail(stuck, Cause(ending))
-        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL))
+            if ending is Ending.MUTUAL:
+                self._fail_held_back(ending)
+        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL, deadlocks.final))
 
     def _fail_held_back(self, ending: Ending) -> None:
         """End the waiting of the sends that are held back. The messages stay in the queue: they have their numbers."""
         waiting = self.sender.waiting()
-        if waiting:
-            self.news.append((News.DEADLOCK, ending.value))
+        if waiting and self._deadlocks.found is None:
+            self.events.append(DeadlockFound(ending is Ending.MUTUAL, False, True))
         for message in waiting:
             message.detach()
         self._fail(waiting, Cause(ending))
 
+
+_MESSAGE = int(Kind.MESSAGE)
+_read_positions = frames.POSITIONS.unpack_from
 
 _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float], None]]] = {
     frames.Hello: (Kind.HELLO, Link._on_hello),
     frames.Resume: (Kind.RESUME, Link._on_resume),
     frames.Start: (Kind.START, Link._on_start),
     frames.Part: (Kind.PART, Link._on_part),
-    frames.Ack: (Kind.ACK, Link._on_ack),
     frames.Ping: (Kind.PING, Link._on_ping),
     frames.Pong: (Kind.PONG, Link._on_pong),
     frames.Blocked: (Kind.BLOCKED, Link._on_blocked),
@@ -496,4 +597,5 @@ _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float]
     frames.Goodbye: (Kind.GOODBYE, Link._on_goodbye),
     frames.Farewell: (Kind.FAREWELL, Link._on_farewell),
     frames.Abort: (Kind.ABORT, Link._on_abort),
+    frames.Admit: (Kind.ADMIT, Link._on_admit),
 }

@@ -6,21 +6,18 @@ first frame on, so that a small one never overtakes a large one of the same id.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
 
 from mpccomm.protocol.frames import Key
-
-if TYPE_CHECKING:
-    from mpccomm.protocol.receiver import Incoming
-    from mpccomm.protocol.states import Cause
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.states import Cause
 
 
 class Receive:
-    """Somebody waits for the next message with this id, since then."""
+    """One wait for the next message with this id, since then."""
 
     __slots__ = ("failure", "key", "message", "notice", "since")
 
@@ -36,11 +33,14 @@ class Receive:
 
 
 class Mailbox:
-    """Messages that nobody has asked for, and receives that nothing has arrived for; per id only one of the two."""
+    """Messages that nobody has asked for, and receives that nothing has arrived for; per id only one of the two.
+
+    Nearly every id has one message or one receive at a time: that stands in the table itself, and only several in a queue.
+    """
 
     def __init__(self) -> None:
-        self._messages: dict[Key, deque[Incoming]] = {}
-        self._receives: dict[Key, deque[Receive]] = {}
+        self._messages: dict[Key, Incoming | deque[Incoming]] = {}
+        self._receives: dict[Key, Receive | OrderedDict[Receive, None]] = {}
         self._next_number: dict[str, int] = {}
         self._released: dict[str, list[int]] = {}
         self.unread_messages = 0
@@ -50,7 +50,13 @@ class Mailbox:
 
     def announce(self, message: Incoming) -> None:
         """The first frame of a message is here: it takes its place in the queue of its id."""
-        self._messages.setdefault(message.key, deque()).append(message)
+        there = self._messages.setdefault(message.key, message)
+        if there is message:
+            return
+        if isinstance(there, deque):
+            there.append(message)
+        else:
+            self._messages[message.key] = deque((there, message))
 
     def complete(self, message: Incoming) -> list[Receive]:
         """An announced message is complete. Returns the receives that got theirs by that.
@@ -59,26 +65,35 @@ class Mailbox:
         """
         self.unread_messages += 1
         self.unread_bytes += message.total
-        return self._deliver(message.key) if message.key in self._receives else []
-
-    def put(self, message: Incoming) -> list[Receive]:
-        """A whole message arrived at once: `announce` and `complete`, without the queue where somebody waits already."""
-        receives = self._receives.get(message.key)
-        if receives is not None and message.key not in self._messages:
-            return [self._match(receives, message)]
-        self.announce(message)
-        return self.complete(message)
-
-    def _deliver(self, key: Key) -> list[Receive]:
         delivered = []
-        while (receives := self._receives.get(key)) and (message := self.take(key)):
-            delivered.append(self._match(receives, message))
+        key = message.key
+        while key in self._receives and (first := self.take(key)) is not None:
+            delivered.append(self._match(first))
         return delivered
 
-    def _match(self, receives: deque[Receive], message: Incoming) -> Receive:
-        receive = receives.popleft()
-        if not receives:
-            del self._receives[message.key]
+    def put(self, message: Incoming) -> Receive | None:
+        """A whole message arrived at once: it goes to the receive that waits for it, which is returned, or into the box."""
+        key = message.key
+        there = self._receives.get(key)
+        if there is not None and key not in self._messages:
+            if isinstance(there, OrderedDict):
+                return self._match(message)
+            del self._receives[key]
+            there.message = message
+            return there
+        self.unread_messages += 1
+        self.unread_bytes += message.total
+        self.announce(message)
+        return None
+
+    def _match(self, message: Incoming) -> Receive:
+        receives = self._receives
+        receive = receives.pop(message.key)
+        if isinstance(receive, OrderedDict):
+            queue = receive
+            receive, _ = queue.popitem(last=False)
+            if queue:
+                receives[message.key] = queue
         receive.message = message
         return receive
 
@@ -107,54 +122,100 @@ class Mailbox:
 
     def take(self, key: Key) -> Incoming | None:
         """The next message with this id if it is complete, removed from the box."""
-        queue = self._messages.get(key)
-        if queue is None or not queue[0].complete:
+        there = self._messages.get(key)
+        if there is None:
             return None
-        message = queue.popleft()
-        if not queue:
+        if isinstance(there, deque):
+            message = there[0]
+            if not message.complete:
+                return None
+            there.popleft()
+            if not there:
+                del self._messages[key]
+        else:
+            message = there
+            if not message.complete:
+                return None
             del self._messages[key]
         self.unread_messages -= 1
         self.unread_bytes -= message.total
         return message
 
-    def wait(self, receive: Receive) -> None:
-        """Wait in line for the next message with the id of ``receive``; only after `take` found none."""
-        self._receives.setdefault(receive.key, deque()).append(receive)
+    def wait(self, receive: Receive) -> Incoming | None:
+        """Wait in line for the next message with the id of ``receive``; only after `take` found none.
+
+        Returns the message that it will get, if that is under way already.
+        """
+        key = receive.key
+        there = self._receives.setdefault(key, receive)
+        before = 0
+        if there is not receive:
+            if not isinstance(there, OrderedDict):
+                there = self._receives[key] = OrderedDict(((there, None),))
+            before = len(there)
+            there[receive] = None
+        if key not in self._messages:
+            return None
+        return next(islice(self._queue(key), before, None), None)
+
+    def asks_for_more(self, key: Key) -> bool:
+        """Whether more receives wait for this id than messages of it are under way."""
+        there = self._receives.get(key)
+        if there is None:
+            return False
+        waiting = len(there) if isinstance(there, OrderedDict) else 1
+        return waiting > len(self._queue(key))
 
     def cancel(self, receive: Receive) -> bool:
         """End a wait without a trace. False: too late, the message has been handed over (see `put_back`)."""
-        receives = self._receives.get(receive.key)
-        if receives is None or receive not in receives:
+        key = receive.key
+        there = self._receives.get(key)
+        if there is receive:
+            del self._receives[key]
+        elif isinstance(there, OrderedDict) and receive in there:
+            del there[receive]
+            if not there:
+                del self._receives[key]
+        else:
             return False
-        receives.remove(receive)
-        if not receives:
-            del self._receives[receive.key]
-        self.release(receive.key)
+        self.release(key)
         return True
 
     def put_back(self, message: Incoming) -> list[Receive]:
-        """Un-get: the message has its place in the queue of its id again. Returns the receive that got it at once, if any.
+        """Return a message to the queue of its id. Returns the receive that got it at once, if any.
 
         Of several that are put back the one that was sent first comes first, whatever the order of their return.
         """
         self.release(message.key)
-        queue = self._messages.setdefault(message.key, deque())
-        place = sum(1 for _ in takewhile(lambda other: other.number < message.number, queue))
-        queue.insert(place, message)
+        there = self._messages.get(message.key)
+        if there is None:
+            self._messages[message.key] = message
+        else:
+            queue = there if isinstance(there, deque) else deque((there,))
+            queue.insert(sum(1 for _ in takewhile(lambda other: other.number < message.number, queue)), message)
+            self._messages[message.key] = queue
         return self.complete(message)
+
+    def _queue(self, key: Key) -> deque[Incoming] | tuple[Incoming, ...]:
+        there = self._messages.get(key, ())
+        return (there,) if isinstance(there, Incoming) else there
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def receives(self) -> Iterator[Receive]:
-        """Everybody who waits."""
-        for queue in self._receives.values():
-            yield from queue
+        """Every receive that waits."""
+        for there in self._receives.values():
+            if isinstance(there, Receive):
+                yield there
+            else:
+                yield from there
 
     def unread(self) -> Iterator[Incoming]:
         """The complete messages that nobody asked for, those of one id in order."""
         # Copies: a program may look from another thread than the one that messages arrive on.
-        for queue in list(self._messages.values()):
-            yield from (message for message in list(queue) if message.complete)
+        for there in list(self._messages.values()):
+            queue = (there,) if isinstance(there, Incoming) else list(there)
+            yield from (message for message in queue if message.complete)
 
     def announced(self, key: Key) -> bool:
         """Whether a message with this id is here or under way."""
@@ -170,7 +231,8 @@ class Mailbox:
             receive.failure = cause
             self.release(receive.key)
         self._receives.clear()
-        for key, queue in list(self._messages.items()):
+        for key in list(self._messages):
+            queue = deque(self._queue(key))
             kept = deque(takewhile(lambda message: message.complete, queue))
             for lost in islice(queue, len(kept), None):
                 if lost.complete:

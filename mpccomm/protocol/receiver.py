@@ -4,67 +4,58 @@ from __future__ import annotations
 
 import mmap
 from bisect import insort
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from struct import unpack
+from typing import NoReturn
 
+from mpccomm.protocol.box import WHOLE_COST, Box, cost
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError
-from mpccomm.protocol.turns import Turns
 from mpccomm.settings import Limits
 
 _LENGTH = 8
 _NOTHING = memoryview(b"")
 _BROKEN = -1
 """Bytes that a message misses whose writing was interrupted by an error: it takes no more."""
-_MESSAGE_COST = 1024
-_SEGMENT_COST = 512
 
 
 class Incoming:
-    """A message on its arrival. Its body: a table of segment lengths (where there are several), then the segments."""
+    """A message that has arrived as a whole."""
 
-    __slots__ = (
-        "_free",
-        "_limits",
-        "_missing",
-        "_sizes",
-        "_table",
-        "complete",
-        "consumed",
-        "cost",
-        "key",
-        "number",
-        "ordered",
-        "outcome",
-        "receiver",
-        "recorded",
-        "segments",
-        "seq",
-        "total",
-    )
+    complete = True
+    ordered = False
+    consumed = False
+    """It was taken at least once."""
+    outcome: tuple[object, Exception | None] | None = None
+    """What decoding it came to, value or error, where that was done before it was asked for."""
+    segments: list[bytes | memoryview]
+    recorded = False
+    """The record of what was received has it, however often it is taken and put back."""
 
-    def __init__(self, start: Start, number: int, limits: Limits, receiver: Receiver, cost: int) -> None:
-        self.key: Key = start.key
-        self.number = number
-        self.ordered = start.ordered
-        self.outcome: tuple[object, Exception | None] | None = None
-        """What decoding it came to, value or error, where that was done before it was asked for."""
-        self.recorded = False
-        """Whoever keeps a record of what was received has it there, however often it is taken and put back."""
-        self.total = start.total
-        self.cost = cost
-        self.seq = start.seq
-        """Its last frame so far."""
+    def __init__(self, receiver: Receiver, key: Key, number: int, seq: int, total: int, cost: int) -> None:
         self.receiver = receiver
-        self.consumed = False
-        """It was taken at least once."""
-        self.segments: list[bytes | memoryview] = []
-        if start.segments == 1 and len(start.data) == start.total:
-            # Nearly every message. Copied, because the batch would be kept in memory by the smallest piece of it.
-            self.segments.append(bytes(start.data))
-            self._missing = 0
-            self.complete = True
-            return
+        self.key = key
+        self.number = number
+        """How many began before it."""
+        self.seq = seq
+        """Its last frame so far."""
+        self.total = total
+        self.cost = cost
+
+    @property
+    def written(self) -> int:
+        """How many bytes of the body are here."""
+        return self.total
+
+
+class Arriving(Incoming):
+    """A message whose body comes in pieces: a table of segment lengths (where there are several), then the segments."""
+
+    def __init__(self, receiver: Receiver, number: int, start: Start, cost: int, limits: Limits) -> None:
+        super().__init__(receiver, start.key, number, start.seq, start.total, cost)
+        self.segments = []
+        self.ordered = start.ordered
         self.complete = False
         self._limits = limits
         self._missing = start.total
@@ -81,10 +72,10 @@ class Incoming:
     @property
     def written(self) -> int:
         """How many bytes of the body are here."""
-        return self.total if self.complete else self.total - max(self._missing, 0)
+        return self.total - max(self._missing, 0)
 
     def write(self, seq: int, data: memoryview) -> None:
-        """The next bytes of the body. Sets ``complete`` with the last one."""
+        """Take the next bytes of the body. Sets ``complete`` with the last one."""
         if len(data) > self._missing:
             raise ViolationError(f"message {self.number} is longer than the {self.total} bytes it announced")
         self.seq = seq
@@ -136,82 +127,130 @@ def _map(size: int) -> mmap.mmap:
     return memory
 
 
+class Turns:
+    """Keeps each *ordered* message from being taken until those that were sent before it are complete.
+
+    They have to be decoded in the order in which they were sent, whatever order their last bytes arrive in.
+    """
+
+    def __init__(self) -> None:
+        self._begun: deque[Incoming] = deque()
+        self._whole: set[Incoming] = set()
+        self.undecoded: deque[Incoming] = deque()
+        """Those whose turn it is, in order. To decode one is to decode those before it first, and to remove them."""
+
+    def begin(self, message: Incoming) -> None:
+        """The first frame of an ordered message is here."""
+        self._begun.append(message)
+
+    def arrive(self, message: Incoming) -> list[Incoming]:
+        """The last frame of an ordered message is here. Returns the messages that may be taken by that."""
+        message.complete = False
+        self._whole.add(message)
+        ready = []
+        while self._begun and self._begun[0] in self._whole:
+            ready.append(self._admit(self._begun.popleft()))
+        return ready
+
+    def forget_partial(self) -> list[Incoming]:
+        """What is not complete never will be. Returns the messages that may be taken by that."""
+        ready = [self._admit(message) for message in self._begun if message in self._whole]
+        self._begun.clear()
+        return ready
+
+    def _admit(self, message: Incoming) -> Incoming:
+        self._whole.discard(message)
+        message.complete = True
+        self.undecoded.append(message)
+        return message
+
+
 class Receiver:
-    """Position, partial messages, and how much the program has taken. The other side's `Outbox` mirrors it."""
+    """Position, partial messages, and the box. The other side's `Sender` mirrors it."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.received = 0
+        """Up to this frame everything is here."""
         self.duplicates = 0
         self.turns = Turns()
-        self.consumed_bytes = 0
-        self.consumed_messages = 0
-        self._started_bytes = 0
-        self._started = 0
-        self._partial: dict[int, Incoming] = {}
-        self._held: list[int] = []
+        self.box = Box(limits.box_messages, limits.box_bytes)
+        self.admitted = -1
+        """The message before which so many began may begin even if it does not fit: see `Admit`."""
+        self.held: list[int] = []
+        """The frames of messages that are being handed over: see `hold`."""
+        self._partial: dict[int, Arriving] = {}
 
     @property
     def acknowledged(self) -> int:
         """Up to here the other side may forget: all received, except what is still being handed over."""
-        return self._held[0] - 1 if self._held else self.received
-
-    @property
-    def outstanding_messages(self) -> int:
-        """Messages begun and not yet taken by the program."""
-        return self._started - self.consumed_messages
-
-    @property
-    def outstanding_bytes(self) -> int:
-        """What they count for in the box, in bytes."""
-        return self._started_bytes - self.consumed_bytes
+        return self.held[0] - 1 if self.held else self.received
 
     @property
     def partial(self) -> Iterable[Incoming]:
         """The messages of which a part is here, and a part is not."""
         return self._partial.values()
 
+    def whole(self, seq: int, key: Key, id_size: int, data: bytes) -> Incoming | None:
+        """A message arrives in one piece. None: this frame was here before."""
+        if seq != self.received + 1:
+            self._repeated(seq)
+            return None
+        total = len(data)
+        box = self.box
+        message = Incoming(self, key, box.begun, seq, total, WHOLE_COST + total + id_size)
+        message.segments = [data]
+        if total > self._limits.max_message_size:
+            self._refuse(total)
+        if not box.admit(message.cost):
+            if box.begun != self.admitted:
+                self._refuse(total)
+            box.begin(message.cost)
+        self.received = seq
+        return message
+
     def start(self, frame: Start) -> Incoming | None:
         """A message begins. None: this frame was here before."""
         if frame.seq != self.received + 1:
             self._repeated(frame.seq)
             return None
-        limits = self._limits
-        if frame.total > limits.max_message_size:
-            raise ViolationError(f"a message of {frame.total} bytes, where {limits.max_message_size} are the limit")
         size = cost(frame.total, frame.segments, frame.id_size)
-        messages, held = self._started - self.consumed_messages, self._started_bytes - self.consumed_bytes
-        if not admissible(size, messages, held, limits.box_messages, limits.box_bytes):
-            raise ViolationError(f"a message of {frame.total} bytes into a full box ({held} bytes)")
-        message = Incoming(frame, self._started, limits, self, size)
+        box = self.box
+        if frame.total > self._limits.max_message_size or not (box.fits(size) or box.begun == self.admitted):
+            self._refuse(frame.total)
+        message = Arriving(self, box.begun, frame, size, self._limits)
+        box.begin(size)
         self.received = frame.seq
-        self._started += 1
-        self._started_bytes += size
         if not message.complete:
             self._partial[message.number] = message
         return message
 
+    def _refuse(self, total: int) -> NoReturn:
+        limit = self._limits.max_message_size
+        if total > limit:
+            raise ViolationError(f"a message of {total} bytes, where {limit} are the limit")
+        raise ViolationError(f"a message of {total} bytes into a full box ({self.box.bytes} bytes)")
+
     def part(self, frame: Part) -> Incoming | None:
         """A message goes on. None: this frame was here before."""
-        if frame.seq != self.received + 1:
-            self._repeated(frame.seq)
+        seq, number, data = frame
+        if seq != self.received + 1:
+            self._repeated(seq)
             return None
-        message = self._partial.get(frame.number)
+        message = self._partial.get(number)
         if message is None:
-            raise ViolationError(f"a piece of message {frame.number}, which is not under way")
-        message.write(frame.seq, frame.data)
-        self.received = frame.seq
+            raise ViolationError(f"a piece of message {number}, which is not under way")
+        message.write(seq, data)
+        self.received = seq
         if message.complete:
-            del self._partial[frame.number]
+            del self._partial[number]
         return message
 
     def consume(self, message: Incoming) -> None:
         """The program has taken this message: there is room for others. One that was put back and taken again counts once."""
-        if message.consumed:
-            return
-        message.consumed = True
-        self.consumed_bytes += message.cost
-        self.consumed_messages += 1
+        if not message.consumed:
+            message.consumed = True
+            self.box.take(message.cost)
 
     def forget_partial(self) -> None:
         """The messages under way will never be complete."""
@@ -219,26 +258,13 @@ class Receiver:
 
     def hold(self, message: Incoming) -> None:
         """Don't acknowledge this message, nor what follows it, until `settle`."""
-        insort(message.receiver._held, message.seq)
+        insort(message.receiver.held, message.seq)
 
     def settle(self, message: Incoming) -> None:
         """The message has been handed over. Each `hold` wants its own."""
-        message.receiver._held.remove(message.seq)
+        message.receiver.held.remove(message.seq)
 
     def _repeated(self, seq: int) -> None:
         if seq > self.received:
             raise ViolationError(f"frame {seq} follows frame {self.received}")
         self.duplicates += 1
-
-
-def cost(total: int, segments: int, id_size: int) -> int:
-    """What a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
-    return _MESSAGE_COST + total + id_size + segments * _SEGMENT_COST
-
-
-def admissible(size: int, messages: int, held: int, box_messages: int, box_bytes: int) -> bool:
-    """Whether a message of this cost fits into a box that holds so much: both ends of a link count with this one rule.
-
-    Into an empty box everything fits, otherwise a message larger than the box would never get through.
-    """
-    return messages == 0 or (messages < box_messages and held + size <= box_bytes)

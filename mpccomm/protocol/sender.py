@@ -8,30 +8,31 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from struct import pack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, TypeAlias
 
-from mpccomm.protocol.counters import Counters
+from mpccomm.protocol.box import WHOLE_COST, Box, cost
 from mpccomm.protocol.frames import (
     MAX_FRAMES,
     MAX_NAME,
+    MESSAGE_OVERHEAD,
     PART_OVERHEAD,
     START_OVERHEAD,
     Bounds,
     Key,
+    Name,
     ViolationError,
     encode_key,
+    message_head,
     part_head,
     some_ids,
     start_head,
 )
-from mpccomm.protocol.receiver import admissible, cost
+from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
-
-if TYPE_CHECKING:
-    from mpccomm.protocol.states import Cause
 
 Buffer = bytes | bytearray | memoryview
 
@@ -45,49 +46,36 @@ _WORTH_CUTTING = 4096
 class Outgoing:
     """A message on its way; `address` says under which id, before it is sent."""
 
-    __slots__ = (
-        "_starts",
-        "awaited",
-        "body",
-        "cost",
-        "delivered",
-        "failure",
-        "key",
-        "name",
-        "number",
-        "ordered",
-        "segments",
-        "sent",
-        "total",
-    )
-
     key: Key
-    name: tuple[int, bytes]
+    name: Name
     cost: int
+    number = -1
+    """How many began before it."""
+    sent = 0
+    """How many bytes of it were sent at least once."""
+    delivered = False
+    failure: Cause | None = None
+    _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
         self.ordered = ordered
         self.awaited = awaited
         self.segments = len(segments)
-        self.body: tuple[Buffer, ...] = tuple(segments)
-        self._starts: list[int] | None = None
         if self.segments == 1:
+            self.body: Sequence[Buffer] = segments
             self.total = len(segments[0])
         else:
             lengths = [len(segment) for segment in segments]
             self.body = (pack(f"!{self.segments}Q", *lengths), *segments)
             self._starts = [0, *accumulate(map(len, self.body))]
             self.total = self._starts[-1]
-        self.number = -1
-        self.sent = 0
-        self.delivered = False
-        self.failure: Cause | None = None
 
     def address(self, key: Key) -> None:
         """Set the id that it goes under."""
         self.key = key
         self.name = encode_key(key)
-        self.cost = cost(self.total, self.segments, len(self.name[1]))
+        length = len(self.name[2])
+        self.cost = WHOLE_COST + self.total + length if self.segments == 1 else cost(self.total, self.segments, length)
 
     def done(self) -> None:
         """To be called by the owner of the link once it is acknowledged, or ``failure`` is set."""
@@ -113,7 +101,7 @@ class Outgoing:
         self._starts = None
         self.segments = 1
         self.total = 0
-        self.cost = cost(0, 1, len(self.name[1]))
+        self.cost = WHOLE_COST + len(self.name[2])
 
     def detach(self) -> None:
         """Copy what the caller could change: it won't wait for the acknowledgement any more."""
@@ -121,39 +109,54 @@ class Outgoing:
         self.awaited = False
 
 
-class Sent(NamedTuple):
-    """A frame that was sent at least once: its place, which bytes of which message it carries, and how many that makes."""
+Sent: TypeAlias = tuple[int, Outgoing, int, int, bool, int]
+"""A frame that was sent at least once: its number, the message, which bytes of it (from, to), whether it begins the message, and
+how many bytes the frame has. A bare tuple, since there is one for every frame."""
 
-    seq: int
-    message: Outgoing
-    start: int
-    end: int
-    begins: bool
-    weight: int
+
+@dataclass(slots=True)
+class Counters:
+    """What a link counts, since the pool was made. Bytes are those of encoded messages, without framing and repetitions."""
+
+    messages_sent: int = 0
+    messages_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    resent: int = 0
+    """Frames that were sent again after a connection was lost."""
+    connections: int = 0
 
 
 class Sender:
     """Queue, messages under way, and the log of what is not acknowledged yet."""
 
     def __init__(self, limits: Limits, counters: Counters) -> None:
-        self._limits = limits
+        self._window = limits.window
         self._counters = counters
         self.last_seq = 0
         self.acknowledged = 0
-        self.consumed_bytes = 0
-        self.consumed_messages = 0
-        self.bounds = bounds_of(limits)
-        """What the other side takes; until it says so, what we would."""
+        self.box = Box()
+        """The other side's box, as far as we know."""
+        self.admitted = -1
+        """The message before which so many began may begin even if it does not fit: the other side asks for it."""
         self.refused: list[Outgoing] = []
-        """Messages that turned out to exceed that."""
+        """Messages that turned out to exceed what the other side takes."""
+        self.queue: deque[Outgoing] = deque()
+        """The messages that have not begun."""
+        self.under_way: deque[Outgoing] = deque()
+        """The messages of which a part was sent, and a part was not."""
+        self.in_flight = 0
+        """Bytes sent and not acknowledged, with those that frames cost."""
         self._numbers: dict[str, int] = {}
-        self._begun_bytes = 0
-        self._begun = 0
-        self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
-        self._under_way: deque[Outgoing] = deque()
         self._log: deque[Sent] = deque()
-        self._in_flight = 0
+        self.agree(bounds_of(limits))
+
+    def agree(self, bounds: Bounds) -> None:
+        """Count with what the other side takes; until it says so, with what we would."""
+        self.bounds = bounds
+        self.box.most_messages = bounds.box_messages
+        self.box.most_bytes = bounds.box_bytes
 
     # -- the program's side --------------------------------------------------------------------------------------------
 
@@ -169,167 +172,154 @@ class Sender:
 
     def add(self, message: Outgoing) -> None:
         """Queue a message. From here on it can't be withdrawn."""
-        self._queue.append(message)
+        self.queue.append(message)
         self._queued_bytes += message.total
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
         last: Outgoing | None = None
         seen = set()
-        for sent in self._log:
-            if sent.message is not last and id(sent.message) not in seen:
-                last = sent.message
+        for _, message, *_ in self._log:
+            if message is not last and id(message) not in seen:
+                last = message
                 seen.add(id(last))
                 yield last
-        for message in self._under_way:
+        for message in self.under_way:
             if id(message) not in seen:
                 yield message
-        yield from self._queue
+        yield from self.queue
 
     @property
     def idle(self) -> bool:
-        """Everything was acknowledged."""
-        return not (self._log or self._queue or self._under_way)
+        """Whether everything was acknowledged."""
+        return not (self._log or self.queue or self.under_way)
 
     @property
     def unacknowledged(self) -> bool:
-        """Something is on its way."""
+        """Whether something is on its way."""
         return bool(self._log)
 
     @property
-    def in_flight(self) -> int:
-        """Bytes sent and not acknowledged, with those that frames cost."""
-        return self._in_flight
-
-    @property
-    def partial(self) -> Iterable[Outgoing]:
-        """The messages of which a part was sent, and a part was not."""
-        return self._under_way
-
-    @property
     def held_back(self) -> bool:
-        """The next message does not fit into the other side's box."""
-        return bool(self._queue) and not self._fits(self._queue[0])
+        """Whether the next message does not fit into the other side's box."""
+        box = self.box
+        return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
         """Messages, and their bytes, that have not begun."""
-        return len(self._queue), self._queued_bytes
+        return len(self.queue), self._queued_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
         """The ids of the first messages that have not begun."""
-        return some_ids(message.key for message in islice(self._queue, most))
+        return some_ids(message.key for message in islice(self.queue, most))
 
     def waiting(self) -> list[Outgoing]:
         """The messages that have not begun, and that a program stands still for."""
-        return [message for message in self._queue if message.awaited]
+        return [message for message in self.queue if message.awaited]
 
     def anyone_waits(self) -> bool:
         """Whether a program stands still until one of the messages that have not begun is delivered."""
-        return any(message.awaited for message in self._queue)
+        return any(message.awaited for message in self.queue)
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
-    @property
-    def due(self) -> bool:
-        """Whether `fill` may find something to send."""
-        return bool(self._queue or self._under_way)
-
     def fill(self, parts: list[Buffer], budget: int) -> int:
         """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
-        used = self._begin(parts, budget // 2 if self._under_way else budget)
-        while self._under_way and self._in_flight < self._limits.window:
+        if not self.under_way:
+            used = self._begin(parts, budget)
+            if not self.under_way:
+                return used
+        else:
+            used = self._begin(parts, budget // 2)
+        while self.under_way and self.in_flight < self._window:
             room = budget - used - PART_OVERHEAD
             if room < _WORTH_CUTTING and used:
                 break
-            message = self._under_way[0]
+            message = self.under_way[0]
             end = min(message.total, message.sent + max(room, 1))
             used += self._cut(parts, message, end, False, PART_OVERHEAD)
             if end == message.total:
-                self._under_way.popleft()
-            elif len(self._under_way) > 1:
+                self.under_way.popleft()
+            elif len(self.under_way) > 1:
                 # The next of the first few.
-                del self._under_way[0]
-                self._under_way.insert(_TURNS - 1, message)
+                del self.under_way[0]
+                self.under_way.insert(_TURNS - 1, message)
         return used
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
+        queue, box, bounds = self.queue, self.box, self.bounds
         used = 0
-        while self._queue and self._in_flight < self._limits.window and len(parts) < _MOST_PARTS:
-            message = self._queue[0]
-            if not self._acceptable(message) and self._refuse(message):
-                continue
-            if not self._fits(message):
+        while queue and self.in_flight < self._window and len(parts) < _MOST_PARTS:
+            message = queue[0]
+            total, name = message.total, message.name
+            length = len(name[2])
+            if total > bounds.max_message_size or message.segments > bounds.max_segments or length > bounds.max_id_size:
+                if self._refuse(message):
+                    continue
+                total = 0
+            weight = MESSAGE_OVERHEAD + length + total
+            whole = message.segments == 1 and (used + weight <= budget or not total)
+            room = budget - used - START_OVERHEAD - length
+            if not whole and room < _WORTH_CUTTING and used and total > room:
                 break
-            overhead = START_OVERHEAD + len(message.name[1])
-            room = budget - used - overhead
-            whole = message.total <= room or not message.total
-            if not whole and room < _WORTH_CUTTING and used:
-                break
-            self._queue.popleft()
-            self._queued_bytes -= message.total
-            message.number = self._begun
-            self._begun += 1
-            self._begun_bytes += message.cost
+            if not box.admit(message.cost):
+                if box.begun != self.admitted:
+                    break
+                box.begin(message.cost)
+            queue.popleft()
+            self._queued_bytes -= total
+            message.number = box.begun - 1
             if whole:
-                end = message.total
-            else:
+                # Nearly every message: `_cut` and `_write`, written out.
+                self.last_seq = seq = self.last_seq + 1
+                self._log.append((seq, message, 0, total, True, weight))
+                self.in_flight += weight
+                message.sent = total
+                parts.append(message_head(seq, name, message.ordered, total))
+                parts += message.body
+                used += weight
+                continue
+            end = total
+            if total > room:
                 # Only announced where others are under way already; its pieces take their turns.
-                end = 0 if self._under_way else max(room, 0)
-                self._under_way.append(message)
-            used += self._cut(parts, message, end, True, overhead)
+                end = 0 if self.under_way else max(room, 0)
+                self.under_way.append(message)
+            used += self._cut(parts, message, end, True, START_OVERHEAD + length)
         return used
 
-    def _acceptable(self, message: Outgoing) -> bool:
-        bounds = self.bounds
-        return (
-            message.total <= bounds.max_message_size
-            and message.segments <= bounds.max_segments
-            and len(message.name[1]) <= bounds.max_id_size
-        )
-
     def _refuse(self, message: Outgoing) -> bool:
-        """It can't be sent as it is. True: nor can an empty one in its place, and it is out of the queue."""
+        """Give up a message that can't be sent as it is. True: nor can an empty one in its place; it is out of the queue."""
         self._queued_bytes -= message.total
         message.empty()
         if message.failure is None:
             self.refused.append(message)
-        if len(message.name[1]) <= self.bounds.max_id_size:
+        if len(message.name[2]) <= self.bounds.max_id_size:
             return False
-        self._queue.popleft()
+        self.queue.popleft()
         return True
-
-    def _fits(self, message: Outgoing) -> bool:
-        bounds = self.bounds
-        return admissible(
-            message.cost,
-            self._begun - self.consumed_messages,
-            self._begun_bytes - self.consumed_bytes,
-            bounds.box_messages,
-            bounds.box_bytes,
-        )
 
     def _cut(self, parts: list[Buffer], message: Outgoing, end: int, begins: bool, overhead: int) -> int:
         self.last_seq += 1
         weight = overhead + end - message.sent
-        sent = Sent(self.last_seq, message, message.sent, end, begins, weight)
+        sent = (self.last_seq, message, message.sent, end, begins, weight)
         self._log.append(sent)
-        self._in_flight += weight
+        self.in_flight += weight
         message.sent = end
         _write(parts, sent)
         return weight
 
     def rewind(self, received: int) -> deque[Sent]:
         """What has to be sent again over a connection whose other end holds everything up to frame ``received``."""
-        return deque(sent for sent in self._log if sent.seq > received)
+        return deque(sent for sent in self._log if sent[0] > received)
 
     def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
         """Append frames that were sent before, from the left of ``again``. Returns the bytes used."""
         used = 0
-        while again and (not used or used + again[0].weight <= budget) and len(parts) < _MOST_PARTS:
+        while again and (not used or used + again[0][-1] <= budget) and len(parts) < _MOST_PARTS:
             sent = again.popleft()
-            if sent.seq > self.acknowledged:
+            if sent[0] > self.acknowledged:
                 _write(parts, sent)
-                used += sent.weight
+                used += sent[-1]
                 self._counters.resent += 1
         return used
 
@@ -338,31 +328,26 @@ class Sender:
         if received > self.last_seq:
             raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
 
-    def acknowledge(self, received: int) -> list[Outgoing]:
-        """The other side holds everything up to frame ``received``. Returns the messages that are delivered by that."""
-        delivered: list[Outgoing] = []
+    def acknowledge(self, received: int, taken_bytes: int, taken: int, finished: deque[Any]) -> None:
+        """Forget what the other side holds: everything up to frame ``received``. Append what is delivered to ``finished``.
+
+        ``taken`` messages and ``taken_bytes`` have left its box.
+        """
+        box = self.box
+        if taken != box.taken or taken_bytes != box.taken_bytes:
+            box.hear(taken_bytes, taken)
         if received <= self.acknowledged:
-            return delivered
+            return
         self.check(received)
         self.acknowledged = received
         log = self._log
-        while log and log[0].seq <= received:
+        while log and log[0][0] <= received:
             _, message, _, end, _, weight = log.popleft()
-            self._in_flight -= weight
+            self.in_flight -= weight
             if end == message.total:
                 message.delivered = True
-                delivered.append(message)
-        return delivered
-
-    def make_room(self, consumed_bytes: int, consumed_messages: int) -> None:
-        """The other side's program has taken so much since the beginning."""
-        if consumed_messages > self._begun or consumed_bytes > self._begun_bytes:
-            raise ViolationError(f"{consumed_messages} messages were taken, it says; {self._begun} were sent")
-        # Of two connections one may bring older news than the other.
-        if consumed_bytes > self.consumed_bytes:
-            self.consumed_bytes = consumed_bytes
-        if consumed_messages > self.consumed_messages:
-            self.consumed_messages = consumed_messages
+                if message.failure is None:
+                    finished.append(message)
 
 
 def bounds_of(limits: Limits) -> Bounds:
@@ -378,9 +363,10 @@ def bounds_of(limits: Limits) -> Bounds:
 
 def _write(parts: list[Buffer], sent: Sent) -> None:
     seq, message, start, end, begins, _ = sent
-    if begins:
-        head = start_head(seq, message.name, message.ordered, message.segments, message.total, end)
+    if not begins:
+        parts.append(part_head(seq, message.number, end - start))
+    elif message.segments == 1 and end == message.total:
+        parts.append(message_head(seq, message.name, message.ordered, end))
     else:
-        head = part_head(seq, message.number, end - start)
-    parts.append(head)
+        parts.append(start_head(seq, message.name, message.ordered, message.segments, message.total, end))
     parts += message.slices(start, end)

@@ -5,15 +5,16 @@ Data in, data out, whatever connection it takes. Who the other side is and which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.counters import Counters
-from mpccomm.protocol.frames import Bounds
+from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Kind, Slot, check_id, read_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Incoming, Receiver
-from mpccomm.protocol.sender import Buffer, Outgoing, Sender
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
@@ -23,108 +24,140 @@ _ACK_AFTER = 0.2
 """While pieces of a large message arrive, an acknowledgement at least so often: it shows that the connection lives."""
 _CONSUMED_EVERY = 4
 """Word of what was taken out of the box at least with every so-manieth part of it."""
-_BATCH_RESERVE = 64
-"""Room in a batch for the acknowledgement behind the data."""
 _SMALLEST_BATCH = 256
 _LARGEST_BATCH = frames.MAX_BATCH - 128 * 1024
 """Leaves room for what is not data: control frames, lists of ids."""
 _NOT_TOLD = -1
+_NUMBERS = MESSAGE_OVERHEAD - frames.HEADER_SIZE
+_positions = frames.POSITIONS.pack
+
+Finished: TypeAlias = deque[Receive | Outgoing]
 
 
 class Session:
-    """Mailbox, inbox and outbox, and what is due to be said about them."""
+    """Mailbox, receiver and sender, and what is due to be said about them. What ends is appended to ``finished``."""
 
-    def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox) -> None:
+    def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox, finished: Finished) -> None:
         self.mailbox = mailbox
         self.receiver = Receiver(limits)
         self.sender = Sender(limits, counters)
         self.ack_due = False
+        self.unacknowledged = 0
+        """Bytes of unfinished messages that were received since the last acknowledgement."""
+        self._finished = finished
         self._limits = limits
         self._counters = counters
-        self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - _BATCH_RESERVE
-        self._unacknowledged = 0
+        self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - frames.BATCH_HEAD
         self._acknowledged_at = now
-        self._told = (0, 0, 0)
+        self._told_messages = 0
+        self._told_bytes = 0
         self._told_blocked = _NOT_TOLD
         self._awaited = False
+        self._alone = False
+        self._most_untold = limits.box_messages // _CONSUMED_EVERY
+        self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def start(self, frame: frames.Start) -> Sequence[Receive]:
-        """A message begins. Returns the receives that are done by that."""
+    def message(self, batch: Batch, slot: Slot) -> None:
+        """Take a MESSAGE: whole, and on the short way if it finds its receive waiting or goes into the box."""
+        _, flags, id_size, seq, number, start, end = slot
+        start += _NUMBERS
+        data = start + id_size
+        if flags > AUTOMATIC or id_size > self._limits.max_id_size or data > end:
+            check_id(flags, id_size, self._limits.max_id_size, end - start)
+        key = ("", number) if flags == AUTOMATIC and not id_size else read_key(flags, number, batch, start, data)
+        self.ack_due = True
+        # The one copy: a slice of bytes, which `bytes` then leaves as it is.
+        message = self.receiver.whole(seq, key, id_size, bytes(batch[data:end]))
+        if message is None:
+            return
+        counters = self._counters
+        counters.messages_received += 1
+        counters.bytes_received += message.total
+        if flags & ORDERED:
+            message.ordered = True
+            self._begin(message)
+            self._admit(self.receiver.turns.arrive(message))
+            return
+        receive = self.mailbox.put(message)
+        if receive is not None:
+            message.consumed = True
+            self.receiver.box.take(message.cost)
+            self._finished.append(receive)
+
+    def start(self, frame: frames.Start) -> None:
+        """Take a START: a message that comes in pieces, or has several."""
         message = self.receiver.start(frame)
         if message is None:
             self.ack_due = True
-            return ()
-        if message.complete and not message.ordered:
-            self._count(message)
-            return self._hand_over(self.mailbox.put(message))
-        self.receiver.turns.begin(message)
-        self.mailbox.announce(message)
-        if message.complete:
-            self._count(message)
-            return self._admit(self.receiver.turns.arrive(message))
-        self._count_unacknowledged(len(frame.data))
-        return ()
+            return
+        self._begin(message)
+        self._go_on(message, len(frame.data))
 
-    def part(self, frame: frames.Part) -> Sequence[Receive]:
-        """A message goes on. Returns the receives that are done by that."""
+    def part(self, frame: frames.Part) -> None:
+        """Take a PART: a message goes on."""
         message = self.receiver.part(frame)
         if message is None:
             self.ack_due = True
-            return ()
+        else:
+            self._go_on(message, len(frame.data))
+
+    def _begin(self, message: Incoming) -> None:
+        if message.ordered:
+            self.receiver.turns.begin(message)
+        if self.mailbox.asks_for_more(message.key):
+            # What is asked for does not count against the box.
+            self.consume(message)
+        self.mailbox.announce(message)
+
+    def _go_on(self, message: Incoming, size: int) -> None:
         if message.complete:
-            self._count(message)
-            return self._admit(self.receiver.turns.arrive(message))
-        self._count_unacknowledged(len(frame.data))
-        return ()
-
-    def _count(self, message: Incoming) -> None:
-        self._counters.messages_received += 1
-        self._counters.bytes_received += message.total
-        self.ack_due = True
-
-    def _count_unacknowledged(self, size: int) -> None:
-        self._unacknowledged += size
-        if self._unacknowledged >= self._limits.window // _ACK_EVERY:
+            self._counters.messages_received += 1
+            self._counters.bytes_received += message.total
             self.ack_due = True
+            self._admit(self.receiver.turns.arrive(message) if message.ordered else (message,))
+        else:
+            self.unacknowledged += size
+            if self.unacknowledged >= self._limits.window // _ACK_EVERY:
+                self.ack_due = True
 
     def look_at(self, now: float) -> None:
         """A batch has been dealt with: pieces of large messages are acknowledged from time to time."""
-        if self._unacknowledged and now - self._acknowledged_at > _ACK_AFTER:
+        if self.unacknowledged and now - self._acknowledged_at > _ACK_AFTER:
             self.ack_due = True
 
-    def _admit(self, messages: Sequence[Incoming]) -> Sequence[Receive]:
-        return [receive for message in messages for receive in self._hand_over(self.mailbox.complete(message))]
+    def _admit(self, messages: Iterable[Incoming]) -> None:
+        for message in messages:
+            self._hand_over(self.mailbox.complete(message))
 
-    def _hand_over(self, receives: Sequence[Receive]) -> Sequence[Receive]:
+    def _hand_over(self, receives: Iterable[Receive]) -> None:
         for receive in receives:
             assert receive.message is not None
             self.consume(receive.message)
-        return receives
+            self._finished.append(receive)
 
-    def put_back(self, message: Incoming) -> Sequence[Receive]:
-        """Un-get. Returns the receive that got it at once, if any."""
-        if message.receiver is not self.receiver:
-            return ()  # it is from an earlier conversation, with which it was forgotten
-        return self._hand_over(self.mailbox.put_back(message))
+    def put_back(self, message: Incoming) -> None:
+        """Return a message to its box, where the next one to ask for its id gets it: perhaps at once."""
+        # If it is from an earlier conversation, it was forgotten with that.
+        if message.receiver is self.receiver:
+            self._hand_over(self.mailbox.put_back(message))
 
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""
         receiver = self.receiver
         receiver.consume(message)
-        _, told_bytes, told_messages = self._told
-        limits = self._limits
+        box = receiver.box
         if (
-            receiver.consumed_messages - told_messages > limits.box_messages // _CONSUMED_EVERY
-            or receiver.consumed_bytes - told_bytes > limits.box_bytes // _CONSUMED_EVERY
+            box.taken - self._told_messages > self._most_untold
+            or box.taken_bytes - self._told_bytes > self._most_untold_bytes
         ):
             self.ack_due = True
 
-    def forget_partial(self) -> Sequence[Receive]:
-        """The messages under way will never be complete. Returns the receives of those that waited for them."""
+    def forget_partial(self) -> None:
+        """The messages under way will never be complete; those that waited for them can be received."""
         self.receiver.forget_partial()
-        return self._admit(self.receiver.turns.forget_partial())
+        self._admit(self.receiver.turns.forget_partial())
 
     def end(self, cause: Cause) -> list[Receive | Outgoing]:
         """Nothing more will come, nor be taken. Returns all that waited. Complete messages stay."""
@@ -135,57 +168,89 @@ class Session:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def agree(self, bounds: Bounds) -> None:
-        """The other side has said what it takes."""
-        self.sender.bounds = bounds
+    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+        """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
 
-    def due(self, connection: Connection) -> bool:
-        """Whether `fill` may find something to send."""
-        return self.ack_due or self.sender.due or connection.again is None or bool(connection.again)
-
-    def fill(self, connection: Connection, parts: list[Buffer], now: float) -> None:
-        """Append to a batch what is to be sent: what has to be repeated, new frames, an acknowledgement."""
+        ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
+        """
         sender = self.sender
+        budget = min(self._budget, most)
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
-        used = sender.refill(parts, again, self._budget) if again else 0
-        if not used and sender.due:
-            used = sender.fill(parts, self._budget)
+        used = sender.refill(parts, again, budget) if again else 0
+        if not used and (sender.queue or sender.under_way):
+            used = sender.fill(parts, budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
-        if used or self.ack_due:
-            self._acknowledge(parts, now)
-        if sender.held_back and self._told_blocked != sender.consumed_messages:
+        if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
             self._tell_blocked(parts)
-
-    @property
-    def positions(self) -> tuple[int, int, int]:
-        """What an ACK says: held up to this frame; bytes and messages taken out of the box."""
-        receiver = self.receiver
-        return receiver.acknowledged, receiver.consumed_bytes, receiver.consumed_messages
-
-    def _acknowledge(self, parts: list[Buffer], now: float) -> None:
-        positions = self.positions
-        if self.ack_due or positions != self._told:
-            parts.append(frames.ack(*positions))
-            self._told = positions
+        if self.ack_due or len(parts) > 1:
+            parts[0] = self.positions()
+            box = self.receiver.box
+            self._told_messages = box.taken
+            self._told_bytes = box.taken_bytes
             self.ack_due = False
-            self._unacknowledged = 0
+            self.unacknowledged = 0
             self._acknowledged_at = now
+
+    def positions(self) -> bytes:
+        """The head of a batch: held up to this frame; bytes and messages taken out of the box."""
+        receiver = self.receiver
+        box = receiver.box
+        return _positions(receiver.acknowledged if receiver.held else receiver.received, box.taken_bytes, box.taken)
 
     def _tell_blocked(self, parts: list[Buffer]) -> None:
         sender = self.sender
-        self._told_blocked = sender.consumed_messages
+        self._told_blocked = sender.box.taken
         ids = sender.queued_ids(frames.MAX_LISTED_IDS)
-        parts.append(frames.blocked(frames.Blocked(*sender.queued(), sender.consumed_messages, self._awaited, ids)))
-        self._awaited = False
+        box = sender.box
+        frame = frames.Blocked(*sender.queued(), box.begun, box.taken, self._awaited, self._alone, ids)
+        parts.append(frames.blocked(frame))
+        self._awaited = self._alone = False
 
-    def repeat_blocked(self) -> None:
-        """Say once more that we are held back, if we are, and whether a program stands still because of it.
+    def repeat_blocked(self, alone: Callable[[], bool]) -> None:
+        """Say once more that we are held back, if we are, whether a program stands still because of it, and is alone.
 
         Only now and then, since finding that out means going through the queue.
         """
         if self.sender.held_back:
             self._told_blocked = _NOT_TOLD
             self._awaited = self.sender.anyone_waits()
+            self._alone = self._awaited and alone()
+
+
+class Parting:
+    """Our last word to the other side, once there is one: said on every connection, until one of them has carried it."""
+
+    def __init__(self) -> None:
+        self.heard = False
+        """The other side has confirmed it."""
+        self._word: tuple[Kind, bytes] | None = None
+        self.said = False
+        """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
+
+    def goodbye(self, session: Session, *, unread: bool) -> None:
+        """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this."""
+        sender = session.sender
+        keys = [message.key for message in session.mailbox.unread()] if unread else []
+        undelivered = sum(1 for _ in sender.pending())
+        frame = frames.Goodbye(sender.last_seq, undelivered, len(keys), frames.some_ids(keys))
+        self.said = True
+        self._word = Kind.GOODBYE, frames.goodbye(frame)
+
+    def abort(self, reason: str) -> None:
+        """The program gave up."""
+        self.said = True
+        self._word = Kind.ABORT, frames.abort(reason)
+
+    def say(self, connection: Connection) -> None:
+        """Say it there, if there is something to be said. The head of its batch acknowledges what has arrived in time."""
+        if self._word is None or self.heard:
+            return
+        kind, frame = self._word
+        connection.control[kind] = frame
+
+    def confirmed(self) -> None:
+        """A FAREWELL arrived."""
+        self.heard = self.said

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
 
-from mpccomm.engine.delivery import Arrival
-from mpccomm.engine.futures import raise_first, together
+from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
 from mpccomm.engine.handles import ThreadHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, receive_limit, send_patience
+from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import ReceiveCall
+from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.rounds import Call, Deadline, calls_of
+from mpccomm.engine.several import together
 from mpccomm.engine.thread_future import ThreadFuture
-from mpccomm.errors import WrongThreadError
-from mpccomm.pool.channel import Channel, Messages, names_of
-from mpccomm.protocol.receiver import Incoming
-from mpccomm.sync.blocking import Slot, Ticket
-from mpccomm.sync.loop_lifetime import LoopLifetime
-
-if TYPE_CHECKING:
-    from mpccomm.sync.groups import SyncGroup
+from mpccomm.errors import PoolClosedError, WrongThreadError
+from mpccomm.sync.blocking import Ticket
+from mpccomm.sync.groups import SyncGroup
 
 
-class SyncMessages:
-    """The calls of `Messages`, blocking."""
+class SyncMessages(BaseChannel):
+    """The calls that send and receive, with all message ids in one space."""
 
-    def __init__(self, native: Messages, loop_lifetime: LoopLifetime) -> None:
-        self._native = native
-        self._engine = native._engine
-        self._loop_lifetime = loop_lifetime
-
-    @property
-    def name(self) -> str | None:
-        """The name of this party, for logs and groups."""
-        return self._native.name
+    def __init__(self, space: Space) -> None:
+        super().__init__(space)
+        self._channels: WeakValueDictionary[str, SyncChannel] = WeakValueDictionary()
+        self._groups: WeakValueDictionary[str, SyncGroup] = WeakValueDictionary()
 
     # -- one party -----------------------------------------------------------------------------------------------------
 
@@ -92,21 +86,23 @@ class SyncMessages:
         """
         ticket = Ticket(self._engine.loop_owner)
         try:
-            message = self._receive(ticket, [self._engine.party(name)], msg_id, timeout)[0][1]
+            self._check_thread()
+            call = self._receiving(self._engine.party(name), msg_id, timeout)
+            ticket.start(call)
+            value = call.value()
             ticket.redeemed = True
-            return message
+            return value
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
 
     def arecv(self, name: str, msg_id: str | None = None) -> Future[Any]:
         """Receive a message without waiting: a future that gets it. A cancelled one leaves the message for the next."""
-        party = self._engine.party(name)
-        self._native._enter()
+        call = self._asking(self._engine.party(name), msg_id)
         future = ThreadFuture[Any]()
-        arrival = Arrival(party, *self._native._key(party, msg_id))
-        arrival.start(future.resolve)
-        future.add_done_callback(lambda future: arrival.drop() if future.cancelled() else None)
+        call.waiter = future
+        self._launch(call)
+        future.add_done_callback(partial(_withdraw, call))
         return future
 
     # -- several parties -----------------------------------------------------------------------------------------------
@@ -124,7 +120,7 @@ class SyncMessages:
         :param handler_names: the parties; left out: all
         :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
         """
-        parties = self._native._alike(handler_names)
+        parties = self._alike(handler_names)
         destination = [party.handler for party in parties]
         self._send(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
@@ -137,7 +133,7 @@ class SyncMessages:
         max_retries: int | None = None,
     ) -> Future[None]:
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
-        parties = self._native._alike(handler_names)
+        parties = self._alike(handler_names)
         destination = [party.handler for party in parties]
         return self._asend(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
@@ -153,9 +149,12 @@ class SyncMessages:
         """
         ticket = Ticket(self._engine.loop_owner)
         try:
-            messages = self._receive(ticket, self._engine.parties_named(names_of(handler_names)), msg_id, timeout)
+            self._check_thread()
+            calls = self._receiving_all(self._engine.parties_named(names_of(handler_names)), msg_id, timeout)
+            ticket.start(together(calls))
+            values = values_of(calls)
             ticket.redeemed = True
-            return messages
+            return values
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
@@ -180,7 +179,11 @@ class SyncMessages:
 
         :param name: any text without "]", the same at all parties
         """
-        return SyncChannel(self._native.channel(name), self._loop_lifetime)
+        space = self._channel_space(name)
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = SyncChannel(space, self)
+        return channel
 
     def group(self, names: Sequence[str] | None = None, *, me: str | None = None) -> SyncGroup:
         """Parties that compute something together: broadcasts, gathers and so on, see `SyncGroup`.
@@ -192,33 +195,32 @@ class SyncMessages:
         :raises UnknownPartyError: there is no party of that name
         :raises ConfigurationError: this party is not among the names, or one is there twice
         """
-        from mpccomm.sync.groups import SyncGroup
-
-        group = self._native.group(names, me=me)
-        return SyncGroup(SyncChannel(group._channel, self._loop_lifetime), group._calls)
+        calls = calls_of(self._space, self._members(names, me))
+        group = self._groups.get(calls.members.label)
+        if group is None or group.me != calls.members.me:
+            group = self._groups[calls.members.label] = SyncGroup(calls, self._carry_out)
+        return group
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _check_thread(self) -> None:
-        if self._loop_lifetime.here:
+        if self._engine.loop_owner.here:
             raise WrongThreadError(
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
 
-    def _patience(self, timeout: Timeout, max_retries: int | None) -> Patience:
-        return send_patience(timeout, max_retries, self._native._patience)
+    def _launch(self, request: Request) -> None:
+        # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.
+        self._engine.loop_owner.post_soon(request.start)
 
     def _send(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> None:
         self._check_thread()
-        self._native._enter()
         ticket = Ticket(self._engine.loop_owner)
         try:
-            slots: list[Slot[None]] = [Slot() for _ in parties]
-            resolves = [slot.resolve for slot in slots]
-            self._native._queue(parties, message, destination, msg_id, patience, resolves, ticket.calls, awaited=True)
-            raise_first([error for slot in slots if (error := slot.wait()) is not None])
+            request = self._queue(parties, message, destination, msg_id, patience, None, watcher=ticket)
+            ticket.wait(request)
             ticket.redeemed = True
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -227,41 +229,31 @@ class SyncMessages:
     def _asend(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> ThreadHandle:
-        self._native._enter()
         handle = ThreadHandle(self._engine.failures)
-        resolves = together(len(parties), handle.resolve)
-        self._native._queue(parties, message, destination, msg_id, patience, resolves, [], awaited=False)
+        self._queue(parties, message, destination, msg_id, patience, handle)
         return handle
 
-    def _receive(
-        self, ticket: Ticket, parties: Sequence[Party], msg_id: str | None, timeout: Timeout
-    ) -> list[tuple[str, Any]]:
+    def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
+        """Wait for what a call of a group waits for now, and let it take that."""
         self._check_thread()
-        limit = receive_limit(timeout)
-        self._native._enter()
-        slots: list[Slot[Incoming]] = []
-        for party in parties:
-            slots.append(Slot())
-            call = ReceiveCall(party, *self._native._key(party, msg_id), limit, slots[-1].resolve)
-            ticket.calls.append(call)
-            self._engine.loop_owner.post(call.start)
-        raise_first([error for slot in slots if (error := slot.wait()) is not None])
-        return [(party.name, ticket.read(at, party)) for at, party in enumerate(parties)]
+        ticket = Ticket(self._engine.loop_owner)
+        try:
+            ticket.start(call.request(limit))
+            call.take()
+            ticket.redeemed = True
+        except BaseException:
+            if call.taken:
+                ticket.redeemed = True
+            else:
+                ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
 
 
-class SyncChannel(SyncMessages):
+class SyncChannel(BasePart, SyncMessages):
     """Message ids, numbers and groups of its own, over the connections of a pool; from `SyncPool.channel`."""
 
-    def __init__(self, native: Channel, loop_lifetime: LoopLifetime) -> None:
-        super().__init__(native, loop_lifetime)
-        self._channel = native
 
-    def __repr__(self) -> str:
-        return repr(self._channel)
-
-    def update_msg_prefix(self, prefix: str | None) -> None:
-        """Put a prefix before the ids of all further messages of this channel, of both directions, as `SyncPool.update_msg_prefix`.
-
-        All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
-        """
-        self._channel.update_msg_prefix(prefix)
+def _withdraw(call: FutureCall, future: Future[Any]) -> None:
+    if future.cancelled():
+        with contextlib.suppress(PoolClosedError):
+            call.party.loop_owner.post(call.cancel)

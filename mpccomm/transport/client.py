@@ -8,36 +8,21 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import aiohttp
-from aiohttp import ClientWebSocketResponse
 from yarl import URL
 
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.address import Resolver
 from mpccomm.transport.reconnect import DialError
-from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH, WebSocket
+from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
+from mpccomm.transport.websocket import WebSocket, asking, granted, new_key
 
 TELLING = ("User-Agent", "Accept-Encoding")
 """Otherwise aiohttp would tell everybody its version and Python's, and which libraries it finds."""
 _HUNG_UP = "it hung up before it answered"
-
-
-def _stay() -> aiohttp.TraceConfig:
-    """aiohttp follows redirections in an upgrade, and can't be told otherwise: nobody sends us to another address."""
-    trace: aiohttp.TraceConfig = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(_refuse_redirection)
-    return trace
-
-
-async def _refuse_redirection(session: object, context: object, seen: aiohttp.TraceRequestRedirectParams) -> None:
-    response = seen.response
-    response.close()
-    raise aiohttp.WSServerHandshakeError(
-        response.request_info, response.history, status=response.status, headers=response.headers
-    )
 
 
 class Client:
@@ -73,17 +58,16 @@ class Client:
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=TELLING,
-            trace_configs=[_stay()],
         )
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self._session.close()
 
-    async def dial(self) -> WebSocket:
+    async def dial(self) -> Stream:
         """A new connection to whoever is meant to be there."""
         try:
-            websocket = await self._connect()
+            stream = await self._connect()
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             for spare in self._spares:
                 send_alert(spare, error)
@@ -92,24 +76,38 @@ class Client:
         finally:
             while self._spares:
                 self._spares.pop().close()
-        if reason := await self._examine(websocket.get_extra_info("ssl_object")):
-            await websocket.close(code=CloseCode.NOT_RECOGNISED)
+        if reason := await self._examine(stream.tls):
+            stream.close(CloseCode.NOT_RECOGNISED)
+            await stream.ended()
             raise DialError(reason, Verdict(reason, theirs=False))
-        return websocket
+        return stream
 
-    async def _connect(self) -> ClientWebSocketResponse[Literal[False]]:
+    async def _connect(self) -> Stream:
         context = self._context()
         scheme = "http" if context is None else "https"
         url = URL.build(scheme=scheme, host=self._addr, port=self._port, path=PATH)
+        key = new_key()
         async with asyncio.timeout(2 * self._connect_timeout):
-            return await self._session.ws_connect(
-                url,
-                ssl=context or True,
-                compress=0,
-                max_msg_size=MAX_MESSAGE,
-                decode_text=False,
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
-            )
+            # Nobody sends us to another address.
+            response = await self._session.get(url, ssl=context or True, headers=asking(key), allow_redirects=False)
+        taken = False
+        try:
+            if response.status != 101 or not granted(response.headers, key):
+                raise aiohttp.WSServerHandshakeError(
+                    response.request_info, response.history, status=response.status, headers=response.headers
+                )
+            connection = response.connection
+            if connection is None or connection.transport is None or connection.protocol is None:
+                raise aiohttp.ServerDisconnectedError
+            stream = WebSocket(connection.transport, _Upgraded(response, connection.protocol), client=True)
+            # What it says already, before we have said a word.
+            connection.protocol.set_parser(stream, None)
+            stream.take_over()
+            taken = True
+        finally:
+            if not taken:
+                response.close()
+        return stream
 
     def _new_socket(self, info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, *_ = info
@@ -118,6 +116,19 @@ class Client:
             # To tell the other end why, should the handshake fail.
             self._spares.append(sock.dup())
         return sock
+
+
+class _Upgraded:
+    """The HTTP side of a connection that is none any more, as far as it has to know of the end."""
+
+    def __init__(self, response: aiohttp.ClientResponse, protocol: asyncio.BaseProtocol) -> None:
+        self._response = response
+        self._protocol = protocol
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # Not the error: nobody waits for an answer any more who would fetch it.
+        self._protocol.connection_lost(None)
+        self._response.close()
 
 
 def _judge_status(error: BaseException, certified: bool) -> Verdict | None:

@@ -8,12 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from aiohttp import WSMsgType
-
 from mpccomm.address import IPAddress
 from mpccomm.protocol.frames import Hello, ViolationError, parse
 from mpccomm.protocol.states import CloseCode
-from mpccomm.transport.stream import WebSocket, violation_of
+from mpccomm.transport.stream import Stream
 
 if TYPE_CHECKING:
     from mpccomm.transport.tno import Correspondent
@@ -59,7 +57,7 @@ class Authenticator(Protocol):
         :raises NotRecognisedError: nobody we know
         """
 
-    async def identify(self, caller: Caller, port: int) -> Callable[[WebSocket, bytes], Awaitable[None]]:
+    async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
         """Who calls, and has its server at that port: a way to hand the stream over.
 
         :raises NotRecognisedError: nobody we know
@@ -70,7 +68,7 @@ class Authenticator(Protocol):
 
 
 async def greet(
-    websocket: WebSocket, caller: Caller, authenticator: Authenticator, deadline: float
+    stream: Stream, caller: Caller, authenticator: Authenticator, deadline: float
 ) -> Callable[[], Awaitable[None]]:
     """Find out who calls, until ``deadline`` of the loop's clock. Returns what runs the connection to its end.
 
@@ -78,27 +76,24 @@ async def greet(
     """
     try:
         async with asyncio.timeout_at(deadline):
-            message = await websocket.receive()
-            if message.type is not WSMsgType.BINARY:
-                raise ViolationError(
-                    f"{violation_of(message.type, message.data) or _parting(message.type, message.data)} instead of a HELLO"
-                )
-            hello = _first_hello(message.data)
-            take_over = await authenticator.identify(caller, hello.port)
+            first = await stream.first()
+            if first is None:
+                raise ViolationError(f"{stream.violation or _parting(stream.ended_with)} instead of a HELLO")
+            take_over = await authenticator.identify(caller, _first_hello(first).port)
     except TimeoutError:
         raise NotRecognisedError("it did not say who it is", CloseCode.SILENT) from None
     except ViolationError as error:
         raise NotRecognisedError(str(error), CloseCode.VIOLATION) from None
-    return partial(take_over, websocket, message.data)
+    return partial(take_over, stream)
 
 
-def _parting(kind: WSMsgType, data: object) -> str:
-    if kind is WSMsgType.CLOSE and data == CloseCode.NOT_RECOGNISED:
+def _parting(code: int | None) -> str:
+    if code == CloseCode.NOT_RECOGNISED:
         return "it closed, because it does not recognise us,"
     return "it closed"
 
 
-def _first_hello(batch: bytes) -> Hello:
+def _first_hello(batch: bytes | memoryview) -> Hello:
     if len(batch) > _MAX_HELLO:
         raise ViolationError(f"{len(batch)} bytes before saying who it is")
     frame = next(parse(batch, max_id_size=0), None)

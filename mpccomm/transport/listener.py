@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 from mpccomm.address import IPAddress, of_socket
 from mpccomm.transport.admission import Admission, PendingConnection
@@ -103,7 +104,7 @@ class _Handshake:
         self._listener = listener
         self._socket: socket.socket | None = sock
         self._spare: socket.socket | None = None
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.WriteTransport | None = None
 
     async def run(self, pending: PendingConnection) -> None:
         listener = self._listener
@@ -116,9 +117,11 @@ class _Handshake:
         self._socket = None
         times = {"ssl_handshake_timeout": listener._handshake_time, "ssl_shutdown_timeout": CLOSE_TIMEOUT}
         try:
-            self._transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: listener._protocol(pending), sock, ssl=context, **(times if context else {})
             )
+            # Not a question of classes: uvloop's have nothing in common with asyncio's.
+            self._transport = cast(asyncio.WriteTransport, transport)
         except (OSError, TimeoutError) as error:
             if pending.end():
                 self._explain(error)
@@ -135,7 +138,7 @@ class _Handshake:
     def drop(self, reason: str) -> None:
         """End it, whatever has been reached."""
         self._listener._refused(self.address, reason)
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.abort()
         elif self.task is not None:
             self.task.cancel()

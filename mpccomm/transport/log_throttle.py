@@ -1,32 +1,84 @@
-"""Log lines that strangers can cause: each once in a while, however often they try."""
+"""Log lines that others can cause: bounded in length and in rate, by kind and by who causes them, with a count of the rest."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 _PAUSE = 60.0
-"""Seconds before the same line is logged as a warning again."""
+"""Seconds before the same complaint about the same caller is a warning again."""
 _REMEMBERED = 1000
-"""So many different lines are remembered; whoever causes more of them gets a warning for each."""
+"""Complaints that are remembered; of more, the oldest are forgotten."""
+_PER_KIND = 8
+"""Warnings of one kind within `_PAUSE`, whoever causes them."""
+_LONGEST = 600
+"""Characters of a line: certificates, for one, may hold thousands of names."""
 
 
 class LogThrottle:
-    """Logs each text as a warning, and its repetitions within `_PAUSE` for debugging only."""
+    """Logs each complaint as a warning, its repetitions within a minute for debugging only.
+
+    A kind of complaint has a budget of its own, so that a flood of one does not hide the others; what exceeds it is
+    counted, and the count stands on the next line of that kind.
+    """
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
-        self._warned: dict[str, float] = {}
+        self._warned: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._kinds: dict[str, _Budget] = {}
 
-    def log(self, text: str) -> None:
-        """Say it, unless it was said a moment ago."""
+    def log(self, text: str, *, kind: str = "", who: str = "") -> None:
+        """Log a complaint, unless the same was logged a moment ago.
+
+        :param kind: a fixed text of ours, never one that the other side chooses
+        :param who: who causes it; left out: the text says so
+        """
+        text = shortened(text)
         now = self._clock()
-        if now < self._warned.get(text, now):
+        key = kind, who or text
+        if now < self._warned.get(key, now):
             self._logger.debug("%s, again", text)
             return
-        if len(self._warned) >= _REMEMBERED:
-            self._warned.clear()
-        self._warned[text] = now + _PAUSE
-        self._logger.warning("%s", text)
+        budget = self._kinds.setdefault(kind, _Budget(now))
+        if not budget.spend(now):
+            self._logger.debug("%s", text)
+            return
+        self._warned[key] = now + _PAUSE
+        self._warned.move_to_end(key)
+        if len(self._warned) > _REMEMBERED:
+            self._warned.popitem(last=False)
+        left_out = budget.left_out()
+        self._logger.warning("%s%s", text, f" ({left_out} more of this kind were not logged)" if left_out else "")
+
+
+class _Budget:
+    """How many warnings of one kind may still be given."""
+
+    def __init__(self, now: float) -> None:
+        self._left = float(_PER_KIND)
+        self._since = now
+        self._left_out = 0
+
+    def spend(self, now: float) -> bool:
+        self._left = min(_PER_KIND, self._left + (now - self._since) * _PER_KIND / _PAUSE)
+        self._since = now
+        if self._left < 1:
+            self._left_out += 1
+            return False
+        self._left -= 1
+        return True
+
+    def left_out(self) -> int:
+        count, self._left_out = self._left_out, 0
+        return count
+
+
+def shortened(text: str) -> str:
+    """Return a text for a line of the log, with its middle left out where it is long."""
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"

@@ -39,7 +39,7 @@ from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Passage, Pipe
 from mpccomm.transport.reconnect import DialError
-from mpccomm.transport.stream import CLOSE_TIMEOUT, WebSocket
+from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
 if TYPE_CHECKING:
     import ssl
@@ -254,7 +254,7 @@ class MemoryNetwork:
     def _random(self, caller: str, callee: str, number: int, what: str) -> Random:
         return Random(f"{self.seed} {caller} {callee} {number} {what}")
 
-    def _dial(self, caller: str, port: int) -> WebSocket:
+    def _dial(self, caller: str, port: int) -> Stream:
         bound_port = self._entrances.get(port)
         if bound_port is None or bound_port.answering is None:
             raise DialError("connection refused")
@@ -344,7 +344,7 @@ class _Connector:
     async def __aexit__(self, *exception: object) -> None:
         """There is nothing to give back."""
 
-    async def dial(self) -> WebSocket:
+    async def dial(self) -> Stream:
         """A new connection."""
         if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
@@ -426,7 +426,8 @@ class _NetworkServer:
             take_over = await greet(pipe.theirs, Caller(_ADDRESS, None), self._authenticator, deadline)
         except NotRecognisedError as error:
             self._log_throttle.log(f"closed a connection from {_ADDRESS}: {error}")
-            await pipe.theirs.close(code=error.code)
+            pipe.theirs.close(error.code)
+            await pipe.theirs.ended()
             return
         finally:
             self._greetings.discard(greeting)

@@ -1,16 +1,16 @@
-"""A connection within one process: as much of a WebSocket at either end as a stream uses. Each end may have a loop of its own."""
+"""A connection within one process: a stream at either end. Each may have a loop of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
-from aiohttp import WSCloseCode, WSMsgType
-
-from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.stream import Stream
 
 _BATCHES = 8
 """So many may be on their way in one direction."""
@@ -47,124 +47,148 @@ class _Clear:
 
 
 _AT_ONCE = Passage()
+_DONE = 1000
+"""The close code of an ordinary end."""
 
 
-class _Message(NamedTuple):
-    type: WSMsgType
-    data: Any
+_BREAK = None
+"""In the place of a batch: the connection is broken. A number: it is closed, with that code."""
 
 
-_CLOSED = _Message(WSMsgType.CLOSED, None)
-
-
-class _End:
+class _End(Stream):
     def __init__(self, loop: asyncio.AbstractEventLoop, course: Course, *, forth: bool) -> None:
+        super().__init__(loop)
         self.other = self
-        self.close_code: int | None = None
-        self._loop = loop
+        self._closed = False
+        self._tls: ssl.SSLObject | None = None
         self._course = course
         self._forth = forth
-        self._arrived: deque[tuple[float, _Message]] = deque()
+        self._arrived: deque[tuple[float, bytes | int | None]] = deque()
         self._latest = 0.0
         """When the last of what was sent from here is there, by `time.monotonic`."""
-        self._something = asyncio.Event()
-        self._admission = asyncio.Event()
+        self._coming: asyncio.TimerHandle | None = None
 
-    def get_extra_info(self, name: str) -> None:
-        """There is nothing below."""
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """That of a connection which this one stands for; there is nothing else below."""
+        return self._tls
 
-    # Whoever waits looks, clears the event, and waits; whoever has news for it changes what it looks at, and then has the
-    # event set, on the loop of the one who waits. So no news are missed, whichever threads the two are in.
+    # Each end changes its own state on its own loop. What it does to the other is an entry in its deque, and a call there.
 
-    async def receive(self) -> _Message:
-        while self.close_code is None:
-            remaining = None
-            if self._arrived:
-                due, message = self._arrived[0]
-                remaining = due - time.monotonic() if due else 0
-                if remaining <= 0:
-                    self._arrived.popleft()
-                    self.other._wake()
-                    if message.type is not WSMsgType.BINARY:
-                        self.close_code = message.data or WSCloseCode.ABNORMAL_CLOSURE
-                    return message
-            self._something.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(remaining):
-                    await self._something.wait()
-        return _CLOSED
-
-    async def send_bytes(self, data: bytes) -> None:
-        while self._open and len(self.other._arrived) >= _BATCHES:
-            self._admission.clear()
-            await self._admission.wait()
-        if not self._open:
-            raise ConnectionResetError("the connection is closed")
-        passage = self._course.passes(self._forth, data)
+    def _send(self, batch: bytes) -> None:
+        other = self.other
+        if self._closed or other._closed:
+            return
+        passage = self._course.passes(self._forth, batch)
         if passage.arrives:
-            self._put(_Message(WSMsgType.BINARY, data), passage.delay)
+            self._put(batch, passage.delay)
         if passage.breaks:
-            self._put(_CLOSED)
-            self._end(WSCloseCode.ABNORMAL_CLOSURE)
-            raise ConnectionResetError("the connection was cut")
+            self._put(_BREAK)
+            self._finish()
+        else:
+            self._full = True
+            # Only then: the other end looks the other way round.
+            self._full = len(other._arrived) >= _BATCHES
 
-    async def close(self, *, code: int = WSCloseCode.OK) -> bool:
-        if self.close_code is None:
-            self._put(_Message(WSMsgType.CLOSE, code))
-            self._end(code)
-        return True
+    def _say_close(self, code: int) -> None:
+        self._put(code)
+        self._finish()
+
+    def _abort(self) -> None:
+        self._put(_BREAK)
+        self._finish()
 
     def cut(self) -> None:
         """Break the connection: what is on its way is lost, in both directions."""
         for end in (self, self.other):
-            if end.close_code is None:
-                end._end(WSCloseCode.ABNORMAL_CLOSURE)
+            end._closed = True
+            end._call(end._finish)
 
-    @property
-    def _open(self) -> bool:
-        return self.close_code is None and self.other.close_code is None
-
-    def _put(self, message: _Message, delay: float = 0.0) -> None:
+    def _put(self, what: bytes | int | None, delay: float = 0.0) -> None:
+        if self._closed:
+            return
         if delay:
             self._latest = max(self._latest, time.monotonic() + delay)
-        self.other._arrived.append((self._latest, message))
-        self.other._wake()
+        other = self.other
+        other._arrived.append((self._latest, what))
+        other._call(other._arrive)
 
-    def _end(self, code: int) -> None:
-        self.close_code = code
-        self._wake()
-        self.other._wake()
-        self._course.over()
+    def _arrive(self) -> None:
+        """Look at what has come."""
+        if self._coming is not None:
+            self._coming.cancel()
+            self._coming = None
+        while self._arrived and not self._held and not self._closed:
+            due, what = self._arrived[0]
+            remaining = due - time.monotonic() if due else 0
+            if remaining > 0:
+                self._coming = self._loop.call_later(remaining, self._arrive)
+                return
+            self._arrived.popleft()
+            other = self.other
+            if other._full and len(self._arrived) < _BATCHES:
+                other._call(other._resume)
+            if isinstance(what, bytes):
+                try:
+                    self._deliver(what)
+                except Exception as error:
+                    self._fail(error)
+            else:
+                self.ended_with = what
+                self._finish()
 
-    def _wake(self) -> None:
+    def _resume(self) -> None:
+        self._full = False
+        self.wake()
+
+    def _release(self) -> None:
+        self._held = False
+        self._loop.call_soon(self._arrive)
+
+    def _finish(self) -> None:
+        self._closed = True
+        if self._coming is not None:
+            self._coming.cancel()
+        if not self._ended.done():
+            self._over()
+            self._course.over()
+
+    def _call(self, what: Callable[[], None]) -> None:
+        """Have this done on our loop."""
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
             here = False
         if here:
-            self._set()
+            self._loop.call_soon(what)
         else:
             # A loop that is closed has nobody who waits.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._set)
-
-    def _set(self) -> None:
-        self._something.set()
-        self._admission.set()
+                self._loop.call_soon_threadsafe(what)
 
 
 class Pipe:
     """Two ends: ``ours`` on one loop, ``theirs`` on the same or another one."""
 
     def __init__(
-        self, here: asyncio.AbstractEventLoop, there: asyncio.AbstractEventLoop, course: Course | None = None
+        self,
+        here: asyncio.AbstractEventLoop,
+        there: asyncio.AbstractEventLoop,
+        course: Course | None = None,
+        tls: ssl.SSLObject | None = None,
     ) -> None:
         course = course or _Clear()
         self._end = _End(here, course, forth=True)
+        self._end._tls = tls
         other = _End(there, course, forth=False)
         self._end.other, other.other = other, self._end
-        self.ours = cast(WebSocket, self._end)
-        self.theirs = cast(WebSocket, other)
+        self.ours: Stream = self._end
+        self.theirs: Stream = other
+
+    @property
+    def open(self) -> bool:
+        """Whether neither end was closed."""
+        return not (self._end._closed or self._end.other._closed)
 
     def cut(self) -> None:
         """Break the connection: what is on its way is lost, in both directions. Any thread may call."""
@@ -173,5 +197,5 @@ class Pipe:
     def play(self, batches: list[bytes]) -> None:
         """Say all this at our end, whether there is room or not, and close."""
         for batch in batches:
-            self._end._put(_Message(WSMsgType.BINARY, batch))
-        self._end._put(_Message(WSMsgType.CLOSE, WSCloseCode.OK))
+            self._end._put(batch)
+        self._end._put(_DONE)

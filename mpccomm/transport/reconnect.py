@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol, Self
 
 from mpccomm.settings import Retry
-from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Verdict
 
 _UNASKED = 10
@@ -32,15 +32,18 @@ class DialPolicy(Protocol):
 class Destination(Protocol):
     """Whoever is dialled."""
 
-    needs_connection: asyncio.Event
     retry_now: asyncio.Event
     failed_dials: int
+
+    @property
+    def needs_connection(self) -> asyncio.Event:
+        """Set while a connection is wanted, and none is being greeted."""
 
     @property
     def reputation(self) -> DialPolicy:
         """When not to dial."""
 
-    async def run_connection(self, socket: WebSocket, *, dialled: bool, first: bytes | None = None) -> None:
+    async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
         """Run the connection to its end. Clears ``needs_connection`` while it is being greeted, and as long as it serves."""
 
     def dial_failed(self, trouble: str) -> None:
@@ -67,7 +70,7 @@ class Connector(Protocol):
     async def __aexit__(self, *exception: object) -> None:
         """Give it back."""
 
-    async def dial(self) -> WebSocket:
+    async def dial(self) -> Stream:
         """A new connection.
 
         :raises DialError: there is none
@@ -106,7 +109,7 @@ class Dialler:
         destination = self._destination
         destination.retry_now.clear()
         try:
-            websocket = await self._line.dial()
+            stream = await self._line.dial()
         except DialError as error:
             if error.verdict is None:
                 destination.dial_failed(str(error))
@@ -115,7 +118,7 @@ class Dialler:
             self._failed()
             return
         destination.needs_connection.clear()
-        self._spawn(destination.run_connection(websocket, dialled=True))
+        self._spawn(destination.run_connection(stream, dialled=True))
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry

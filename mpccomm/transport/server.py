@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -18,7 +18,8 @@ from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, greet
 from mpccomm.transport.listener import Listener
 from mpccomm.transport.log_throttle import LogThrottle
-from mpccomm.transport.stream import CLOSE_TIMEOUT, MAX_MESSAGE, PATH
+from mpccomm.transport.stream import CLOSE_TIMEOUT, PATH, Stream
+from mpccomm.transport.websocket import WebSocket, asked_for
 
 logger = logging.getLogger("mpccomm")
 
@@ -85,7 +86,7 @@ class Server:
         return self._http.receive(pending)
 
     def _sent_away(self, address: IPAddress, reason: str) -> None:
-        self._log_throttle.log(f"closed a connection from {address}: {reason}")
+        self._log_throttle.log(f"closed a connection from {address}: {reason}", kind="closed")
         self._authenticator.refused(address, reason)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -102,22 +103,36 @@ class Server:
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
+        if "Origin" in request.headers:
+            # A browser says so, and nobody else: what it does was asked for by a web page, whichever name that came under.
+            return self._refuse(address, 403, "an upgrade on behalf of a web page")
         if request.body_exists:
             return self._refuse(address, 413, "an upgrade with a body")
         try:
             await self._authenticator.expect(caller)
         except NotRecognisedError as error:
             return self._refuse(address, 403, str(error))
-        websocket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
-            compress=False, max_msg_size=MAX_MESSAGE, timeout=CLOSE_TIMEOUT, decode_text=False
-        )
-        websocket.headers.update(_BANNER)
-        try:
-            await websocket.prepare(request)
-        except web.HTTPException:
+        headers = asked_for(request.headers) if request.method == "GET" else None
+        if headers is None:
             return self._refuse(address, 400, "a malformed upgrade")
-        await self._greet(websocket, caller, pending)
-        return websocket
+        response = web.StreamResponse(status=101, headers={**_BANNER, **headers})
+        await response.prepare(request)
+        await self._run(request, caller, pending)
+        return response
+
+    async def _run(self, request: web.BaseRequest, caller: Caller, pending: PendingConnection) -> None:
+        protocol, transport = request.protocol, request.transport
+        if transport is None:
+            return
+        protocol.keep_alive(False)
+        stream = WebSocket(transport, protocol, client=False, counts=pending.count)
+        # It gets what came together with the request.
+        protocol.set_parser(cast(Any, stream))
+        stream.take_over()
+        try:
+            await self._greet(stream, caller, pending)
+        finally:
+            stream.abort()
 
     async def _take(self, request: web.BaseRequest, caller: Caller, pending: PendingConnection) -> web.StreamResponse:
         """A message of somebody who posts them."""
@@ -134,22 +149,21 @@ class Server:
         return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
-        self._log_throttle.log(f"refused a request from {address}: {reason}")
+        self._log_throttle.log(f"refused a request from {address}: {reason}", kind="refused")
         return _bare(status)
 
-    async def _greet(
-        self, websocket: web.WebSocketResponse[Literal[False]], caller: Caller, pending: PendingConnection
-    ) -> None:
+    async def _greet(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
         """Find out who it is, and hand the stream over to that party."""
         greeting = asyncio.current_task()
         assert greeting is not None
         self._greetings.add(greeting)
         try:
-            take_over = await greet(websocket, caller, self._authenticator, pending.deadline)
+            take_over = await greet(stream, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
             if not pending.dropped:
-                self._log_throttle.log(f"closed a connection from {caller.address}: {error}")
-            await websocket.close(code=error.code)
+                self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
+            stream.close(error.code)
+            await stream.ended()
             return
         finally:
             self._greetings.discard(greeting)
@@ -204,7 +218,7 @@ class _Protocol(web.RequestHandler):
         if status < 500:
             # Not the text of the exception: it repeats what was sent.
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
-            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}")
+            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
             logger.error("answering a request failed", exc_info=exc)
         return _bare(status)

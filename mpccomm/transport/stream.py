@@ -1,69 +1,132 @@
-"""One WebSocket, as a stream of batches in both directions. The same for the side that dialled and the side that answered."""
+"""A connection as batches in both directions, whatever carries them: what a transport and a party know of each other.
+
+There is no task and no queue between the two: what arrives is handed on where it arrives, and what is to be sent is fetched
+once per turn of the loop, as long as the other end takes it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import ssl
-from typing import TYPE_CHECKING, Protocol, TypeAlias
-
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
 
 from mpccomm.protocol.frames import MAX_BATCH
 from mpccomm.protocol.states import CloseCode
 
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from aiohttp import ClientWebSocketResponse
-    from aiohttp.web import WebSocketResponse
-
-# In quotes: who only dials does without aiohttp's server.
-WebSocket: TypeAlias = "ClientWebSocketResponse[Literal[False]] | WebSocketResponse[Literal[False]]"
-
 PATH = "/mpccomm"
 MAX_MESSAGE = MAX_BATCH
 CLOSE_TIMEOUT = 2.0
-"""Seconds that a polite end of a connection may take."""
-_UNSENT = 256 * 1024
-"""Bytes that the system takes from us beyond what it has sent, where it can be told."""
+"""Seconds that a polite end of a connection may take; what is left of it then is aborted."""
 
 
 class Peer(Protocol):
-    """Whoever uses a stream: takes what arrives, and has something to send."""
+    """Uses a stream: takes what arrives, and has something to send."""
 
-    def batch_received(self, batch: bytes) -> None:
-        """One batch arrived."""
+    def batch_received(self, batch: bytes | memoryview) -> None:
+        """One batch arrived; nobody changes it any more."""
 
-    def batch_to_send(self) -> bytes:
-        """The next batch to send; empty: nothing now, `Stream.wake` will tell."""
+    def heard(self) -> None:
+        """Something arrived that is no whole batch yet: the other end lives."""
+
+    def due(self) -> bool:
+        """Whether there may be something to send."""
+
+    def batch_to_send(self, budget: int) -> bytes:
+        """The next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
 
 
-class Stream:
-    """Runs one connection to its end."""
+class Stream(ABC):
+    """One connection, from the end of its set-up to its own. Lives on one loop.
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self._socket = websocket
-        _keep_short(websocket)
-        self._idle: asyncio.Future[None] | None = None
-        self._close_code: int | None = None
+    Until `run` only the first batch is accepted, and kept: whoever sends it says in it who it is.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended_with: int | None = None
         """The close code that the other side gave, if it gave one."""
         self.violation = ""
         """What arrived that is no batch, and ended the connection."""
+        self._loop = loop
+        self._peer: Peer | None = None
+        self._deliver: Callable[[bytes | memoryview], None] = self._keep_first
+        self._first: bytes | memoryview | None = None
+        self._held = False
+        """Nothing more is delivered for now."""
+        self.awake = False
+        """What there is to send is about to be fetched."""
+        self.budget = MAX_MESSAGE
+        """Bytes to be sent at a time."""
+        self._full = False
+        """The other end doesn't take more for now."""
+        self._close_code: int | None = None
+        self._said_close = False
+        self._limit: asyncio.TimerHandle | None = None
+        self._error: BaseException | None = None
+        self._begun: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[None] = loop.create_future()
+
+    # -- what carries the batches ------------------------------------------------------------------------------------
 
     @property
     def tls(self) -> ssl.SSLObject | None:
         """What TLS knows of the other end; None on plain HTTP."""
-        connection: ssl.SSLObject | None = self._socket.get_extra_info("ssl_object")
-        return connection
+        return None
+
+    @abstractmethod
+    def _send(self, batch: bytes) -> None:
+        """Send a batch."""
+
+    @abstractmethod
+    def _say_close(self, code: int) -> None:
+        """Tell the other side that this is the end."""
+
+    @abstractmethod
+    def _abort(self) -> None:
+        """Give the connection up as it is; `_over` is called soon."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Deliver again."""
+
+    def moving(self) -> float | None:
+        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+        return None
+
+    # -- using it ------------------------------------------------------------------------------------------------------
+
+    async def first(self) -> bytes | memoryview | None:
+        """Wait for the first batch; `run` delivers it. None: the connection ended before, or is about to."""
+        await asyncio.wait((self._begun,))
+        return self._first
+
+    async def run(self, peer: Peer) -> None:
+        """Carry batches until either side closes, or the connection breaks."""
+        self._peer = peer
+        self._deliver = peer.batch_received
+        try:
+            first, self._first = self._first, None
+            if first is not None:
+                peer.batch_received(first)
+            if self._held:
+                self._release()
+            self.wake()
+            await self.ended()
+        finally:
+            self.abort()
+        if self._error is not None:
+            raise self._error
+
+    async def ended(self) -> None:
+        """Wait for the end."""
+        await asyncio.wait((self._ended,))
 
     def wake(self) -> None:
         """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
-        idle, self._idle = self._idle, None
-        if idle is not None and not idle.done():
-            idle.set_result(None)
+        if not self.awake:
+            self.awake = True
+            self._loop.call_soon(self._flush)
 
     @property
     def closing(self) -> bool:
@@ -71,67 +134,75 @@ class Stream:
         return self._close_code is not None
 
     def close(self, code: int) -> None:
-        """Send what is still to be sent, then close."""
+        """Send what is still to be sent, then close, all within `CLOSE_TIMEOUT`."""
         if self._close_code is None:
             self._close_code = code
+            self._expire()
             self.wake()
 
-    async def run(self, peer: Peer) -> None:
-        """Carry batches until either side closes, or the connection breaks."""
-        writer = asyncio.ensure_future(self._write(peer))
+    def dismiss(self, code: int) -> None:
+        """Close; where the other end doesn't take what was sent before, end it at once, without a word."""
+        if self._full:
+            self.abort()
+        else:
+            self.close(code)
+
+    def abort(self) -> None:
+        """End it at once, without a word."""
+        if not self._ended.done():
+            self._abort()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _keep_first(self, batch: bytes | memoryview) -> None:
+        self._first = batch
+        self._held = True
+        self._met()
+
+    def _met(self) -> None:
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def _flush(self) -> None:
+        self.awake = False
+        if self._full or self._said_close:
+            return
+        peer = self._peer
         try:
-            await self._read(peer)
-        finally:
-            if self._close_code is None:
-                writer.cancel()
-            # Otherwise it is the writer that closes, within CLOSE_TIMEOUT.
-            await asyncio.wait((writer,))
-            await self._socket.close()
-        # A broken connection shows on whichever side is used first; any other error is ours.
-        if not writer.cancelled() and not isinstance(error := writer.exception(), ConnectionError | None):
-            raise error
+            if peer is not None and (batch := peer.batch_to_send(self.budget)):
+                self._send(batch)
+                if peer.due():
+                    # Others have something to do as well.
+                    self.wake()
+                    return
+        except Exception as error:
+            self._fail(error)
+            return
+        if self._close_code is not None:
+            self._said_close = True
+            self._say_close(self._close_code)
 
-    async def _read(self, peer: Peer) -> None:
-        receive = self._socket.receive
-        while True:
-            message = await receive()
-            if message.type is not WSMsgType.BINARY:
-                if message.type is WSMsgType.CLOSE:
-                    # Not the socket's close_code: that is another one where our answer came too late.
-                    self.ended_with = message.data
-                self.violation = violation_of(message.type, message.data)
-                if self.violation:
-                    self.close(CloseCode.VIOLATION)
-                return
-            peer.batch_received(message.data)
+    def _violated(self, what: str) -> None:
+        """Something arrived that is no batch: nothing that comes after it counts."""
+        self.violation = what
+        self._met()
+        self.close(CloseCode.VIOLATION)
 
-    async def _write(self, peer: Peer) -> None:
-        loop = asyncio.get_running_loop()
-        websocket = self._socket
-        while True:
-            while batch := peer.batch_to_send():
-                await websocket.send_bytes(batch)
-            if self._close_code is not None:
-                await websocket.close(code=self._close_code)
-                return
-            self._idle = loop.create_future()
-            await self._idle
+    def _fail(self, error: BaseException) -> None:
+        """Something of our own broke: whoever runs the stream learns of it."""
+        self._error = self._error or error
+        self.abort()
 
+    def _expire(self) -> None:
+        """Give it `CLOSE_TIMEOUT` from now."""
+        if self._limit is None:
+            self._limit = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
 
-def _keep_short(websocket: WebSocket) -> None:
-    """Let little wait in the system's send buffer: whatever is there, an urgent message can't overtake any more."""
-    sock: socket.socket | None = websocket.get_extra_info("socket")
-    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-
-
-def violation_of(kind: WSMsgType, data: object) -> str:
-    """What this message is that is neither a batch nor the end of the connection; empty if it is one of the two."""
-    if kind is WSMsgType.TEXT:
-        return "a text message"
-    # A connection that breaks comes as an ERROR too, with what the system said of it.
-    if kind is WSMsgType.ERROR and isinstance(data, WebSocketError):
-        too_big = data.code == WSCloseCode.MESSAGE_TOO_BIG
-        return f"a message of more than {MAX_MESSAGE} bytes" if too_big else "bytes that are no WebSocket frame"
-    return ""
+    def _over(self) -> None:
+        """The connection has ended."""
+        self._said_close = True
+        if self._limit is not None:
+            self._limit.cancel()
+        self._met()
+        if not self._ended.done():
+            self._ended.set_result(None)

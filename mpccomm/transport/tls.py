@@ -33,6 +33,7 @@ Password: TypeAlias = str | bytes | Callable[[], str | bytes] | None
 
 _USES = {"1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client"}
 _ANY_USE = "2.5.29.37.0"
+_CURVES = {"secp256r1", "secp384r1", "secp521r1"}
 
 
 class Credentials:
@@ -90,7 +91,29 @@ class Credentials:
         unfit = [role for number, role in _USES.items() if number not in self.own.uses]
         if self.own.uses and unfit and _ANY_USE not in self.own.uses:
             return f"not to be used as {' or '.join(unfit)}, says its extended key usage"
-        return ""
+        return _unfit_key(self.own)
+
+
+def _unfit_key(certificate: Certificate) -> str:
+    """Why TLS 1.3 can't prove that somebody has the key of this certificate; empty: it can."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+    found = x509.load_der_x509_certificate(certificate.der)
+    try:
+        if not found.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature:
+            return "not to be used for signatures, says its key usage; TLS 1.3 needs digitalSignature there"
+    except x509.ExtensionNotFound:
+        pass
+    key = found.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if key.curve.name not in _CURVES:
+            return (
+                f"its key is on the curve {key.curve.name}, which TLS 1.3 has no signatures for: use P-256 or Ed25519"
+            )
+    elif not isinstance(key, rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return "TLS 1.3 has no signatures for its kind of key: use P-256 or Ed25519"
+    return ""
 
 
 class _Context(ssl.SSLContext):
@@ -107,12 +130,30 @@ class _Context(ssl.SSLContext):
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             self.num_tickets = 0
         self.sslobject_class = _Connection
+        _set_groups(self)
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
         connection = super().wrap_bio(incoming, outgoing, *args, **options)
         assert isinstance(connection, _Connection)
         connection.outgoing = outgoing
         return connection
+
+
+def _set_groups(context: ssl.SSLContext) -> None:
+    """Agree on keys by hybrid post-quantum or elliptic-curve groups, never by finite fields.
+
+    A ClientHello of a few hundred bytes that asks for ffdhe8192 costs a tenth of a second of CPU. Only Python 3.15 can
+    name several groups. Before that: OpenSSL from 3.5 on offers no such group by itself, and puts the hybrid one first;
+    older ones know none, and get the one group that every implementation of TLS 1.3 has.
+    """
+    if hasattr(context, "set_groups"):
+        hybrid = "X25519MLKEM768:" if ssl.OPENSSL_VERSION_INFO >= (3, 5) else ""
+        context.set_groups(f"{hybrid}X25519:P-256:P-384")
+    elif ssl.OPENSSL_VERSION_INFO < (3, 5):
+        try:
+            context.set_ecdh_curve("X25519")
+        except (ValueError, ssl.SSLError):  # FIPS mode
+            context.set_ecdh_curve("prime256v1")
 
 
 class _Connection(ssl.SSLObject):
@@ -242,7 +283,7 @@ def judge(error: BaseException) -> Verdict | None:
         return None
     if isinstance(tls, ssl.SSLCertVerificationError):
         found = _VERIFY.get(tls.verify_code, f"its certificate is not accepted: {tls.verify_message}")
-        return Verdict(found, theirs=False, unseen=True, unpinned=_COMPARE if found is _UNKNOWN else "")
+        return Verdict(found, theirs=False, unseen=True, unpinned=_REMEDIES.get(found, ""))
     reason = str(tls.reason)
     if reason in _ALERTS:
         return Verdict(_ALERTS[reason], theirs=True)
@@ -254,12 +295,22 @@ def judge(error: BaseException) -> Verdict | None:
 
 
 _UNKNOWN = "its certificate was issued by nobody whom we trust"
-_COMPARE = "compare ca_cert here with the authority that it uses"
+_SELF_SIGNED = "its certificate is self-signed, and none that was agreed"
+_REMEDIES = {
+    _UNKNOWN: (
+        "compare ca_cert here with the authority that it uses; if they are the same, its cert file lacks the "
+        "certificates of the authorities in between"
+    ),
+    _SELF_SIGNED: (
+        "ask the party for its certificate in another way than this connection, compare the fingerprints "
+        "(mpccomm certs show), and pass it as cert= to add_http_client"
+    ),
+}
 _VERIFY = {
     7: "the signature on its certificate is wrong: its authority has the name of one that we trust, and is another",
     9: "its certificate is not valid yet: is the clock right, here and there?",
     10: "its certificate has expired: it needs a new one",
-    18: "its certificate is self-signed, and none that was pinned: pass it as cert= to add_http_client",
+    18: _SELF_SIGNED,
     19: _UNKNOWN,
     20: _UNKNOWN,
     21: _UNKNOWN,

@@ -3,11 +3,14 @@
 import functools
 import random
 import warnings
-from collections import Counter, OrderedDict, deque
+from array import array
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID, uuid1
 from zoneinfo import ZoneInfo
@@ -20,7 +23,7 @@ FLOATS = [0.0, -0.0, 1.5, float("inf"), float("-inf"), float("nan"), -float("nan
 
 
 def builtin() -> list[Any]:
-    return [*_scalars(), *_containers(), *_calendar()]
+    return [*_scalars(), *_containers(), *_names(), *_calendar()]
 
 
 def _scalars() -> list[Any]:
@@ -77,12 +80,41 @@ def _containers() -> list[Any]:
         {1, 2.5, "three", None, b"four", (5,), frozenset({6}), 2**80},
         frozenset(range(100)),
         nested,
+        _deep(130),
         OrderedDict([("b", 1), ("a", 2)]),
         OrderedDict([((1, 2), [3])]),
         Counter("abracadabra"),
         deque([1, "a", None]),
         deque([1, 2], maxlen=5),
+        defaultdict(list, {1: [2]}),
+        defaultdict(None, {"a": 1}),
+        *(array(code, [0, 1, 100]) for code in "bBhHiIlLqQfd"),
+        array("d", [1.5, -0.0, float("nan")] * 1000),
+        array("q"),
     ]
+
+
+def _names() -> list[Any]:
+    return [
+        PurePosixPath(),
+        PurePosixPath("/usr/../lib/\udc80"),
+        PureWindowsPath("C:\\a/b", "c"),
+        Path("a") / "b",
+        {PurePosixPath("a"): 1, "a": 2},
+        ip_address("127.0.0.1"),
+        ip_address("fe80::1%eth0"),
+        ip_network("10.0.0.0/8"),
+        ip_network("2001:db8::/32"),
+        ip_interface("10.1.2.3/8"),
+        ip_interface("::1/64"),
+    ]
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for level in range(levels):
+        value = [value, (level, b"x")] if level % 2 else {"level": value}
+    return value
 
 
 def _calendar() -> list[Any]:
@@ -127,6 +159,7 @@ def columns() -> list[Any]:
         {number: number for number in mixed},
         {"column": floats, "other": [mixed, wide]},
         *_lists(),
+        *_columns_of_others(),
     ]
 
 
@@ -153,6 +186,27 @@ def _lists() -> list[Any]:
         [tuple(range(100))] * 40,
         [{"a": 1}] * 40,
         [[set(), {1: [2**70] * 40}]] * 40,
+        [{"a": index, "b": (index, str(index))} for index in range(50)],
+        [{"a": index, "b": {"c": [index]}} if index % 2 else {"a": index} for index in range(50)],
+        [tuple(range(index % 4)) for index in range(50)],
+        [tuple(map(str, range(index % 4))) for index in range(50)],
+        [[index] * (index % 3) for index in range(50)],
+        {str(index): (index, 1.5) for index in range(50)},
+    ]
+
+
+def _columns_of_others() -> list[Any]:
+    moment = datetime(2024, 2, 28, 23, 59, 58, 999_999)
+    return [
+        [moment + timedelta(hours=index, microseconds=index) for index in range(50)],
+        [moment.replace(tzinfo=UTC)] * 40,
+        [moment.replace(tzinfo=AMSTERDAM, fold=index % 2) for index in range(50)],
+        [moment.replace(tzinfo=timezone(timedelta(hours=index % 3))) for index in range(50)],
+        [date(2024, 1, 1) + timedelta(days=index) for index in range(50)],
+        [timedelta(index, index, -index) for index in range(-25, 25)],
+        [Decimal(index).scaleb(-index) for index in range(50)],
+        [*map(Decimal, ("NaN", "-sNaN5", "-0E+5", "Infinity"))] * 10,
+        [complex(index, -0.0) for index in range(50)],
     ]
 
 
@@ -265,6 +319,9 @@ def gmpy() -> list[Any]:
         [(number, number) for number in wide],
         {number: number for number in mixed},
         set(mixed),
+        [third + number for number in range(40)],
+        [third + number for number in range(39)] + [special[0]],
+        [-special[0], mpc(-special[0], special[0])],
         [mpz(0)],
         [third, mpq(1, 2)],
     ]

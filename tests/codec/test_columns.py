@@ -1,14 +1,16 @@
 """Long lists of one kind: the columns they become, and what may not pass for one."""
 
 import random
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from mpccomm.codec import encode
 from mpccomm.codec.columns import BULK
 from mpccomm.codec.wire import Tag
-from mpccomm.errors import DecodingError
+from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
 from tests.codec.raw import call, decode_node, round_trip
 
@@ -67,6 +69,11 @@ def test_rows_become_columns() -> None:
     assert_same(rows, round_trip(rows))
 
 
+def _datetime(year: int, month: int = 1, day: int = 1, *clock: int) -> bytes:
+    hour, minute, second, microsecond = (*clock, 0, 0, 0, 0)[:4]
+    return year.to_bytes(2) + bytes([month, day, hour, minute, second]) + microsecond.to_bytes(3)
+
+
 @pytest.mark.parametrize(
     "node",
     [
@@ -88,13 +95,121 @@ def test_rows_become_columns() -> None:
         call(Tag.MIXED_INTS, [2.0, 2.0], b"1234"),
         call(Tag.MIXED_INTS, b"\x02\x02", b"1234"),
         call(Tag.ROWS, True),
-        call(Tag.ROWS, True, [1]),
-        call(Tag.ROWS, True, [1], [1, 2]),
-        call(Tag.ROWS, 1, [1], [1]),
-        call(Tag.ROWS, True, "ab", "cd"),
+        call(Tag.ROWS, True, b""),
+        call(Tag.ROWS, True, [1], [1]),
+        call(Tag.ROWS, True, b"", [1], [1, 2]),
+        call(Tag.ROWS, 1, b"", [1], [1]),
+        call(Tag.ROWS, True, b"", "ab", "cd"),
+        call(Tag.RECORDS, [], b""),
+        call(Tag.RECORDS, ["a"], b""),
+        call(Tag.RECORDS, ["a"], b"", [1], [2]),
+        call(Tag.RECORDS, ["a", "a"], b"", [1], [2]),
+        call(Tag.RECORDS, ["a", "b"], b"", [1], [2, 3]),
+        call(Tag.RECORDS, ["a", 1], b"", [1], [2]),
+        call(Tag.RAGGED, [1, 2], [1, 2]),
+        call(Tag.RAGGED, [-1, 3], [1, 2]),
+        call(Tag.RAGGED, [True, 1], [1, 2]),
+        call(Tag.RAGGED, [1.0, 1], [1, 2]),
+        call(Tag.RAGGED, [1, 1], "ab"),
+        call(Tag.COMPLEXES, [1.0], [1.0, 2.0]),
+        call(Tag.COMPLEXES, [1.0], [1]),
+        call(Tag.COMPLEXES, ["1"], ["1"]),
+        call(Tag.DECIMALS, ["x"]),
+        call(Tag.DECIMALS, [1.5]),
+        call(Tag.DATES, [0]),
+        call(Tag.DATES, [10**9]),
+        call(Tag.TIMEDELTAS, [1], [1]),
+        call(Tag.TIMEDELTAS, [1], [1], [1], [1]),
+        call(Tag.TIMEDELTAS, [1], [1.5], [1]),
+        call(Tag.TIMEDELTAS, [10**9], [1], [1]),
+        call(Tag.DATETIMES, b"123456789", [None], []),
+        call(Tag.DATETIMES, _datetime(2024), [], []),
+        call(Tag.DATETIMES, _datetime(2024), [None], [0]),
+        call(Tag.DATETIMES, _datetime(2024), [None, None], []),
+        call(Tag.DATETIMES, _datetime(2024), [None, None], [2]),
+        call(Tag.DATETIMES, _datetime(2024), ["UTC"], []),
+        *(
+            call(Tag.DATETIMES, _datetime(*fields), [None], [])
+            for fields in (
+                (0,),
+                (10_000,),
+                (2024, 0),
+                (2024, 13),
+                (2024, 1, 0),
+                (2024, 1, 32),
+                (2024, 4, 31),
+                (2023, 2, 29),
+                (2024, 2, 30),
+                (2024, 2 | 128, 30),
+                (1900, 2, 29),
+                (2024, 1, 1, 24),
+                (2024, 1, 1, 0, 60),
+                (2024, 1, 1, 0, 0, 60),
+                (2024, 1, 1, 0, 0, 0, 10**6),
+                (2024, 1, 1, 255, 255, 255, 2**24 - 1),
+            )
+        ),
     ],
     ids=repr,
 )
 def test_malformed(node: Any) -> None:
     with pytest.raises(DecodingError):
         decode_node(node)
+
+
+def test_every_day_and_every_last_moment() -> None:
+    days = [datetime.min + timedelta(days=number) for number in range(0, 3_652_059, 97)]
+    leap = [datetime(year, 2, 28, 23, 59, 59, 999_999) + timedelta(days=1) for year in range(1, 9999)]
+    for values in (days, leap, [datetime.max] * 40, [datetime(2024, 2, 29, fold=1)] * 40):
+        assert_same(values, round_trip(values))
+
+
+def test_time_zones_of_a_column() -> None:
+    zones = [None, UTC, timezone(timedelta(hours=2), "name"), ZoneInfo("Europe/Amsterdam")]
+    values = [datetime(2024, 10, 27, 2, 30, number, fold=number % 2, tzinfo=zones[number % 4]) for number in range(50)]
+    assert_same(values, round_trip(values))
+    assert_same(values[1::4] * 4, round_trip(values[1::4] * 4))
+
+
+Zone: Any = type("Zone", (tzinfo,), {})
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ([(1,)] * 40 + [(object(),)], "message[40][0] is"),
+        ([(1, 2), (3,)] * 40 + [(1, 2, object())], "message[80][2] is"),
+        ([{"a": 1, "b": (1, 2)}] * 40 + [{"a": 1, "b": (1, object())}], 'message[40]["b"][1] is'),
+        ([datetime.min] * 40 + [datetime.min.replace(tzinfo=Zone())], "message[40].tzinfo is"),
+        ({str(number): (number, object()) for number in range(40)}, 'message["0"][1] is'),
+    ],
+)
+def test_the_path_to_what_cannot_be_sent(value: Any, path: str) -> None:
+    with pytest.raises(EncodingError) as caught:
+        encode(value)
+    assert str(caught.value).startswith(path)
+
+
+def test_dicts_of_one_shape_become_columns() -> None:
+    source = random.Random(1)
+    values = [{"id": number, "share": source.getrandbits(512), "rate": source.random()} for number in range(1000)]
+    assert size(values) < 1000 * (2 + 64 + 8 + 3) + 200
+    assert_same(values, round_trip(values))
+
+
+class Key(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"b": 1, "a": 1}, {"a": 1}, {"a": 1, "c": 1}, {}, {"a": 1, "b": 1, "c": 1}, {1: 1, 2: 2}, {"a": None, "b": []}],
+)
+def test_one_dict_of_another_shape(other: dict[Any, Any]) -> None:
+    values = [*({"a": number, "b": number} for number in range(50)), other, {"a": 0, "b": 0}]
+    assert_same(values, round_trip(values))
+
+
+def test_a_key_that_only_equals_the_others() -> None:
+    with pytest.raises(EncodingError, match="Key"):
+        encode([*([{"a": 1, "b": 2}] * 50), {"a": 1, Key("b"): 2}])

@@ -164,3 +164,79 @@ def test_received_arrays_can_be_written_to() -> None:
     for value in (np.arange(3), np.arange(5000), np.array([None]), np.zeros(3, [("a", "O")]), np.array(["a"])):
         received = round_trip(value)
         received[0] = received[1] if len(received) > 1 else received[0]
+
+
+@pytest.mark.parametrize(
+    "text", [np.bytes_(b"key\0\0"), np.str_("key\0\0"), np.bytes_(b"\0"), np.bytes_(b"x" * 5000 + b"\0")]
+)
+def test_scalars_of_text_keep_zeros_at_their_end(text: Any) -> None:
+    for sent in (text, [text] * 3, {text: text}, (text, [text]), [text] * 40):
+        assert_same(sent, round_trip(sent))
+    objects = np.array([text, None], object)
+    assert len(round_trip(objects)[0]) == len(text)
+
+
+def test_scalars_of_text_that_utf_8_cannot_express() -> None:
+    assert_same(np.str_("\ud800"), round_trip(np.str_("\ud800")))
+
+
+def test_booleans_over_other_bytes_arrive_as_what_they_are_for_numpy() -> None:
+    sent = np.frombuffer(bytes([0, 1, 2, 255]), bool)
+    assert round_trip(sent).tobytes() == bytes([0, 1, 1, 1])
+    assert round_trip(np.asfortranarray(sent.reshape(2, 2))).tolist() == [[False, True], [True, True]]
+    assert round_trip(sent[2]).tobytes() == b"\1"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([0x110000], "u4").view("U1"),
+        np.array([0x110000], ">u4").view(">U1"),
+        np.array([(0x110000,)], [("a", "u4")]).view([("a", "U1")]),
+        np.frombuffer(bytes([2]), [("a", "?")]),
+    ],
+    ids=lambda value: str(value.dtype),
+)
+def test_what_the_receiver_would_refuse_is_refused_by_the_sender(array: Any) -> None:
+    with pytest.raises(EncodingError, match="repair"):
+        encode(array)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        np.dtype([("\ud800", "i4")]),
+        np.dtype([(("\ud800", "name"), "i4")]),
+        np.dtype((np.record, [("a", "i4"), ("b", "O")])),
+        np.dtype([("a", np.dtype((np.record, [("b", "i2")])))]),
+        np.dtype([("a", "S0"), ("b", "i1")]),
+        np.dtype("S0"),
+        np.dtype(">U0"),
+        np.dtype("V0"),
+    ],
+    ids=ascii,
+)
+def test_unusual_dtypes_are_kept(dtype: Any) -> None:
+    sent = np.ndarray((3,), dtype) if not dtype.itemsize else np.zeros(3, dtype)
+    received = round_trip(sent)
+    assert received.dtype == dtype
+    assert received.dtype.type is dtype.type
+    assert received.dtype.itemsize == dtype.itemsize
+    assert received.tolist() == sent.tolist()
+    assert round_trip(dtype) == dtype
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [np.dtype("i4", metadata={"a": 1}), np.dtype((np.int32, {"low": ("i2", 0), "high": ("i2", 2)}))],
+    ids=repr,
+)
+def test_dtypes_that_would_arrive_as_others_are_refused(dtype: Any) -> None:
+    for value in (dtype, np.zeros(2, dtype), np.zeros(2, [("a", dtype)])):
+        with pytest.raises(EncodingError, match="dtype"):
+            encode(value)
+
+
+def test_the_advice_for_a_masked_array_does_not_show_what_is_masked() -> None:
+    with pytest.raises(EncodingError, match="getmaskarray"):
+        encode(np.ma.MaskedArray([1, 2], mask=[True, False]))

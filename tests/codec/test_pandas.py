@@ -93,8 +93,8 @@ def test_malformed(node: Any) -> None:
 def test_columns_are_sent_without_a_copy() -> None:
     frame = pd.DataFrame({name: np.arange(5000.0) + position for position, name in enumerate("abc")})
     frame["text"] = "x"
-    segments = encode(frame).segments[1:]
-    for name, segment in zip("abc", segments, strict=False):
+    segment = encode(frame).segments[1]
+    for name in "abc":
         assert np.shares_memory(np.frombuffer(segment, np.float64), frame[name].to_numpy())
 
 
@@ -102,7 +102,7 @@ def test_a_block_is_sent_and_received_as_one() -> None:
     frame = pd.DataFrame(np.random.default_rng(1).random((500, 100)))
     envelope, data = encode(frame).segments
     assert np.shares_memory(np.frombuffer(data, np.float64), frame.to_numpy())
-    assert len(envelope) < 200
+    assert len(envelope) < 600
     received: Any = decode([envelope, bytearray(data)])
     assert_same(frame, received)
 

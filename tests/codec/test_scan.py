@@ -1,12 +1,13 @@
 """The count of elements, against msgpack that was built."""
 
+from collections import deque
 from typing import Any
 
 import ormsgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.codec.scan import count_elements
+from mpccomm.codec.scan import count_elements, count_written_out
 
 # What is in a text or in bytes is passed over; only how long they are matters, and that is quickly drawn.
 text = st.integers(0, 300).map("x".__mul__)
@@ -50,3 +51,16 @@ def test_ends_whatever_the_bytes(data: bytes) -> None:
 
 def test_counts_no_further_than_it_has_to() -> None:
     assert count_elements(b"\xc0" * 1000, 10) == 11
+
+
+def test_counts_what_a_value_comes_to() -> None:
+    assert count_written_out(5, 10) == 0
+    assert count_written_out([1, (2, 3), {4: {5}, "a": deque([6])}], 100) == 3 + 2 + 4 + 1 + 1
+    value: Any = [1]
+    for _ in range(1000):
+        value = [value, value]
+    assert count_written_out(value, 10**6) > 10**6  # type: ignore[operator]
+    assert count_written_out(value, 2**2000) == 3 * 2**1000 - 2
+    inner: list[Any] = [1]
+    inner.append({"again": (inner,)})
+    assert count_written_out([inner], 100) is None

@@ -3,7 +3,7 @@
 import ormsgpack
 import pytest
 
-from mpccomm.codec.wire import HEADS, MAX_DEPTH, Extension, Tag, pack_envelope, unpack_envelope
+from mpccomm.codec.wire import HEADS, Extension, Tag, pack_envelope, unpack_envelope
 
 
 @pytest.mark.parametrize("value", [None, 1, "text", b"bytes", [1, [2.5]], {"a": {"b": None}}, 2**64 - 1, -(2**63)])
@@ -44,10 +44,3 @@ def test_tags_fit_msgpack_and_are_told_apart() -> None:
     assert set(HEADS) == set(Tag)
     assert len(set(map(int, Tag))) == len(Tag)
     assert all(0 <= tag < 128 for tag in Tag)
-
-
-def test_depth_fits_what_ormsgpack_packs() -> None:
-    node: object = 1
-    for _ in range(MAX_DEPTH):
-        node = [HEADS[Tag.TUPLE], [node]]
-    assert unpack_envelope(pack_envelope(node))

@@ -1,5 +1,6 @@
 """Bytes that 4.x packed are read, and bytes that it reads are written."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from enum import Enum
@@ -15,6 +16,7 @@ from bitarray import bitarray
 import mpccomm
 from mpccomm import DecodingError, EncodingError
 from mpccomm.compat import Serialization
+from mpccomm.compat.serialization import DEFAULT_PACK_OPTION, DESERIALIZER_FUNCS, SERIALIZER_FUNCS
 
 PACKED = {
     name: bytes.fromhex(text)
@@ -165,3 +167,86 @@ def test_forms_of_parts() -> None:
     form = Serialization.serialize(Point(1, 2), use_pickle=False)
     assert Serialization.deserialize(form, use_pickle=False) == Point(1, 2)
     assert Serialization.serialize((1, 2), False) == (1, 2)
+
+
+def test_frames_and_tensors_that_it_packed_are_read() -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    value = {
+        name: Serialization.unpack(bytes.fromhex(text))[1]
+        for name, text in json.loads((Path(__file__).parent / "data/frames_packed_by_4_12.json").read_text()).items()
+        if "tensor" not in name
+    }
+    frame = value["frame"]
+    assert list(frame.index) == ["x", "y", "z"]
+    assert list(frame["big"]) == [2**128, 1, -2]
+    assert list(frame["s"].isna()) == [False, True, False]
+    assert frame["t"].iloc[2] == pd.Timestamp("2020-01-03")
+    assert list(value["frame_gmpy"]["m"]) == [gmpy2.mpz(1), gmpy2.mpz(2), gmpy2.mpz(3)]
+    assert list(value["frame_mixed"]["m"]) == [gmpy2.mpz(5), (1, 2), "text"]
+    assert list(value["frame_mixed"].columns) == ["m", 3]
+    pd.testing.assert_series_equal(value["series"], pd.Series([1, 2, 3], index=["a", "b", "c"]))
+    pd.testing.assert_series_equal(value["series_named"], pd.Series([1.5, 2.5], name="values"))
+    assert value["timestamp"] == pd.Timestamp("2020-01-02 03:04:05.678901+00:00")
+
+
+def test_tensors_that_it_packed_are_read() -> None:
+    torch = pytest.importorskip("torch")
+    packed = json.loads((Path(__file__).parent / "data/frames_packed_by_4_12.json").read_text())
+    assert torch.equal(
+        Serialization.unpack(bytes.fromhex(packed["tensor"]))[1], torch.tensor([[1.5, 2.0], [3.0, -1.0]])
+    )
+    assert Serialization.unpack(bytes.fromhex(packed["tensor_empty"]))[1].shape == (2, 0, 3)
+
+
+def test_the_functions_that_are_registered() -> None:
+    assert SERIALIZER_FUNCS["Point"] is Point.serialize
+    assert DESERIALIZER_FUNCS["Point"] is Point.deserialize
+    assert {"int", "tuple", "mpz", "bitarray", "ndarray", "Point"} <= set(SERIALIZER_FUNCS)
+    assert set(SERIALIZER_FUNCS) == set(DESERIALIZER_FUNCS)
+    assert len(SERIALIZER_FUNCS) == len(SERIALIZER_FUNCS.copy())
+    assert DESERIALIZER_FUNCS["mpz"](SERIALIZER_FUNCS["mpz"](gmpy2.mpz(5), use_pickle=False)) == 5
+    Serialization.clear_serialization_logic()
+    assert "Point" not in SERIALIZER_FUNCS
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        ("int", "int", 2**70),
+        ("tuple", "tuple", (1, 2)),
+        ("gmpy", "gmpy", gmpy2.mpq(1, 3)),
+        ("bitarray", "bitarray", bitarray("101")),
+        ("pandas", "pandas_{}_timestamp", None),
+        ("pandas", "pandas_{}_series", None),
+        ("pandas", "pandas_{}_dataframe", None),
+        ("torch", "torch_{}_tensor", None),
+    ],
+)
+def test_the_plug_ins(module: str, name: str, value: Any) -> None:
+    if module == "torch":
+        pytest.importorskip("torch")
+    plugin = importlib.import_module(f"mpccomm.compat.serializer_plugins.{module}")
+    plugin.register()
+    assert {*plugin.__all__} >= {"register"}
+    serialize, deserialize = (
+        getattr(plugin, (name if "{}" in name else f"{name}_{{}}").format(way)) for way in ("serialize", "deserialize")
+    )
+    if value is not None:
+        assert deserialize(serialize(value, use_pickle=False), use_pickle=False) == value
+
+
+def test_missing_forms() -> None:
+    with pytest.raises(TypeError, match="set has no form"):
+        Serialization.default_serialize({1}, use_pickle=True)
+    with pytest.raises(DecodingError, match="no pickle"):
+        Serialization.default_deserialize(b"", use_pickle=True)
+    assert Serialization.collection_deserialize([1, 2]) == [1, 2]
+    assert Serialization.collection_deserialize({"a": 1}) == {"a": 1}
+    with pytest.raises(ValueError, match="neither"):
+        Serialization.collection_deserialize(1)
+    with pytest.raises(TypeError, match="64-bit"):
+        Serialization.pack(2**100, "x", option=None)
+    assert Serialization.unpack(Serialization.pack(2**100, "x", option=DEFAULT_PACK_OPTION)) == ("x", 2**100)
+    with pytest.raises(TypeError, match="Type is not msgpack serializable: Refusing"):
+        Serialization.pack(Refusing(), "x")

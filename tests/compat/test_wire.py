@@ -135,6 +135,44 @@ async def test_values(wire: str) -> None:
         assert await there_and_back(pool, b"x" * 5_000_000, "value") == b"x" * 5_000_000
 
 
+async def test_frames(wire: str) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frames = [
+        pd.DataFrame(
+            {"n": [1, 2], "f": [0.5, None], "s": ["a", None], "t": pd.to_datetime(["2020-01-01", None])}, ["x", "y"]
+        ),
+        pd.DataFrame({"m": [gmpy2.mpz(2**100), gmpy2.mpz(3)], "s": "text"}),
+        pd.DataFrame({"m": [gmpy2.mpz(5), (1, 2), "text"], 3: [1, 2, 3]}),
+        pd.DataFrame(),
+    ]
+    async with echo(wire) as pool:
+        for frame in frames:
+            pd.testing.assert_frame_equal(await there_and_back(pool, frame, "value"), frame, check_index_type="equiv")
+        for series in (pd.Series([1, 2], ["x", "y"], name="values"), pd.Series([gmpy2.mpz(1), None])):
+            pd.testing.assert_series_equal(
+                await there_and_back(pool, series, "value"), series, check_index_type="equiv"
+            )
+        time = pd.Timestamp("2020-01-02 03:04:05.678901+00:00")
+        assert await there_and_back(pool, time, "value") == time
+        points = await there_and_back(pool, pd.Series([Point(1), Point(2)]), "value")
+        assert [point.x for point in points] == [1, 2]
+
+
+async def test_tensors(wire: str) -> None:
+    torch = pytest.importorskip("torch")
+    async with echo(wire) as pool:
+        for tensor in (
+            torch.arange(6.0).reshape(2, 3),
+            torch.arange(6).reshape(2, 3).T,
+            torch.zeros(2, 0),
+            torch.tensor(True),
+        ):
+            back = await there_and_back(pool, tensor, "value")
+            assert torch.equal(back, tensor)
+            assert back.dtype == tensor.dtype
+
+
 async def test_automatic_numbers_count_every_message(wire: str) -> None:
     async with echo(wire) as pool:
         for number in range(3):

@@ -233,3 +233,48 @@ def test_it_is_added_to(tmp_path: Path) -> None:
 def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="can't be written"):
         Pool(audit=tmp_path / "missing" / "record")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system can't be told not to follow links")
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("untouched")
+    (tmp_path / "record").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match="symbolic link"):
+        Pool(audit=tmp_path / "record")
+    assert (tmp_path / "elsewhere").read_text() == "untouched"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are those of POSIX here")
+def test_a_file_that_others_could_read_becomes_ours_alone(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.touch()
+    path.chmod(0o664)
+    with SyncPool(settings=quick(), audit=path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_an_id_steers_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    name = "\x1b[2J\u202etxt\x7f\x9b\u2028"
+    with SyncPool(settings=quick(), audit=path) as alice:
+        alice.add_http_client("Bob", LOCAL, 1)
+        alice.asend("Bob", 1, name, timeout=UNIT / 10)
+    text = path.read_text()
+    assert text.isascii()
+    assert text.count("\n") == 1
+    assert json.loads(text)["id"] == name
+
+
+def test_a_handler_that_fails_loses_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    record = logging.Logger("record", logging.INFO)
+    record.addHandler(Failing())
+    with SyncPool(settings=quick(), audit=record) as alice, SyncPool(settings=quick(), audit=record) as bob:
+        introduce(alice, bob)
+        for number in range(3):
+            alice.send("Bob", number)
+        assert [bob.recv("Alice") for _ in range(3)] == [0, 1, 2]
+    assert caplog.text.count("the audit record could not be written") == 2

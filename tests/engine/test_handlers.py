@@ -97,7 +97,7 @@ async def test_looking_takes_nothing() -> None:
         assert len(bob.pool_handlers["Alice"].buffer) == 1
         received = await bob.recv("Alice", "x")
         np.testing.assert_array_equal(received, array)
-        assert received is seen
+        assert received is not seen
         assert bob.pool_handlers["Alice"].buffer["x"] == "second"
         assert await bob.recv("Alice", "x") == "second"
 
@@ -164,3 +164,16 @@ def test_of_a_blocking_pool() -> None:
         with pytest.raises(ConnectionError, match="in 1 attempts"):
             needs_connection.send("Nobody", 1, max_retries=0)
         needs_connection.shutdown(0)
+
+
+async def test_what_is_done_to_a_look_reaches_no_receive() -> None:
+    array = np.arange(3)
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", array, "array")
+        await alice.send("Bob", {"list": [1]}, "dict")
+        buffer = bob.pool_handlers["Alice"].buffer
+        buffer["array"][0] = 7
+        buffer["dict"]["list"].append(2)
+        assert buffer["array"].tolist() == [0, 1, 2]
+        assert (await bob.recv("Alice", "array")).tolist() == [0, 1, 2]
+        assert await bob.recv("Alice", "dict") == {"list": [1]}

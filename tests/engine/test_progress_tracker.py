@@ -1,6 +1,7 @@
 """Which messages have their progress told, when, and to whom."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,13 +11,13 @@ import pytest
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.progress import Transfer
-from mpccomm.protocol.counters import Counters
 from mpccomm.protocol.frames import Part, Start, parse
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Receiver
-from mpccomm.protocol.sender import Buffer, Outgoing, Sender
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause, Ending
 from tests.pools import LOCAL, Log
+from tests.protocol.links import batch_of
 from tests.timing import UNIT
 
 KiB = 1024
@@ -77,14 +78,14 @@ class Wire:
     def carry(self, budget: int) -> None:
         parts: list[Buffer] = []
         self.sender.fill(parts, budget)
-        for frame in parse(b"".join(parts), max_id_size=1024):
+        for frame in parse(batch_of(*map(bytes, parts)), max_id_size=1024):
             if isinstance(frame, Start):
                 self.receiver.start(frame)
             elif isinstance(frame, Part):
                 self.receiver.part(frame)
 
     def acknowledge(self) -> None:
-        self.sender.acknowledge(self.receiver.received)
+        self.sender.acknowledge(self.receiver.received, 0, 0, deque())
 
     def look(self, after: float = 0.5) -> None:
         self.now += after

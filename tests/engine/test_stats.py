@@ -10,7 +10,7 @@ import pytest
 from mpccomm import PartyStats
 from mpccomm.engine.party import Party
 from mpccomm.engine.stats import History, Stats
-from mpccomm.protocol.counters import Counters
+from mpccomm.protocol.sender import Counters
 from tests.pools import pools
 
 BOB = PartyStats(3, 2, 3000, 200, 1, 1, 0.002, True)

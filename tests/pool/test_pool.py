@@ -18,8 +18,7 @@ from mpccomm import (
     PoolClosedError,
     UnknownPartyError,
 )
-from mpccomm.engine.requests import ReceiveCall
-from mpccomm.protocol.receiver import Incoming
+from mpccomm.engine.requests import ReceiveCall, Waiter
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
@@ -48,7 +47,7 @@ async def test_none_is_a_message() -> None:
         await alice.send("Bob", None)
         await alice.send("Bob", None, "n")
         assert await bob.recv("Alice", timeout=0) is None
-        assert bob.arecv("Alice", "n") is None
+        assert bob.arecv("Alice", "n").result() is None
         with pytest.raises(CommunicationTimeoutError):
             await bob.recv("Alice", "n", timeout=0)
 
@@ -118,12 +117,12 @@ async def test_asend_takes_a_snapshot() -> None:
         await asyncio.gather(*handles)
 
 
-async def test_arecv_is_the_message_or_a_future() -> None:
+async def test_arecv_is_always_a_future() -> None:
     async with pools("Alice", "Bob") as (alice, bob):
         await alice.send("Bob", "first")
-        assert bob.arecv("Alice") == "first"
+        assert bob.arecv("Alice").result() == "first"
         future = bob.arecv("Alice")
-        assert isinstance(future, asyncio.Future)
+        assert not future.done()
         await alice.send("Bob", "second")
         assert await future == "second"
 
@@ -196,11 +195,10 @@ async def test_nothing_is_left_for_the_collector() -> None:
             for number in range(20):
                 waiting = asyncio.ensure_future(bob.recv("Alice"))
                 handle = bob.arecv("Alice", "x")
-                assert isinstance(handle, asyncio.Future)
                 await asyncio.gather(alice.send("Bob", number), alice.send("Bob", number, "x"))
                 assert (await waiting, await handle) == (number, number)
                 await alice.send("Bob", number, "here")
-                assert bob.arecv("Alice", "here") == number
+                assert bob.arecv("Alice", "here").result() == number
                 if number == 3:
                     gc.collect()
             del waiting, handle
@@ -220,13 +218,14 @@ async def test_a_receive_cancelled_with_its_message_in_hand_gives_it_back() -> N
         await asyncio.sleep(0)
         (receive,) = bob._engine.party("Alice").link.mailbox.receives()
         assert isinstance(receive, ReceiveCall)
-        hand_over = receive._resolve
+        told: Waiter = receive.waiter  # type: ignore[assignment]
 
-        def hand_over_and_cancel(message: Incoming | None, error: Exception | None) -> None:
-            hand_over(message, error)
-            waiting.cancel()  # before the task could run and take it
+        class HandOverAndCancel:
+            def resolve(self, value: object, error: Exception | None) -> None:
+                told.resolve(value, error)
+                waiting.cancel()  # before the task could run and take it
 
-        receive._resolve = hand_over_and_cancel
+        receive.waiter = HandOverAndCancel()
         await alice.send("Bob", "kept")
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -243,7 +242,7 @@ async def test_a_cancelled_future_of_arecv_leaves_the_message() -> None:
             await alice.send("Bob", i)
         assert [await second, await third] == [0, 1]
         await alice.send("Bob", 2)
-        assert bob.arecv("Alice") == 2
+        assert bob.arecv("Alice").result() == 2
 
 
 async def test_numbering_survives_any_mix_of_endings() -> None:

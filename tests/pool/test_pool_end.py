@@ -16,6 +16,7 @@ from mpccomm import (
     PoolClosedError,
 )
 from mpccomm.protocol.states import Cause, Ending, PartyState
+from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
@@ -32,12 +33,17 @@ async def again(pool: Pool, *others: tuple[str, Pool]) -> Pool:
 async def crashed(pool: Pool) -> None:
     """End a pool as a killed process ends: without a word."""
     engine = pool._engine
-    engine.closing = True
+
+    async def without_a_word() -> None:
+        pass
+
     for party in engine.parties.values():
         party.closed = Cause(Ending.CLOSED)
-        for stream in party._streams.values():
-            stream._socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-    await engine._close()
+        for stream in party.connections.streams:
+            assert isinstance(stream, WebSocket)
+            sock: socket.socket = stream.get_extra_info("socket")
+            sock.shutdown(socket.SHUT_RDWR)
+    await engine._begin_to_end(without_a_word)
 
 
 # -- shutdown ----------------------------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ async def test_both_dial_at_once() -> None:
             assert [await alice.recv("Bob") for _ in range(20)] == list(range(20))
             # Of two connections one is given up, and that is no reconnect.
             party = alice._engine.party("Bob")
-            await until(lambda party=party: len(party._streams) == 1)  # type: ignore[misc]
+            await until(lambda party=party: len(party.connections._streams) == 1)  # type: ignore[misc]
             assert alice.stats["Bob"].reconnects == bob.stats["Alice"].reconnects == 0
 
 

@@ -50,7 +50,7 @@ async def test_arecv_from_all() -> None:
     async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
         await bob.send("Alice", "there")
         (first, message), (second, future) = alice.arecv_all()
-        assert (first, message, second) == ("Bob", "there", "Carol")
+        assert (first, message.result(), second) == ("Bob", "there", "Carol")
         await carol.send("Alice", "later")
         assert await future == "later"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import Key
+from mpccomm.protocol.frames import POSITIONS, Key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.receiver import Incoming
@@ -57,6 +57,7 @@ class Side:
             limits=limits,
             timing=timing,
             now=world.now,
+            alone=lambda: process.simulation.alone,
         )
         self.wires: dict[Wire, Connection] = {}
         self.epoch = Epoch(self.link._session)
@@ -67,6 +68,8 @@ class Side:
         self.was_held_back = False
         self.dialling = False
         self.failures = 0
+        self.told = 0
+        """Up to which frame the other side may have been told that everything is held."""
 
     @property
     def simulation(self) -> Simulation:
@@ -116,6 +119,7 @@ class Side:
         if link._session is not self.epoch.session:
             self.epoch = Epoch(link._session)
             self.epochs[id(link.receiver)] = self.epoch
+            self.told = 0
         if link.state is PartyState.ALIVE and self.epoch.sender != link._incarnations.current:
             promise(not self.epoch.sender, "a conversation went on with another incarnation")
             self.epoch.sender = link._incarnations.current
@@ -132,7 +136,7 @@ class Side:
                 self.received(request)
             else:
                 self.sent(request)
-        link.news.clear()
+        link.events.clear()
         closing, link.closing = link.closing, []
         for wire in list(self.wires):
             self.pump(wire)
@@ -155,6 +159,8 @@ class Side:
             if not batch:
                 return
             promise(len(batch) <= 2**20, "a batch is too large")
+            if connection is self.link._connections.current:
+                self.told = POSITIONS.unpack_from(batch)[0]
             wire.send(end, batch)
 
     # -- what comes of calls -------------------------------------------------------------------------------------------
@@ -189,7 +195,7 @@ class Side:
             )
         elif waited and self.world.chance(habits.hold) and message.receiver is self.link.receiver:
             letter = (epoch.sender, message.key, index)
-            if message.seq > self.link._session._told[0]:
+            if message.seq > self.told:
                 self.unsettled.add(letter)
             self.link.receiver.hold(message)
             self.process.after(self.world.random.random() * 3, self.settle, message, letter)

@@ -33,6 +33,7 @@ small = st.one_of(st.integers(0, 6), st.integers(0, 2**32 - 1))
 nonces = st.sampled_from((b"n" * 16, b"m" * 16))
 keys: st.SearchStrategy[Key] = st.one_of(st.text(max_size=5), st.tuples(st.text(max_size=3), st.integers(0, 3)))
 data = st.binary(max_size=60)
+positions = st.tuples(numbers, numbers, numbers)
 
 
 @st.composite
@@ -41,6 +42,8 @@ def starts(draw: st.DrawFn) -> bytes:
     segments = draw(st.one_of(st.just(1), small))
     total = draw(st.one_of(st.just(len(body)), numbers))
     key = frames.encode_key(draw(keys))
+    if draw(st.booleans()):
+        return frames.message_head(draw(numbers), key, draw(st.booleans()), len(body)) + body
     return frames.start_head(draw(numbers), key, draw(st.booleans()), segments, total, len(body)) + body
 
 
@@ -56,7 +59,7 @@ some_frames = st.one_of(
     starts(),
     starts(),
     parts(),
-    st.builds(frames.ack, numbers, numbers, numbers),
+    st.builds(frames.ping, numbers),
     st.builds(frames.ping, numbers),
     st.builds(frames.pong, numbers),
     st.builds(frames.resume, st.builds(Resume, nonces, st.booleans(), numbers, numbers, numbers)),
@@ -64,7 +67,7 @@ some_frames = st.one_of(
         frames.hello,
         st.builds(
             Hello,
-            st.just(1),
+            st.just(frames.PROTOCOL_VERSION),
             nonces,
             nonces,
             st.just(0),
@@ -74,9 +77,19 @@ some_frames = st.one_of(
     ),
     st.builds(
         frames.blocked,
-        st.builds(Blocked, small, numbers, numbers, st.booleans(), st.lists(keys, max_size=3).map(tuple)),
+        st.builds(
+            Blocked,
+            small,
+            numbers,
+            numbers,
+            numbers,
+            st.booleans(),
+            st.booleans(),
+            st.lists(keys, max_size=3).map(tuple),
+        ),
     ),
-    st.builds(frames.deadlock, st.booleans()),
+    st.builds(frames.deadlock, st.booleans(), st.booleans()),
+    st.builds(frames.admit, numbers),
     st.builds(frames.goodbye, st.builds(Goodbye, numbers, numbers, small, listed)),
     st.just(frames.farewell()),
     st.builds(frames.abort, st.text(max_size=20)),
@@ -125,15 +138,15 @@ def use(link: Link) -> None:
 
 @given(st.lists(st.binary(max_size=200), max_size=4), st.sampled_from(("new", "greeted", "met")))
 def test_any_bytes(batches: list[bytes], state: str) -> None:
+    say([(batch, (0, 0, 0)) for batch in batches], state)
+
+
+@given(st.lists(st.tuples(mutated(), positions), max_size=6), st.sampled_from(("new", "greeted", "met", "met", "met")))
+def test_nearly_valid_batches(batches: list[tuple[bytes, tuple[int, int, int]]], state: str) -> None:
     say(batches, state)
 
 
-@given(st.lists(mutated(), max_size=6), st.sampled_from(("new", "greeted", "met", "met", "met")))
-def test_nearly_valid_batches(batches: list[bytes], state: str) -> None:
-    say(batches, state)
-
-
-def say(batches: list[bytes], state: str) -> None:
+def say(batches: list[tuple[bytes, tuple[int, int, int]]], state: str) -> None:
     link = new_link("a", LIMITS)
     link.send(message("x"))
     stranger = Stranger(link)
@@ -143,7 +156,7 @@ def say(batches: list[bytes], state: str) -> None:
         stranger.meet()
         stranger.hear()
     with frugal():
-        for batch in batches:
+        for batch, stranger.positions in batches:
             stranger.say(batch)
         use(link)
 
@@ -167,5 +180,5 @@ def test_pings_that_nobody_reads_the_answers_of() -> None:
     link = new_link("a")
     stranger = Stranger(link).meet()
     for token in range(10_000):
-        stranger.say(frames.ping(token), frames.ack(0, 0, 0))
+        stranger.say(frames.ping(token))
     assert sum(map(len, stranger.connection.control.values())) < 1000

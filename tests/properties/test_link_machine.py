@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mpccomm.protocol.frames import Key, Start
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.receiver import Arriving, Incoming, Receiver
 from mpccomm.settings import Limits
 from tests.protocol.links import Pair, connected, message, new_link, receive
 
@@ -31,7 +31,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def arriving(self, key: Key, total: int, data: bytes) -> Incoming:
         self.number += 1
         start = Start(self.number, key, 1, False, 1, total, memoryview(data))
-        return Incoming(start, self.number, Limits(), self.receiver, 0)
+        return Arriving(self.receiver, self.number, start, 0, Limits())
 
     def expect(self, delivered: list[Receive]) -> None:
         for got in delivered:
@@ -45,7 +45,8 @@ class MailboxMachine(RuleBasedStateMachine):
     def put(self, key: Key) -> None:
         incoming = self.arriving(key, 1, b"1")
         self.here.setdefault(key, []).append(incoming)
-        self.expect(self.mailbox.put(incoming))
+        delivered = self.mailbox.put(incoming)
+        self.expect([] if delivered is None else [delivered])
 
     @rule(key=KEYS)
     def announce(self, key: Key) -> None:
@@ -58,6 +59,7 @@ class MailboxMachine(RuleBasedStateMachine):
         partial = [incoming for queue in self.here.values() for incoming in queue if not incoming.complete]
         if partial:
             incoming = data.draw(st.sampled_from(partial))
+            assert isinstance(incoming, Arriving)
             incoming.write(incoming.seq, memoryview(b"2"))
             self.expect(self.mailbox.complete(incoming))
 

@@ -19,7 +19,8 @@ LIMITS = Limits(box_bytes=1 << 20, box_messages=100, max_message_size=1 << 20, m
 INCARNATION = b"f" * 16
 NONCE = b"n" * 16
 OURS = b"o" * 16
-_HEADER = Struct("!BI")
+_HEADER = Struct("!BBHI")
+_HEAD = bytes(frames.BATCH_HEAD)
 
 
 def greeting(port: int = 1) -> bytes:
@@ -33,10 +34,10 @@ def resume(accepted: bool = True, received: int = 0) -> bytes:
 
 
 def start(seq: int, key: frames.Key, data: bytes, *, total: int | None = None, segments: int = 1) -> bytes:
-    head = frames.start_head(
-        seq, frames.encode_key(key), False, segments, len(data) if total is None else total, len(data)
-    )
-    return head + data
+    name = frames.encode_key(key)
+    if total is None and segments == 1:
+        return frames.message_head(seq, name, False, len(data)) + data
+    return frames.start_head(seq, name, False, segments, len(data) if total is None else total, len(data)) + data
 
 
 def part(seq: int, number: int, data: bytes) -> bytes:
@@ -49,7 +50,7 @@ def table(*lengths: int) -> bytes:
 
 SEEDS: list[bytes] = [
     greeting() + resume(),
-    greeting() + resume() + start(1, "id", b"x" * 10) + start(2, ("", 0), b"y") + frames.ack(0, 0, 0),
+    greeting() + resume() + start(1, "id", b"x" * 10) + start(2, ("", 0), b"y"),
     greeting()
     + resume()
     + start(1, ("p", 0), b"abc", total=9)
@@ -57,8 +58,8 @@ SEEDS: list[bytes] = [
     + start(3, "s", b"")
     + part(4, 0, b"ghi"),
     greeting() + resume() + start(1, "m", table(3, 0, 5) + b"abcdefgh", segments=3) + frames.ping(7),
-    greeting() + resume() + frames.ping(1) + frames.blocked(frames.Blocked(3, 100, 0, True, ("a", ("b", 2)))),
-    greeting() + resume() + frames.deadlock(True) + frames.goodbye(frames.Goodbye(0, 1, 2, ("left", ("", 3)))),
+    greeting() + resume() + frames.ping(1) + frames.blocked(frames.Blocked(3, 100, 0, 0, True, False, ("a", ("b", 2)))),
+    greeting() + resume() + frames.deadlock(True, True) + frames.goodbye(frames.Goodbye(0, 1, 2, ("left", ("", 3)))),
     greeting() + resume() + frames.abort("enough of it") + frames.farewell(),
     greeting() + resume(accepted=False) + resume() + start(1, "id", b"x"),
 ]
@@ -70,7 +71,7 @@ def attempt(data: bytes) -> str:
     :returns: what became of it, for those who count
     """
     try:
-        for _ in parse(data, max_id_size=LIMITS.max_id_size):
+        for _ in parse(_HEAD + data, max_id_size=LIMITS.max_id_size):
             pass
     except ViolationError:
         pass
@@ -85,11 +86,11 @@ def attempt(data: bytes) -> str:
             assert isinstance(code, CloseCode)
             assert reason.isprintable(), repr(reason)
         receiver = link.receiver
-        assert receiver.outstanding_messages <= LIMITS.box_messages
-        assert receiver.outstanding_messages <= 1 or receiver.outstanding_bytes <= LIMITS.box_bytes
+        assert receiver.box.messages <= LIMITS.box_messages
+        assert receiver.box.messages <= 1 or receiver.box.bytes <= LIMITS.box_bytes
         if link.closing:
             return link.closing[0][1].name
-        link.news.clear()
+        link.events.clear()
         link.finished.clear()
     for message in list(link.mailbox.unread()):
         assert sum(map(len, message.segments)) <= LIMITS.max_message_size
@@ -98,12 +99,12 @@ def attempt(data: bytes) -> str:
 
 def cut(data: bytes) -> Iterator[bytes]:
     """The greeting comes by itself, what follows in batches."""
-    for at in range(0, len(data), MAX_BATCH):
-        yield data[at : at + MAX_BATCH]
+    for at in range(0, max(len(data), 1), MAX_BATCH):
+        yield _HEAD + data[at : at + MAX_BATCH]
 
 
 class Mutator:
-    """Damages batches with a knowledge of what they are made of."""
+    """Damages batches with a knowledge of what they are made of. Their heads are the business of `attempt`."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -162,7 +163,9 @@ class Mutator:
         at = self.random.randrange(len(pieces))
         body = self._number(pieces[at][_HEADER.size :]) + self.random.randbytes(self.random.choice((0, 0, 1, 30)))
         kind = self.random.choice((pieces[at][0], self.random.choice(list(Kind)), self.random.randrange(256)))
-        pieces[at] = _HEADER.pack(kind, len(body)) + body
+        flags = self.random.choice((pieces[at][1], 0, 1, 2, 3, self.random.randrange(256)))
+        id_size = self.random.choice((int.from_bytes(pieces[at][2:4], "big"), 0, 1, self.random.randrange(65536)))
+        pieces[at] = _HEADER.pack(kind, flags, id_size, len(body)) + body
         return b"".join(pieces)
 
     _ways: tuple[Callable[[Mutator, bytes], bytes], ...] = (_byte, _number, _cut, _frames, _body, _body)
@@ -172,6 +175,6 @@ def split(data: bytes) -> Iterator[bytes]:
     """The frames as their headers have them, as far as that goes."""
     at = 0
     while at + _HEADER.size <= len(data):
-        end = at + _HEADER.size + _HEADER.unpack_from(data, at)[1]
+        end = at + _HEADER.size + _HEADER.unpack_from(data, at)[3]
         yield data[at:end]
         at = end

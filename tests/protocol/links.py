@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Bounds, Frame, Hello, Key, Resume
-from mpccomm.protocol.link import Link, News
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.states import Ending
@@ -17,13 +18,21 @@ BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
 NONCES = iter(range(1, 2**60))
 
 
-def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
+def new_link(
+    name: str,
+    limits: Limits | None = None,
+    now: float = 0.0,
+    *,
+    timing: Timing | None = None,
+    alone: Callable[[], bool] = lambda: False,
+) -> Link:
     return Link(
         incarnation=name.encode().ljust(16, b"."),
         nonce=lambda: next(NONCES).to_bytes(16, "big"),
         limits=limits or Limits(),
-        timing=Timing(),
+        timing=timing or Timing(),
         now=now,
+        alone=alone,
     )
 
 
@@ -37,10 +46,10 @@ def receive(key: Key, now: float = 0.0) -> Receive:
     return Receive(key, now)
 
 
-def news(link: Link) -> list[News]:
-    """What there was to tell since the last time."""
-    told, link.news = link.news, []
-    return [what for what, _ in told]
+def told(link: Link) -> list[type[Event]]:
+    """What kinds of events there were since the last time."""
+    events, link.events = link.events, []
+    return [type(event) for event in events]
 
 
 def finished(link: Link) -> list[Receive | Outgoing]:
@@ -89,8 +98,12 @@ def connected(first: Link, second: Link, now: float = 0.0) -> Pair:
     return pair
 
 
+def batch_of(*some_frames: bytes, positions: tuple[int, int, int] = (0, 0, 0)) -> bytes:
+    return b"".join((frames.POSITIONS.pack(*positions), *some_frames))
+
+
 def parsed(batch: bytes) -> list[Frame]:
-    return list(frames.parse(batch, max_id_size=1000))
+    return list(frames.parse(batch, max_id_size=1000)) if batch else []
 
 
 class Stranger:
@@ -100,14 +113,20 @@ class Stranger:
         self.link = link
         self.now = now
         self.incarnation = name.encode().ljust(16, b".")
+        self.positions = (0, 0, 0)
+        """What the head of our batches says."""
+        self.heard: tuple[int, ...] | None = None
+        """What the head of the last batch said that came from the link; None: there was none."""
         self.connection: Connection = link.open(dialled=dialled, now=now)
         (self.hello,) = (frame for frame in self.hear() if isinstance(frame, Hello))
 
     def say(self, *batch: bytes) -> None:
-        self.link.received(self.connection, b"".join(batch), self.now)
+        self.link.received(self.connection, batch_of(*batch, positions=self.positions), self.now)
 
     def hear(self) -> list[Frame]:
-        return parsed(self.link.to_send(self.connection, self.now))
+        batch = self.link.to_send(self.connection, self.now)
+        self.heard = frames.POSITIONS.unpack_from(batch) if batch else None
+        return parsed(batch)
 
     def greet(self, bounds: Bounds = BOUNDS, version: int = frames.PROTOCOL_VERSION) -> Resume | None:
         """Say HELLO. Returns the answer, if there is one."""
@@ -126,8 +145,12 @@ class Stranger:
     def start(
         self, seq: int, key: Key = "k", data: bytes = b"", *, segments: int = 1, total: int | None = None
     ) -> None:
-        total = len(data) if total is None else total
-        self.say(frames.start_head(seq, frames.encode_key(key), False, segments, total, len(data)), data)
+        name = frames.encode_key(key)
+        if total is None and segments == 1:
+            self.say(frames.message_head(seq, name, False, len(data)), data)
+        else:
+            total = len(data) if total is None else total
+            self.say(frames.start_head(seq, name, False, segments, total, len(data)), data)
 
     def part(self, seq: int, number: int, data: bytes) -> None:
         self.say(frames.part_head(seq, number, len(data)), data)

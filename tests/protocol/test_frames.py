@@ -19,51 +19,54 @@ from mpccomm.protocol.frames import (
     Start,
     ViolationError,
 )
-from tests.protocol.links import parsed
+from tests.protocol.links import batch_of, parsed
 
 KEYS: tuple[Key, ...] = ("x", ("", 3), "ü", ("prefix", 2**64 - 1), "")
 
 
-def raw(kind: int, body: bytes) -> bytes:
-    return bytes((kind,)) + len(body).to_bytes(4, "big") + body
+def raw(kind: int, body: bytes, flags: int = 0, id_size: int = 0) -> bytes:
+    return bytes((kind, flags)) + id_size.to_bytes(2, "big") + len(body).to_bytes(4, "big") + body
 
 
 @pytest.mark.parametrize(
     ("batch", "frame"),
     [
         (
-            frames.hello(Hello(1, b"i" * 16, b"n" * 16, 80, 3, Bounds(1, 2, 3, 4, 5))),
-            Hello(1, b"i" * 16, b"n" * 16, 80, 3, Bounds(1, 2, 3, 4, 5)),
+            frames.hello(Hello(frames.PROTOCOL_VERSION, b"i" * 16, b"n" * 16, 80, 3, Bounds(1, 2, 3, 4, 5))),
+            Hello(frames.PROTOCOL_VERSION, b"i" * 16, b"n" * 16, 80, 3, Bounds(1, 2, 3, 4, 5)),
         ),
         (frames.resume(Resume(b"n" * 16, True, 1, 2, 3)), Resume(b"n" * 16, True, 1, 2, 3)),
-        (frames.ack(1, 2, 2**64 - 1), frames.Ack(1, 2, 2**64 - 1)),
         (frames.ping(5), frames.Ping(5)),
         (frames.pong(5), frames.Pong(5)),
-        (frames.blocked(Blocked(1, 2, 3, True, KEYS)), Blocked(1, 2, 3, True, KEYS)),
-        (frames.deadlock(True), frames.Deadlock(True)),
+        (frames.blocked(Blocked(1, 2, 3, 4, True, False, KEYS)), Blocked(1, 2, 3, 4, True, False, KEYS)),
+        (frames.deadlock(True, False), frames.Deadlock(True, False)),
         (frames.goodbye(Goodbye(1, 2, 3, KEYS)), Goodbye(1, 2, 3, KEYS)),
         (frames.farewell(), frames.Farewell()),
+        (frames.admit(7), frames.Admit(7)),
         (frames.abort("a\nb\x1b[31m"), Abort("a b [31m")),
         (
-            raw(Kind.HELLO, b"\0\2 and what a later version says more"),
-            Hello(2, bytes(16), bytes(16), 0, 0, Bounds(0, 0, 0, 0, 0)),
+            raw(Kind.HELLO, b"\0\x09 and what a later version says more"),
+            Hello(9, bytes(16), bytes(16), 0, 0, Bounds(0, 0, 0, 0, 0)),
         ),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_round_trip(batch: bytes, frame: Frame) -> None:
-    assert parsed(batch) == [frame]
-    assert parsed(batch * 3) == [frame] * 3
+    assert parsed(batch_of(batch)) == [frame]
+    assert parsed(batch_of(batch * 3)) == [frame] * 3
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_start_and_part(key: Key) -> None:
     name = frames.encode_key(key)
     batch = frames.start_head(1, name, True, 2, 99, 3) + b"abc" + frames.part_head(2, 5, 2) + b"de"
-    start, part = parsed(batch)
+    whole, start, part = parsed(batch_of(frames.message_head(0, name, True, 3), b"abc", batch))
+    assert isinstance(whole, Start)
+    assert whole[:-1] == (0, key, len(name[2]), True, 1, 3)
+    assert bytes(whole.data) == b"abc"
     assert isinstance(start, Start)
     assert isinstance(part, Part)
-    assert start[:-1] == (1, key, len(name[1]), True, 2, 99)
+    assert start[:-1] == (1, key, len(name[2]), True, 2, 99)
     assert bytes(start.data) == b"abc"
     assert part[:-1] == (2, 5)
     assert bytes(part.data) == b"de"
@@ -73,36 +76,56 @@ def test_start_and_part(key: Key) -> None:
     "batch",
     [
         b"\1",
+        bytes(7),
         raw(Kind.PING, bytes(8))[:-1],
         raw(99, b""),
         raw(Kind.PING, bytes(7)),
         raw(Kind.HELLO, b""),
-        raw(Kind.START, bytes(22)),
-        raw(Kind.START, bytes(23)),
-        raw(Kind.START, b"\0" * 8 + b"\4\0\0\0\0\0\1" + bytes(8)),
-        raw(Kind.START, b"\0" * 8 + b"\0\0\1\0\0\0\1" + bytes(8)),
-        raw(Kind.START, b"\0" * 8 + b"\1\0\1\0\0\0\1" + bytes(8) + b"x"),
-        raw(Kind.START, b"\0" * 8 + b"\0\0\1\0\0\0\1" + bytes(8) + b"\xff"),
+        raw(Kind.PING, bytes(8), flags=1),
+        raw(Kind.PING, bytes(8), id_size=1),
+        raw(Kind.MESSAGE, bytes(15)),
+        raw(Kind.MESSAGE, bytes(16), flags=4),
+        raw(Kind.MESSAGE, bytes(16), id_size=1),
+        raw(Kind.MESSAGE, bytes(15) + b"\1"),
+        raw(Kind.MESSAGE, bytes(16) + b"\xff", id_size=1),
+        raw(Kind.MESSAGE, bytes(16) + b"\xff", id_size=1, flags=1),
+        frames.message_head(1, frames.encode_key("x" * 1001), False, 0),
+        raw(Kind.START, bytes(27)),
+        raw(Kind.START, bytes(28)),
+        raw(Kind.START, bytes(19) + b"\1" + bytes(8), flags=4),
+        raw(Kind.START, bytes(19) + b"\1" + bytes(8), id_size=1),
+        raw(Kind.START, bytes(19) + b"\1" + bytes(8) + b"\xff", id_size=1),
         frames.start_head(1, frames.encode_key("x" * 1001), False, 1, 0, 0),
         raw(Kind.PART, bytes(15)),
-        raw(Kind.DEADLOCK, b"\2"),
+        raw(Kind.RESUME, bytes(40), flags=2),
+        raw(Kind.RESUME, bytes(40), id_size=1),
+        raw(Kind.DEADLOCK, b"", flags=4),
+        raw(Kind.DEADLOCK, b"x"),
+        raw(Kind.BLOCKED, bytes(28), flags=4),
         raw(Kind.FAREWELL, b"x"),
         raw(Kind.ABORT, bytes(1025)),
-        raw(Kind.GOODBYE, bytes(20) + b"\0\0"),
-        raw(Kind.GOODBYE, bytes(20) + b"\2\0\0"),
-        raw(Kind.GOODBYE, bytes(20) + b"\0\0\1"),
-        raw(Kind.GOODBYE, bytes(20) + b"\0\0\0" * 33),
+        raw(Kind.GOODBYE, bytes(20) + bytes(10)),
+        raw(Kind.GOODBYE, bytes(20) + b"\2" + bytes(10)),
+        raw(Kind.GOODBYE, bytes(20) + bytes(10) + b"\1"),
+        raw(Kind.GOODBYE, bytes(20) + bytes(8) + b"\1\0\0"),
+        raw(Kind.GOODBYE, bytes(20) + bytes(11) * 33),
     ],
 )
 def test_what_is_malformed(batch: bytes) -> None:
     with pytest.raises(ViolationError):
-        parsed(batch)
+        parsed(batch_of(batch))
     # What stands before it counts.
-    assert next(frames.parse(frames.ping(1) + batch, max_id_size=9)) == frames.Ping(1)
+    assert next(frames.parse(batch_of(frames.ping(1), batch), max_id_size=9)) == frames.Ping(1)
+
+
+def test_a_batch_has_a_head() -> None:
+    with pytest.raises(ViolationError, match="a batch of 23 bytes"):
+        parsed(bytes(23))
+    assert parsed(bytes(24)) == []
 
 
 def test_a_reason_is_cut() -> None:
-    (abort,) = parsed(frames.abort("ü" * 1000))
+    (abort,) = parsed(batch_of(frames.abort("ü" * 1000)))
     assert abort == Abort("ü" * 512)
 
 

@@ -11,6 +11,7 @@ import pytest
 from mpccomm.protocol import frames
 from mpccomm.protocol.frames import MAX_FRAMES, ViolationError, parse
 from tests.protocol.frames_mutation import SEEDS, Mutator, attempt, greeting, resume, start
+from tests.protocol.links import batch_of
 
 ROUNDS = 1500
 
@@ -52,8 +53,8 @@ def test_a_damaged_batch_costs_no_more_memory_than_the_bounds_allow() -> None:
 
 
 def test_a_batch_holds_a_limited_number_of_frames() -> None:
-    assert len(list(parse(frames.ping(1) * MAX_FRAMES, max_id_size=0))) == MAX_FRAMES
+    assert len(list(parse(batch_of(frames.ping(1) * MAX_FRAMES), max_id_size=0))) == MAX_FRAMES
     with pytest.raises(ViolationError, match="more than 2048 frames in a batch"):
-        list(parse(frames.ping(1) * (MAX_FRAMES + 1), max_id_size=0))
+        list(parse(batch_of(frames.ping(1) * (MAX_FRAMES + 1)), max_id_size=0))
     many = b"".join(start(number, "id", b"x") for number in range(1, MAX_FRAMES + 2))
     assert attempt(greeting() + resume() + many) == "VIOLATION"

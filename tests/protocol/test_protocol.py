@@ -8,9 +8,9 @@ from importlib import resources
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connections import MOST_UNVERIFIED
+from mpccomm.protocol.box import cost
+from mpccomm.protocol.connection import MOST_UNVERIFIED
 from mpccomm.protocol.frames import Bounds, Goodbye, Hello, Kind, Resume
-from mpccomm.protocol.receiver import cost
 from mpccomm.protocol.states import (
     CONNECTION,
     FOR_THE_ADOPTED,
@@ -60,15 +60,16 @@ def layout(text: str) -> int:
     ("kind", "body"),
     [
         (Kind.RESUME, frames.resume(Resume(b"n" * 16, True, 1, 2, 3))),
-        (Kind.START, frames.start_head(1, (0, b""), False, 1, 0, 0)),
+        (Kind.MESSAGE, frames.message_head(1, (0, 0, b""), False, 0)),
+        (Kind.START, frames.start_head(1, (0, 0, b""), False, 1, 0, 0)),
         (Kind.PART, frames.part_head(1, 2, 0)),
-        (Kind.ACK, frames.ack(1, 2, 3)),
         (Kind.PING, frames.ping(1)),
         (Kind.PONG, frames.pong(1)),
-        (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, True, ()))),
-        (Kind.DEADLOCK, frames.deadlock(True)),
+        (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, 4, True, False, ()))),
         (Kind.GOODBYE, frames.goodbye(Goodbye(1, 2, 3, ()))),
         (Kind.FAREWELL, frames.farewell()),
+        (Kind.ADMIT, frames.admit(1)),
+        (Kind.DEADLOCK, frames.deadlock(True, True)),
     ],
 )
 def test_layouts(kind: Kind, body: bytes) -> None:
@@ -78,7 +79,7 @@ def test_layouts(kind: Kind, body: bytes) -> None:
 
 def test_layout_of_hello() -> None:
     section = TEXT.split("### 2.2 HELLO")[1].split("|")[0]
-    hello = Hello(1, b"i" * 16, b"n" * 16, 80, 0, Bounds(1, 2, 3, 4, 5))
+    hello = Hello(frames.PROTOCOL_VERSION, b"i" * 16, b"n" * 16, 80, 0, Bounds(1, 2, 3, 4, 5))
     assert len(frames.hello(hello)) - frames.HEADER_SIZE == layout(section)
     names = [name.rsplit(" ", 1)[0] for name in re.sub(r"[`\s]+", " ", section).strip().split(", ")]
     assert names == [*Hello._fields[:-1], *Bounds._fields]
@@ -103,7 +104,7 @@ def test_states_of_a_party() -> None:
 
 
 def test_what_counts_only_while_alive() -> None:
-    (sentence,) = re.findall(r"\* ([A-Z, ]+ and ABORT) count only", TEXT)
+    (sentence,) = re.findall(r"\* ([A-Z, ]+ and ADMIT) count only", TEXT)
     assert {Kind[name] for name in re.findall("[A-Z]+", sentence)} == FOR_THE_ADOPTED
 
 
@@ -121,6 +122,11 @@ def test_figures() -> None:
     assert f"sign of life for {timing.dead_after:g} s" in TEXT
     assert f"nothing came back for {timing.suspect_after:g} s" in TEXT
     assert f"every {timing.tick:g} s" in TEXT
-    assert f"has moved for {timing.deadlock_after:g} s" in TEXT
+    assert f"has moved for {timing.waiting_notice:g} s" in TEXT
     assert f"({limits.window // 2**20} MiB)" in TEXT
-    assert f"{frames.START_OVERHEAD} bytes for each frame" in TEXT
+    assert (
+        f"{frames.MESSAGE_OVERHEAD} bytes for each MESSAGE and PART and {frames.START_OVERHEAD} for each START" in TEXT
+    )
+    assert f"version {frames.PROTOCOL_VERSION}\n" in TEXT
+    assert f"| version | {frames.PROTOCOL_VERSION}." in TEXT
+    assert layout("received: u64, consumed_bytes: u64, consumed_messages: u64") == frames.BATCH_HEAD

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError
-from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.receiver import Incoming, Receiver, Turns
 from mpccomm.settings import Limits
 
 
@@ -67,7 +67,7 @@ def test_contradictions(frame: Start, text: str) -> None:
     with pytest.raises(ViolationError, match=text):
         receiver.start(frame)
     assert receiver.received == 0
-    assert receiver.outstanding_messages == 0
+    assert receiver.box.messages == 0
 
 
 def test_a_piece_of_nothing() -> None:
@@ -147,3 +147,44 @@ def test_large_pieces_are_mapped_on_every_system(missing: list[str], monkeypatch
     (segment,) = message.segments
     assert isinstance(segment, memoryview)
     assert isinstance(segment.obj, mmap.mmap)
+
+
+# -- messages that have to be decoded in the order in which they were sent ----------------------------------------------
+
+
+def whole(number: int, *, ordered: bool = True) -> Incoming:
+    made = Incoming(Receiver(Limits()), f"id {number}", number, 1, 1, 1)
+    made.ordered = ordered
+    return made
+
+
+def test_one_that_comes_in_turn_is_there_at_once() -> None:
+    turns, first = Turns(), whole(0)
+    turns.begin(first)
+    assert turns.arrive(first) == [first]
+    assert first.complete
+    assert list(turns.undecoded) == [first]
+
+
+def test_later_ones_wait_for_those_before_them() -> None:
+    turns = Turns()
+    first, second, third = (whole(number) for number in range(3))
+    for one in (first, second, third):
+        turns.begin(one)
+    assert turns.arrive(third) == []
+    assert turns.arrive(second) == []
+    assert not second.complete
+    assert turns.arrive(first) == [first, second, third]
+    assert all(one.complete for one in (first, second, third))
+    assert list(turns.undecoded) == [first, second, third]
+
+
+def test_after_the_end_nobody_waits_for_what_will_never_come() -> None:
+    turns = Turns()
+    first, second = whole(0), whole(1)
+    turns.begin(first)
+    turns.begin(second)
+    turns.arrive(second)
+    assert turns.forget_partial() == [second]
+    assert second.complete
+    assert turns.forget_partial() == []

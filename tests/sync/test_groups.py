@@ -107,7 +107,7 @@ def test_after_ctrl_c_it_is_resumed() -> None:
     """
     with peer_of(body) as (pool, process):
         # The group's messages by hand: here the parties have other names.
-        group = SyncChannel(pool.pool._within("@(me,peer)"), pool._loop_lifetime)
+        group = SyncChannel(pool._space.within("@(me,peer)"), pool)
         assert group.recv("program", "exchange 0", LIMIT) == "first"
         time.sleep(
             UNIT

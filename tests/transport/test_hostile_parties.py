@@ -21,6 +21,7 @@ from mpccomm.settings import Strangers
 from mpccomm.transport.identity import read_certificates
 from mpccomm.transport.tls import Credentials
 from tests.pools import LOCAL, Log, until
+from tests.protocol.links import batch_of
 from tests.timing import UNIT
 from tests.transport.hostile import IDENTITIES, NOBODY, SLACK, Place, Watch, place
 
@@ -58,9 +59,8 @@ async def call(where: Place, name: str = "Mallory") -> AsyncIterator[aiohttp.Cli
 
 
 def hello(incarnation: bytes = b"i" * 16) -> bytes:
-    return frames.hello(
-        Hello(frames.PROTOCOL_VERSION, incarnation, NONCE, NOBODY, 0, Bounds(2**30, 1000, 2**30, 1000, 1000))
-    )
+    bounds = Bounds(2**30, 1000, 2**30, 1000, 1000)
+    return batch_of(frames.hello(Hello(frames.PROTOCOL_VERSION, incarnation, NONCE, NOBODY, 0, bounds)))
 
 
 async def greet(socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -70,7 +70,7 @@ async def greet(socket: aiohttp.ClientWebSocketResponse) -> None:
     while theirs is None:
         for frame in parse(await socket.receive_bytes(timeout=50 * UNIT), max_id_size=1024):
             theirs = frame if isinstance(frame, Hello) else theirs
-    await socket.send_bytes(frames.resume(Resume(theirs.nonce, True, 0, 0, 0)))
+    await socket.send_bytes(batch_of(frames.resume(Resume(theirs.nonce, True, 0, 0, 0))))
 
 
 async def ended(socket: aiohttp.ClientWebSocketResponse) -> int | None:
@@ -92,7 +92,7 @@ def part(seq: int, number: int, data: bytes, size: int | None = None) -> bytes:
 
 
 def raw(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
-    return bytes((kind,)) + (len(body) if length is None else length).to_bytes(4, "big") + body
+    return bytes((kind, 0, 0, 0)) + (len(body) if length is None else length).to_bytes(4, "big") + body
 
 
 VIOLATIONS: dict[str, list[bytes | str]] = {
@@ -111,11 +111,11 @@ VIOLATIONS: dict[str, list[bytes | str]] = {
     "segments that don't add up": [start(1, 24, (5).to_bytes(8, "big") * 2 + b"x" * 8, segments=2)],
     "no segments": [start(1, 1, b"x", segments=0)],
     "a full box": [start(number, 700 * MIB) for number in (1, 2)],
-    "another HELLO": [hello()],
+    "another HELLO": [hello()[frames.BATCH_HEAD :]],
     "a key that is no text": [
-        raw(Kind.START, bytes(7) + b"\x01\x00\x00\x04" + bytes(3) + b"\x01" + bytes(8) + b"\xff" * 4)
+        b"\4\0\0\4" + (32).to_bytes(4, "big") + bytes(7) + b"\1" + bytes(11) + b"\1" + bytes(8) + b"\xff" * 4
     ],
-    "an id of 64 KB": [frames.start_head(1, (0, b"k" * 65535), False, 1, 0, 0)],
+    "an id of 64 KB": [frames.start_head(1, (0, 0, b"k" * 65535), False, 1, 0, 0)],
     "a batch of 2 MiB": [bytes(2 * MIB)],
     "a text": ["secret-payload"],
     "bytes at random": [b"secret-payload" * 100],
@@ -123,11 +123,10 @@ VIOLATIONS: dict[str, list[bytes | str]] = {
 FLOODS = {
     "pings": frames.ping(1),
     "pongs": raw(Kind.PONG, bytes(8)),
-    "acknowledgements": frames.ack(0, 0, 0),
     "repetitions": start(1, 1, b"x"),
     "farewells": frames.farewell(),
-    "held back": raw(Kind.BLOCKED, bytes(21)),
-    "deadlocks": frames.deadlock(False),
+    "held back": raw(Kind.BLOCKED, bytes(28)),
+    "deadlocks": frames.deadlock(False, True),
     "messages": b"",
 }
 
@@ -137,7 +136,7 @@ async def misbehave(where: Place, saying: list[bytes | str]) -> int | None:
         await greet(socket)
         for said in saying:
             try:
-                await (socket.send_str(said) if isinstance(said, str) else socket.send_bytes(said))
+                await (socket.send_str(said) if isinstance(said, str) else socket.send_bytes(batch_of(said)))
             except (ConnectionError, aiohttp.ClientError):
                 break
         return await ended(socket)
@@ -171,7 +170,7 @@ def test_floods(name: str, tmp_path: Path) -> None:
             await greet(socket)
             try:
                 for batch in batches:
-                    await socket.send_bytes(batch)
+                    await socket.send_bytes(batch_of(batch))
             except (ConnectionError, aiohttp.ClientError):
                 pass
 
@@ -284,7 +283,7 @@ async def first_answer(where: Place) -> int | None:
 async def behave(where: Place) -> None:
     async with call(where) as socket:
         await greet(socket)
-        await socket.send_bytes(start(1, 1, b"x"))
+        await socket.send_bytes(batch_of(start(1, 1, b"x")))
         await until(lambda: where.alice.stats["Mallory"].messages_received)
 
 

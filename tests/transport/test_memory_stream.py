@@ -1,13 +1,14 @@
 """A connection within one process: how it ends, and what of it arrives."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
-from aiohttp import WSMsgType
 
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.transport.memory_stream import Passage, Pipe
-from mpccomm.transport.stream import WebSocket
+from mpccomm.transport.stream import Stream
+from tests.pools import until
 
 
 def pipe() -> Pipe:
@@ -15,35 +16,78 @@ def pipe() -> Pipe:
     return Pipe(loop, loop)
 
 
-async def received(socket: WebSocket) -> list[object]:
-    """Batches until the end, and then how it ended."""
-    found: list[object] = []
-    while (message := await socket.receive()).type is WSMsgType.BINARY:
-        found.append(message.data)
-    return [*found, message.type, message.data]
+class End:
+    """Sends what it is given, and notes what arrives."""
+
+    def __init__(self, stream: Stream, batches: Iterable[bytes] = (), close: int | None = None) -> None:
+        self.stream = stream
+        self.batches = list(batches)
+        self.received: list[bytes] = []
+        self.close = close
+        self.ending = asyncio.ensure_future(stream.run(self))
+
+    def batch_received(self, batch: bytes | memoryview) -> None:
+        self.received.append(bytes(batch))
+
+    def heard(self) -> None:
+        raise AssertionError("everything is whole here")
+
+    def due(self) -> bool:
+        return True
+
+    def batch_to_send(self, budget: int) -> bytes:
+        if self.batches:
+            return self.batches.pop(0)
+        if self.close is not None:
+            self.stream.close(self.close)
+        return b""
+
+    async def end(self) -> tuple[list[bytes], int | None]:
+        """What arrived until the end, and with which code the other side made it."""
+        await self.ending
+        return self.received, self.stream.ended_with
 
 
 async def test_what_was_sent_before_the_end_arrives() -> None:
     ends = pipe()
-    await ends.ours.send_bytes(b"1")
-    await ends.ours.send_bytes(b"2")
-    await ends.ours.close(code=4003)
-    assert await received(ends.theirs) == [b"1", b"2", WSMsgType.CLOSE, 4003]
-    assert ends.theirs.close_code == ends.ours.close_code == 4003
+    ours = End(ends.ours, [b"1", b"2"], close=4003)
+    theirs = End(ends.theirs)
+    assert await theirs.end() == ([b"1", b"2"], 4003)
+    assert await ours.end() == ([], None)
     for end in (ends.ours, ends.theirs):
-        assert await received(end) == [WSMsgType.CLOSED, None]
-        with pytest.raises(ConnectionResetError):
-            await end.send_bytes(b"3")
-        assert await end.close()
+        end.close(4000)
+        end.wake()
+        await end.ended()
+        again = End(end)
+        assert (await again.end())[0] == []
+
+
+async def test_the_first_batch_waits_for_somebody_to_take_it() -> None:
+    ends = pipe()
+    ours = End(ends.ours, [b"1", b"2", b"3"])
+    assert await ends.theirs.first() == b"1"
+    assert await ends.theirs.first() == b"1"
+    await asyncio.sleep(0)
+    theirs = End(ends.theirs)
+    await until_received(theirs, 3)
+    ours.stream.close(1000)
+    assert await theirs.end() == ([b"1", b"2", b"3"], 1000)
+    ends = pipe()
+    ends.ours.close(4001)
+    assert await ends.theirs.first() is None
+    assert ends.theirs.ended_with == 4001
+
+
+async def until_received(end: End, count: int) -> None:
+    await until(lambda: len(end.received) >= count)
 
 
 async def test_nothing_arrives_after_a_cut() -> None:
     ends = pipe()
-    await ends.ours.send_bytes(b"1")
-    waiting = asyncio.ensure_future(received(ends.ours))
+    ours, theirs = End(ends.ours, [b"1"]), End(ends.theirs)
     await asyncio.sleep(0)
     ends.cut()
-    assert await waiting == await received(ends.theirs) == [WSMsgType.CLOSED, None]
+    assert await ours.end() == await theirs.end() == ([], None)
 
 
 @pytest.mark.parametrize("arrives", [True, False])
@@ -59,40 +103,56 @@ async def test_it_breaks_with_a_batch(arrives: bool) -> None:
 
     loop, course = asyncio.get_running_loop(), Brittle()
     ends = Pipe(loop, loop, course)
-    await ends.theirs.send_bytes(b"back")
-    await ends.ours.send_bytes(b"1")
-    with pytest.raises(ConnectionResetError):
-        await ends.ours.send_bytes(b"2")
-    assert course.ends
-    assert await received(ends.ours) == [WSMsgType.CLOSED, None]
-    assert await received(ends.theirs) == [b"1", *([b"2"] if arrives else []), WSMsgType.CLOSED, None]
+    ours, theirs = End(ends.ours, [b"1", b"2", b"3"]), End(ends.theirs)
+    assert await ours.end() == ([], None)
+    assert await theirs.end() == ([b"1", *([b"2"] if arrives else [])], None)
+    assert course.ends == 2
 
 
 async def test_a_full_pipe_holds_back() -> None:
     ends = pipe()
-    sending = asyncio.ensure_future(_send(ends.ours, 100))
-    for _ in range(10):
+    ours = End(ends.ours, [bytes((number,)) for number in range(100)])
+    for _ in range(100):
         await asyncio.sleep(0)
-    assert not sending.done()
-    assert len(ends._end.other._arrived) < 20
-    assert [(await ends.theirs.receive()).data for _ in range(100)] == [bytes((number,)) for number in range(100)]
-    await sending
-    sending = asyncio.ensure_future(_send(ends.ours, 100))
-    for _ in range(10):
-        await asyncio.sleep(0)
-    await ends.theirs.close(code=1000)
-    with pytest.raises(ConnectionResetError):
-        await sending
+    assert len(ours.batches) > 80
+    theirs = End(ends.theirs)
+    await until_received(theirs, 100)
+    assert theirs.received == [bytes((number,)) for number in range(100)]
+    ends.cut()
+    await asyncio.gather(ours.end(), theirs.end())
 
 
-async def _send(socket: WebSocket, batches: int) -> None:
-    for number in range(batches):
-        await socket.send_bytes(bytes((number,)))
+async def test_what_is_on_its_way_keeps_its_order() -> None:
+    class Slow:
+        def passes(self, forth: bool, batch: bytes) -> Passage:
+            return Passage(0.02 if batch == b"\0" else 0.001)
+
+        def over(self) -> None:
+            pass
+
+    loop = asyncio.get_running_loop()
+    ends = Pipe(loop, loop, Slow())
+    batches = [bytes((number % 4,)) for number in range(30)]
+    ours, theirs = End(ends.ours, batches, close=1000), End(ends.theirs)
+    assert await theirs.end() == (batches, 1000)
+    await ours.end()
+
+
+async def test_an_error_of_whoever_takes_it_ends_it() -> None:
+    class Broken(End):
+        def batch_received(self, batch: bytes | memoryview) -> None:
+            raise RuntimeError("broken")
+
+    ends = pipe()
+    ours, theirs = End(ends.ours, [b"1"]), Broken(ends.theirs)
+    with pytest.raises(RuntimeError, match="broken"):
+        await theirs.end()
+    assert await ours.end() == ([], None)
 
 
 async def test_between_two_threads() -> None:
     here = asyncio.get_running_loop()
-    found: asyncio.Future[list[object]] = here.create_future()
+    found: asyncio.Future[tuple[list[bytes], int | None]] = here.create_future()
     loops: list[asyncio.AbstractEventLoop] = []
     thread = LoopThread("other")
     thread.start(loops.append)
@@ -100,18 +160,19 @@ async def test_between_two_threads() -> None:
     ends = Pipe(here, there)
 
     async def other() -> None:
-        everything = await received(ends.theirs)
+        everything = await End(ends.theirs).end()
         here.call_soon_threadsafe(found.set_result, everything)
 
     running = asyncio.run_coroutine_threadsafe(other(), there)
-    batches = [bytes((number,)) for number in range(200)]
-    await _send(ends.ours, 200)
-    await ends.ours.close(code=1000)
-    assert await found == [*batches, WSMsgType.CLOSE, 1000]
+    batches = [number.to_bytes(2, "big") for number in range(500)]
+    ours = End(ends.ours, batches, close=1000)
+    assert await found == (batches, 1000)
+    await ours.end()
     await asyncio.wrap_future(running)
     thread.stop()
-    # Whoever was there is gone.
+    # The other end is gone.
     ends = Pipe(here, there)
-    await ends.ours.send_bytes(b"into the void")
+    ours = End(ends.ours, [b"into the void"])
+    await asyncio.sleep(0)
     ends.cut()
-    assert await received(ends.ours) == [WSMsgType.CLOSED, None]
+    assert await ours.end() == ([], None)

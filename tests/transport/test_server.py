@@ -15,6 +15,7 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.frames import Bounds, Hello
 from mpccomm.protocol.states import CloseCode
 from tests.pools import LOCAL, Log, pools, quick
+from tests.protocol.links import batch_of
 from tests.timing import UNIT
 
 
@@ -65,7 +66,7 @@ def masked(opcode: int, payload: bytes) -> bytes:
 
 def hello(port: int, *, version: int = frames.PROTOCOL_VERSION, incarnation: bytes = b"i" * 16) -> bytes:
     bounds = Bounds(2**30, 1000, 2**30, 1000, 1000)
-    return frames.hello(Hello(version, incarnation, b"n" * 16, port, 0, bounds))
+    return batch_of(frames.hello(Hello(version, incarnation, b"n" * 16, port, 0, bounds)))
 
 
 def status_of(answer: bytes) -> int:
@@ -234,12 +235,13 @@ async def test_an_unknown_port(port: int, caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.parametrize(
     ("first", "reason"),
     [
-        (b"", "its first frame is not a HELLO"),
-        (frames.ping(1), "its first frame is not a HELLO"),
-        (b"\xff" * 100, "a frame claims 4294967295 bytes where 95 are left"),
-        (b"\x01", "1 bytes left over"),
+        (b"", "a batch of 0 bytes"),
+        (batch_of(), "its first frame is not a HELLO"),
+        (batch_of(frames.ping(1)), "its first frame is not a HELLO"),
+        (b"\xff" * 100, "a frame claims 4294967295 bytes where 68 are left"),
+        (batch_of(b"\x01"), "1 bytes left over"),
         (bytes(100_000), "more than 65536 bytes before saying who it is"),
-        (b"\x01\x00\x00\x00\x01\x00", "a frame of 1 bytes where"),
+        (batch_of(b"\1\0\0\0\0\0\0\1\0"), "a frame of 1 bytes where"),
         ("text", "a text message instead of a HELLO"),
         (bytes(10_000), "10000 bytes before saying who it is"),
     ],
@@ -297,15 +299,15 @@ async def as_bob(alice: Pool, socket: aiohttp.ClientWebSocketResponse, **fields:
 
 async def test_another_version_of_the_protocol(caplog: pytest.LogCaptureFixture) -> None:
     async with going_on() as alice, caller(alice) as socket:
-        await as_bob(alice, socket, version=2)
+        await as_bob(alice, socket, version=9)
         assert await closed(socket) == CloseCode.VERSION
-        assert Log(caplog).lines("it speaks version 2 of the protocol, we speak version 1")
+        assert Log(caplog).lines(f"it speaks version 9 of the protocol, we speak version {frames.PROTOCOL_VERSION}")
 
 
 async def test_frames_before_the_greeting_is_complete(caplog: pytest.LogCaptureFixture) -> None:
     async with going_on() as alice, caller(alice) as socket:
         await as_bob(alice, socket)
-        await socket.send_bytes(frames.abort("I am Bob, believe me"))
+        await socket.send_bytes(batch_of(frames.abort("I am Bob, believe me")))
         assert await closed(socket) == CloseCode.VIOLATION
         assert Log(caplog).lines("closing a connection: ABORT on a connection where")
 
@@ -322,8 +324,8 @@ async def test_a_greeting_that_never_ends(caplog: pytest.LogCaptureFixture) -> N
     [
         ("text", "a text message"),
         (bytes(2**21), "a message of more than 1048576 bytes"),
-        (b"\xffgarbage", "a frame claims 1734439522 bytes where 3 are left"),
-        (b"\x63\x00\x00\x00\x00", "unknown kind of frame: 99"),
+        (batch_of(b"\xffgarbage"), "a frame claims 1650550629 bytes where 0 are left"),
+        (batch_of(b"\x63" + bytes(7)), "unknown kind of frame: 99"),
     ],
 )
 async def test_garbage_from_a_known_address(then: bytes | str, reason: str, caplog: pytest.LogCaptureFixture) -> None:

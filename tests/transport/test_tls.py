@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,9 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
+from mpccomm.engine.authentication import CertificateAuthentication
+from mpccomm.transport.identity import Certificate
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, until
 from tests.timing import UNIT
@@ -227,6 +233,8 @@ async def test_one_line_per_party(files: Folder, caplog: pytest.LogCaptureFixtur
         (CA.issue("Alice", LOCAL, start=-9 * DAY, end=-3 * DAY), "expired 3 days ago"),
         (CA.issue("Alice", LOCAL, start=DAY), "not valid before"),
         (CA.issue("Alice", LOCAL, uses=CLIENT_ONLY), "not to be used as server"),
+        (CA.issue("Alice", LOCAL, key=ec.generate_private_key(ec.SECP224R1())), "on the curve secp224r1"),
+        (CA.issue("Alice", LOCAL, key=ec.generate_private_key(ec.SECP256K1())), "on the curve secp256k1"),
     ],
 )
 def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, caplog: pytest.LogCaptureFixture) -> None:
@@ -272,8 +280,9 @@ class Renewal:
 
     @staticmethod
     async def cut(pool: Pool, name: str) -> None:
-        for stream in list(pool._engine.party(name)._streams.values()):
-            await stream._socket.close()
+        for stream in list(pool._engine.party(name).connections.streams):
+            stream.close(1000)
+            await stream.ended()
 
 
 async def test_renewal_with_two_pins(tmp_path: Path) -> None:
@@ -329,6 +338,84 @@ async def test_a_file_that_can_not_be_read_changes_nothing(tmp_path: Path) -> No
         assert await alice.recv("Bob") == "on we go"
 
 
+async def test_a_certificate_that_is_anothers_by_now_is_refused(tmp_path: Path, files: Folder) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old") as (alice, bob):
+        alice.add_http_client("Carol", LOCAL, 1, files.cert(CAROL))
+        renewal.put("old", CAROL)
+        with pytest.raises(DuplicatePartyError, match="'Bob' and 'Carol' would show the same certificate"):
+            alice.reload_certificates()
+        await bob.send("Alice", "all stays as it was")
+        assert await alice.recv("Bob") == "all stays as it was"
+
+
+async def test_a_certificate_that_expires_meanwhile_ends_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old") as (alice, bob):
+        await bob.send("Alice", "in time")
+        monkeypatch.setattr(Certificate, "is_valid", lambda self, now=None: "Bob" not in self.subject)
+        authentication = alice._engine.authentication
+        assert isinstance(authentication, CertificateAuthentication)
+        authentication._next_look = 0.0
+        await until(lambda: Log(caplog).lines("closing a connection: its certificate expires in"))
+        assert await alice.recv("Bob") == "in time"
+
+
+async def test_from_a_reload_on_nothing_counts_and_nothing_goes_there(tmp_path: Path) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old") as (alice, bob):
+        queued = [alice.asend("Bob", bytes(4 * 2**20)) for _ in range(25)]
+        renewal.put("old", NEW_BOB)
+        alice.reload_certificates()
+        heard = alice.stats["Bob"].messages_received
+        late = bob.asend("Alice", "too late")
+        await until(lambda: not bob._engine.party("Alice").link.connected)
+        assert alice.stats["Bob"].messages_received == heard
+        assert bob.stats["Alice"].messages_received < 10
+        assert not queued[-1].done()
+        assert not late.done()
+        for handle in (*queued, late):
+            handle.cancel()
+
+
+@pytest.mark.parametrize(
+    ("left", "lifetime", "said"), [(29, 365, 1), (29.5, 45, 0), (6, 365, 1), (0.5, 365, 1), (100, 365, 0), (0.5, 10, 1)]
+)
+def test_our_own_expiry_is_announced(
+    left: float, lifetime: int, said: int, files: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = CA.issue("Alice", LOCAL, start=(left - lifetime) * DAY, end=left * DAY)
+    authentication = Pool(files.key(own), files.cert(own))._engine.authentication
+    for _ in range(3):
+        authentication.look_at_the_date()
+        authentication._next_look = 0.0  # type: ignore[attr-defined]
+    assert len(Log(caplog).lines("our own certificate expires in", logging.WARNING)) == said
+
+
+def group_of(port: int, groups: str) -> str:
+    """What openssl says of a handshake in which it offers these groups alone; empty: there is none."""
+    command = ["openssl", "s_client", "-connect", f"{LOCAL}:{port}", "-groups", groups, "-ign_eof"]
+    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=30, check=False)
+    found = re.search(r"Server Temp Key: (.*)", done.stdout)
+    return found.group(1) if found else ""
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl: install OpenSSL")
+async def test_no_stranger_makes_us_compute_in_large_fields(files: Folder) -> None:
+    bob = Pool(files.key(BOB), files.cert(BOB), settings=SETTINGS)
+    bob.add_http_server(0, LOCAL)
+    assert bob.port is not None
+    try:
+        async with bob:
+            assert "X25519" in await asyncio.to_thread(group_of, bob.port, "X25519")
+            assert "X25519" in await asyncio.to_thread(group_of, bob.port, "ffdhe8192:X25519")
+            assert not await asyncio.to_thread(group_of, bob.port, "ffdhe8192:ffdhe4096")
+    finally:
+        await bob.shutdown(UNIT)
+
+
 def test_a_plain_pool_has_nothing_to_reload() -> None:
     with pytest.raises(ConfigurationError, match="this pool speaks plain HTTP"):
         Pool().reload_certificates()
@@ -354,7 +441,7 @@ async def test_no_ticket_saves_a_caller_from_showing_its_certificate(files: Fold
     alice = Pool(files.key(ALICE), files.cert(ALICE), settings=SETTINGS)
     bob = Pool(files.key(BOB), files.cert(BOB), settings=SETTINGS)
     async with talking(alice, bob, files):
-        stream = next(iter(alice._engine.party("Bob")._streams.values()))
+        stream = next(iter(alice._engine.party("Bob").connections.streams))
         assert stream.tls is not None
         assert not stream.tls.session_reused
         assert stream.tls.version() == "TLSv1.3"

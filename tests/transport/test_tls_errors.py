@@ -112,10 +112,10 @@ MISTAKES = [
         "self-signed",
         self_signed("Bob", LOCAL),
         None,
-        "its certificate is self-signed, and none that was pinned",
+        "its certificate is self-signed, and none that was agreed",
         "it does not trust our certificate",
         "it does not trust our certificate",
-        "its certificate is self-signed, and none that was pinned",
+        "its certificate is self-signed, and none that was agreed",
     ),
 ]
 FOR_ONE_USE = [

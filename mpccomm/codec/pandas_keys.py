@@ -1,0 +1,90 @@
+"""Whether the elements of an index are distinct, in a time that nobody else can choose.
+
+pandas answers that with hash tables whose hashes are the same everywhere, so that a message could hold nothing but
+elements with equal ones. Here they are sorted; those that cannot be sorted go through Python's own hashes, which
+`mpccomm.codec.keys` has looked at before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from mpccomm.codec import keys
+
+_NAN: Final = object()
+
+
+def lazy_size(index: pd.Index) -> int:
+    """Return the bytes that an index takes only when it is made an array, whatever its length; 0 for most."""
+    if type(index) is pd.RangeIndex or isinstance(index.dtype, pd.SparseDtype):
+        return 8 * len(index)
+    return 0
+
+
+def check_hashable(values: Any) -> None:
+    """Raise unless the elements of an index can be hashed, without costing quadratic time."""
+    if values.dtype == object:
+        keys.received(list(values))
+
+
+def are_distinct(index: Any) -> bool:
+    """Return whether no element of *index* is there twice."""
+    if type(index) is pd.RangeIndex or len(index) < 2:
+        return True
+    dtype = index.dtype
+    if isinstance(index.array, pd.arrays.ArrowExtensionArray) and len(index) > 2 << 8 * (dtype.itemsize or 8):
+        # More than there are values; as objects they would take far more memory than they do now.
+        return False
+    columns: list[Any] = list(index.codes) if isinstance(index, pd.MultiIndex) else _sortable(index.array)
+    order = np.lexsort(columns)
+    equal = np.ones(len(index) - 1, bool)
+    for column in columns:
+        in_order = column[order]
+        equal &= in_order[1:] == in_order[:-1]
+    return not equal.any()
+
+
+def _sortable(values: Any) -> list[Any]:
+    """Return arrays of numbers that tell the elements of *values* apart, taken together."""
+    if type(values) is pd.arrays.NumpyExtensionArray:
+        values = values.to_numpy(copy=False)
+    if isinstance(values, np.ndarray):
+        return _sortable_array(values)
+    if isinstance(values, pd.Categorical):
+        return [values.codes]
+    if isinstance(values, pd.arrays.IntervalArray):
+        return _sortable(values.left.array) + _sortable(values.right.array)
+    if hasattr(values, "asi8"):
+        return [values.asi8]
+    if hasattr(values, "_mask"):
+        return [values._mask, *_sortable_array(np.where(values._mask, values._data.dtype.type(0), values._data))]
+    if isinstance(values, pd.arrays.SparseArray):
+        return _sortable_array(np.asarray(values))
+    return [_numbered(list(values))]
+
+
+def _sortable_array(values: Any) -> list[Any]:
+    kind = values.dtype.kind
+    if kind == "O":
+        return [_numbered(values.tolist())]
+    if kind == "c":
+        return _sortable_array(values.real) + _sortable_array(values.imag)
+    if kind == "f":
+        missing = np.isnan(values)
+        return [missing, np.where(missing, values.dtype.type(0), values)]
+    return [values.view(np.int64) if kind in "mM" else values]
+
+
+def _numbered(elements: list[Any]) -> Any:
+    """Return a number for each element, the same for equal ones."""
+    keys.received(elements)
+    numbers: dict[Any, int] = {}
+    number = numbers.setdefault
+    return np.array([number(_NAN if _is_nan(key) else key, len(numbers)) for key in elements])
+
+
+def _is_nan(key: object) -> bool:
+    return isinstance(key, float) and key != key

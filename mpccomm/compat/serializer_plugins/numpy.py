@@ -1,0 +1,15 @@
+"""``tno.mpc.communication.serializer_plugins.numpy``."""
+
+from __future__ import annotations
+
+from mpccomm.compat.functions import redirect_importerror_oserror_to_optionalimporterror
+from mpccomm.compat.serializer_plugins import _forms
+from mpccomm.compat.serializer_plugins import register_defaults as register
+
+with redirect_importerror_oserror_to_optionalimporterror():
+    pass
+
+__all__ = ["numpy_deserialize", "numpy_serialize", "register"]
+
+numpy_serialize = _forms.serialize
+numpy_deserialize = _forms.deserializer("ndarray")

@@ -1,0 +1,251 @@
+"""What a pool and each of its channels are on both faces: a space of message ids, and everything that doesn't wait in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mpccomm.engine.collectives import Members
+from mpccomm.engine.options import (
+    UNSET,
+    Patience,
+    Timeout,
+    check_id,
+    check_id_type,
+    names_of,
+    receive_limit,
+    send_patience,
+)
+from mpccomm.engine.ordering import Serialising
+from mpccomm.engine.requests import FutureCall, ReceiveCall, Request, SendCall, Waiter
+from mpccomm.engine.several import Part, Several, together
+from mpccomm.errors import MessageTooLargeError
+
+if TYPE_CHECKING:
+    from mpccomm.codec import Encoded
+    from mpccomm.codec.dialect import Dialect
+    from mpccomm.engine.engine import Engine
+    from mpccomm.engine.party import Party
+
+_RESERVED = ("@[", "@(")
+"""How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
+
+
+class Space:
+    """The message ids of a pool, a channel or a group, with the spaces within it: one for both faces.
+
+    ``label`` is how all ids begin; that of the pool itself is empty.
+    """
+
+    __slots__ = ("calls", "engine", "label", "name", "patience", "prefix", "spaces")
+
+    def __init__(self, engine: Engine, name: str | None, patience: Patience, label: str = "") -> None:
+        self.engine = engine
+        self.name = name
+        self.patience = patience
+        self.label = label
+        self.prefix = ""
+        self.spaces: dict[str, Space] = {}
+        self.calls: Any = None
+        """The `mpccomm.engine.rounds.Calls`, where this is the space of a group."""
+
+    def within(self, label: str) -> Space:
+        """The space of that label in this one; the same label is the same space."""
+        space = self.spaces.get(label)
+        if space is None:
+            space = self.spaces.setdefault(label, Space(self.engine, self.name, self.patience, self.label + label))
+        return space
+
+
+class Watcher(Waiter, Protocol):
+    """A waiter that knows its request, and can cancel it."""
+
+    request: Request | None
+
+
+class BaseChannel:
+    """What doesn't wait. The faces add the calls that do."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._engine = space.engine
+
+    @property
+    def name(self) -> str | None:
+        """The name of this party, for logs and groups."""
+        return self._space.name
+
+    # -- ids -----------------------------------------------------------------------------------------------------------
+
+    def _prefix_for(self, party: Party) -> str:
+        return self._space.prefix
+
+    def _key(self, party: Party, msg_id: str | None) -> tuple[str, str | None]:
+        """Prefix and id, unless they can't be sent, or would be those of a channel or a group."""
+        prefix = self._prefix_for(party)
+        label = self._space.label
+        if msg_id is None:
+            if not prefix:
+                return label, None
+            own = prefix
+        else:
+            check_id_type(msg_id)
+            own = prefix + msg_id
+        if own.startswith(_RESERVED):
+            raise ValueError(f"{own!r} can't be a message id: what starts so belongs to a channel or group")
+        if own:
+            check_id(label + own, self._engine.settings.limits.max_id_size)
+        return label + prefix, msg_id
+
+    def _alike(self, names: Sequence[str] | None) -> list[Party]:
+        """The parties of those names for a broadcast: it is one message, with one id."""
+        parties = self._engine.parties_named(names_of(names))
+        prefixes = {self._prefix_for(party): party for party in parties}
+        if len(prefixes) > 1:
+            found = ", ".join(f"{prefix!r} ({party.name})" for prefix, party in prefixes.items())
+            raise ValueError(f"a broadcast to parties with different prefixes: {found}; see update_msg_prefix")
+        return parties
+
+    def _enter(self) -> None:
+        """Before any use: settle on a loop, and start what has been added."""
+        engine = self._engine
+        loop_owner = engine.loop_owner
+        if not engine.lifecycle.usable:
+            engine.check_open()
+        if not loop_owner.settled:
+            engine.launch()
+        loop_owner.check()
+        if engine.has_additions:
+            loop_owner.post(engine.start_added)
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _receiving(self, party: Party, msg_id: str | None, timeout: Timeout) -> ReceiveCall:
+        """The receive of one message, not started yet."""
+        prefix, own = self._key(party, msg_id)
+        limit = receive_limit(timeout)
+        self._enter()
+        return ReceiveCall(party, prefix, own, limit)
+
+    def _receiving_all(self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout) -> list[ReceiveCall]:
+        """The receives of one message from each of the parties, not started yet."""
+        check_id_type(msg_id)
+        limit = receive_limit(timeout)
+        calls = [ReceiveCall(party, *self._key(party, msg_id), limit) for party in parties]
+        self._enter()
+        return calls
+
+    def _asking(self, party: Party, msg_id: str | None) -> FutureCall:
+        """The receive of one message for a future, not started yet."""
+        call = FutureCall(party, *self._key(party, msg_id))
+        self._enter()
+        return call
+
+    def _patience(self, timeout: Timeout, max_retries: int | None) -> Patience:
+        if timeout is UNSET and max_retries is None:
+            return self._space.patience
+        return send_patience(timeout, max_retries, self._space.patience)
+
+    def _queue(
+        self,
+        parties: Sequence[Party],
+        message: object,
+        destination: object,
+        msg_id: str | None,
+        patience: Patience,
+        waiter: Waiter | None,
+        *,
+        watcher: Watcher | None = None,
+    ) -> Part | Several:
+        """Encode a message and queue it for each party: without a copy where there is a ``watcher``, which waits for it.
+
+        The watcher has the request before it is under way. Between the encoding of a message and its place in the queue
+        nobody waits: it happens in the order of the calls.
+        """
+        keys = [self._key(party, msg_id) for party in parties]
+        self._enter()
+        engine = self._engine
+        awaited = watcher is not None
+        serialising = Serialising(engine.serialising)
+        try:
+            encoded = self._encode(parties, message, destination, serialising, snapshot=not awaited)
+            calls: list[SendCall] = [
+                SendCall(party, *key, encoded[party.dialect], patience, awaited)
+                for party, key in zip(parties, keys, strict=True)
+            ]
+            request = together(calls)
+            if watcher is not None:
+                watcher.request = request
+                request.waiter = watcher
+            else:
+                request.waiter = waiter
+            self._launch(request)
+        finally:
+            serialising.end()
+        return request
+
+    def _launch(self, request: Request) -> None:
+        """Start a request that was made for a message of ours."""
+        self._engine.loop_owner.post(request.start)
+
+    def _encode(
+        self,
+        parties: Sequence[Party],
+        message: object,
+        destination: object,
+        serialising: Serialising,
+        *,
+        snapshot: bool,
+    ) -> dict[Dialect, Encoded]:
+        """The bytes of a message: the same for all parties that speak alike."""
+        context = {"destination": destination}
+        encoded: dict[Dialect, Encoded] = {}
+        for party in parties:
+            dialect = party.dialect
+            if dialect not in encoded:
+                encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=serialising.begin)
+            size = sum(map(len, encoded[dialect].segments))
+            if size > party.link.max_message_size:
+                raise MessageTooLargeError(
+                    f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
+                    "send it in pieces, or raise max_message_size on both sides"
+                )
+        audit = self._engine.audit
+        return encoded if audit is None else audit.noted(message, encoded)
+
+    # -- channels and groups -------------------------------------------------------------------------------------------
+
+    def _channel_space(self, name: str) -> Space:
+        check_id_type(name)
+        if not name or "]" in name:
+            raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
+        return self._space.within(f"@[{name}]")
+
+    def _members(self, names: Sequence[str] | None, me: str | None) -> Members:
+        members = Members.of(names_of(names), me or self._space.name, list(self._engine.parties))
+        self._engine.parties_named(members.others)
+        return members
+
+
+class BasePart(BaseChannel):
+    """A channel of a pool. It keeps the pool that it belongs to alive."""
+
+    def __init__(self, space: Space, owner: BaseChannel) -> None:
+        super().__init__(space)
+        self._owner = owner
+
+    def __repr__(self) -> str:
+        return f"<channel {self._space.label}>"
+
+    def update_msg_prefix(self, prefix: str | None) -> None:
+        """Put a prefix before the ids of all further messages of this channel, of both directions, as that of the pool.
+
+        All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
+        """
+        check_id_type(prefix)
+        self._space.prefix = prefix or ""
+
+
+def values_of(calls: Sequence[ReceiveCall]) -> list[tuple[str, Any]]:
+    """Pairs of the party's name and the value, for receives that have their messages."""
+    return [(call.party.name, call.value()) for call in calls]

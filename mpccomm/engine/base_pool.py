@@ -1,0 +1,228 @@
+"""What a pool is on both faces: its server, its parties, and everything of them that doesn't wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import Logger
+from types import MappingProxyType
+from typing import Self, TypeVar
+
+import aiohttp
+
+from mpccomm.engine.authentication import Authentication, CertificateAuthentication
+from mpccomm.engine.base_channel import BaseChannel, Space
+from mpccomm.engine.engine import Engine
+from mpccomm.engine.handlers import Handler, ServerHandle
+from mpccomm.engine.options import Patience, check_id_type, names_of, retries, seconds
+from mpccomm.engine.party import Party
+from mpccomm.engine.snapshot import Visible
+from mpccomm.engine.stats import Stats, stats_of
+from mpccomm.settings import DEFAULTS, Settings
+from mpccomm.transport.http import WEB
+from mpccomm.transport.identity import FilePath
+from mpccomm.transport.network import Network
+from mpccomm.transport.tls import Password
+
+P = TypeVar("P", bound="BasePool")
+
+
+class BasePool(BaseChannel, Visible):
+    """What doesn't wait. The faces add the calls that do."""
+
+    def __init__(
+        self,
+        key: FilePath | None = None,
+        cert: FilePath | None = None,
+        ca_cert: FilePath | None = None,
+        timeout: float | aiohttp.ClientTimeout | None = None,
+        max_retries: int = -1,
+        *,
+        name: str | None = None,
+        settings: Settings = DEFAULTS,
+        password: Password = None,
+        audit: FilePath | Logger | None = None,
+        network: Network = WEB,
+    ) -> None:
+        plain = key is None and cert is None and ca_cert is None
+        authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
+        engine = Engine(settings, authentication, network, name or "")
+        if audit is not None:
+            from mpccomm.engine.audit import Audit
+
+            engine.audit = Audit(audit)
+        super().__init__(Space(engine, name, Patience(seconds(timeout), retries(max_retries))))
+        self._prepare()
+
+    @classmethod
+    def from_config(cls, path: FilePath, me: str | None = None, *, password: Password = None) -> Self:
+        """A pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
+
+        :param path: of the TOML file that all parties share
+        :param me: the name of this party; left out: that in the environment variable ``MPCCOMM_PARTY``
+        :param password: of the private key, or a function that returns it
+        :raises ConfigurationError: something in the file can't be right; with file, line and what to do
+        :raises PortInUseError: the port of this party can't be bound
+        """
+        from mpccomm.config import Config, build
+
+        pool: Self = build(cls, Config.load(path), me, password)
+        return pool
+
+    @classmethod
+    def from_env(
+        cls,
+        path: FilePath | None = None,
+        *,
+        hosts: str | None = None,
+        names: Sequence[str] | None = None,
+        password: Password = None,
+    ) -> Self:
+        """A pool for the party that this process was started as; see `mpccomm.environment`.
+
+        Under ``mpccomm run``, ``mpiexec``, ``srun``, in a Kubernetes Job with indices or a StatefulSet, or with ``RANK`` and
+        ``WORLD_SIZE`` set, by whoever did. Where the parties are has to be said: nothing is assumed.
+
+        :param path: of the file that all parties share; left out: ``MPCCOMM_CONFIG``
+        :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
+        :param names: with ``hosts``, the parties' names; left out: ``MPCCOMM_NAMES``, or else ``party-0`` and so on
+        :param password: of the private key, or a function that returns it
+        :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
+        :raises PortInUseError: the port of this party can't be bound
+        """
+        from mpccomm.config import build
+        from mpccomm.environment import from_environment
+
+        config, me = from_environment(path, hosts, names_of(names))
+        pool: Self = build(cls, config, me, password)
+        return pool
+
+    # -- parties -------------------------------------------------------------------------------------------------------
+
+    def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
+        """Listen for the other parties.
+
+        :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
+        :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
+        :param external_port: the port under which the others know this party, where a router translates it
+        :raises PortInUseError: the port can't be bound
+        """
+        self._engine.listen(addr, port, external_port)
+        self._start_if_running()
+
+    @property
+    def port(self) -> int | None:
+        """The port that the server is really bound to; None without a server."""
+        return self._engine.port
+
+    def add_http_client(
+        self,
+        name: str,
+        addr: str,
+        port: int | None = None,
+        cert: FilePath | Sequence[FilePath] | None = None,
+        *,
+        check_hostname: bool = True,
+        wire: str = "mpccomm",
+    ) -> None:
+        """Add another party.
+
+        :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
+        :param addr: IP address or host name, resolved when needed
+        :param port: port of the party's server; 80 if left out, with certificates 443
+        :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
+            Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
+        :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
+        :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
+        :raises DuplicatePartyError: that name, address or certificate has been added before
+        :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
+        """
+        self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._space.prefix
+        self._start_if_running()
+
+    @property
+    def http_server(self) -> ServerHandle | None:
+        """The server: its address and port; None without one."""
+        return self._engine.server_handle
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The names of the parties, in the order in which they were added."""
+        return tuple(self._engine.parties)
+
+    @property
+    def pool_handlers(self) -> Mapping[str, Handler]:
+        """The parties by name, in the order in which they were added: address, counters, and what has arrived."""
+        return MappingProxyType({name: party.handler for name, party in self._engine.parties.items()})
+
+    def update_msg_prefix(self, prefix: str | None) -> None:
+        """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
+
+        All parties have to do it at the same point of the protocol. None, as at the beginning: no prefix.
+        Channels and groups have ids of their own, to which it does not apply.
+        """
+        check_id_type(prefix)
+        self._space.prefix = prefix or ""
+        for party in self._engine.parties.values():
+            party.prefix = self._space.prefix
+
+    def accept_restart(self, name: str) -> None:
+        """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
+
+        Messages of the old process that have not been received are dropped.
+        """
+        party = self._engine.party(name)
+        self._enter()
+        self._engine.loop_owner.post(party.accept_restart)
+
+    def reload_certificates(self) -> None:
+        """Read all certificates and the key again, after the files have been replaced.
+
+        Connections whose certificate is not to be accepted any more are closed; the others go on, and no message is lost.
+        While a party changes from one certificate to another, let the others know it by both (``cert=[old, new]``).
+
+        :raises ConfigurationError: something can't be read; all stays as it was
+        """
+        self._engine.authentication.reload()
+        self._enter()
+        self._engine.loop_owner.post(self._engine.authentication.review)
+
+    def readmit(self, name: str) -> None:
+        """Let a party in again that broke the protocol too often (``Strangers.offences``)."""
+        party = self._engine.party(name)
+        self._enter()
+        self._engine.loop_owner.post(party.readmit)
+
+    @property
+    def stats(self) -> Stats:
+        """Messages, bytes, retries, reconnects and round-trip time: a mapping from the names of the parties, with their total."""
+        engine = self._engine
+        return Stats({name: stats_of(party) for name, party in engine.parties.items()}, engine.history, Party.clock())
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Make what the face needs besides; the last step of construction."""
+
+    def _prefix_for(self, party: Party) -> str:
+        return party.prefix
+
+    def _start_if_running(self) -> None:
+        """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""
+        engine = self._engine
+        if engine.port is None:
+            return
+        if not engine.loop_owner.settled:
+            try:
+                engine.launch()
+            except RuntimeError:
+                # No loop runs yet; the first use, of this pool or another one of this thread, will be on one.
+                engine.await_loop()
+                return
+        engine.loop_owner.post(engine.start_added)
+
+
+def other_face(kind: type[P], pool: BasePool) -> P:
+    """The same pool, to be called through another face."""
+    other = kind.__new__(kind)
+    super(BasePool, other).__init__(pool._space)
+    return other

@@ -1,0 +1,149 @@
+"""The connections of a party at run time: its streams, and when another one is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from mpccomm.engine.peer import StreamPeer
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.states import Cause, CloseCode
+from mpccomm.settings import Settings
+from mpccomm.transport.log_throttle import LogThrottle
+from mpccomm.transport.stream import Stream
+
+logger = logging.getLogger("mpccomm")
+
+
+class ConnectionOwner(Protocol):
+    """The party that the connections belong to."""
+
+    link: Link
+    settings: Settings
+    closed: Cause | None
+    expected: bool
+    trouble: str
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """A monotonic clock."""
+
+    def flush(self, most: float = ...) -> None:
+        """Hand on what the link has brought about."""
+
+    def offended(self, reason: str) -> None:
+        """The other side broke the protocol."""
+
+    def turned_away(self, code: int | None) -> None:
+        """A connection was closed by the other side before its greeting was complete."""
+
+
+class PartyConnections:
+    """The connections of one party."""
+
+    def __init__(self, owner: ConnectionOwner, at_once: int) -> None:
+        self.wanted = asyncio.Event()
+        """Set while a connection is wanted, and none is being greeted."""
+        self._owner = owner
+        self._at_once = at_once
+        self._streams: dict[Connection, Stream] = {}
+        self._throttle = LogThrottle(logger)
+        self.wanted.set()
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._streams)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """All of them, in the order in which they came."""
+        return list(self._streams.values())
+
+    async def run(self, stream: Stream, *, dialled: bool) -> None:
+        """Run one connection to its end."""
+        owner = self._owner
+        connection = owner.link.open(dialled=dialled, now=owner.clock())
+        peer = StreamPeer(owner, connection, self._at_once)
+        self._streams[connection] = stream
+        self.update_wanted()
+        try:
+            await stream.run(peer)
+        finally:
+            del self._streams[connection]
+            owner.link.lost(connection)
+            if stream.violation:
+                self._throttle.log(f"{owner}: closed a connection: {stream.violation}", kind="violation")
+                owner.offended(stream.violation)
+            if not connection.verified and not stream.closing:
+                owner.turned_away(stream.ended_with)
+            owner.flush()
+            self.update_wanted()
+
+    def update_wanted(self) -> None:
+        """Find out whether another connection is wanted."""
+        owner = self._owner
+        link = owner.link
+        recent = owner.clock() - owner.settings.retry.connect_timeout
+        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
+        gone = link.ending is not None and not owner.expected
+        if link.wants_connection and not greeting and not gone and not owner.closed:
+            self.wanted.set()
+        else:
+            self.wanted.clear()
+
+    def wake(self) -> None:
+        """See that what the link wants to send goes out."""
+        link = self._owner.link
+        for connection, stream in self._streams.items():
+            if not stream.awake and link.due(connection):
+                stream.wake()
+
+    def look(self, now: float) -> None:
+        """Find out which of them move what was sent there, though nothing may come back yet."""
+        link = self._owner.link
+        for connection, stream in self._streams.items():
+            backlog = stream.moving()
+            if backlog is not None:
+                link.moved(connection, backlog, now)
+
+    def close(self, code: CloseCode) -> None:
+        """Close all of them."""
+        for stream in self._streams.values():
+            stream.close(code)
+
+    def abort(self) -> None:
+        """End all of them at once, without a word."""
+        for stream in self._streams.values():
+            stream.abort()
+
+    def close_as_told(self) -> None:
+        """Close those that the link wants closed."""
+        owner = self._owner
+        link = owner.link
+        closing, link.closing = link.closing, []
+        for connection, code, reason in closing:
+            stream = self._streams.get(connection)
+            if stream is not None:
+                if code in (CloseCode.REPLACED, CloseCode.DONE) or reason == owner.trouble:
+                    logger.debug("%s: closing a connection: %s", owner, reason)
+                else:
+                    self._throttle.log(f"{owner}: closing a connection: {reason}", kind=code.name)
+                owner.trouble = reason
+                stream.close(code)
+            if code is CloseCode.VIOLATION:
+                owner.offended(reason)
+
+    def dismiss(self, code: CloseCode, refusal: Callable[[Stream], str | None]) -> None:
+        """End those that ``refusal`` has a reason for: from now on nothing that comes from there counts, and nothing goes there.
+
+        The other end is told by ``code``, unless it does not take what was sent before: then there is no word at all.
+        """
+        link = self._owner.link
+        for connection, stream in list(self._streams.items()):
+            if reason := refusal(stream):
+                logger.info("%s: closing a connection: %s", self._owner, reason)
+                link.lost(connection)
+                stream.dismiss(code)

@@ -1,0 +1,78 @@
+"""A receiver's box, as both ends of a link count it: what has begun to arrive, and what the program has taken out."""
+
+from __future__ import annotations
+
+from mpccomm.protocol.frames import ViolationError
+
+_MESSAGE_COST = 1024
+_SEGMENT_COST = 512
+WHOLE_COST = _MESSAGE_COST + _SEGMENT_COST
+"""What a message of one segment costs beside its bytes and those of its id."""
+
+
+class Box:
+    """Counts since the beginning of a conversation. The sender's begin when it sends, the receiver's when something arrives."""
+
+    __slots__ = ("begun", "begun_bytes", "most_bytes", "most_messages", "taken", "taken_bytes")
+
+    def __init__(self, most_messages: int = 0, most_bytes: int = 0) -> None:
+        self.most_messages = most_messages
+        self.most_bytes = most_bytes
+        self.begun = 0
+        self.begun_bytes = 0
+        self.taken = 0
+        self.taken_bytes = 0
+
+    @property
+    def messages(self) -> int:
+        """How many have begun and were not taken."""
+        return self.begun - self.taken
+
+    @property
+    def bytes(self) -> int:
+        """What these cost."""
+        return self.begun_bytes - self.taken_bytes
+
+    def fits(self, size: int) -> bool:
+        """Whether a message of this cost may begin.
+
+        Into an empty box everything fits, otherwise a message larger than the box would never get through.
+        """
+        there = self.begun - self.taken
+        return not there or (
+            there < self.most_messages and self.begun_bytes - self.taken_bytes + size <= self.most_bytes
+        )
+
+    def admit(self, size: int) -> bool:
+        """Begin a message of this cost. False: it does not fit, and nothing has changed."""
+        there = self.begun - self.taken
+        if there and (there >= self.most_messages or self.begun_bytes - self.taken_bytes + size > self.most_bytes):
+            return False
+        self.begun += 1
+        self.begun_bytes += size
+        return True
+
+    def begin(self, size: int) -> None:
+        """Begin a message of this cost even if it does not fit: it is asked for."""
+        self.begun += 1
+        self.begun_bytes += size
+
+    def take(self, size: int) -> None:
+        """Count a message of this cost as taken."""
+        self.taken += 1
+        self.taken_bytes += size
+
+    def hear(self, taken_bytes: int, taken: int) -> None:
+        """Learn how much the other side's program has taken."""
+        if taken > self.begun or taken_bytes > self.begun_bytes:
+            raise ViolationError(f"{taken} messages were taken, it says; {self.begun} were sent")
+        # Of two connections one may bring older news than the other.
+        if taken_bytes > self.taken_bytes:
+            self.taken_bytes = taken_bytes
+        if taken > self.taken:
+            self.taken = taken
+
+
+def cost(total: int, segments: int, id_size: int) -> int:
+    """What a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
+    return _MESSAGE_COST + total + id_size + segments * _SEGMENT_COST

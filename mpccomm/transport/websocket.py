@@ -1,0 +1,445 @@
+"""RFC 6455 on a transport of our own: after the upgrade, which is HTTP and aiohttp's business, nothing else is in between.
+
+Each batch is one binary message. Messages in fragments, any masks and pings are understood, since other libraries may be at
+the other end; nothing of the kind is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from struct import Struct
+from typing import Any, Protocol
+
+from mpccomm.transport.pace import Pace
+from mpccomm.transport.stream import MAX_MESSAGE, Stream
+
+VERSION = "13"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_SIZE = 16
+
+_CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FIN, _RESERVED, _KIND, _CONTROL = 0x80, 0x70, 0x0F, 0x08
+_WHOLE = _FIN | _BINARY
+_MASKED = 0x80
+_SHORT = Struct("!BB")
+_MEDIUM = Struct("!BBH")
+_LONG = Struct("!BBQ")
+_MASK_SIZE = 4
+_NO_MASK = bytes(_MASK_SIZE)
+_LARGEST_CONTROL = 125
+_MEDIUM_SIZE, _LONG_SIZE = 126, 127
+_WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
+"""In the place of a size: it follows, in so many bytes."""
+_NOT_GIVEN = 1005
+"""How a close frame without a code is told."""
+
+_GATHERED = 16 * 1024
+"""From this size on a message that has not arrived completely gets a place of its own, instead of being put together anew
+with each piece."""
+_WITHOUT_A_COPY = 64 * 1024
+_AT_ONCE = 128
+"""So many frames are dealt with in one turn of the loop, which belongs to others as well."""
+_IDLE = 1000
+"""So many frames in a row may be without use: pings, pongs, empty messages and empty fragments."""
+
+
+class FramingError(Exception):
+    """What arrives is not what may arrive. The text is for our own log only."""
+
+
+class HTTPProtocol(Protocol):
+    """What was in charge of a connection before."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+
+
+# -- the upgrade -------------------------------------------------------------------------------------------------------
+
+
+def new_key() -> str:
+    """What a client asks with."""
+    return base64.b64encode(os.urandom(_KEY_SIZE)).decode()
+
+
+def accept(key: str) -> str:
+    """What a server answers to that."""
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
+
+
+def asked_for(headers: Mapping[str, str]) -> dict[str, str] | None:
+    """The headers of the answer to a request for an upgrade; None: it is malformed."""
+    key = headers.get("Sec-WebSocket-Key", "")
+    try:
+        fits = len(base64.b64decode(key, validate=True)) == _KEY_SIZE
+    except (binascii.Error, ValueError):
+        fits = False
+    if not fits or not _has(headers, "Connection", "upgrade") or headers.get("Sec-WebSocket-Version") != VERSION:
+        return None
+    return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept(key)}
+
+
+def asking(key: str) -> dict[str, str]:
+    """The headers of a request for an upgrade."""
+    return {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": VERSION,
+        "Sec-WebSocket-Key": key,
+    }
+
+
+def granted(headers: Mapping[str, str], key: str) -> bool:
+    """Whether this answer is one to our request for an upgrade: a subprotocol or an extension we did not ask for."""
+    return (
+        _has(headers, "Upgrade", "websocket")
+        and _has(headers, "Connection", "upgrade")
+        and headers.get("Sec-WebSocket-Accept", "").strip() == accept(key)
+        and "Sec-WebSocket-Extensions" not in headers
+        and "Sec-WebSocket-Protocol" not in headers
+    )
+
+
+def _has(headers: Mapping[str, str], name: str, word: str) -> bool:
+    return word in (part.strip() for part in headers.get(name, "").lower().split(","))
+
+
+# -- frames ------------------------------------------------------------------------------------------------------------
+
+
+def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
+    """Undo a mask, or put one on."""
+    size = len(data)
+    if mask == _NO_MASK or not size:
+        return bytes(data)
+    repeated = mask * (size // _MASK_SIZE + 1)
+    # As two long numbers: no call per byte.
+    number = int.from_bytes(data, "little") ^ int.from_bytes(repeated[:size], "little")
+    return number.to_bytes(size, "little")
+
+
+def head_of(first: int, size: int, masked: int) -> bytes:
+    """What comes before a payload of that size; with a mask of zeros if it is to be masked."""
+    if size < _MEDIUM_SIZE:
+        head = _SHORT.pack(first, masked | size)
+    elif size < 65536:
+        head = _MEDIUM.pack(first, masked | _MEDIUM_SIZE, size)
+    else:
+        head = _LONG.pack(first, masked | _LONG_SIZE, size)
+    return head + _NO_MASK if masked else head
+
+
+class WebSocket(Stream, asyncio.Protocol):
+    """One WebSocket, on the side of the client or of the server.
+
+    :param transport: what carries it; `take_over` makes it ours
+    :param before: what was in charge of it, and is told of its end
+    :param counts: told of the size of all that arrives until `run`; False ends the connection
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        before: HTTPProtocol,
+        *,
+        client: bool,
+        counts: Callable[[int], bool] | None = None,
+    ) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self._transport = transport
+        # Not later: a transport of asyncio's that has ended doesn't know any more.
+        self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._before = before
+        self._counts = counts
+        self._theirs = 0 if client else _MASKED
+        self._ours = _MASKED if client else 0
+        self._hidden = client and not _private(transport)
+        """Somebody in between may read what we send, and take it for something else: masks as they are meant."""
+        self._rest = b""
+        self._fragments: bytearray | None = None
+        self._gathered: bytearray | None = None
+        self._gathered_size = 0
+        self._gathered_mask = _NO_MASK
+        self._idle = 0
+        self._pong: bytes | None = None
+        self._pace = Pace(transport, self._loop.time)
+        self.budget = self._pace.budget
+        self._deaf = False
+        """What still arrives does not count."""
+
+    def take_over(self) -> None:
+        """Read and write from now on."""
+        transport = self._transport
+        # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
+        transport.set_write_buffer_limits(high=1, low=0)
+        transport.set_protocol(self)
+        if transport.is_closing():
+            self.connection_lost(None)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What TLS knows of the other end; None on plain HTTP."""
+        return self._tls
+
+    def get_extra_info(self, name: str) -> Any:
+        """What the transport knows."""
+        return self._transport.get_extra_info(name)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def _send(self, batch: bytes) -> None:
+        size = len(batch)
+        pace = self._pace
+        pace.sent(size)
+        if self._hidden or size >= _WITHOUT_A_COPY:
+            self._write(_WHOLE, batch)
+        else:
+            self._transport.write(head_of(_WHOLE, size, self._ours) + batch)
+        self.budget = pace.budget
+
+    def _write(self, first: int, payload: bytes) -> None:
+        head = head_of(first, len(payload), self._ours)
+        if self._hidden:
+            mask = os.urandom(_MASK_SIZE)
+            head = head[:-_MASK_SIZE] + mask
+            payload = unmask(payload, mask)
+        self._transport.writelines((head, payload))
+
+    def pause_writing(self) -> None:
+        """The transport has enough."""
+        self._full = True
+        self._pace.pause()
+
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+        self._full = False
+        self._pace.resume()
+        self.budget = self._pace.budget
+        self._answer()
+        self.wake()
+
+    def moving(self) -> float | None:
+        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+        return self._pace.look()
+
+    def _answer(self) -> None:
+        """Answer the latest ping."""
+        if self._pong is not None and not self._full and not self._said_close:
+            payload, self._pong = self._pong, None
+            self._write(_FIN | _PONG, payload)
+
+    def _say_close(self, code: int) -> None:
+        self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
+        if self.ended_with is not None:
+            self._transport.close()
+
+    def _abort(self) -> None:
+        self._deaf = True
+        self._transport.abort()
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes arrived."""
+        counts = self._counts
+        if counts is not None and self._peer is None and not counts(len(data)):
+            self.abort()
+            return
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if self._held:
+            self._rest = data
+            return
+        try:
+            left: bytes | memoryview = data if self._gathered is None else self._gather(data)
+            if not self._deaf:
+                self._parse(left)
+        except FramingError as error:
+            self._deaf = True
+            self._violated(str(error))
+        except Exception as error:
+            self._fail(error)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        at, end, left, theirs = 0, len(data), _AT_ONCE, self._theirs
+        mask: bytes | memoryview = _NO_MASK
+        while end - at >= 2:
+            first = data[at]
+            size = data[at + 1] ^ theirs
+            start = at + 2
+            if size >= _MEDIUM_SIZE:
+                wide = _WIDTHS.get(size)
+                if wide is None:
+                    raise FramingError(f"a WebSocket frame {'without' if theirs else 'with'} a mask")
+                start += wide
+                if end < start:
+                    break
+                size = int.from_bytes(data[start - wide : start], "big")
+            if first != _WHOLE or size > MAX_MESSAGE or self._fragments is not None:
+                self._check(first, size)
+            if theirs:
+                start += _MASK_SIZE
+                if end < start:
+                    break
+                mask = data[start - _MASK_SIZE : start]
+            stop = start + size
+            if stop > end:
+                if first == _WHOLE and size >= _GATHERED and self._peer is not None:
+                    self._gathered, self._gathered_size, self._gathered_mask = (
+                        bytearray(data[start:]),
+                        size,
+                        bytes(mask),
+                    )
+                    at = end
+                break
+            view = memoryview(data)[start:stop]
+            payload = view if mask == _NO_MASK else unmask(view, bytes(mask))
+            at = stop
+            left -= 1
+            if first == _WHOLE and size:
+                self._idle = 0
+                self._deliver(payload)
+            else:
+                self._take(first, payload)
+            if self._deaf:
+                return
+            if self._held or not left:
+                self._hold(bytes(data[at:]))
+                return
+        if at < end:
+            self._rest = bytes(data[at:]) if at else bytes(data)
+        if self._rest or self._gathered is not None:
+            self._heard()
+
+    def _heard(self) -> None:
+        if self._peer is not None:
+            self._peer.heard()
+
+    def _check(self, first: int, size: int) -> None:
+        """Whether a frame with this head may come now."""
+        kind = first & _KIND
+        if first & _RESERVED:
+            raise FramingError("bytes that are no WebSocket frame")
+        if kind & _CONTROL:
+            if kind not in (_CLOSE, _PING, _PONG) or not first & _FIN or size > _LARGEST_CONTROL:
+                raise FramingError("bytes that are no WebSocket frame")
+            return
+        if kind == _TEXT:
+            raise FramingError("a text message")
+        begun = self._fragments
+        if kind not in (_BINARY, _CONTINUED) or (kind == _CONTINUED) != (begun is not None):
+            raise FramingError("bytes that are no WebSocket frame")
+        if size + len(begun or b"") > MAX_MESSAGE:
+            raise FramingError(f"a message of more than {MAX_MESSAGE} bytes")
+
+    def _take(self, first: int, payload: bytes | memoryview) -> None:
+        """A frame that is not a whole message, or an empty one."""
+        kind = first & _KIND
+        if kind == _CLOSE:
+            self._closed_by_them(payload)
+            return
+        if kind in (_PING, _PONG) or not payload:
+            self._idle += 1
+            if self._idle > _IDLE:
+                raise FramingError(f"{self._idle} WebSocket frames in a row that carry nothing")
+        if kind == _PING:
+            # The latest says it all, and nobody fills our memory with them.
+            self._pong = bytes(payload)
+            self._answer()
+        elif kind != _PONG:
+            message = self._fragments if self._fragments is not None else bytearray()
+            message += payload
+            if first & _FIN:
+                self._fragments = None
+                if message:
+                    self._idle = 0
+                self._deliver(memoryview(message))
+            else:
+                self._fragments = message
+        self._heard()
+
+    def _closed_by_them(self, payload: bytes | memoryview) -> None:
+        if len(payload) == 1:
+            raise FramingError("bytes that are no WebSocket frame")
+        self._deaf = True
+        self.ended_with = int.from_bytes(payload[:2], "big") if payload else _NOT_GIVEN
+        self._met()
+        self._expire()
+        if not self._said_close:
+            self._said_close = True
+            self._write(_FIN | _CLOSE, bytes(payload[:2]))
+        self._transport.close()
+
+    def _gather(self, data: bytes) -> bytes | memoryview:
+        """More of a message that is large. Returns what comes after it."""
+        gathered = self._gathered
+        assert gathered is not None
+        missing = self._gathered_size - len(gathered)
+        if len(data) < missing:
+            gathered += data
+            self._heard()
+            return b""
+        view = memoryview(data)
+        gathered += view[:missing]
+        self._gathered = None
+        self._idle = 0
+        mask = self._gathered_mask
+        self._deliver(memoryview(gathered) if mask == _NO_MASK else unmask(memoryview(gathered), mask))
+        if self._held:
+            self._hold(bytes(view[missing:]))
+            return b""
+        return view[missing:]
+
+    def _hold(self, rest: bytes) -> None:
+        """Deliver nothing more for now: in the next turn of the loop, or when there is a peer."""
+        self._rest = rest
+        self._held = True
+        self._transport.pause_reading()
+        if self._peer is not None:
+            self._loop.call_soon(self._release)
+
+    def _release(self) -> None:
+        self._held = False
+        if not self._deaf:
+            self._transport.resume_reading()
+            if self._rest:
+                rest, self._rest = self._rest, b""
+                self.data_received(rest)
+
+    def eof_received(self) -> None:
+        """The other side will not say anything any more: that ends both directions."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        self._deaf = True
+        if not self._ended.done():
+            self._over()
+            self._before.connection_lost(exc)
+
+
+def _private(transport: asyncio.Transport) -> bool:
+    """Whether nobody between the two ends can look into what is sent: a mask of zeros is as good as any."""
+    if transport.get_extra_info("ssl_object") is not None:
+        return True
+    where = transport.get_extra_info("peername")
+    try:
+        return ip_address(where[0].partition("%")[0]).is_loopback
+    except (TypeError, ValueError, IndexError):
+        return False

@@ -1,0 +1,79 @@
+"""Both faces are one: what doesn't wait stands once, what waits has the same parameters, and all of it can be looked up."""
+
+import concurrent.futures
+import inspect
+import typing
+from collections.abc import Iterator
+
+import pytest
+
+from mpccomm import Pool, SyncPool
+from mpccomm.engine.base_channel import BaseChannel
+from mpccomm.engine.base_pool import BasePool
+from mpccomm.pool.channel import Channel
+from mpccomm.pool.groups import Group
+from mpccomm.sync.channel import SyncChannel
+from mpccomm.sync.groups import SyncGroup
+from tests.pools import quick
+from tests.sync.generate_groups import TARGET, generated
+
+FACES = ((Pool, SyncPool), (Channel, SyncChannel), (Group, SyncGroup))
+
+
+def public(kind: type) -> Iterator[str]:
+    return (name for name in dir(kind) if not name.startswith("_") or name == "__init__")
+
+
+def methods() -> Iterator[tuple[type, str]]:
+    for faces in FACES:
+        for kind in faces:
+            for name in public(kind):
+                if callable(getattr(kind, name)):
+                    yield kind, name
+
+
+@pytest.mark.parametrize(("kind", "name"), list(methods()), ids=str)
+def test_signatures_can_be_evaluated_and_everything_is_documented(kind: type, name: str) -> None:
+    method = getattr(kind, name)
+    assert typing.get_type_hints(method)
+    signature = inspect.signature(method, eval_str=True)
+    assert all(parameter.annotation is not parameter.empty for parameter in list(signature.parameters.values())[1:])
+    assert name == "__init__" or inspect.getdoc(method)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(sync, native) for native, sync in FACES])
+def test_the_parameters_are_the_same(ours: type, theirs: type) -> None:
+    assert {*public(ours)} - {"pool"} == {*public(theirs)}
+    for name in public(theirs):
+        if not callable(getattr(theirs, name)) or (name == "__init__" and theirs is not Pool):
+            continue
+        one, other = (inspect.signature(getattr(kind, name), eval_str=True) for kind in (ours, theirs))
+        assert list(one.parameters.values()) == list(other.parameters.values()), name
+
+
+def test_what_does_not_wait_stands_once() -> None:
+    for name in ("add_http_server", "add_http_client", "port", "stats", "update_msg_prefix", "from_config", "parties"):
+        assert name in vars(BasePool)
+        assert name not in vars(Pool)
+        assert name not in vars(SyncPool)
+    assert "name" in vars(BaseChannel)
+
+
+def test_the_blocking_groups_are_those_of_the_other_face() -> None:
+    assert TARGET.read_text(encoding="utf-8") == generated(), "run python -m tests.sync.generate_groups"
+
+
+def test_both_faces_of_a_pool_share_everything() -> None:
+    with SyncPool(name="Alice", settings=quick()) as pool:
+        native = pool.pool
+        assert isinstance(native, Pool)
+        assert native is pool.pool
+        pool.add_http_client("Bob", "127.0.0.1", 1)
+        assert native.parties == pool.parties == ("Bob",)
+        native.update_msg_prefix("p")
+        assert pool.pool_handlers["Bob"].msg_prefix == "p"
+        native.channel("x").update_msg_prefix("q")
+        future = pool.channel("x").arecv("Bob", "id")
+        assert isinstance(future, concurrent.futures.Future)
+        assert pool.channel("x") is pool.channel("x")
+        assert native.name == pool.name == "Alice"
