@@ -15,6 +15,7 @@ from mpccomm.codec.dialect import OURS, Dialect
 from mpccomm.display import plural
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
+from mpccomm.engine.memory import allocate
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections
 from mpccomm.engine.progress_tracker import ProgressTracker
@@ -119,6 +120,7 @@ class Party:
             now=self.clock(),
             mailbox=mailbox,
             alone=lambda: loop_owner.program_waits(),
+            allocate=allocate,
         )
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpccomm.protocol.frames import ViolationError
+from mpccomm.protocol.frames import Key, ViolationError
 
 _MESSAGE_COST = 1024
 _SEGMENT_COST = 512
@@ -73,6 +73,12 @@ class Box:
             self.taken = taken
 
 
-def cost(total: int, segments: int, id_size: int) -> int:
+def id_cost(key: Key, id_size: int) -> int:
+    """What an id of so many bytes counts for: one character beyond ASCII, and each may take four bytes."""
+    text = key if isinstance(key, str) else key[0]
+    return id_size if text.isascii() else 4 * id_size
+
+
+def cost(total: int, segments: int, id_cost: int) -> int:
     """What a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
-    return _MESSAGE_COST + total + id_size + segments * _SEGMENT_COST
+    return _MESSAGE_COST + total + id_cost + segments * _SEGMENT_COST

@@ -46,7 +46,7 @@ from mpccomm.protocol.frames import (
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import Parting, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
@@ -66,8 +66,12 @@ class Link:
         now: float,
         mailbox: Callable[[], Mailbox] = Mailbox,
         alone: Callable[[], bool] = lambda: False,
+        allocate: Allocate = allocate,
     ) -> None:
-        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box."""
+        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box.
+
+        ``allocate`` makes the memory of large segments.
+        """
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = 0
@@ -82,6 +86,7 @@ class Link:
         self._limits = limits
         self._new_mailbox = mailbox
         self._alone = alone
+        self._allocate = allocate
         self._timing = timing
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
@@ -94,7 +99,8 @@ class Link:
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._session = Session(self._limits, self.counters, now, self._new_mailbox(), self.finished)
+        mailbox = self._new_mailbox()
+        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver

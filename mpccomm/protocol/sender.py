@@ -14,7 +14,7 @@ from itertools import accumulate, islice
 from struct import pack
 from typing import Any, TypeAlias
 
-from mpccomm.protocol.box import WHOLE_COST, Box, cost
+from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
     MAX_FRAMES,
     MAX_NAME,
@@ -75,7 +75,10 @@ class Outgoing:
         self.key = key
         self.name = encode_key(key)
         length = len(self.name[2])
-        self.cost = WHOLE_COST + self.total + length if self.segments == 1 else cost(self.total, self.segments, length)
+        self.cost = WHOLE_COST + self.total if self.segments == 1 and not length else self._cost(length)
+
+    def _cost(self, length: int) -> int:
+        return cost(self.total, self.segments, id_cost(self.key, length))
 
     def done(self) -> None:
         """To be called by the owner of the link once it is acknowledged, or ``failure`` is set."""
@@ -101,7 +104,7 @@ class Outgoing:
         self._starts = None
         self.segments = 1
         self.total = 0
-        self.cost = WHOLE_COST + len(self.name[2])
+        self.cost = self._cost(len(self.name[2]))
 
     def detach(self) -> None:
         """Copy what the caller could change: it won't wait for the acknowledgement any more."""

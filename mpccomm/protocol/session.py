@@ -13,7 +13,7 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Kind, Slot, check_id, read_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.receiver import Allocate, Incoming, Receiver, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
@@ -37,9 +37,17 @@ Finished: TypeAlias = deque[Receive | Outgoing]
 class Session:
     """Mailbox, receiver and sender, and what is due to be said about them. What ends is appended to ``finished``."""
 
-    def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox, finished: Finished) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        counters: Counters,
+        now: float,
+        mailbox: Mailbox,
+        finished: Finished,
+        allocate: Allocate = allocate,
+    ) -> None:
         self.mailbox = mailbox
-        self.receiver = Receiver(limits)
+        self.receiver = Receiver(limits, allocate)
         self.sender = Sender(limits, counters)
         self.ack_due = False
         self.unacknowledged = 0
