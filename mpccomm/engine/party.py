@@ -53,6 +53,8 @@ _CODES = {
     CloseCode.SHUTTING_DOWN: "it is shutting down",
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
+_CURT = 0.5
+"""Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
 _AWAY = "waiting for %s, which was connected before: %s (%s)"
@@ -80,6 +82,8 @@ class Party:
     prefix = ""
     trouble = "no answer yet"
     """Why the last attempt to connect came to nothing."""
+    not_taken = ""
+    """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
@@ -201,7 +205,8 @@ class Party:
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
-        self.connections.review(unacceptable)
+        self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
+        self.flush()
         self._urge()
 
     def offended(self, reason: str) -> None:
@@ -210,7 +215,7 @@ class Party:
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
         self.closed = Cause(Ending.BARRED, self.reputation.barred)
-        self.connections.close(CloseCode.BARRED)
+        self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
         self.connections.update_wanted()
 
@@ -287,7 +292,8 @@ class Party:
         if self._unreachable_since is None:
             self._unreachable_since = self.clock()
             self.trouble = trouble
-        logger.info("%s: %s; dialling again", self, trouble)
+        if not self.link.leaving:
+            logger.info("%s: %s; dialling again", self, trouble)
 
     def _what_to_receive(self, event: events.DeadlockFound) -> str:
         if event.mutual:
@@ -301,6 +307,7 @@ class Party:
     def tick(self) -> None:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
+        self.connections.look(now)
         self.link.tick(now)
         if self._progress is not None:
             self._progress.look(self.link, now)
@@ -372,32 +379,43 @@ class Party:
         for call in list(self.impatient):
             call.dial_failed()
 
-    async def leave(self, deadline: float) -> list[Outgoing]:
-        """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""
+    async def leave(self, deadline: Callable[[], float], reason: str | None = None) -> list[Outgoing]:
+        """Deliver what is pending, say goodbye, or with a reason that we give up, close.
+
+        :param deadline: the time until which to wait; it may change meanwhile
+        :returns: the messages that could not be delivered
+        """
         link = self.link
         link.leave()
         self.flush()
         if self.closed:
             # It is barred: nothing will be delivered any more.
-            deadline = self.clock()
+            deadline = self.clock
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
-            link.say_goodbye()
-            self.flush()
-            await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            if reason is None:
+                link.say_goodbye()
+                self.flush()
+                await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            else:
+                link.abort(reason)
+        self._close()
+        return undelivered
+
+    def _close(self) -> None:
         self.closed = Cause(Ending.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
-        return undelivered
 
-    async def until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+    async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
         while not condition():
-            remaining = None if deadline is None else deadline - self.clock()
+            at = deadline() if callable(deadline) else deadline
+            remaining = None if at is None else at - self.clock()
             if remaining is not None and remaining <= 0:
                 return False
             if self._happening is None:
@@ -422,7 +440,11 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
+        # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
+        patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
+        if not await self.until(lambda: not self.connections, self.clock() + patience):
+            self.connections.abort()
+            await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
     def report(self, undelivered: list[Outgoing]) -> None:
         """Log what shutting down left behind."""
@@ -441,13 +463,16 @@ class Party:
         if self.link.mailbox.unread_messages:
             logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
 
-    def abort(self, reason: str) -> None:
-        """Tell it that we give up, and why."""
-        self.link.abort(reason)
-        self.closed = Cause(Ending.CLOSED)
+    async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
+        """Tell it that we give up, and why. A connection with one that knows us is waited for."""
+        link = self.link
+        link.leave()
+        self.fail_waiting(Cause(Ending.CLOSED))
         self.flush()
-        self.fail_waiting(self.closed)
-        self.connections.close(CloseCode.DONE)
+        if link.state is not PartyState.UNKNOWN and not self.closed:
+            await self.until(lambda: link.connected or link.ending is not None, deadline)
+        link.abort(reason)
+        self._close()
 
     def describe_box(self) -> str:
         """Which messages from it are here, unread."""

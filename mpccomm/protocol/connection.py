@@ -36,6 +36,7 @@ class Connection:
         "state",
         "suspect",
         "told_accepted",
+        "trickling",
         "verified",
     )
 
@@ -64,6 +65,8 @@ class Connection:
         """Since when an answer of any kind is due."""
         self.pinged: tuple[int, float] | None = None
         self.suspect = False
+        self.trickling = False
+        """The last that arrived was a piece of a batch: the rest is on its way, on a line that takes its time."""
 
     @property
     def flowing(self) -> bool:

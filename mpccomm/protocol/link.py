@@ -403,6 +403,7 @@ class Link:
         if connection.closed:
             return
         connection.heard = now
+        connection.trickling = False
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)
         connections = self._connections
@@ -435,6 +436,19 @@ class Link:
             return
         if self._session.unacknowledged:
             self._session.look_at(now)
+
+    def heard(self, connection: Connection, now: float) -> None:
+        """Bytes arrived there that are no whole batch yet."""
+        if not connection.closed:
+            connection.heard = now
+            connection.trickling = True
+            self._heartbeat.heard(connection, now)
+
+    def moved(self, connection: Connection, backlog: float, now: float) -> None:
+        """What was sent there gets through, though slowly; the rest of it takes ``backlog`` seconds at this speed."""
+        if not connection.closed:
+            connection.heard = now
+            self._heartbeat.moved(connection, backlog, now)
 
     def _on_frame(self, connection: Connection, batch: memoryview, slot: Slot, now: float) -> None:
         frame = frames.read(batch, slot, self._limits.max_id_size)
@@ -495,15 +509,15 @@ class Link:
         sender = session.sender
         return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
 
-    def to_send(self, connection: Connection, now: float) -> bytes:
-        """The next batch for this connection; empty: nothing, until something happens."""
+    def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
+        """The next batch for this connection, of about ``most`` bytes of messages; empty: nothing, until something happens."""
         parts: list[Buffer] = [NO_POSITIONS]
         if connection.control:
             parts += connection.control.values()
             connection.control.clear()
         if connection is self._connections.current:
             session = self._session
-            session.fill(connection, parts, now)
+            session.fill(connection, parts, now, most)
             if session.sender.refused:
                 self._report_refused()
         elif len(parts) > 1 and connection.verified and self._adopted(connection):

@@ -176,15 +176,19 @@ class Session:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def fill(self, connection: Connection, parts: list[Buffer], now: float) -> None:
-        """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head."""
+    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+        """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
+
+        ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
+        """
         sender = self.sender
+        budget = min(self._budget, most)
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
-        used = sender.refill(parts, again, self._budget) if again else 0
+        used = sender.refill(parts, again, budget) if again else 0
         if not used and (sender.queue or sender.under_way):
-            used = sender.fill(parts, self._budget)
+            used = sender.fill(parts, budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
         if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
