@@ -62,15 +62,17 @@ class Box:
         self.taken += 1
         self.taken_bytes += size
 
-    def hear(self, taken_bytes: int, taken: int) -> None:
-        """Learn how much the other side's program has taken."""
+    def hear(self, taken_bytes: int, taken: int) -> bool:
+        """Learn how much the other side's program has taken. False: that was known."""
         if taken > self.begun or taken_bytes > self.begun_bytes:
             raise ViolationError(f"{taken} messages were taken, it says; {self.begun} were sent")
         # Of two connections one may bring older news than the other.
+        news = taken_bytes > self.taken_bytes or taken > self.taken
         if taken_bytes > self.taken_bytes:
             self.taken_bytes = taken_bytes
         if taken > self.taken:
             self.taken = taken
+        return news
 
 
 def id_cost(key: Key, id_size: int) -> int:

@@ -331,16 +331,17 @@ class Sender:
         if received > self.last_seq:
             raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
 
-    def acknowledge(self, received: int, taken_bytes: int, taken: int, finished: deque[Any]) -> None:
+    def acknowledge(self, received: int, taken_bytes: int, taken: int, finished: deque[Any]) -> bool:
         """Forget what the other side holds: everything up to frame ``received``. Append what is delivered to ``finished``.
 
-        ``taken`` messages and ``taken_bytes`` have left its box.
+        ``taken`` messages and ``taken_bytes`` have left its box. Returns whether that is news.
         """
         box = self.box
+        news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
-            box.hear(taken_bytes, taken)
+            news = box.hear(taken_bytes, taken)
         if received <= self.acknowledged:
-            return
+            return news
         self.check(received)
         self.acknowledged = received
         log = self._log
@@ -351,6 +352,7 @@ class Sender:
                 message.delivered = True
                 if message.failure is None:
                     finished.append(message)
+        return True
 
 
 def bounds_of(limits: Limits) -> Bounds:

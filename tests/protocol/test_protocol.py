@@ -9,7 +9,7 @@ import pytest
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.box import cost
-from mpccomm.protocol.connection import MOST_UNVERIFIED
+from mpccomm.protocol.connection import IDLE_BURST, IDLE_RATE, MOST_UNVERIFIED, REWOUND
 from mpccomm.protocol.frames import Bounds, Goodbye, Hello, Kind, Resume
 from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT
 from mpccomm.protocol.states import (
@@ -129,6 +129,8 @@ def test_figures() -> None:
     assert (
         f"{frames.MESSAGE_OVERHEAD} bytes for each MESSAGE and PART and {frames.START_OVERHEAD} for each START" in TEXT
     )
+    assert f"Of these {IDLE_BURST} are granted at once and {IDLE_RATE} a second" in TEXT
+    assert f"counts as {REWOUND}." in TEXT
     assert f"version {frames.PROTOCOL_VERSION}\n" in TEXT
     assert f"| version | {frames.PROTOCOL_VERSION}." in TEXT
     assert layout("received: u64, consumed_bytes: u64, consumed_messages: u64") == frames.BATCH_HEAD
