@@ -152,6 +152,8 @@ class Sender:
         """Bytes sent and not acknowledged, with those that frames cost."""
         self._numbers: dict[str, int] = {}
         self._queued_bytes = 0
+        self._awaited = 0
+        """At most so many of the messages that have not begun are awaited."""
         self._log: deque[Sent] = deque()
         self.agree(bounds_of(limits))
 
@@ -177,6 +179,7 @@ class Sender:
         """Queue a message. From here on it can't be withdrawn."""
         self.queue.append(message)
         self._queued_bytes += message.total
+        self._awaited += message.awaited
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
@@ -218,11 +221,14 @@ class Sender:
 
     def waiting(self) -> list[Outgoing]:
         """The messages that have not begun, and that a program stands still for."""
-        return [message for message in self.queue if message.awaited]
+        return [message for message in self.queue if message.awaited] if self._awaited else []
 
     def anyone_waits(self) -> bool:
         """Whether a program stands still until one of the messages that have not begun is delivered."""
-        return any(message.awaited for message in self.queue)
+        if self._awaited:
+            # Perhaps they have been given up since.
+            self._awaited = sum(message.awaited for message in self.queue)
+        return self._awaited > 0
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
@@ -272,6 +278,8 @@ class Sender:
             queue.popleft()
             self._queued_bytes -= total
             message.number = box.begun - 1
+            if message.awaited:
+                self._awaited -= 1
             if whole:
                 # Nearly every message: `_cut` and `_write`, written out.
                 self.last_seq = seq = self.last_seq + 1

@@ -231,7 +231,7 @@ def test_a_message_that_exceeds_what_the_other_side_takes_arrives_empty() -> Non
     link.send(message("toolong", b"1"))
     given_up = message("y", b"0123456789b")
     given_up.detach()
-    given_up.failure = Cause(Ending.TIMED_OUT)
+    given_up.failure = Cause(Ending.SHUT_DOWN)
     link.send(given_up)
     link.send(message("x", b"fits"))
     starts = [frame for frame in stranger.hear() if isinstance(frame, frames.Start)]
