@@ -33,6 +33,12 @@ class Box:
         """What these cost."""
         return self.begun_bytes - self.taken_bytes
 
+    @property
+    def overdrawn(self) -> bool:
+        """Whether more is in it than would fit: what was asked for came when nobody asked for it any more."""
+        there = self.messages
+        return there > self.most_messages or (there > 1 and self.bytes > self.most_bytes)
+
     def fits(self, size: int) -> bool:
         """Whether a message of this cost may begin.
 

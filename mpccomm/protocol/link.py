@@ -165,6 +165,8 @@ class Link:
         current = self._connections.current
         if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
             return
+        if self.receiver.box.overdrawn:
+            return  # of those that are given up before they come, one goes beyond the bounds
         self.receiver.admitted = blocked.begun
         current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 

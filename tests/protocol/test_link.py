@@ -54,6 +54,22 @@ def test_a_recording_changes_nothing() -> None:
     assert link.state is PartyState.UNKNOWN
 
 
+def test_a_batch_without_a_head() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.link.received(stranger.connection, bytes(23), 0.0)
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_only_the_current_connection_has_data_to_send() -> None:
+    alice, bob = new_link("b"), new_link("a")
+    pairs = [Pair(alice, bob), Pair(alice, bob)]
+    for pair in pairs:
+        pair.pump()
+    alice.send(message("x"))
+    other = next(end for pair in pairs for end in pair.ends[:1] if end is not alice._connections.current)
+    assert not alice.due(other)
+
+
 def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
     stranger = Stranger(new_link("a")).meet()
     stranger.say(b"\xff")

@@ -70,6 +70,17 @@ def test_contradictions(frame: Start, text: str) -> None:
     assert receiver.box.messages == 0
 
 
+def test_a_whole_message_is_bounded_as_well() -> None:
+    receiver = Receiver(Limits(max_message_size=10, box_messages=1))
+    with pytest.raises(ViolationError, match="10 are the limit"):
+        receiver.whole(1, "x", 1, bytes(11))
+    assert receiver.whole(1, "x", 1, bytes(10)) is not None
+    with pytest.raises(ViolationError, match="full box"):
+        receiver.whole(2, "x", 1, b"")
+    assert receiver.received == 1
+    assert receiver.whole(1, "x", 1, b"") is None
+
+
 def test_a_piece_of_nothing() -> None:
     with pytest.raises(ViolationError, match="not under way"):
         Receiver(Limits()).part(Part(1, 7, memoryview(b"")))
