@@ -86,6 +86,7 @@ class Party:
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
+    _expectations = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
     dialled = False
@@ -163,7 +164,8 @@ class Party:
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
-        self.expected = expected
+        self._expectations += 1 if expected else -1
+        self.expected = self._expectations > 0
         if expected:
             self._urge()
         self.connections.update_wanted()
@@ -237,6 +239,8 @@ class Party:
         """
         link = self.link
         finished = link.finished
+        if link.mailbox.taken:
+            link.account(self.clock())
         while finished and most > 0:
             finished.popleft().done()
             most -= 1
