@@ -18,7 +18,7 @@ from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.memory import allocate
 from mpccomm.engine.ordering import Ordering
-from mpccomm.engine.party_connections import PartyConnections
+from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
@@ -161,6 +161,11 @@ class Party:
     def needs_connection(self) -> asyncio.Event:
         """Set while a connection is wanted, and none is being greeted."""
         return self.connections.wanted
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it dials first, and we wait a little for that."""
+        return is_second(self.link.port, self.port, self.host.literal)
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
