@@ -42,7 +42,7 @@ from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
-from mpccomm.transport.reconnect import Dialler
+from mpccomm.transport.reconnect import Dialler, DialSlots
 
 if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
@@ -90,6 +90,7 @@ class Engine:
         self._declared_port = NO_PORT
         self._server: NetworkServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = DialSlots()
         self.has_additions = False
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
@@ -233,7 +234,7 @@ class Engine:
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
-            if other.lifecycle.usable and not other.loop_owner.settled:
+            if other.lifecycle.state is PoolState.NEW:
                 other.start(loop)
                 other.start_added()
 
@@ -280,7 +281,7 @@ class Engine:
             context=lambda: authentication.dialling,
             examine=partial(authentication.examine, party),
         )
-        return Dialler(party, connector, retry, self._spawn, party.check_retries)
+        return Dialler(party, connector, retry, self._slots, self._spawn, party.check_retries)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop_owner.loop.create_task(coroutine)

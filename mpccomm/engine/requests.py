@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import decode, read
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.options import NO_LIMIT, Patience
 from mpccomm.errors import CommunicationError
@@ -25,12 +26,12 @@ from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.protocol.states import Cause, Ending
+from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
-TIMED_OUT = Cause(Ending.TIMED_OUT)
+TIMED_OUT = Cause(GivenUp.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
 """Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
 
@@ -409,12 +410,12 @@ class SendCall(Outgoing):
         """Count one dial of the party that came to nothing."""
         self._failed_dials += 1
         if self._failed_dials > self.patience.retries:
-            self.fail(Cause(Ending.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
+            self.fail(Cause(GivenUp.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
 
     def cancel(self) -> None:
         """End the wait. The message has its number: it is sent all the same."""
         self.waiter = None
-        self._detach(Cause(Ending.CANCELLED))
+        self._detach(Cause(GivenUp.CANCELLED))
         self.over = True
         self._forget_limits()
 
