@@ -204,12 +204,15 @@ class BaseChannel:
             dialect = party.dialect
             if dialect not in encoded:
                 encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=serialising.begin)
-            size = sum(map(len, encoded[dialect].segments))
-            if size > party.link.max_message_size:
-                raise MessageTooLargeError(
-                    f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
-                    "send it in pieces, or raise max_message_size on both sides"
-                )
+        sizes = {dialect: sum(map(len, one.segments)) for dialect, one in encoded.items()}
+        # Where some take it, they get it: no party can keep a message from the others, and its own send fails.
+        takers = [party for party in parties if sizes[party.dialect] <= party.link.max_message_size]
+        if parties and not takers:
+            party = parties[0]
+            raise MessageTooLargeError(
+                f"a message of {sizes[party.dialect]} bytes to {', '.join(map(str, parties))}: it takes at most "
+                f"{party.link.max_message_size}; send it in pieces, or raise max_message_size on both sides"
+            )
         audit = self._engine.audit
         return encoded if audit is None else audit.noted(message, encoded)
 

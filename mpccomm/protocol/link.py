@@ -163,11 +163,17 @@ class Link:
         """If the other side is held back with a message that is asked for, let it begin."""
         blocked = self._deadlocks.blocked
         current = self._connections.current
-        if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+        if current is None or blocked is None:
             return
-        if self.receiver.box.overdrawn:
-            return  # of those that are given up before they come, one goes beyond the bounds
-        self.receiver.admitted = blocked.begun
+        receiver = self.receiver
+        if blocked.begun < max(receiver.box.begun, receiver.admitted):
+            return  # old news
+        if blocked.begun > receiver.admitted:
+            if not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+                return
+            if receiver.box.overdrawn:
+                return  # of those that are given up before they come, one goes beyond the bounds
+            receiver.admitted = blocked.begun
         current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
@@ -517,9 +523,10 @@ class Link:
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
         sender = self.sender
-        if not sender.admitted < frame.number <= sender.box.begun:
+        if sender.admitted < frame.number <= sender.box.begun:
+            sender.admitted = frame.number
+        else:
             connection.charge(1, now)
-        sender.admitted = frame.number
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
