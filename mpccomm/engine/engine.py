@@ -232,7 +232,7 @@ class Engine:
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
-            if not (other.loop_owner.settled or other.closing or other.inherited):
+            if other.lifecycle.state is PoolState.NEW:
                 other.start(loop)
                 other.start_added()
 
