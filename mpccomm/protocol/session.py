@@ -188,7 +188,7 @@ class Session:
         ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
         """
         sender = self.sender
-        budget = most if most < self._budget else self._budget
+        budget = min(self._budget, most)
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
