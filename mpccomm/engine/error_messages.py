@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm import errors
+from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.requests import ReceiveCall, SendCall
 from mpccomm.protocol.frames import describe_key
@@ -39,7 +40,7 @@ def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCa
         hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
     else:
         hint = "The message may still arrive: once sent, it isn't withdrawn."
-    return errors.CommunicationTimeoutError(f"{what} took longer than {limit:g} s; {state}; {hint}")
+    return errors.CommunicationTimeoutError(f"{what} took longer than {describe_limit(limit)}; {state}; {hint}")
 
 
 def _shut_down(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:

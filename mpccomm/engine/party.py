@@ -18,7 +18,7 @@ from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.memory import allocate
 from mpccomm.engine.ordering import Ordering
-from mpccomm.engine.party_connections import PartyConnections
+from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
@@ -86,6 +86,7 @@ class Party:
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
+    _expectations = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
     dialled = False
@@ -161,9 +162,15 @@ class Party:
         """Set while a connection is wanted, and none is being greeted."""
         return self.connections.wanted
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether it dials first, and we wait a little for that."""
+        return is_second(self.link.port, self.port, self.host.literal)
+
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
-        self.expected = expected
+        self._expectations += 1 if expected else -1
+        self.expected = self._expectations > 0
         if expected:
             self._urge()
         self.connections.update_wanted()
@@ -237,6 +244,8 @@ class Party:
         """
         link = self.link
         finished = link.finished
+        if link.mailbox.taken:
+            link.account(self.clock())
         while finished and most > 0:
             finished.popleft().done()
             most -= 1

@@ -148,6 +148,18 @@ class Link:
                 self._moved(now)
         return message
 
+    def account(self, now: float) -> None:
+        """Account for what other threads have taken out of the mailbox."""
+        taken = self.mailbox.taken
+        while taken:
+            self._session.consume(taken.popleft())
+        self.mailbox.pressed = False
+        self._moved(now)
+
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in the mailbox."""
+        self._session.restore(there)
+
     def receive(self, receive: Receive) -> bool:
         """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
         message = self.mailbox.wait(receive)
@@ -304,7 +316,7 @@ class Link:
 
     @property
     def _unread(self) -> bool:
-        return self.mailbox.unread_messages > 0
+        return next(self.mailbox.unread(), None) is not None
 
     def _accepts(self, hello: Hello) -> bool:
         return self._incarnations.accepts(hello.incarnation, unread=self._unread)
@@ -504,6 +516,7 @@ class Link:
         box = self.receiver.box
         if not (connection.blocked_after(frame) and frame.begun <= box.begun and frame.consumed_messages <= box.taken):
             connection.charge(RARE, now)
+        self.mailbox.pressed = True
         self._deadlocks.on_blocked(frame, now)
         if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True

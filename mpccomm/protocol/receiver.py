@@ -33,6 +33,8 @@ class Incoming:
     """It was taken at least once."""
     outcome: tuple[object, Exception | None] | None = None
     """What decoding it came to, value or error, where that was done before it was asked for."""
+    arrival = 0
+    """Its place among all messages of all parties that went into a mailbox."""
     segments: list[bytes | memoryview]
     recorded = False
     """The record of what was received has it, however often it is taken and put back."""

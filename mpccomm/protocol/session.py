@@ -157,6 +157,12 @@ class Session:
         if message.receiver is self.receiver:
             self._hand_over(self.mailbox.put_back(message))
 
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in its box."""
+        first = there if isinstance(there, Incoming) else there[0]
+        if first.receiver is self.receiver:
+            self._hand_over(self.mailbox.restore(there))
+
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""
         receiver = self.receiver
