@@ -14,7 +14,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower
-from mpccomm.codec.builtin import zone
+from mpccomm.codec.calendar import zone
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (

@@ -16,7 +16,7 @@ from pandas._libs.sparse import IntIndex
 from pandas.tseries.frequencies import to_offset
 
 from mpccomm.codec.abc import Decoder, Encoder
-from mpccomm.codec.builtin import zone
+from mpccomm.codec.calendar import zone
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_keys import are_distinct, lazy_size

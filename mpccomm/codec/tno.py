@@ -127,7 +127,8 @@ def tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
     if kind is tuple:
         return {"type": "tuple", "data": list(value)}
     library = kind.__module__.partition(".")[0]
-    if library == "gmpy2" and kind.__name__ in _GMPY:
+    # Before 2.2.2 gmpy2 says of one of its types that it is Python's own.
+    if library in ("gmpy2", "builtins") and kind.__name__ in _GMPY:
         import gmpy2
 
         return {"type": kind.__name__, "data": gmpy2.to_binary(value)}

@@ -1,9 +1,10 @@
 """What "arrives equals what was sent" means, type by type."""
 
+import dataclasses
 import struct
 import sys
 from array import array
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import datetime, time
 from decimal import Decimal
@@ -13,12 +14,12 @@ from typing import Any
 def assert_same(sent: Any, received: Any) -> None:
     """Fail unless *received* has the type, the value and the properties of *sent*."""
     assert type(received) is type(sent), (type(sent), type(received))
-    check = _CHECKS.get(type(sent)) or _of_library(type(sent)) or _equal
+    check = _CHECKS.get(type(sent)) or _of_library(type(sent)) or _of_class(type(sent)) or _equal
     check(sent, received)
 
 
 def _equal(sent: Any, received: Any) -> None:
-    assert received == sent
+    assert received == sent, (type(sent), sent, received)
 
 
 def _float(sent: float, received: float) -> None:
@@ -87,6 +88,7 @@ _CHECKS: dict[type, Callable[[Any, Any], None]] = {
     tuple: _sequence,
     dict: _mapping,
     OrderedDict: _mapping,
+    Counter: _mapping,
     defaultdict: _default_dict,
     array: _array,
     set: _set,
@@ -105,6 +107,13 @@ def _of_library(kind: type) -> Callable[[Any, Any], None] | None:
         if library and (kind.__module__.partition(".")[0] == name or vars(library).get(kind.__name__) is kind):
             return check
     return None
+
+
+def _of_class(kind: type) -> Callable[[Any, Any], None] | None:
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        return lambda *both: _sequence(*([getattr(one, name) for name in names] for one in both))
+    return _sequence if issubclass(kind, tuple) else None
 
 
 def _numpy(sent: Any, received: Any) -> None:
@@ -140,7 +149,7 @@ def _gmpy2(sent: Any, received: Any) -> None:
 
 
 def _bitarray(sent: Any, received: Any) -> None:
-    assert received == sent
+    assert received == sent, (type(sent), sent, received)
     assert received.endian == sent.endian
 
 
