@@ -161,6 +161,9 @@ class Retry:
     connect_timeout: float = 3.0
     """Time for the TCP connection of one attempt, with one repetition by the system; for TLS and the upgrade; and for
     greeting each other, before another attempt is made. What was lost in a silent network is not worth waiting for."""
+    give_way: float = 0.5
+    """Where two parties can dial each other, one of them waits so long for the other one's call. Which one follows from
+    their ports, and where those are the same from their addresses."""
     doubt: float = 5.0
     """A party that does not accept our certificate may be about to learn of it: only after so long do calls fail for it."""
     refused: float = 60.0

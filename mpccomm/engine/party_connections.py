@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from mpccomm.address import IPAddress, towards
 from mpccomm.engine.peer import StreamPeer
 from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.settings import Settings
@@ -16,6 +18,17 @@ from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import Stream
 
 logger = logging.getLogger("mpccomm")
+
+
+def is_second(own_port: int, port: int, there: IPAddress | None) -> bool:
+    """Whether it is the other party, at that address and port, that dials first. Both come to the same answer.
+
+    Where that can't be known both dial: if they are behind something that translates addresses, or have names only.
+    """
+    if own_port in (NO_PORT, port):
+        here = towards(there) if own_port == port and there is not None else None
+        return here is not None and there is not None and (here.version, int(here)) > (there.version, int(there))
+    return own_port > port
 
 
 class ConnectionOwner(Protocol):

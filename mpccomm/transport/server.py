@@ -39,6 +39,7 @@ class Server:
         self._socket = sock
         self._authenticator = authenticator
         self._log_throttle = LogThrottle(logger)
+        self._closing = False
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
         self._new_desk = partial(tno.Desk, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
@@ -72,6 +73,7 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
+        self._closing = True
         await self._listener.close()
         for greeting in self._greetings:
             greeting.cancel()
@@ -86,6 +88,9 @@ class Server:
         return self._http.receive(pending)
 
     def _sent_away(self, address: IPAddress, reason: str) -> None:
+        if self._closing:
+            logger.debug("closed a connection from %s: %s", address, reason)
+            return
         self._log_throttle.log(f"closed a connection from {address}: {reason}", kind="closed")
         self._authenticator.refused(address, reason)
 
@@ -160,7 +165,9 @@ class Server:
         try:
             take_over = await greet(stream, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
-            if not pending.dropped:
+            if error.usual:
+                logger.info("closed a connection from %s: %s", caller.address, error)
+            elif not pending.dropped:
                 self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
             stream.close(error.code)
             await stream.ended()

@@ -66,7 +66,9 @@ class Machine:
 
     @contextmanager
     def narrow(self, rate: str, latency: str = "400ms") -> Iterator[None]:
-        """For a while send at that rate at most."""
+        """For a while send at that rate at most, with a queue of so long before what is too much is dropped."""
+        # What a network card would cut into packets comes here in one piece, and would be dropped in one.
+        self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
         self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())
         try:
             yield
