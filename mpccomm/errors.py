@@ -23,6 +23,7 @@
     ├── EncodingError(TypeError)                   a value that cannot be carried exactly
     ├── DecodingError(ValueError)                  bytes that are no value, or no value that may be built here
     │   └── MissingExtraError(ImportError)         the value needs an optional library
+    ├── UnexpectedTypeError(TypeError)             a message that is not what ``expect=`` asked for
     ├── RepetitionError(ValueError)                a class or name registered twice
     └── AnnotationError(TypeError)                 serialisation methods without the annotations asked for
 """
@@ -132,6 +133,15 @@ class DecodingError(CommunicationError, ValueError):
 
 class MissingExtraError(DecodingError, ImportError):
     """The message holds a value of an optional library that is not installed here."""
+
+
+class UnexpectedTypeError(CommunicationError, TypeError):
+    """A message is not of the type that ``expect=`` asked for; ``expected`` and ``found`` say what it is not, and is."""
+
+    def __init__(self, text: str, expected: str = "", found: str = "") -> None:
+        super().__init__(text)
+        self.expected = expected
+        self.found = found
 
 
 class RepetitionError(CommunicationError, ValueError):

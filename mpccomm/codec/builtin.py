@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections import Counter, OrderedDict, deque
+import sys
+from array import array, typecodes
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from itertools import chain, compress, repeat
 from operator import attrgetter, countOf, itemgetter
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from struct import iter_unpack
 from typing import Any, Final
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from mpccomm.codec import keys
-from mpccomm.codec.abc import Column, Decoder, Encoder, Lower
+from mpccomm.codec.abc import Call, Column, Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
@@ -100,6 +104,27 @@ def _counter(decoder: Decoder, key_node: object, value_node: object) -> Counter[
     return Counter(_dict(decoder, key_node, value_node))
 
 
+def _lower_default_dict(encoder: Encoder, value: defaultdict[object, object]) -> object:
+    factory = value.default_factory
+    name = None if factory is None else getattr(factory, "__name__", None)
+    if factory is not None and (type(name) is not str or _FACTORIES.get(name) is not factory):
+        raise Refusal("is a defaultdict whose factory is no builtin type; send dict(value)")
+    return [HEADS[Tag.DEFAULT_DICT], name, *encoder.pairs(value)]
+
+
+def _default_dict(decoder: Decoder, name: Any, *nodes: object) -> defaultdict[object, object]:
+    plain = _dict(decoder, *nodes)
+    decoder.charge(64 + 128 * len(plain))
+    return defaultdict(_FACTORIES[name], plain)
+
+
+_FACTORIES: Final[dict[str | None, type[Any] | None]] = {None: None} | {
+    kind.__name__: kind
+    for kind in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
+}
+"""What a defaultdict may make of what it does not have."""
+
+
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
     return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen, encoder.ballast(_DEQUE_SIZE)]
 
@@ -126,6 +151,42 @@ def _lower_bytearray(encoder: Encoder, value: bytearray) -> object:
 def _bytearray(decoder: Decoder, node: object) -> bytearray:
     data = decoder.buffer(node)
     return data if type(data) is bytearray else bytearray(data)
+
+
+def _lower_memoryview(encoder: Encoder, value: memoryview) -> object:
+    if value.c_contiguous and value.nbytes:
+        return encoder.buffer(value.cast("B"), mutable=True)
+    return encoder.buffer(value.tobytes(), mutable=False)
+
+
+def _lower_array(encoder: Encoder, value: array[Any]) -> object:
+    if value.typecode in _TEXT_CODES:
+        return [HEADS[Tag.ARRAY], value.typecode, 0, value.tounicode()]
+    if sys.byteorder == "big":
+        value = value[:]
+        value.byteswap()
+    return [HEADS[Tag.ARRAY], value.typecode, value.itemsize, encoder.buffer(memoryview(value).cast("B"), mutable=True)]
+
+
+def _array(decoder: Decoder, typecode: object, itemsize: object, node: object) -> array[Any]:
+    if type(typecode) is not str or typecode not in typecodes:
+        raise ValueError("not a typecode")
+    if typecode in _TEXT_CODES:
+        return array(typecode, decoder.typed(node, str))
+    data = decoder.buffer(node)
+    # Of C's types, long has 4 bytes on one platform and 8 on another.
+    kind = "fd" if typecode in "fd" else "bhilq" if typecode.islower() else "BHILQ"
+    sent: array[Any] = array(next(code for code in kind if array(code).itemsize == itemsize))
+    sent.frombytes(data)
+    if sys.byteorder == "big":
+        sent.byteswap()
+    if sent.itemsize == array(typecode).itemsize:
+        return array(typecode, sent.tobytes())
+    decoder.count(len(sent))
+    return array(typecode, sent.tolist())
+
+
+_TEXT_CODES: Final = "uw"
 
 
 def _int(data: bytes) -> int:
@@ -239,6 +300,27 @@ def _lower_uuid(encoder: Encoder, value: UUID) -> object:
 
 def _uuid(decoder: Decoder, data: object, is_safe: object) -> UUID:
     return UUID(bytes=decoder.typed(data, bytes), is_safe=SafeUUID(is_safe))
+
+
+# Names of files and machines
+
+
+def _lower_by_text(tag: Tag, kinds: tuple[type, ...]) -> Lower:
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    return lambda _encoder, value: [HEADS[tag], numbers[type(value)], str(value)]
+
+
+def _by_text(kinds: tuple[type, ...]) -> Call:
+    def build(decoder: Decoder, number: Any, node: object) -> object:
+        kind: Any = dict(enumerate(kinds))[number]
+        return kind(decoder.typed(node, str))
+
+    return build
+
+
+_PATHS: Final = (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
+"""The last two arrive as they are where the other system is of the same kind, and are refused elsewhere."""
+_IP: Final = (IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface)
 
 
 # Dates and times
@@ -412,6 +494,11 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     Fraction: _lower_fraction,
     UUID: _lower_uuid,
     range: _lower_range,
+    defaultdict: _lower_default_dict,
+    memoryview: _lower_memoryview,
+    array: _lower_array,
+    **dict.fromkeys(_PATHS, _lower_by_text(Tag.PATH, _PATHS)),
+    **dict.fromkeys(_IP, _lower_by_text(Tag.IP_ADDRESS, _IP)),
 }
 
 COLUMNS: Final[dict[type, Column]] = {
@@ -430,6 +517,10 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.BYTEARRAY: _bytearray,
     Tag.COMPLEX: _complex,
     Tag.COMPLEXES: _complexes,
+    Tag.DEFAULT_DICT: _default_dict,
+    Tag.ARRAY: _array,
+    Tag.PATH: _by_text(_PATHS),
+    Tag.IP_ADDRESS: _by_text(_IP),
     Tag.DATETIMES: _datetimes,
     Tag.DATES: _dates,
     Tag.TIMEDELTAS: _timedeltas,

@@ -156,14 +156,14 @@ def _lower_intervals(encoder: Encoder, array: Any) -> object:
 
 def _intervals(decoder: Decoder, left: Any, right: Any, closed: Any) -> Any:
     for side in (left, right):
-        # A RangeIndex, or a sparse one, may have any length at no cost, until it is taken for an array.
-        if (
-            not isinstance(side, pd.Index)
-            or not isinstance(side.dtype, np.dtype | pd.DatetimeTZDtype)
-            or lazy_size(side)
-        ):
+        # A RangeIndex may have any length at no cost, until it is taken for an array.
+        if not isinstance(side, pd.Index) or type(side) is pd.RangeIndex or not _is_for_intervals(side.dtype):
             raise TypeError("sides that are none")
     return pd.arrays.IntervalArray.from_arrays(left, right, closed=closed)
+
+
+def _is_for_intervals(dtype: Any) -> bool:
+    return isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iufmM")
 
 
 def _lower_categorical(encoder: Encoder, array: Any) -> object:

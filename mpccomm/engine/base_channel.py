@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mpccomm.engine.collectives import Members
 from mpccomm.engine.options import (
     UNSET,
     Patience,
@@ -16,13 +17,13 @@ from mpccomm.engine.options import (
     send_patience,
 )
 from mpccomm.engine.ordering import Serialising
-from mpccomm.engine.requests import Call, FutureCall, ReceiveCall, Request, SendCall, Several, Waiter, together
+from mpccomm.engine.requests import FutureCall, ReceiveCall, Request, SendCall, Waiter
+from mpccomm.engine.several import Part, Several, together
 from mpccomm.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
     from mpccomm.codec import Encoded
     from mpccomm.codec.dialect import Dialect
-    from mpccomm.engine.collectives import Calls
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party
 
@@ -31,7 +32,7 @@ _RESERVED = ("@[", "@(")
 
 
 class Space:
-    """The message ids of a pool or a channel, with its channels and groups: one for both faces.
+    """The message ids of a pool, a channel or a group, with the spaces within it: one for both faces.
 
     ``label`` is how all ids begin; that of the pool itself is empty.
     """
@@ -45,7 +46,8 @@ class Space:
         self.label = label
         self.prefix = ""
         self.spaces: dict[str, Space] = {}
-        self.calls: dict[str, Calls] = {}
+        self.calls: Any = None
+        """The `mpccomm.engine.rounds.Calls`, where this is the space of a group."""
 
     def within(self, label: str) -> Space:
         """The space of that label in this one; the same label is the same space."""
@@ -108,7 +110,7 @@ class BaseChannel:
         """Before any use: settle on a loop, and start what has been added."""
         engine = self._engine
         loop_owner = engine.loop_owner
-        if engine.closing or engine.inherited:
+        if not engine.lifecycle.usable:
             engine.check_open()
         if not loop_owner.settled:
             engine.launch()
@@ -154,7 +156,7 @@ class BaseChannel:
         waiter: Waiter | None,
         *,
         watcher: Watcher | None = None,
-    ) -> Call | Several:
+    ) -> Part | Several:
         """Encode a message and queue it for each party: without a copy where there is a ``watcher``, which waits for it.
 
         The watcher has the request before it is under way. Between the encoding of a message and its place in the queue
@@ -167,7 +169,7 @@ class BaseChannel:
         serialising = Serialising(engine.serialising)
         try:
             encoded = self._encode(parties, message, destination, serialising, snapshot=not awaited)
-            calls: list[Call] = [
+            calls: list[SendCall] = [
                 SendCall(party, *key, encoded[party.dialect], patience, awaited)
                 for party, key in zip(parties, keys, strict=True)
             ]
@@ -219,17 +221,10 @@ class BaseChannel:
             raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
         return self._space.within(f"@[{name}]")
 
-    def _group_calls(self, names: Sequence[str] | None, me: str | None) -> tuple[Space, Calls]:
-        from mpccomm.engine.collectives import Calls, Members
-
-        space = self._space
-        members = Members.of(names_of(names), me or space.name, list(self._engine.parties))
+    def _members(self, names: Sequence[str] | None, me: str | None) -> Members:
+        members = Members.of(names_of(names), me or self._space.name, list(self._engine.parties))
         self._engine.parties_named(members.others)
-        label = f"@({members.label})"
-        calls = space.calls.get(label)
-        if calls is None or calls.members.me != members.me:
-            calls = space.calls[label] = Calls(members)
-        return space.within(label), calls
+        return members
 
 
 class BasePart(BaseChannel):

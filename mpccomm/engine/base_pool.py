@@ -215,7 +215,8 @@ class BasePool(BaseChannel, Visible):
             try:
                 engine.launch()
             except RuntimeError:
-                # No loop runs yet; the first use will be on one.
+                # No loop runs yet; the first use, of this pool or another one of this thread, will be on one.
+                engine.await_loop()
                 return
         engine.loop_owner.post(engine.start_added)
 

@@ -1,31 +1,19 @@
-"""What the members of a group do together, as rounds of messages. No I/O: `Group` and `SyncGroup` carry the rounds out.
+"""What the members of a group do together, as rounds of messages. No I/O: `mpccomm.engine.rounds` carries them out.
 
-A collective is a generator. It yields a `Round`, is sent what the round has brought, and returns the result. So a call that
-was interrupted is the generator where it stands, and can be taken up again.
+A collective is a generator. It yields a `Round`, is sent what the round has brought, and returns the result.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce as fold
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from mpccomm.codec import decode, encode
-from mpccomm.errors import (
-    CommunicationError,
-    CommunicationTimeoutError,
-    ConfigurationError,
-    DecodingError,
-    EquivocationError,
-)
-
-if TYPE_CHECKING:
-    import asyncio
-    import concurrent.futures
+from mpccomm.engine.expect import Expect, check
+from mpccomm.errors import ConfigurationError, DecodingError, EquivocationError
 
 T = TypeVar("T")
 
@@ -40,6 +28,8 @@ class Round:
     """Receivers and value of what has not been sent yet."""
     sources: tuple[str, ...] = ()
     phase: str = ""
+    expect: Expect | None = None
+    """What each of the messages that come in has to be."""
 
 
 Collective: TypeAlias = Generator[Round, dict[str, Any], T]
@@ -100,15 +90,15 @@ class Members:
 # -- what --------------------------------------------------------------------------------------------------------------
 
 
-def bcast(members: Members, value: Any, root: str) -> Collective[Any]:
+def bcast(members: Members, value: Any, root: str, expect: Expect | None = None) -> Collective[Any]:
     """``root`` tells all."""
     if members.me == root:
         yield Round([(members.others, value)])
         return value
-    return (yield Round(sources=(root,)))[root]
+    return (yield Round(sources=(root,), expect=expect))[root]
 
 
-def checked_bcast(members: Members, value: Any, root: str) -> Collective[Any]:
+def checked_bcast(members: Members, value: Any, root: str, expect: Expect | None = None) -> Collective[Any]:
     """``root`` tells all, and all tell each other the digest of what they were told (echo broadcast).
 
     What is sent is the encoded value: encoding what one received would not give the same bytes everywhere, as the order of a
@@ -119,43 +109,56 @@ def checked_bcast(members: Members, value: Any, root: str) -> Collective[Any]:
     digests = yield from allgather(members, mine, "digests")
     if any(digest != mine for digest in digests.values()):
         raise _equivocation(members, root, digests)
-    return value if members.me == root else _unpack(parcel, root)
+    if members.me == root:
+        return value
+    told = _unpack(parcel, root)
+    if expect is not None:
+        check(told, expect, f"what {root} has told all")
+    return told
 
 
-def gather(members: Members, value: object, root: str) -> Collective[dict[str, Any] | None]:
+def gather(
+    members: Members, value: object, root: str, expect: Expect | None = None
+) -> Collective[dict[str, Any] | None]:
     """All tell ``root``."""
     if members.me != root:
         yield Round([((root,), value)])
         return None
-    received = yield Round(sources=members.others)
+    received = yield Round(sources=members.others, expect=expect)
     return members.ordered(received | {members.me: value})
 
 
-def scatter(members: Members, values: Mapping[str, Any] | None, root: str) -> Collective[Any]:
+def scatter(
+    members: Members, values: Mapping[str, Any] | None, root: str, expect: Expect | None = None
+) -> Collective[Any]:
     """``root`` tells each something else."""
     if members.me != root:
-        return (yield Round(sources=(root,)))[root]
+        return (yield Round(sources=(root,), expect=expect))[root]
     mine, outgoing = _split(members, values)
     yield Round(outgoing)
     return mine
 
 
-def allgather(members: Members, value: object, phase: str = "") -> Collective[dict[str, Any]]:
+def allgather(
+    members: Members, value: object, phase: str = "", expect: Expect | None = None
+) -> Collective[dict[str, Any]]:
     """All tell all."""
-    received = yield Round([(members.others, value)], members.others, phase)
+    received = yield Round([(members.others, value)], members.others, phase, expect)
     return members.ordered(received | {members.me: value})
 
 
-def alltoall(members: Members, values: Mapping[str, object]) -> Collective[dict[str, Any]]:
+def alltoall(
+    members: Members, values: Mapping[str, object], expect: Expect | None = None
+) -> Collective[dict[str, Any]]:
     """All tell each something else."""
     mine, outgoing = _split(members, values)
-    received = yield Round(outgoing, members.others)
+    received = yield Round(outgoing, members.others, expect=expect)
     return members.ordered(received | {members.me: mine})
 
 
-def exchange(value: object, other: str) -> Collective[Any]:
+def exchange(value: object, other: str, expect: Expect | None = None) -> Collective[Any]:
     """Two tell each other."""
-    return (yield Round([((other,), value)], (other,)))[other]
+    return (yield Round([((other,), value)], (other,), expect=expect))[other]
 
 
 def barrier(members: Members) -> Collective[None]:
@@ -163,9 +166,13 @@ def barrier(members: Members) -> Collective[None]:
     yield from allgather(members, None)
 
 
-def reduce(members: Members, value: Any, function: Callable[[Any, Any], Any], root: str | None) -> Collective[Any]:
+def reduce(
+    members: Members, value: Any, function: Callable[[Any, Any], Any], root: str | None, expect: Expect | None = None
+) -> Collective[Any]:
     """Combine the values of all in declared order; ``root`` None: everybody does."""
-    values = yield from allgather(members, value) if root is None else gather(members, value, root)
+    values = yield from (
+        allgather(members, value, expect=expect) if root is None else gather(members, value, root, expect)
+    )
     return None if values is None else fold(function, values.values())
 
 
@@ -220,128 +227,3 @@ def _equivocation(members: Members, root: str, digests: Mapping[str, Any]) -> Eq
         root,
         said,
     )
-
-
-# -- one call ----------------------------------------------------------------------------------------------------------
-
-
-class Deadline:
-    """One time limit for all of a call."""
-
-    def __init__(self, timeout: float | None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
-        self.timeout = timeout
-        self._at = None if timeout is None else time.monotonic() + timeout
-
-    @property
-    def left(self) -> float | None:
-        """Seconds; None without limit."""
-        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
-
-
-Handle: TypeAlias = "asyncio.Future[None] | concurrent.futures.Future[None]"
-H = TypeVar("H", bound=Handle)
-H_co = TypeVar("H_co", bound=Handle, covariant=True)
-
-
-class Poster(Protocol[H_co]):
-    """The ``async_broadcast`` of either face."""
-
-    def __call__(self, message: object, msg_id: str, handler_names: Sequence[str], timeout: float | None) -> H_co:
-        """Send without waiting."""
-
-
-class Call(Generic[T, H]):
-    """One collective on its way: where its generator stands, and what of the present round is done."""
-
-    def __init__(self, operation: str, number: int, among: str, collective: Collective[T]) -> None:
-        self.title = f"{operation} {number}"
-        self.among = among
-        self.begun = False
-        """Something of it has been sent, or waited for."""
-        self.over = False
-        self.result: T
-        self.round = Round()
-        """The present round, as long as it isn't over."""
-        self.received: dict[str, Any] | None = None
-        self.handles: list[tuple[tuple[str, ...], H]] = []
-        """Receivers of what was sent in this round, and the handles of the sending."""
-        self._collective = collective
-        self._advance(None)
-
-    @property
-    def msg_id(self) -> str:
-        """The id of all messages of this round."""
-        return f"{self.title} {self.round.phase}".rstrip()
-
-    def post(self, send: Poster[H]) -> None:
-        """Send what is still to be sent, without waiting."""
-        outgoing = self.round.outgoing
-        while outgoing:
-            names, value = outgoing[0]
-            handle = send(value, self.msg_id, names, None)
-            # Who leaves a call for good does not look at these; at its end the pool tells what it could not deliver.
-            handle.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self.handles.append((names, handle))
-            self.begun = True
-            del outgoing[0]
-        self.begun = True
-
-    def next_round(self) -> None:
-        """All of this round is done."""
-        received, self.received, self.handles = self.received or {}, None, []
-        self._advance(received)
-
-    def _advance(self, received: dict[str, Any] | None) -> None:
-        self.over = True
-        try:
-            self.round = next(self._collective) if received is None else self._collective.send(received)
-            self.over = False
-        except StopIteration as end:
-            self.result = end.value
-
-    def unconfirmed(self, waiting: Container[H], limit: Deadline) -> CommunicationTimeoutError:
-        """The error when time is up, and these handles are not done."""
-        late = ", ".join(name for names, handle in self.handles if handle in waiting for name in names)
-        return CommunicationTimeoutError(
-            f"{self.title}: not all of {late} have confirmed within {limit.timeout:g} s; what was sent to them may still "
-            "arrive; resume() goes on with this call"
-        )
-
-
-class Calls:
-    """The calls of one group: their numbers, by which the members find each other's messages, and the interrupted one."""
-
-    def __init__(self, members: Members) -> None:
-        self.members = members
-        self._numbers: dict[str, int] = {}
-        self._interrupted: Call[Any, Any] | None = None
-
-    def begin(self, operation: str, collective: Collective[T], among: str = "") -> Call[T, Any]:
-        """A call with the next number; those with one other member have numbers of their own."""
-        number = self._numbers.get(among, 0)
-        call: Call[T, Any] = Call(operation, number, among, collective)
-        self._numbers[among] = number + 1
-        return call
-
-    def take_up(self) -> Call[Any, Any]:
-        """The interrupted call."""
-        if self._interrupted is None:
-            raise CommunicationError(
-                "no call of this group was interrupted after it had begun: nothing is there to resume"
-            )
-        return self._interrupted
-
-    @contextmanager
-    def under_way(self, call: Call[Any, Any]) -> Iterator[None]:
-        """Whatever ends a call that has begun, it can be taken up again; one that had not leaves no trace."""
-        self._interrupted = None
-        try:
-            yield
-        except BaseException:
-            if not call.begun:
-                self._numbers[call.among] -= 1
-            elif not call.over:
-                self._interrupted = call
-            raise

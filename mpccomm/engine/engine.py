@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import secrets
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from threading import RLock
@@ -20,6 +23,7 @@ from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Failures
+from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
 from mpccomm.engine.stats import History
@@ -61,8 +65,8 @@ class Engine:
         self.authentication = authentication
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
-        self.shut_down_in_background: Callable[[], None] = self._shut_down_in_background
-        """Shuts down in the background, and ends what was started for it."""
+        self.ended: Callable[[], None] = lambda: None
+        """Called when nothing of it is left, to end what was started for it."""
         self.succession = Succession(self.loop_owner)
         self.audit: Audit | None = None
         self.network = network
@@ -75,9 +79,11 @@ class Engine:
         self.server_handle: ServerHandle | None = None
         self.where = ""
         """Where the server listens; empty: there is none."""
-        self.closing = False
-        self.inherited = False
-        """This process is a fork of the one that the pool lives in."""
+        self.lifecycle = Lifecycle()
+        self._ending: asyncio.Task[None] | None = None
+        self._patience: list[tuple[float, float]] = []
+        """Of all who wait for the end: since when, and how many seconds."""
+        self._begun_at = 0.0
         self._incarnation = secrets.token_bytes(16)
         self._bound_port: BoundPort | None = None
         self._declared_port = NO_PORT
@@ -106,12 +112,13 @@ class Engine:
 
     def check_open(self) -> None:
         """Raise unless the pool can be used."""
-        if self.inherited:
+        if self.lifecycle.usable:
+            return
+        if self.lifecycle.state is PoolState.INHERITED:
             raise PoolClosedError(
                 "this pool was made before a fork and belongs to the parent process; make a new one here"
             )
-        if self.closing:
-            raise PoolClosedError("this pool was shut down; make a new one")
+        raise PoolClosedError("this pool was shut down; make a new one")
 
     def listen(self, addr: str, port: int | None, external_port: int | None) -> None:
         """Bind the server's port."""
@@ -170,7 +177,7 @@ class Engine:
         if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
             # Its program is over, though nobody closed it. There is no way to say goodbye any more.
             self.close_unused()
-        elif not self.closing:
+        else:
             self.shut_down_in_background()
         return handed_over
 
@@ -221,9 +228,18 @@ class Engine:
     # for one, would take the first cell for the origin of every line that is logged later.
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Settle on the running loop."""
+        """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
+        self.lifecycle.apply(PoolEvent.START)
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
+        for other in _awaiting_loop.pop(threading.current_thread(), ()):
+            if not (other.loop_owner.settled or other.closing or other.inherited):
+                other.start(loop)
+                other.start_added()
+
+    def await_loop(self) -> None:
+        """Start with the next engine that settles on a loop of this thread, where none runs yet."""
+        _awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(self)
 
     def start_added(self) -> None:
         """Start what was added: the server, and whoever dials the parties."""
@@ -231,9 +247,11 @@ class Engine:
         self.succession.then(lambda: Context().run(self._start_added))
 
     def _start_added(self) -> None:
-        if self.closing:
+        if self.lifecycle.state is PoolState.CLOSED:
             return
-        if self._bound_port is not None and self._server is None:
+        self._begun_at = Party.clock()
+        # One that was told to end before it could begin has messages to deliver all the same.
+        if self._bound_port is not None and self._server is None and self.lifecycle.usable:
             self._server = self._bound_port.server(self.authentication, self.settings)
             self._server.start()
         for party in self.parties.values():
@@ -248,7 +266,9 @@ class Engine:
         if party.dialect is not OURS:
             from mpccomm.engine.tno_bridge import Gateway
 
-            gateway = Gateway(party, lambda: authentication.dialling, partial(authentication.unacceptable, party))
+            gateway = Gateway(
+                party, lambda: authentication.dialling, partial(authentication.unacceptable, party), self._spawn
+            )
             authentication.correspondents[party.name] = gateway
             return gateway
         retry = self.settings.retry
@@ -308,51 +328,137 @@ class Engine:
             text = "; ".join(f"{name} at {why}" for name, why in missing.items())
             raise NotReadyError(f"not reachable within {limit:g} s: {text}", missing)
 
-    async def abort(self, reason: str) -> None:
-        """Tell every party that we give up, and close."""
-        self.closing = True
-        for party in self.parties.values():
-            party.abort(reason)
-        await self._close()
-
     async def shutdown(self, linger: float) -> None:
-        """Deliver what is pending, tell the others, close; idempotent."""
-        if self.closing:
+        """Deliver what is pending, tell the others, close. All who call this, or `abort`, wait for the one end.
+
+        The longest ``linger`` counts; who is cancelled doesn't count any more.
+        """
+        await self._end(linger, None)
+
+    async def abort(self, reason: str, linger: float) -> None:
+        """Tell every party that we give up, for which a connection may have to be made first, and close."""
+        await self._end(linger, reason)
+
+    @property
+    def told_to_end(self) -> bool:
+        """Whether anybody has asked for its end."""
+        return bool(self._patience) or not self.lifecycle.usable
+
+    def shut_down_in_background(self, reason: str | None = None) -> None:
+        """Begin to shut down, or with a reason to deliver and then abort.
+
+        Takes no lock and waits for nothing: a finalizer may call it.
+        """
+
+        self._patience.append((Party.clock(), self.settings.linger))
+
+        def begin() -> None:
+            if self.lifecycle.state is PoolState.RUNNING:
+                self._begin_to_end(partial(self._leave, reason))
+
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop_owner.loop.call_soon_threadsafe(begin)
+
+    async def from_anywhere(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `shutdown` or `abort` on whichever loop.
+
+        :raises PoolClosedError: the pool's loop has ended before the pool; its port is free now
+        :raises WrongThreadError: the pool's loop can't run while this one does
+        """
+        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
             return
-        self.closing = True
-        try:
-            if self.loop_owner.settled:
-                deadline = Party.clock() + linger
-                parties = list(self.parties.values())
-                undelivered = await asyncio.gather(*(party.leave(deadline) for party in parties))
-                for party, messages in zip(parties, undelivered, strict=True):
-                    party.report(messages)
-        finally:
-            await self._close()
+        if self.loop_owner.settled:
+            if self.loop_owner.loop.is_closed():
+                self.close_unused()
+                raise PoolClosedError(
+                    "the event loop of this pool ended before it: what was not delivered yet is lost, and the other parties "
+                    "were not told; shut a pool down, or leave its `async with`, while its loop still runs"
+                )
+            self.loop_owner.check()
+        await self.loop_owner.call(end)
+
+    def hurry(self) -> None:
+        """Nobody wants to linger any more. Called from another thread."""
+
+        def hurry() -> None:
+            self._patience.clear()
+            self._stir()
+
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop_owner.loop.call_soon_threadsafe(hurry)
 
     def close_unused(self) -> None:
-        """Close a pool that has no loop: it never had one, or it stayed behind in the parent process."""
-        self.closing = True
+        """Close a pool that has no loop: it never had one, or its loop has ended, or it stayed behind in the parent process."""
+        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
+            return
         if self._bound_port is not None:
             self._bound_port.close()
         if self.audit is not None:
             self.audit.close()
-        self.succession.end()
-
-    def _shut_down_in_background(self) -> None:
-        self._shutting_down = self.loop_owner.submit(partial(self.shutdown, self.settings.linger))
+        self._over()
 
     def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
-        self.inherited = self.closing = True
+        self.lifecycle.apply(PoolEvent.FORK)
         if self._bound_port is not None:
             self._bound_port.close_inherited()
 
-    async def _close(self) -> None:
+    async def _end(self, linger: float, reason: str | None) -> None:
+        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
+            return
+        if not self.loop_owner.settled:
+            self.close_unused()
+            return
+        mine = (Party.clock(), linger)
+        self._patience.append(mine)
+        ending = self._ending
+        if ending is None:
+            ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
         try:
-            await self._close_all()
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            # Nobody but those who still wait is a reason to linger.
+            with suppress(ValueError):
+                self._patience.remove(mine)
+            self._stir()
+            await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
+            raise
+
+    def _begin_to_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        self.lifecycle.apply(PoolEvent.CLOSE)
+        self._ending = Context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
+        return self._ending
+
+    async def _run_to_the_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await leave()
         finally:
-            self.succession.end()
+            try:
+                await self._close_all()
+            finally:
+                self._over()
+
+    def deadline(self) -> float:
+        """Until when messages may still be delivered."""
+        return max((max(since, self._begun_at) + linger for since, linger in self._patience), default=-math.inf)
+
+    def _stir(self) -> None:
+        for party in self.parties.values():
+            party.flush()
+
+    async def _leave(self, reason: str | None = None) -> None:
+        parties = list(self.parties.values())
+        leaving = [party.leave(self.deadline, reason) for party in parties]
+        for party, messages in zip(parties, await asyncio.gather(*leaving), strict=True):
+            party.report(messages)
+
+    async def _give_up(self, reason: str) -> None:
+        await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))
+
+    def _over(self) -> None:
+        self.lifecycle.apply(PoolEvent.END)
+        self.succession.end()
+        self.ended()
 
     async def _close_all(self) -> None:
         if self._ticker is not None:
@@ -382,6 +488,8 @@ def _mailbox(wire: str) -> Callable[[], Mailbox]:
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[Engine]] = weakref.WeakKeyDictionary()
+"""Those that were set up where no loop ran yet, by thread. Only the thread itself looks at its own."""
 
 
 def _close_all_inherited() -> None:

@@ -26,7 +26,12 @@ def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Excepti
 
 
 def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    state = "it is connected" if party.link.connected else f"it is not connected: {party.trouble}"
+    if not party.link.connected:
+        state = f"it is not connected: {party.trouble}"
+    elif party.not_taken and not isinstance(call, ReceiveCall):
+        state = f"it is there, but does not take what is sent: {party.not_taken}"
+    else:
+        state = "it is connected"
     limit = call.timeout if isinstance(call, ReceiveCall) else call.patience.seconds
     if isinstance(call, ReceiveCall):
         hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."

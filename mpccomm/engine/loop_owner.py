@@ -21,6 +21,9 @@ _WORKERS = 2
 class LoopOwner:
     """Runs functions on one event loop, in the order in which they were posted, whichever thread posted them."""
 
+    program_waits: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
+
     def __init__(self) -> None:
         self._posted: deque[Callable[[], None]] = deque()
         self._scheduled = False

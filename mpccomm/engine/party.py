@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mpccomm.address import join
@@ -20,8 +20,10 @@ from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
-from mpccomm.protocol.frames import describe_key
-from mpccomm.protocol.link import Link, News
+from mpccomm.protocol import events
+from mpccomm.protocol.events import Event
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Settings
@@ -50,6 +52,8 @@ _CODES = {
     CloseCode.SHUTTING_DOWN: "it is shutting down",
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
+_CURT = 0.5
+"""Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
 _AWAY = "waiting for %s, which was connected before: %s (%s)"
@@ -57,6 +61,10 @@ _LISTED = 8
 AT_ONCE = 16
 """So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
+
+
+def _listed(ids: Sequence[Key]) -> str:
+    return ", ".join(map(describe_key, ids[:_LISTED])) + ("..." if len(ids) > _LISTED else "")
 
 
 class Party:
@@ -73,6 +81,8 @@ class Party:
     prefix = ""
     trouble = "no answer yet"
     """Why the last attempt to connect came to nothing."""
+    not_taken = ""
+    """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
@@ -112,6 +122,7 @@ class Party:
             timing=settings.timing,
             now=self.clock(),
             mailbox=mailbox,
+            alone=lambda: loop_owner.program_waits(),
         )
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
@@ -197,7 +208,8 @@ class Party:
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
-        self.connections.review(unacceptable)
+        self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
+        self.flush()
         self._urge()
 
     def offended(self, reason: str) -> None:
@@ -206,7 +218,7 @@ class Party:
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
         self.closed = Cause(Ending.BARRED, self.reputation.barred)
-        self.connections.close(CloseCode.BARRED)
+        self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
         self.connections.update_wanted()
 
@@ -233,10 +245,10 @@ class Party:
         if finished and not self._continued:
             self._continued = True
             self.loop_owner.loop.call_soon(self._continue)
-        if link.news:
-            news, link.news = link.news, []
-            for what, detail in news:
-                self._tell(what, detail)
+        if link.events:
+            happened, link.events = link.events, []
+            for event in happened:
+                self._tell(event)
             self.connections.update_wanted()
         if link.closing:
             self.connections.close_as_told()
@@ -249,36 +261,49 @@ class Party:
         self._continued = False
         self.flush(AT_ONCE)
 
-    def _tell(self, what: News, detail: str) -> None:
-        if what in (News.CONNECTED, News.RESUMED):
-            self._urge()
-            self.reputation.clear()
-            self.failed_dials = 0
-            self._unreachable_since = None
-            self._notice_after = 0.0
-            logger.info("%s: %s", self, what.value)
-        elif what in (News.LOST, News.SUSPECT):
-            if self._unreachable_since is None:
-                self._unreachable_since = self.clock()
-                self.trouble = what.value
-            if not self.link.leaving:
-                logger.info("%s: %s; dialling again", self, what.value)
-        elif what is News.GONE:
-            ending = self.link.ending
-            logger.info("%s: %s", self, ending.ending.value if ending else what.value)
-        elif what is News.HELD_BACK:
-            messages, size = self.link.sender.queued()
-            ids = ", ".join(map(describe_key, self.link.sender.queued_ids(_LISTED)))
-            text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
-            logger.warning(text, self, messages, size, ids)
-        elif what is News.UNREAD:
-            logger.warning("%s shut down and never received %s", self, detail)
-        elif what is News.HELD:
-            logger.warning(
-                "%s talked to an earlier process of ours and waits until its program calls accept_restart", self
-            )
-        else:
-            logger.warning("%s: %s %s", self, what.value, detail)
+    def _tell(self, event: Event) -> None:
+        match event:
+            case events.Connected(again):
+                self._urge()
+                self.reputation.clear()
+                self.failed_dials = 0
+                self._unreachable_since = None
+                self._notice_after = 0.0
+                logger.info("%s: %s", self, "connected again" if again else "connected")
+            case events.ConnectionLost():
+                self._disconnected("connection lost")
+            case events.ConnectionSuspect():
+                self._disconnected("connection shows no sign of life")
+            case events.PartyGone(cause):
+                logger.info("%s: %s", self, cause.ending.value)
+            case events.RestartNotAccepted():
+                text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
+                logger.warning(text, self)
+            case events.HeldBack(messages, size, ids):
+                text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
+                logger.warning(text, self, messages, size, _listed(ids))
+            case events.Admitted():
+                logger.warning("%s: its box has room again", self)
+            case events.DeadlockFound():
+                logger.warning("%s: deadlock: %s", self, self._what_to_receive(event))
+            case events.NeverRead(messages, ids):
+                logger.warning("%s shut down and never received %d of our messages: %s", self, messages, _listed(ids))
+            case events.Refused(ids):
+                logger.warning("%s: does not take messages that large: %s", self, _listed(ids))
+
+    def _disconnected(self, trouble: str) -> None:
+        if self._unreachable_since is None:
+            self._unreachable_since = self.clock()
+            self.trouble = trouble
+        if not self.link.leaving:
+            logger.info("%s: %s; dialling again", self, trouble)
+
+    def _what_to_receive(self, event: events.DeadlockFound) -> str:
+        if event.mutual:
+            return f"both boxes are full, and both programs wait in a send; receive before sending more; {self.describe_box()}"
+        if event.ours:
+            return f"what is waited for is behind our full box; {self.describe_box()}; receive those first"
+        return "its program waits for what is behind its full box; it has to receive what is there first"
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -357,32 +382,43 @@ class Party:
         for call in list(self.impatient):
             call.dial_failed()
 
-    async def leave(self, deadline: float) -> list[Outgoing]:
-        """Deliver what is pending, say goodbye, close. Returns the messages that could not be delivered."""
+    async def leave(self, deadline: Callable[[], float], reason: str | None = None) -> list[Outgoing]:
+        """Deliver what is pending, say goodbye, or with a reason that we give up, close.
+
+        :param deadline: the time until which to wait; it may change meanwhile
+        :returns: the messages that could not be delivered
+        """
         link = self.link
         link.leave()
         self.flush()
         if self.closed:
             # It is barred: nothing will be delivered any more.
-            deadline = self.clock()
+            deadline = self.clock
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
-            link.say_goodbye()
-            self.flush()
-            await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            if reason is None:
+                link.say_goodbye()
+                self.flush()
+                await self.until(lambda: link.farewell or link.ending is not None, deadline)
+            else:
+                link.abort(reason)
+        self._close()
+        return undelivered
+
+    def _close(self) -> None:
         self.closed = Cause(Ending.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
-        return undelivered
 
-    async def until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+    async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
         while not condition():
-            remaining = None if deadline is None else deadline - self.clock()
+            at = deadline() if callable(deadline) else deadline
+            remaining = None if at is None else at - self.clock()
             if remaining is not None and remaining <= 0:
                 return False
             if self._happening is None:
@@ -407,7 +443,11 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
+        # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
+        patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
+        if not await self.until(lambda: not self.connections, self.clock() + patience):
+            self.connections.abort()
+            await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
     def report(self, undelivered: list[Outgoing]) -> None:
         """Log what shutting down left behind."""
@@ -426,13 +466,16 @@ class Party:
         if self.link.mailbox.unread_messages:
             logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
 
-    def abort(self, reason: str) -> None:
-        """Tell it that we give up, and why."""
-        self.link.abort(reason)
-        self.closed = Cause(Ending.CLOSED)
+    async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
+        """Tell it that we give up, and why. A connection with one that knows us is waited for."""
+        link = self.link
+        link.leave()
+        self.fail_waiting(Cause(Ending.CLOSED))
         self.flush()
-        self.fail_waiting(self.closed)
-        self.connections.close(CloseCode.DONE)
+        if link.state is not PartyState.UNKNOWN and not self.closed:
+            await self.until(lambda: link.connected or link.ending is not None, deadline)
+        link.abort(reason)
+        self._close()
 
     def describe_box(self) -> str:
         """Which messages from it are here, unread."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.settings import Settings
+from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import Stream
 
 logger = logging.getLogger("mpccomm")
@@ -63,6 +63,7 @@ class PartyConnections:
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
+        self._throttle = LogThrottle(logger)
         self.wanted.set()
 
     def __bool__(self) -> bool:
@@ -87,7 +88,7 @@ class PartyConnections:
             del self._streams[connection]
             owner.link.lost(connection)
             if stream.violation:
-                logger.warning("%s: closed a connection: %s", owner, stream.violation)
+                self._throttle.log(f"{owner}: closed a connection: {stream.violation}", kind="violation")
                 owner.offended(stream.violation)
             if not connection.verified and not stream.closing:
                 owner.turned_away(stream.ended_with)
@@ -126,6 +127,11 @@ class PartyConnections:
         for stream in self._streams.values():
             stream.close(code)
 
+    def abort(self) -> None:
+        """End all of them at once, without a word."""
+        for stream in self._streams.values():
+            stream.abort()
+
     def close_as_told(self) -> None:
         """Close those that the link wants closed."""
         owner = self._owner
@@ -134,17 +140,23 @@ class PartyConnections:
         for connection, code, reason in closing:
             stream = self._streams.get(connection)
             if stream is not None:
-                old = code in (CloseCode.REPLACED, CloseCode.DONE) or reason == owner.trouble
-                level = logging.DEBUG if old else logging.WARNING
-                logger.log(level, "%s: closing a connection: %s", owner, reason)
+                if code in (CloseCode.REPLACED, CloseCode.DONE) or reason == owner.trouble:
+                    logger.debug("%s: closing a connection: %s", owner, reason)
+                else:
+                    self._throttle.log(f"{owner}: closing a connection: {reason}", kind=code.name)
                 owner.trouble = reason
                 stream.close(code)
             if code is CloseCode.VIOLATION:
                 owner.offended(reason)
 
-    def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
-        """Close those whose other end would not be admitted now."""
-        for stream in self._streams.values():
-            if reason := unacceptable(stream.tls):
+    def dismiss(self, code: CloseCode, refusal: Callable[[Stream], str | None]) -> None:
+        """End those that ``refusal`` has a reason for: from now on nothing that comes from there counts, and nothing goes there.
+
+        The other end is told by ``code``, unless it does not take what was sent before: then there is no word at all.
+        """
+        link = self._owner.link
+        for connection, stream in list(self._streams.items()):
+            if reason := refusal(stream):
                 logger.info("%s: closing a connection: %s", self._owner, reason)
-                stream.close(CloseCode.NOT_RECOGNISED)
+                link.lost(connection)
+                stream.dismiss(code)

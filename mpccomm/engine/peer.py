@@ -52,6 +52,6 @@ class StreamPeer:
         party = self._party
         link = party.link
         batch = link.to_send(self._connection, party.clock(), budget)
-        if link.news or link.closing:
+        if link.events or link.closing:
             party.flush()
         return batch

@@ -1,4 +1,4 @@
-"""What a caller waits for: one send, one receive, or several of them with one outcome.
+"""What a caller waits for: one send, or one receive. Several with one outcome are in `mpccomm.engine.several`.
 
 A request is made once, in the thread of the caller. It is started on the pool's loop and ends there, once: then it is
 ``over``, and its ``error`` says whether it failed. Its ``waiter`` is told: a future of an event loop, a lock on which a
@@ -10,25 +10,26 @@ The time limit of a request lives on the loop: there a message is either handed 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import math
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import read
+from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.options import Patience
-from mpccomm.errors import CommunicationError, PoolClosedError
+from mpccomm.errors import CommunicationError
+from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.states import Cause, Ending
 
 if TYPE_CHECKING:
-    from mpccomm.engine.loop_owner import LoopOwner
     from mpccomm.engine.party import Party
 
-_TIMED_OUT = Cause(Ending.TIMED_OUT)
+TIMED_OUT = Cause(Ending.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
 """Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
 
@@ -57,12 +58,15 @@ class Request(Protocol):
 class ReceiveCall(Receive):
     """The receive of one message."""
 
-    __slots__ = ("_claimed", "_msg_id", "_prefix", "_timer", "error", "over", "party", "timeout", "waiter")
+    __slots__ = ("_claimed", "_msg_id", "_prefix", "_timer", "error", "expect", "over", "party", "timeout", "waiter")
 
-    def __init__(self, party: Party, prefix: str, msg_id: str | None, timeout: float | None) -> None:
+    def __init__(
+        self, party: Party, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
+    ) -> None:
         super().__init__("", 0.0)
         self.party = party
         self.timeout = timeout
+        self.expect = expect
         self.over = False
         self.error: Exception | None = None
         self.waiter: Waiter | None = None
@@ -96,12 +100,13 @@ class ReceiveCall(Receive):
         self.failure = link.ending or party.closed
         timeout = self.timeout
         if self.failure is None and timeout is not None and timeout <= 0:
-            self.failure = _TIMED_OUT
+            self.failure = TIMED_OUT
         if self.failure is not None:
             raise party.explain(self.failure, self)
-        link.receive(self)
+        if link.receive(self):
+            party.connections.wake()
         if timeout is not None:
-            self._timer = party.loop_owner.loop.call_later(timeout, self.fail, _TIMED_OUT)
+            self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts."""
@@ -129,17 +134,24 @@ class ReceiveCall(Receive):
             party.link.mailbox.cancel(self)
 
     def value(self) -> Any:
-        """Decode the message. One that can't be read counts as received.
+        """Decode the message. One that can't be read, or is not as expected, counts as received.
 
         :raises DecodingError: it can't be read
+        :raises UnexpectedTypeError: it is something else
         """
         message = self.message
         assert message is not None
         try:
-            return read(message, self.party)
+            return self._read(message)
         except CommunicationError:
             self.message = None
             raise
+
+    def _read(self, message: Incoming) -> Any:
+        value = read(message, self.party)
+        if self.expect is not None:
+            check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
+        return value
 
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
@@ -161,8 +173,8 @@ class FutureCall(ReceiveCall):
 
     __slots__ = ("_context", "immediate")
 
-    def __init__(self, party: Party, prefix: str, msg_id: str | None) -> None:
-        super().__init__(party, prefix, msg_id, None)
+    def __init__(self, party: Party, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
+        super().__init__(party, prefix, msg_id, None, expect)
         self.immediate = False
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
         self._context = copy_context()
@@ -186,7 +198,7 @@ class FutureCall(ReceiveCall):
 
     def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
         try:
-            return self._context.run(read, message, self.party), None
+            return self._context.run(self._read, message), None
         except Exception as error:
             return None, error
         except BaseException:
@@ -224,6 +236,24 @@ class FutureCall(ReceiveCall):
         self.party.loop_owner.post(finish)
 
 
+class DiscardCall(ReceiveCall):
+    """The receive of a message that nobody wants any more: it is not to fill the box."""
+
+    __slots__ = ()
+
+    def __init__(self, party: Party, prefix: str, msg_id: str) -> None:
+        super().__init__(party, prefix, msg_id, None)
+
+    def start(self) -> None:
+        """Take the message, or wait for it."""
+        super().start()
+        self.notice = math.inf  # nobody has to be told that it waits
+
+    def _end(self, error: Exception | None) -> None:
+        self.message = None
+        super()._end(error)
+
+
 class SendCall(Outgoing):
     """The send of one message."""
 
@@ -259,8 +289,8 @@ class SendCall(Outgoing):
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Number the message and queue it."""
-        if self.over:
+        """Number the message and queue it, unless it is already."""
+        if self.over or self.queued:
             return
         try:
             self._start()
@@ -283,7 +313,7 @@ class SendCall(Outgoing):
         if retries >= 0:
             party.impatient.add(self)
         if seconds is not None:
-            self._timer = party.loop_owner.loop.call_later(seconds, self.fail, _TIMED_OUT)
+            self._timer = party.loop_owner.loop.call_later(seconds, self.fail, TIMED_OUT)
         party.connections.wake()
 
     def fail(self, cause: Cause) -> None:
@@ -333,122 +363,3 @@ class SendCall(Outgoing):
 
 
 Call: TypeAlias = ReceiveCall | SendCall
-
-
-class Several:
-    """Several sends and receives with one outcome: when one fails all end, and messages that were taken go back."""
-
-    __slots__ = ("_missing", "_starting", "error", "over", "parts", "waiter")
-
-    def __init__(self, parts: Sequence[Call]) -> None:
-        self.parts = parts
-        self.over = False
-        self.error: Exception | None = None
-        self.waiter: Waiter | None = None
-        self._missing = len(parts)
-        self._starting = False
-
-    def start(self) -> None:
-        """Start all: a send that comes after one that fails gets its number all the same."""
-        if self.over:
-            return
-        self._starting = True
-        for part in self.parts:
-            part.waiter = self
-            part.start()
-        self._starting = False
-        failed = [part.error for part in self.parts if part.error is not None]
-        if failed or not self._missing:
-            self._end(_first_of(failed))
-
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """One of the parts is over."""
-        self._missing -= 1
-        if self._starting or self.over:
-            return
-        if error is not None:
-            self._note_others(error)
-            self._end(error)
-        elif not self._missing:
-            self._end(None)
-
-    def cancel(self) -> None:
-        """End all parts; messages that were taken go back."""
-        self.over = True
-        self.waiter = None
-        for part in self.parts:
-            part.cancel()
-
-    def _note_others(self, error: Exception) -> None:
-        """Name in the error of a time limit all parts that it ends: the limit is the same for all."""
-        if any(part.error is error and part.failure is _TIMED_OUT for part in self.parts):
-            for part in self.parts:
-                if not part.over:
-                    error.add_note(f"and {part.party.explain(_TIMED_OUT, part)}")
-
-    def _end(self, error: Exception | None) -> None:
-        self.error = error
-        waiter = self.waiter
-        if error is not None:
-            self.cancel()
-        self.over = True
-        self.waiter = None
-        if waiter is not None:
-            waiter.resolve(None, error)
-
-
-class TaskCall:
-    """A coroutine function that runs on the pool's loop. The coroutine is made there: it can't be left over."""
-
-    __slots__ = ("_function", "_owner", "_task", "error", "over", "result", "waiter")
-
-    def __init__(self, owner: LoopOwner, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self._owner = owner
-        self._function = function
-        self._task: asyncio.Task[Any] | None = None
-        self.over = False
-        self.error: Exception | None = None
-        self.result: Any = None
-        self.waiter: Waiter | None = None
-
-    def start(self) -> None:
-        """Begin, unless it was cancelled before."""
-        if not self.over:
-            self._task = self._owner.loop.create_task(self._function())
-            self._task.add_done_callback(self._done)
-
-    def cancel(self) -> None:
-        """Cancel the task."""
-        self.over = True
-        self.waiter = None
-        if self._task is not None:
-            self._task.cancel()
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._task = None
-        if task.cancelled():
-            self.error = PoolClosedError("the pool was shut down meanwhile")
-        else:
-            error = task.exception()
-            if error is None:
-                self.result = task.result()
-            elif isinstance(error, Exception):
-                self.error = error
-            else:
-                self.error = CommunicationError(f"interrupted: {error!r}")
-        self.over = True
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.resolve(self.result, self.error)
-
-
-def together(calls: Sequence[Call]) -> Call | Several:
-    """One request for all: that of a single call is the call itself."""
-    return calls[0] if len(calls) == 1 else Several(calls)
-
-
-def _first_of(errors: Sequence[Exception]) -> Exception | None:
-    """The first error, if there is one, with notes of the others."""
-    for other in errors[1:]:
-        errors[0].add_note(f"and {other}")
-    return errors[0] if errors else None

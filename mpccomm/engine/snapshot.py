@@ -51,10 +51,8 @@ def look_at(engine: Engine, kind: str) -> PoolView:
 
 
 def _state_of(engine: Engine) -> str:
-    if engine.inherited:
-        return "left in the parent process by a fork"
-    if engine.closing:
-        return "shut down"
+    if not engine.lifecycle.usable:
+        return engine.lifecycle.state.value
     return f"listening at {engine.where}" if engine.where else "without a server"
 
 
@@ -72,7 +70,7 @@ def _look_at_party(party: Party, engine: Engine) -> PartyView:
         sent=(max(counters.messages_sent - queued, 0), max(counters.bytes_sent - size, 0)),
         received=(counters.messages_received, counters.bytes_received),
         round_trip=party.link.round_trip,
-        waits=_waits(party, engine.closing),
+        waits=_waits(party, not engine.lifecycle.usable),
     )
 
 
@@ -80,7 +78,7 @@ def _party_state(party: Party, engine: Engine) -> tuple[str, str]:
     ending, closed, link = party.link.ending, party.closed, party.link
     if closed is not None and closed.ending is Ending.BARRED:
         return "bad", f"kept out: {closed.reason}"
-    if engine.closing:
+    if not engine.lifecycle.usable:
         return "", "closed"
     if ending is not None:
         aborted = ending.ending is Ending.ABORTED and ending.reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
@@ -12,10 +12,9 @@ from mpccomm.engine.futures import Asked, Waiting, finish, wait
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import together
-
-if TYPE_CHECKING:
-    from mpccomm.pool.groups import Group
+from mpccomm.engine.rounds import Call, Deadline, calls_of
+from mpccomm.engine.several import together
+from mpccomm.pool.groups import Group
 
 
 class Messages(BaseChannel):
@@ -191,12 +190,10 @@ class Messages(BaseChannel):
         :raises UnknownPartyError: there is no party of that name
         :raises ConfigurationError: this party is not among the names, or one is there twice
         """
-        from mpccomm.pool.groups import Group
-
-        space, calls = self._group_calls(names, me)
-        group = self._groups.get(space.label)
+        calls = calls_of(self._space, self._members(names, me))
+        group = self._groups.get(calls.members.label)
         if group is None or group.me != calls.members.me:
-            group = self._groups[space.label] = Group(Channel(space, self), calls)
+            group = self._groups[calls.members.label] = Group(calls, self._carry_out)
         return group
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -216,6 +213,18 @@ class Messages(BaseChannel):
         future = Waiting(None, owner, loop=asyncio.get_running_loop())
         request = self._queue(parties, message, destination, msg_id, patience, None, watcher=future)
         await finish(request, future, owner)
+
+    async def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
+        """Wait for what a call of a group waits for now, and let it take that."""
+        owner = self._engine.loop_owner
+        request = call.request(limit)
+        await wait(request, owner)
+        try:
+            call.take()
+        except BaseException:
+            if not call.taken:
+                owner.post(request.cancel)
+            raise
 
 
 class Channel(BasePart, Messages):

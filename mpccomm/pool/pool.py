@@ -50,16 +50,22 @@ class Pool(BasePool, Messages):
     async def shutdown(self, linger: float | Unset = UNSET) -> None:
         """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
 
-        What could not be delivered within the time, and what was never received, is logged.
+        What could not be delivered within the time, and what was never received, is logged. Several calls, from wherever, wait
+        for the same end; the longest ``linger`` counts.
 
         :param linger: seconds for the delivery; left out: ``Settings.linger``
         """
         limit = self._engine.settings.linger if isinstance(linger, Unset) else linger
-        await self._engine.loop_owner.call(partial(self._engine.shutdown, limit))
+        await self._engine.from_anywhere(partial(self._engine.shutdown, limit))
 
-    async def abort(self, reason: str = "") -> None:
-        """Give up: every party that waits for this one gets an error with this reason. Closes the pool."""
-        await self._engine.loop_owner.call(partial(self._engine.abort, reason))
+    async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
+        """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
+
+        :param reason: for the other parties to read
+        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
+        """
+        limit = self._engine.settings.linger if isinstance(linger, Unset) else linger
+        await self._engine.from_anywhere(partial(self._engine.abort, reason, limit))
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -68,7 +74,7 @@ class Pool(BasePool, Messages):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None or (isinstance(error, SystemExit) and not error.code):
             await self.shutdown()
         else:
             # Only the kind: the text of an exception may hold what the others must not see.

@@ -7,7 +7,7 @@ first frame on, so that a small one never overtakes a large one of the same id.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import islice, takewhile
 
@@ -53,10 +53,10 @@ class Mailbox:
         there = self._messages.setdefault(message.key, message)
         if there is message:
             return
-        if type(there) is deque:
+        if isinstance(there, deque):
             there.append(message)
         else:
-            self._messages[message.key] = deque((there, message))  # type: ignore[arg-type]
+            self._messages[message.key] = deque((there, message))
 
     def complete(self, message: Incoming) -> list[Receive]:
         """An announced message is complete. Returns the receives that got theirs by that.
@@ -76,11 +76,11 @@ class Mailbox:
         key = message.key
         there = self._receives.get(key)
         if there is not None and key not in self._messages:
-            if type(there) is OrderedDict:
+            if isinstance(there, OrderedDict):
                 return self._match(message)
             del self._receives[key]
-            there.message = message  # type: ignore[union-attr]
-            return there  # type: ignore[return-value]
+            there.message = message
+            return there
         self.unread_messages += 1
         self.unread_bytes += message.total
         self.announce(message)
@@ -89,13 +89,13 @@ class Mailbox:
     def _match(self, message: Incoming) -> Receive:
         receives = self._receives
         receive = receives.pop(message.key)
-        if type(receive) is OrderedDict:
+        if isinstance(receive, OrderedDict):
             queue = receive
             receive, _ = queue.popitem(last=False)
             if queue:
                 receives[message.key] = queue
-        receive.message = message  # type: ignore[union-attr]
-        return receive  # type: ignore[return-value]
+        receive.message = message
+        return receive
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Mailbox:
         there = self._messages.get(key)
         if there is None:
             return None
-        if type(there) is deque:
+        if isinstance(there, deque):
             message = there[0]
             if not message.complete:
                 return None
@@ -133,7 +133,7 @@ class Mailbox:
             if not there:
                 del self._messages[key]
         else:
-            message = there  # type: ignore[assignment]
+            message = there
             if not message.complete:
                 return None
             del self._messages[key]
@@ -141,15 +141,30 @@ class Mailbox:
         self.unread_bytes -= message.total
         return message
 
-    def wait(self, receive: Receive) -> None:
-        """Wait in line for the next message with the id of ``receive``; only after `take` found none."""
-        there = self._receives.setdefault(receive.key, receive)
-        if there is receive:
-            return
-        if type(there) is OrderedDict:
+    def wait(self, receive: Receive) -> Incoming | None:
+        """Wait in line for the next message with the id of ``receive``; only after `take` found none.
+
+        Returns the message that it will get, if that is under way already.
+        """
+        key = receive.key
+        there = self._receives.setdefault(key, receive)
+        before = 0
+        if there is not receive:
+            if not isinstance(there, OrderedDict):
+                there = self._receives[key] = OrderedDict(((there, None),))
+            before = len(there)
             there[receive] = None
-        else:
-            self._receives[receive.key] = OrderedDict(((there, None), (receive, None)))  # type: ignore[arg-type]
+        if key not in self._messages:
+            return None
+        return next(islice(self._queue(key), before, None), None)
+
+    def asks_for_more(self, key: Key) -> bool:
+        """Whether more receives wait for this id than messages of it are under way."""
+        there = self._receives.get(key)
+        if there is None:
+            return False
+        waiting = len(there) if isinstance(there, OrderedDict) else 1
+        return waiting > len(self._queue(key))
 
     def cancel(self, receive: Receive) -> bool:
         """End a wait without a trace. False: too late, the message has been handed over (see `put_back`)."""
@@ -157,7 +172,7 @@ class Mailbox:
         there = self._receives.get(key)
         if there is receive:
             del self._receives[key]
-        elif type(there) is OrderedDict and receive in there:
+        elif isinstance(there, OrderedDict) and receive in there:
             del there[receive]
             if not there:
                 del self._receives[key]
@@ -181,7 +196,7 @@ class Mailbox:
             self._messages[message.key] = queue
         return self.complete(message)
 
-    def _queue(self, key: Key) -> Iterable[Incoming]:
+    def _queue(self, key: Key) -> deque[Incoming] | tuple[Incoming, ...]:
         there = self._messages.get(key, ())
         return (there,) if isinstance(there, Incoming) else there
 

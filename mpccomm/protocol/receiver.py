@@ -175,6 +175,8 @@ class Receiver:
         self.duplicates = 0
         self.turns = Turns()
         self.box = Box(limits.box_messages, limits.box_bytes)
+        self.admitted = -1
+        """The message before which so many began may begin even if it does not fit: see `Admit`."""
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
         self._partial: dict[int, Arriving] = {}
@@ -198,8 +200,12 @@ class Receiver:
         box = self.box
         message = Incoming(self, key, box.begun, seq, total, WHOLE_COST + total + id_size)
         message.segments = [data]
-        if total > self._limits.max_message_size or not box.admit(message.cost):
+        if total > self._limits.max_message_size:
             self._refuse(total)
+        if not box.admit(message.cost):
+            if box.begun != self.admitted:
+                self._refuse(total)
+            box.begin(message.cost)
         self.received = seq
         return message
 
@@ -209,10 +215,11 @@ class Receiver:
             self._repeated(frame.seq)
             return None
         size = cost(frame.total, frame.segments, frame.id_size)
-        if frame.total > self._limits.max_message_size or not self.box.fits(size):
+        box = self.box
+        if frame.total > self._limits.max_message_size or not (box.fits(size) or box.begun == self.admitted):
             self._refuse(frame.total)
-        message = Arriving(self, self.box.begun, frame, size, self._limits)
-        self.box.admit(size)
+        message = Arriving(self, box.begun, frame, size, self._limits)
+        box.begin(size)
         self.received = frame.seq
         if not message.complete:
             self._partial[message.number] = message

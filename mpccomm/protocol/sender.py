@@ -137,6 +137,8 @@ class Sender:
         self.acknowledged = 0
         self.box = Box()
         """The other side's box, as far as we know."""
+        self.admitted = -1
+        """The message before which so many began may begin even if it does not fit: the other side asks for it."""
         self.refused: list[Outgoing] = []
         """Messages that turned out to exceed what the other side takes."""
         self.queue: deque[Outgoing] = deque()
@@ -200,7 +202,8 @@ class Sender:
     @property
     def held_back(self) -> bool:
         """Whether the next message does not fit into the other side's box."""
-        return bool(self.queue) and not self.box.fits(self.queue[0].cost)
+        box = self.box
+        return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
         """Messages, and their bytes, that have not begun."""
@@ -260,7 +263,9 @@ class Sender:
             if not whole and room < _WORTH_CUTTING and used and total > room:
                 break
             if not box.admit(message.cost):
-                break
+                if box.begun != self.admitted:
+                    break
+                box.begin(message.cost)
             queue.popleft()
             self._queued_bytes -= total
             message.number = box.begun - 1

@@ -6,7 +6,7 @@ Data in, data out, whatever connection it takes. Who the other side is and which
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from mpccomm.protocol import frames
@@ -53,6 +53,7 @@ class Session:
         self._told_bytes = 0
         self._told_blocked = _NOT_TOLD
         self._awaited = False
+        self._alone = False
         self._most_untold = limits.box_messages // _CONSUMED_EVERY
         self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
 
@@ -105,6 +106,9 @@ class Session:
     def _begin(self, message: Incoming) -> None:
         if message.ordered:
             self.receiver.turns.begin(message)
+        if self.mailbox.asks_for_more(message.key):
+            # What is asked for does not count against the box.
+            self.consume(message)
         self.mailbox.announce(message)
 
     def _go_on(self, message: Incoming, size: int) -> None:
@@ -200,17 +204,20 @@ class Session:
         sender = self.sender
         self._told_blocked = sender.box.taken
         ids = sender.queued_ids(frames.MAX_LISTED_IDS)
-        parts.append(frames.blocked(frames.Blocked(*sender.queued(), sender.box.taken, self._awaited, ids)))
-        self._awaited = False
+        box = sender.box
+        frame = frames.Blocked(*sender.queued(), box.begun, box.taken, self._awaited, self._alone, ids)
+        parts.append(frames.blocked(frame))
+        self._awaited = self._alone = False
 
-    def repeat_blocked(self) -> None:
-        """Say once more that we are held back, if we are, and whether a program stands still because of it.
+    def repeat_blocked(self, alone: Callable[[], bool]) -> None:
+        """Say once more that we are held back, if we are, whether a program stands still because of it, and is alone.
 
         Only now and then, since finding that out means going through the queue.
         """
         if self.sender.held_back:
             self._told_blocked = _NOT_TOLD
             self._awaited = self.sender.anyone_waits()
+            self._alone = self._awaited and alone()
 
 
 class Parting:
@@ -220,6 +227,8 @@ class Parting:
         self.heard = False
         """The other side has confirmed it."""
         self._word: tuple[Kind, bytes] | None = None
+        self.said = False
+        """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
 
     def goodbye(self, session: Session, *, unread: bool) -> None:
         """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this."""
@@ -227,10 +236,12 @@ class Parting:
         keys = [message.key for message in session.mailbox.unread()] if unread else []
         undelivered = sum(1 for _ in sender.pending())
         frame = frames.Goodbye(sender.last_seq, undelivered, len(keys), frames.some_ids(keys))
+        self.said = True
         self._word = Kind.GOODBYE, frames.goodbye(frame)
 
     def abort(self, reason: str) -> None:
         """The program gave up."""
+        self.said = True
         self._word = Kind.ABORT, frames.abort(reason)
 
     def say(self, connection: Connection) -> None:
@@ -242,4 +253,4 @@ class Parting:
 
     def confirmed(self) -> None:
         """A FAREWELL arrived."""
-        self.heard = self._word is not None
+        self.heard = self.said

@@ -79,6 +79,7 @@ _DATA = (
     Kind.GOODBYE,
     Kind.FAREWELL,
     Kind.ABORT,
+    Kind.ADMIT,
 )
 
 CONNECTION = {
@@ -88,7 +89,7 @@ CONNECTION = {
     **{(_C.HELD, kind): _C.HELD for kind in _DATA},
     **{(_C.FLOWING, kind): _C.FLOWING for kind in _DATA},
 }
-FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT))
+FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT, Kind.ADMIT))
 """What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 _POLL = 0.1 if sys.platform == "win32" else -1
 """Seconds; on Windows waiting for a lock can't be interrupted, so there it is done in short pieces."""
+
+
+def program_waits() -> bool:
+    """Whether every thread of the program stands still in a blocking call of a pool, so that nothing will happen by itself."""
+    stacks = sys._current_frames()
+    for thread in threading.enumerate():
+        if not thread.name.startswith("mpccomm"):
+            top = stacks.get(thread.ident or 0)
+            if top is None or top.f_code is not Ticket.wait.__code__:
+                return False
+    return True
 
 
 class Ticket:

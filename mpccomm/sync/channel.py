@@ -6,20 +6,20 @@ import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
 from mpccomm.engine.handles import ThreadHandle
 from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import FutureCall, Request, together
+from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.rounds import Call, Deadline, calls_of
+from mpccomm.engine.several import together
 from mpccomm.engine.thread_future import ThreadFuture
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.sync.blocking import Ticket
-
-if TYPE_CHECKING:
-    from mpccomm.sync.groups import SyncGroup
+from mpccomm.sync.groups import SyncGroup
 
 
 class SyncMessages(BaseChannel):
@@ -195,12 +195,10 @@ class SyncMessages(BaseChannel):
         :raises UnknownPartyError: there is no party of that name
         :raises ConfigurationError: this party is not among the names, or one is there twice
         """
-        from mpccomm.sync.groups import SyncGroup
-
-        space, calls = self._group_calls(names, me)
-        group = self._groups.get(space.label)
+        calls = calls_of(self._space, self._members(names, me))
+        group = self._groups.get(calls.members.label)
         if group is None or group.me != calls.members.me:
-            group = self._groups[space.label] = SyncGroup(SyncChannel(space, self), calls)
+            group = self._groups[calls.members.label] = SyncGroup(calls, self._carry_out)
         return group
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -234,6 +232,21 @@ class SyncMessages(BaseChannel):
         handle = ThreadHandle(self._engine.failures)
         self._queue(parties, message, destination, msg_id, patience, handle)
         return handle
+
+    def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
+        """Wait for what a call of a group waits for now, and let it take that."""
+        self._check_thread()
+        ticket = Ticket(self._engine.loop_owner)
+        try:
+            ticket.start(call.request(limit))
+            call.take()
+            ticket.redeemed = True
+        except BaseException:
+            if call.taken:
+                ticket.redeemed = True
+            else:
+                ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
 
 
 class SyncChannel(BasePart, SyncMessages):

@@ -1,21 +1,15 @@
-"""Groups of parties, and what their members do together, blocking."""
+"""Groups of parties, and what their members do together, blocking; made of mpccomm/pool/groups.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from mpccomm.engine import collectives
-from mpccomm.engine.collectives import Call, Calls, Collective, Deadline
-
-if TYPE_CHECKING:
-    from mpccomm.sync.channel import SyncChannel
+from mpccomm.engine.expect import Expect
+from mpccomm.engine.rounds import Call, Calls, Deadline
 
 T = TypeVar("T")
-
-_PIECE = 0.5
-"""Seconds; waiting without end can't be interrupted on Windows, so it is done in pieces."""
 
 
 class SyncGroup:
@@ -34,9 +28,9 @@ class SyncGroup:
     Every call raises what sending and receiving raise, above all `CommunicationTimeoutError` and `PartyGoneError`.
     """
 
-    def __init__(self, channel: SyncChannel, calls: Calls) -> None:
-        self._channel = channel
+    def __init__(self, calls: Calls, carry_out: Callable[[Call[Any], Deadline], None]) -> None:
         self._calls = calls
+        self._carry_out = carry_out
         self._members = calls.members
 
     @property
@@ -52,72 +46,135 @@ class SyncGroup:
     def __repr__(self) -> str:
         return f"<group {', '.join(self.names)}; this is {self.me}>"
 
-    def bcast(self, value: Any = None, *, root: str, checked: bool = False, timeout: float | None = None) -> Any:
+    def bcast(
+        self,
+        value: Any = None,
+        *,
+        root: str,
+        checked: bool = False,
+        timeout: float | None = None,
+        expect: Expect | None = None,
+    ) -> Any:
         """Broadcast: everybody gets the value of ``root``.
 
         :param value: at ``root``, the value; elsewhere it is ignored
         :param checked: all members, ``root`` too, then compare digests of what was sent, at the price of one more round trip.
             So all know that all have the same, or that they have not.
+        :param expect: what the value has to be, as of `SyncPool.recv`
         :raises EquivocationError: ``root`` told different parties different things; so say all whose copies differ
         :returns: the value of ``root``
         """
+        members, root = self._members, self._members.check(root)
         make = collectives.checked_bcast if checked else collectives.bcast
-        return self._run("bcast", make(self._members, value, self._members.check(root)), timeout)
+        call = self._calls.make("bcast", lambda: make(members, value, root, expect), expect=expect, digests=checked)
+        return self._run(call, timeout)
 
-    def gather(self, value: object, *, root: str, timeout: float | None = None) -> dict[str, Any] | None:
+    def gather(
+        self, value: object, *, root: str, timeout: float | None = None, expect: Expect | None = None
+    ) -> dict[str, Any] | None:
         """``root`` gets the values of all.
 
+        :param expect: what each of them has to be, as of `SyncPool.recv`
         :returns: at ``root`` the values by name; elsewhere None
         """
-        return self._run("gather", collectives.gather(self._members, value, self._members.check(root)), timeout)
+        members, root = self._members, self._members.check(root)
+        call = self._calls.make("gather", lambda: collectives.gather(members, value, root, expect), expect=expect)
+        return self._run(call, timeout)
 
-    def scatter(self, values: Mapping[str, Any] | None = None, *, root: str, timeout: float | None = None) -> Any:
+    def scatter(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        root: str,
+        timeout: float | None = None,
+        expect: Expect | None = None,
+    ) -> Any:
         """Everybody gets its own value from ``root``.
 
         :param values: at ``root``, a value for each member, by name; elsewhere it is ignored
+        :param expect: what the value has to be, as of `SyncPool.recv`
         :returns: the value for this party
         """
-        return self._run("scatter", collectives.scatter(self._members, values, self._members.check(root)), timeout)
+        members, root = self._members, self._members.check(root)
+        call = self._calls.make("scatter", lambda: collectives.scatter(members, values, root, expect), expect=expect)
+        return self._run(call, timeout)
 
-    def allgather(self, value: object, timeout: float | None = None) -> dict[str, Any]:
+    def allgather(
+        self,
+        value: object,
+        timeout: float | None = None,
+        *,
+        expect: Expect | None = None,
+    ) -> dict[str, Any]:
         """Everybody gets the values of all.
 
+        :param expect: what each of them has to be, as of `SyncPool.recv`
         :returns: the values by name
         """
-        return self._run("allgather", collectives.allgather(self._members, value), timeout)
+        members = self._members
+        call = self._calls.make(
+            "allgather", lambda: collectives.allgather(members, value, expect=expect), expect=expect
+        )
+        return self._run(call, timeout)
 
-    def alltoall(self, values: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    def alltoall(
+        self, values: Mapping[str, Any], timeout: float | None = None, *, expect: Expect | None = None
+    ) -> dict[str, Any]:
         """Everybody has a value for each: the whole is transposed.
 
         :param values: a value for each member, by name; that for this party stays here
+        :param expect: what each of those that come has to be, as of `SyncPool.recv`
         :returns: what the members had for this party, by name
         """
-        return self._run("alltoall", collectives.alltoall(self._members, values), timeout)
+        members = self._members
+        call = self._calls.make("alltoall", lambda: collectives.alltoall(members, values, expect), expect=expect)
+        return self._run(call, timeout)
 
-    def exchange(self, name: str, value: Any, timeout: float | None = None) -> Any:
+    def exchange(
+        self,
+        name: str,
+        value: Any,
+        timeout: float | None = None,
+        *,
+        expect: Expect | None = None,
+    ) -> Any:
         """Swap values with one other member, who calls it with the name of this one. The others need not call anything.
 
+        :param expect: what that of the other has to be, as of `SyncPool.recv`
         :returns: the value of the other
         """
         other = self._members.check_other(name)
-        return self._run("exchange", collectives.exchange(value, other), timeout, other)
+        call = self._calls.make(
+            "exchange", lambda: collectives.exchange(value, other, expect), expect=expect, other=other
+        )
+        return self._run(call, timeout)
 
     def barrier(self, timeout: float | None = None) -> None:
         """Wait until all have called it."""
-        self._run("barrier", collectives.barrier(self._members), timeout)
+        members = self._members
+        self._run(self._calls.make("barrier", lambda: collectives.barrier(members)), timeout)
 
     def reduce(
-        self, value: Any, function: Callable[[Any, Any], Any], *, root: str | None = None, timeout: float | None = None
+        self,
+        value: Any,
+        function: Callable[[Any, Any], Any],
+        *,
+        root: str | None = None,
+        timeout: float | None = None,
+        expect: Expect | None = None,
     ) -> Any:
         """Combine the values of all in declared order: ``f(f(a, b), c)``.
 
         :param function: called by each party that gets the result, on what all sent; it has to give the same everywhere
         :param root: who gets the result; left out: everybody
+        :param expect: what each of the values has to be, as of `SyncPool.recv`
         :returns: the result; None where ``root`` is somebody else
         """
-        return self._run(
-            "reduce", collectives.reduce(self._members, value, function, root and self._members.check(root)), timeout
+        members, at = self._members, root and self._members.check(root)
+        call = self._calls.make(
+            "reduce", lambda: collectives.reduce(members, value, function, at, expect), expect=expect
         )
+        return self._run(call, timeout)
 
     def resume(self, timeout: float | None = None) -> Any:
         """Go on with the call that was made last and has ended early: nothing is sent twice, what has arrived is there.
@@ -129,28 +186,19 @@ class SyncGroup:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _run(self, operation: str, collective: Collective[T], timeout: float | None, among: str = "") -> T:
-        limit = Deadline(timeout)
-        return self._go_on(self._calls.begin(operation, collective, among), limit)
+    def _run(self, call: Call[T], timeout: float | None) -> T:
+        return self._go_on(call, Deadline(timeout))
 
-    def _go_on(self, call: Call[T, Any], limit: Deadline) -> T:
-        with self._calls.under_way(call):
+    def _go_on(self, call: Call[T], limit: Deadline) -> T:
+        call.running = True
+        try:
             while not call.over:
-                call.post(self._channel.async_broadcast)
-                sources = call.round.sources
-                if sources and call.received is None:
-                    call.received = dict(self._channel.recv_all(sources, call.msg_id, limit.left))
-                self._confirmed(call, limit)
-                call.next_round()
-        return call.result
-
-    def _confirmed(self, call: Call[T, Any], limit: Deadline) -> None:
-        self._channel._check_thread()
-        waiting = {handle for _, handle in call.handles}
-        while waiting:
-            left = limit.left
-            waiting = wait(waiting, _PIECE if left is None else min(_PIECE, left)).not_done
-            if waiting and left == 0:
-                raise call.unconfirmed(waiting, limit)
-        for _, handle in call.handles:
-            handle.result()
+                for _ in iter(call.send_next, False):
+                    pass  # one is on its way before the next is encoded
+                self._carry_out(call, limit)
+            return call.redeem()
+        except BaseException:
+            self._calls.interrupted(call)
+            raise
+        finally:
+            call.running = False

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import os
+import signal
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
-from functools import partial
+from _thread import start_new_thread
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mpccomm.engine.engine import Engine
+from mpccomm.errors import PoolClosedError
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.sync.notebook_wakeup import keep_notebook_awake
-from mpccomm.sync.sigterm import handle_sigterm
+from mpccomm.sync.sigterm import handle_signals, leave, on_end
 
 _lifetimes: set[LoopLifetime] = set()
 """Those whose thread has been started. Strong: a thread has to be wound up even where nobody remembers its pool."""
@@ -24,20 +30,31 @@ class LoopLifetime:
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
         self._thread = LoopThread(name)
-        self._winding_up = False
         engine.launch = self._start
-        engine.shut_down_in_background = self._finish
+        engine.ended = self._ended
 
     def _start(self) -> None:
-        self._thread.start(self._engine.start)
+        # First of all: whatever interrupts the start, what has been started is found at exit.
         _lifetimes.add(self)
+        _know_how_this_process_ends()
+        handle_signals()
         keep_notebook_awake(lambda: self.alive)
-        handle_sigterm()
+        try:
+            self._thread.start(self._engine.start)
+        except RuntimeError as error:
+            raise PoolClosedError(
+                f"a pool can't begin any more where the program is at its end (use it, or make it, before): {error}"
+            ) from error
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.alive
+
+    @property
+    def grace(self) -> float:
+        """Seconds that an end without lingering may take."""
+        return self._engine.settings.interrupt_grace
 
     @property
     def here(self) -> bool:
@@ -54,45 +71,144 @@ class LoopLifetime:
             raise
 
     def close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run what ends the pool, then end the thread; idempotent."""
-        try:
-            if self._thread.alive:
-                self.run(function)
-            else:
-                self._engine.close_unused()
-        finally:
-            self._thread.stop()
+        """Run what ends the pool, and wait for the end of its thread; idempotent.
+
+        Any number of threads may call it. An exception here, like Ctrl-C, takes back what this call asked for, and is raised again
+        when the pool has ended, or a moment later.
+        """
+        if not self._thread.alive:
+            self._engine.close_unused()
             _lifetimes.discard(self)
-
-    def wind_up(self) -> None:
-        """Deliver, say goodbye, close, all of it in the background. Takes no lock: a finalizer may call it."""
-        if self._winding_up or not self._thread.alive:
             return
-        warnings.warn(f"the pool of thread {self._thread.name!r} was never shut down", ResourceWarning, stacklevel=2)
-        self._finish()
+        tasks: list[asyncio.Task[None]] = []
+        loop = self._engine.loop_owner.loop
+        try:
+            with suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(function())))
+            self._thread.ended.wait()
+        except BaseException:
+            with suppress(RuntimeError):
+                # Also where what was interrupted is the very call that begins it.
+                loop.call_soon_threadsafe(self._withdraw, tasks, function)
+            self._thread.join(self._engine.settings.interrupt_grace)
+            raise
+        self._thread.join()
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
-    def _finish(self) -> None:
-        if not self._winding_up:
-            self._winding_up = True
-            self._thread.finish(partial(self._engine.shutdown, self._engine.settings.linger), self._ended)
+    def _withdraw(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        for task in tasks or [self._engine.loop_owner.loop.create_task(function())]:
+            # It begins in the next turn of the loop.
+            self._engine.loop_owner.loop.call_soon(task.cancel)
+
+    def wind_up(self, reason: str | None = None) -> None:
+        """Deliver, say goodbye, or with a reason that we give up, and close, all of it in the background.
+
+        Takes no lock: a finalizer may call it.
+        """
+        if self._thread.alive and not self._engine.told_to_end:
+            self._engine.shut_down_in_background(reason)
+            # As the last thing: it raises where warnings are errors.
+            warnings.warn(
+                f"the pool of thread {self._thread.name!r} was never shut down", ResourceWarning, stacklevel=2
+            )
+
+    def hurry(self) -> None:
+        """Linger no more."""
+        self._engine.hurry()
 
     def _ended(self) -> None:
         _lifetimes.discard(self)
+        self._thread.stop()
 
-    def join(self) -> None:
+    def join(self, timeout: float | None = None) -> None:
         """Wait for the thread to end."""
-        self._thread.join()
+        self._thread.join(timeout)
+
+
+# -- the end of the program --------------------------------------------------------------------------------------------
 
 
 def _at_exit() -> None:
-    """Every pool within its own ``linger``, all at the same time."""
+    """Every pool within its own ``linger``, all at the same time.
+
+    After the program's own threads and executors, which have ended when this is called, in whatever order things were imported;
+    and after the handlers that the program has given to `atexit`.
+    """
+    # As Python itself tells it to whoever looks after it; a session where errors are seen and lived with has no such end.
+    died = None if hasattr(sys, "ps1") else getattr(sys, "last_type", None)
     lifetimes = list(_lifetimes)
-    for loop_lifetime in lifetimes:
-        loop_lifetime.wind_up()
-    for loop_lifetime in lifetimes:
-        loop_lifetime.join()
+    try:
+        _wind_up(lifetimes, died and died.__name__)
+    finally:
+        try:
+            for loop_lifetime in lifetimes:
+                loop_lifetime.join()
+        except KeyboardInterrupt:
+            for loop_lifetime in lifetimes:
+                loop_lifetime.hurry()
+            for loop_lifetime in lifetimes:
+                loop_lifetime.join(loop_lifetime.grace)
+            leave(128 + signal.SIGINT)
 
 
-# The first one runs before the interpreter gives up its threads: executors, and with them name look-ups, still work then.
-# It isn't public; where it is missing, atexit comes later and does nearly as well.
-getattr(threading, "_register_atexit", atexit.register)(_at_exit)
+def _wind_up(lifetimes: Sequence[LoopLifetime], reason: str | None = None) -> None:
+    errors = []
+    for loop_lifetime in lifetimes:
+        try:
+            loop_lifetime.wind_up(reason)
+        except Warning as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _told_to_end(code: int) -> None:
+    """By a signal, when the program itself is over: not by its threads, which may go on for ever."""
+    lifetimes = list(_lifetimes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        _wind_up(lifetimes)
+
+    def wait() -> None:
+        for loop_lifetime in lifetimes:
+            loop_lifetime.join()
+        leave(code)
+
+    start_new_thread(wait, ())
+
+
+def _in_the_child_of_a_fork() -> None:
+    # Never freed: uvloop's loops don't survive that in another process than their own.
+    _inherited.extend(_lifetimes)
+    _lifetimes.clear()
+
+
+_inherited: list[LoopLifetime] = []
+_known: set[int] = set()
+"""The processes of multiprocessing that end with their pools."""
+
+
+def _know_how_this_process_ends() -> None:
+    """Where multiprocessing has forked this process it ends without `atexit`."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None or os.getpid() in _known:
+        return
+    _known.add(os.getpid())
+    getattr(threading, "_register_atexit", atexit.register)(_at_exit_of_child)
+
+
+def _at_exit_of_child() -> None:
+    # Of the threads of this process, those of executors are told to end first: otherwise they would never do so.
+    getattr(sys.modules.get("concurrent.futures.thread"), "_python_exit", lambda: None)()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
+    _at_exit()
+
+
+atexit.register(_at_exit)
+on_end(_told_to_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_the_child_of_a_fork)

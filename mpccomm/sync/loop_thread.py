@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
+from _thread import start_new_thread
+from collections.abc import Callable
+
+from mpccomm.engine.lifecycle import Gate
+
+_SETTLE = 1.0
+"""Seconds that tasks have to end by themselves when the loop is told to stop."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -24,78 +29,108 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.name = name
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._started = threading.Event()
+        self._threads: list[threading.Thread] = []
+        """The first one is the thread of this loop."""
+        self._begun = Gate()
+        self._failure: BaseException | None = None
+        self._stopping = False
+        self.ended = Gate()
+        """Opened when the loop is closed; the thread is gone a moment later."""
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return bool(self._threads) and self._threads[0].is_alive()
 
     @property
     def here(self) -> bool:
         """Whether this is the thread."""
-        return self._thread is not None and threading.current_thread() is self._thread
+        return bool(self._threads) and threading.current_thread() is self._threads[0]
 
     def start(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
-        """Start the thread; ``first`` is the first thing that runs in it, before this returns. Once: later calls do nothing."""
-        with self._starting:
-            if self._thread is None:
-                loop = self._loop = new_event_loop()
+        """Start the thread; ``first`` is the first thing that runs in it, before this returns. Later calls do nothing.
 
-                def begin() -> None:
-                    first(loop)
-                    self._started.set()
+        :raises RuntimeError: this process can't start threads any more: its program is over
+        """
+        if not self._begun.opened:
+            # `Thread.start` is Python code, in which an interrupt would leave a thread of which nobody knows whether it runs.
+            # Signal handlers run in the main thread only, so it is called in another one, which starts at once or not at all.
+            start_new_thread(self._launch, (first,))
+            self._begun.wait()
+        if self._failure is not None:
+            raise RuntimeError(f"the thread {self.name!r} could not be started: {self._failure}") from self._failure
 
-                loop.call_soon(begin)
-                self._thread = threading.Thread(target=self._run, args=(loop,), name=self.name, daemon=True)
-                self._thread.start()
-        self._started.wait()
+    def _launch(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        try:
+            threading.Thread(target=self._run, args=(first,), name=self.name, daemon=True).start()
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self._begun.open()
+        self.ended.open()
 
     def stop(self) -> None:
-        """End the loop and the thread; idempotent. Not to be called on the thread itself."""
+        """Let the loop end, once its tasks have; idempotent. From any thread; takes no lock."""
+        self._stopping = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it is closed already
                 self._loop.call_soon_threadsafe(self._loop.stop)
-        self.join()
 
-    def join(self) -> None:
-        """Wait for the thread to end."""
-        if self._thread is not None:
-            self._thread.join()
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the thread, if it was ever started. Not to be called on the thread itself."""
+        if self._threads and self.ended.wait(timeout):
+            self._threads[0].join(timeout)
 
-    def finish(self, last: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> None:
-        """Let the loop run one more coroutine function, then end, without waiting for it here."""
-        loop = self._loop
-        assert loop is not None
+    def _run(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        # Who was interrupted in `start` may call it again, and several threads may call it at once: the first thread it is.
+        thread = threading.current_thread()
+        self._threads.append(thread)
+        if self._threads[0] is not thread:
+            return
+        try:
+            loop = self._loop = new_event_loop()
+        except BaseException as error:
+            self._fail(error)
+            return
 
         def begin() -> None:
-            task = loop.create_task(last())
-            task.add_done_callback(end)
+            try:
+                first(loop)
+            except Exception as error:
+                self._failure = error
+                self._stopping = True
+                loop.stop()
+            self._begun.open()
 
-        def end(task: asyncio.Task[None]) -> None:
-            ended()
-            loop.stop()
-
-        with contextlib.suppress(RuntimeError):  # it is closed already
-            loop.call_soon_threadsafe(begin)
-
-    @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
+        loop.call_soon(begin)
         try:
-            loop.run_forever()
-            _cancel_all(loop)
+            while not self._stopping:
+                self._run_on(loop)
+            _end_tasks(loop)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
             asyncio.set_event_loop(None)
             loop.close()
+            self.ended.open()
+
+    @staticmethod
+    def _run_on(loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+        except BaseException as error:
+            # Who asks for the end of the program in a callback is asking in the wrong thread.
+            loop.call_exception_handler(
+                {"message": "a callback on the loop of a pool tried to end it", "exception": error}
+            )
 
 
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    if tasks := asyncio.all_tasks(loop):
+        _, tasks = loop.run_until_complete(asyncio.wait(tasks, timeout=_SETTLE))
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

@@ -10,6 +10,7 @@ from typing import Any, Self
 from mpccomm.engine.base_pool import BasePool, other_face
 from mpccomm.engine.options import UNSET, Unset
 from mpccomm.pool import Pool
+from mpccomm.sync.blocking import program_waits
 from mpccomm.sync.channel import SyncMessages
 from mpccomm.sync.loop_lifetime import LoopLifetime
 
@@ -47,15 +48,20 @@ class SyncPool(BasePool, SyncMessages):
         """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
 
         What could not be delivered within the time, and what was never received, is logged. A pool that was shut down
-        can't be started again; make a new one.
+        can't be started again; make a new one. Several calls, from any thread, wait for the same end; the longest
+        ``linger`` counts. Ctrl-C ends the lingering: goodbye is said, what is not delivered by then is not delivered.
 
         :param linger: seconds for the delivery; left out: ``Settings.linger``
         """
         self._close(partial(self._pool.shutdown, linger))
 
-    def abort(self, reason: str = "") -> None:
-        """Give up: every party that waits for this one gets an error with this reason. Closes the pool."""
-        self._close(partial(self._pool.abort, reason))
+    def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
+        """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
+
+        :param reason: for the other parties to read
+        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
+        """
+        self._close(partial(self._pool.abort, reason, linger))
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +82,7 @@ class SyncPool(BasePool, SyncMessages):
     def _prepare(self) -> None:
         self._pool = other_face(Pool, self)
         self._loop_lifetime = LoopLifetime(self._engine, f"mpccomm {self.name}" if self.name else "mpccomm")
+        self._engine.loop_owner.program_waits = program_waits
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()

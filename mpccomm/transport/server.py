@@ -91,7 +91,7 @@ class Server:
         if self._closing:
             logger.debug("closed a connection from %s: %s", address, reason)
             return
-        self._log_throttle.log(f"closed a connection from {address}: {reason}")
+        self._log_throttle.log(f"closed a connection from {address}: {reason}", kind="closed")
         self._authenticator.refused(address, reason)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -154,7 +154,7 @@ class Server:
         return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
-        self._log_throttle.log(f"refused a request from {address}: {reason}")
+        self._log_throttle.log(f"refused a request from {address}: {reason}", kind="refused")
         return _bare(status)
 
     async def _greet(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
@@ -168,7 +168,7 @@ class Server:
             if error.usual:
                 logger.info("closed a connection from %s: %s", caller.address, error)
             elif not pending.dropped:
-                self._log_throttle.log(f"closed a connection from {caller.address}: {error}")
+                self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
             stream.close(error.code)
             await stream.ended()
             return
@@ -225,7 +225,7 @@ class _Protocol(web.RequestHandler):
         if status < 500:
             # Not the text of the exception: it repeats what was sent.
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
-            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}")
+            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
             logger.error("answering a request failed", exc_info=exc)
         return _bare(status)

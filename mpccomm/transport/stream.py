@@ -140,6 +140,13 @@ class Stream(ABC):
             self._expire()
             self.wake()
 
+    def dismiss(self, code: int) -> None:
+        """Close; where the other end doesn't take what was sent before, end it at once, without a word."""
+        if self._full:
+            self.abort()
+        else:
+            self.close(code)
+
     def abort(self) -> None:
         """End it at once, without a word."""
         if not self._ended.done():

@@ -2,7 +2,8 @@
 
 import struct
 import sys
-from collections import OrderedDict, deque
+from array import array
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import datetime, time
 from decimal import Decimal
@@ -38,6 +39,16 @@ def _sequence(sent: Any, received: Any) -> None:
 def _mapping(sent: Any, received: Any) -> None:
     _sequence(list(sent), list(received))
     _sequence(list(sent.values()), list(received.values()))
+
+
+def _default_dict(sent: Any, received: Any) -> None:
+    assert received.default_factory is sent.default_factory
+    _mapping(sent, received)
+
+
+def _array(sent: Any, received: Any) -> None:
+    assert received.typecode == sent.typecode
+    assert received.tobytes() == sent.tobytes()
 
 
 def _set(sent: Any, received: Any) -> None:
@@ -76,6 +87,8 @@ _CHECKS: dict[type, Callable[[Any, Any], None]] = {
     tuple: _sequence,
     dict: _mapping,
     OrderedDict: _mapping,
+    defaultdict: _default_dict,
+    array: _array,
     set: _set,
     frozenset: _set,
     deque: _deque,

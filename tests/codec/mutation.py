@@ -90,7 +90,7 @@ class Mutator:
         container, key = self.random.choice(places)
         container[key] = self._node(container, key, places)
         try:
-            return ormsgpack.packb(root[0], default=_extension, option=_PASS | ormsgpack.OPT_NON_STR_KEYS)
+            return pack(root[0])
         except (TypeError, ValueError, OverflowError):
             return self._bytes(envelope)
 
@@ -173,6 +173,11 @@ def _places(container: Any) -> Iterator[tuple[Any, Any]]:
         yield container, key
         if isinstance(container[key], dict) or type(container[key]) is list:
             yield from _places(container[key])
+
+
+def pack(node: Any) -> bytes:
+    """The envelope of a node in which extensions are `Tagged`."""
+    return ormsgpack.packb(node, default=_extension, option=_PASS | ormsgpack.OPT_NON_STR_KEYS)
 
 
 _PASS = ormsgpack.OPT_PASSTHROUGH_TUPLE | ormsgpack.OPT_PASSTHROUGH_SUBCLASS

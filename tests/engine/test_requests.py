@@ -22,7 +22,8 @@ from mpccomm import (
     SyncPool,
 )
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.requests import ReceiveCall, SendCall, TaskCall
+from mpccomm.engine.requests import ReceiveCall, SendCall
+from mpccomm.engine.several import TaskCall
 from tests.pools import LOCAL, pools, quick, until
 from tests.sync.duo import duo
 from tests.timing import UNIT

@@ -29,12 +29,12 @@ STRIDE = 1 if LONG else 7
 OFFSET = 0 if LONG else datetime.date.today().toordinal() % STRIDE
 
 
-class TimesUp(Exception):
+class TimesUpError(Exception):
     """What a program raises in the handler of its timer."""
 
 
 def _time_is_up(number: int, frame: FrameType | None) -> None:
-    raise TimesUp
+    raise TimesUpError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Kind:
 
 
 CTRL_C = Kind(signal.SIGINT, KeyboardInterrupt, signal.default_int_handler)
-TIMER = Kind(signal.SIGTERM if sys.platform == "win32" else signal.SIGALRM, TimesUp, _time_is_up)
+TIMER = Kind(signal.SIGTERM if sys.platform == "win32" else signal.SIGALRM, TimesUpError, _time_is_up)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def test_it_reaches_every_place_where_a_handler_can_run(kind: Kind) -> None:
 @KINDS
 def test_it_finds_a_lock_that_is_entered_by_python_code(kind: Kind) -> None:
     held: list[str] = []
+    condition = threading.Condition(threading.Lock())
 
     def call() -> None:
         with condition:
@@ -50,7 +51,6 @@ def test_it_finds_a_lock_that_is_entered_by_python_code(kind: Kind) -> None:
         else:
             condition.release()
 
-    condition = threading.Condition(threading.Lock())
     everywhere(call, look, kind, stride=1, offset=0)
     assert held
 

@@ -3,6 +3,7 @@
 import asyncio
 import operator
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ from mpccomm import (
     ConfigurationError,
     DecodingError,
     EncodingError,
+    Limits,
     Pool,
     UnknownPartyError,
 )
 from mpccomm.engine.collectives import Members, _digest, _pack
-from mpccomm.errors import EquivocationError
-from mpccomm.pool.channel import Messages
+from mpccomm.errors import EquivocationError, UnexpectedTypeError
+from mpccomm.pool.channel import Channel, Messages
 from mpccomm.pool.groups import Group
-from tests.pools import LOCAL, pools, quick
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.states import PartyState
+from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
 
 NAMES = ("carol", "alice", "bob")
@@ -235,12 +239,97 @@ def test_labels_tell_groups_apart() -> None:
     assert all(len(label) <= 64 and not {"(", ")"} & set(label) for label in labels)
 
 
+async def test_one_that_cannot_be_read_ends_the_call_and_its_resumption() -> None:
+    async with pools(*NAMES) as made:
+        carol, alice, bob = (pool.group(NAMES) for pool in made)
+        others = [asyncio.ensure_future(group.allgather(text, LIMIT)) for group, text in ((carol, "c"), (bob, 7))]
+        with pytest.raises(UnexpectedTypeError, match=r"'@\(.*allgather 0' from bob .* is int, where str was expected"):
+            await alice.allgather("a", LIMIT, expect=str)
+        with pytest.raises(UnexpectedTypeError, match="bob"):
+            await alice.resume(LIMIT)
+        await asyncio.gather(*others)
+        got = await together(made, lambda g: g.allgather(g.me, timeout=LIMIT, expect=str))
+        assert set(map(tuple, got.values())) == {NAMES}
+
+
+async def test_what_comes_late_for_a_call_that_was_left_does_not_stay_in_the_box() -> None:
+    async with pools("alice", "bob", settings=quick(Limits(box_bytes=1_000_000))) as (alice, bob):
+        for number in range(5):
+            with pytest.raises(CommunicationTimeoutError):
+                await bob.group(["alice", "bob"]).allgather(number, timeout=UNIT / 10)
+        for number in range(5):
+            values = await alice.group(["alice", "bob"]).allgather(bytes(400_000), timeout=LIMIT)
+            assert values["bob"] == number
+        waiting = asyncio.ensure_future(alice.group(["alice", "bob"]).allgather("last", timeout=LIMIT))
+        assert await bob.group(["alice", "bob"]).allgather("last", timeout=LIMIT) == dict.fromkeys(
+            ("alice", "bob"), "last"
+        )
+        await waiting
+        assert not bob.pool_handlers["alice"].buffer
+
+
+async def test_a_checked_broadcast_that_was_left_leaves_nothing() -> None:
+    async with pools(*NAMES) as (carol, alice, bob):
+        groups = [pool.group(NAMES) for pool in (carol, alice, bob)]
+        with pytest.raises(CommunicationTimeoutError):
+            await groups[0].bcast(root="bob", checked=True, timeout=UNIT / 10)
+        for group in groups[1:]:
+            with pytest.raises(CommunicationTimeoutError):
+                await group.bcast(1, root="bob", checked=True, timeout=2 * UNIT)
+        got = await asyncio.gather(*(group.bcast(2, root="bob", timeout=LIMIT) for group in groups))
+        assert got == [2, 2, 2]
+        for pool in (carol, alice, bob):
+            assert not any(handler.buffer for handler in pool.pool_handlers.values())
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_the_numbers_begin_anew_with_a_new_process(clean: bool) -> None:
+    async with pools(*NAMES) as made:
+        carol, alice, bob = made
+        for number in range(3):
+            got = await together(made, partial(_allgather, number=number))
+            assert got["bob"]["carol"] == number
+        port = bob.port
+        if clean:
+            await bob.shutdown()
+        else:
+            await bob.abort("crash")
+        again = Pool(name="bob", settings=quick())
+        again.add_http_server(port, LOCAL)
+        for name, pool in (("carol", carol), ("alice", alice)):
+            assert pool.port is not None
+            again.add_http_client(name, LOCAL, pool.port)
+        try:
+            for pool in (carol, alice):
+                link = pool._engine.party("bob").link
+                await until(partial(_is_back, link))
+                pool.accept_restart("bob")
+            await again.wait_ready(LIMIT)
+            for number in range(3, 6):
+                got = await together((carol, alice, again), partial(_allgather, number=number))
+                assert got == {name: dict.fromkeys(NAMES, number) for name in NAMES}
+            values: Any = await asyncio.gather(
+                again.group(NAMES).exchange("alice", 1, LIMIT), alice.group(NAMES).exchange("bob", 2, LIMIT)
+            )
+            assert list(values) == [2, 1]
+        finally:
+            await again.shutdown()
+
+
+def _is_back(link: Link) -> bool:
+    return link.state in (PartyState.ALIVE, PartyState.RESTARTED)
+
+
+async def _allgather(group: Group, number: int) -> dict[str, Any]:
+    return await group.allgather(number, LIMIT)
+
+
 # -- who tells whom what -----------------------------------------------------------------------------------------------
 
 
 async def lie(root: Pool, told: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
     """What a root does that tells each something else: the messages of a checked broadcast, by hand."""
-    channel = root.group(NAMES)._channel
+    channel = Channel(root._space.within(f"@({','.join(NAMES)})"), root)
     for name, parcel in told.items():
         await channel.send(name, parcel, "bcast 0")
     for name, digest in digests.items():

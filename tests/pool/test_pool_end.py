@@ -33,14 +33,17 @@ async def again(pool: Pool, *others: tuple[str, Pool]) -> Pool:
 async def crashed(pool: Pool) -> None:
     """End a pool as a killed process ends: without a word."""
     engine = pool._engine
-    engine.closing = True
+
+    async def without_a_word() -> None:
+        pass
+
     for party in engine.parties.values():
         party.closed = Cause(Ending.CLOSED)
         for stream in party.connections.streams:
             assert isinstance(stream, WebSocket)
             sock: socket.socket = stream.get_extra_info("socket")
             sock.shutdown(socket.SHUT_RDWR)
-    await engine._close()
+    await engine._begin_to_end(without_a_word)
 
 
 # -- shutdown ----------------------------------------------------------------------------------------------------------

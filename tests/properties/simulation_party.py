@@ -57,6 +57,7 @@ class Side:
             limits=limits,
             timing=timing,
             now=world.now,
+            alone=lambda: process.simulation.alone,
         )
         self.wires: dict[Wire, Connection] = {}
         self.epoch = Epoch(self.link._session)
@@ -135,7 +136,7 @@ class Side:
                 self.received(request)
             else:
                 self.sent(request)
-        link.news.clear()
+        link.events.clear()
         closing, link.closing = link.closing, []
         for wire in list(self.wires):
             self.pump(wire)

@@ -6,12 +6,12 @@ import pytest
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import MOST_UNVERIFIED
+from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect, NeverRead, RestartNotAccepted
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
-from mpccomm.protocol.link import News
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits
-from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, news, receive
+from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, receive, told
 
 # -- greeting ----------------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
     stranger.start(1)
     assert stranger.link.receiver.received == 0
     stranger.link.lost(stranger.connection)
-    assert news(stranger.link) == [News.CONNECTED, News.LOST]
+    assert told(stranger.link) == [Connected, ConnectionLost]
 
 
 def test_a_former_incarnation_is_turned_away() -> None:
@@ -109,7 +109,7 @@ def test_said_twice_that_it_is_not_accepted() -> None:
     stranger = Stranger(new_link("a"))
     stranger.greet()
     stranger.resume(accepted=False)
-    assert news(stranger.link) == [News.HELD]
+    assert told(stranger.link) == [RestartNotAccepted]
     assert not stranger.link.connected
     assert not stranger.link.wants_connection
     stranger.resume(accepted=False)
@@ -149,6 +149,33 @@ def test_both_dialled(smaller_dialled: bool) -> None:
     assert [closing[:2] for closing in links[1].closing] == [(pairs[1].ends[0], CloseCode.REPLACED)]
 
 
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def test_both_send_and_leave_at_once() -> None:
+    links = (new_link("a"), new_link("b"))
+    pair = connected(*links)
+    for link in links:
+        link.send(message("last words"))
+        link.leave()
+    said = [False, False]
+    for _ in range(2):  # round trips
+        batches = [link.to_send(end, 0.0) for link, end in zip(links, pair.ends, strict=True)]
+        for end, batch in enumerate(batches):
+            links[1 - end].received(pair.ends[1 - end], batch, 0.0)
+        for end, link in enumerate(links):
+            if link.sender.idle and not said[end]:
+                said[end] = True
+                link.say_goodbye()
+    pair.pump()
+    assert said == [True, True]
+    for link in links:
+        (sent,) = (request for request in finished(link) if not isinstance(request, Receive))
+        assert sent.failure is None
+        assert link.state is PartyState.LEFT
+        assert NeverRead in told(link)
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +209,7 @@ def test_our_own_standstill_is_nobodys_silence() -> None:
     link.tick(0.5)
     link.tick(1000.0)
     assert not link.closing
-    assert News.SUSPECT not in news(link)
+    assert ConnectionSuspect not in told(link)
     stranger.now = 1000.1
     stranger.say(frames.pong(1))
     assert link.round_trip == pytest.approx(0.6, abs=1.0)
@@ -195,7 +222,7 @@ def test_a_suspect_connection_gives_way() -> None:
     alice.to_send(silent.ends[0], 0.0)
     for half in range(6):
         alice.tick(half / 2)
-    assert News.SUSPECT in news(alice)
+    assert ConnectionSuspect in told(alice)
     assert alice.wants_connection
     Pair(alice, bob, 3.0).pump()
     assert bob.take("x", 3.0) is not None

@@ -65,10 +65,11 @@ def layout(text: str) -> int:
         (Kind.PART, frames.part_head(1, 2, 0)),
         (Kind.PING, frames.ping(1)),
         (Kind.PONG, frames.pong(1)),
-        (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, True, ()))),
-        (Kind.DEADLOCK, frames.deadlock(True)),
+        (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, 4, True, False, ()))),
         (Kind.GOODBYE, frames.goodbye(Goodbye(1, 2, 3, ()))),
         (Kind.FAREWELL, frames.farewell()),
+        (Kind.ADMIT, frames.admit(1)),
+        (Kind.DEADLOCK, frames.deadlock(True, True)),
     ],
 )
 def test_layouts(kind: Kind, body: bytes) -> None:
@@ -103,7 +104,7 @@ def test_states_of_a_party() -> None:
 
 
 def test_what_counts_only_while_alive() -> None:
-    (sentence,) = re.findall(r"\* ([A-Z, ]+ and ABORT) count only", TEXT)
+    (sentence,) = re.findall(r"\* ([A-Z, ]+ and ADMIT) count only", TEXT)
     assert {Kind[name] for name in re.findall("[A-Z]+", sentence)} == FOR_THE_ADOPTED
 
 
@@ -121,7 +122,7 @@ def test_figures() -> None:
     assert f"sign of life for {timing.dead_after:g} s" in TEXT
     assert f"nothing came back for {timing.suspect_after:g} s" in TEXT
     assert f"every {timing.tick:g} s" in TEXT
-    assert f"has moved for {timing.deadlock_after:g} s" in TEXT
+    assert f"has moved for {timing.waiting_notice:g} s" in TEXT
     assert f"({limits.window // 2**20} MiB)" in TEXT
     assert (
         f"{frames.MESSAGE_OVERHEAD} bytes for each MESSAGE and PART and {frames.START_OVERHEAD} for each START" in TEXT

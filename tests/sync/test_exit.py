@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpccomm import PartyShutDownError
+from mpccomm import PartyAbortedError, PartyShutDownError
 from tests.pools import LOCAL
 from tests.sync.duo import ends, environment, line, peer_of, program
 from tests.timing import UNIT
@@ -38,7 +38,8 @@ def test_a_program_that_never_shuts_down_delivers_and_ends(ending: str) -> None:
         assert errors.count("Traceback") == (1 if ending == "an exception" else 0)
         if ending == "made in a thread":
             assert pool.recv("program") == "and from a thread"
-        with pytest.raises(PartyShutDownError):
+        died = ending == "an exception"
+        with pytest.raises(PartyAbortedError if died else PartyShutDownError, match="RuntimeError" if died else None):
             pool.recv("program", timeout=50 * UNIT)
 
 

@@ -1,0 +1,341 @@
+"""The calls of a group: which round each has reached, their numbers, and the one that was interrupted.
+
+Both faces drive a `Call` in the same steps: send, wait for a request, take what it has brought. Each step ends with one
+store, before which nothing of it has happened; so a call can be taken up again wherever it was interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from mpccomm.engine.base_channel import BaseChannel, Space
+from mpccomm.engine.collectives import Collective, Members, Round
+from mpccomm.engine.expect import Expect, check_expect
+from mpccomm.engine.ordering import Serialising
+from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
+from mpccomm.engine.several import Delivery, Several
+from mpccomm.errors import CommunicationError, CommunicationTimeoutError
+
+T = TypeVar("T")
+
+_DIGESTS = "digests"
+
+
+class Deadline:
+    """One time limit for all of a call."""
+
+    def __init__(self, timeout: float | None) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
+        self.timeout = timeout
+        self._at = None if timeout is None else time.monotonic() + timeout
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None without limit."""
+        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
+
+
+class _Progress(NamedTuple):
+    """How far a call has come. Replaced as a whole: an interrupt comes before or after."""
+
+    history: tuple[dict[str, Any], ...] = ()
+    """What the rounds that are over have brought."""
+    posted: tuple[tuple[SendCall, ...], ...] = ()
+    """The sends of the present round, by message."""
+    failed: CommunicationError | None = None
+    """What was wrong with a message of the present round, which was received by that."""
+
+
+class Call(Generic[T]):
+    """One collective on its way."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        operation: str,
+        make: Callable[[], Collective[T]],
+        others: tuple[str, ...],
+        pair: str,
+        *,
+        digests: bool,
+    ) -> None:
+        self.over = False
+        self.running = False
+        """A face drives it now."""
+        self.redeemed = False
+        """The caller has its result."""
+        self.begun = False
+        """It has its numbers."""
+        self.numbers: Mapping[str, int] = {}
+        """By the other members that take part."""
+        self.others = others
+        self.pair = pair
+        self._calls = calls
+        self._operation = operation
+        self._make = make
+        self._digests = digests
+        self._progress = _Progress()
+        self._asked = 0
+        self._collective: Collective[T] | None = None
+        self._round = Round()
+        self._result: T
+        self._receives: list[ReceiveCall] = []
+        self._advance()
+
+    @property
+    def title(self) -> str:
+        """The operation and its number, which may differ from member to member after a restart."""
+        return f"{self._operation} {max(self.numbers.values(), default=0)}"
+
+    def msg_id(self, name: str) -> str:
+        """The id of the messages of the present round to and from that member."""
+        return self._id(name, self._round.phase)
+
+    def _id(self, name: str, phase: str) -> str:
+        return f"{self._operation} {self.numbers[name]} {phase}".rstrip()
+
+    # -- the steps -----------------------------------------------------------------------------------------------------
+
+    def send_next(self) -> bool:
+        """Encode and send the next message of the present round, without waiting. False: all are sent."""
+        outgoing = self._round.outgoing
+        done = len(self._progress.posted)
+        if done == len(outgoing):
+            self.begin()
+            return False
+        self._calls.channel.send(self, *outgoing[done])
+        return done + 1 < len(outgoing)
+
+    def begin(self) -> None:
+        """Take the numbers, unless it has them."""
+        if not (self.begun or self._calls.latest is self):
+            self._calls.begin(self)
+        self.begun = True
+
+    def posted(self, sends: Sequence[SendCall]) -> None:
+        """Note sends that are about to be started."""
+        self._progress = self._progress._replace(posted=(*self._progress.posted, tuple(sends)))
+
+    def request(self, limit: Deadline) -> Several:
+        """What to wait for now: the messages of the present round, and the confirmation of those that were sent."""
+        progress, round_, left = self._progress, self._round, limit.left
+        if progress.failed is not None:
+            raise progress.failed
+        channel = self._calls.channel
+        receives = [channel.receive(name, self.msg_id(name), left, round_.expect) for name in round_.sources]
+        sends = [send for posted in progress.posted for send in posted]
+        deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
+        self._receives = receives
+        self._asked = len(progress.history)
+        return Several([*receives, *deliveries])
+
+    def take(self) -> None:
+        """Take what the request, which is over, has brought, and go on to the next round.
+
+        :raises CommunicationError: a message can't be read, or is not as expected
+        """
+        try:
+            received = {receive.party.name: receive.value() for receive in self._receives}
+        except CommunicationError as error:
+            self._progress = self._progress._replace(failed=error)
+            raise
+        self._progress = _Progress((*self._progress.history, received))
+        self._advance()
+
+    @property
+    def taken(self) -> bool:
+        """Whether what the last request has brought is here."""
+        return len(self._progress.history) > self._asked
+
+    def redeem(self) -> T:
+        """Hand out the result; the last step."""
+        result = self._result
+        self.redeemed = True
+        return result
+
+    # -- after an interrupt --------------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Do what an interrupt kept from being done: nothing that was received is asked for again, or sent twice."""
+        if self._collective is None and not self.over:
+            self._advance()
+        for posted in self._progress.posted:
+            for send in posted:
+                if not (send.queued or send.over):
+                    self._calls.channel.start(send)
+
+    def leftovers(self) -> list[tuple[str, str]]:
+        """Members and ids of messages that may still come when the call is left for good."""
+        if self.over:
+            return []
+        ids = [(name, self.msg_id(name)) for name in self._round.sources]
+        if self._digests and self._round.phase != _DIGESTS:
+            ids += [(name, self._id(name, _DIGESTS)) for name in self.others]
+        return ids
+
+    def _advance(self) -> None:
+        """Bring the generator to where the history ends. One that an exception has ended is made anew."""
+        history = self._progress.history
+        collective, self._collective = self._collective, None
+        try:
+            if collective is None:
+                collective = self._make()
+                round_ = next(collective)
+                for received in history:
+                    round_ = collective.send(received)
+            else:
+                round_ = collective.send(history[-1])
+        except StopIteration as end:
+            self._result = end.value
+            self.over = True
+            return
+        self._round = round_
+        self._collective = collective
+
+    def _unconfirmed(self, sends: Sequence[SendCall], limit: Deadline) -> CommunicationTimeoutError:
+        late = ", ".join(send.party.name for send in sends if not send.over)
+        return CommunicationTimeoutError(
+            f"{self.title}: not all of {late} have confirmed within {limit.timeout:g} s; what was sent to them may still "
+            "arrive; resume() goes on with this call"
+        )
+
+
+class GroupChannel(BaseChannel):
+    """The message ids of a group. Nothing in here waits."""
+
+    def send(self, call: Call[Any], names: Sequence[str], message: object) -> None:
+        """Encode a message of a call and send it to those members, each under the id that it has there."""
+        parties = self._engine.parties_named(names)
+        self._enter()
+        serialising = Serialising(self._engine.serialising)
+        try:
+            destination = [party.handler for party in parties]
+            encoded = self._encode(parties, message, destination, serialising, snapshot=True)
+            # What can't be encoded leaves no trace; anything else is on record before it is under way.
+            call.begin()
+            sends = [
+                SendCall(
+                    party,
+                    *self._key(party, call.msg_id(party.name)),
+                    encoded[party.dialect],
+                    self._space.patience,
+                    False,
+                )
+                for party in parties
+            ]
+            call.posted(sends)
+            for send in sends:
+                self.start(send)
+        finally:
+            serialising.end()
+
+    def receive(self, name: str, msg_id: str, timeout: float | None, expect: Expect | None) -> ReceiveCall:
+        """The receive of a member's message, not started."""
+        party = self._engine.party(name)
+        self._enter()
+        return ReceiveCall(party, *self._key(party, msg_id), timeout, expect)
+
+    def discard(self, name: str, msg_id: str) -> None:
+        """Drop a message of a member, now or when it comes."""
+        party = self._engine.party(name)
+        prefix, own = self._key(party, msg_id)
+        assert own is not None
+        self.start(DiscardCall(party, prefix, own))
+
+    def start(self, request: Request) -> None:
+        """Start a request."""
+        self._engine.loop_owner.post(request.start)
+
+    def session(self, name: str) -> object:
+        """What lasts as long as the session with a member does."""
+        return self._engine.party(name).link.mailbox
+
+
+def calls_of(space: Space, members: Members) -> Calls:
+    """The calls of a group, the same for both faces; ``space`` is that of the pool or channel it is a group of."""
+    own = space.within(f"@({members.label})")
+    calls = own.calls
+    if not isinstance(calls, Calls) or calls.members.me != members.me:
+        calls = own.calls = Calls(members, own)
+    return calls
+
+
+class _Counted(NamedTuple):
+    """How many calls there were with a member, in the session with it that lasts."""
+
+    session: object
+    number: int
+
+
+class _State(NamedTuple):
+    numbers: dict[tuple[str, str], _Counted]
+    latest: Call[Any] | None
+
+
+class Calls:
+    """The calls of one group: their numbers, by which the members find each other's messages, and the interrupted one.
+
+    Each pair of members counts the calls of the group on its own, from the beginning of the session between them. So after a
+    restart, or a clean leave and return, the numbers of both ends begin anew together.
+    """
+
+    def __init__(self, members: Members, space: Space) -> None:
+        self.members = members
+        self.channel = GroupChannel(space)
+        self._state = _State({}, None)
+
+    @property
+    def latest(self) -> Call[Any] | None:
+        """The call that has begun last, or was interrupted since."""
+        return self._state.latest
+
+    def make(
+        self,
+        operation: str,
+        make: Callable[[], Collective[T]],
+        *,
+        expect: Expect | None = None,
+        other: str = "",
+        digests: bool = False,
+    ) -> Call[T]:
+        """A call that has not begun; those with one ``other`` member have numbers of their own."""
+        check_expect(expect)
+        return Call(self, operation, make, (other,) if other else self.members.others, other, digests=digests)
+
+    def begin(self, call: Call[Any]) -> None:
+        """Give the call its numbers; the interrupted one before it is left for good."""
+        numbers, latest = self._state
+        numbers = dict(numbers)
+        found = {}
+        for name in call.others:
+            session = self.channel.session(name)
+            counted = numbers.get((name, call.pair))
+            number = counted.number if counted is not None and counted.session is session else 0
+            found[name] = number
+            numbers[name, call.pair] = _Counted(session, number + 1)
+        call.numbers = found
+        self._state = _State(numbers, call)
+        if latest is not None and not (latest.running or latest.redeemed):
+            for name, msg_id in latest.leftovers():
+                self.channel.discard(name, msg_id)
+
+    def interrupted(self, call: Call[Any]) -> None:
+        """The call has ended early: it is the one to resume."""
+        if call.begun:
+            self._state = self._state._replace(latest=call)
+
+    def take_up(self) -> Call[Any]:
+        """The interrupted call.
+
+        :raises CommunicationError: there is none
+        """
+        call = self._state.latest
+        if call is None or call.running or call.redeemed:
+            raise CommunicationError(
+                "no call of this group was interrupted after it had begun: nothing is there to resume"
+            )
+        call.catch_up()
+        return call

@@ -1,0 +1,196 @@
+"""Requests of requests: several sends and receives with one outcome, and what else a caller waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
+
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall, Waiter
+from mpccomm.errors import CommunicationError, PoolClosedError
+from mpccomm.protocol.states import Cause
+
+
+class Delivery:
+    """The wait for sends that were started before, of one message. When it is given up they go on."""
+
+    __slots__ = ("_explain", "_missing", "_timer", "calls", "error", "failure", "over", "timeout", "waiter")
+
+    def __init__(self, calls: Sequence[SendCall], timeout: float | None, explain: Callable[[], Exception]) -> None:
+        self.calls = calls
+        self.timeout = timeout
+        self.over = False
+        self.error: Exception | None = None
+        self.failure: Cause | None = None
+        self.waiter: Waiter | None = None
+        self._explain = explain
+        self._missing = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look at the sends, and wait for those that last."""
+        for call in self.calls:
+            if not call.over:
+                self._missing += 1
+                call.waiter = self
+            elif call.error is not None:
+                self._end(call.error)
+                return
+        if not self._missing:
+            self._end(None)
+        elif self.timeout is not None:
+            self._timer = self.calls[0].party.loop_owner.loop.call_later(self.timeout, self._fail)
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """One of the sends is over."""
+        self._missing -= 1
+        if not self.over and (error is not None or not self._missing):
+            self._end(error)
+
+    def cancel(self) -> None:
+        """Wait no longer."""
+        self.over = True
+        self.waiter = None
+        self._leave()
+
+    def _fail(self) -> None:
+        if not self.over:
+            self._end(self._explain())
+
+    def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for call in self.calls:
+            if call.waiter is self:
+                call.waiter = None
+
+    def _end(self, error: Exception | None) -> None:
+        self.over = True
+        self.error = error
+        self._leave()
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.resolve(None, error)
+
+
+Part: TypeAlias = ReceiveCall | SendCall | Delivery
+
+
+class Several:
+    """Several sends and receives with one outcome: when one fails all end, and messages that were taken go back."""
+
+    __slots__ = ("_missing", "_starting", "error", "over", "parts", "waiter")
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.over = False
+        self.error: Exception | None = None
+        self.waiter: Waiter | None = None
+        self._missing = len(parts)
+        self._starting = False
+
+    def start(self) -> None:
+        """Start all: a send that comes after one that fails gets its number all the same."""
+        if self.over:
+            return
+        self._starting = True
+        for part in self.parts:
+            part.waiter = self
+            part.start()
+        self._starting = False
+        failed = [part.error for part in self.parts if part.error is not None]
+        if failed or not self._missing:
+            self._end(_first_of(failed))
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """One of the parts is over."""
+        self._missing -= 1
+        if self._starting or self.over:
+            return
+        if error is not None:
+            self._note_others(error)
+            self._end(error)
+        elif not self._missing:
+            self._end(None)
+
+    def cancel(self) -> None:
+        """End all parts; messages that were taken go back."""
+        self.over = True
+        self.waiter = None
+        for part in self.parts:
+            part.cancel()
+
+    def _note_others(self, error: Exception) -> None:
+        """Name in the error of a time limit all parts that it ends: the limit is the same for all."""
+        if any(part.error is error and part.failure is TIMED_OUT for part in self.parts):
+            for part in self.parts:
+                if not part.over and not isinstance(part, Delivery):
+                    error.add_note(f"and {part.party.explain(TIMED_OUT, part)}")
+
+    def _end(self, error: Exception | None) -> None:
+        self.error = error
+        waiter = self.waiter
+        if error is not None:
+            self.cancel()
+        self.over = True
+        self.waiter = None
+        if waiter is not None:
+            waiter.resolve(None, error)
+
+
+class TaskCall:
+    """A coroutine function that runs on the pool's loop. The coroutine is made there: it can't be left over."""
+
+    __slots__ = ("_function", "_owner", "_task", "error", "over", "result", "waiter")
+
+    def __init__(self, owner: LoopOwner, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._owner = owner
+        self._function = function
+        self._task: asyncio.Task[Any] | None = None
+        self.over = False
+        self.error: Exception | None = None
+        self.result: Any = None
+        self.waiter: Waiter | None = None
+
+    def start(self) -> None:
+        """Begin, unless it was cancelled before."""
+        if not self.over:
+            self._task = self._owner.loop.create_task(self._function())
+            self._task.add_done_callback(self._done)
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        self.over = True
+        self.waiter = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._task = None
+        if task.cancelled():
+            self.error = PoolClosedError("the pool was shut down meanwhile")
+        else:
+            error = task.exception()
+            if error is None:
+                self.result = task.result()
+            elif isinstance(error, Exception):
+                self.error = error
+            else:
+                self.error = CommunicationError(f"interrupted: {error!r}")
+        self.over = True
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.resolve(self.result, self.error)
+
+
+def together(calls: Sequence[Part]) -> Part | Several:
+    """One request for all: that of a single call is the call itself."""
+    return calls[0] if len(calls) == 1 else Several(calls)
+
+
+def _first_of(errors: Sequence[Exception]) -> Exception | None:
+    """The first error, if there is one, with notes of the others."""
+    for other in errors[1:]:
+        errors[0].add_note(f"and {other}")
+    return errors[0] if errors else None
