@@ -161,7 +161,7 @@ class Party:
     @property
     def gives_way(self) -> bool:
         """Whether it dials first, and we wait a little for that."""
-        return is_second(self.link.port, self.port, self.host.literal)
+        return self.dialect is OURS and is_second(self.link.port, self.port, self.host.literal)
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
