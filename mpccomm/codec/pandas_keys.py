@@ -34,8 +34,7 @@ def are_distinct(index: Any) -> bool:
     """Return whether no element of *index* is there twice."""
     if type(index) is pd.RangeIndex or len(index) < 2:
         return True
-    dtype = index.dtype
-    if isinstance(index.array, pd.arrays.ArrowExtensionArray) and len(index) > 2 << 8 * (dtype.itemsize or 8):
+    if isinstance(index.dtype, pd.ArrowDtype) and len(index) > 2 << 8 * (getattr(index.dtype, "itemsize", 0) or 8):
         # More than there are values; as objects they would take far more memory than they do now.
         return False
     columns: list[Any] = list(index.codes) if isinstance(index, pd.MultiIndex) else _sortable(index.array)

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 import mpccomm.pool
+from mpccomm.engine.expect import Expect
 from mpccomm.engine.options import UNSET, Timeout
 
 __all__ = ["Pool"]
@@ -43,15 +44,17 @@ class Pool(mpccomm.pool.Pool):
             return _put_off(self.send(handler_name, message, msg_id, timeout, max_retries))
         return super().asend(handler_name, message, msg_id, _own(timeout), max_retries)
 
-    async def recv(self, handler_name: str, msg_id: str | None = None, timeout: Timeout = None) -> Any:
+    async def recv(
+        self, handler_name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
+    ) -> Any:
         """Receive a message."""
-        return await super().recv(handler_name, msg_id, timeout)
+        return await super().recv(handler_name, msg_id, timeout, expect=expect)
 
-    def arecv(self, handler_name: str, msg_id: str | None = None) -> Any:
+    def arecv(self, handler_name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Any:
         """Receive a message without waiting: the message itself if it has arrived, otherwise a future."""
         if _no_loop_runs():
-            return _put_off(self.recv(handler_name, msg_id))
-        future = super().arecv(handler_name, msg_id)
+            return _put_off(self.recv(handler_name, msg_id, expect=expect))
+        future = super().arecv(handler_name, msg_id, expect=expect)
         return future.result() if future.done() else future
 
     async def broadcast(
@@ -80,15 +83,26 @@ class Pool(mpccomm.pool.Pool):
         return super().async_broadcast(message, msg_id, names, _own(timeout), max_retries)
 
     async def recv_all(
-        self, handler_names: Iterable[str] | None = None, msg_id: str | None = None, timeout: Timeout = None
+        self,
+        handler_names: Iterable[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        *,
+        expect: Expect | None = None,
     ) -> list[tuple[str, Any]]:
         """Receive one message from each of several parties."""
-        return await super().recv_all(_listed(handler_names), msg_id, timeout)
+        return await super().recv_all(_listed(handler_names), msg_id, timeout, expect=expect)
 
-    def arecv_all(self, handler_names: Iterable[str] | None = None, msg_id: str | None = None) -> list[tuple[str, Any]]:
+    def arecv_all(
+        self,
+        handler_names: Iterable[str] | None = None,
+        msg_id: str | None = None,
+        *,
+        expect: Expect | None = None,
+    ) -> list[tuple[str, Any]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
         names = list(self.pool_handlers) if handler_names is None else _listed(handler_names)
-        return [(name, self.arecv(name, msg_id)) for name in names or ()]
+        return [(name, self.arecv(name, msg_id, expect=expect)) for name in names or ()]
 
     def update_msg_prefix(self, msg_prefix: str | None) -> None:
         """Put a prefix before the ids of all further messages, of both directions."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mpccomm.address import check_host, check_name, check_port, join
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
@@ -233,7 +234,7 @@ class Engine:
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
-            if not (other.loop_owner.settled or other.closing or other.inherited):
+            if other.lifecycle.state is PoolState.NEW:
                 other.start(loop)
                 other.start_added()
 
@@ -304,9 +305,9 @@ class Engine:
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
-    async def wait_ready(self, limit: float | None) -> None:
-        """Return once frames flow with every party."""
-        parties = list(self.parties.values())
+    async def wait_ready(self, limit: float | None, names: Sequence[str] | None = None) -> None:
+        """Return once frames flow with every party, or with those of these names."""
+        parties = self.parties_named(names)
         for party in parties:
             party.expect(True)
         waiting = [asyncio.ensure_future(party.until_connected(limit)) for party in parties]
@@ -319,14 +320,15 @@ class Engine:
             for party in parties:
                 party.expect(False)
         missing = {
-            party.name: f"{party.where}: {party.trouble}"
+            party.name: f"{party.where}: {party.trouble if party.closed is None else party.closed.reason}"
             for party, there in zip(parties, ready, strict=True)
             if not there
         }
         if missing:
             self.check_open()
             text = "; ".join(f"{name} at {why}" for name, why in missing.items())
-            raise NotReadyError(f"not reachable within {limit:g} s: {text}", missing)
+            within = "" if limit is None else f" within {describe_limit(limit)}"
+            raise NotReadyError(f"not reachable{within}: {text}", missing)
 
     async def shutdown(self, linger: float) -> None:
         """Deliver what is pending, tell the others, close. All who call this, or `abort`, wait for the one end.

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from mpccomm.address import join
 from mpccomm.codec.dialect import OURS, Dialect
 from mpccomm.display import plural
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
+from mpccomm.engine.memory import allocate
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
@@ -25,7 +27,7 @@ from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
-from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.protocol.states import Cause, CloseCode, PartyState
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
@@ -84,6 +86,7 @@ class Party:
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
+    _expectations = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
     dialled = False
@@ -123,6 +126,7 @@ class Party:
             now=self.clock(),
             mailbox=mailbox,
             alone=lambda: loop_owner.program_waits(),
+            allocate=allocate,
         )
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
@@ -165,7 +169,8 @@ class Party:
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
-        self.expected = expected
+        self._expectations += 1 if expected else -1
+        self.expected = self._expectations > 0
         if expected:
             self._urge()
         self.connections.update_wanted()
@@ -192,7 +197,7 @@ class Party:
             verdict = verdict._replace(text=verdict.advice)
         self._note(verdict.text, logging.WARNING)
         if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
-            self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
+            self.fail_waiting(Cause(GivenUp.UNTRUSTED, verdict.text))
             self.flush()
 
     def turned_away(self, code: int | None) -> None:
@@ -217,7 +222,7 @@ class Party:
         if not self.reputation.offend(reason, self.clock()):
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
-        self.closed = Cause(Ending.BARRED, self.reputation.barred)
+        self.closed = Cause(GivenUp.BARRED, self.reputation.barred)
         self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
         self.connections.update_wanted()
@@ -225,7 +230,7 @@ class Party:
     def readmit(self) -> None:
         """Let it in again after it was barred."""
         self.reputation.readmit()
-        if self.closed is not None and self.closed.ending is Ending.BARRED:
+        if self.closed is not None and self.closed.ending is GivenUp.BARRED:
             logger.info("%s is readmitted", self)
             self.closed = None
             self.connections.update_wanted()
@@ -239,6 +244,8 @@ class Party:
         """
         link = self.link
         finished = link.finished
+        if link.mailbox.taken:
+            link.account(self.clock())
         while finished and most > 0:
             finished.popleft().done()
             most -= 1
@@ -329,7 +336,7 @@ class Party:
         self._urge()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._unreachable_since >= limit:
-            self.fail_waiting(Cause(Ending.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
+            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
             return
         if self.failed_dials and now >= self._next_notice:
             what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
@@ -409,7 +416,7 @@ class Party:
         return undelivered
 
     def _close(self) -> None:
-        self.closed = Cause(Ending.CLOSED)
+        self.closed = Cause(GivenUp.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
@@ -470,7 +477,7 @@ class Party:
         """Tell it that we give up, and why. A connection with one that knows us is waited for."""
         link = self.link
         link.leave()
-        self.fail_waiting(Cause(Ending.CLOSED))
+        self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
         if link.state is not PartyState.UNKNOWN and not self.closed:
             await self.until(lambda: link.connected or link.ending is not None, deadline)

@@ -78,7 +78,7 @@ class DeadlockDetector:
     def _is_stuck(receive: Receive, blocked: Blocked, session: Session) -> bool:
         if session.mailbox.announced(receive.key):
             return False  # under way: it has its place in the box already
-        if blocked.ids[:1] == (receive.key,):
+        if blocked.ids[:1] == (receive.key,) and session.receiver.admitted == blocked.begun:
             return False  # the next one to come: it is admitted
         # In the queue, or beyond the part of it that was listed; or still to be sent by a program that waits in a send.
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited

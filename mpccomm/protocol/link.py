@@ -46,7 +46,7 @@ from mpccomm.protocol.frames import (
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import Parting, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
@@ -66,8 +66,12 @@ class Link:
         now: float,
         mailbox: Callable[[], Mailbox] = Mailbox,
         alone: Callable[[], bool] = lambda: False,
+        allocate: Allocate = allocate,
     ) -> None:
-        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box."""
+        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box.
+
+        ``allocate`` makes the memory of large segments.
+        """
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = 0
@@ -82,6 +86,7 @@ class Link:
         self._limits = limits
         self._new_mailbox = mailbox
         self._alone = alone
+        self._allocate = allocate
         self._timing = timing
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
@@ -90,11 +95,14 @@ class Link:
         self._ticked = now
         self._parting = Parting()
         self._held_back = HeldBackNotice(timing)
-        self._deadlock_heard: tuple[float, int] | None = None
+        self._deadlock_heard: float | None = None
+        self._deadlock_told = -1
+        """How much had been taken there when we last told of a deadlock that is theirs."""
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._session = Session(self._limits, self.counters, now, self._new_mailbox(), self.finished)
+        mailbox = self._new_mailbox()
+        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
@@ -140,6 +148,18 @@ class Link:
                 self._moved(now)
         return message
 
+    def account(self, now: float) -> None:
+        """Account for what other threads have taken out of the mailbox."""
+        taken = self.mailbox.taken
+        while taken:
+            self._session.consume(taken.popleft())
+        self.mailbox.pressed = False
+        self._moved(now)
+
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in the mailbox."""
+        self._session.restore(there)
+
     def receive(self, receive: Receive) -> bool:
         """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
         message = self.mailbox.wait(receive)
@@ -157,6 +177,8 @@ class Link:
         current = self._connections.current
         if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
             return
+        if self.receiver.box.overdrawn:
+            return  # of those that are given up before they come, one goes beyond the bounds
         self.receiver.admitted = blocked.begun
         current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
@@ -287,7 +309,7 @@ class Link:
 
     @property
     def _unread(self) -> bool:
-        return self.mailbox.unread_messages > 0
+        return next(self.mailbox.unread(), None) is not None
 
     def _accepts(self, hello: Hello) -> bool:
         return self._incarnations.accepts(hello.incarnation, unread=self._unread)
@@ -402,12 +424,14 @@ class Link:
             self._heartbeat.heard(connection, now)
         connections = self._connections
         try:
-            if len(batch) < BATCH_HEAD:
-                raise ViolationError(f"a batch of {len(batch)} bytes")
+            size = len(batch)
+            if size < BATCH_HEAD:
+                raise ViolationError(f"a batch of {size} bytes")
+            news = False
             # The current one is adopted, or it would not be that.
             if connection is connections.current or (connection.verified and self._adopted(connection)):
                 received, taken_bytes, taken = _read_positions(batch)
-                self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
+                news = self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
             for slot in frames.split(batch):
                 if slot[0] != _MESSAGE:
                     self._on_frame(connection, memoryview(batch), slot, now)
@@ -424,7 +448,10 @@ class Link:
                 deadlocks = self._deadlocks
                 if deadlocks.blocked is not None or deadlocks.found is not None:
                     deadlocks.admitted()
-                self._session.message(batch, slot)
+                if not self._session.message(batch, slot):
+                    connection.repeats(slot[3], now)
+            if size == BATCH_HEAD and not news:
+                connection.charge(1, now)
         except ViolationError as error:
             self._close(connection, CloseCode.VIOLATION, str(error))
             return
@@ -448,6 +475,8 @@ class Link:
         frame = frames.read(batch, slot, self._limits.max_id_size)
         kind, handle = _HANDLERS[type(frame)]
         connection.step(kind)
+        if kind in _IDLE:
+            connection.charge(_IDLE[kind], now)
         known = connection is self._connections.current or self._adopted(connection)
         if known or kind not in FOR_THE_ADOPTED:
             handle(self, connection, frame, now)
@@ -457,14 +486,18 @@ class Link:
             self._session.ack_due = True
             return
         self._deadlocks.admitted()
-        self._session.start(frame)
+        if not self._session.start(frame):
+            connection.repeats(frame.seq, now)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
         if self._parting.said:
             self._session.ack_due = True
             return
         self._deadlocks.move(now)
-        self._session.part(frame)
+        if not self._session.part(frame):
+            connection.repeats(frame.seq, now)
+        elif not frame.data:
+            connection.charge(1, now)
 
     def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
         connection.control[Kind.PONG] = frames.pong(frame.token)
@@ -473,6 +506,10 @@ class Link:
         self._heartbeat.answered(connection, frame.token, now)
 
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
+        box = self.receiver.box
+        if not (connection.blocked_after(frame) and frame.begun <= box.begun and frame.consumed_messages <= box.taken):
+            connection.charge(_IDLE_LIST, now)
+        self.mailbox.pressed = True
         self._deadlocks.on_blocked(frame, now)
         if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True
@@ -482,16 +519,20 @@ class Link:
         if not self.sender.held_back:
             return
         ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
-        heard = (now, self.sender.box.taken)
-        before, self._deadlock_heard = self._deadlock_heard, heard
         if frame.final or self._timing.deadlock_after is not None:
-            if heard != before:  # once per batch: it means going through the queue
+            # Now and then: it means going through the queue.
+            if self._deadlock_heard is None or now - self._deadlock_heard >= self._timing.tick:
+                self._deadlock_heard = now
                 self._fail_held_back(ending)
-        elif before is None or heard[1] != before[1]:
+        elif self._deadlock_told != self.sender.box.taken:
+            self._deadlock_told = self.sender.box.taken
             self.events.append(DeadlockFound(frame.mutual, False, False))
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
-        self.sender.admitted = frame.number
+        sender = self.sender
+        if not sender.admitted < frame.number <= sender.box.begun:
+            connection.charge(1, now)
+        sender.admitted = frame.number
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
@@ -582,6 +623,9 @@ class Link:
         self._fail(waiting, Cause(ending))
 
 
+_IDLE_LIST = 4
+_IDLE = {Kind.PING: 1, Kind.PONG: 1, Kind.FAREWELL: 1, Kind.DEADLOCK: _IDLE_LIST, Kind.GOODBYE: _IDLE_LIST}
+"""What frames count for that bring nothing forward; more where one takes longer to read, or has us look through a queue."""
 _MESSAGE = int(Kind.MESSAGE)
 _read_positions = frames.POSITIONS.unpack_from
 

@@ -7,13 +7,20 @@ first frame on, so that a small one never overtakes a large one of the same id.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from heapq import heappop, heappush
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
+from operator import length_hint
+from typing import Any
 
 from mpccomm.protocol.frames import Key
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
+
+_arrivals = count()
+_NUMBERS = 1 << 62
+"""So many automatic numbers there are."""
 
 
 class Receive:
@@ -36,37 +43,45 @@ class Mailbox:
     """Messages that nobody has asked for, and receives that nothing has arrived for; per id only one of the two.
 
     Nearly every id has one message or one receive at a time: that stands in the table itself, and only several in a queue.
+    Other threads may `grab` what stands in the table itself. So whoever changes that takes it out first, in one step.
     """
+
+    grabbing = True
+    """`grab` can be used."""
 
     def __init__(self) -> None:
         self._messages: dict[Key, Incoming | deque[Incoming]] = {}
         self._receives: dict[Key, Receive | OrderedDict[Receive, None]] = {}
-        self._next_number: dict[str, int] = {}
-        self._released: dict[str, list[int]] = {}
-        self.unread_messages = 0
-        self.unread_bytes = 0
+        self._numbers: dict[str, tuple[Iterator[int], list[int]]] = {}
+        self.taken = deque[Incoming]()
+        """Messages that `grab` has taken, and that are still to be accounted for."""
+        self.pressed = False
+        """The other side waits until something is taken."""
 
     # -- arriving ------------------------------------------------------------------------------------------------------
 
     def announce(self, message: Incoming) -> None:
         """The first frame of a message is here: it takes its place in the queue of its id."""
+        message.arrival = next(_arrivals)
         there = self._messages.setdefault(message.key, message)
         if there is message:
             return
         if isinstance(there, deque):
             there.append(message)
         else:
-            self._messages[message.key] = deque((there, message))
+            # Out of reach of other threads, unless one has just taken it.
+            first = self._messages.pop(message.key, None)
+            self._messages[message.key] = message if first is None else deque((first, message))  # type: ignore[arg-type]
 
     def complete(self, message: Incoming) -> list[Receive]:
         """An announced message is complete. Returns the receives that got theirs by that.
 
         More than one where completed messages of the same id had to wait for this one.
         """
-        self.unread_messages += 1
-        self.unread_bytes += message.total
+        return self._match_all(message.key)
+
+    def _match_all(self, key: Key) -> list[Receive]:
         delivered = []
-        key = message.key
         while key in self._receives and (first := self.take(key)) is not None:
             delivered.append(self._match(first))
         return delivered
@@ -81,8 +96,6 @@ class Mailbox:
             del self._receives[key]
             there.message = message
             return there
-        self.unread_messages += 1
-        self.unread_bytes += message.total
         self.announce(message)
         return None
 
@@ -103,22 +116,25 @@ class Mailbox:
         """The id to wait for. Where none is named: the lowest number that no receive holds."""
         if msg_id is not None:
             return prefix + msg_id
-        released = self._released.get(prefix)
+        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
         if released:
-            return prefix, heappop(released)
-        number = self._next_number.get(prefix, 0)
-        self._next_number[prefix] = number + 1
-        return prefix, number
+            with suppress(IndexError):  # another thread was first
+                return prefix, heappop(released)
+        return prefix, next(numbers)
+
+    def _new_numbers(self, prefix: str) -> tuple[Iterator[int], list[int]]:
+        """The numbers that were never claimed, and those that were given back: each is claimed by one call of C code."""
+        return self._numbers.setdefault(prefix, (iter(range(_NUMBERS)), []))
 
     def release(self, key: Key) -> None:
         """A receive ended without its message: its automatic number is for the next one."""
         if not isinstance(key, str):
-            heappush(self._released.setdefault(key[0], []), key[1])
+            prefix, number = key
+            heappush((self._numbers.get(prefix) or self._new_numbers(prefix))[1], number)
 
     def forget_numbers(self) -> None:
         """Count anew, the other side doing the same."""
-        self._next_number.clear()
-        self._released.clear()
+        self._numbers.clear()
 
     def take(self, key: Key) -> Incoming | None:
         """The next message with this id if it is complete, removed from the box."""
@@ -133,13 +149,59 @@ class Mailbox:
             if not there:
                 del self._messages[key]
         else:
-            message = there
-            if not message.complete:
+            if not there.complete:
                 return None
-            del self._messages[key]
-        self.unread_messages -= 1
-        self.unread_bytes -= message.total
+            message = self._messages.pop(key, None)  # type: ignore[arg-type,assignment]
         return message
+
+    def grab(self, prefix: str, msg_id: str | None, mine: deque[Any]) -> bool:
+        """Take the next message if it is here, from any thread and at any time: ``mine`` gets its number, if that is automatic,
+        and the message.
+
+        Each of the two moves by one call of C code, which neither a signal nor another thread can split. Where this returns
+        False, a number that ``mine`` holds is claimed; and `restore` has to follow if there is anything else.
+        """
+        messages = self._messages
+        if msg_id is not None:
+            key: Key = prefix + msg_id
+            there = messages.get(key)
+            if there is None or isinstance(there, deque) or not there.complete:
+                return False
+        else:
+            numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+            try:
+                there = messages.get((prefix, released[0] if released else _NUMBERS - length_hint(numbers)))
+                if there is None or isinstance(there, deque) or not there.complete:
+                    return False
+                mine.extend(map(heappop, (released,)) if released else islice(numbers, 1))
+            except IndexError:  # another thread was first
+                return False
+            key = prefix, mine[0]
+        try:
+            mine.extend(map(messages.pop, (key,)))
+        except KeyError:
+            return False
+        return mine[-1] is there
+
+    def next_key(self, prefix: str, msg_id: str | None) -> Key:
+        """The id that `claim` would give out now."""
+        if msg_id is not None:
+            return prefix + msg_id
+        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+        return prefix, next(iter(released), _NUMBERS - length_hint(numbers))
+
+    def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
+        """The message that the next receive gets, if it is here; it stays."""
+        there = self._messages.get(self.next_key(prefix, msg_id))
+        message = there[0] if isinstance(there, deque) else there
+        return message if message is not None and message.complete else None
+
+    def restore(self, there: Incoming | deque[Incoming]) -> list[Receive]:
+        """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""
+        found = (there,) if isinstance(there, Incoming) else there
+        key = found[0].key
+        self._messages[key] = deque(sorted((*found, *self._pop_queue(key)), key=lambda message: message.number))
+        return self._match_all(key)
 
     def wait(self, receive: Receive) -> Incoming | None:
         """Wait in line for the next message with the id of ``receive``; only after `take` found none.
@@ -187,7 +249,7 @@ class Mailbox:
         Of several that are put back the one that was sent first comes first, whatever the order of their return.
         """
         self.release(message.key)
-        there = self._messages.get(message.key)
+        there = self._messages.pop(message.key, None)
         if there is None:
             self._messages[message.key] = message
         else:
@@ -195,6 +257,10 @@ class Mailbox:
             queue.insert(sum(1 for _ in takewhile(lambda other: other.number < message.number, queue)), message)
             self._messages[message.key] = queue
         return self.complete(message)
+
+    def _pop_queue(self, key: Key) -> Iterable[Incoming]:
+        there = self._messages.pop(key, ())
+        return (there,) if isinstance(there, Incoming) else there
 
     def _queue(self, key: Key) -> deque[Incoming] | tuple[Incoming, ...]:
         there = self._messages.get(key, ())
@@ -217,6 +283,16 @@ class Mailbox:
             queue = (there,) if isinstance(there, Incoming) else list(there)
             yield from (message for message in queue if message.complete)
 
+    @property
+    def unread_messages(self) -> int:
+        """How many these are."""
+        return sum(1 for _ in self.unread())
+
+    @property
+    def unread_bytes(self) -> int:
+        """The bytes of these."""
+        return sum(message.total for message in self.unread())
+
     def announced(self, key: Key) -> bool:
         """Whether a message with this id is here or under way."""
         return key in self._messages
@@ -232,14 +308,7 @@ class Mailbox:
             self.release(receive.key)
         self._receives.clear()
         for key in list(self._messages):
-            queue = deque(self._queue(key))
-            kept = deque(takewhile(lambda message: message.complete, queue))
-            for lost in islice(queue, len(kept), None):
-                if lost.complete:
-                    self.unread_messages -= 1
-                    self.unread_bytes -= lost.total
+            kept = deque(takewhile(lambda message: message.complete, self._pop_queue(key)))
             if kept:
                 self._messages[key] = kept
-            else:
-                del self._messages[key]
         return failed

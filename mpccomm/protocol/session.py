@@ -13,7 +13,7 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Kind, Slot, check_id, read_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.receiver import Allocate, Incoming, Receiver, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
@@ -37,9 +37,17 @@ Finished: TypeAlias = deque[Receive | Outgoing]
 class Session:
     """Mailbox, receiver and sender, and what is due to be said about them. What ends is appended to ``finished``."""
 
-    def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox, finished: Finished) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        counters: Counters,
+        now: float,
+        mailbox: Mailbox,
+        finished: Finished,
+        allocate: Allocate = allocate,
+    ) -> None:
         self.mailbox = mailbox
-        self.receiver = Receiver(limits)
+        self.receiver = Receiver(limits, allocate)
         self.sender = Sender(limits, counters)
         self.ack_due = False
         self.unacknowledged = 0
@@ -59,8 +67,11 @@ class Session:
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def message(self, batch: Batch, slot: Slot) -> None:
-        """Take a MESSAGE: whole, and on the short way if it finds its receive waiting or goes into the box."""
+    def message(self, batch: Batch, slot: Slot) -> bool:
+        """Take a MESSAGE: whole, and on the short way if it finds its receive waiting or goes into the box.
+
+        False, here as in `start` and `part`: this frame was here before.
+        """
         _, flags, id_size, seq, number, start, end = slot
         start += _NUMBERS
         data = start + id_size
@@ -71,7 +82,7 @@ class Session:
         # The one copy: a slice of bytes, which `bytes` then leaves as it is.
         message = self.receiver.whole(seq, key, id_size, bytes(batch[data:end]))
         if message is None:
-            return
+            return False
         counters = self._counters
         counters.messages_received += 1
         counters.bytes_received += message.total
@@ -79,29 +90,32 @@ class Session:
             message.ordered = True
             self._begin(message)
             self._admit(self.receiver.turns.arrive(message))
-            return
+            return True
         receive = self.mailbox.put(message)
         if receive is not None:
             message.consumed = True
             self.receiver.box.take(message.cost)
             self._finished.append(receive)
+        return True
 
-    def start(self, frame: frames.Start) -> None:
+    def start(self, frame: frames.Start) -> bool:
         """Take a START: a message that comes in pieces, or has several."""
         message = self.receiver.start(frame)
         if message is None:
             self.ack_due = True
-            return
+            return False
         self._begin(message)
         self._go_on(message, len(frame.data))
+        return True
 
-    def part(self, frame: frames.Part) -> None:
+    def part(self, frame: frames.Part) -> bool:
         """Take a PART: a message goes on."""
         message = self.receiver.part(frame)
         if message is None:
             self.ack_due = True
-        else:
-            self._go_on(message, len(frame.data))
+            return False
+        self._go_on(message, len(frame.data))
+        return True
 
     def _begin(self, message: Incoming) -> None:
         if message.ordered:
@@ -142,6 +156,12 @@ class Session:
         # If it is from an earlier conversation, it was forgotten with that.
         if message.receiver is self.receiver:
             self._hand_over(self.mailbox.put_back(message))
+
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in its box."""
+        first = there if isinstance(there, Incoming) else there[0]
+        if first.receiver is self.receiver:
+            self._hand_over(self.mailbox.restore(there))
 
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""

@@ -101,19 +101,13 @@ class Ending(Enum):
     RESTARTED = "the party restarted"
     BOX_FULL = "what it waits for is behind a full box"
     MUTUAL = "both parties wait for room in each other's box"
-    CANCELLED = "the caller stopped waiting"
-    TIMED_OUT = "the time limit of the call passed"
-    UNREACHABLE = "the party could not be reached"
     REFUSED = "the message exceeds what the party takes"
-    UNTRUSTED = "one end does not accept the other's certificate"
-    BARRED = "the party broke the protocol too often"
-    CLOSED = "the own pool shut down"
 
 
 class Cause(NamedTuple):
-    """An `Ending` and, for an abort, the other party's reason."""
+    """An `Ending`, or what the owner of the link has in its place, and a reason: for an abort the other party's."""
 
-    ending: Ending
+    ending: Enum
     reason: str = ""
 
 

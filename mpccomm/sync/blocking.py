@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.errors import PoolClosedError
@@ -48,18 +48,26 @@ class Ticket:
         """In here before it is under way."""
         self._loop_owner = loop_owner
         self._landed = False
-        self._lock = allocate_lock()
-        self._lock.acquire()
+        self._lock: LockType | None = None
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over; called once, on the loop."""
-        self._lock.release()
+        lock = self._lock
+        assert lock is not None
+        lock.release()
+
+    def arm(self) -> None:
+        """Get ready to be waited with: before the request is under way."""
+        lock = allocate_lock()
+        lock.acquire()
+        self._lock = lock
 
     def start(self, request: Request) -> None:
         """Start a request, and block until it is over.
 
         :raises CommunicationError: it failed
         """
+        self.arm()
         self.request = request
         request.waiter = self
         self._loop_owner.post(request.start)
@@ -70,7 +78,9 @@ class Ticket:
 
         :raises CommunicationError: it failed
         """
-        while not self._lock.acquire(True, _POLL):
+        lock = self._lock
+        assert lock is not None
+        while not lock.acquire(True, _POLL):
             pass
         if request.error is not None:
             raise request.error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -31,16 +31,19 @@ class SyncPool(BasePool, SyncMessages):
 
     # -- the parties ---------------------------------------------------------------------------------------------------
 
-    def wait_ready(self, timeout: float | None = None) -> None:
+    def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> None:
         """Wait until every party is connected: each end has identified the other, and messages flow both ways.
 
         :param timeout: seconds; None waits without limit
+        :param handler_names: the parties; left out: all
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._check_thread()
         self._enter()
-        self._loop_lifetime.run(partial(self._engine.wait_ready, timeout))
+        self._loop_lifetime.run(
+            partial(self._engine.wait_ready, self._ready_limit(timeout), self._known(handler_names))
+        )
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

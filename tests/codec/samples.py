@@ -387,4 +387,5 @@ LIBRARIES = {
     "bitarray": ["bitarray"],
     "pandas": ["numpy", "pandas", "pyarrow", "gmpy2"],
     "torch": ["torch", "safetensors"],
+    "tno": ["numpy", "gmpy2", "bitarray"],
 }

@@ -141,12 +141,9 @@ def test_what_a_received_defaultdict_lacks() -> None:
 
 def test_a_memoryview_arrives_as_its_bytes() -> None:
     blob = bytearray(range(256)) * 40
-    views: list[memoryview[Any]] = [memoryview(b"abc"), memoryview(blob), memoryview(blob)[::3], memoryview(blob).cast("I"), memoryview(b"")]
-    views += [
-        memoryview(array("d", [1.5, 2.5])),
-        memoryview(blob).cast("B", [256, 40]),
-        memoryview(blob).cast("d")[::-2],
-    ]
+    views: list[memoryview[Any]] = [memoryview(b"abc"), memoryview(b""), memoryview(blob), memoryview(blob)[::3]]
+    views += [memoryview(blob).cast("I"), memoryview(blob).cast("B", [256, 40]), memoryview(blob).cast("d")[::-2]]
+    views += [memoryview(array("d", [1.5, 2.5]))]
     for view in views:
         assert_same([view.tobytes()], round_trip([view]))
     snapshot = encode(memoryview(blob), snapshot=True).segments

@@ -129,7 +129,9 @@ def under_a_mask(array: Any) -> Any:
         hidden = pa.Array.from_buffers(whole.type, len(whole), own, -1, 0, children)
     else:
         hidden = pa.Array.from_buffers(whole.type, len(whole), own)
-    return type(array)(hidden, dtype=array.dtype) if isinstance(array.dtype, pd.StringDtype) else type(array)(hidden)
+    if isinstance(array.dtype, pd.StringDtype) and pd.__version__ >= "3":
+        return type(array)(hidden, dtype=array.dtype)
+    return type(array)(hidden)
 
 
 def test_labels_that_no_row_has_any_more_do_not_leave() -> None:

@@ -94,7 +94,8 @@ class Epoch:
         handed = self.handed.get(key, 0)
         if letter.index < handed:
             return True
-        queue = list(self.session.mailbox._queue(key))
+        there = self.session.mailbox._messages.get(key, ())
+        queue = [there] if isinstance(there, Incoming) else list(there)
         place = letter.index - handed + len(self.returned.get(key, ()))
         return place < len(queue) and queue[place].written == queue[place].total
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import Enum
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
@@ -11,7 +12,6 @@ from mpccomm.protocol.frames import Bounds, Frame, Hello, Key, Resume
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.protocol.states import Ending
 from mpccomm.settings import Limits, Timing
 
 BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
@@ -59,7 +59,7 @@ def finished(link: Link) -> list[Receive | Outgoing]:
     return done
 
 
-def ending(request: Receive | Outgoing) -> Ending | None:
+def ending(request: Receive | Outgoing) -> Enum | None:
     """Why a call failed; None: it did not."""
     return None if request.failure is None else request.failure.ending
 

@@ -142,7 +142,15 @@ def test_one_that_was_admitted_and_is_not_asked_for_any_more() -> None:
     assert bob.mailbox.cancel(waiting)
     pair.pump()
     assert bob.receiver.box.messages == 2
-    assert bob.take("1", 0.0) is not None
+    # There is no second one beyond the bounds, but word of a deadlock.
+    waiting = receive("2")
+    bob.receive(waiting)
+    pass_time(pair, 7)
+    assert waiting.message is None
+    assert ending(waiting) is Ending.BOX_FULL
+    for number in range(4):
+        assert bob.take(str(number), 0.0) is not None
+        pair.pump()
 
 
 def test_room_for_one_message_is_room_for_one() -> None:
@@ -231,7 +239,7 @@ def test_a_message_that_exceeds_what_the_other_side_takes_arrives_empty() -> Non
     link.send(message("toolong", b"1"))
     given_up = message("y", b"0123456789b")
     given_up.detach()
-    given_up.failure = Cause(Ending.TIMED_OUT)
+    given_up.failure = Cause(Ending.SHUT_DOWN)
     link.send(given_up)
     link.send(message("x", b"fits"))
     starts = [frame for frame in stranger.hear() if isinstance(frame, frames.Start)]
@@ -268,3 +276,36 @@ def test_a_reader_that_takes_much_says_so_without_being_asked() -> None:
         link.take("x", 0.0)
         assert not stranger.hear()
         assert stranger.heard == ((6, 3 * 1537, 3) if taken == 3 else None)
+
+
+def test_a_deadlock_that_is_told_again_and_again_has_us_look_once() -> None:
+    link = new_link("a")
+    stranger = Stranger(link).meet(BOUNDS._replace(box_messages=1))
+    link.send(message("x"))
+    first = message("x")
+    link.send(first)
+    stranger.hear()
+    stranger.say(frames.deadlock(False, True))
+    assert ending(first) is Ending.BOX_FULL
+    later = message("x")
+    link.send(later)
+    stranger.say(*[frames.deadlock(False, True)] * 10)
+    assert ending(later) is None
+    stranger.now = 1.0
+    stranger.say(frames.deadlock(False, True))
+    assert ending(later) is Ending.BOX_FULL
+
+
+def test_what_is_admitted_and_slow_to_come_is_no_deadlock() -> None:
+    link = new_link("a", ONE, alone=lambda: True)
+    stranger = Stranger(link).meet()
+    stranger.start(1, "x", b"1")
+    link.receive(receive("y"))
+    for half in range(30):
+        stranger.now = half / 2
+        stranger.say(frames.blocked(frames.Blocked(1, 1, 1, 0, False, False, ("y",))))
+        assert frames.Admit(1) in stranger.hear()
+        link.tick(stranger.now)
+    assert not link.finished
+    stranger.start(2, "y", b"1")
+    assert [request.key for request in finished(link)] == ["y"]

@@ -74,7 +74,7 @@ def test_a_call_that_has_ended_does_not_end_twice() -> None:
     stranger = Stranger(link).meet()
     cancelled = message("x")
     link.send(cancelled)
-    cancelled.failure = Cause(Ending.CANCELLED)
+    cancelled.failure = Cause(Ending.SHUT_DOWN)
     stranger.hear()
     stranger.say(frames.abort("enough"))
     assert not finished(link)

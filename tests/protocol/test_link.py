@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connection import MOST_UNVERIFIED
+from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, REWOUND
 from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect, NeverRead, RestartNotAccepted
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
 from mpccomm.protocol.mailbox import Receive
@@ -52,6 +52,22 @@ def test_a_recording_changes_nothing() -> None:
     recording.say(frames.resume(Resume(b"wrong nonce.....", True, 0, 0, 0)))
     assert list(recording.closing_codes()) == [CloseCode.VIOLATION]
     assert link.state is PartyState.UNKNOWN
+
+
+def test_a_batch_without_a_head() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.link.received(stranger.connection, bytes(23), 0.0)
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_only_the_current_connection_has_data_to_send() -> None:
+    alice, bob = new_link("b"), new_link("a")
+    pairs = [Pair(alice, bob), Pair(alice, bob)]
+    for pair in pairs:
+        pair.pump()
+    alice.send(message("x"))
+    other = next(end for pair in pairs for end in pair.ends[:1] if end is not alice._connections.current)
+    assert not alice.due(other)
 
 
 def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
@@ -174,6 +190,82 @@ def test_both_send_and_leave_at_once() -> None:
         assert sent.failure is None
         assert link.state is PartyState.LEFT
         assert NeverRead in told(link)
+
+
+# -- floods ------------------------------------------------------------------------------------------------------------
+
+IDLE = {
+    "PING": frames.ping(1),
+    "PONG": frames.pong(1),
+    "BLOCKED": frames.blocked(frames.Blocked(1, 1, 1, 0, True, True, ("x",))),
+    "DEADLOCK": frames.deadlock(True, True),
+    "FAREWELL": frames.farewell(),
+    "ADMIT": frames.admit(0),
+    "GOODBYE": frames.goodbye(Goodbye(0, 0, 0, ())),
+    "a message again": frames.message_head(1, (0, 0, b"k"), False, 1) + b"1",
+    "a START again": frames.start_head(2, (0, 0, b"l"), False, 1, 2, 1) + b"1",
+    "a PART again": frames.part_head(3, 1, 1) + b"1",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("what", IDLE)
+def test_frames_that_bring_nothing_forward_have_a_budget(what: str) -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.start(1, "k", b"1")
+    stranger.start(2, "l", b"1", total=9)
+    stranger.part(3, 1, b"1")
+    often = IDLE_BURST // (REWOUND if "again" in what else 4 if what in ("BLOCKED", "DEADLOCK", "GOODBYE") else 1)
+    for _ in range(often - 10):
+        stranger.say(IDLE[what])
+    assert not stranger.link.closing
+    stranger.now += 0.5
+    for _ in range(often // 10):
+        stranger.say(IDLE[what])
+    assert not stranger.link.closing
+    for _ in range(often):
+        stranger.say(IDLE[what])
+    assert list(stranger.closing_codes())[:1] == [CloseCode.VIOLATION]
+
+
+def test_what_brings_something_forward_is_no_flood() -> None:
+    """A full box, out of which one message at a time is taken, and another admitted: as fast as it goes."""
+    limits = Limits(box_messages=1)
+    links = (new_link("a", limits), new_link("b", limits))
+    pair = connected(*links)
+    alice, bob = links
+    alice.send(message("unread"))
+    pair.pump()
+    for number in range(IDLE_BURST):
+        alice.send(message("k"))
+        pair.pump()
+        if number % 2:
+            assert bob.take("unread", 0.0) is not None
+            pair.pump()
+            assert bob.take("k", 0.0) is not None
+            alice.send(message("unread"))
+        else:
+            bob.receive(receive("k"))
+        pair.pump()
+    assert not any(link.closing for link in links)
+
+
+def test_pieces_without_bytes_have_a_budget() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.start(1, "l", b"1", total=9)
+    for seq in range(2, IDLE_BURST + 10):
+        stranger.part(seq, 0, b"")
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_what_is_sent_again_on_a_new_connection_is_no_flood() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    names = [frames.encode_key(f"{number}") for number in range(3 * IDLE_BURST)]
+    for _ in range(3):
+        for first in range(0, len(names), 1000):
+            stranger.say(*(frames.message_head(1 + at, names[at], False, 0) for at in range(first, first + 1000)))
+    assert not stranger.link.closing
+    assert stranger.link.receiver.duplicates == 2 * len(names)
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

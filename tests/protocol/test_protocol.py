@@ -9,8 +9,9 @@ import pytest
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.box import cost
-from mpccomm.protocol.connection import MOST_UNVERIFIED
+from mpccomm.protocol.connection import IDLE_BURST, IDLE_RATE, MOST_UNVERIFIED, REWOUND
 from mpccomm.protocol.frames import Bounds, Goodbye, Hello, Kind, Resume
+from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT
 from mpccomm.protocol.states import (
     CONNECTION,
     FOR_THE_ADOPTED,
@@ -111,7 +112,8 @@ def test_what_counts_only_while_alive() -> None:
 def test_figures() -> None:
     timing, limits = Timing(), Limits()
     assert cost(7, 3, 5) == 1024 + 7 + 5 + 512 * 3
-    assert "1024 + total + id_size + 512 * segments" in TEXT
+    assert "1024 + total + id_cost + 512 * segments" in TEXT
+    assert f"length below {SHORTEST_SEGMENT} behind the first {FREE_SEGMENTS} segments" in TEXT
     assert f"at most 1 MiB ({frames.MAX_BATCH:,} bytes)" in TEXT
     assert f"at most {frames.MAX_REASON} bytes of UTF-8" in TEXT
     assert f"at most {frames.MAX_LISTED_IDS} of them" in TEXT
@@ -127,6 +129,8 @@ def test_figures() -> None:
     assert (
         f"{frames.MESSAGE_OVERHEAD} bytes for each MESSAGE and PART and {frames.START_OVERHEAD} for each START" in TEXT
     )
+    assert f"Of these {IDLE_BURST} are granted at once and {IDLE_RATE} a second" in TEXT
+    assert f"counts as {REWOUND}." in TEXT
     assert f"version {frames.PROTOCOL_VERSION}\n" in TEXT
     assert f"| version | {frames.PROTOCOL_VERSION}." in TEXT
     assert layout("received: u64, consumed_bytes: u64, consumed_messages: u64") == frames.BATCH_HEAD
