@@ -357,6 +357,9 @@ class Link:
         if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
             incarnations.forget()
             self._start_afresh(self._ticked)
+        crowded = self._connections.crowded()
+        if crowded is not None:
+            self._close(crowded, CloseCode.SILENT, "too many connections at once")
         connection.verified = True
         changed = incarnations.meet(hello.incarnation, self._connections.opened)
         for other in self._connections.verified():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, REWOUND
+from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, MOST_VERIFIED, REWOUND
 from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect, NeverRead, RestartNotAccepted
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
 from mpccomm.protocol.link import BEAT, RARE
@@ -150,6 +150,17 @@ def test_too_many_who_never_complete_their_greeting() -> None:
         assert not link.closing
         link.open(dialled=False, now=0.0)
     assert link.closing[0][:2] == (first, CloseCode.SILENT)
+
+
+def test_a_party_has_only_so_many_connections() -> None:
+    ours, theirs = new_link("a"), new_link("b")
+    for _ in range(3 * MOST_VERIFIED):
+        Pair(theirs, ours).pump()
+        # It does not close what is superfluous, as it should.
+        theirs.closing.clear()
+        assert len(ours._connections.verified()) <= MOST_VERIFIED + 1
+        assert ours.connected
+    assert {closing.code for closing in ours.closing} == {CloseCode.SILENT}
 
 
 @pytest.mark.parametrize("smaller_dialled", [True, False])
