@@ -20,7 +20,7 @@ from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.engine.thread_future import ThreadFuture
 from mpccomm.errors import PoolClosedError, WrongThreadError
-from mpccomm.sync.blocking import Ticket
+from mpccomm.sync.blocking import Redeemed, Ticket
 from mpccomm.sync.groups import SyncGroup
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SyncMessages(BaseChannel):
         try:
             ticket.arm()
             ticket.wait(self._queue_one(party, message, msg_id, patience, None, ticket))
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
         except BaseException:
             ticket.give_back(engine.settings.interrupt_grace)
             raise
@@ -134,7 +134,7 @@ class SyncMessages(BaseChannel):
             if owner.busy or not call.grab():
                 ticket.start(call)
             value = call.value()
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
             return value
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -211,7 +211,7 @@ class SyncMessages(BaseChannel):
             calls = self._receiving_all(handler_names, msg_id, timeout, expect)
             ticket.start(together(calls))
             values = values_of(calls)
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
             return values
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -240,7 +240,7 @@ class SyncMessages(BaseChannel):
             request = self._receiving_any(handler_names, msg_id, timeout, expect)
             ticket.start(request)
             value = request.value()
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
             return value
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -269,9 +269,10 @@ class SyncMessages(BaseChannel):
         self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
     ) -> Iterator[tuple[str, Any]]:
         while names:
-            name, message = self.recv_any(names, msg_id, limit.left, expect=expect)
-            names.remove(name)
-            yield name, message
+            # No step in between where an interrupt could lose it.
+            pair = self.recv_any(names, msg_id, limit.left, expect=expect)
+            yield pair
+            names.remove(pair[0])
 
     def arecv_all(
         self,
@@ -340,7 +341,7 @@ class SyncMessages(BaseChannel):
             ticket.arm()
             request = self._queue(parties, message, destination, msg_id, patience, None, watcher=ticket)
             ticket.wait(request)
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
@@ -359,10 +360,10 @@ class SyncMessages(BaseChannel):
         try:
             ticket.start(call.request(limit))
             call.take()
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
         except BaseException:
             if call.taken:
-                ticket.redeemed = True
+                ticket.__class__ = Redeemed  # type: ignore[assignment]
             else:
                 ticket.give_back(self._engine.settings.interrupt_grace)
             raise

@@ -8,6 +8,7 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, MOST_VERIFIED, REWOUND
 from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect, NeverRead, RestartNotAccepted
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
+from mpccomm.protocol.link import BEAT, RARE
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits
@@ -226,8 +227,9 @@ def test_frames_that_bring_nothing_forward_have_a_budget(what: str) -> None:
     stranger.start(1, "k", b"1")
     stranger.start(2, "l", b"1", total=9)
     stranger.part(3, 1, b"1")
-    often = IDLE_BURST // (REWOUND if "again" in what else 4 if what in ("BLOCKED", "DEADLOCK", "GOODBYE") else 1)
-    for _ in range(often - 10):
+    counts = {"PING": BEAT, "PONG": BEAT, "ADMIT": 1, "nothing": 1}.get(what, REWOUND if "again" in what else RARE)
+    often = IDLE_BURST // counts
+    for _ in range(often - often // 5):
         stranger.say(IDLE[what])
     assert not stranger.link.closing
     stranger.now += 0.5
