@@ -302,11 +302,7 @@ class WebSocket(Stream, asyncio.Protocol):
             stop = start + size
             if stop > end:
                 if first == _WHOLE and size >= _GATHERED and self._peer is not None:
-                    self._gathered, self._gathered_size, self._gathered_mask = (
-                        bytearray(data[start:]),
-                        size,
-                        bytes(mask),
-                    )
+                    self._begin_to_gather(memoryview(data)[start:], size, bytes(mask))
                     at = end
                 break
             view = memoryview(data)[start:stop]
@@ -387,17 +383,24 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _CLOSE, bytes(payload[:2]))
         self._transport.close()
 
+    def _begin_to_gather(self, data: memoryview, size: int, mask: bytes) -> None:
+        self._gathered = bytearray(size)
+        self._gathered_size = len(data)
+        self._gathered_mask = mask
+        self._gathered[: len(data)] = data
+
     def _gather(self, data: bytes) -> bytes | memoryview:
         """More of a message that is large. Returns what comes after it."""
-        gathered = self._gathered
+        gathered, here = self._gathered, self._gathered_size
         assert gathered is not None
-        missing = self._gathered_size - len(gathered)
+        missing = len(gathered) - here
         if len(data) < missing:
-            gathered += data
+            gathered[here : here + len(data)] = data
+            self._gathered_size += len(data)
             self._heard()
             return b""
         view = memoryview(data)
-        gathered += view[:missing]
+        gathered[here:] = view[:missing]
         self._gathered = None
         self._idle = 0
         mask = self._gathered_mask
