@@ -208,14 +208,20 @@ class Grammar:
 SIZE = 1_000_000
 
 
+_TWO = call(Tag.NDARRAY, "<i4", [2], False, True, bytes(8))
+_NUMBERS = b"".join((number << 40).to_bytes(8, "little") for number in range(SIZE // 8))
+_KEYS = call(Tag.INDEX, b"", call(Tag.NDARRAY, "<i8", [SIZE // 8], False, True, segment(1)), None, None)
+
+
 def bombs() -> dict[str, list[bytes]]:
     """Messages of up to a megabyte that ask for far more, by name."""
+    made = {**_columns(), **_labels(), **_ranges()}
+    return {name: message(*parts) for name, parts in made.items()}
+
+
+def _columns() -> dict[str, Any]:
     column = call(Tag.NDARRAY, "|i1", [0], False, True, b"")
     empty = [0, b"", [None, b""], []]
-    numbers = b"".join((number << 40).to_bytes(8, "little") for number in range(SIZE // 8))
-    array = call(Tag.NDARRAY, "<i8", [SIZE // 8], False, True, segment(1))
-    keys = call(Tag.INDEX, b"", array, None, None)
-    two = call(Tag.NDARRAY, "<i4", [2], False, True, bytes(8))
     no_width = [
         [10**9, b"", [None], []],
         [10**9, b"", [None, b""], []],
@@ -223,8 +229,7 @@ def bombs() -> dict[str, list[bytes]]:
         [10**9, b"", [None], []],
     ]
     kinds = ["null", ["fixed_size_binary", 0], ["fixed_size_list", 0, ["", True, "int8"]], ["struct"]]
-    wide = call(Tag.EXTENSION_ARRAY, "sparse", b"", two, _places(0, 1), 2**31 - 1, 0, "integer")
-    made = {
+    return {
         "empty columns": [_frame([[b"", number, column] for number in range(SIZE // 20)])],
         "empty fields": [
             call(
@@ -237,6 +242,24 @@ def bombs() -> dict[str, list[bytes]]:
             )
         ],
         "fields": [call(Tag.EXTENSION_ARRAY, "arrow", b"", True, ["struct", *[["", True, "int8"]] * 110_000], [0])],
+        "frequencies": [[call(Tag.PERIOD, 1, f"{number}M") for number in range(1, 80_000)]],
+        "objects": [
+            call(Tag.INDEX, b"", call(Tag.OBJECTS, "O", [200_000], False, True, [*range(200_000)]), None, None)
+        ],
+        "empty text": [
+            call(Tag.INDEX, b"", call(Tag.EXTENSION_ARRAY, "text", b"", True, [""] * SIZE), None, None),
+        ],
+        **{f"no width: {kind}": [_arrow_categories(kind, tree)] for kind, tree in zip(kinds, no_width, strict=True)},
+        **{
+            f"text of no width: {kind}": [call(Tag.EXTENSION_ARRAY, "text", b"", True, kind, tree)]
+            for kind, tree in zip(kinds, no_width, strict=True)
+        },
+    }
+
+
+def _labels() -> dict[str, Any]:
+    two, keys, numbers = _TWO, _KEYS, _NUMBERS
+    return {
         "categories": [call(Tag.EXTENSION_ARRAY, "categorical", b"", two, keys, False, b""), numbers],
         "levels": [call(Tag.MULTI_INDEX, b"", [keys], [two], [None], None), numbers],
         "no duplicates": [
@@ -250,19 +273,6 @@ def bombs() -> dict[str, list[bytes]]:
                 False,
             ),
             numbers,
-        ],
-        "a sparse level": [call(Tag.MULTI_INDEX, b"", [call(Tag.INDEX, b"", wide, None, None)], [two], [None], None)],
-        "sparse categories": [
-            call(Tag.EXTENSION_ARRAY, "categorical", b"", two, call(Tag.INDEX, b"", wide, None, None), False, b"")
-        ],
-        "sparse sides": [
-            call(Tag.EXTENSION_ARRAY, "intervals", b"", *[call(Tag.INDEX, b"", wide, None, None)] * 2, "left")
-        ],
-        "sides": [
-            call(Tag.EXTENSION_ARRAY, "intervals", b"", *[call(Tag.RANGE_INDEX, b"", 0, 2**40, 1, None)] * 2, "left")
-        ],
-        "a long range": [
-            call(Tag.MULTI_INDEX, b"", [call(Tag.RANGE_INDEX, b"", 0, 2**40, 1, None)], [two], [None], None)
         ],
         "many levels": [
             call(
@@ -278,21 +288,28 @@ def bombs() -> dict[str, list[bytes]]:
             call(Tag.INDEX, b"", call(Tag.EXTENSION_ARRAY, "datetimes", b"", _moments(SIZE // 8), None), "bh", None),
             numbers,
         ],
-        "frequencies": [[call(Tag.PERIOD, 1, f"{number}M") for number in range(1, 80_000)]],
         "booleans as categories": [_arrow_categories("bool_", [8 * SIZE, b"", [None, segment(1)], []]), bytes(SIZE)],
-        "objects": [
-            call(Tag.INDEX, b"", call(Tag.OBJECTS, "O", [200_000], False, True, [*range(200_000)]), None, None)
-        ],
-        "empty text": [
-            call(Tag.INDEX, b"", call(Tag.EXTENSION_ARRAY, "text", b"", True, [""] * SIZE), None, None),
-        ],
-        **{f"no width: {kind}": [_arrow_categories(kind, tree)] for kind, tree in zip(kinds, no_width, strict=True)},
-        **{
-            f"text of no width: {kind}": [call(Tag.EXTENSION_ARRAY, "text", b"", True, kind, tree)]
-            for kind, tree in zip(kinds, no_width, strict=True)
-        },
     }
-    return {name: message(*parts) for name, parts in made.items()}
+
+
+def _ranges() -> dict[str, Any]:
+    two = _TWO
+    wide = call(Tag.EXTENSION_ARRAY, "sparse", b"", two, _places(0, 1), 2**31 - 1, 0, "integer")
+    return {
+        "a sparse level": [call(Tag.MULTI_INDEX, b"", [call(Tag.INDEX, b"", wide, None, None)], [two], [None], None)],
+        "sparse categories": [
+            call(Tag.EXTENSION_ARRAY, "categorical", b"", two, call(Tag.INDEX, b"", wide, None, None), False, b"")
+        ],
+        "sparse sides": [
+            call(Tag.EXTENSION_ARRAY, "intervals", b"", *[call(Tag.INDEX, b"", wide, None, None)] * 2, "left")
+        ],
+        "sides": [
+            call(Tag.EXTENSION_ARRAY, "intervals", b"", *[call(Tag.RANGE_INDEX, b"", 0, 2**40, 1, None)] * 2, "left")
+        ],
+        "a long range": [
+            call(Tag.MULTI_INDEX, b"", [call(Tag.RANGE_INDEX, b"", 0, 2**40, 1, None)], [two], [None], None)
+        ],
+    }
 
 
 def _frame(blocks: list[Any]) -> Any:
