@@ -7,7 +7,6 @@ over and did not reach the caller goes back into its box.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any
@@ -90,10 +89,3 @@ class Ticket:
         if not self._landed and self.request is not None:
             self._landed = True
             self.request.cancel()
-
-    def __del__(self) -> None:
-        # Only where `give_back` itself was interrupted before its first step.
-        request = self.request
-        if request is not None and request.error is None and not self.redeemed and not self._landed:
-            with contextlib.suppress(PoolClosedError):
-                self._loop_owner.post(self._cancel)
