@@ -28,7 +28,7 @@ LARGEST = 48 << 10
 Step = tuple[str, int, int]
 
 
-def steps(data: bytes) -> set[Step]:
+def steps(data: bytes, codec: str) -> set[Step]:
     """The steps in the codec's code that decoding *data* takes."""
     taken: set[Step] = set()
 
@@ -52,7 +52,7 @@ def steps(data: bytes) -> set[Step]:
         segments = [data]
     sys.settrace(trace)
     try:
-        mutation.attempt(segments)
+        mutation.attempt(segments, codec=codec)
     finally:
         sys.settrace(None)
     return taken
@@ -66,12 +66,12 @@ def main() -> None:
     corpus = ROOT / "fuzz" / "corpus" / codec
     corpus.mkdir(parents=True, exist_ok=True)
     kept = list(corpus.iterdir())
-    known = set().union(*(steps(path.read_bytes()) for path in kept))
+    known = set().union(*(steps(path.read_bytes(), codec) for path in kept))
     size = sum(path.stat().st_size for path in kept)
     found = [path for path in (ROOT / "fuzz" / ".work" / codec).iterdir() if not path.name.startswith("crash-")]
     for path in sorted(found, key=lambda path: path.stat().st_size):
         data = path.read_bytes()
-        new = steps(data) - known
+        new = steps(data, codec) - known
         if new and size + len(data) <= LARGEST:
             (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
             known |= new

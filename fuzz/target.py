@@ -20,7 +20,6 @@ with atheris.instrument_imports(include=["mpccomm.codec", "mpccomm.errors", "zon
     from mpccomm.codec import archive
     from mpccomm.errors import DecodingError
     from tests.codec import mutation
-    from tests.codec.samples import SAMPLES
 
 
 def read(data: bytes) -> mutation.Segments:
@@ -36,8 +35,9 @@ def main() -> None:
     codec = sys.argv.pop(1)
     with atheris.instrument_imports(include=["mpccomm.codec"]):
         mutation.import_plugins(codec)
-    values = SAMPLES[codec]() + (SAMPLES["columns"]() if codec == "builtin" else [])
-    mutator = mutation.Mutator(values, 1)
+    mutator = mutation.Mutator(codec, 1)
+    if codec == "builtin":
+        mutator.seeds += mutation.Mutator("columns", 1).seeds
     seeds = ROOT / "fuzz" / ".work" / codec
     seeds.mkdir(parents=True, exist_ok=True)
     for number, segments in enumerate(mutator.seeds):
@@ -50,7 +50,7 @@ def main() -> None:
         return archive.join(mutator.mutate(read(data)))[:max_size]
 
     def test(data: bytes) -> None:
-        mutation.attempt(read(data))
+        mutation.attempt(read(data), codec=codec)
 
     corpus = ROOT / "fuzz" / "corpus" / codec
     corpus.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mpccomm.codec import Serialization
+    from mpccomm.engine.expect import Array
     from mpccomm.engine.stats import PartyStats, Stats
     from mpccomm.errors import (
         AnnotationError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         PoolClosedError,
         PortInUseError,
         RepetitionError,
+        UnexpectedTypeError,
         UnknownPartyError,
         WrongThreadError,
     )
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnnotationError",
+    "Array",
     "AuthenticationError",
     "CommunicationError",
     "CommunicationTimeoutError",
@@ -75,6 +78,7 @@ __all__ = [
     "Stats",
     "SyncPool",
     "Timing",
+    "UnexpectedTypeError",
     "UnknownPartyError",
     "WrongThreadError",
 ]
@@ -86,6 +90,7 @@ _MODULES = (
     "mpccomm.codec",
     "mpccomm.pool",
     "mpccomm.engine.stats",
+    "mpccomm.engine.expect",
     "mpccomm.sync",
     "mpccomm.transport.memory",
 )

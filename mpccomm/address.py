@@ -66,6 +66,16 @@ def equivalents(address: IPAddress) -> frozenset[IPAddress]:
     return _LOOPBACK if address in _LOOPBACK else frozenset((address,))
 
 
+def towards(there: IPAddress) -> IPAddress | None:
+    """Return our own address on the way to another one; None: there is no way."""
+    kind = socket.AF_INET if there.version == 4 else socket.AF_INET6
+    with suppress(OSError, ValueError), socket.socket(kind, socket.SOCK_DGRAM) as sock:
+        # Nothing is sent by that.
+        sock.connect((str(there), 9))
+        return of_socket(sock.getsockname())
+    return None
+
+
 def ascii_name(host: str) -> str:
     """Return a host name in the form in which it is looked up and compared: IDNA 2008, lower case, no final dot.
 

@@ -104,8 +104,9 @@ class Timing:
     """A connection without any sign of life for so long is closed."""
     suspect_after: float = 1.0
     """An acknowledgement that is overdue for so long (or for several round trips) starts a second, fresh connection."""
-    deadlock_after: float = 5.0
-    """Two sides that hold each other back, without anything moving for so long, are deadlocked."""
+    deadlock_after: float | None = None
+    """Calls of two sides that hold each other back, without anything moving for so long, raise `DeadlockError`. None: only where
+    nothing goes on in the program that could end it; elsewhere the log says what to receive, after ``waiting_notice``."""
     greeting: float = 10.0
     """A new connection has to complete its greeting within this time."""
     tick: float = 0.5
@@ -117,6 +118,8 @@ class Timing:
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.deadlock_after is not None:
+            _check_seconds(self, "deadlock_after", self.deadlock_after)
         if self.dead_after <= self.heartbeat:
             raise ConfigurationError(
                 f"Timing(heartbeat={self.heartbeat!r}, dead_after={self.dead_after!r}): a quiet connection would be given up "
@@ -158,6 +161,9 @@ class Retry:
     connect_timeout: float = 3.0
     """Time for the TCP connection of one attempt, with one repetition by the system; for TLS and the upgrade; and for
     greeting each other, before another attempt is made. What was lost in a silent network is not worth waiting for."""
+    give_way: float = 0.5
+    """Where two parties can dial each other, one of them waits so long for the other one's call. Which one follows from
+    their ports, and where those are the same from their addresses."""
     doubt: float = 5.0
     """A party that does not accept our certificate may be about to learn of it: only after so long do calls fail for it."""
     refused: float = 60.0

@@ -19,7 +19,7 @@ def quick(limits: Limits | None = None, *, unreachable_timeout: float | None = N
     return Settings(
         limits=limits or Limits(),
         timing=timing,
-        retry=Retry(cap=2 * UNIT),
+        retry=Retry(cap=2 * UNIT, give_way=UNIT),
         linger=20 * UNIT,
         unreachable_timeout=unreachable_timeout,
     )

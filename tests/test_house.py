@@ -41,6 +41,7 @@ FORBIDDEN = {
     "protocol": {
         "aiohttp",
         "asyncio",
+        "mmap",
         "random",
         "secrets",
         "select",

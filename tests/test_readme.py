@@ -1,4 +1,4 @@
-"""The README and its first page are true: their commands exist, and their programs, as processes of their own, print what they say."""
+"""The README and its first page are true: their commands exist, and their programs, run as processes, print what they say."""
 
 import re
 import socket

@@ -44,6 +44,7 @@ def test_what_is_no_number(table: type[Limits], name: str, value: object) -> Non
         lambda: Settings(linger=-1),
         lambda: Settings(linger=math.inf),
         lambda: Settings(unreachable_timeout=0),
+        lambda: Timing(deadlock_after=0),
     ],
 )
 def test_what_would_never_work(make: object) -> None:

@@ -1,18 +1,26 @@
 """The command line: one module per command, imported when it is asked for.
 
-A command's module has a function ``main(arguments) -> int``, reads its own options and returns the exit status.
+A command's module has ``add_arguments(parser)`` and ``run(options)``, which returns the exit status. What its user can mend
+it raises: `argparse.ArgumentError` for arguments that don't go together (``options.parser`` is the parser of a command within the
+command), else errors of this library or of the system.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from enum import IntEnum
 from importlib import import_module
 from importlib.metadata import version
+
+from mpccomm.errors import CommunicationError, ConfigurationError
 
 COMMANDS = {
     "bench": "measure the link to another party",
     "certs": "make certificates for development, and show any",
     "compat": "run a program that was written for tno.mpc.communication 4.x",
+    "completion": "print what lets a shell complete these commands",
     "demo": "three parties on this machine add private vectors",
     "doctor": "find out what is wrong between this machine and the other parties",
     "ping": "round-trip times to the other parties",
@@ -21,28 +29,113 @@ COMMANDS = {
 """The name of every command, which is also that of its module, and what it does."""
 
 
+class Status(IntEnum):
+    """What a command says with its exit status; ``run`` and ``compat`` pass on that of the program as well."""
+
+    WELL = 0
+    WRONG = 1
+    USAGE = 2
+    TIMED_OUT = 124
+    INTERRUPTED = 130
+
+
+STATUSES = {
+    Status.WELL: "all is well",
+    Status.WRONG: "something is wrong; what, was said",
+    Status.USAGE: "arguments, the configuration or a file that they name can't be used",
+    Status.TIMED_OUT: "a time limit has passed",
+    Status.INTERRUPTED: "Ctrl-C",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name (those of the process if None) and return the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    # Only the first argument is ours. The command alone knows its options, and what it needs installed.
+    command: str = overview().parse_args(arguments[:1]).command
+    if command == "compat":
+        # Its program's errors are its program's to tell.
+        return _run(command, arguments[1:])
+    try:
+        status = _run(command, arguments[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone, as `head` does: no fault, and nobody to tell.
+        _let_go()
+        return Status.WRONG
+    except ConfigurationError as error:
+        return _say(command, error, Status.USAGE)
+    except TimeoutError as error:
+        return _say(command, error, Status.TIMED_OUT)
+    except (CommunicationError, OSError) as error:
+        return _say(command, error, Status.WRONG)
+    return status
+
+
+def overview() -> argparse.ArgumentParser:
+    """Return the parser of ``mpccomm`` itself, which knows the names of the commands and no more."""
     width = max(map(len, COMMANDS))
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="mpccomm",
         usage="%(prog)s [-h] [--version] command ...",
         description="Communication between the parties of a secure multi-party computation.",
-        epilog="\n".join(["commands:", *(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())]),
+        epilog="\n".join(
+            [
+                "commands:",
+                *(f"  {name:{width}}  {what}" for name, what in COMMANDS.items()),
+                "",
+                "exit statuses:",
+                *(f"  {status:<{width}}  {what}" for status, what in STATUSES.items()),
+            ]
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mpccomm {version('mpccomm')}")
-    parser.add_argument(
+    made.add_argument("--version", action="version", version=f"mpccomm {version('mpccomm')}")
+    made.add_argument(
         "command", choices=COMMANDS, metavar="command", help="see below; 'mpccomm command -h' tells its options"
     )
-    # Only the first argument is ours. The command alone knows its options, and what it needs installed.
-    command: str = parser.parse_args(arguments[:1]).command
+    return made
+
+
+def parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one command."""
+    module = import_module(f"{__name__}.{command}")
+    made = argparse.ArgumentParser(
+        prog=f"mpccomm {command}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(made)
+    return made
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    made = parser(command)
+    options = made.parse_args(arguments)
     try:
-        module = import_module(f"{__name__}.{command}")
-    except ModuleNotFoundError as error:
-        if error.name != "numpy":
-            raise
-        parser.error(f"the {command} needs numpy, which is not installed: pip install 'mpccomm[numpy]'")
-    status: int = module.main(arguments[1:])
+        status: int = import_module(f"{__name__}.{command}").run(options)
+    except argparse.ArgumentError as error:
+        getattr(options, "parser", made).error(str(error))
     return status
+
+
+def _say(command: str, error: Exception, status: Status) -> Status:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    with suppress(BrokenPipeError):
+        print(f"mpccomm {command}: {text}", file=sys.stderr)
+    return status
+
+
+def _let_go() -> None:
+    """Have what is still buffered written to nowhere: at exit it would fail once more, with noise."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

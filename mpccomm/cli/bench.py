@@ -1,22 +1,31 @@
-"""How fast the link to another party is: run the same command on both machines, each naming the other."""
+"""Measure the link to another party: run the same command on both machines, each naming the other.
+
+    mpccomm bench mpccomm.toml --me alice --party bob
+    mpccomm bench --port 61001 --party 192.0.2.7:61001
+
+Round trips, messages per second, and bandwidth, as median and quartiles.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from statistics import median, quantiles
 from typing import Any
 
-from mpccomm import CommunicationError, SyncPool
+from mpccomm import SyncPool
+from mpccomm.address import join
+from mpccomm.cli import Status
+from mpccomm.cli.arguments import add_choice, chosen, host, host_and_port, password_from, port, seconds
+from mpccomm.config import build
 
-PEER = "the other party"
 SMALL = bytes(range(100))
 SIZES = (64 * 1024, 1024 * 1024, 16 * 1024 * 1024)
 IN_FLIGHT = 1000
@@ -41,29 +50,49 @@ class Figure:
         return cls(what, unit, median(samples), low, high, len(samples))
 
 
-def lead(pool: SyncPool, seconds: float) -> list[Figure]:
+@dataclass(frozen=True)
+class Link:
+    """A pool, and the one party that it talks to."""
+
+    pool: SyncPool
+    party: str
+
+    def send(self, message: object) -> None:
+        """Send it, and wait until it is there."""
+        self.pool.send(self.party, message)
+
+    def asend(self, message: object) -> Future[Any]:
+        """Send it."""
+        return self.pool.asend(self.party, message)
+
+    def recv(self) -> Any:
+        """Wait for a message."""
+        return self.pool.recv(self.party)
+
+
+def lead(link: Link, seconds: float) -> list[Figure]:
     """Measure, for about so long; the other party is in `follow` at the same time."""
     each = seconds / (2 + len(SIZES))
     found = [
-        Figure.of("round trip, 100 B", "ms", _repeat(each, lambda: _round_trip(pool))),
-        Figure.of("messages from here, 100 B", "per second", _repeat(each, lambda: _burst(pool))),
+        Figure.of("round trip, 100 B", "ms", _repeat(each, lambda: _round_trip(link))),
+        Figure.of("messages from here, 100 B", "per second", _repeat(each, lambda: _burst(link))),
     ]
     for size in SIZES:
         data = secrets.token_bytes(size)
         label = f"{size // 1024} KiB" if size < _MIB else f"{size // _MIB} MiB"
-        samples = _repeat(each, lambda data=data: _transfer(pool, data))  # type: ignore[misc]
+        samples = _repeat(each, lambda data=data: _transfer(link, data))  # type: ignore[misc]
         found.append(Figure.of(f"messages from here, {label}", "MiB/s", samples))
-    pool.send(PEER, None)
+    link.send(None)
     return found
 
 
-def follow(pool: SyncPool) -> None:
+def follow(link: Link) -> None:
     """Answer whoever is in `lead`: each message comes with the number of those that follow before an answer is due."""
-    while (message := pool.recv(PEER)) is not None:
+    while (message := link.recv()) is not None:
         _, more = message
         for _ in range(more):
-            pool.recv(PEER)
-        pool.send(PEER, "all here")
+            link.recv()
+        link.send("all here")
 
 
 def _repeat(seconds: float, measure: Callable[[], float]) -> list[float]:
@@ -75,43 +104,43 @@ def _repeat(seconds: float, measure: Callable[[], float]) -> list[float]:
     return samples
 
 
-def _round_trip(pool: SyncPool) -> float:
+def _round_trip(link: Link) -> float:
     start = time.perf_counter()
-    pool.send(PEER, (SMALL, 0))
-    pool.recv(PEER)
+    link.send((SMALL, 0))
+    link.recv()
     return (time.perf_counter() - start) * 1e3
 
 
-def _burst(pool: SyncPool) -> float:
+def _burst(link: Link) -> float:
     start = time.perf_counter()
-    handles: list[Future[Any]] = [pool.asend(PEER, (SMALL, IN_FLIGHT - 1))]
-    handles += [pool.asend(PEER, SMALL) for _ in range(IN_FLIGHT - 1)]
+    handles = [link.asend((SMALL, IN_FLIGHT - 1))]
+    handles += [link.asend(SMALL) for _ in range(IN_FLIGHT - 1)]
     for handle in handles:
         handle.result()
-    pool.recv(PEER)
+    link.recv()
     return IN_FLIGHT / (time.perf_counter() - start)
 
 
-def _transfer(pool: SyncPool, data: bytes) -> float:
+def _transfer(link: Link, data: bytes) -> float:
     start = time.perf_counter()
-    pool.send(PEER, (data, 0))
-    pool.recv(PEER)
+    link.send((data, 0))
+    link.recv()
     return len(data) / _MIB / (time.perf_counter() - start)
 
 
-def measure(pool: SyncPool, seconds: float) -> list[Figure]:
+def measure(link: Link, seconds: float) -> list[Figure]:
     """Both parties call this; each leads once. A drawn number decides who does so first."""
     mine = theirs = 0
     while mine == theirs:
         mine = secrets.randbits(62)
-        pool.send(PEER, mine)
-        theirs = pool.recv(PEER)
+        link.send(mine)
+        theirs = link.recv()
     if mine > theirs:
-        found = lead(pool, seconds)
-        follow(pool)
+        found = lead(link, seconds)
+        follow(link)
     else:
-        follow(pool)
-        found = lead(pool, seconds)
+        follow(link)
+        found = lead(link, seconds)
     return found
 
 
@@ -123,50 +152,91 @@ def report(found: Sequence[Figure]) -> None:
         print(f"{figure.what:34}{figure.median:>12,.5g}{spread:>26}{figure.samples:>10,}  {figure.unit}")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Connect, measure, report; the exit status is 1 if the other party can't be reached or goes away."""
-    options = _parser().parse_args(arguments)
-    files = {"key": options.key, "cert": options.cert, "ca_cert": options.ca_cert}
-    try:
-        with SyncPool(**files, name="bench") as pool:
-            pool.add_http_server(options.port, options.listen)
-            host, port = options.party
-            pool.add_http_client(PEER, host, port, cert=options.party_cert)
-            print(f"listening at port {pool.port}; waiting for the same command on the other machine", flush=True)
-            pool.wait_ready(options.wait)
-            found = measure(pool, options.seconds)
-    except CommunicationError as error:
-        print(f"mpccomm bench: {error}", file=sys.stderr)
-        return 1
-    report(found)
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(figure) for figure in found], indent=1) + "\n")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mpccomm bench", description=__doc__ and __doc__.partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.usage = "%(prog)s [-h] (CONFIG --me NAME [--party NAME] | --port PORT --party HOST:PORT) [option ...]"
+    add_choice(parser)
     parser.add_argument(
-        "--party", type=_address, required=True, metavar="HOST:PORT", help="where the other machine's server is"
+        "--party",
+        metavar="NAME|HOST:PORT",
+        help="the other party: its name where there is a file (it can be left out if there are two), else where its server is",
+    )
+    parser.add_argument("--port", type=port, help="of the server here; the other machine names it in --party")
+    parser.add_argument(
+        "--listen", type=host, default="0.0.0.0", metavar="ADDRESS", help="of the server here (default: all of IPv4)"
     )
     parser.add_argument(
-        "--port", type=int, required=True, help="of the server here; the other machine names it in --party"
+        "--seconds", type=seconds, default=10.0, metavar="S", help="to measure from each side (default: %(default)g)"
     )
-    parser.add_argument("--listen", default="0.0.0.0", metavar="ADDRESS", help="of the server here (default: all)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="to measure from each side (default: %(default)g)")
     parser.add_argument(
-        "--wait", type=float, default=300.0, help="seconds for the other one to come (default: %(default)g)"
+        "--wait",
+        type=seconds,
+        default=300.0,
+        metavar="S",
+        help="for the other one to come, in seconds (default: %(default)g)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--key", help="private key of this party, for TLS")
     parser.add_argument("--cert", help="certificate of this party")
     parser.add_argument("--ca-cert", help="certificates of the issuers that are trusted")
     parser.add_argument("--party-cert", help="certificate of the other party")
-    return parser
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address and a port, as in 192.0.2.7:61001")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+def run(options: argparse.Namespace) -> int:
+    """Connect, measure, report."""
+    link, where = (
+        _named_here(options) if options.port or (options.party and ":" in options.party) else _from_file(options)
+    )
+    with link.pool:
+        print(
+            f"listening at port {link.pool.port}; waiting for {where} to run mpccomm bench as well "
+            f"(for {options.wait:g} s at most)",
+            file=sys.stderr,
+            flush=True,
+        )
+        # On a loop of this thread Ctrl-C gets through at any moment; a lock that the thread is about to wait for may miss it.
+        asyncio.run(link.pool.pool.wait_ready(options.wait))
+        print(f"connected; measuring for {2 * options.seconds:g} s", file=sys.stderr, flush=True)
+        found = measure(link, options.seconds)
+    if options.json:
+        print(json.dumps({"party": link.party, "figures": [asdict(figure) for figure in found]}, indent=2))
+    else:
+        report(found)
+    return Status.WELL
+
+
+def _named_here(options: argparse.Namespace) -> tuple[Link, str]:
+    if options.config or options.me:
+        raise argparse.ArgumentError(
+            None, "addresses and ports are in the file; give the name of the other party alone"
+        )
+    if not options.port or not options.party:
+        raise argparse.ArgumentError(None, "both --port and --party HOST:PORT are needed, or a file of all parties")
+    try:
+        address, number = host_and_port(options.party)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentError(None, f"--party: {error}") from None
+    pool = SyncPool(
+        options.key,
+        options.cert,
+        options.ca_cert,
+        name="bench",
+        password=password_from(options.password_file),
+    )
+    name = join(address, number)
+    pool.add_http_client(name, address, number, cert=options.party_cert)
+    pool.add_http_server(options.port, options.listen)
+    return Link(pool, name), name
+
+
+def _from_file(options: argparse.Namespace) -> tuple[Link, str]:
+    config, me = chosen(options)
+    others = [name for name in config.parties if name != me]
+    if options.party is None and len(others) != 1:
+        raise argparse.ArgumentError(None, f"say with whom: --party with one of {', '.join(others)}")
+    other = config.party(options.party or others[0])
+    if other.name == me:
+        raise argparse.ArgumentError(None, f"{me} is this party itself")
+    both = {name: config.parties[name] for name in config.parties if name in (me, other.name)}
+    pool: SyncPool = build(SyncPool, replace(config, parties=both), me, password_from(options.password_file))
+    return Link(pool, other.name), f"{other.name} ({join(other.addr, other.port)})"

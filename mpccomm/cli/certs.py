@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpccomm.address import ascii_name, literal
+from mpccomm.cli import Status
+from mpccomm.cli.arguments import count, first_line, host, party_name, password_from
 from mpccomm.config import Config, PartyConfig
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.identity import Certificate, missing_extra, read_certificates
+from mpccomm.transport.identity import Certificate, missing_extra, read_certificates, read_file
 from mpccomm.transport.tls import read_key
 
 if TYPE_CHECKING:
@@ -33,34 +35,41 @@ FOLDER = "certificates"
 AUTHORITY = "authority"
 _AUTHORITY_DAYS = 5 * 365
 _PARTY_DAYS = 397
+_ARGUMENTS = {"key": "key", "cert": "cert", "ca_cert": "ca"}
+"""Of `Pool`, and which of the files of a party each takes."""
 _SKEW = timedelta(hours=1)
 """Certificates are valid from a little before now, for the sake of clocks that are late."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do what the first argument says; the exit status is 1 if that can't be done."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (ConfigurationError, OSError) as error:
-        print(f"mpccomm certs: {error}", file=sys.stderr)
-        return 1
-    return 0
+def run(options: argparse.Namespace) -> int:
+    """Do what the arguments say."""
+    options.do(options)
+    return Status.WELL
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mpccomm certs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
     commands = parser.add_subparsers(required=True, metavar="init | issue | show")
     init = commands.add_parser("init", help="make an authority")
-    init.add_argument("--name", default="mpccomm development authority", help="its common name (default: %(default)s)")
+    init.add_argument(
+        "--name",
+        type=_common_name,
+        default="mpccomm development authority",
+        help="its common name (default: %(default)s)",
+    )
     init.add_argument("--days", type=_days, default=_AUTHORITY_DAYS, help="how long it is valid (default: %(default)s)")
-    init.set_defaults(run=_init)
+    init.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="put its key under the password in the first line of this file (default: the key is not encrypted)",
+    )
+    init.set_defaults(do=_init)
     issue = commands.add_parser(
         "issue",
         help="make a folder for a party, or for all in a file",
-        usage="%(prog)s [-h] [--days DAYS] [--folder FOLDER] (name address ... | --config FILE)",
+        usage="%(prog)s [-h] [--days DAYS] [--folder FOLDER] [--password-file FILE] [--authority-password-file FILE] "
+        "(name address ... | --config FILE)",
     )
     issue.add_argument("name", nargs="?", type=_file_name, help="of the party")
     issue.add_argument(
@@ -73,47 +82,55 @@ def _parser() -> argparse.ArgumentParser:
         help="the file of all parties: their names, addresses, and what goes where",
     )
     issue.add_argument("--days", type=_days, default=_PARTY_DAYS, help="how long it is valid (default: %(default)s)")
-    issue.set_defaults(run=_issue, misused=issue.error)
+    issue.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="put the new keys under the password in the first line of this file (default: they are not encrypted)",
+    )
+    issue.add_argument(
+        "--authority-password-file",
+        type=Path,
+        metavar="FILE",
+        help="its first line is the password of the authority's key, if that has one (default: a terminal is asked)",
+    )
+    issue.set_defaults(do=_issue, parser=issue)
     for command in (init, issue):
         command.add_argument(
             "--folder", type=Path, default=Path(FOLDER), help="where all is kept (default: %(default)s)"
         )
     show = commands.add_parser("show", help="print what is in a file")
     show.add_argument("file", type=Path, nargs="+", help="PEM or DER, a certificate and perhaps its chain")
-    show.set_defaults(run=_show)
-    return parser
+    show.set_defaults(do=_show)
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 0 < days <= 36500:
+    days = count(text)
+    if days > 36500:
         raise argparse.ArgumentTypeError(f"a certificate can't be valid for {days} days")
     return days
 
 
-def _file_name(text: str) -> str:
-    if not text.isprintable() or text.startswith(".") or any(c in text for c in '/\\:*?"<>|') or text == AUTHORITY:
-        raise argparse.ArgumentTypeError(f"{text!r} can't be the name of a folder for a party")
+def _common_name(text: str) -> str:
+    if not 0 < len(text) <= 64 or not text.isprintable() or text != text.strip():
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} can't be a common name: that has 1 to 64 printable characters")
     return text
 
 
+def _file_name(text: str) -> str:
+    if text == AUTHORITY:
+        raise argparse.ArgumentTypeError(f"{text!r} can't be the name of a folder for a party: it is the authority's")
+    return party_name(text)
+
+
 def _address(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        pass
-    try:
-        name = text.rstrip(".").encode("idna").decode().lower()
-    except UnicodeError:
-        name = ""
-    labels = name.split(".")
-    if not all(
-        label and label.strip("-") == label and label.replace("-", "").replace("_", "").isalnum() for label in labels
-    ):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither an IP address nor a host name (and no port belongs here)"
-        )
-    return name
+    """As it is in a certificate: a host name in ASCII, by the same normalisation with which it is dialled and compared."""
+    address = literal(host(text))
+    if address is None:
+        return ascii_name(text)
+    if address.is_unspecified or address.is_multicast or (isinstance(address, IPv6Address) and address.scope_id):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address for a certificate: it is not that of one machine")
+    return str(address)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -123,11 +140,12 @@ def _init(options: argparse.Namespace) -> None:
     folder: Path = options.folder
     files = [folder / f"{AUTHORITY}.{what}.pem" for what in ("key", "cert")]
     _refuse_to_overwrite(files, "choose another --folder")
+    password = None if options.password_file is None else first_line(options.password_file)
     key = _new_key()
     subject = _name(options.name)
     certificate = _sign(subject, key, subject, key, options.days, authority=True)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_new(files[0], _key_bytes(key), secret=True)
+    _write_new(files[0], _key_bytes(key, password), secret=True)
     _write_new(files[1], _pem(certificate))
     print(f"made an authority in {folder}. Keep {AUTHORITY}.key.pem to yourself: whoever has it can pose as any party.")
     print(
@@ -138,17 +156,19 @@ def _init(options: argparse.Namespace) -> None:
 def _issue(options: argparse.Namespace) -> None:
     if options.config is None:
         if not options.addresses:
-            options.misused("the name of a party is needed, and its addresses; or --config, for all parties of a file")
+            raise argparse.ArgumentError(
+                None, "the name of a party is needed, and its addresses; or --config, for all parties of a file"
+            )
         _issue_one(options)
     else:
         if options.name is not None:
-            options.misused("names and addresses are in the file of --config; leave them out here")
+            raise argparse.ArgumentError(None, "names and addresses are in the file of --config; leave them out here")
         _issue_all(options)
 
 
 def _issue_one(options: argparse.Namespace) -> None:
     folder: Path = options.folder
-    authority = _Authority(folder)
+    authority = _Authority(options)
     own: Path = folder / options.name
     files = {
         "key": own / f"{options.name}.key.pem",
@@ -162,7 +182,9 @@ def _issue_one(options: argparse.Namespace) -> None:
     _write_new(files["cert"], certificate)
     _write_new(files["ca"], authority.pem)
     print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to nobody else. There:")
-    print(f"    pool = Pool(key={files['key'].name!r}, cert={files['cert'].name!r}, ca_cert={files['ca'].name!r})")
+    password = ", password=..." if options.password_file else ""
+    files_there = ", ".join(f"{what}={files[short].name!r}" for what, short in _ARGUMENTS.items())
+    print(f"    pool = Pool({files_there}{password})")
 
 
 def _issue_all(options: argparse.Namespace) -> None:
@@ -172,7 +194,7 @@ def _issue_all(options: argparse.Namespace) -> None:
     config = Config.load(source, certified=False)
     addresses = {party.name: _addresses_of(party, config) for party in config.parties.values()}
     _check_files(config, source)
-    authority = _Authority(folder)
+    authority = _Authority(options)
     _refuse_to_overwrite((folder / name for name in addresses), "move that folder away first")
     issued = {name: authority.issue(name, addresses[name], options.days) for name in addresses}
     shared = {party.cert[0]: issued[name][1] for name, party in config.parties.items()}
@@ -183,7 +205,8 @@ def _issue_all(options: argparse.Namespace) -> None:
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
         print(f"made {own} for {', '.join(addresses[name])}. Copy it to {name}, and to nobody else. There:")
-        print(f"    pool = Pool.from_config({source.name!r}, me={name!r})")
+        password = ", password=..." if options.password_file else ""
+        print(f"    pool = Pool.from_config({source.name!r}, me={name!r}{password})")
         for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:
             target = own / _inside(path, source.parent)
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -244,8 +267,25 @@ def _show(options: argparse.Namespace) -> None:
         if number:
             print()
         print(path)
+        if _holds_a_key(path):
+            raise ConfigurationError(
+                f"{path} holds a private key, not a certificate: it is for its owner alone, and there is nothing in it to "
+                "show. The certificate that belongs to it is another file"
+            )
         for position, certificate in enumerate(read_certificates(path)):
             print(_describe(certificate, position))
+
+
+def _holds_a_key(path: Path) -> bool:
+    """Whether there is a private key and no certificate, readable or under a password."""
+    data = read_file(path)
+    if b"-----BEGIN " in data:
+        return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
+    try:
+        read_key(path, None)
+    except ConfigurationError as error:
+        return "is encrypted" in str(error)
+    return True
 
 
 def _describe(certificate: Certificate, position: int) -> str:
@@ -276,9 +316,10 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
 
 
 class _Authority:
-    """The one in a folder, with its key."""
+    """The one in the folder, with its key."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
+        folder: Path = options.folder
         try:
             from cryptography import x509
             from cryptography.hazmat.primitives.asymmetric import ec
@@ -292,18 +333,29 @@ class _Authority:
         shown = read_certificates(path)[0]
         if not shown.is_valid():
             raise ConfigurationError(f"the authority {path} {shown.validity()}; make a new one in another folder")
-        key = read_key(folder / f"{AUTHORITY}.key.pem", None)
+        key = self._read_key(folder / f"{AUTHORITY}.key.pem", options.authority_password_file)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigurationError(f"the key of {path} was not made by mpccomm certs init")
         self.pem = path.read_bytes()
         self._subject = x509.load_der_x509_certificate(shown.der).subject
         self._key = key
+        self._password = None if options.password_file is None else first_line(options.password_file)
+
+    @staticmethod
+    def _read_key(path: Path, password_file: Path | None) -> object:
+        password = password_from(password_file)
+        try:
+            return read_key(path, password)
+        except ConfigurationError as error:
+            if password is None and "password=" in str(error):
+                raise ConfigurationError(f"the key {path} is encrypted: say --authority-password-file FILE") from None
+            raise
 
     def issue(self, name: str, addresses: Sequence[str], days: int) -> tuple[bytes, bytes]:
         """A new key, and a certificate for it."""
         key = _new_key()
         certificate = _sign(_name(name), key, self._subject, self._key, days, addresses=addresses)
-        return _key_bytes(key), _pem(certificate)
+        return _key_bytes(key, self._password), _pem(certificate)
 
 
 def _name(text: str) -> x509.Name:
@@ -378,10 +430,13 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+def _key_bytes(key: ec.EllipticCurvePrivateKey, password: str | None) -> bytes:
+    from cryptography.hazmat.primitives import serialization
 
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    encryption = (
+        serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password.encode())
+    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def _refuse_to_overwrite(paths: Iterable[Path], remedy: str) -> None:

@@ -1,40 +1,45 @@
-"""``python -m mpccomm compat script.py``: run a program that was written for tno.mpc.communication 4.x, as it is."""
+"""Run a program that was written for tno.mpc.communication 4.x, as it is:
+
+    mpccomm compat script.py --its-own argument
+    mpccomm compat -m module
+
+In it, 'import tno.mpc.communication' means mpccomm, also in the packages that it imports. All further arguments are its own, and
+so are its errors.
+"""
 
 from __future__ import annotations
 
 import argparse
 import runpy
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mpccomm.compat import install
+from mpccomm.cli import Status
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the program that the arguments name."""
-    parser = argparse.ArgumentParser(
-        prog="mpccomm compat",
-        usage="%(prog)s [-h] (script.py | -m module) [argument ...]",
-        description="Run a program in which 'import tno.mpc.communication' means mpccomm, also in the packages that it "
-        "imports. All further arguments are the program's own.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.usage = "%(prog)s [-h] (script.py | -m module) [argument ...]"
+    parser.add_argument(
+        "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
-    parser.add_argument("-m", dest="module", metavar="module", help="run a module, as python -m does")
-    parser.add_argument("script", nargs="?", help="run a file, as python does")
-    # What follows the program's name may look like options of ours.
-    options = parser.parse_args(arguments[:2] if arguments[:1] == ["-m"] else arguments[:1])
+    parser.add_argument("script", help="the program")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what it is given")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the program that the arguments name."""
+    from mpccomm.compat import install
+
+    if not options.module and not Path(options.script).exists():
+        raise argparse.ArgumentError(None, f"there is no file {options.script}")
     install()
-    if options.module is not None:
-        sys.argv = [options.module, *arguments[2:]]
+    sys.argv = [options.script, *options.arguments]
+    if options.module:
         sys.path.insert(0, "")
-        runpy.run_module(options.module, run_name="__main__", alter_sys=True)
-    elif options.script is not None:
-        if not Path(options.script).exists():
-            parser.error(f"there is no file {options.script}")
-        sys.argv = list(arguments)
+        runpy.run_module(options.script, run_name="__main__", alter_sys=True)
+    else:
         # As Python itself has it: what a program looks for beside itself does not depend on where it was started.
         sys.path.insert(0, str(Path(options.script).resolve().parent))
         runpy.run_path(str(Path(options.script).absolute()), run_name="__main__")
-    else:
-        parser.error("which program?")
-    return 0
+    return Status.WELL

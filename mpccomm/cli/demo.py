@@ -9,24 +9,32 @@ shares it now holds, one of each party; and sends that partial sum to the others
 `secure_sum` is the part that a party runs; the rest starts the processes and looks at the outcome.
 """
 
+from __future__ import annotations
+
 import argparse
 import multiprocessing
 import secrets
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpccomm import SyncPool
+from mpccomm.cli import Status
+from mpccomm.cli.arguments import count
+from mpccomm.errors import ConfigurationError
 
-Vector = NDArray[np.float64]
-Share = NDArray[np.uint64]
+with suppress(ModuleNotFoundError):  # its help needs no numpy; without it, `run` says what to install
+    import numpy as np
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Vector: TypeAlias = "NDArray[np.float64]"
+Share: TypeAlias = "NDArray[np.uint64]"
 """Integers modulo 2**64: numpy's unsigned arithmetic is exactly that."""
 
 PARTIES = ("Alice", "Bob", "Carol")
@@ -92,7 +100,7 @@ def party(name: str, vector: Vector, demo: Connection) -> None:
         demo.send(Outcome(total, seen, sent))
 
 
-def run(vectors: dict[str, Vector]) -> dict[str, Outcome]:
+def compute(vectors: dict[str, Vector]) -> dict[str, Outcome]:
     """Start a party for each vector, introduce them to each other, and wait for what they say.
 
     Raises `RuntimeError` if a party ends without an outcome or says nothing for a minute.
@@ -113,7 +121,8 @@ def _started(vectors: dict[str, Vector]) -> Iterator[dict[str, Connection]]:
         for name, vector in vectors.items():
             connections[name], theirs = context.Pipe()
             process = context.Process(target=party, args=(name, vector, theirs), name=name)
-            process.start()
+            with _interrupts_held():
+                process.start()
             processes.append(process)
             theirs.close()  # so that the pipe ends when the party does
         yield connections
@@ -125,6 +134,19 @@ def _started(vectors: dict[str, Vector]) -> Iterator[dict[str, Connection]]:
             process.join()
         for connection in connections.values():
             connection.close()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that is started inside never gets it. We do, and end the parties."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
@@ -195,26 +217,31 @@ def _preview(vector: Vector) -> str:
     return numbers + " ..." if vector.size > 5 else numbers
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Make the vectors, have them added, and judge the outcome; the exit status is 1 if anything is wrong with it."""
-    parser = argparse.ArgumentParser(prog="mpccomm demo", description=__doc__ and __doc__.partition("\n")[0])
-    parser.add_argument("--length", type=_positive, default=10_000, help="of each vector (default: 10000)")
-    length: int = parser.parse_args(arguments).length
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("--length", type=count, default=10_000, help="of each vector (default: 10000)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the vectors, have them added, and judge the outcome."""
+    if "np" not in globals():
+        raise ConfigurationError("the demo needs numpy, which is not installed: pip install 'mpccomm[numpy]'")
     private = np.random.default_rng()
-    vectors = {name: private.normal(scale=100.0, size=length) for name in PARTIES}
-    print(f"{', '.join(PARTIES)}: each has a private vector of length {length:,} and a process of its own.")
-    print("They compute the sum and the mean by additive secret sharing modulo 2**64, over HTTP on loopback.\n")
-    outcomes = run(vectors)
-    found = faults(vectors, outcomes)
+    vectors = {name: private.normal(scale=100.0, size=options.length) for name in PARTIES}
+    print(f"{', '.join(PARTIES)}: each has a private vector of length {options.length:,} and a process of its own.")
+    print(
+        "They compute the sum and the mean by additive secret sharing modulo 2**64, over HTTP on loopback.\n",
+        flush=True,
+    )
+    try:
+        outcomes = compute(vectors)
+    except RuntimeError as error:
+        found = [str(error)]
+    else:
+        found = faults(vectors, outcomes)
     for fault in found:
         print(f"FAULT: {fault}", file=sys.stderr)
-    if not found:
-        report(vectors, outcomes)
-    return 1 if found else 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a vector has at least one number, not {number}")
-    return number
+    if found:
+        return Status.WRONG
+    report(vectors, outcomes)
+    return Status.WELL

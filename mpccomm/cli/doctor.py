@@ -4,7 +4,7 @@
     mpccomm doctor mpccomm.toml --me alice --together    while all run this: also clocks, versions and bandwidth
 
 It takes this party's place: its own program must not run meanwhile. To programs that run it is a party that came and left, and it
-sends them no message. The exit status is 1 if anything is wrong, 2 if nothing could be examined.
+sends them no message. The others may start some seconds later (--timeout), and a party that only dials out is well, too.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ import argparse
 import asyncio
 import http.client
 import json
+import logging
 import platform
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
-from getpass import getpass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
+from mpccomm.cli import Status
+from mpccomm.cli.arguments import add_choice, chosen, password_from, seconds
 from mpccomm.config import Config, PartyConfig, build
-from mpccomm.environment import from_environment
 from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.channel import Channel
 from mpccomm.transport.identity import Certificate, certificate_from_der, read_certificates
@@ -58,18 +56,24 @@ class Finding:
     remedy: str = ""
 
 
-def main(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_choice(parser)
+    parser.add_argument(
+        "--timeout", type=seconds, default=10.0, metavar="S", help="of each check, seconds (default: %(default)s)"
+    )
+    parser.add_argument("--together", action="store_true", help="all parties run this at the same time: look at more")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: argparse.Namespace) -> int:
     """Examine, and say what was found; the exit status tells whether all is well."""
-    options = _options(arguments)
-    try:
-        config, me = chosen(options)
-        password = password_from(options)
-    except ConfigurationError as error:
-        print(f"mpccomm doctor: {error}", file=sys.stderr)
-        return 2
+    # What the pool logs meanwhile is in the findings, in better words.
+    logging.getLogger("mpccomm").addHandler(logging.NullHandler())
+    config, me = chosen(options)
     party = config.party(me)
     findings = []
-    for finding in examine(config, party, password, options.timeout, options.together):
+    for finding in examine(config, party, password_from(options.password_file), options.timeout, options.together):
         findings.append(finding)
         if not options.json:
             print(_line(finding), flush=True)
@@ -80,56 +84,7 @@ def main(arguments: Sequence[str]) -> int:
                 {"party": me, "well": not wrong, "findings": [asdict(finding) for finding in findings]}, indent=2
             )
         )
-    return int(wrong)
-
-
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="mpccomm doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_choice(parser)
-    parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="of each check, seconds (default: %(default)s)"
-    )
-    parser.add_argument("--together", action="store_true", help="all parties run this at the same time: look at more")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser.parse_args(arguments)
-
-
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which configuration, and which party of it."""
-    parser.add_argument("config", nargs="?", help="the file of all parties (default: what from_env() would take)")
-    parser.add_argument(
-        "--me", metavar="NAME", help="which of them this machine is (default: what from_env() would take)"
-    )
-    parser.add_argument(
-        "--password-file",
-        type=Path,
-        metavar="FILE",
-        help="its first line is the password of an encrypted key (default: a terminal is asked)",
-    )
-
-
-def chosen(options: argparse.Namespace) -> tuple[Config, str]:
-    """The configuration, and which of its parties this is."""
-    if options.config and options.me:
-        config = Config.load(options.config)
-        return config, config.party(options.me).name
-    config, found = from_environment(options.config, None, None)
-    return config, config.party(options.me or found).name
-
-
-def password_from(options: argparse.Namespace) -> Password:
-    """The password for the private key, if it turns out to need one."""
-    if options.password_file is None:
-        # Asked once, and not at all for a key that is not encrypted.
-        return cache(partial(getpass, "password of the private key: ")) if sys.stdin.isatty() else None
-    try:
-        text: str = options.password_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"the password file {options.password_file} can't be read: {reason}") from error
-    return text.partition("\n")[0].removesuffix("\r")
+    return Status.WRONG if wrong else Status.WELL
 
 
 def _line(finding: Finding) -> str:
@@ -141,9 +96,6 @@ def _line(finding: Finding) -> str:
 def examine(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> Iterator[Finding]:
     """All that can be found out, one after the other."""
     yield from _own(config, me, password)
-    for other in config.parties.values():
-        if other is not me:
-            yield from _outside(config, other, timeout)
     yield from asyncio.run(_inside(config, me, password, timeout, together))
 
 
@@ -277,29 +229,85 @@ def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding
 async def _inside(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> list[Finding]:
     timing = replace(config.settings.timing, heartbeat=0.1, tick=0.05)
     config = replace(config, settings=replace(config.settings, timing=timing))
-    others = [name for name in config.parties if name != me.name]
+    others = [party for party in config.parties.values() if party is not me]
     try:
         pool: Pool = build(Pool, config, me.name, password)
     except PortInUseError as error:
         remedy = "stop this party's own program for the time of the examination"
-        return [Finding(me.name, "server", WRONG, str(error), remedy)]
+        broken = Finding(me.name, "server", WRONG, str(error), remedy)
     except CommunicationError as error:
-        return [Finding(me.name, "configuration", WRONG, str(error), "correct the configuration")]
+        remedy = "correct what it names, in the configuration here"
+        broken = Finding(me.name, "configuration", WRONG, str(error), remedy)
+    else:
+        return await _connected(config, me, others, pool, timeout, together)
+    return [broken, *(finding for party in others for finding in _outside(config, party, timeout))]
+
+
+async def _connected(
+    config: Config, me: PartyConfig, others: Sequence[PartyConfig], pool: Pool, timeout: float, together: bool
+) -> list[Finding]:
     found = [Finding(me.name, "server", OK, f"listens at {me.listens_at} port {pool.port}")]
     async with pool:
-        missing = await _missing(pool, timeout, others)
-        for name in others:
-            if name in missing:
-                remedy = "the line tells which end has to change; the log of that party tells more"
-                found.append(Finding(name, "connection", WRONG, missing[name], remedy))
+        # First of all: others may need a moment to start, and it is them that we want to look at.
+        missing = await _missing(pool, timeout, [party.name for party in others])
+        for party in others:
+            seen = await asyncio.to_thread(lambda party=party: list(_outside(config, party, timeout)))  # type: ignore[misc]
+            if party.name not in missing:
+                found += _all_the_same(seen)
+                found.append(await _round_trip(pool, party.name, timeout))
             else:
-                found.append(await _round_trip(pool, name, timeout))
+                found += seen
+                remedy = _remedy(missing[party.name], me, party, seen)
+                found.append(Finding(party.name, "connection", WRONG, missing[party.name], remedy))
         if together:
-            connected = [name for name in others if name not in missing]
+            connected = [party.name for party in others if party.name not in missing]
             channel = pool.channel("doctor")
             for answers in await asyncio.gather(*(_compare(channel, name, timeout) for name in connected)):
                 found.extend(answers)
     return found
+
+
+def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
+    """What was seen from outside of a party that is connected: it need not be reached from here, if it reaches us."""
+    for finding in seen:
+        if finding.state == WRONG and finding.check in ("name", "port", "program"):
+            text = f"{finding.text}; none of that is needed, as it dials this party, or has ended meanwhile"
+            yield Finding(finding.party, finding.check, OK, text)
+        else:
+            yield finding
+
+
+_REMEDIES = (
+    (
+        "does not recognise us",
+        "there, in the file of {other}, correct addr and port of {me}: they are what {other} knows it by",
+    ),
+    (
+        "certificate",
+        "compare fingerprints with {other} on another way (mpccomm certs show FILE at both), and agree on one",
+    ),
+    ("resolved", "correct addr of {other}, or the name service of this machine"),
+    ("refused", "start the program, or doctor, of {other}"),
+    (
+        "something else answers",
+        "give {other} a port of its own, and set it in both files; a proxy has to pass on upgrades",
+    ),
+    ("no answer", "open port {port} of {addr} in the firewalls on the way; one direction is enough"),
+    ("no route", "check addr of {other}, and the network between these machines"),
+    ("unreachable", "check addr of {other}, and the network between these machines"),
+    ("hung up", "see in the log of {other} why; a proxy on the way has to pass on upgrades to WebSocket"),
+    ("TLS", "use certificates at both ends, or at none"),
+)
+"""What to do about a connection that was not made, by a word in why."""
+
+
+def _remedy(why: str, me: PartyConfig, other: PartyConfig, seen: Sequence[Finding]) -> str:
+    first = next((finding for finding in seen if finding.state == WRONG), None)
+    names = {"me": me.name, "other": other.name, "addr": other.addr, "port": other.port}
+    remedy = next((remedy for word, remedy in _REMEDIES if word.lower() in why.lower()), None)
+    if remedy is None and first is not None:
+        return f"first do what is said of the {first.check} of {other.name}, then look again"
+    return (remedy or "run mpccomm doctor at {other} as well, at the same time: it sees the other end").format(**names)
 
 
 async def _missing(pool: Pool, timeout: float, others: Sequence[str]) -> dict[str, str]:

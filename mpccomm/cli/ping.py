@@ -11,57 +11,44 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mpccomm import CommunicationError, NotReadyError, Pool
-from mpccomm.cli.doctor import add_choice, chosen, password_from
+from mpccomm import NotReadyError, Pool
+from mpccomm.cli.arguments import add_choice, chosen, count, password_from, seconds
 from mpccomm.config import Config, build
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Reach the parties and print their times; the exit status tells whether all were reached."""
-    options = _options(arguments)
-    try:
-        config, me = chosen(options)
-        names = options.party or [name for name in config.parties if name != me]
-        for name in names:
-            config.party(name)
-        return asyncio.run(_ping(config, me, names, options))
-    except CommunicationError as error:
-        print(f"mpccomm ping: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-
-
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="mpccomm ping", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
     add_choice(parser)
     parser.add_argument(
         "--party", action="append", metavar="NAME", help="whom; may be given several times (default: all)"
     )
-    parser.add_argument("--count", type=int, default=4, metavar="N", help="how many times (default: %(default)s)")
+    parser.add_argument("--count", type=count, default=4, metavar="N", help="how many times (default: %(default)s)")
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="S", help="seconds between (default: %(default)s)"
+        "--interval", type=seconds, default=1.0, metavar="S", help="seconds between (default: %(default)s)"
     )
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="to connect, in seconds (default: %(default)s)"
+        "--timeout", type=seconds, default=10.0, metavar="S", help="to connect, in seconds (default: %(default)s)"
     )
-    options = parser.parse_args(arguments)
-    if options.count < 1 or not options.interval > 0 or not options.timeout > 0:
-        parser.error("--count, --interval and --timeout are more than 0")
-    return options
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reach the parties and print their times; the exit status tells whether all were reached."""
+    config, me = chosen(options)
+    names = options.party or [name for name in config.parties if name != me]
+    for name in names:
+        if config.party(name).name == me:
+            raise argparse.ArgumentError(None, f"{name} is this party itself")
+    return asyncio.run(_ping(config, me, names, options))
 
 
 async def _ping(config: Config, me: str, names: Sequence[str], options: argparse.Namespace) -> int:
     timing = replace(config.settings.timing, heartbeat=options.interval / 2, tick=min(0.5, options.interval / 4))
     config = replace(config, settings=replace(config.settings, timing=timing))
     kept = {name: party for name, party in config.parties.items() if name in names or name == me}
-    pool: Pool = build(Pool, replace(config, parties=kept), me, password_from(options))
+    pool: Pool = build(Pool, replace(config, parties=kept), me, password_from(options.password_file))
     async with pool:
         missing: dict[str, str] = {}
         try:

@@ -4,7 +4,8 @@
     mpccomm run --parties alice,bob,carol --tls -m my.protocol
 
 The program makes its pool with ``SyncPool.from_env()`` or ``Pool.from_env()``. What the parties print is labelled with their
-names. The first that fails stops all; Ctrl-C does so too, and a second time at once.
+names; they get no standard input. The first that fails by itself stops all, and its status is the exit status. Ctrl-C stops all,
+too, and a second time at once.
 """
 
 from __future__ import annotations
@@ -15,54 +16,50 @@ import contextlib
 import io
 import json
 import os
+import re
+import select
 import signal
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from mpccomm.cli import certs
+from mpccomm.cli import Status, main
+from mpccomm.cli.arguments import count, party_name, seconds
 from mpccomm.config import ME
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
-TIMED_OUT = 124
-"""Exit status, as that of timeout(1)."""
-INTERRUPTED = 130
 
 _GRACE = 5.0
 """Seconds that parties have to end by themselves when they are told to."""
+_SETTLE = 3.0
+"""Seconds that the others have to end after a first one has failed: it may be the first only to notice."""
+_PAUSE = 0.2
+"""Seconds without a word after which a traceback is at its end."""
+_LONGEST_PAUSE = 2.0
+"""Seconds for which a traceback, and what follows it, is held back at most, to be written in one piece."""
 _COLOURS = (36, 33, 32, 35, 34, 31)
 _CHUNK = 1 << 16
+_LONGEST_TRACEBACK = 5000
+"""Lines."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the parties; the exit status is that of the first that failed, or 0."""
-    options = _options(arguments)
-    try:
-        with tempfile.TemporaryDirectory(prefix="mpccomm-") as folder, _ports(len(options.parties)) as ports:
-            config = _configure(Path(folder), dict(zip(options.parties, ports, strict=True)), options.tls)
-            return asyncio.run(_Group(options, config).run())
-    except (ConfigurationError, OSError) as error:
-        print(f"mpccomm run: {error}", file=sys.stderr)
-        return 2
-
-
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="mpccomm run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--timeout S] (script.py | -m module) ...",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.usage = (
+        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--timeout S] (script.py | -m module) ..."
     )
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("-n", type=int, metavar="N", help="how many; they are called party-0, party-1 and so on")
-    who.add_argument("--parties", metavar="NAMES", help="their names, with commas")
+    who.add_argument("-n", type=count, metavar="N", help="how many; they are called party-0, party-1 and so on")
+    who.add_argument("--parties", type=_names, metavar="NAMES", help="their names, with commas")
     parser.add_argument(
         "--tls", action="store_true", help="with certificates, made for this run and thrown away after it"
     )
@@ -70,26 +67,48 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--log-dir", type=Path, metavar="DIR", help="write what each party prints to DIR/NAME.log as well"
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="S", help=f"stop after so many seconds, with exit status {TIMED_OUT}"
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help=f"stop after so many seconds, with exit status {Status.TIMED_OUT:d}",
     )
     parser.add_argument(
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
     parser.add_argument("script", help="the program that every party runs")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what it is given")
-    options = parser.parse_args(arguments)
-    if options.n is not None and options.n < 1:
-        parser.error(f"there can't be {options.n} parties")
-    if options.timeout is not None and not options.timeout > 0:
-        parser.error("--timeout takes seconds, more than 0")
-    names = options.parties.split(",") if options.parties else [f"party-{number}" for number in range(options.n)]
-    options.parties = [name.strip() for name in names]
-    for name in options.parties:
-        if not name or not name.isprintable() or set('/\\:*?"<>|') & set(name) or name.startswith("."):
-            parser.error(f"{name!r} can't be the name of a party: it is also that of its log")
-        if options.parties.count(name) > 1:
-            parser.error(f"{name!r} is there twice")
-    return options
+
+
+def _names(text: str) -> list[str]:
+    names = [party_name(name.strip()) for name in text.split(",")]
+    for name in names:
+        if names.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"{name!r} is there twice")
+    return names
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the parties; the exit status is that of the first that failed by itself, or 0."""
+    names: list[str] = options.parties or [f"party-{number}" for number in range(options.n)]
+    if options.module:
+        if not _is_module(options.script.partition(".")[0]):
+            raise argparse.ArgumentError(None, f"there is no module {options.script}, seen from {Path.cwd()}")
+    elif not Path(options.script).exists():
+        raise argparse.ArgumentError(None, f"there is no file {options.script}")
+    with tempfile.TemporaryDirectory(prefix="mpccomm-") as folder, _ports(len(names)) as ports:
+        config = _configure(Path(folder), dict(zip(names, ports, strict=True)), options.tls)
+        return asyncio.run(_Group(names, options, config).run())
+
+
+def _is_module(name: str) -> bool:
+    before = sys.path[:]
+    sys.path.insert(0, "")
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # a name like "" or "__main__"
+        return False
+    finally:
+        sys.path[:] = before
 
 
 # -- what they need ----------------------------------------------------------------------------------------------------
@@ -118,7 +137,7 @@ def _configure(folder: Path, ports: Mapping[str, int], tls: bool) -> Path:
         # What it has to say is for people who make certificates to keep.
         with contextlib.redirect_stdout(io.StringIO()):
             commands = [["init"], *(["issue", name, LOOPBACK] for name in ports)]
-            if any(certs.main([*command, "--folder", str(folder), "--days", "1"]) for command in commands):
+            if any(main(["certs", *command, "--folder", str(folder), "--days", "1"]) for command in commands):
                 raise ConfigurationError("the certificates could not be made")
         text = f"ca_cert = {json.dumps(str(folder / 'authority.cert.pem'))}\n"
     for name, port in ports.items():
@@ -134,32 +153,76 @@ def _configure(folder: Path, ports: Mapping[str, int], tls: bool) -> Path:
 # -- the processes -----------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class _Party:
     name: str
     process: asyncio.subprocess.Process
-    relays: list[threading.Thread]
+    relays: list[_Relay] = field(default_factory=list)
+    stopped: bool = False
+    """Whether it was told to end."""
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status as a shell has it: 128 + n for signal n; None: it runs."""
+        code = self.process.returncode
+        return 128 - code if code is not None and code < 0 else code
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has failed, and not because it was told to end."""
+        return bool(self.status) and not self.stopped
+
+    def misses_another(self) -> bool:
+        """Whether it seems to have failed because another party had ended."""
+        return any(relay.misses_another for relay in self.relays)
+
+    def asked_for_input(self) -> bool:
+        """Whether it ended since there is no standard input."""
+        return any(relay.asked_for_input for relay in self.relays)
+
+    def in_words(self) -> str:
+        """How it ended."""
+        code = self.process.returncode
+        if self.stopped:
+            return "was stopped"
+        return f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
 
 
 class _Group:
     """The processes of one run."""
 
-    def __init__(self, options: argparse.Namespace, config: Path) -> None:
+    def __init__(self, names: Sequence[str], options: argparse.Namespace, config: Path) -> None:
+        self._names = names
         self._options = options
         self._config = config
         self._parties: list[_Party] = []
-        self._width = max(map(len, options.parties))
+        self._ended: list[_Party] = []
+        """In the order in which they did."""
         self._signals = asyncio.Queue[int]()
+        self._unread = asyncio.Event()
+        """Nobody reads what we print."""
 
     async def run(self) -> int:
         """Start them, wait for the end, leave nothing behind."""
         with self._listening(), contextlib.ExitStack() as logs:
             try:
-                for number, name in enumerate(self._options.parties):
+                for number, name in enumerate(self._names):
                     await self._start(number, name, logs)
-                return await self._watch()
+                said, status = await self._watch()
             finally:
                 await self._stop()
+        if self._unread.is_set():
+            raise BrokenPipeError
+        for party in self._parties:
+            self._say(f"{party.name} {party.in_words()}", bad=party.failed)
+        if culprit := self._culprit() if said is None else None:
+            status = culprit.status or Status.WRONG
+            said = f"{culprit.name} {culprit.in_words()}; it was the first to fail"
+            if culprit.asked_for_input():
+                said += ". It asked for input, but parties get none: give it what it needs as arguments"
+        if said is not None:
+            self._say(said, bad=True)
+        return status
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
@@ -179,6 +242,7 @@ class _Group:
     async def _start(self, number: int, name: str, logs: contextlib.ExitStack) -> None:
         options = self._options
         program = ["-m", options.script] if options.module else [options.script]
+        colours = {"FORCE_COLOR": "1"} if _in_colour(sys.stderr) else {}  # newer Pythons colour tracebacks
         log: BinaryIO | None = None
         if options.log_dir is not None:
             options.log_dir.mkdir(parents=True, exist_ok=True)
@@ -193,45 +257,72 @@ class _Group:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into_output,
                 stderr=into_errors,
-                env=os.environ | {ME: name, CONFIG: str(self._config), "PYTHONUNBUFFERED": "1"},
+                env=os.environ | colours | {ME: name, CONFIG: str(self._config), "PYTHONUNBUFFERED": "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.
                 start_new_session=True,
             )
-        party = _Party(name, process, [])
+        party = _Party(name, process)
         self._parties.append(party)
+        loop = asyncio.get_running_loop()
         for source, target in ((output, sys.stdout), (errors, sys.stderr)):
-            label = _label(name.ljust(self._width), number, target.isatty())
-            relay = threading.Thread(target=_relay, args=(source, target.buffer, label, log), daemon=True)
+            label = _label(name.ljust(max(map(len, self._names))), number, _in_colour(target))
+            relay = _Relay(source, target.buffer, label, log, lambda: loop.call_soon_threadsafe(self._unread.set))
             relay.start()
             party.relays.append(relay)
 
-    async def _watch(self) -> int:
-        """Until all have ended, one has failed, time is up, or a signal says so."""
-        deadline = None if self._options.timeout is None else asyncio.get_running_loop().time() + self._options.timeout
+    async def _watch(self) -> tuple[str | None, int]:
+        """Wait until all have ended, one has failed, time is up, or a signal says so.
+
+        Return what to say of it, None where the statuses of the parties tell, and the exit status.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if self._options.timeout is None else loop.time() + self._options.timeout
         told = asyncio.create_task(self._signals.get())
+        unread = asyncio.create_task(self._unread.wait())
         waiting = {asyncio.create_task(party.process.wait()): party for party in self._parties}
+        settled: float | None = None
         try:
             while waiting:
-                left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0)
-                done, _ = await asyncio.wait({told, *waiting}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if told in done:
-                    return await self._interrupted(told.result())
-                if not done:
-                    running = ", ".join(party.name for party in waiting.values())
-                    self._say(f"stopped after {self._options.timeout:g} s; still running: {running}")
-                    return TIMED_OUT
-                # Of several that have ended, the first in order that failed: the others may have failed because of it.
+                ends = [end for end in (deadline, settled) if end is not None]
+                left = max(min(ends) - loop.time(), 0) if ends else None
+                done, _ = await asyncio.wait(
+                    {told, unread, *waiting}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in [task for task in waiting if task in done]:
-                    party = waiting.pop(task)
-                    if status := _status(party.process.returncode):
-                        self._say(f"{party.name} ended with status {status}; stopping the others")
-                        return status
-            return 0
+                    self._ended.append(waiting.pop(task))
+                if told in done:
+                    number = told.result()
+                    await self._interrupted(number)
+                    return f"stopped by {signal.Signals(number).name}", 128 + number
+                if unread in done:
+                    return None, Status.WRONG
+                if any(party.failed for party in self._ended):
+                    settled = settled or loop.time() + _SETTLE
+                    if loop.time() >= settled or await self._failed_by_itself():
+                        return None, Status.WRONG
+                elif not done:
+                    running = ", ".join(party.name for party in waiting.values())
+                    return f"stopped after {self._options.timeout:g} s; still running: {running}", Status.TIMED_OUT
+            return None, Status.WELL
         finally:
-            for task in (told, *waiting):
+            for task in (told, unread, *waiting):
                 task.cancel()
 
-    async def _interrupted(self, number: int) -> int:
+    def _culprit(self) -> _Party | None:
+        """The first to fail; of the others those that failed by themselves come before those that miss another party."""
+        failed = [party for party in self._ended if party.failed]
+        return min(failed, key=lambda party: party.misses_another(), default=None)
+
+    async def _failed_by_itself(self) -> bool:
+        """Whether the one to blame is among those that have ended; its last words are read to the end."""
+        for party in self._ended:
+            for relay in party.relays:
+                # Something that it started may hold its pipes open, so this has a limit.
+                await asyncio.to_thread(relay.join, _PAUSE)
+        culprit = self._culprit()
+        return culprit is not None and not culprit.misses_another()
+
+    async def _interrupted(self, number: int) -> None:
         """Pass the signal on, and give them time for their goodbyes."""
         for party in self._parties:
             self._signal(party, number)
@@ -243,7 +334,6 @@ class _Group:
         if again.done() and not again.cancelled():
             for party in self._parties:
                 self._signal(party, _KILL)
-        return 128 + number
 
     async def _stop(self) -> None:
         """Whatever is left: told to end, then killed, with all that it started."""
@@ -261,30 +351,36 @@ class _Group:
         await asyncio.gather(*(party.process.wait() for party in self._parties))
 
     def _signal(self, party: _Party, number: int) -> None:
+        if party.process.returncode is None:
+            party.stopped = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if sys.platform == "win32":
                 party.process.terminate()
             else:
                 os.killpg(party.process.pid, number)
 
-    def _say(self, text: str) -> None:
-        print(f"mpccomm run: {text}", file=sys.stderr, flush=True)
+    def _say(self, text: str, *, bad: bool = False) -> None:
+        print(
+            _paint(f"mpccomm run: {text}", 31 if bad and _in_colour(sys.stderr) else None), file=sys.stderr, flush=True
+        )
 
 
 _KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
 
 
-def _status(code: int | None) -> int:
-    """As a shell has it: 128 + n for signal n."""
-    assert code is not None
-    return 128 - code if code < 0 else code
+# -- what they print ---------------------------------------------------------------------------------------------------
+
+
+def _in_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _paint(text: str, colour: int | None) -> str:
+    return text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
 
 
 def _label(name: str, number: int, colour: bool) -> bytes:
-    text = f"{name} | "
-    if colour and not os.environ.get("NO_COLOR"):
-        text = f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{text}\x1b[0m"
-    return text.encode()
+    return _paint(f"{name} | ", _COLOURS[number % len(_COLOURS)] if colour else None).encode()
 
 
 @contextlib.contextmanager
@@ -297,22 +393,81 @@ def _pipe() -> Iterator[tuple[BinaryIO, int]]:
         os.close(writing)
 
 
-def _relay(source: BinaryIO, target: BinaryIO, label: bytes, log: BinaryIO | None) -> None:
-    """Copy line by line, each with the label; what never ends a line is passed on in pieces."""
-    rest = b""
-    with source:
-        while data := source.read(_CHUNK):
-            *lines, rest = (rest + data).split(b"\n")
-            if len(rest) > _CHUNK:
-                lines, rest = [*lines, rest], b""
-            _write(target, lines, label, log)
-        if rest:
-            _write(target, [rest], label, log)
+_TRACEBACK = re.compile(rb"[ |+]*(Exception Group )?Traceback \(most recent call last\):")
+_MISSES_ANOTHER = re.compile(rb"[ |]*mpccomm\.errors\.Party\w*Error\b")
+_NO_INPUT = re.compile(rb"[ |]*EOFError: EOF when reading a line")
+_PAINT = re.compile(rb"\x1b\[[0-9;]*m")
 
 
-def _write(out: BinaryIO, lines: Sequence[bytes], label: bytes, log: BinaryIO | None) -> None:
-    out.write(b"".join(label + line + b"\n" for line in lines))
-    out.flush()
-    if log is not None:
-        log.write(b"".join(line + b"\n" for line in lines))
-        log.flush()
+class _Relay(threading.Thread):
+    """Copies line by line, each with the label, and a traceback as one piece; what never ends a line is passed on in pieces."""
+
+    def __init__(
+        self, source: BinaryIO, target: BinaryIO, label: bytes, log: BinaryIO | None, on_unread: Callable[[], object]
+    ) -> None:
+        super().__init__(daemon=True)
+        self.misses_another = False
+        """Whether it told of an error that another party's end has caused."""
+        self.asked_for_input = False
+        self._source = source
+        self._target = target
+        self._label = label
+        self._log = log
+        self._on_unread = on_unread
+        self._unread = False
+        self._held: list[bytes] = []
+        """A traceback, as far as it is here."""
+        self._since = 0.0
+        """When that began."""
+
+    def run(self) -> None:
+        """Until the source ends."""
+        rest = b""
+        with self._source:
+            while data := self._read():
+                *lines, rest = (rest + data).split(b"\n")
+                if len(rest) > _CHUNK:
+                    lines, rest = [*lines, rest], b""
+                self._pass_on(lines)
+            self._write([*self._held, *([rest] if rest else [])])
+
+    def _read(self) -> bytes:
+        if self._held and sys.platform == "win32":  # there is no waiting for a pipe
+            self._release()
+        elif self._held:
+            overdue = time.monotonic() - self._since > _LONGEST_PAUSE or len(self._held) > _LONGEST_TRACEBACK
+            if overdue or not select.select([self._source], [], [], _PAUSE)[0]:
+                self._release()
+        return self._source.read(_CHUNK)
+
+    def _pass_on(self, lines: Sequence[bytes]) -> None:
+        ready: list[bytes] = []
+        for line in lines:
+            plain = _PAINT.sub(b"", line)
+            self.misses_another |= bool(_MISSES_ANOTHER.match(plain))
+            self.asked_for_input |= bool(_NO_INPUT.match(plain))
+            if not self._held and _TRACEBACK.match(plain):
+                self._since = time.monotonic()
+                self._held.append(line)
+            else:
+                (self._held or ready).append(line)
+        self._write(ready)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        self._write(held)
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        if self._log is not None:
+            self._log.write(b"".join(line + b"\n" for line in lines))
+            self._log.flush()
+        if self._unread or not lines:
+            return
+        try:
+            # In one piece: the others write there, too.
+            self._target.write(b"".join(self._label + line + b"\n" for line in lines))
+            self._target.flush()
+        except BrokenPipeError:
+            self._unread = True
+            with contextlib.suppress(RuntimeError):  # all has ended
+                self._on_unread()

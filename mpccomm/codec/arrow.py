@@ -64,8 +64,9 @@ def _lower_tree(encoder: Encoder, array: Any, hidden: Bools | None) -> list[obje
         valid = _unpack_bits(array.buffers()[0], array.offset, len(array))
         if hidden is not None:
             valid |= hidden
-        bitmap = encoder.buffer(_pack_bits(valid), mutable=False)
-        hidden = ~valid if hidden is None else hidden | ~valid
+        if not valid.all():
+            bitmap = encoder.buffer(_pack_bits(valid), mutable=False)
+            hidden = ~valid if hidden is None else hidden | ~valid
     buffers: list[object] = [bitmap]
     children: list[object] = []
     code = _offset_type(kind)

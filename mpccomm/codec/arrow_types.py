@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 from mpccomm.errors import DecodingError
 
@@ -88,7 +89,9 @@ def _lower_zone(encoder: Encoder, kind: Any) -> object:
         return kind.tz
     try:
         return encoder.lower(ZoneInfo(kind.tz))
-    except (ValueError, KeyError, OSError):
+    except (ValueError, KeyError, OSError) as error:
+        if is_interrupt(error):
+            raise
         raise Refusal(f"is an Arrow array of {kind}, a time zone without a known name; cast it to another") from None
 
 

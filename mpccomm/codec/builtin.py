@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections import Counter, OrderedDict, deque
+import sys
+from array import array, typecodes
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
-from itertools import chain, compress, repeat
-from operator import attrgetter, countOf, itemgetter
-from struct import iter_unpack
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from operator import attrgetter, countOf
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo, available_timezones
 
 from mpccomm.codec import keys
-from mpccomm.codec.abc import Column, Decoder, Encoder, Lower
+from mpccomm.codec.abc import Call, Column, Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
@@ -27,23 +26,6 @@ FRACTION_BITS: Final = 1 << 16
 """Largest numerator and denominator of a Fraction; checking that larger ones are coprime takes too long."""
 _DECIMAL: Final = re.compile(r"-?(\d+(\.\d+)?(E[+-]?\d{1,20})?|Infinity|s?NaN\d*)", re.ASCII)
 _DEQUE_SIZE: Final = 1024
-_DATETIME_SIZE: Final = 10
-"""Bytes of a datetime: year (2, the higher first), month (128 more for the later of two equal times), day, hour, minute,
-second, microsecond (3)."""
-_DOUBTFUL: Final = {
-    position: bytes(byte not in trusted for byte in range(256))
-    for position, trusted in {
-        0: range(1, 0x27),
-        3: range(1, 31),
-        4: range(24),
-        5: range(60),
-        6: range(60),
-        7: range(0x0F),
-    }.items()
-}
-"""For a byte of a datetime: whether it is right only in company of some others, if at all."""
-_FEBRUARY: Final = bytes(byte & 0x7F == 2 for byte in range(256))
-_END_OF_FEBRUARY: Final = bytes(byte > 28 for byte in range(256))
 
 
 # Containers
@@ -100,6 +82,27 @@ def _counter(decoder: Decoder, key_node: object, value_node: object) -> Counter[
     return Counter(_dict(decoder, key_node, value_node))
 
 
+def _lower_default_dict(encoder: Encoder, value: defaultdict[object, object]) -> object:
+    factory = value.default_factory
+    name = None if factory is None else getattr(factory, "__name__", None)
+    if factory is not None and (type(name) is not str or _FACTORIES.get(name) is not factory):
+        raise Refusal("is a defaultdict whose factory is no builtin type; send dict(value)")
+    return [HEADS[Tag.DEFAULT_DICT], name, *encoder.pairs(value)]
+
+
+def _default_dict(decoder: Decoder, name: Any, *nodes: object) -> defaultdict[object, object]:
+    plain = _dict(decoder, *nodes)
+    decoder.charge(64 + 128 * len(plain))
+    return defaultdict(_FACTORIES[name], plain)
+
+
+_FACTORIES: Final[dict[str | None, type[Any] | None]] = {None: None} | {
+    kind.__name__: kind
+    for kind in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
+}
+"""What a defaultdict may make of what it does not have."""
+
+
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
     return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen, encoder.ballast(_DEQUE_SIZE)]
 
@@ -126,6 +129,42 @@ def _lower_bytearray(encoder: Encoder, value: bytearray) -> object:
 def _bytearray(decoder: Decoder, node: object) -> bytearray:
     data = decoder.buffer(node)
     return data if type(data) is bytearray else bytearray(data)
+
+
+def _lower_memoryview(encoder: Encoder, value: memoryview) -> object:
+    if value.c_contiguous and value.nbytes:
+        return encoder.buffer(value.cast("B"), mutable=True)
+    return encoder.buffer(value.tobytes(), mutable=False)
+
+
+def _lower_array(encoder: Encoder, value: array[Any]) -> object:
+    if value.typecode in _TEXT_CODES:
+        return [HEADS[Tag.ARRAY], value.typecode, 0, value.tounicode()]
+    if sys.byteorder == "big":
+        value = value[:]
+        value.byteswap()
+    return [HEADS[Tag.ARRAY], value.typecode, value.itemsize, encoder.buffer(memoryview(value).cast("B"), mutable=True)]
+
+
+def _array(decoder: Decoder, typecode: object, itemsize: object, node: object) -> array[Any]:
+    if type(typecode) is not str or typecode not in typecodes:
+        raise ValueError("not a typecode")
+    if typecode in _TEXT_CODES:
+        return array(typecode, decoder.typed(node, str))
+    data = decoder.buffer(node)
+    # Of C's types, long has 4 bytes on one platform and 8 on another.
+    kind = "fd" if typecode in "fd" else "bhilq" if typecode.islower() else "BHILQ"
+    sent: array[Any] = array(next(code for code in kind if array(code).itemsize == itemsize))
+    sent.frombytes(data)
+    if sys.byteorder == "big":
+        sent.byteswap()
+    if sent.itemsize == array(typecode).itemsize:
+        return array(typecode, sent.tobytes())
+    decoder.count(len(sent))
+    return array(typecode, sent.tolist())
+
+
+_TEXT_CODES: Final = "uw"
 
 
 def _int(data: bytes) -> int:
@@ -223,11 +262,12 @@ def _lower_range(encoder: Encoder, value: range) -> object:
 
 
 def _range(decoder: Decoder, *nodes: object) -> range:
-    start, stop, step = _integers(decoder, nodes, 3)
+    start, stop, step = integers(decoder, nodes, 3)
     return range(start, stop, step)
 
 
-def _integers(decoder: Decoder, nodes: tuple[object, ...], count: int) -> list[int]:
+def integers(decoder: Decoder, nodes: tuple[object, ...], count: int) -> list[int]:
+    """Return the values of *nodes*, which have to be so many integers."""
     if len(nodes) != count:
         raise TypeError(f"{len(nodes)} integers in place of {count}")
     return [decoder.typed(node, int) for node in nodes]
@@ -241,157 +281,34 @@ def _uuid(decoder: Decoder, data: object, is_safe: object) -> UUID:
     return UUID(bytes=decoder.typed(data, bytes), is_safe=SafeUUID(is_safe))
 
 
-# Dates and times
+# Names of files and machines
 
 
-def _lower_datetime(encoder: Encoder, value: datetime) -> object:
-    clock = [value.hour, value.minute, value.second, value.microsecond, value.fold]
-    return [HEADS[Tag.DATETIME], value.year, value.month, value.day, *clock, _lower_zone(encoder, value)]
+def _lower_by_text(tag: Tag, kinds: tuple[type, ...]) -> Lower:
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+
+    def lower(_encoder: Encoder, value: object) -> object:
+        kind: Any = type(value)
+        text = str(value)
+        # Some paths of Windows that name nothing are read as others.
+        if kind(text) != value:
+            raise Refusal(f"is a {kind.__name__} whose text is that of another; send str(value)")
+        return [HEADS[tag], numbers[kind], text]
+
+    return lower
 
 
-def _datetime(decoder: Decoder, *nodes: object) -> datetime:
-    *parts, fold = _integers(decoder, nodes[:-1], 8)
-    return datetime(*parts, fold=fold, tzinfo=zone(decoder.value(nodes[-1])))  # type: ignore[arg-type,misc]
+def _by_text(kinds: tuple[type, ...]) -> Call:
+    def build(decoder: Decoder, number: Any, node: object) -> object:
+        kind: Any = dict(enumerate(kinds))[number]
+        return kind(decoder.typed(node, str))
+
+    return build
 
 
-def _lower_date(encoder: Encoder, value: date) -> object:
-    return [HEADS[Tag.DATE], value.year, value.month, value.day]
-
-
-def _date(decoder: Decoder, *nodes: object) -> date:
-    return date(*_integers(decoder, nodes, 3))
-
-
-def _lower_time(encoder: Encoder, value: time) -> object:
-    clock = [value.hour, value.minute, value.second, value.microsecond, value.fold]
-    return [HEADS[Tag.TIME], *clock, _lower_zone(encoder, value)]
-
-
-def _time(decoder: Decoder, *nodes: object) -> time:
-    *parts, fold = _integers(decoder, nodes[:-1], 5)
-    return time(*parts, fold=fold, tzinfo=zone(decoder.value(nodes[-1])))  # type: ignore[misc,arg-type]
-
-
-def _lower_timedelta(encoder: Encoder, value: timedelta) -> object:
-    return [HEADS[Tag.TIMEDELTA], value.days, value.seconds, value.microseconds]
-
-
-def _timedelta(decoder: Decoder, *nodes: object) -> timedelta:
-    return timedelta(*_integers(decoder, nodes, 3))
-
-
-def _lower_datetimes(encoder: Encoder, values: list[datetime]) -> object:
-    encoder.count(len(values))
-    states = map(itemgetter(1), map(datetime.__reduce_ex__, values, repeat(4)))
-    blob = b"".join(map(itemgetter(0), states))
-    zones = list(map(attrgetter("tzinfo"), values))
-    number: dict[int, int] = {}
-    distinct = []
-    for index, value in enumerate(zones if len(set(map(id, zones))) > 1 else zones[:1]):
-        if id(value) not in number:
-            number[id(value)] = len(number)
-            try:
-                distinct.append(_lower_zone(encoder, values[index]))
-            except Refusal as refusal:
-                refusal.steps.append(f"[{index}]")
-                raise
-    numbers = [number[id(value)] for value in zones] if len(number) > 1 else []
-    return [HEADS[Tag.DATETIMES], encoder.buffer(blob, mutable=False), distinct, encoder.sequence(numbers)]
-
-
-def _datetimes(decoder: Decoder, node: object, zone_nodes: object, number_node: object) -> list[datetime]:
-    blob = bytes(decoder.buffer(node))
-    count, rest = divmod(len(blob), _DATETIME_SIZE)
-    zones = list(map(zone, decoder.typed(zone_nodes, list)))
-    numbers = decoder.typed(number_node, list)
-    decoder.count(count)
-    if rest or not zones or len(numbers) != (count if len(zones) > 1 else 0):
-        raise ValueError("a column of broken length")
-    each: Any = map(zones.__getitem__, numbers) if numbers else repeat(zones[0])
-    states: Any = chain.from_iterable(iter_unpack(f"{_DATETIME_SIZE}s", blob))
-    values: list[datetime] = list(map(datetime, states, each))  # type: ignore[arg-type]
-    # The constructor believes such bytes, but for the month. Where one is not beyond doubt, the fields are checked.
-    doubtful = 0
-    for position, table in _DOUBTFUL.items():
-        doubtful |= _flags(blob, position, table)
-    doubtful |= _flags(blob, 2, _FEBRUARY) & _flags(blob, 3, _END_OF_FEBRUARY)
-    if doubtful:
-        for index in compress(range(count), doubtful.to_bytes(count, "little")):
-            values[index].replace()
-    return values
-
-
-def _flags(blob: bytes, position: int, table: bytes) -> int:
-    """What *table* says of a byte of each datetime, a byte for each."""
-    return int.from_bytes(blob[position::_DATETIME_SIZE].translate(table), "little")
-
-
-def _lower_dates(encoder: Encoder, values: list[date]) -> object:
-    encoder.count(len(values))
-    return [HEADS[Tag.DATES], encoder.sequence(list(map(date.toordinal, values)))]
-
-
-def _dates(decoder: Decoder, node: object) -> list[date]:
-    ordinals = decoder.typed(node, list)
-    decoder.count(len(ordinals))
-    return list(map(date.fromordinal, ordinals))
-
-
-def _lower_timedeltas(encoder: Encoder, values: list[timedelta]) -> object:
-    encoder.count(len(values))
-    parts = (list(map(attrgetter(name), values)) for name in ("days", "seconds", "microseconds"))
-    return [HEADS[Tag.TIMEDELTAS], *map(encoder.sequence, parts)]
-
-
-def _timedeltas(decoder: Decoder, *nodes: object) -> list[timedelta]:
-    parts = [decoder.typed(node, list) for node in nodes]
-    decoder.count(len(parts[0]))
-    if {*map(len, parts)} != {len(parts[0])} or len(parts) != 3 or {*map(type, chain(*parts))} > {int}:
-        raise ValueError("columns that do not fit")
-    return list(map(timedelta, *parts))
-
-
-def _lower_zone(encoder: Encoder, value: datetime | time) -> object:
-    try:
-        return encoder.lower(value.tzinfo)
-    except Refusal as refusal:
-        refusal.steps.append(".tzinfo")
-        raise
-
-
-def zone(value: Any) -> tzinfo | None:
-    """*value*, if it is a time zone or None. (A name would do for some, who then look for a file of that name.)"""
-    if value is not None and type(value) not in (timezone, ZoneInfo):
-        raise TypeError("not a time zone")
-    return value  # type: ignore[no-any-return]
-
-
-def _lower_timezone(encoder: Encoder, value: timezone) -> object:
-    offset, *name = value.__getinitargs__()  # type: ignore[attr-defined]
-    return [HEADS[Tag.TIMEZONE], encoder.lower(offset), name[0] if name else None]
-
-
-def _timezone(decoder: Decoder, offset_node: object, name: object) -> timezone:
-    offset = decoder.typed(offset_node, timedelta)
-    return timezone(offset) if name is None else timezone(offset, decoder.typed(name, str))
-
-
-def _lower_zoneinfo(encoder: Encoder, value: ZoneInfo) -> object:
-    if value.key not in _zones():
-        raise Refusal("is a ZoneInfo without the name of a known time zone; use a datetime.timezone")
-    return [HEADS[Tag.ZONEINFO], value.key]
-
-
-def _zoneinfo(decoder: Decoder, name: object) -> ZoneInfo:
-    # ZoneInfo would look for a file, and even a module, of that name.
-    if name not in _zones():
-        raise ValueError("no time zone of that name is known here")
-    return ZoneInfo(name)
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+_PATHS: Final = (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
+"""The last two arrive as they are where the other system is of the same kind, and are refused elsewhere."""
+_IP: Final = (IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface)
 
 
 LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
@@ -402,23 +319,19 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     OrderedDict: _lower_mapping(Tag.ORDERED_DICT),
     Counter: _lower_mapping(Tag.COUNTER),
     deque: _lower_deque,
-    datetime: _lower_datetime,
-    date: _lower_date,
-    time: _lower_time,
-    timedelta: _lower_timedelta,
-    timezone: _lower_timezone,
-    ZoneInfo: _lower_zoneinfo,
     Decimal: _lower_decimal,
     Fraction: _lower_fraction,
     UUID: _lower_uuid,
     range: _lower_range,
+    defaultdict: _lower_default_dict,
+    memoryview: _lower_memoryview,
+    array: _lower_array,
+    **dict.fromkeys(_PATHS, _lower_by_text(Tag.PATH, _PATHS)),
+    **dict.fromkeys(_IP, _lower_by_text(Tag.IP_ADDRESS, _IP)),
 }
 
 COLUMNS: Final[dict[type, Column]] = {
     complex: _lower_complexes,
-    datetime: _lower_datetimes,
-    date: _lower_dates,
-    timedelta: _lower_timedeltas,
     Decimal: _lower_decimals,
 }
 
@@ -430,14 +343,11 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.BYTEARRAY: _bytearray,
     Tag.COMPLEX: _complex,
     Tag.COMPLEXES: _complexes,
-    Tag.DATETIMES: _datetimes,
-    Tag.DATES: _dates,
-    Tag.TIMEDELTAS: _timedeltas,
+    Tag.DEFAULT_DICT: _default_dict,
+    Tag.ARRAY: _array,
+    Tag.PATH: _by_text(_PATHS),
+    Tag.IP_ADDRESS: _by_text(_IP),
     Tag.DECIMALS: _decimals,
-    Tag.DATETIME: _datetime,
-    Tag.DATE: _date,
-    Tag.TIME: _time,
-    Tag.TIMEDELTA: _timedelta,
     Tag.DECIMAL: _decimal,
     Tag.FRACTION: _fraction,
     Tag.UUID: _uuid,
@@ -445,8 +355,6 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.ORDERED_DICT: _ordered_dict,
     Tag.DEQUE: _deque,
     Tag.COUNTER: _counter,
-    Tag.TIMEZONE: _timezone,
-    Tag.ZONEINFO: _zoneinfo,
 }
 
 LEAVES: Final[dict[int, Callable[[bytes], object]]] = {Tag.INT: _int, Tag.TEXT: _text}

@@ -11,7 +11,7 @@ from itertools import chain
 from operator import countOf
 from typing import Any, Final
 
-from mpccomm.codec import builtin, classes, columns, plugins
+from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import count_elements
@@ -30,7 +30,12 @@ from mpccomm.errors import DecodingError
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack builds by itself, and is a value already."""
 
-CALLS: Final[dict[int, Callable[..., object]]] = {**columns.CALLS, **builtin.CALLS, **classes.CALLS}
+CALLS: Final[dict[int, Callable[..., object]]] = {
+    **columns.CALLS,
+    **builtin.CALLS,
+    **calendar.CALLS,
+    **classes.CALLS,
+}
 LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 """The constructors of tagged calls and leaves; plug-ins add theirs when a tag of theirs is first met."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import ormsgpack
 
-from mpccomm.codec import builtin, classes, columns, plugins
+from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Encoder, Lower
 from mpccomm.codec.columns import BULK
 from mpccomm.codec.interrupts import is_interrupt
@@ -350,9 +350,10 @@ LOWER.update(
         dict: _dict,
         classes.Serialized: classes.lower_serialized,
         **builtin.LOWER,
+        **calendar.LOWER,
     }
 )
-plugins.COLUMNS.update({**columns.COLUMNS, **builtin.COLUMNS})
+plugins.COLUMNS.update({**columns.COLUMNS, **builtin.COLUMNS, **calendar.COLUMNS})
 
 
 def _find(kind: type) -> Lower:

@@ -14,7 +14,8 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower
-from mpccomm.codec.builtin import zone
+from mpccomm.codec.calendar import zone
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
     EXTENSIONS,
@@ -22,6 +23,7 @@ from mpccomm.codec.pandas_arrays import (
     extension_array,
     frequency_name,
     lower_frequency,
+    lower_numpy,
     lower_values,
     period_frequency,
     read_frequency,
@@ -57,7 +59,7 @@ def _column(values: Any) -> Any:
     """Return *values*, if they are what a column or an index can be made of as they are: an array of one dimension."""
     if not isinstance(values, np.ndarray | ExtensionArray) or values.ndim != 1:
         raise TypeError("not a column")
-    if isinstance(values, np.ndarray) and values.dtype.kind not in "biufcO":
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "biufcOS":
         raise TypeError("values of a type that pandas does not have")
     return values
 
@@ -78,10 +80,14 @@ def _lower_index(encoder: Encoder, index: Any) -> object:
     try:
         check_hashable(index)
     except (TypeError, ValueError) as error:
+        if is_interrupt(error):
+            raise
         raise Refusal("is an Index with elements that cannot be hashed, or with equal hashes; convert them") from error
     frequency = lower_frequency(index.freq) if isinstance(index, _WITH_FREQUENCY) else None
     encoder.enter()
-    nodes = [lower_values(encoder, index.array), frequency, encoder.lower(index.name)]
+    # pandas cannot show intervals of other things than numbers and points in time, though it makes them.
+    values: Any = getattr(index, "_data", None) if isinstance(index, pd.IntervalIndex) else index.array
+    nodes = [lower_values(encoder, values), frequency, encoder.lower(index.name)]
     encoder.depth -= 1
     return [HEADS[Tag.INDEX], encoder.ballast(_INDEX_COST), *nodes]
 
@@ -116,6 +122,10 @@ def _range_index(decoder: Decoder, ballast: object, *nodes: object) -> pd.RangeI
 
 
 def _lower_multi_index(encoder: Encoder, index: Any) -> object:
+    if len(set(map(len, index.codes))) != 1:
+        raise Refusal(
+            "is a MultiIndex whose levels have different lengths, which pandas makes by mistake; build it anew"
+        )
     used = [_used(level, np.asarray(code)) for level, code in zip(index.levels, index.codes, strict=True)]
     encoder.enter()
     levels = [_lower_part(encoder, level.rename(None), f".levels[{number}]") for number, (level, _) in enumerate(used)]
@@ -378,6 +388,7 @@ LOWER: Final[dict[type, Callable[[Encoder, Any], object]]] = {
 _INDEXES: Final = (pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex, pd.IntervalIndex, pd.CategoricalIndex)
 LOWER.update(dict.fromkeys((pd.Index, *_INDEXES), _lower_index))
 LOWER.update(dict.fromkeys(EXTENSIONS, lower_values))
+LOWER[pd.arrays.NumpyExtensionArray] = lower_numpy
 COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {}
 CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.DATAFRAME: _frame,

@@ -16,7 +16,8 @@ from pandas._libs.sparse import IntIndex
 from pandas.tseries.frequencies import to_offset
 
 from mpccomm.codec.abc import Decoder, Encoder
-from mpccomm.codec.builtin import zone
+from mpccomm.codec.calendar import zone
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_keys import are_distinct, lazy_size
 from mpccomm.codec.pandas_zones import standard
@@ -29,12 +30,13 @@ UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 _LONGEST_FREQUENCY: Final = 50
 _MOST_FREQUENCIES: Final = 1000
 _COSTS: Final = {
+    "numpy": 1 << 10,
     "datetimes": 2 << 10,
     "periods": 2 << 10,
     "masked": 2 << 10,
     "text": 3 << 10,
     "arrow": 2 << 10,
-    "categorical": 8 << 10,
+    "categorical": 12 << 10,
     "sparse": 8 << 10,
     "intervals": 20 << 10,
 }
@@ -67,17 +69,24 @@ def _array(encoder: Encoder, form: str, *arguments: object) -> list[object]:
     return [HEADS[Tag.EXTENSION_ARRAY], form, encoder.ballast(_COSTS[form]), *nodes]
 
 
+def lower_numpy(encoder: Encoder, array: Any) -> object:
+    """Return the node of an extension array that is no more than an array of numpy."""
+    return _array(encoder, "numpy", array.to_numpy(copy=False))
+
+
+def _numpy(decoder: Decoder, values: Any) -> Any:
+    if not _is_vector(values, "biufcmMOSUV"):
+        raise TypeError("values that are none")
+    return pd.arrays.NumpyExtensionArray(values)
+
+
 def _lower_datetimes(encoder: Encoder, array: Any) -> object:
     values = array._ndarray
     if not values.dtype.isnative:
         raise Refusal(f"has the dtype {values.dtype!r}, of another byte order; convert it with astype")
     zone = getattr(array, "tz", None)
     if zone is not None:
-        try:
-            zone = standard(zone, pd.DatetimeIndex(values).tz_localize("UTC"))
-        except Refusal as refusal:
-            refusal.steps.append(".dt.tz")
-            raise
+        zone = standard(zone, pd.DatetimeIndex(values).tz_localize("UTC"))
     return _array(encoder, "datetimes", values, zone)
 
 
@@ -101,8 +110,9 @@ def lower_frequency(offset: Any) -> str | None:
         name = offset.freqstr
         if len(name) <= _LONGEST_FREQUENCY and to_offset(name) == offset:
             return str(name)
-    except ValueError:
-        pass
+    except ValueError as error:
+        if is_interrupt(error):
+            raise
     raise Refusal(f"has the frequency {offset!r}, which has no name to be sent by; remove it with .freq = None")
 
 
@@ -121,8 +131,9 @@ def period_frequency(dtype: pd.PeriodDtype) -> str:
     try:
         if len(text) <= _LONGEST_FREQUENCY and pd.PeriodDtype(text) == dtype:
             return text
-    except ValueError:
-        pass
+    except ValueError as error:
+        if is_interrupt(error):
+            raise
     raise Refusal(f"has the frequency {text!r}, which cannot be sent; convert it to another")
 
 
@@ -151,19 +162,23 @@ def _lower_intervals(encoder: Encoder, array: Any) -> object:
     left, right = (
         pd.Index(side.to_numpy()) if type(side) is pd.RangeIndex else side for side in (array.left, array.right)
     )
+    if not _is_for_intervals(left.dtype):
+        raise Refusal(
+            f"has intervals of {left.dtype}, which cannot be sent; convert their ends to numbers or points in time"
+        )
     return _array(encoder, "intervals", left, right, array.closed)
 
 
 def _intervals(decoder: Decoder, left: Any, right: Any, closed: Any) -> Any:
     for side in (left, right):
-        # A RangeIndex, or a sparse one, may have any length at no cost, until it is taken for an array.
-        if (
-            not isinstance(side, pd.Index)
-            or not isinstance(side.dtype, np.dtype | pd.DatetimeTZDtype)
-            or lazy_size(side)
-        ):
+        # A RangeIndex may have any length at no cost, until it is taken for an array.
+        if not isinstance(side, pd.Index) or type(side) is pd.RangeIndex or not _is_for_intervals(side.dtype):
             raise TypeError("sides that are none")
     return pd.arrays.IntervalArray.from_arrays(left, right, closed=closed)
+
+
+def _is_for_intervals(dtype: Any) -> bool:
+    return dtype.kind in "iufmM" and not isinstance(dtype, pd.SparseDtype)
 
 
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
@@ -295,6 +310,7 @@ def _masked(decoder: Decoder, values: Any, mask: Any) -> Any:
 
 
 _ARRAYS: Final[dict[str, Callable[..., object]]] = {
+    "numpy": _numpy,
     "datetimes": _datetimes,
     "periods": _periods,
     "intervals": _intervals,

@@ -30,10 +30,13 @@ def check_hashable(values: Any) -> None:
         keys.received(list(values))
 
 
-def are_distinct(index: pd.Index) -> bool:
+def are_distinct(index: Any) -> bool:
     """Return whether no element of *index* is there twice."""
     if type(index) is pd.RangeIndex or len(index) < 2:
         return True
+    if isinstance(index.dtype, pd.ArrowDtype) and len(index) > 2 << 8 * (getattr(index.dtype, "itemsize", 0) or 8):
+        # More than there are values; as objects they would take far more memory than they do now.
+        return False
     columns: list[Any] = list(index.codes) if isinstance(index, pd.MultiIndex) else _sortable(index.array)
     order = np.lexsort(columns)
     equal = np.ones(len(index) - 1, bool)
@@ -59,10 +62,6 @@ def _sortable(values: Any) -> list[Any]:
         return [values._mask, *_sortable_array(np.where(values._mask, values._data.dtype.type(0), values._data))]
     if isinstance(values, pd.arrays.SparseArray):
         return _sortable_array(np.asarray(values))
-    width: Any = getattr(values.dtype, "itemsize", 0) if isinstance(values.dtype, pd.ArrowDtype) else 0
-    if len(values) > 2 << 8 * (width or 8):
-        # More than there are values; as objects they would take far more memory than they do now.
-        return [np.zeros(len(values), np.int8)]
     return [_numbered(list(values))]
 
 

@@ -51,11 +51,17 @@ def pack(value: object, msg_id: Id, option: int | None = OPTIONS, context: Mappi
 
     Raises `EncodingError`.
     """
+    try:
+        _check_times(value)
+    except Refusal as refusal:
+        raise EncodingError(f"message cannot be packed in the format of tno.mpc.communication: {refusal}") from None
     failures: list[Exception] = []
 
     def default(obj: Any) -> object:
         try:
-            return tagged(obj, context)
+            node = tagged(obj, context)
+            _check_times(node)
+            return node
         except Exception as error:
             # ormsgpack would swallow it.
             failures.append(error)
@@ -67,6 +73,28 @@ def pack(value: object, msg_id: Id, option: int | None = OPTIONS, context: Mappi
         reason = failures[0] if failures else error
         text = f"{error} ({reason})" if failures else error
         raise EncodingError(f"message cannot be packed in the format of tno.mpc.communication: {text}") from reason
+
+
+_YEARS: Final = ("0001", "9999-12-31T23:59:59")
+
+
+def _check_times(value: Any) -> None:
+    """Refuse points in time of numpy that would end the process in ormsgpack: multiples of a unit, and far away years."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        if not _PLAIN.issuperset(map(type, value)):
+            for item in value:
+                _check_times(item)
+    elif kind is dict:
+        _check_times(list(value.values()))
+    elif kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "") == "M":
+        import numpy as np
+
+        unit, count = np.datetime_data(value.dtype)
+        seconds = np.asarray(value).astype("M8[s]")
+        first, last = (np.datetime64(year, "s") for year in _YEARS)
+        if count != 1 or not (np.isnat(seconds) | ((seconds >= first) & (seconds <= last))).all():
+            raise Refusal(f"holds numpy.datetime64 of {count} {unit}, or of years beyond 9999; send value.astype(str)")
 
 
 def pack_exactly(value: object, context: Mapping[str, object], begin: Callable[[], None]) -> tuple[bytes, bool]:
@@ -99,7 +127,8 @@ def tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
     if kind is tuple:
         return {"type": "tuple", "data": list(value)}
     library = kind.__module__.partition(".")[0]
-    if library == "gmpy2" and kind.__name__ in _GMPY:
+    # Before 2.2.2 gmpy2 says of one of its types that it is Python's own.
+    if library in ("gmpy2", "builtins") and kind.__name__ in _GMPY:
         import gmpy2
 
         return {"type": kind.__name__, "data": gmpy2.to_binary(value)}
@@ -237,13 +266,17 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
         raise DecodingError("the message has more elements than the limit")
     try:
         return ormsgpack.unpackb(data)
-    except ValueError:
+    except ValueError as error:
+        if is_interrupt(error):
+            raise
         # Keys other than text, or nothing that can be read. Keys with equal hashes would take quadratic time.
         if count_array_keys(data, _ARRAY_KEYS) > _ARRAY_KEYS:
             raise DecodingError(f"the message has more than {_ARRAY_KEYS} tuples as keys of dicts") from None
     try:
         return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
     except ValueError as error:
+        if is_interrupt(error):
+            raise
         raise DecodingError(f"the message is malformed ({type(error).__name__})") from None
 
 
@@ -291,8 +324,8 @@ class _Raising:
         except ImportError as error:
             text = f"the message holds a value that needs {error.name}, which is not installed here"
             raise MissingExtraError(text) from error
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            if is_interrupt(error):
+        except Exception as error:
+            if isinstance(error, RecursionError) or is_interrupt(error):
                 raise
             raise DecodingError(f"the message holds a malformed {name} ({type(error).__name__})") from None
 

@@ -10,6 +10,7 @@ from safetensors import deserialize
 from safetensors.torch import save
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower
+from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
@@ -53,6 +54,8 @@ def _lower_tensor(encoder: Encoder, tensor: Any) -> object:
     except Refusal:
         raise
     except Exception as error:
+        if is_interrupt(error):
+            raise
         raise Refusal(f"is a tensor of {tensor.dtype}, which safetensors cannot hold; convert it") from error
     return [HEADS[Tag.TENSOR], bool(tensor.requires_grad), encoder.buffer(data, mutable=False)]
 

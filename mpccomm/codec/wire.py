@@ -70,6 +70,10 @@ class Tag(IntEnum):
     TIMEZONE = 25
     ZONEINFO = 26
     COMPLEXES = 27
+    DEFAULT_DICT = 28
+    ARRAY = 29
+    PATH = 30
+    IP_ADDRESS = 31
     FLOATS = 32
     INTS = 33
     BIG_INTS = 34
@@ -98,6 +102,7 @@ class Tag(IntEnum):
     MPC = 68
     MPZS = 69
     MIXED_MPZS = 70
+    MPFRS = 71
     BITARRAY = 72
     FROZENBITARRAY = 73
     DATAFRAME = 80

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpccomm.engine.collectives import Members
+from mpccomm.engine.deadlines import PoolDeadline, current, patience_within, tightened
+from mpccomm.engine.expect import Expect, check_expect
+from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
     UNSET,
     Patience,
@@ -15,10 +18,11 @@ from mpccomm.engine.options import (
     names_of,
     receive_limit,
     send_patience,
+    unique,
 )
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, ReceiveCall, Request, SendCall, Waiter
-from mpccomm.engine.several import Part, Several, together
+from mpccomm.engine.several import First, Part, Several, together
 from mpccomm.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
@@ -75,15 +79,24 @@ class BaseChannel:
         """The name of this party, for logs and groups."""
         return self._space.name
 
-    # -- ids -----------------------------------------------------------------------------------------------------------
+    def deadline(self, seconds: float) -> PoolDeadline:
+        """Bound all calls of this pool that wait, and are made inside, by one time limit: ``with pool.deadline(30): ...``
 
-    def _prefix_for(self, party: Party) -> str:
-        return self._space.prefix
+        Each of them has what is left of it, or its own limit if that is less; also those on channels and in groups. It counts for
+        the thread or the task that enters it, and for tasks that are made inside. Deadlines nest.
+
+        :param seconds: from when it is entered
+        """
+        return PoolDeadline(self._engine, seconds)
+
+    # -- ids -----------------------------------------------------------------------------------------------------------
 
     def _key(self, party: Party, msg_id: str | None) -> tuple[str, str | None]:
         """Prefix and id, unless they can't be sent, or would be those of a channel or a group."""
-        prefix = self._prefix_for(party)
-        label = self._space.label
+        space = self._space
+        label = space.label
+        # On the pool itself each party has its own.
+        prefix = space.prefix if label else party.prefix
         if msg_id is None:
             if not prefix:
                 return label, None
@@ -100,8 +113,8 @@ class BaseChannel:
     def _alike(self, names: Sequence[str] | None) -> list[Party]:
         """The parties of those names for a broadcast: it is one message, with one id."""
         parties = self._engine.parties_named(names_of(names))
-        prefixes = {self._prefix_for(party): party for party in parties}
-        if len(prefixes) > 1:
+        prefixes = {party.prefix: party for party in parties}
+        if len(prefixes) > 1 and not self._space.label:
             found = ", ".join(f"{prefix!r} ({party.name})" for prefix, party in prefixes.items())
             raise ValueError(f"a broadcast to parties with different prefixes: {found}; see update_msg_prefix")
         return parties
@@ -122,24 +135,55 @@ class BaseChannel:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _receiving(self, party: Party, msg_id: str | None, timeout: Timeout) -> ReceiveCall:
+    def _receiving(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> ReceiveCall:
         """The receive of one message, not started yet."""
+        engine = self._engine
+        party = engine.parties.get(name) or engine.party(name)
         prefix, own = self._key(party, msg_id)
-        limit = receive_limit(timeout)
-        self._enter()
-        return ReceiveCall(party, prefix, own, limit)
+        if expect is not None:
+            check_expect(expect)
+        limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
+        deadline = current.get()
+        if deadline is not None:
+            limit = deadline.tighten(engine, limit)
+        if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions:
+            self._enter()
+        return ReceiveCall(party, prefix, own, limit, expect)
 
-    def _receiving_all(self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout) -> list[ReceiveCall]:
+    def _receiving_all(
+        self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> list[ReceiveCall]:
         """The receives of one message from each of the parties, not started yet."""
+        parties = self._engine.parties_named(names_of(names))
         check_id_type(msg_id)
-        limit = receive_limit(timeout)
-        calls = [ReceiveCall(party, *self._key(party, msg_id), limit) for party in parties]
+        check_expect(expect)
+        limit = tightened(self._engine, receive_limit(timeout))
+        calls = [ReceiveCall(party, *self._key(party, msg_id), limit, expect) for party in parties]
         self._enter()
         return calls
 
-    def _asking(self, party: Party, msg_id: str | None) -> FutureCall:
+    def _receiving_any(
+        self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> First:
+        """The receive of whichever message comes first, not started yet."""
+        calls = self._receiving_all(None if names is None else unique(names), msg_id, timeout, expect)
+        if not calls:
+            raise ValueError("there is no party to receive from")
+        return First(calls)
+
+    def _names_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[str]:
+        """The names of the parties for `as_received`, which begins only when its first message is asked for."""
+        parties = self._engine.parties_named(None if names is None else unique(names))
+        check_expect(expect)
+        for party in parties:
+            self._key(party, msg_id)
+        return [party.name for party in parties]
+
+    def _asking(self, name: str, msg_id: str | None, expect: Expect | None) -> FutureCall:
         """The receive of one message for a future, not started yet."""
-        call = FutureCall(party, *self._key(party, msg_id))
+        party = self._engine.party(name)
+        check_expect(expect)
+        call = FutureCall(party, *self._key(party, msg_id), expect)
         self._enter()
         return call
 
@@ -147,6 +191,43 @@ class BaseChannel:
         if timeout is UNSET and max_retries is None:
             return self._space.patience
         return send_patience(timeout, max_retries, self._space.patience)
+
+    def _queue_one(
+        self,
+        party: Party,
+        message: object,
+        msg_id: str | None,
+        patience: Patience,
+        waiter: Waiter | None,
+        watcher: Watcher | None = None,
+    ) -> SendCall:
+        """Encode a message and queue it for one party, as `_queue` does for several."""
+        prefix, own = self._key(party, msg_id)
+        engine = self._engine
+        if watcher is not None and current.get() is not None:
+            patience = patience_within(engine, patience)
+        if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
+            self._enter()
+        serialising = Serialising(engine.serialising)
+        try:
+            encoded = party.dialect.encode(
+                message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
+            )
+            if engine.audit is not None:
+                encoded = engine.audit.noted(message, {party.dialect: encoded})[party.dialect]
+            call = SendCall(party, prefix, own, encoded, patience, watcher is not None)
+            if call.total > party.link.max_message_size:
+                _check_size(encoded, party)
+            if watcher is not None:
+                watcher.request = call
+                call.waiter = watcher
+            else:
+                call.waiter = waiter
+            self._launch(call)
+        finally:
+            if serialising.held is not None:
+                serialising.end()
+        return call
 
     def _queue(
         self,
@@ -165,6 +246,8 @@ class BaseChannel:
         nobody waits: it happens in the order of the calls.
         """
         keys = [self._key(party, msg_id) for party in parties]
+        if watcher is not None:
+            patience = patience_within(self._engine, patience)
         self._enter()
         engine = self._engine
         awaited = watcher is not None
@@ -175,7 +258,7 @@ class BaseChannel:
                 SendCall(party, *key, encoded[party.dialect], patience, awaited)
                 for party, key in zip(parties, keys, strict=True)
             ]
-            request = together(calls)
+            request = calls[0] if len(calls) == 1 else together(calls)
             if watcher is not None:
                 watcher.request = request
                 request.waiter = watcher
@@ -206,12 +289,7 @@ class BaseChannel:
             dialect = party.dialect
             if dialect not in encoded:
                 encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=serialising.begin)
-            size = sum(map(len, encoded[dialect].segments))
-            if size > party.link.max_message_size:
-                raise MessageTooLargeError(
-                    f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
-                    "send it in pieces, or raise max_message_size on both sides"
-                )
+            _check_size(encoded[dialect], party)
         audit = self._engine.audit
         return encoded if audit is None else audit.noted(message, encoded)
 
@@ -246,6 +324,15 @@ class BasePart(BaseChannel):
         """
         check_id_type(prefix)
         self._space.prefix = prefix or ""
+
+
+def _check_size(encoded: Encoded, party: Party) -> None:
+    size = sum(map(len, encoded.segments))
+    if size > party.link.max_message_size:
+        raise MessageTooLargeError(
+            f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
+            "send it in pieces, or raise max_message_size on both sides"
+        )
 
 
 def values_of(calls: Sequence[ReceiveCall]) -> list[tuple[str, Any]]:

@@ -11,9 +11,10 @@ import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, Space
+from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import Patience, check_id_type, names_of, retries, seconds
+from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, receive_limit, send_patience
 from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
@@ -50,7 +51,7 @@ class BasePool(BaseChannel, Visible):
             from mpccomm.engine.audit import Audit
 
             engine.audit = Audit(audit)
-        super().__init__(Space(engine, name, Patience(seconds(timeout), retries(max_retries))))
+        super().__init__(Space(engine, name, send_patience(timeout, max_retries, NO_LIMIT)))
         self._prepare()
 
     @classmethod
@@ -200,11 +201,16 @@ class BasePool(BaseChannel, Visible):
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _ready_limit(self, timeout: float | None) -> float | None:
+        return tightened(self._engine, receive_limit(timeout))
+
+    def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """The names, if there are parties of these."""
+        self._engine.parties_named(names_of(names))
+        return names
+
     def _prepare(self) -> None:
         """Make what the face needs besides; the last step of construction."""
-
-    def _prefix_for(self, party: Party) -> str:
-        return party.prefix
 
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""
@@ -215,7 +221,8 @@ class BasePool(BaseChannel, Visible):
             try:
                 engine.launch()
             except RuntimeError:
-                # No loop runs yet; the first use will be on one.
+                # No loop runs yet; the first use, of this pool or another one of this thread, will be on one.
+                engine.await_loop()
                 return
         engine.loop_owner.post(engine.start_added)
 

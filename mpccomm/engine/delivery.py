@@ -37,14 +37,25 @@ def peek(message: Incoming, party: Party) -> Any:
     return party.dialect.decode(copies, context={"origin": party.handler})
 
 
+def decode(message: Incoming, party: Party) -> Any:
+    """The value of a message of which neither order nor record are kept.
+
+    :raises DecodingError: it can't be read
+    """
+    try:
+        return party.dialect.decode(message.segments, context={"origin": party.handler})
+    except DecodingError as error:
+        error.add_note(f"in message {describe_key(message.key)} from {party}")
+        raise
+
+
 def _decode(message: Incoming, party: Party) -> Any:
     audit = None if message.recorded else party.audit
     # Before it is decoded: arrays are the very memory of the message, and the program's to change.
     note = None if audit is None else audit.note(message.segments)
     try:
-        value = party.dialect.decode(message.segments, context={"origin": party.handler})
-    except DecodingError as error:
-        error.add_note(f"in message {describe_key(message.key)} from {party}")
+        value = decode(message, party)
+    except DecodingError:
         _record(audit, message, party, note, None, readable=False)
         raise
     _record(audit, message, party, note, value)

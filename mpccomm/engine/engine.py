@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mpccomm.address import check_host, check_name, check_port, join
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
@@ -40,7 +42,7 @@ from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
-from mpccomm.transport.reconnect import Dialler
+from mpccomm.transport.reconnect import Dialler, DialSlots
 
 if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
@@ -89,6 +91,7 @@ class Engine:
         self._declared_port = NO_PORT
         self._server: NetworkServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = DialSlots()
         self.has_additions = False
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
@@ -227,10 +230,18 @@ class Engine:
     # for one, would take the first cell for the origin of every line that is logged later.
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Settle on the running loop."""
+        """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
         self.lifecycle.apply(PoolEvent.START)
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
+        for other in _awaiting_loop.pop(threading.current_thread(), ()):
+            if other.lifecycle.state is PoolState.NEW:
+                other.start(loop)
+                other.start_added()
+
+    def await_loop(self) -> None:
+        """Start with the next engine that settles on a loop of this thread, where none runs yet."""
+        _awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(self)
 
     def start_added(self) -> None:
         """Start what was added: the server, and whoever dials the parties."""
@@ -257,7 +268,9 @@ class Engine:
         if party.dialect is not OURS:
             from mpccomm.engine.tno_bridge import Gateway
 
-            gateway = Gateway(party, lambda: authentication.dialling, partial(authentication.unacceptable, party))
+            gateway = Gateway(
+                party, lambda: authentication.dialling, partial(authentication.unacceptable, party), self._spawn
+            )
             authentication.correspondents[party.name] = gateway
             return gateway
         retry = self.settings.retry
@@ -269,7 +282,7 @@ class Engine:
             context=lambda: authentication.dialling,
             examine=partial(authentication.examine, party),
         )
-        return Dialler(party, connector, retry, self._spawn, party.check_retries)
+        return Dialler(party, connector, retry, self._slots, self._spawn, party.check_retries)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop_owner.loop.create_task(coroutine)
@@ -294,9 +307,9 @@ class Engine:
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
-    async def wait_ready(self, limit: float | None) -> None:
-        """Return once frames flow with every party."""
-        parties = list(self.parties.values())
+    async def wait_ready(self, limit: float | None, names: Sequence[str] | None = None) -> None:
+        """Return once frames flow with every party, or with those of these names."""
+        parties = self.parties_named(names)
         for party in parties:
             party.expect(True)
         waiting = [asyncio.ensure_future(party.until_connected(limit)) for party in parties]
@@ -309,14 +322,15 @@ class Engine:
             for party in parties:
                 party.expect(False)
         missing = {
-            party.name: f"{party.where}: {party.trouble}"
+            party.name: f"{party.where}: {party.trouble if party.closed is None else party.closed.reason}"
             for party, there in zip(parties, ready, strict=True)
             if not there
         }
         if missing:
             self.check_open()
             text = "; ".join(f"{name} at {why}" for name, why in missing.items())
-            raise NotReadyError(f"not reachable within {limit:g} s: {text}", missing)
+            within = "" if limit is None else f" within {describe_limit(limit)}"
+            raise NotReadyError(f"not reachable{within}: {text}", missing)
 
     async def shutdown(self, linger: float) -> None:
         """Deliver what is pending, tell the others, close. All who call this, or `abort`, wait for the one end.
@@ -479,6 +493,8 @@ def _mailbox(wire: str) -> Callable[[], Mailbox]:
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[Engine]] = weakref.WeakKeyDictionary()
+"""Those that were set up where no loop ran yet, by thread. Only the thread itself looks at its own."""
 
 
 def _close_all_inherited() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm import errors
+from mpccomm.engine.deadlines import describe_limit
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.requests import ReceiveCall, SendCall
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Cause, Ending
@@ -26,13 +29,18 @@ def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Excepti
 
 
 def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    state = "it is connected" if party.link.connected else f"it is not connected: {party.trouble}"
+    if not party.link.connected:
+        state = f"it is not connected: {party.trouble}"
+    elif party.not_taken and not isinstance(call, ReceiveCall):
+        state = f"it is there, but does not take what is sent: {party.not_taken}"
+    else:
+        state = "it is connected"
     limit = call.timeout if isinstance(call, ReceiveCall) else call.patience.seconds
     if isinstance(call, ReceiveCall):
         hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
     else:
         hint = "The message may still arrive: once sent, it isn't withdrawn."
-    return errors.CommunicationTimeoutError(f"{what} took longer than {limit:g} s; {state}; {hint}")
+    return errors.CommunicationTimeoutError(f"{what} took longer than {describe_limit(limit)}; {state}; {hint}")
 
 
 def _shut_down(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -94,17 +102,17 @@ def _closed(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall)
     return errors.PoolClosedError(f"{what}: this pool was shut down. Make a new one.")
 
 
-_ERRORS: dict[Ending, Callable[[Party, str, Cause, ReceiveCall | SendCall], Exception]] = {
-    Ending.TIMED_OUT: _timed_out,
+_ERRORS: dict[Enum, Callable[[Party, str, Cause, ReceiveCall | SendCall], Exception]] = {
+    GivenUp.TIMED_OUT: _timed_out,
     Ending.SHUT_DOWN: _shut_down,
     Ending.ABORTED: _aborted,
     Ending.RESTARTED: _restarted,
     Ending.BOX_FULL: _deadlock,
     Ending.MUTUAL: _deadlock,
-    Ending.UNREACHABLE: _unreachable,
+    GivenUp.UNREACHABLE: _unreachable,
     Ending.REFUSED: _refused,
-    Ending.UNTRUSTED: _untrusted,
-    Ending.BARRED: _barred,
-    Ending.CLOSED: _closed,
-    Ending.CANCELLED: _closed,
+    GivenUp.UNTRUSTED: _untrusted,
+    GivenUp.BARRED: _barred,
+    GivenUp.CLOSED: _closed,
+    GivenUp.CANCELLED: _closed,
 }

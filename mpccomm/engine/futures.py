@@ -17,27 +17,25 @@ T = TypeVar("T")
 Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
 
 
-class Asked(asyncio.Future[Any]):
-    """A future of the running loop that gets the value of a request; who cancels it may ask for the same message at once.
+class Waiting(asyncio.Future[Any]):
+    """A future of the running loop that is done when a request is over; whether that failed stands on the request.
 
-    So the request is cancelled in the same breath: callbacks would hear of it in the next turn of the loop.
+    Who cancels it may ask for the same message in the same breath. So the request is cancelled at once: callbacks would hear of it
+    in the next turn of the loop.
     """
 
-    def __init__(self, request: Request | None, owner: LoopOwner, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.request = request
-        self._owner = owner
-        if request is not None:
-            request.waiter = self
+    request: Request | None = None
+    owner: LoopOwner
+    is_home: bool
+    """The loop is the pool's own."""
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over."""
         self.request = None
-        loop = self.get_loop()
-        if self._owner.is_on(loop):
-            _resolve(self, value, error)
-        else:
-            _resolve_elsewhere(self, loop, value, error)
+        if not self.is_home:
+            _resolve_elsewhere(self, self.get_loop(), None, None)
+        elif not self.done():
+            self.set_result(None)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As of any future."""
@@ -46,16 +44,33 @@ class Asked(asyncio.Future[Any]):
         if cancelled and request is not None:
             self.request = None
             with contextlib.suppress(PoolClosedError):
-                self._owner.post(request.cancel)
+                self.owner.post(request.cancel)
         return cancelled
 
 
-class Waiting(Asked):
-    """A future that only tells that the request is over; whether it failed stands on the request."""
+class Asked(Waiting):
+    """A future that gets the value of a request, or its error."""
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over."""
-        super().resolve(None, None)
+        self.request = None
+        if self.is_home:
+            _resolve(self, value, error)
+        else:
+            _resolve_elsewhere(self, self.get_loop(), value, error)
+
+
+F = TypeVar("F", bound=Waiting)
+
+
+def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLoop, kind: type[F]) -> F:
+    """A future of the loop for a request."""
+    future = kind(loop=loop)
+    future.request = request
+    future.owner = owner
+    future.is_home = loop is owner.home
+    request.waiter = future
+    return future
 
 
 async def wait(request: Request, owner: LoopOwner) -> None:
@@ -64,40 +79,39 @@ async def wait(request: Request, owner: LoopOwner) -> None:
     :raises CommunicationError: the request failed
     """
     loop = asyncio.get_running_loop()
-    if not owner.is_on(loop):
-        future = Waiting(request, owner, loop=loop)
+    if loop is not owner.home:
+        owner.check()
+        future = future_for(request, owner, loop, Waiting)
         owner.post(request.start)
-        await _until_over(request, future, owner)
     else:
         # What can be done at once is done without a future.
         owner.post(request.start)
-        if not request.over:
-            await _until_over(request, Waiting(request, owner, loop=loop), owner)
-    if request.error is not None:
-        _raise(request)
+        if request.over:
+            if request.error is not None:
+                raise_error(request)
+            return
+        future = future_for(request, owner, loop, Waiting)
+    await finish(request, future)
 
 
-async def finish(request: Request, future: Waiting, owner: LoopOwner) -> None:
+async def finish(request: Request, future: Waiting) -> None:
     """Wait with its future for a request that was started. Cancelled, it is cancelled.
 
     :raises CommunicationError: the request failed
     """
-    await _until_over(request, future, owner)
-    if request.error is not None:
-        _raise(request)
-
-
-async def _until_over(request: Request, future: Waiting, owner: LoopOwner) -> None:
     try:
         await future
     except asyncio.CancelledError:
         # Also where the request was over already, and the task was cancelled before it could run.
         with contextlib.suppress(PoolClosedError):
-            owner.post(request.cancel)
+            future.owner.post(request.cancel)
         raise
+    if request.error is not None:
+        raise_error(request)
 
 
-def _raise(request: Request) -> NoReturn:
+def raise_error(request: Request) -> NoReturn:
+    """Raise the error of a request that has failed."""
     error, request.error = request.error, None
     assert error is not None
     try:

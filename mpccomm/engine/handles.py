@@ -341,11 +341,11 @@ class _Shown:
         if self.published or not future._outcomes:
             return
         with self.lock:
-            if self.published or (self.locked and time.monotonic() < self.until):
+            if self.locked and time.monotonic() < self.until:
                 return
-            self.published = True
+            first, self.published = not self.published, True
             waiters = list(self.waiters)
-        if waiters:
+        if first and waiters:
             # In a thread of its own: who was interrupted while waiting may hold a lock for ever.
             try:
                 start_new_thread(_tell, (waiters, future))

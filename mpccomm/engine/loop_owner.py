@@ -21,45 +21,55 @@ _WORKERS = 2
 class LoopOwner:
     """Runs functions on one event loop, in the order in which they were posted, whichever thread posted them."""
 
+    program_waits: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
+
     def __init__(self) -> None:
         self._posted: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self._running = False
         self._workers: ThreadPoolExecutor | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: int | None = None
+        self.home: asyncio.AbstractEventLoop | None = None
+        """The loop, once there is one."""
+        self.thread: int | None = None
         self.settled = False
         """Whether there is a loop yet."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that was posted is still to be run, or runs: what comes now comes after it."""
+        return bool(self._posted) or self._running
+
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """This is the loop; called once, on its own thread."""
-        self._loop = loop
-        self._thread = threading.get_ident()
+        self.home = loop
+        self.thread = threading.get_ident()
         self.settled = True
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop; only once there is one."""
-        assert self._loop is not None
-        return self._loop
+        assert self.home is not None
+        return self.home
 
     def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is the loop."""
-        return loop is self._loop
+        return loop is self.home
 
     @property
     def here(self) -> bool:
         """Whether this is the loop's own thread."""
-        return threading.get_ident() == self._thread
+        # A thread that has ended leaves its number to a later one.
+        return threading.get_ident() == self.thread and self.home is not None and not self.home.is_closed()
 
     def check(self) -> None:
         """Raise where a call would never be answered."""
-        loop = self._loop
+        loop = self.home
         if loop is None:
             return
         if loop.is_closed():
             raise PoolClosedError("the event loop of this pool is closed; make a new pool on the loop that runs now")
-        if threading.get_ident() == self._thread and not loop.is_running():
+        if threading.get_ident() == self.thread and not loop.is_running():
             raise WrongThreadError(
                 "the event loop of this pool does not run now, and another one can't on the same thread"
             )
@@ -71,7 +81,7 @@ class LoopOwner:
 
         :raises PoolClosedError: the loop is closed
         """
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self.thread:
             self.post_soon(function)
         elif self._running:
             self._posted.append(function)
@@ -171,6 +181,6 @@ class LoopOwner:
 
     async def call(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Await a coroutine function on the loop, from whichever loop."""
-        if self._loop is None or asyncio.get_running_loop() is self._loop:
+        if self.home is None or asyncio.get_running_loop() is self.home:
             return await function()
         return await asyncio.wrap_future(self.submit(function))

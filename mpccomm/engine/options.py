@@ -56,6 +56,10 @@ class Patience(NamedTuple):
     retries: int
 
 
+NO_LIMIT = Patience(None, -1)
+"""That of nearly every send; known by identity."""
+
+
 def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) -> Patience:
     """The limits of a send."""
     if timeout is UNSET and max_retries is None:
@@ -63,7 +67,8 @@ def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) 
     limit = default.seconds if isinstance(timeout, Unset) else seconds(timeout)
     if limit is not None and not limit > 0:
         raise ValueError(f"a send can't take {limit!r} seconds; None waits without limit")
-    return Patience(limit, default.retries if max_retries is None else retries(max_retries))
+    dials = default.retries if max_retries is None else retries(max_retries)
+    return NO_LIMIT if limit is None and dials < 0 else Patience(limit, dials)
 
 
 def retries(number: int) -> int:
@@ -102,6 +107,11 @@ def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
     if isinstance(names, str):
         raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
     return names
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The names, each once, in the order given."""
+    return list(dict.fromkeys(names_of(names) or ()))
 
 
 def _kind(value: object) -> str:

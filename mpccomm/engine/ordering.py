@@ -33,27 +33,40 @@ class Serialising:
     other. Reentrant, as a ``serialize`` method may send something itself.
     """
 
-    __slots__ = ("_begun", "_lock")
+    __slots__ = ("_lock", "held")
 
     def __init__(self, lock: RLock) -> None:
         self._lock = lock
-        self._begun = 0
+        self.held: _Held | None = None
 
     def begin(self) -> None:
         """A class of the user is about to be serialised."""
-        # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
-        self._begun += 1
-        self._lock.acquire()
+        if self.held is None:
+            # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
+            self.held = _Held(self._lock)
+            self._lock.acquire()
 
     def end(self) -> None:
         """The message has its place in the queue, or will not be sent."""
-        while self._begun:
-            self._begun -= 1
-            with contextlib.suppress(RuntimeError):  # noted, and not taken
-                self._lock.release()
+        if self.held is not None:
+            self.held.release()
 
-    __del__ = end
-    """Where an interrupt kept `end` from being called, or from coming to its end."""
+
+class _Held:
+    """A lock that is held, or about to be. Given up, it is released: an interrupt may keep `Serialising.end` from being called."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: RLock) -> None:
+        self._lock: RLock | None = lock
+
+    def release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with contextlib.suppress(RuntimeError):  # noted, and not taken
+                lock.release()
+
+    __del__ = release
 
 
 def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming], Any]) -> Any:

@@ -7,23 +7,27 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mpccomm.address import join
 from mpccomm.codec.dialect import OURS, Dialect
 from mpccomm.display import plural
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
+from mpccomm.engine.memory import allocate
 from mpccomm.engine.ordering import Ordering
-from mpccomm.engine.party_connections import PartyConnections
+from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
-from mpccomm.protocol.frames import describe_key
-from mpccomm.protocol.link import Link, News
+from mpccomm.protocol import events
+from mpccomm.protocol.events import Event
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
-from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.protocol.states import Cause, CloseCode, PartyState
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
@@ -61,6 +65,10 @@ AT_ONCE = 16
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 
 
+def _listed(ids: Sequence[Key]) -> str:
+    return ", ".join(map(describe_key, ids[:_LISTED])) + ("..." if len(ids) > _LISTED else "")
+
+
 class Party:
     """One remote party of a pool. Everything but the constructor runs on the pool's loop.
 
@@ -75,7 +83,10 @@ class Party:
     prefix = ""
     trouble = "no answer yet"
     """Why the last attempt to connect came to nothing."""
+    not_taken = ""
+    """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
+    _expectations = 0
     expected = False
     """Somebody waits for it to come, even if it said goodbye."""
     dialled = False
@@ -114,6 +125,8 @@ class Party:
             timing=settings.timing,
             now=self.clock(),
             mailbox=mailbox,
+            alone=lambda: loop_owner.program_waits(),
+            allocate=allocate,
         )
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
@@ -149,9 +162,15 @@ class Party:
         """Set while a connection is wanted, and none is being greeted."""
         return self.connections.wanted
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether it dials first, and we wait a little for that."""
+        return is_second(self.link.port, self.port, self.host.literal)
+
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
-        self.expected = expected
+        self._expectations += 1 if expected else -1
+        self.expected = self._expectations > 0
         if expected:
             self._urge()
         self.connections.update_wanted()
@@ -178,7 +197,7 @@ class Party:
             verdict = verdict._replace(text=verdict.advice)
         self._note(verdict.text, logging.WARNING)
         if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
-            self.fail_waiting(Cause(Ending.UNTRUSTED, verdict.text))
+            self.fail_waiting(Cause(GivenUp.UNTRUSTED, verdict.text))
             self.flush()
 
     def turned_away(self, code: int | None) -> None:
@@ -194,7 +213,8 @@ class Party:
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
-        self.connections.review(unacceptable)
+        self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
+        self.flush()
         self._urge()
 
     def offended(self, reason: str) -> None:
@@ -202,15 +222,15 @@ class Party:
         if not self.reputation.offend(reason, self.clock()):
             return
         logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
-        self.closed = Cause(Ending.BARRED, self.reputation.barred)
-        self.connections.close(CloseCode.BARRED)
+        self.closed = Cause(GivenUp.BARRED, self.reputation.barred)
+        self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
         self.connections.update_wanted()
 
     def readmit(self) -> None:
         """Let it in again after it was barred."""
         self.reputation.readmit()
-        if self.closed is not None and self.closed.ending is Ending.BARRED:
+        if self.closed is not None and self.closed.ending is GivenUp.BARRED:
             logger.info("%s is readmitted", self)
             self.closed = None
             self.connections.update_wanted()
@@ -224,16 +244,18 @@ class Party:
         """
         link = self.link
         finished = link.finished
+        if link.mailbox.taken:
+            link.account(self.clock())
         while finished and most > 0:
             finished.popleft().done()
             most -= 1
         if finished and not self._continued:
             self._continued = True
             self.loop_owner.loop.call_soon(self._continue)
-        if link.news:
-            news, link.news = link.news, []
-            for what, detail in news:
-                self._tell(what, detail)
+        if link.events:
+            happened, link.events = link.events, []
+            for event in happened:
+                self._tell(event)
             self.connections.update_wanted()
         if link.closing:
             self.connections.close_as_told()
@@ -246,41 +268,56 @@ class Party:
         self._continued = False
         self.flush(AT_ONCE)
 
-    def _tell(self, what: News, detail: str) -> None:
-        if what in (News.CONNECTED, News.RESUMED):
-            self._urge()
-            self.reputation.clear()
-            self.failed_dials = 0
-            self._unreachable_since = None
-            self._notice_after = 0.0
-            logger.info("%s: %s", self, what.value)
-        elif what in (News.LOST, News.SUSPECT):
-            if self._unreachable_since is None:
-                self._unreachable_since = self.clock()
-                self.trouble = what.value
-            logger.info("%s: %s; dialling again", self, what.value)
-        elif what is News.GONE:
-            ending = self.link.ending
-            logger.info("%s: %s", self, ending.ending.value if ending else what.value)
-        elif what is News.HELD_BACK:
-            messages, size = self.link.sender.queued()
-            ids = ", ".join(map(describe_key, self.link.sender.queued_ids(_LISTED)))
-            text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
-            logger.warning(text, self, messages, size, ids)
-        elif what is News.UNREAD:
-            logger.warning("%s shut down and never received %s", self, detail)
-        elif what is News.HELD:
-            logger.warning(
-                "%s talked to an earlier process of ours and waits until its program calls accept_restart", self
-            )
-        else:
-            logger.warning("%s: %s %s", self, what.value, detail)
+    def _tell(self, event: Event) -> None:
+        match event:
+            case events.Connected(again):
+                self._urge()
+                self.reputation.clear()
+                self.failed_dials = 0
+                self._unreachable_since = None
+                self._notice_after = 0.0
+                logger.info("%s: %s", self, "connected again" if again else "connected")
+            case events.ConnectionLost():
+                self._disconnected("connection lost")
+            case events.ConnectionSuspect():
+                self._disconnected("connection shows no sign of life")
+            case events.PartyGone(cause):
+                logger.info("%s: %s", self, cause.ending.value)
+            case events.RestartNotAccepted():
+                text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
+                logger.warning(text, self)
+            case events.HeldBack(messages, size, ids):
+                text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
+                logger.warning(text, self, messages, size, _listed(ids))
+            case events.Admitted():
+                logger.warning("%s: its box has room again", self)
+            case events.DeadlockFound():
+                logger.warning("%s: deadlock: %s", self, self._what_to_receive(event))
+            case events.NeverRead(messages, ids):
+                logger.warning("%s shut down and never received %d of our messages: %s", self, messages, _listed(ids))
+            case events.Refused(ids):
+                logger.warning("%s: does not take messages that large: %s", self, _listed(ids))
+
+    def _disconnected(self, trouble: str) -> None:
+        if self._unreachable_since is None:
+            self._unreachable_since = self.clock()
+            self.trouble = trouble
+        if not self.link.leaving:
+            logger.info("%s: %s; dialling again", self, trouble)
+
+    def _what_to_receive(self, event: events.DeadlockFound) -> str:
+        if event.mutual:
+            return f"both boxes are full, and both programs wait in a send; receive before sending more; {self.describe_box()}"
+        if event.ours:
+            return f"what is waited for is behind our full box; {self.describe_box()}; receive those first"
+        return "its program waits for what is behind its full box; it has to receive what is there first"
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
+        self.connections.look(now)
         self.link.tick(now)
         if self._progress is not None:
             self._progress.look(self.link, now)
@@ -299,7 +336,7 @@ class Party:
         self._urge()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._unreachable_since >= limit:
-            self.fail_waiting(Cause(Ending.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
+            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
             return
         if self.failed_dials and now >= self._next_notice:
             what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
@@ -379,7 +416,7 @@ class Party:
         return undelivered
 
     def _close(self) -> None:
-        self.closed = Cause(Ending.CLOSED)
+        self.closed = Cause(GivenUp.CLOSED)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
@@ -440,7 +477,7 @@ class Party:
         """Tell it that we give up, and why. A connection with one that knows us is waited for."""
         link = self.link
         link.leave()
-        self.fail_waiting(Cause(Ending.CLOSED))
+        self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
         if link.state is not PartyState.UNKNOWN and not self.closed:
             await self.until(lambda: link.connected or link.ending is not None, deadline)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Protocol
 
+from mpccomm.address import IPAddress, towards
 from mpccomm.engine.peer import StreamPeer
 from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.settings import Settings
+from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import Stream
 
 logger = logging.getLogger("mpccomm")
+
+
+def is_second(own_port: int, port: int, there: IPAddress | None) -> bool:
+    """Whether it is the other party, at that address and port, that dials first. Both come to the same answer.
+
+    Where that can't be known both dial: if they are behind something that translates addresses, or have names only.
+    """
+    if own_port in (NO_PORT, port):
+        here = towards(there) if own_port == port and there is not None else None
+        return here is not None and there is not None and (here.version, int(here)) > (there.version, int(there))
+    return own_port > port
 
 
 class ConnectionOwner(Protocol):
@@ -50,6 +63,7 @@ class PartyConnections:
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
+        self._throttle = LogThrottle(logger)
         self.wanted.set()
 
     def __bool__(self) -> bool:
@@ -74,7 +88,7 @@ class PartyConnections:
             del self._streams[connection]
             owner.link.lost(connection)
             if stream.violation:
-                logger.warning("%s: closed a connection: %s", owner, stream.violation)
+                self._throttle.log(f"{owner}: closed a connection: {stream.violation}", kind="violation")
                 owner.offended(stream.violation)
             if not connection.verified and not stream.closing:
                 owner.turned_away(stream.ended_with)
@@ -97,8 +111,16 @@ class PartyConnections:
         """See that what the link wants to send goes out."""
         link = self._owner.link
         for connection, stream in self._streams.items():
-            if link.due(connection):
+            if not stream.awake and link.due(connection):
                 stream.wake()
+
+    def look(self, now: float) -> None:
+        """Find out which of them move what was sent there, though nothing may come back yet."""
+        link = self._owner.link
+        for connection, stream in self._streams.items():
+            backlog = stream.moving()
+            if backlog is not None:
+                link.moved(connection, backlog, now)
 
     def close(self, code: CloseCode) -> None:
         """Close all of them."""
@@ -118,17 +140,23 @@ class PartyConnections:
         for connection, code, reason in closing:
             stream = self._streams.get(connection)
             if stream is not None:
-                old = code in (CloseCode.REPLACED, CloseCode.DONE) or reason == owner.trouble
-                level = logging.DEBUG if old else logging.WARNING
-                logger.log(level, "%s: closing a connection: %s", owner, reason)
+                if code in (CloseCode.REPLACED, CloseCode.DONE) or reason == owner.trouble:
+                    logger.debug("%s: closing a connection: %s", owner, reason)
+                else:
+                    self._throttle.log(f"{owner}: closing a connection: {reason}", kind=code.name)
                 owner.trouble = reason
                 stream.close(code)
             if code is CloseCode.VIOLATION:
                 owner.offended(reason)
 
-    def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
-        """Close those whose other end would not be admitted now."""
-        for stream in self._streams.values():
-            if reason := unacceptable(stream.tls):
+    def dismiss(self, code: CloseCode, refusal: Callable[[Stream], str | None]) -> None:
+        """End those that ``refusal`` has a reason for: from now on nothing that comes from there counts, and nothing goes there.
+
+        The other end is told by ``code``, unless it does not take what was sent before: then there is no word at all.
+        """
+        link = self._owner.link
+        for connection, stream in list(self._streams.items()):
+            if reason := refusal(stream):
                 logger.info("%s: closing a connection: %s", self._owner, reason)
-                stream.close(CloseCode.NOT_RECOGNISED)
+                link.lost(connection)
+                stream.dismiss(code)

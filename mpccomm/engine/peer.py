@@ -40,19 +40,18 @@ class StreamPeer:
 
     def heard(self) -> None:
         """Something arrived that is no whole batch yet: the other end lives."""
-        self._connection.heard = self._party.clock()
+        party = self._party
+        party.link.heard(self._connection, party.clock())
 
     def due(self) -> bool:
         """Whether there may be something to send."""
         return self._party.link.due(self._connection)
 
-    def batch_to_send(self) -> bytes:
-        """The next batch to send; empty: nothing now."""
+    def batch_to_send(self, budget: int) -> bytes:
+        """The next batch to send, of about ``budget`` bytes; empty: nothing now."""
         party = self._party
         link = party.link
-        if not link.due(self._connection):
-            return b""
-        batch = link.to_send(self._connection, party.clock())
-        if link.news or link.closing:
+        batch = link.to_send(self._connection, party.clock(), budget)
+        if link.events or link.closing:
             party.flush()
         return batch

@@ -11,27 +11,33 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
-from mpccomm.engine.delivery import read
+from mpccomm.engine.delivery import decode, read
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
-from mpccomm.engine.options import Patience
+from mpccomm.engine.options import NO_LIMIT, Patience
 from mpccomm.errors import CommunicationError
-from mpccomm.protocol.frames import describe_key
-from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.protocol.states import Cause, Ending
+from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
-TIMED_OUT = Cause(Ending.TIMED_OUT)
+TIMED_OUT = Cause(GivenUp.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
 """Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
+
+
+_TAKEN = 64
+"""So many messages, or this part of an eighth of the box, other threads take before the loop is told to account for them."""
 
 
 class Waiter(Protocol):
@@ -58,12 +64,30 @@ class Request(Protocol):
 class ReceiveCall(Receive):
     """The receive of one message."""
 
-    __slots__ = ("_claimed", "_msg_id", "_prefix", "_timer", "error", "expect", "over", "party", "timeout", "waiter")
+    __slots__ = (
+        "_claimed",
+        "_mailbox",
+        "_mine",
+        "_msg_id",
+        "_prefix",
+        "_timer",
+        "error",
+        "expect",
+        "over",
+        "party",
+        "timeout",
+        "waiter",
+    )
+
+    _mailbox: Mailbox
 
     def __init__(
         self, party: Party, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
     ) -> None:
-        super().__init__("", 0.0)
+        # All of `Receive` too, without a call for it: one is made for every message.
+        self.key = ""
+        self.since = self.notice = 0.0
+        self.message = self.failure = None
         self.party = party
         self.timeout = timeout
         self.expect = expect
@@ -73,39 +97,99 @@ class ReceiveCall(Receive):
         self._prefix = prefix
         self._msg_id = msg_id
         self._claimed = False
+        self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    def grab(self) -> bool:
+        """Take the message if it is here, in the thread of the caller, without the loop. Otherwise `start` has to follow.
+
+        :raises CommunicationError: it is not here, and nothing is to be waited for
+        """
+        party = self.party
+        link = party.link
+        self._mailbox = mailbox = link.mailbox
+        if not mailbox.grabbing:
+            return False
+        mine: deque[Any] = deque()
+        self._mine = mine
+        if mailbox.grab(self._prefix, self._msg_id, mine):
+            self.message = message = mine[-1]
+            self.over = True
+            taken = mailbox.taken
+            taken.append(message)
+            limits = party.settings.limits
+            if (
+                mailbox.pressed
+                or len(taken) > min(_TAKEN, limits.box_messages // 8)
+                or message.cost > limits.box_bytes // (8 * _TAKEN)
+            ):
+                party.loop_owner.post_soon(party.flush)
+            return True
+        if self.timeout is not None and self.timeout <= 0 and not mine:
+            self.key = mailbox.next_key(self._prefix, self._msg_id)
+            self.failure = link.ending or party.closed or TIMED_OUT
+            self.over = True
+            self.error = party.explain(self.failure, self)
+            raise self.error
+        return False
+
+    def arrival(self) -> float:
+        """How early the message has arrived that this would get; infinite where it is not here."""
+        message = self.party.link.mailbox.look(self._prefix, self._msg_id)
+        return math.inf if message is None else message.arrival
+
+    def _return_grabbed(self, mine: deque[Any]) -> None:
+        """Return to the mailbox the message that `grab` took out of it; its number is kept."""
+        if not isinstance(mine[-1], int):
+            link = self.party.link
+            if self._mailbox is link.mailbox:
+                link.restore(mine[-1])
+            mine.pop()
+            self.message = None
+
+    def _grabbed_key(self, mine: deque[Any], mailbox: Mailbox) -> Key:
+        """The id of which `grab` has the number, but not the message."""
+        self._return_grabbed(mine)
+        if mine and self._mailbox is mailbox:
+            return self._prefix, mine.pop()
+        return mailbox.claim(self._prefix, self._msg_id)
 
     def start(self) -> None:
         """Take the message, or wait for it."""
         if self.over:
             return
-        try:
-            self._start()
-        except Exception as error:
-            if self._claimed and self.message is None:
-                self.party.link.mailbox.release(self.key)
-            self._end(error)
-
-    def _start(self) -> None:
         party = self.party
         link = party.link
-        self.since = self.notice = party.clock()
-        self.key = link.mailbox.claim(self._prefix, self._msg_id)
-        self._claimed = True
-        self.message = link.take(self.key, self.since)
-        if self.message is not None:
-            self._end(None)
-            party.connections.wake()
-            return
-        self.failure = link.ending or party.closed
-        timeout = self.timeout
-        if self.failure is None and timeout is not None and timeout <= 0:
-            self.failure = TIMED_OUT
-        if self.failure is not None:
-            raise party.explain(self.failure, self)
-        link.receive(self)
-        if timeout is not None:
-            self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
+        mailbox = link.mailbox
+        try:
+            self.since = self.notice = now = party.clock()
+            mine = self._mine
+            key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.claim(self._prefix, self._msg_id)
+            self._mine = None
+            self.key = key
+            self._claimed = True
+            self.message = link.take(key, now)
+            if self.message is not None:
+                self._end(None)
+                party.connections.wake()
+                return
+            timeout = self.timeout
+            failure = link.ending or party.closed
+            if failure is None:
+                if timeout is None or timeout > 0:
+                    if link.receive(self):
+                        party.connections.wake()
+                    if timeout is None:
+                        return
+                    self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
+                    return
+                failure = TIMED_OUT
+            self.failure = failure
+            raise party.explain(failure, self)
+        except Exception as error:
+            if self._claimed and self.message is None and not mailbox.cancel(self):
+                mailbox.release(self.key)
+            self._end(error)
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts."""
@@ -116,7 +200,8 @@ class ReceiveCall(Receive):
     def done(self) -> None:
         """The link has set ``message`` or ``failure``."""
         if not self.over:
-            self._end(None if self.failure is None else self.party.explain(self.failure, self))
+            failure = self.failure
+            self._end(None if failure is None else self.party.explain(failure, self))
 
     def cancel(self) -> None:
         """Return the message to the mailbox, or end the wait for it."""
@@ -125,7 +210,13 @@ class ReceiveCall(Receive):
         if self._timer is not None:
             self._timer.cancel()
         party = self.party
-        if self.message is not None:
+        mine = self._mine
+        if mine:
+            self._return_grabbed(mine)
+            if mine and self._mailbox is party.link.mailbox:
+                self._mailbox.release((self._prefix, mine.pop()))
+            party.flush()
+        elif self.message is not None:
             message, self.message = self.message, None
             party.link.put_back(message, party.clock())
             party.flush()
@@ -143,11 +234,15 @@ class ReceiveCall(Receive):
         try:
             return self._read(message)
         except CommunicationError:
-            self.message = None
+            self.message = self._mine = None
             raise
 
     def _read(self, message: Incoming) -> Any:
-        value = read(message, self.party)
+        party = self.party
+        if message.ordered or message.outcome is not None or party.audit is not None:
+            value = read(message, party)
+        else:
+            value = decode(message, party)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
@@ -255,19 +350,13 @@ class DiscardCall(ReceiveCall):
 class SendCall(Outgoing):
     """The send of one message."""
 
-    __slots__ = (
-        "_encoded",
-        "_failed_dials",
-        "_msg_id",
-        "_prefix",
-        "_timer",
-        "error",
-        "over",
-        "party",
-        "patience",
-        "queued",
-        "waiter",
-    )
+    queued = False
+    """It has its id, and can't be withdrawn any more."""
+    over = False
+    error: Exception | None = None
+    waiter: Waiter | None = None
+    _failed_dials = 0
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(
         self, party: Party, prefix: str, msg_id: str | None, encoded: Encoded, patience: Patience, awaited: bool
@@ -275,44 +364,41 @@ class SendCall(Outgoing):
         super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
         self.party = party
         self.patience = patience
-        self.queued = False
-        """It has its id, and can't be withdrawn any more."""
-        self.over = False
-        self.error: Exception | None = None
-        self.waiter: Waiter | None = None
-        self._failed_dials = 0
         self._prefix = prefix
         self._msg_id = msg_id
-        self._encoded: Encoded | None = encoded
-        self._timer: asyncio.TimerHandle | None = None
+        if party.audit is not None:
+            self._encoded = encoded
 
     def start(self) -> None:
         """Number the message and queue it, unless it is already."""
         if self.over or self.queued:
             return
+        party = self.party
+        link = party.link
         try:
-            self._start()
+            failure = party.closed or link.ending
+            if failure is not None:
+                raise party.explain(failure, self)
+            msg_id = self._msg_id
+            self.address(link.sender.next_key(self._prefix) if msg_id is None else self._prefix + msg_id)
+            link.send(self)
+            self.queued = True
+            if party.audit is not None:
+                party.audit.sent(party.name, self.key, self._encoded)
+                del self._encoded
+            patience = self.patience
+            if patience is not NO_LIMIT:
+                self._set_limits(patience)
+            party.connections.wake()
         except Exception as error:
             self._end(error)
 
-    def _start(self) -> None:
-        party = self.party
-        link = party.link
-        failure = party.closed or link.ending
-        if failure is not None:
-            raise party.explain(failure, self)
-        self.address(link.sender.next_key(self._prefix) if self._msg_id is None else self._prefix + self._msg_id)
-        link.send(self)
-        self.queued = True
-        if party.audit is not None and self._encoded is not None:
-            party.audit.sent(party.name, self.key, self._encoded)
-        self._encoded = None
-        seconds, retries = self.patience
+    def _set_limits(self, patience: Patience) -> None:
+        seconds, retries = patience
         if retries >= 0:
-            party.impatient.add(self)
+            self.party.impatient.add(self)
         if seconds is not None:
-            self._timer = party.loop_owner.loop.call_later(seconds, self.fail, TIMED_OUT)
-        party.connections.wake()
+            self._timer = self.party.loop_owner.loop.call_later(seconds, self.fail, TIMED_OUT)
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts. The message has its number: it is sent all the same."""
@@ -323,12 +409,12 @@ class SendCall(Outgoing):
         """Count one dial of the party that came to nothing."""
         self._failed_dials += 1
         if self._failed_dials > self.patience.retries:
-            self.fail(Cause(Ending.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
+            self.fail(Cause(GivenUp.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
 
     def cancel(self) -> None:
         """End the wait. The message has its number: it is sent all the same."""
         self.waiter = None
-        self._detach(Cause(Ending.CANCELLED))
+        self._detach(Cause(GivenUp.CANCELLED))
         self.over = True
         self._forget_limits()
 
@@ -351,7 +437,8 @@ class SendCall(Outgoing):
             self._timer.cancel()
 
     def _end(self, error: Exception | None) -> None:
-        self._forget_limits()
+        if self.patience is not NO_LIMIT:
+            self._forget_limits()
         self.over = True
         self.error = error
         waiter = self.waiter

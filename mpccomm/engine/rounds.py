@@ -12,7 +12,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, Space
 from mpccomm.engine.collectives import Collective, Members, Round
+from mpccomm.engine.deadlines import Left, describe_limit, tightened
+from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
+from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
 from mpccomm.engine.several import Delivery, Several
@@ -26,16 +29,17 @@ _DIGESTS = "digests"
 class Deadline:
     """One time limit for all of a call."""
 
-    def __init__(self, timeout: float | None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
-        self.timeout = timeout
+    def __init__(self, timeout: float | None, owner: object = None) -> None:
+        self.timeout = timeout = tightened(owner, timeout)
         self._at = None if timeout is None else time.monotonic() + timeout
 
     @property
     def left(self) -> float | None:
         """Seconds; None without limit."""
-        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
+        if self._at is None:
+            return None
+        left = max(self._at - time.monotonic(), 0.0)
+        return self.timeout.now(left) if isinstance(self.timeout, Left) else left
 
 
 class _Progress(NamedTuple):
@@ -198,13 +202,18 @@ class Call(Generic[T]):
     def _unconfirmed(self, sends: Sequence[SendCall], limit: Deadline) -> CommunicationTimeoutError:
         late = ", ".join(send.party.name for send in sends if not send.over)
         return CommunicationTimeoutError(
-            f"{self.title}: not all of {late} have confirmed within {limit.timeout:g} s; what was sent to them may still "
-            "arrive; resume() goes on with this call"
+            f"{self.title}: not all of {late} have confirmed within {describe_limit(limit.timeout)}; what was sent to them may "
+            "still arrive; resume() goes on with this call"
         )
 
 
 class GroupChannel(BaseChannel):
     """The message ids of a group. Nothing in here waits."""
+
+    @property
+    def engine(self) -> Engine:
+        """That of the pool."""
+        return self._engine
 
     def send(self, call: Call[Any], names: Sequence[str], message: object) -> None:
         """Encode a message of a call and send it to those members, each under the id that it has there."""
@@ -321,6 +330,13 @@ class Calls:
         if latest is not None and not (latest.running or latest.redeemed):
             for name, msg_id in latest.leftovers():
                 self.channel.discard(name, msg_id)
+
+    def limit(self, timeout: float | None) -> Deadline:
+        """The time limit of one call."""
+        limit = seconds(timeout)
+        if limit is not None and not limit > 0:
+            raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
+        return Deadline(limit, self.channel.engine)
 
     def interrupted(self, call: Call[Any]) -> None:
         """The call has ended early: it is the one to resume."""

@@ -139,6 +139,62 @@ class Several:
             waiter.resolve(None, error)
 
 
+class First:
+    """Several receives, of which the first message counts; what comes for the others stays, and their numbers are free again."""
+
+    __slots__ = ("_missing", "error", "over", "parts", "waiter", "winner")
+
+    def __init__(self, parts: Sequence[ReceiveCall]) -> None:
+        self.parts = parts
+        self.over = False
+        self.error: Exception | None = None
+        self.waiter: Waiter | None = None
+        self.winner: ReceiveCall | None = None
+        self._missing = len(parts)
+
+    def start(self) -> None:
+        """Take the message that has been here for longest, or wait for one."""
+        for part in sorted(self.parts, key=ReceiveCall.arrival):
+            if self.over:
+                return
+            part.waiter = self
+            part.start()
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """One of the parts is over."""
+        if self.over:
+            return
+        self._missing -= 1
+        if error is None:
+            self.winner = next(part for part in self.parts if part.over and part.error is None)
+            self._end(None)
+        elif not self._missing:
+            # Only now: as long as one may come, it is waited for.
+            self._end(_first_of([part.error for part in self.parts if part.error is not None]))
+
+    def cancel(self) -> None:
+        """End all parts; a message that was taken goes back."""
+        self.over = True
+        self.waiter = None
+        for part in self.parts:
+            part.cancel()
+
+    def value(self) -> tuple[str, Any]:
+        """The name of the party and its message, decoded."""
+        assert self.winner is not None
+        return self.winner.party.name, self.winner.value()
+
+    def _end(self, error: Exception | None) -> None:
+        self.over = True
+        self.error = error
+        for part in self.parts:
+            if part is not self.winner:
+                part.cancel()
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.resolve(None, error)
+
+
 class TaskCall:
     """A coroutine function that runs on the pool's loop. The coroutine is made there: it can't be left over."""
 

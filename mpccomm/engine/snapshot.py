@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from mpccomm.display import PartyView, PoolView, bytes_text, line, plural, pool_html, seconds_text
+from mpccomm.engine.endings import GivenUp
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Ending, PartyState
 
@@ -76,7 +77,7 @@ def _look_at_party(party: Party, engine: Engine) -> PartyView:
 
 def _party_state(party: Party, engine: Engine) -> tuple[str, str]:
     ending, closed, link = party.link.ending, party.closed, party.link
-    if closed is not None and closed.ending is Ending.BARRED:
+    if closed is not None and closed.ending is GivenUp.BARRED:
         return "bad", f"kept out: {closed.reason}"
     if not engine.lifecycle.usable:
         return "", "closed"

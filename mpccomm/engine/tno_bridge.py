@@ -13,11 +13,10 @@ import math
 import secrets
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-import aiohttp
 import ormsgpack
 
 from mpccomm.codec import tno
@@ -26,12 +25,13 @@ from mpccomm.errors import DecodingError, PoolClosedError
 from mpccomm.protocol.frames import NO_PORT, describe_key
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.tno_mailbox import CountingMailbox
-from mpccomm.transport.client import describe
 from mpccomm.transport.memory_stream import Pipe
-from mpccomm.transport.tno import Poster, StrangerError
+from mpccomm.transport.reconnect import DialError, Dialler
+from mpccomm.transport.stream import Stream
+from mpccomm.transport.tno import Poster
 
 if TYPE_CHECKING:
-    from mpccomm.protocol.events import News
+    from mpccomm.protocol.events import Event
     from mpccomm.protocol.frames import Key
     from mpccomm.protocol.receiver import Incoming
 
@@ -74,23 +74,51 @@ class _Proxy(Party):
         self.forward()
         super().flush(most)
 
-    def _tell(self, what: News, detail: str) -> None:
+    def _tell(self, event: Event) -> None:
         """What happens on this end happens on the other, and is told there."""
 
 
+class _Line:
+    """The way to the party: it is there as soon as it has answered."""
+
+    def __init__(self, party: Party, poster: Poster, connect: Callable[[ssl.SSLObject | None], Stream]) -> None:
+        self._party = party
+        self._poster = poster
+        self._connect = connect
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._poster.close()
+
+    async def dial(self) -> Stream:
+        port = self._party.link.port
+        if port == NO_PORT:
+            raise DialError("this pool has no server, by whose port it would know us: add_http_server")
+        await self._poster.probe(port, 2 * self._party.settings.retry.connect_timeout)
+        return self._connect(self._poster.tls)
+
+
 class Gateway:
-    """Carries messages between a party of ours and the process that it stands for."""
+    """Carries messages between a party of ours and the process that it stands for.
+
+    The party is connected, to the proxy, from when that process has answered, or has posted something itself, until a post
+    of ours gets no answer.
+    """
 
     def __init__(
         self,
         party: Party,
         context: Callable[[], ssl.SSLContext | None],
         unacceptable: Callable[[ssl.SSLObject | None], str | None],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._party = party
         self._wire = party.dialect.name
         self._context = context
         self._misfit = unacceptable
+        self._spawn = spawn
         self._proxy = _Proxy(
             party.name,
             party.addr,
@@ -103,24 +131,30 @@ class Gateway:
         self._posted = 0
         self._waiting: deque[Incoming] = deque()
         self._something = asyncio.Event()
+        self._pipe: Pipe | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = asyncio.get_running_loop()
-        pipe = Pipe(loop, loop)
         poster = Poster(self._party.addr, self._party.port, self._context, self._misfit)
-        ends = (
-            self._party.run_connection(pipe.ours, dialled=True),
-            self._proxy.run_connection(pipe.theirs, dialled=False),
-        )
-        tasks = [asyncio.ensure_future(one) for one in (*ends, self._post_all(poster))]
+        line = _Line(self._party, poster, self._connect)
+        dialler = Dialler(self._party, line, self._party.settings.retry, self._spawn, self._party.check_retries)
+        posting = self._spawn(self._post_all(poster))
         try:
-            await asyncio.gather(*tasks)
+            await dialler.run()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            await poster.close()
+            posting.cancel()
+
+    def _connect(self, tls: ssl.SSLObject | None) -> Stream:
+        """A connection with the proxy, in the place of the one that there was; our end of it."""
+        loop = asyncio.get_running_loop()
+        self._disconnect()
+        self._pipe = Pipe(loop, loop, tls=tls)
+        self._spawn(self._proxy.run_connection(self._pipe.theirs, dialled=False))
+        return self._pipe.ours
+
+    def _disconnect(self) -> None:
+        if self._pipe is not None:
+            self._pipe.cut()
 
     # -- from us to them -----------------------------------------------------------------------------------------------
 
@@ -144,25 +178,24 @@ class Gateway:
                 self._proxy.flush()
 
     async def _post_until_held(self, poster: Poster, message: Incoming) -> None:
-        body = self._body(message)
-        while reason := await self._try_to_post(poster, body):
-            if reason != self._party.trouble:
-                logger.warning("%s: %s was not taken: %s", self._party, describe_key(message.key), reason)
-            self._party.dial_failed(reason)
-            self._party.check_retries()
+        party, body = self._party, self._body(message)
+        while True:
+            await self._proxy.until(lambda: self._proxy.link.connected, None)
+            try:
+                reason = party.not_taken = await poster.post(body, party.link.port)
+            except DialError as error:
+                reason = str(error)
+                # What it has sent, meanwhile, is to arrive all the same.
+                if self._proxy.link.sender.idle:
+                    self._disconnect()
+            if not reason:
+                party.failed_dials = 0
+                return
+            if reason != party.trouble:
+                logger.warning("%s: %s was not taken: %s", party, describe_key(message.key), reason)
+            party.dial_failed(reason)
+            party.check_retries()
             await asyncio.sleep(_PAUSE)
-        self._party.failed_dials = 0
-
-    async def _try_to_post(self, poster: Poster, body: bytes) -> str:
-        port = self._party.link.port
-        if port == NO_PORT:
-            return "this pool has no server, by whose port it would know us: add_http_server"
-        try:
-            return await poster.post(body, port)
-        except StrangerError as error:
-            return str(error)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return describe(error)
 
     def _body(self, message: Incoming) -> bytes:
         key = message.key
@@ -175,7 +208,7 @@ class Gateway:
 
     # -- from them to us -----------------------------------------------------------------------------------------------
 
-    async def take(self, body: bytes) -> None:
+    async def take(self, body: bytes, tls: ssl.SSLObject | None) -> None:
         """Hold a message that was posted; returns when our party has it.
 
         :raises DecodingError: it is none
@@ -190,6 +223,10 @@ class Gateway:
         link = self._proxy.link
         if link.ending is not None or self._proxy.closed:
             raise PoolClosedError("this pool is shut down")
+        if self._pipe is None or not self._pipe.open:
+            # It is there, whether it answers at its own port or not.
+            self._party.needs_connection.clear()
+            self._spawn(self._party.run_connection(self._connect(tls), dialled=True))
         # Whether a class of the user is in there is known when it is decoded, and too late.
         posted = _Posted((packed,), ordered=_TAGGED in packed, awaited=False)
         posted.address(msg_id if isinstance(msg_id, str) else ("", msg_id))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
-from mpccomm.engine.futures import Asked, Waiting, finish, wait
+from mpccomm.engine.expect import Array, Expect
+from mpccomm.engine.futures import Asked, Waiting, finish, future_for, wait
 from mpccomm.engine.handles import LoopHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
+from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.pool.groups import Group
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 class Messages(BaseChannel):
@@ -48,8 +54,19 @@ class Messages(BaseChannel):
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
-        party = self._engine.party(name)
-        await self._deliver((party,), message, party.handler, msg_id, self._patience(timeout, max_retries))
+        engine = self._engine
+        party = engine.parties.get(name) or engine.party(name)
+        patience = self._patience(timeout, max_retries)
+        loop = asyncio.get_running_loop()
+        owner = engine.loop_owner
+        future = Waiting(loop=loop)
+        future.owner = owner
+        if loop is not owner.home:
+            self._enter()
+        future.is_home = loop is owner.home
+        call = self._queue_one(party, message, msg_id, patience, None, future)
+        if not future.done() or call.error is not None:
+            await finish(call, future)
 
     def asend(
         self,
@@ -63,10 +80,27 @@ class Messages(BaseChannel):
 
         :returns: a future of the caller's loop, done when the party's pool holds the message; a failure is on it
         """
-        party = self._engine.party(name)
-        return self._send_off((party,), message, party.handler, msg_id, self._patience(timeout, max_retries))
+        handle = LoopHandle(self._engine.failures)
+        self._queue_one(self._engine.party(name), message, msg_id, self._patience(timeout, max_retries), handle)
+        return handle
 
-    async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
+    @overload
+    async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any: ...
+    @overload
+    async def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: type[T] | tuple[type[T], ...]
+    ) -> T: ...
+    @overload
+    async def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Array
+    ) -> NDArray[Any]: ...
+    @overload
+    async def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+    ) -> Any: ...
+    async def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+    ) -> Any:
         """Receive a message.
 
         Timed out or cancelled it leaves no trace: the message is there for the next one to ask.
@@ -74,13 +108,15 @@ class Messages(BaseChannel):
         :param name: the party
         :param msg_id: the id under which it was sent; left out: the next automatic number
         :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
+        :param expect: what the message has to be: a class, a tuple of classes, or an `mpccomm.Array`
         :raises UnknownPartyError: no such party
+        :raises UnexpectedTypeError: the message is something else; it counts as received
         :raises DecodingError: the message is here and can't be read; it counts as received
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
         owner = self._engine.loop_owner
-        call = self._receiving(self._engine.party(name), msg_id, timeout)
+        call = self._receiving(name, msg_id, timeout, expect)
         await wait(call, owner)
         try:
             return call.value()
@@ -88,16 +124,25 @@ class Messages(BaseChannel):
             owner.post(call.cancel)
             raise
 
-    def arecv(self, name: str, msg_id: str | None = None) -> asyncio.Future[Any]:
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None) -> asyncio.Future[Any]: ...
+    @overload
+    def arecv(
+        self, name: str, msg_id: str | None = None, *, expect: type[T] | tuple[type[T], ...]
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: Array) -> asyncio.Future[NDArray[Any]]: ...
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> asyncio.Future[Any]: ...
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> asyncio.Future[Any]:
         """Receive a message without waiting: a future of the caller's loop, which is done already if the message is here.
 
         A cancelled one leaves the message for the next.
         """
-        call = self._asking(self._engine.party(name), msg_id)
+        call = self._asking(name, msg_id, expect)
         owner = self._engine.loop_owner
-        loop = asyncio.get_running_loop()
-        future = Asked(call, owner, loop=loop)
-        call.immediate = owner.is_on(loop)
+        future = future_for(call, owner, asyncio.get_running_loop(), Asked)
+        call.immediate = future.is_home
         owner.post(call.start)
         call.immediate = False
         return future
@@ -135,17 +180,23 @@ class Messages(BaseChannel):
         return self._send_off(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
     async def recv_all(
-        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
     ) -> list[tuple[str, Any]]:
         """Receive one message from each of several parties.
 
         It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next.
 
         :param handler_names: the parties; left out: all
+        :param expect: what each message has to be, as of `recv`
         :returns: pairs of name and message, in the order asked for
         """
         owner = self._engine.loop_owner
-        calls = self._receiving_all(self._engine.parties_named(names_of(handler_names)), msg_id, timeout)
+        calls = self._receiving_all(handler_names, msg_id, timeout, expect)
         request = together(calls)
         await wait(request, owner)
         try:
@@ -154,12 +205,69 @@ class Messages(BaseChannel):
             owner.post(request.cancel)
             raise
 
+    async def recv_any(
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
+    ) -> tuple[str, Any]:
+        """Receive a message from whichever of several parties one comes from first, or has come.
+
+        What the others sent, and their automatic numbers, stay untouched.
+
+        :param handler_names: the parties; left out: all
+        :param expect: what the message has to be, as of `recv`
+        :returns: the name of the party, and its message
+        :raises PartyGoneError: none of them can send any more
+        """
+        owner = self._engine.loop_owner
+        request = self._receiving_any(handler_names, msg_id, timeout, expect)
+        await wait(request, owner)
+        try:
+            return request.value()
+        except BaseException:
+            owner.post(request.cancel)
+            raise
+
+    def as_received(
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
+    ) -> AsyncIterator[tuple[str, Any]]:
+        """Receive one message from each of several parties, in the order of arrival: ``async for name, message in ...``
+
+        Each is received when it is asked for: after a ``break`` the others are there for the next to ask.
+
+        :param handler_names: the parties; left out: all
+        :param timeout: seconds for all together
+        :param expect: what each message has to be, as of `recv`
+        """
+        names = self._names_checked(handler_names, msg_id, expect)
+        return self._as_received(names, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
+
+    async def _as_received(
+        self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
+    ) -> AsyncIterator[tuple[str, Any]]:
+        while names:
+            name, message = await self.recv_any(names, msg_id, limit.left, expect=expect)
+            names.remove(name)
+            yield name, message
+
     def arecv_all(
-        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        *,
+        expect: Expect | None = None,
     ) -> list[tuple[str, asyncio.Future[Any]]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
         return [
-            (party.name, self.arecv(party.name, msg_id))
+            (party.name, self.arecv(party.name, msg_id, expect=expect))
             for party in self._engine.parties_named(names_of(handler_names))
         ]
 
@@ -210,9 +318,12 @@ class Messages(BaseChannel):
     ) -> None:
         self._enter()
         owner = self._engine.loop_owner
-        future = Waiting(None, owner, loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        future = Waiting(loop=loop)
+        future.owner = owner
+        future.is_home = loop is owner.home
         request = self._queue(parties, message, destination, msg_id, patience, None, watcher=future)
-        await finish(request, future, owner)
+        await finish(request, future)
 
     async def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
         """Wait for what a call of a group waits for now, and let it take that."""

@@ -183,12 +183,12 @@ class Group:
         :returns: what that call would have returned
         :raises CommunicationError: there is no such call
         """
-        return await self._go_on(self._calls.take_up(), Deadline(timeout))
+        return await self._go_on(self._calls.take_up(), self._calls.limit(timeout))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     async def _run(self, call: Call[T], timeout: float | None) -> T:
-        return await self._go_on(call, Deadline(timeout))
+        return await self._go_on(call, self._calls.limit(timeout))
 
     async def _go_on(self, call: Call[T], limit: Deadline) -> T:
         call.running = True

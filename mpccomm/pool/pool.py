@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -35,15 +36,18 @@ class Pool(BasePool, Messages):
 
     # -- the parties ---------------------------------------------------------------------------------------------------
 
-    async def wait_ready(self, timeout: float | None = None) -> None:
+    async def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> None:
         """Wait until every party is connected: each end has identified the other, and messages flow both ways.
 
         :param timeout: seconds; None waits without limit
+        :param handler_names: the parties; left out: all
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._enter()
-        await self._engine.loop_owner.call(partial(self._engine.wait_ready, timeout))
+        await self._engine.loop_owner.call(
+            partial(self._engine.wait_ready, self._ready_limit(timeout), self._known(handler_names))
+        )
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

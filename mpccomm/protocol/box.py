@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpccomm.protocol.frames import ViolationError
+from mpccomm.protocol.frames import Key, ViolationError
 
 _MESSAGE_COST = 1024
 _SEGMENT_COST = 512
@@ -33,6 +33,12 @@ class Box:
         """What these cost."""
         return self.begun_bytes - self.taken_bytes
 
+    @property
+    def overdrawn(self) -> bool:
+        """Whether more is in it than would fit: what was asked for came when nobody asked for it any more."""
+        there = self.messages
+        return there > self.most_messages or (there > 1 and self.bytes > self.most_bytes)
+
     def fits(self, size: int) -> bool:
         """Whether a message of this cost may begin.
 
@@ -52,22 +58,35 @@ class Box:
         self.begun_bytes += size
         return True
 
+    def begin(self, size: int) -> None:
+        """Begin a message of this cost even if it does not fit: it is asked for."""
+        self.begun += 1
+        self.begun_bytes += size
+
     def take(self, size: int) -> None:
         """Count a message of this cost as taken."""
         self.taken += 1
         self.taken_bytes += size
 
-    def hear(self, taken_bytes: int, taken: int) -> None:
-        """Learn how much the other side's program has taken."""
+    def hear(self, taken_bytes: int, taken: int) -> bool:
+        """Learn how much the other side's program has taken. False: that was known."""
         if taken > self.begun or taken_bytes > self.begun_bytes:
             raise ViolationError(f"{taken} messages were taken, it says; {self.begun} were sent")
         # Of two connections one may bring older news than the other.
+        news = taken_bytes > self.taken_bytes or taken > self.taken
         if taken_bytes > self.taken_bytes:
             self.taken_bytes = taken_bytes
         if taken > self.taken:
             self.taken = taken
+        return news
 
 
-def cost(total: int, segments: int, id_size: int) -> int:
+def id_cost(key: Key, id_size: int) -> int:
+    """What an id of so many bytes counts for: one character beyond ASCII, and each may take four bytes."""
+    text = key if isinstance(key, str) else key[0]
+    return id_size if text.isascii() else 4 * id_size
+
+
+def cost(total: int, segments: int, id_cost: int) -> int:
     """What a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
-    return _MESSAGE_COST + total + id_size + segments * _SEGMENT_COST
+    return _MESSAGE_COST + total + id_cost + segments * _SEGMENT_COST

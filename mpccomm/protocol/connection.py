@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from mpccomm.protocol.frames import Hello, Kind, ViolationError
+from mpccomm.protocol.frames import Blocked, Hello, Kind, ViolationError
 from mpccomm.protocol.sender import Sent
 from mpccomm.protocol.states import CONNECTION, ConnectionState
 
+IDLE_BURST = 2000
+IDLE_RATE = 500
+"""Frames a second."""
+REWOUND = 50
+"""What it counts for when frames that were here before begin anew, once more."""
 MOST_UNVERIFIED = 16
 """Connections whose greeting is not complete; with one more the oldest is closed."""
 
@@ -21,6 +26,7 @@ class Connection:
     """The link's notes on a connection. The transport keeps it as a handle and looks at nothing inside."""
 
     __slots__ = (
+        "_blocked",
         "again",
         "awaiting",
         "closed",
@@ -28,14 +34,18 @@ class Connection:
         "dialled",
         "heard",
         "hello",
+        "idle",
+        "idle_at",
         "nonce",
         "number",
         "opened",
         "pinged",
         "position",
+        "repeated",
         "state",
         "suspect",
         "told_accepted",
+        "trickling",
         "verified",
     )
 
@@ -64,6 +74,14 @@ class Connection:
         """Since when an answer of any kind is due."""
         self.pinged: tuple[int, float] | None = None
         self.suspect = False
+        self._blocked = (-1, -1)
+        self.idle = 0.0
+        """Frames without progress that arrived here, beyond what is granted for the time: see `charge`."""
+        self.idle_at = now
+        self.repeated = 0
+        """The number of the last frame that arrived here although it had been here before."""
+        self.trickling = False
+        """The last that arrived was a piece of a batch: the rest is on its way, on a line that takes its time."""
 
     @property
     def flowing(self) -> bool:
@@ -76,6 +94,24 @@ class Connection:
         if state is None:
             raise ViolationError(f"{kind.name} on a connection where {self.state.value}")
         self.state = state
+
+    def charge(self, frames: int, now: float) -> None:
+        """Count frames that bring nothing forward. An honest side sends some, and a burst of them; more is a violation."""
+        self.idle = max(self.idle - (now - self.idle_at) * IDLE_RATE, 0.0) + frames
+        self.idle_at = now
+        if self.idle > IDLE_BURST:
+            raise ViolationError(f"more than {IDLE_BURST} frames, and {IDLE_RATE} a second, that bring nothing forward")
+
+    def blocked_after(self, frame: Blocked) -> bool:
+        """Whether messages have begun or were taken since the last BLOCKED that arrived here."""
+        begun, taken = self._blocked
+        self._blocked = max(frame.begun, begun), max(frame.consumed_messages, taken)
+        return frame.begun > begun or frame.consumed_messages > taken
+
+    def repeats(self, seq: int, now: float) -> None:
+        """Count a frame that was here before. A run of them is what a new connection brings; the same again is not."""
+        self.charge(0 if seq > self.repeated else REWOUND, now)
+        self.repeated = seq
 
     def shift(self, stalled: float) -> None:
         """Our own clockwork stood still for so long: no fault of theirs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpccomm.protocol.frames import Blocked
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.session import Session
@@ -17,6 +19,8 @@ class DeadlockDetector:
         """The other side's last word that it is held back; None: it isn't."""
         self.found: Ending | None = None
         """The deadlock that was found, until something moves again."""
+        self.final = False
+        """Nothing in the programs goes on that could end it."""
         self._patience = patience
         self._moved = now
 
@@ -44,8 +48,11 @@ class DeadlockDetector:
         """Our own clockwork stood still for so long."""
         self._moved += stalled
 
-    def find(self, session: Session, now: float) -> tuple[Ending, list[Receive]] | None:
-        """The deadlock, if there is one, and the receives that would wait for ever."""
+    def find(self, session: Session, now: float, alone: Callable[[], bool]) -> tuple[Ending, list[Receive]] | None:
+        """The deadlock, if there is one, and the receives that would wait for ever.
+
+        ``alone`` says whether our program stands still, so that it can't take anything that would end it.
+        """
         blocked = self.blocked
         if blocked is None or now - self._moved < self._patience:
             return None
@@ -58,8 +65,10 @@ class DeadlockDetector:
         ]
         if stuck:
             self.found = Ending.BOX_FULL
+            self.final = alone()
         elif blocked.awaited and session.sender.held_back and session.sender.anyone_waits():
             self.found = Ending.MUTUAL
+            self.final = blocked.alone and alone()
         else:
             return None
         self._moved = now
@@ -69,11 +78,13 @@ class DeadlockDetector:
     def _is_stuck(receive: Receive, blocked: Blocked, session: Session) -> bool:
         if session.mailbox.announced(receive.key):
             return False  # under way: it has its place in the box already
+        if blocked.ids[:1] == (receive.key,) and session.receiver.admitted == blocked.begun:
+            return False  # the next one to come: it is admitted
         # In the queue, or beyond the part of it that was listed; or still to be sent by a program that waits in a send.
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited
 
 
-class HeldBack:
+class HeldBackNotice:
     """When to say in the log that a full box holds us back: after a while, then after ever longer ones."""
 
     def __init__(self, timing: Timing) -> None:

@@ -1,32 +1,90 @@
-"""What a link tells its owner, beside finished requests."""
+"""What a link tells its owner, beside finished requests. Facts only: the words for them are the owner's."""
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.states import CloseCode
+from mpccomm.protocol.frames import Key
+from mpccomm.protocol.states import Cause, CloseCode
 
 
-class News(Enum):
-    """What happened, for the log and for those who watch."""
+class Connected(NamedTuple):
+    """Frames flow in both directions, where none did before; ``again``: they have in the past."""
 
-    CONNECTED = "connected"
-    RESUMED = "connected again"
-    LOST = "connection lost"
-    SUSPECT = "connection shows no sign of life"
-    GONE = "will not answer any more"
-    HELD = "has not accepted this restart yet"
-    HELD_BACK = "its box is full"
-    ADMITTED = "its box has room again"
-    DEADLOCK = "deadlock"
-    UNREAD = "never read"
-    REFUSED = "does not take messages that large"
+    again: bool
+
+
+class ConnectionLost(NamedTuple):
+    """The last connection on which frames could flow is gone."""
+
+
+class ConnectionSuspect(NamedTuple):
+    """A connection shows no sign of life: another one is wanted."""
+
+
+class PartyGone(NamedTuple):
+    """The process at the other end will not answer any more."""
+
+    cause: Cause
+
+
+class RestartNotAccepted(NamedTuple):
+    """The other side talked to an earlier process of ours, and has not accepted this one yet."""
+
+
+class HeldBack(NamedTuple):
+    """The other side's box has been full for a while: so many messages, of so many bytes, wait; the first ids."""
+
+    messages: int
+    bytes: int
+    ids: tuple[Key, ...]
+
+
+class Admitted(NamedTuple):
+    """After `HeldBack`: there is room again."""
+
+
+class DeadlockFound(NamedTuple):
+    """Both sides wait for each other; ``mutual``: for room in each other's box, otherwise for what is behind a full one.
+
+    ``ours``: it is our program that doesn't take what is in our box. ``final``: nothing goes on that could end it.
+    """
+
+    mutual: bool
+    ours: bool
+    final: bool
+
+
+class NeverRead(NamedTuple):
+    """The other side shut down without having received so many of our messages, which it held; the first ids."""
+
+    messages: int
+    ids: tuple[Key, ...]
+
+
+class Refused(NamedTuple):
+    """The other side does not take messages as large as these; they were not sent."""
+
+    ids: tuple[Key, ...]
+
+
+Event: TypeAlias = (
+    Connected
+    | ConnectionLost
+    | ConnectionSuspect
+    | PartyGone
+    | RestartNotAccepted
+    | HeldBack
+    | Admitted
+    | DeadlockFound
+    | NeverRead
+    | Refused
+)
 
 
 class Closing(NamedTuple):
-    """A connection to be closed, once what is still to be sent on it has gone out."""
+    """A connection to be closed, once what is still to be sent on it has gone out. The reason is for our own log."""
 
     connection: Connection
     code: CloseCode

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     GOODBYE = 10
     FAREWELL = 11
     ABORT = 12
+    ADMIT = 13
 
 
 POSITIONS = Struct("!QQQ")
@@ -53,7 +54,7 @@ _LARGE = Struct("!IQ")
 _HELLO = Struct("!H16s16sHIQIQIH")
 _RESUME = Struct("!16sQQQ")
 _NUMBER = Struct("!Q")
-_BLOCKED = Struct("!IQQ")
+_BLOCKED = Struct("!IQQQ")
 _GOODBYE = Struct("!QQI")
 _LISTED = Struct("!BQH")
 _SHORT = Struct("!H")
@@ -72,7 +73,6 @@ NO_POSITIONS = bytes(BATCH_HEAD)
 AUTOMATIC = 1
 ORDERED = 2
 _KNOWN_FLAGS = AUTOMATIC | ORDERED
-_YES = 1
 
 MAX_LISTED_IDS = 32
 MAX_LISTED_BYTES = 32 * 1024
@@ -146,19 +146,28 @@ class Pong(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """The sender's messages don't fit into the receiver's box; it last heard of ``consumed_messages``."""
+    """The sender's messages don't fit into the receiver's box; ``begun`` have, and it last heard of ``consumed_messages``.
+
+    A program may stand still until one of these messages is delivered (``awaited``), and nothing else in it go on (``alone``).
+    """
 
     messages: int
     bytes: int
+    begun: int
     consumed_messages: int
     awaited: bool
+    alone: bool
     ids: tuple[Key, ...]
 
 
 class Deadlock(NamedTuple):
-    """The sender of this frame found that both sides wait for each other: ``mutual`` or behind a full box."""
+    """The sender of this frame found that both sides wait for each other: ``mutual`` or behind a full box.
+
+    ``final``: nothing in the programs goes on that could end it.
+    """
 
     mutual: bool
+    final: bool
 
 
 class Goodbye(NamedTuple):
@@ -180,7 +189,13 @@ class Abort(NamedTuple):
     reason: str
 
 
-Frame: TypeAlias = Hello | Resume | Start | Part | Ping | Pong | Blocked | Deadlock | Goodbye | Farewell | Abort
+class Admit(NamedTuple):
+    """The message before which ``number`` others began is asked for: it may begin whatever is in the box."""
+
+    number: int
+
+
+Frame: TypeAlias = Hello | Resume | Start | Part | Ping | Pong | Blocked | Deadlock | Goodbye | Farewell | Abort | Admit
 
 
 def describe_key(key: Key) -> str:
@@ -257,12 +272,12 @@ def pong(token: int) -> bytes:
 
 def blocked(frame: Blocked) -> bytes:
     """A BLOCKED."""
-    return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:3]) + _pack_ids(frame.ids), frame.awaited)
+    return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:4]) + _pack_ids(frame.ids), frame.awaited | frame.alone << 1)
 
 
-def deadlock(mutual: bool) -> bytes:
+def deadlock(mutual: bool, final: bool) -> bytes:
     """A DEADLOCK."""
-    return _frame(Kind.DEADLOCK, b"", mutual)
+    return _frame(Kind.DEADLOCK, b"", mutual | final << 1)
 
 
 def goodbye(frame: Goodbye) -> bytes:
@@ -278,6 +293,11 @@ def farewell() -> bytes:
 def abort(reason: str) -> bytes:
     """An ABORT."""
     return _frame(Kind.ABORT, reason.encode(errors="replace")[:MAX_REASON])
+
+
+def admit(number: int) -> bytes:
+    """An ADMIT."""
+    return _frame(Kind.ADMIT, _NUMBER.pack(number))
 
 
 def _frame(kind: Kind, body: bytes, flags: int = 0) -> bytes:
@@ -378,9 +398,15 @@ def _leading(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, 
 
 
 def _flag(slot: Slot) -> bool:
-    if slot[1] > _YES or slot[2]:
+    if slot[1] > 1 or slot[2]:
         raise ViolationError(f"unknown flags: {slot[1]}")
     return bool(slot[1])
+
+
+def _flags(slot: Slot) -> tuple[bool, bool]:
+    if slot[1] > 3 or slot[2]:
+        raise ViolationError(f"unknown flags: {slot[1]}")
+    return slot[1] & 1 != 0, slot[1] & 2 != 0
 
 
 def _plain(slot: Slot) -> None:
@@ -477,13 +503,14 @@ def _read_pong(view: memoryview, slot: Slot, max_id_size: int) -> Pong:
 
 def _read_blocked(view: memoryview, slot: Slot, max_id_size: int) -> Blocked:
     at, end = slot[5:]
-    messages, size, consumed = _leading(_BLOCKED, view, at, end)
-    return Blocked(messages, size, consumed, _flag(slot), _ids(view, at + _BLOCKED.size, end))
+    messages, size, begun, taken = _leading(_BLOCKED, view, at, end)
+    awaited, alone = _flags(slot)
+    return Blocked(messages, size, begun, taken, awaited, alone, _ids(view, at + _BLOCKED.size, end))
 
 
 def _read_deadlock(view: memoryview, slot: Slot, max_id_size: int) -> Deadlock:
     _nothing(slot)
-    return Deadlock(_flag(slot))
+    return Deadlock(*_flags(slot))
 
 
 def _read_goodbye(view: memoryview, slot: Slot, max_id_size: int) -> Goodbye:
@@ -514,6 +541,11 @@ def _read_abort(view: memoryview, slot: Slot, max_id_size: int) -> Abort:
     return Abort("".join(c if c.isprintable() else " " for c in reason))
 
 
+def _read_admit(view: memoryview, slot: Slot, max_id_size: int) -> Admit:
+    _plain(slot)
+    return Admit(*_fixed(_NUMBER, view, slot))
+
+
 _READERS: dict[int, Callable[[memoryview, Slot, int], Frame]] = {
     Kind.HELLO: _read_hello,
     Kind.RESUME: _read_resume,
@@ -527,4 +559,5 @@ _READERS: dict[int, Callable[[memoryview, Slot, int], Frame]] = {
     Kind.GOODBYE: _read_goodbye,
     Kind.FAREWELL: _read_farewell,
     Kind.ABORT: _read_abort,
+    Kind.ADMIT: _read_admit,
 }

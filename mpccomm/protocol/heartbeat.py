@@ -8,6 +8,8 @@ from mpccomm.settings import Timing
 
 _FADING = 0.9
 _SMOOTHING = 0.25
+_TRICKLING = 4
+"""Times the patience, with a connection on which the rest of something is on its way."""
 
 
 class Heartbeat:
@@ -43,6 +45,12 @@ class Heartbeat:
         faded = _FADING * self._slowest
         self._slowest = faded if seconds <= faded else min(seconds, self.patience)
 
+    def moved(self, connection: Connection, backlog: float, now: float) -> None:
+        """What we sent there gets through: whatever answer is due can't be here before the rest of it is there."""
+        if connection.awaiting is not None:
+            connection.awaiting = now + min(backlog, self._timing.dead_after)
+            connection.suspect = False
+
     def answered(self, connection: Connection, token: int, now: float) -> None:
         """A PONG arrived there."""
         if connection.pinged is not None and connection.pinged[0] == token:
@@ -70,7 +78,8 @@ class Heartbeat:
             connection.control[Kind.PING] = ping(self._token)
             if connection.awaiting is None:
                 connection.awaiting = now
-        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= self.patience:
+        patience = self.patience * _TRICKLING if connection.trickling else self.patience
+        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= patience:
             return False
         self._waited(now - connection.awaiting)
         connection.suspect = True

@@ -2,9 +2,9 @@
 
 Sans-I/O. The owner reports what happens (`open`, `received`, `lost`, `tick`, and what the program wants), with ``now`` from
 a monotonic clock; asks `to_send` for the next bytes of a connection; and afterwards empties the output lists: ``finished``
-requests, connections to close in ``closing``, and ``news`` for the log. Nothing is called back from inside.
+requests, connections to close in ``closing``, and ``events`` for the log. Nothing is called back from inside.
 
-This module decides who is talked to and on which connection. What is said there is a `Conversation`.
+This module decides who is talked to and on which connection. What is said there is a `Session`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,21 @@ from typing import Any
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection, Connections
-from mpccomm.protocol.deadlock import DeadlockDetector, HeldBack
-from mpccomm.protocol.events import Closing, News
+from mpccomm.protocol.deadlock import DeadlockDetector, HeldBackNotice
+from mpccomm.protocol.events import (
+    Admitted,
+    Closing,
+    Connected,
+    ConnectionLost,
+    ConnectionSuspect,
+    DeadlockFound,
+    Event,
+    HeldBack,
+    NeverRead,
+    PartyGone,
+    Refused,
+    RestartNotAccepted,
+)
 from mpccomm.protocol.frames import (
     BATCH_HEAD,
     NO_POSITIONS,
@@ -33,13 +46,11 @@ from mpccomm.protocol.frames import (
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import Parting, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
 from mpccomm.settings import Limits, Timing
-
-__all__ = ["Closing", "Link", "News"]
 
 
 class Link:
@@ -54,7 +65,13 @@ class Link:
         timing: Timing,
         now: float,
         mailbox: Callable[[], Mailbox] = Mailbox,
+        alone: Callable[[], bool] = lambda: False,
+        allocate: Allocate = allocate,
     ) -> None:
+        """``alone`` says whether all of our program stands still, so that nothing in it could empty the box.
+
+        ``allocate`` makes the memory of large segments.
+        """
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = 0
@@ -62,12 +79,14 @@ class Link:
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
         self.closing: list[Closing] = []
-        self.news: list[tuple[News, str]] = []
+        self.events: list[Event] = []
         self.goodbye: frames.Goodbye | None = None
         self.max_message_size = limits.max_message_size
         self._nonce = nonce
         self._limits = limits
         self._new_mailbox = mailbox
+        self._alone = alone
+        self._allocate = allocate
         self._timing = timing
         self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
@@ -75,19 +94,24 @@ class Link:
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
         self._parting = Parting()
-        self._held_back = HeldBack(timing)
+        self._held_back = HeldBackNotice(timing)
         self._deadlock_heard: float | None = None
+        self._deadlock_told = -1
+        """How much had been taken there when we last told of a deadlock that is theirs."""
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
-        self._session = Session(self._limits, self.counters, now, self._new_mailbox(), self.finished)
+        mailbox = self._new_mailbox()
+        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
         """The receiving half."""
         self.sender = self._session.sender
         """The sending half."""
-        self._deadlocks = DeadlockDetector(self._timing.deadlock_after, now)
+        timing = self._timing
+        patience = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
+        self._deadlocks = DeadlockDetector(patience, now)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -124,9 +148,39 @@ class Link:
                 self._moved(now)
         return message
 
-    def receive(self, receive: Receive) -> None:
-        """Wait for a message that `take` did not find; only while `ending` is None."""
-        self.mailbox.wait(receive)
+    def account(self, now: float) -> None:
+        """Account for what other threads have taken out of the mailbox."""
+        taken = self.mailbox.taken
+        while taken:
+            self._session.consume(taken.popleft())
+        self.mailbox.pressed = False
+        self._moved(now)
+
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in the mailbox."""
+        self._session.restore(there)
+
+    def receive(self, receive: Receive) -> bool:
+        """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
+        message = self.mailbox.wait(receive)
+        if message is not None:
+            # What is asked for does not count against the box.
+            self._session.consume(message)
+        if self._deadlocks.blocked is not None:
+            self._session.ack_due = True
+            self._admit()
+        return self._session.ack_due
+
+    def _admit(self) -> None:
+        """If the other side is held back with a message that is asked for, let it begin."""
+        blocked = self._deadlocks.blocked
+        current = self._connections.current
+        if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+            return
+        if self.receiver.box.overdrawn:
+            return  # of those that are given up before they come, one goes beyond the bounds
+        self.receiver.admitted = blocked.begun
+        current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
         """Return a message: the next one to ask for this id gets it, unless its sender was replaced and it was forgotten."""
@@ -157,7 +211,7 @@ class Link:
     # -- leaving -------------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Our pool shuts down: what is sent is still delivered, nothing new is taken."""
+        """Our pool shuts down: what is sent is still delivered, and what arrives is held, until the goodbye is said."""
         self.leaving = True
 
     def say_goodbye(self) -> None:
@@ -211,7 +265,7 @@ class Link:
         was = self._connections.current
         self._choose()
         if was is connection and not self.connected:
-            self.news.append((News.LOST, ""))
+            self.events.append(ConnectionLost())
 
     def _close(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if not connection.closed:
@@ -229,7 +283,7 @@ class Link:
         elif connections.current is not was:
             self._session.ack_due = True
             if was is None:
-                self.news.append((News.RESUMED if self.counters.connections else News.CONNECTED, ""))
+                self.events.append(Connected(self.counters.connections > 0))
                 self.counters.connections += 1
         for other in superfluous:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
@@ -255,7 +309,7 @@ class Link:
 
     @property
     def _unread(self) -> bool:
-        return self.mailbox.unread_messages > 0
+        return next(self.mailbox.unread(), None) is not None
 
     def _accepts(self, hello: Hello) -> bool:
         return self._incarnations.accepts(hello.incarnation, unread=self._unread)
@@ -280,7 +334,7 @@ class Link:
         connection.position = frame.received
         if not frame.accepted:
             connection.state = ConnectionState.HELD
-            self.news.append((News.HELD, ""))
+            self.events.append(RestartNotAccepted())
         elif self._adopted(connection):
             self.sender.check(frame.received)
             self.sender.box.hear(frame.consumed_bytes, frame.consumed_messages)
@@ -316,7 +370,7 @@ class Link:
         self.max_message_size = hello.bounds.max_message_size
         found = self._deadlocks.found
         if found is not None:
-            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL)
+            connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL, self._deadlocks.final)
         self._parting.say(connection)
 
     # -- endings -------------------------------------------------------------------------------------------------------
@@ -329,7 +383,7 @@ class Link:
             self._session.forget_partial()
             self._fail(self._session.end(ending), ending)
             self.sender = self._session.sender
-            self.news.append((News.GONE, ""))
+            self.events.append(PartyGone(ending))
             self._choose()
 
     def _fail(self, requests: Sequence[Receive | Outgoing], cause: Cause) -> None:
@@ -346,8 +400,7 @@ class Link:
         complete = not frame.undelivered and self.receiver.received >= frame.last_seq
         incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
-            listed = ", ".join(map(frames.describe_key, frame.unread_ids))
-            self.news.append((News.UNREAD, f"{frame.unread} of our messages: {listed}"))
+            self.events.append(NeverRead(frame.unread, frame.unread_ids))
         incarnations.become(PartyEvent.GOODBYE)
         self._end()
 
@@ -366,16 +419,19 @@ class Link:
         if connection.closed:
             return
         connection.heard = now
+        connection.trickling = False
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)
         connections = self._connections
         try:
-            if len(batch) < BATCH_HEAD:
-                raise ViolationError(f"a batch of {len(batch)} bytes")
+            size = len(batch)
+            if size < BATCH_HEAD:
+                raise ViolationError(f"a batch of {size} bytes")
+            news = False
             # The current one is adopted, or it would not be that.
             if connection is connections.current or (connection.verified and self._adopted(connection)):
                 received, taken_bytes, taken = _read_positions(batch)
-                self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
+                news = self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
             for slot in frames.split(batch):
                 if slot[0] != _MESSAGE:
                     self._on_frame(connection, memoryview(batch), slot, now)
@@ -386,40 +442,62 @@ class Link:
                     connection.step(Kind.MESSAGE)
                     if not self._adopted(connection):
                         continue
-                if self.leaving:
+                if self._parting.said:
                     self._session.ack_due = True  # a sign of life, no more
                     continue
                 deadlocks = self._deadlocks
                 if deadlocks.blocked is not None or deadlocks.found is not None:
                     deadlocks.admitted()
-                self._session.message(batch, slot)
+                if not self._session.message(batch, slot):
+                    connection.repeats(slot[3], now)
+            if size == BATCH_HEAD and not news:
+                connection.charge(1, now)
         except ViolationError as error:
             self._close(connection, CloseCode.VIOLATION, str(error))
             return
         if self._session.unacknowledged:
             self._session.look_at(now)
 
+    def heard(self, connection: Connection, now: float) -> None:
+        """Bytes arrived there that are no whole batch yet."""
+        if not connection.closed:
+            connection.heard = now
+            connection.trickling = True
+            self._heartbeat.heard(connection, now)
+
+    def moved(self, connection: Connection, backlog: float, now: float) -> None:
+        """What was sent there gets through, though slowly; the rest of it takes ``backlog`` seconds at this speed."""
+        if not connection.closed:
+            connection.heard = now
+            self._heartbeat.moved(connection, backlog, now)
+
     def _on_frame(self, connection: Connection, batch: memoryview, slot: Slot, now: float) -> None:
         frame = frames.read(batch, slot, self._limits.max_id_size)
         kind, handle = _HANDLERS[type(frame)]
         connection.step(kind)
+        if kind in _IDLE:
+            connection.charge(_IDLE[kind], now)
         known = connection is self._connections.current or self._adopted(connection)
         if known or kind not in FOR_THE_ADOPTED:
             handle(self, connection, frame, now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
-        if self.leaving:
+        if self._parting.said:
             self._session.ack_due = True
             return
         self._deadlocks.admitted()
-        self._session.start(frame)
+        if not self._session.start(frame):
+            connection.repeats(frame.seq, now)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
-        if self.leaving:
+        if self._parting.said:
             self._session.ack_due = True
             return
         self._deadlocks.move(now)
-        self._session.part(frame)
+        if not self._session.part(frame):
+            connection.repeats(frame.seq, now)
+        elif not frame.data:
+            connection.charge(1, now)
 
     def _on_ping(self, connection: Connection, frame: frames.Ping, now: float) -> None:
         connection.control[Kind.PONG] = frames.pong(frame.token)
@@ -428,15 +506,33 @@ class Link:
         self._heartbeat.answered(connection, frame.token, now)
 
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
+        box = self.receiver.box
+        if not (connection.blocked_after(frame) and frame.begun <= box.begun and frame.consumed_messages <= box.taken):
+            connection.charge(_IDLE_LIST, now)
+        self.mailbox.pressed = True
         self._deadlocks.on_blocked(frame, now)
         if frame.consumed_messages != self.receiver.box.taken:
             self._session.ack_due = True
+        self._admit()
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
-        # Once per batch: it means going through the queue.
-        if now != self._deadlock_heard and self.sender.held_back:
-            self._deadlock_heard = now
-            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+        if not self.sender.held_back:
+            return
+        ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
+        if frame.final or self._timing.deadlock_after is not None:
+            # Now and then: it means going through the queue.
+            if self._deadlock_heard is None or now - self._deadlock_heard >= self._timing.tick:
+                self._deadlock_heard = now
+                self._fail_held_back(ending)
+        elif self._deadlock_told != self.sender.box.taken:
+            self._deadlock_told = self.sender.box.taken
+            self.events.append(DeadlockFound(frame.mutual, False, False))
+
+    def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
+        sender = self.sender
+        if not sender.admitted < frame.number <= sender.box.begun:
+            connection.charge(1, now)
+        sender.admitted = frame.number
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
@@ -448,15 +544,15 @@ class Link:
         sender = session.sender
         return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
 
-    def to_send(self, connection: Connection, now: float) -> bytes:
-        """The next batch for this connection; empty: nothing, until something happens."""
+    def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
+        """The next batch for this connection, of about ``most`` bytes of messages; empty: nothing, until something happens."""
         parts: list[Buffer] = [NO_POSITIONS]
         if connection.control:
             parts += connection.control.values()
             connection.control.clear()
         if connection is self._connections.current:
             session = self._session
-            session.fill(connection, parts, now)
+            session.fill(connection, parts, now, most)
             if session.sender.refused:
                 self._report_refused()
         elif len(parts) > 1 and connection.verified and self._adopted(connection):
@@ -465,7 +561,7 @@ class Link:
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []
-        self.news.append((News.REFUSED, ", ".join(frames.describe_key(message.key) for message in refused)))
+        self.events.append(Refused(tuple(message.key for message in refused)))
         self._fail(refused, Cause(Ending.REFUSED))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -480,11 +576,14 @@ class Link:
             if stalled > 0:
                 connection.shift(stalled)
             self._check(connection, now)
-        self._session.repeat_blocked()
-        self._find_deadlock(now)
-        held_back = self._held_back.look(self.sender.held_back, now)
+        self._session.repeat_blocked(self._alone)
+        if not self._parting.said:
+            self._find_deadlock(now)
+        sender = self.sender
+        held_back = self._held_back.look(sender.held_back, now)
         if held_back is not None:
-            self.news.append((News.HELD_BACK if held_back else News.ADMITTED, ""))
+            ids = sender.queued_ids(frames.MAX_LISTED_IDS)
+            self.events.append(HeldBack(*sender.queued(), ids) if held_back else Admitted())
 
     def _check(self, connection: Connection, now: float) -> None:
         silent = self._heartbeat.silent(connection, now)
@@ -493,33 +592,40 @@ class Link:
         elif connection.verified:
             current = connection is self._connections.current
             if self._heartbeat.check(connection, now, unacknowledged=current and self.sender.unacknowledged):
-                self.news.append((News.SUSPECT, ""))
+                self.events.append(ConnectionSuspect())
                 self._choose()
 
     def _find_deadlock(self, now: float) -> None:
-        found = self._deadlocks.find(self._session, now)
+        deadlocks = self._deadlocks
+        before = deadlocks.found
+        found = deadlocks.find(self._session, now, self._alone)
         if found is None:
             return
         ending, stuck = found
-        for receive in stuck:
-            self.mailbox.cancel(receive)
-        if ending is Ending.MUTUAL:
-            self._fail_held_back(ending)
-        else:
-            self.news.append((News.DEADLOCK, ending.value))
+        if ending is not before:
+            self.events.append(DeadlockFound(ending is Ending.MUTUAL, True, deadlocks.final))
+        # Elsewhere something in a program may still end it.
+        if deadlocks.final or self._timing.deadlock_after is not None:
+            for receive in stuck:
+                self.mailbox.cancel(receive)
             self._fail(stuck, Cause(ending))
-        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL))
+            if ending is Ending.MUTUAL:
+                self._fail_held_back(ending)
+        self._connections.say(Kind.DEADLOCK, frames.deadlock(ending is Ending.MUTUAL, deadlocks.final))
 
     def _fail_held_back(self, ending: Ending) -> None:
         """End the waiting of the sends that are held back. The messages stay in the queue: they have their numbers."""
         waiting = self.sender.waiting()
-        if waiting:
-            self.news.append((News.DEADLOCK, ending.value))
+        if waiting and self._deadlocks.found is None:
+            self.events.append(DeadlockFound(ending is Ending.MUTUAL, False, True))
         for message in waiting:
             message.detach()
         self._fail(waiting, Cause(ending))
 
 
+_IDLE_LIST = 4
+_IDLE = {Kind.PING: 1, Kind.PONG: 1, Kind.FAREWELL: 1, Kind.DEADLOCK: _IDLE_LIST, Kind.GOODBYE: _IDLE_LIST}
+"""What frames count for that bring nothing forward; more where one takes longer to read, or has us look through a queue."""
 _MESSAGE = int(Kind.MESSAGE)
 _read_positions = frames.POSITIONS.unpack_from
 
@@ -535,4 +641,5 @@ _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float]
     frames.Goodbye: (Kind.GOODBYE, Link._on_goodbye),
     frames.Farewell: (Kind.FAREWELL, Link._on_farewell),
     frames.Abort: (Kind.ABORT, Link._on_abort),
+    frames.Admit: (Kind.ADMIT, Link._on_admit),
 }

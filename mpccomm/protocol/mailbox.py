@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from heapq import heappop, heappush
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
+from operator import length_hint
+from typing import Any
 
 from mpccomm.protocol.frames import Key
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
+
+_arrivals = count()
+_NUMBERS = 1 << 62
+"""So many automatic numbers there are."""
 
 
 class Receive:
@@ -36,37 +43,45 @@ class Mailbox:
     """Messages that nobody has asked for, and receives that nothing has arrived for; per id only one of the two.
 
     Nearly every id has one message or one receive at a time: that stands in the table itself, and only several in a queue.
+    Other threads may `grab` what stands in the table itself. So whoever changes that takes it out first, in one step.
     """
+
+    grabbing = True
+    """`grab` can be used."""
 
     def __init__(self) -> None:
         self._messages: dict[Key, Incoming | deque[Incoming]] = {}
         self._receives: dict[Key, Receive | OrderedDict[Receive, None]] = {}
-        self._next_number: dict[str, int] = {}
-        self._released: dict[str, list[int]] = {}
-        self.unread_messages = 0
-        self.unread_bytes = 0
+        self._numbers: dict[str, tuple[Iterator[int], list[int]]] = {}
+        self.taken = deque[Incoming]()
+        """Messages that `grab` has taken, and that are still to be accounted for."""
+        self.pressed = False
+        """The other side waits until something is taken."""
 
     # -- arriving ------------------------------------------------------------------------------------------------------
 
     def announce(self, message: Incoming) -> None:
         """The first frame of a message is here: it takes its place in the queue of its id."""
+        message.arrival = next(_arrivals)
         there = self._messages.setdefault(message.key, message)
         if there is message:
             return
-        if type(there) is deque:
+        if isinstance(there, deque):
             there.append(message)
         else:
-            self._messages[message.key] = deque((there, message))  # type: ignore[arg-type]
+            # Out of reach of other threads, unless one has just taken it.
+            first = self._messages.pop(message.key, None)
+            self._messages[message.key] = message if first is None else deque((first, message))  # type: ignore[arg-type]
 
     def complete(self, message: Incoming) -> list[Receive]:
         """An announced message is complete. Returns the receives that got theirs by that.
 
         More than one where completed messages of the same id had to wait for this one.
         """
-        self.unread_messages += 1
-        self.unread_bytes += message.total
+        return self._match_all(message.key)
+
+    def _match_all(self, key: Key) -> list[Receive]:
         delivered = []
-        key = message.key
         while key in self._receives and (first := self.take(key)) is not None:
             delivered.append(self._match(first))
         return delivered
@@ -76,26 +91,24 @@ class Mailbox:
         key = message.key
         there = self._receives.get(key)
         if there is not None and key not in self._messages:
-            if type(there) is OrderedDict:
+            if isinstance(there, OrderedDict):
                 return self._match(message)
             del self._receives[key]
-            there.message = message  # type: ignore[union-attr]
-            return there  # type: ignore[return-value]
-        self.unread_messages += 1
-        self.unread_bytes += message.total
+            there.message = message
+            return there
         self.announce(message)
         return None
 
     def _match(self, message: Incoming) -> Receive:
         receives = self._receives
         receive = receives.pop(message.key)
-        if type(receive) is OrderedDict:
+        if isinstance(receive, OrderedDict):
             queue = receive
             receive, _ = queue.popitem(last=False)
             if queue:
                 receives[message.key] = queue
-        receive.message = message  # type: ignore[union-attr]
-        return receive  # type: ignore[return-value]
+        receive.message = message
+        return receive
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -103,29 +116,32 @@ class Mailbox:
         """The id to wait for. Where none is named: the lowest number that no receive holds."""
         if msg_id is not None:
             return prefix + msg_id
-        released = self._released.get(prefix)
+        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
         if released:
-            return prefix, heappop(released)
-        number = self._next_number.get(prefix, 0)
-        self._next_number[prefix] = number + 1
-        return prefix, number
+            with suppress(IndexError):  # another thread was first
+                return prefix, heappop(released)
+        return prefix, next(numbers)
+
+    def _new_numbers(self, prefix: str) -> tuple[Iterator[int], list[int]]:
+        """The numbers that were never claimed, and those that were given back: each is claimed by one call of C code."""
+        return self._numbers.setdefault(prefix, (iter(range(_NUMBERS)), []))
 
     def release(self, key: Key) -> None:
         """A receive ended without its message: its automatic number is for the next one."""
         if not isinstance(key, str):
-            heappush(self._released.setdefault(key[0], []), key[1])
+            prefix, number = key
+            heappush((self._numbers.get(prefix) or self._new_numbers(prefix))[1], number)
 
     def forget_numbers(self) -> None:
         """Count anew, the other side doing the same."""
-        self._next_number.clear()
-        self._released.clear()
+        self._numbers.clear()
 
     def take(self, key: Key) -> Incoming | None:
         """The next message with this id if it is complete, removed from the box."""
         there = self._messages.get(key)
         if there is None:
             return None
-        if type(there) is deque:
+        if isinstance(there, deque):
             message = there[0]
             if not message.complete:
                 return None
@@ -133,23 +149,84 @@ class Mailbox:
             if not there:
                 del self._messages[key]
         else:
-            message = there  # type: ignore[assignment]
-            if not message.complete:
+            if not there.complete:
                 return None
-            del self._messages[key]
-        self.unread_messages -= 1
-        self.unread_bytes -= message.total
+            message = self._messages.pop(key, None)  # type: ignore[arg-type,assignment]
         return message
 
-    def wait(self, receive: Receive) -> None:
-        """Wait in line for the next message with the id of ``receive``; only after `take` found none."""
-        there = self._receives.setdefault(receive.key, receive)
-        if there is receive:
-            return
-        if type(there) is OrderedDict:
-            there[receive] = None
+    def grab(self, prefix: str, msg_id: str | None, mine: deque[Any]) -> bool:
+        """Take the next message if it is here, from any thread and at any time: ``mine`` gets its number, if that is automatic,
+        and the message.
+
+        Each of the two moves by one call of C code, which neither a signal nor another thread can split. Where this returns
+        False, a number that ``mine`` holds is claimed; and `restore` has to follow if there is anything else.
+        """
+        messages = self._messages
+        if msg_id is not None:
+            key: Key = prefix + msg_id
+            there = messages.get(key)
+            if there is None or isinstance(there, deque) or not there.complete:
+                return False
         else:
-            self._receives[receive.key] = OrderedDict(((there, None), (receive, None)))  # type: ignore[arg-type]
+            numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+            try:
+                there = messages.get((prefix, released[0] if released else _NUMBERS - length_hint(numbers)))
+                if there is None or isinstance(there, deque) or not there.complete:
+                    return False
+                mine.extend(map(heappop, (released,)) if released else islice(numbers, 1))
+            except IndexError:  # another thread was first
+                return False
+            key = prefix, mine[0]
+        try:
+            mine.extend(map(messages.pop, (key,)))
+        except KeyError:
+            return False
+        return mine[-1] is there
+
+    def next_key(self, prefix: str, msg_id: str | None) -> Key:
+        """The id that `claim` would give out now."""
+        if msg_id is not None:
+            return prefix + msg_id
+        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+        return prefix, next(iter(released), _NUMBERS - length_hint(numbers))
+
+    def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
+        """The message that the next receive gets, if it is here; it stays."""
+        there = self._messages.get(self.next_key(prefix, msg_id))
+        message = there[0] if isinstance(there, deque) else there
+        return message if message is not None and message.complete else None
+
+    def restore(self, there: Incoming | deque[Incoming]) -> list[Receive]:
+        """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""
+        found = (there,) if isinstance(there, Incoming) else there
+        key = found[0].key
+        self._messages[key] = deque(sorted((*found, *self._pop_queue(key)), key=lambda message: message.number))
+        return self._match_all(key)
+
+    def wait(self, receive: Receive) -> Incoming | None:
+        """Wait in line for the next message with the id of ``receive``; only after `take` found none.
+
+        Returns the message that it will get, if that is under way already.
+        """
+        key = receive.key
+        there = self._receives.setdefault(key, receive)
+        before = 0
+        if there is not receive:
+            if not isinstance(there, OrderedDict):
+                there = self._receives[key] = OrderedDict(((there, None),))
+            before = len(there)
+            there[receive] = None
+        if key not in self._messages:
+            return None
+        return next(islice(self._queue(key), before, None), None)
+
+    def asks_for_more(self, key: Key) -> bool:
+        """Whether more receives wait for this id than messages of it are under way."""
+        there = self._receives.get(key)
+        if there is None:
+            return False
+        waiting = len(there) if isinstance(there, OrderedDict) else 1
+        return waiting > len(self._queue(key))
 
     def cancel(self, receive: Receive) -> bool:
         """End a wait without a trace. False: too late, the message has been handed over (see `put_back`)."""
@@ -157,7 +234,7 @@ class Mailbox:
         there = self._receives.get(key)
         if there is receive:
             del self._receives[key]
-        elif type(there) is OrderedDict and receive in there:
+        elif isinstance(there, OrderedDict) and receive in there:
             del there[receive]
             if not there:
                 del self._receives[key]
@@ -172,7 +249,7 @@ class Mailbox:
         Of several that are put back the one that was sent first comes first, whatever the order of their return.
         """
         self.release(message.key)
-        there = self._messages.get(message.key)
+        there = self._messages.pop(message.key, None)
         if there is None:
             self._messages[message.key] = message
         else:
@@ -181,7 +258,11 @@ class Mailbox:
             self._messages[message.key] = queue
         return self.complete(message)
 
-    def _queue(self, key: Key) -> Iterable[Incoming]:
+    def _pop_queue(self, key: Key) -> Iterable[Incoming]:
+        there = self._messages.pop(key, ())
+        return (there,) if isinstance(there, Incoming) else there
+
+    def _queue(self, key: Key) -> deque[Incoming] | tuple[Incoming, ...]:
         there = self._messages.get(key, ())
         return (there,) if isinstance(there, Incoming) else there
 
@@ -202,6 +283,16 @@ class Mailbox:
             queue = (there,) if isinstance(there, Incoming) else list(there)
             yield from (message for message in queue if message.complete)
 
+    @property
+    def unread_messages(self) -> int:
+        """How many these are."""
+        return sum(1 for _ in self.unread())
+
+    @property
+    def unread_bytes(self) -> int:
+        """The bytes of these."""
+        return sum(message.total for message in self.unread())
+
     def announced(self, key: Key) -> bool:
         """Whether a message with this id is here or under way."""
         return key in self._messages
@@ -217,14 +308,7 @@ class Mailbox:
             self.release(receive.key)
         self._receives.clear()
         for key in list(self._messages):
-            queue = deque(self._queue(key))
-            kept = deque(takewhile(lambda message: message.complete, queue))
-            for lost in islice(queue, len(kept), None):
-                if lost.complete:
-                    self.unread_messages -= 1
-                    self.unread_bytes -= lost.total
+            kept = deque(takewhile(lambda message: message.complete, self._pop_queue(key)))
             if kept:
                 self._messages[key] = kept
-            else:
-                del self._messages[key]
         return failed

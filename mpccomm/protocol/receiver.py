@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import mmap
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
-from struct import unpack
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from struct import iter_unpack
+from typing import NoReturn, TypeAlias
 
-from mpccomm.protocol.box import WHOLE_COST, Box, cost
+from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError
 from mpccomm.settings import Limits
 
+Allocate: TypeAlias = Callable[[int], memoryview]
+"""Makes writable memory of so many bytes, which should cost nothing before it is written."""
+
+FREE_SEGMENTS = 1024
+SHORTEST_SEGMENT = 1024
+"""Segments behind the first `FREE_SEGMENTS` have at least so many bytes each: however many there are, a batch brings few."""
 _LENGTH = 8
-_NOTHING = memoryview(b"")
+_NOTHING = memoryview(bytearray())
 _BROKEN = -1
 """Bytes that a message misses whose writing was interrupted by an error: it takes no more."""
 
@@ -29,6 +33,8 @@ class Incoming:
     """It was taken at least once."""
     outcome: tuple[object, Exception | None] | None = None
     """What decoding it came to, value or error, where that was done before it was asked for."""
+    arrival = 0
+    """Its place among all messages of all parties that went into a mailbox."""
     segments: list[bytes | memoryview]
     recorded = False
     """The record of what was received has it, however often it is taken and put back."""
@@ -50,23 +56,35 @@ class Incoming:
 
 
 class Arriving(Incoming):
-    """A message whose body comes in pieces: a table of segment lengths (where there are several), then the segments."""
+    """A message whose body comes in pieces: a table of segment lengths (where there are several), then the segments.
 
-    def __init__(self, receiver: Receiver, number: int, start: Start, cost: int, limits: Limits) -> None:
+    Memory is taken as bytes arrive, whatever lengths were announced: a short segment grows, a large one gets memory that costs
+    nothing before it is written.
+    """
+
+    def __init__(
+        self, receiver: Receiver, number: int, start: Start, cost: int, limits: Limits, allocate: Allocate
+    ) -> None:
         super().__init__(receiver, start.key, number, start.seq, start.total, cost)
         self.segments = []
         self.ordered = start.ordered
         self.complete = False
-        self._limits = limits
-        self._missing = start.total
+        self._allocate = allocate
+        self._large = max(limits.mapped_segment, 1)
+        self._missing = self._unassigned = start.total
+        """Bytes that have not arrived; bytes of segments that have not begun."""
+        self._left = 0
+        """Bytes that the segment (or the table) misses that is being written."""
         self._free = _NOTHING
-        self._sizes = iter((start.total,))
-        self._table: memoryview | None = None
-        if start.segments > 1:
-            size = start.segments * _LENGTH
-            if start.segments > limits.max_segments or size > start.total:
+        self._grown = bytearray()
+        self._in_table = start.segments > 1
+        self._sizes: Iterator[tuple[int, ...]] = iter(((start.total,),))
+        self._begun = 0
+        if self._in_table:
+            self._left = start.segments * _LENGTH
+            if start.segments > limits.max_segments or self._left > start.total:
                 raise ViolationError(f"a message of {start.total} bytes in {start.segments} segments")
-            self._free = self._table = _allocate(size, limits)
+            self._unassigned -= self._left
         self.write(start.seq, start.data)
 
     @property
@@ -81,50 +99,54 @@ class Arriving(Incoming):
         self.seq = seq
         missing, self._missing = self._missing - len(data), _BROKEN
         while data:
-            if not self._free:
-                self._next_segment()
-            size = min(len(data), len(self._free))
-            self._free[:size] = data[:size]
-            self._free = self._free[size:]
+            if not self._left and not self._next_segment():
+                raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total} bytes")
+            size = min(len(data), self._left)
+            if self._free:
+                self._free[:size] = data[:size]
+                self._free = self._free[size:]
+            else:
+                self._grown += data[:size]
+            self._left -= size
             data = data[size:]
+            if not self._left and self._grown and not self._in_table:
+                self.segments.append(memoryview(self._grown))
+                self._grown = bytearray()
         if not missing:
             self._next_segment()  # what is left has no bytes
             self.complete = True
         self._missing = missing
 
-    def _next_segment(self) -> None:
-        if self._table is not None:
-            lengths = unpack(f"!{len(self._table) // _LENGTH}Q", self._table)
-            if sum(lengths) + len(self._table) != self.total:
-                raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total} bytes")
-            self._sizes = iter(lengths)
-            self._table = None
-        # Only now: a table costs its sender little, and would cost us the sum of what it promises.
-        for size in self._sizes:
-            self._free = _allocate(size, self._limits)
-            self.segments.append(self._free)
+    def _next_segment(self) -> bool:
+        """Begin the next segment that has bytes. False: there is none."""
+        if self._in_table:
+            self._in_table = False
+            self._sizes = iter_unpack("!Q", self._grown)
+            self._grown = bytearray()
+        for (size,) in self._sizes:
+            self._begun += 1
+            if size > self._unassigned or (self._begun > FREE_SEGMENTS and size < SHORTEST_SEGMENT):
+                raise ViolationError(f"a segment of {size} bytes in message {self.number}, {self._unassigned} are left")
+            self._unassigned -= size
             if size:
-                return
-        self._free = _NOTHING
+                self._left = size
+                if size >= self._large:
+                    self._free = self._take_memory(size)
+                    self.segments.append(self._free)
+                return True
+            self.segments.append(_NOTHING)
+        return False
+
+    def _take_memory(self, size: int) -> memoryview:
+        try:
+            return self._allocate(size)
+        except (OSError, MemoryError, OverflowError) as error:
+            raise ViolationError(f"no memory for a segment of {size} bytes: {error}") from error
 
 
-def _allocate(size: int, limits: Limits) -> memoryview:
-    """Writable memory. A large piece is mapped: it costs nothing before it is written, nor does a lie about its size."""
-    try:
-        return memoryview(_map(size) if size >= max(limits.mapped_segment, 1) else bytearray(size))
-    except (OSError, MemoryError, OverflowError) as error:
-        raise ViolationError(f"no memory for a segment of {size} bytes: {error}") from error
-
-
-def _map(size: int) -> mmap.mmap:
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size)
-    # Shared memory, the default, would be written by a forked process for both; and it takes far longer to come into being.
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
+def allocate(size: int) -> memoryview:
+    """Return memory of the plain kind."""
+    return memoryview(bytearray(size))
 
 
 class Turns:
@@ -168,13 +190,16 @@ class Turns:
 class Receiver:
     """Position, partial messages, and the box. The other side's `Sender` mirrors it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, allocate: Allocate = allocate) -> None:
         self._limits = limits
+        self._allocate = allocate
         self.received = 0
         """Up to this frame everything is here."""
         self.duplicates = 0
         self.turns = Turns()
         self.box = Box(limits.box_messages, limits.box_bytes)
+        self.admitted = -1
+        """The message before which so many began may begin even if it does not fit: see `Admit`."""
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
         self._partial: dict[int, Arriving] = {}
@@ -196,10 +221,14 @@ class Receiver:
             return None
         total = len(data)
         box = self.box
-        message = Incoming(self, key, box.begun, seq, total, WHOLE_COST + total + id_size)
+        message = Incoming(self, key, box.begun, seq, total, WHOLE_COST + total + (id_size and id_cost(key, id_size)))
         message.segments = [data]
-        if total > self._limits.max_message_size or not box.admit(message.cost):
+        if total > self._limits.max_message_size:
             self._refuse(total)
+        if not box.admit(message.cost):
+            if box.begun != self.admitted:
+                self._refuse(total)
+            box.begin(message.cost)
         self.received = seq
         return message
 
@@ -208,11 +237,12 @@ class Receiver:
         if frame.seq != self.received + 1:
             self._repeated(frame.seq)
             return None
-        size = cost(frame.total, frame.segments, frame.id_size)
-        if frame.total > self._limits.max_message_size or not self.box.fits(size):
+        size = cost(frame.total, frame.segments, id_cost(frame.key, frame.id_size))
+        box = self.box
+        if frame.total > self._limits.max_message_size or not (box.fits(size) or box.begun == self.admitted):
             self._refuse(frame.total)
-        message = Arriving(self, self.box.begun, frame, size, self._limits)
-        self.box.admit(size)
+        message = Arriving(self, box.begun, frame, size, self._limits, self._allocate)
+        box.begin(size)
         self.received = frame.seq
         if not message.complete:
             self._partial[message.number] = message

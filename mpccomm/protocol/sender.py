@@ -14,7 +14,7 @@ from itertools import accumulate, islice
 from struct import pack
 from typing import Any, TypeAlias
 
-from mpccomm.protocol.box import WHOLE_COST, Box, cost
+from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
     MAX_FRAMES,
     MAX_NAME,
@@ -75,7 +75,10 @@ class Outgoing:
         self.key = key
         self.name = encode_key(key)
         length = len(self.name[2])
-        self.cost = WHOLE_COST + self.total + length if self.segments == 1 else cost(self.total, self.segments, length)
+        self.cost = WHOLE_COST + self.total if self.segments == 1 and not length else self._cost(length)
+
+    def _cost(self, length: int) -> int:
+        return cost(self.total, self.segments, id_cost(self.key, length))
 
     def done(self) -> None:
         """To be called by the owner of the link once it is acknowledged, or ``failure`` is set."""
@@ -101,7 +104,7 @@ class Outgoing:
         self._starts = None
         self.segments = 1
         self.total = 0
-        self.cost = WHOLE_COST + len(self.name[2])
+        self.cost = self._cost(len(self.name[2]))
 
     def detach(self) -> None:
         """Copy what the caller could change: it won't wait for the acknowledgement any more."""
@@ -137,6 +140,8 @@ class Sender:
         self.acknowledged = 0
         self.box = Box()
         """The other side's box, as far as we know."""
+        self.admitted = -1
+        """The message before which so many began may begin even if it does not fit: the other side asks for it."""
         self.refused: list[Outgoing] = []
         """Messages that turned out to exceed what the other side takes."""
         self.queue: deque[Outgoing] = deque()
@@ -147,6 +152,8 @@ class Sender:
         """Bytes sent and not acknowledged, with those that frames cost."""
         self._numbers: dict[str, int] = {}
         self._queued_bytes = 0
+        self._awaited = 0
+        """At most so many of the messages that have not begun are awaited."""
         self._log: deque[Sent] = deque()
         self.agree(bounds_of(limits))
 
@@ -172,6 +179,7 @@ class Sender:
         """Queue a message. From here on it can't be withdrawn."""
         self.queue.append(message)
         self._queued_bytes += message.total
+        self._awaited += message.awaited
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
@@ -200,7 +208,8 @@ class Sender:
     @property
     def held_back(self) -> bool:
         """Whether the next message does not fit into the other side's box."""
-        return bool(self.queue) and not self.box.fits(self.queue[0].cost)
+        box = self.box
+        return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
         """Messages, and their bytes, that have not begun."""
@@ -212,11 +221,14 @@ class Sender:
 
     def waiting(self) -> list[Outgoing]:
         """The messages that have not begun, and that a program stands still for."""
-        return [message for message in self.queue if message.awaited]
+        return [message for message in self.queue if message.awaited] if self._awaited else []
 
     def anyone_waits(self) -> bool:
         """Whether a program stands still until one of the messages that have not begun is delivered."""
-        return any(message.awaited for message in self.queue)
+        if self._awaited:
+            # Perhaps they have been given up since.
+            self._awaited = sum(message.awaited for message in self.queue)
+        return self._awaited > 0
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
@@ -260,10 +272,14 @@ class Sender:
             if not whole and room < _WORTH_CUTTING and used and total > room:
                 break
             if not box.admit(message.cost):
-                break
+                if box.begun != self.admitted:
+                    break
+                box.begin(message.cost)
             queue.popleft()
             self._queued_bytes -= total
             message.number = box.begun - 1
+            if message.awaited:
+                self._awaited -= 1
             if whole:
                 # Nearly every message: `_cut` and `_write`, written out.
                 self.last_seq = seq = self.last_seq + 1
@@ -323,16 +339,17 @@ class Sender:
         if received > self.last_seq:
             raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
 
-    def acknowledge(self, received: int, taken_bytes: int, taken: int, finished: deque[Any]) -> None:
+    def acknowledge(self, received: int, taken_bytes: int, taken: int, finished: deque[Any]) -> bool:
         """Forget what the other side holds: everything up to frame ``received``. Append what is delivered to ``finished``.
 
-        ``taken`` messages and ``taken_bytes`` have left its box.
+        ``taken`` messages and ``taken_bytes`` have left its box. Returns whether that is news.
         """
         box = self.box
+        news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
-            box.hear(taken_bytes, taken)
+            news = box.hear(taken_bytes, taken)
         if received <= self.acknowledged:
-            return
+            return news
         self.check(received)
         self.acknowledged = received
         log = self._log
@@ -343,6 +360,7 @@ class Sender:
                 message.delivered = True
                 if message.failure is None:
                     finished.append(message)
+        return True
 
 
 def bounds_of(limits: Limits) -> Bounds:

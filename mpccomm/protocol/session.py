@@ -6,14 +6,14 @@ Data in, data out, whatever connection it takes. Who the other side is and which
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Kind, Slot, check_id, read_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.receiver import Allocate, Incoming, Receiver, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
@@ -37,9 +37,17 @@ Finished: TypeAlias = deque[Receive | Outgoing]
 class Session:
     """Mailbox, receiver and sender, and what is due to be said about them. What ends is appended to ``finished``."""
 
-    def __init__(self, limits: Limits, counters: Counters, now: float, mailbox: Mailbox, finished: Finished) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        counters: Counters,
+        now: float,
+        mailbox: Mailbox,
+        finished: Finished,
+        allocate: Allocate = allocate,
+    ) -> None:
         self.mailbox = mailbox
-        self.receiver = Receiver(limits)
+        self.receiver = Receiver(limits, allocate)
         self.sender = Sender(limits, counters)
         self.ack_due = False
         self.unacknowledged = 0
@@ -53,13 +61,17 @@ class Session:
         self._told_bytes = 0
         self._told_blocked = _NOT_TOLD
         self._awaited = False
+        self._alone = False
         self._most_untold = limits.box_messages // _CONSUMED_EVERY
         self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def message(self, batch: Batch, slot: Slot) -> None:
-        """Take a MESSAGE: whole, and on the short way if it finds its receive waiting or goes into the box."""
+    def message(self, batch: Batch, slot: Slot) -> bool:
+        """Take a MESSAGE: whole, and on the short way if it finds its receive waiting or goes into the box.
+
+        False, here as in `start` and `part`: this frame was here before.
+        """
         _, flags, id_size, seq, number, start, end = slot
         start += _NUMBERS
         data = start + id_size
@@ -70,7 +82,7 @@ class Session:
         # The one copy: a slice of bytes, which `bytes` then leaves as it is.
         message = self.receiver.whole(seq, key, id_size, bytes(batch[data:end]))
         if message is None:
-            return
+            return False
         counters = self._counters
         counters.messages_received += 1
         counters.bytes_received += message.total
@@ -78,33 +90,39 @@ class Session:
             message.ordered = True
             self._begin(message)
             self._admit(self.receiver.turns.arrive(message))
-            return
+            return True
         receive = self.mailbox.put(message)
         if receive is not None:
             message.consumed = True
             self.receiver.box.take(message.cost)
             self._finished.append(receive)
+        return True
 
-    def start(self, frame: frames.Start) -> None:
+    def start(self, frame: frames.Start) -> bool:
         """Take a START: a message that comes in pieces, or has several."""
         message = self.receiver.start(frame)
         if message is None:
             self.ack_due = True
-            return
+            return False
         self._begin(message)
         self._go_on(message, len(frame.data))
+        return True
 
-    def part(self, frame: frames.Part) -> None:
+    def part(self, frame: frames.Part) -> bool:
         """Take a PART: a message goes on."""
         message = self.receiver.part(frame)
         if message is None:
             self.ack_due = True
-        else:
-            self._go_on(message, len(frame.data))
+            return False
+        self._go_on(message, len(frame.data))
+        return True
 
     def _begin(self, message: Incoming) -> None:
         if message.ordered:
             self.receiver.turns.begin(message)
+        if self.mailbox.asks_for_more(message.key):
+            # What is asked for does not count against the box.
+            self.consume(message)
         self.mailbox.announce(message)
 
     def _go_on(self, message: Incoming, size: int) -> None:
@@ -139,6 +157,12 @@ class Session:
         if message.receiver is self.receiver:
             self._hand_over(self.mailbox.put_back(message))
 
+    def restore(self, there: Incoming | deque[Incoming]) -> None:
+        """Return what was found in the place of a message in its box."""
+        first = there if isinstance(there, Incoming) else there[0]
+        if first.receiver is self.receiver:
+            self._hand_over(self.mailbox.restore(there))
+
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""
         receiver = self.receiver
@@ -164,15 +188,19 @@ class Session:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def fill(self, connection: Connection, parts: list[Buffer], now: float) -> None:
-        """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head."""
+    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+        """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
+
+        ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
+        """
         sender = self.sender
+        budget = min(self._budget, most)
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
-        used = sender.refill(parts, again, self._budget) if again else 0
+        used = sender.refill(parts, again, budget) if again else 0
         if not used and (sender.queue or sender.under_way):
-            used = sender.fill(parts, self._budget)
+            used = sender.fill(parts, budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
         if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
@@ -196,17 +224,20 @@ class Session:
         sender = self.sender
         self._told_blocked = sender.box.taken
         ids = sender.queued_ids(frames.MAX_LISTED_IDS)
-        parts.append(frames.blocked(frames.Blocked(*sender.queued(), sender.box.taken, self._awaited, ids)))
-        self._awaited = False
+        box = sender.box
+        frame = frames.Blocked(*sender.queued(), box.begun, box.taken, self._awaited, self._alone, ids)
+        parts.append(frames.blocked(frame))
+        self._awaited = self._alone = False
 
-    def repeat_blocked(self) -> None:
-        """Say once more that we are held back, if we are, and whether a program stands still because of it.
+    def repeat_blocked(self, alone: Callable[[], bool]) -> None:
+        """Say once more that we are held back, if we are, whether a program stands still because of it, and is alone.
 
         Only now and then, since finding that out means going through the queue.
         """
         if self.sender.held_back:
             self._told_blocked = _NOT_TOLD
             self._awaited = self.sender.anyone_waits()
+            self._alone = self._awaited and alone()
 
 
 class Parting:
@@ -216,6 +247,8 @@ class Parting:
         self.heard = False
         """The other side has confirmed it."""
         self._word: tuple[Kind, bytes] | None = None
+        self.said = False
+        """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
 
     def goodbye(self, session: Session, *, unread: bool) -> None:
         """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this."""
@@ -223,10 +256,12 @@ class Parting:
         keys = [message.key for message in session.mailbox.unread()] if unread else []
         undelivered = sum(1 for _ in sender.pending())
         frame = frames.Goodbye(sender.last_seq, undelivered, len(keys), frames.some_ids(keys))
+        self.said = True
         self._word = Kind.GOODBYE, frames.goodbye(frame)
 
     def abort(self, reason: str) -> None:
         """The program gave up."""
+        self.said = True
         self._word = Kind.ABORT, frames.abort(reason)
 
     def say(self, connection: Connection) -> None:
@@ -238,4 +273,4 @@ class Parting:
 
     def confirmed(self) -> None:
         """A FAREWELL arrived."""
-        self.heard = self._word is not None
+        self.heard = self.said

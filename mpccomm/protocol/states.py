@@ -79,6 +79,7 @@ _DATA = (
     Kind.GOODBYE,
     Kind.FAREWELL,
     Kind.ABORT,
+    Kind.ADMIT,
 )
 
 CONNECTION = {
@@ -88,7 +89,7 @@ CONNECTION = {
     **{(_C.HELD, kind): _C.HELD for kind in _DATA},
     **{(_C.FLOWING, kind): _C.FLOWING for kind in _DATA},
 }
-FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT))
+FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT, Kind.ADMIT))
 """What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
 
 
@@ -100,19 +101,13 @@ class Ending(Enum):
     RESTARTED = "the party restarted"
     BOX_FULL = "what it waits for is behind a full box"
     MUTUAL = "both parties wait for room in each other's box"
-    CANCELLED = "the caller stopped waiting"
-    TIMED_OUT = "the time limit of the call passed"
-    UNREACHABLE = "the party could not be reached"
     REFUSED = "the message exceeds what the party takes"
-    UNTRUSTED = "one end does not accept the other's certificate"
-    BARRED = "the party broke the protocol too often"
-    CLOSED = "the own pool shut down"
 
 
 class Cause(NamedTuple):
-    """An `Ending` and, for an abort, the other party's reason."""
+    """An `Ending`, or what the owner of the link has in its place, and a reason: for an abort the other party's."""
 
-    ending: Ending
+    ending: Enum
     reason: str = ""
 
 

@@ -16,6 +16,8 @@ _REMEMBERED = 10_000
 class CountingMailbox(Mailbox):
     """Claims ids as a receiver there does; ``automatic`` makes one of prefix and number."""
 
+    grabbing = False
+
     def __init__(self, automatic: Callable[[str, int], Key]) -> None:
         super().__init__()
         self._automatic = automatic
@@ -35,6 +37,11 @@ class CountingMailbox(Mailbox):
         if len(self._places) > _REMEMBERED:
             self._places.popitem(last=False)
         return key
+
+    def next_key(self, prefix: str, msg_id: str | None) -> Key:
+        """The id that `claim` would give out now."""
+        place = self._free_places[0] if self._free_places else self._next_place
+        return self._automatic(prefix, place) if msg_id is None else prefix + msg_id
 
     def release(self, key: Key) -> None:
         """A receive ended without its message: its place is for the next one."""

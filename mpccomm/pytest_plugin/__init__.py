@@ -73,6 +73,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if not config.pluginmanager.is_registered(fixtures):
         config.pluginmanager.register(fixtures)
+    asyncio_plugin = config.pluginmanager.get_plugin("asyncio")
+    if asyncio_plugin is not None:
+        from mpccomm.pytest_plugin import event_loop
+
+        if event_loop.is_wanted(asyncio_plugin) and not config.pluginmanager.is_registered(event_loop):
+            config.pluginmanager.register(event_loop)
 
 
 def determine_pool_scope(fixture_name: str, config: pytest.Config) -> Scope:

@@ -47,12 +47,12 @@ class Groups(Generic[Some]):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        log_throttle = self._unreceived()
+        complaints = self._unreceived()
         # All of them are told to go before any is waited for.
         for pool, loop_lifetime in self._made:
             loop_lifetime.close(partial(_pool_of(pool).shutdown, _LINGER))
         self._made.clear()
-        _complain(log_throttle)
+        _complain(complaints)
 
     def new(self, *arguments: Any, **options: Any) -> Some:
         """One pool that knows nobody; arguments as of its class."""
@@ -91,22 +91,22 @@ class Groups(Generic[Some]):
         for pool, loop_lifetime in self._made:
             if _pool_of(pool) in pools:
                 loop_lifetime.run(partial(_quiet, _pool_of(pool)))
-        log_throttle = self._unreceived()
+        complaints = self._unreceived()
         for pool, loop_lifetime in self._made:
             if _pool_of(pool) in pools:
                 _pool_of(pool).update_msg_prefix(None)
                 loop_lifetime.run(partial(_begin_anew, _pool_of(pool)))
-        _complain(log_throttle)
+        _complain(complaints)
 
     def _unreceived(self) -> list[str]:
-        log_throttle = []
+        complaints = []
         for pool, _ in self._made:
             for name, party in _pool_of(pool)._engine.parties.items():
                 ids = [describe_key(message.key) for message in party.link.mailbox.unread()]
                 if ids:
                     own = self._names.get(id(pool), "a pool")
-                    log_throttle.append(f"{own} never received {', '.join(ids)} from {name}")
-        return log_throttle
+                    complaints.append(f"{own} never received {', '.join(ids)} from {name}")
+        return complaints
 
 
 async def _quiet(pool: Pool) -> None:
@@ -132,9 +132,9 @@ async def _begin_anew(pool: Pool) -> None:
         party.link.sender.forget_numbers()
 
 
-def _complain(log_throttle: Sequence[str]) -> None:
-    if log_throttle:
-        warnings.warn("; ".join(log_throttle), UnreceivedMessagesWarning, stacklevel=2)
+def _complain(complaints: Sequence[str]) -> None:
+    if complaints:
+        warnings.warn("; ".join(complaints), UnreceivedMessagesWarning, stacklevel=2)
 
 
 def _pool_of(pool: Pool | SyncPool) -> Pool:

@@ -8,7 +8,8 @@ over and did not reach the caller goes back into its box.
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
+import threading
+from _thread import LockType, allocate_lock
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.errors import PoolClosedError
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 _POLL = 0.1 if sys.platform == "win32" else -1
 """Seconds; on Windows waiting for a lock can't be interrupted, so there it is done in short pieces."""
+
+
+def program_waits() -> bool:
+    """Whether every thread of the program stands still in a blocking call of a pool, so that nothing will happen by itself."""
+    stacks = sys._current_frames()
+    for thread in threading.enumerate():
+        if not thread.name.startswith("mpccomm"):
+            top = stacks.get(thread.ident or 0)
+            if top is None or top.f_code is not Ticket.wait.__code__:
+                return False
+    return True
 
 
 class Ticket:
@@ -35,18 +47,26 @@ class Ticket:
         """In here before it is under way."""
         self._loop_owner = loop_owner
         self._landed = False
-        self._lock = allocate_lock()
-        self._lock.acquire()
+        self._lock: LockType | None = None
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over; called once, on the loop."""
-        self._lock.release()
+        lock = self._lock
+        assert lock is not None
+        lock.release()
+
+    def arm(self) -> None:
+        """Get ready to be waited with: before the request is under way."""
+        lock = allocate_lock()
+        lock.acquire()
+        self._lock = lock
 
     def start(self, request: Request) -> None:
         """Start a request, and block until it is over.
 
         :raises CommunicationError: it failed
         """
+        self.arm()
         self.request = request
         request.waiter = self
         self._loop_owner.post(request.start)
@@ -57,7 +77,9 @@ class Ticket:
 
         :raises CommunicationError: it failed
         """
-        while not self._lock.acquire(True, _POLL):
+        lock = self._lock
+        assert lock is not None
+        while not lock.acquire(True, _POLL):
             pass
         if request.error is not None:
             raise request.error

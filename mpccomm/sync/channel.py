@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
+from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.handles import ThreadFuture, ThreadHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, names_of
+from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import Request
 from mpccomm.engine.rounds import Call, Deadline, calls_of
@@ -17,6 +19,11 @@ from mpccomm.engine.several import together
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync.blocking import Ticket
 from mpccomm.sync.groups import SyncGroup
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 class SyncMessages(BaseChannel):
@@ -50,8 +57,20 @@ class SyncMessages(BaseChannel):
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
-        party = self._engine.party(name)
-        self._send([party], message, party.handler, msg_id, self._patience(timeout, max_retries))
+        engine = self._engine
+        owner = engine.loop_owner
+        if get_ident() == owner.thread:
+            self._check_thread()
+        party = engine.parties.get(name) or engine.party(name)
+        patience = self._patience(timeout, max_retries)
+        ticket = Ticket(owner)
+        try:
+            ticket.arm()
+            ticket.wait(self._queue_one(party, message, msg_id, patience, None, ticket))
+            ticket.redeemed = True
+        except BaseException:
+            ticket.give_back(engine.settings.interrupt_grace)
+            raise
 
     def asend(
         self,
@@ -65,10 +84,27 @@ class SyncMessages(BaseChannel):
 
         :returns: a future, done when the party's pool holds the message; a failure is on it
         """
-        party = self._engine.party(name)
-        return self._asend([party], message, party.handler, msg_id, self._patience(timeout, max_retries))
+        handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
+        self._queue_one(self._engine.party(name), message, msg_id, self._patience(timeout, max_retries), handle)
+        return handle
 
-    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any:
+    @overload
+    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any: ...
+    @overload
+    def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: type[T] | tuple[type[T], ...]
+    ) -> T: ...
+    @overload
+    def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Array
+    ) -> NDArray[Any]: ...
+    @overload
+    def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+    ) -> Any: ...
+    def recv(
+        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+    ) -> Any:
         """Receive a message.
 
         Timed out or interrupted it leaves no trace: the message is there for the next one to ask.
@@ -76,16 +112,24 @@ class SyncMessages(BaseChannel):
         :param name: the party
         :param msg_id: the id under which it was sent; left out: the next automatic number
         :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
+        :param expect: what the message has to be: a class, a tuple of classes, or an `mpccomm.Array`
         :raises UnknownPartyError: no such party
+        :raises UnexpectedTypeError: the message is something else; it counts as received
         :raises DecodingError: the message is here and can't be read; it counts as received
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
-        ticket = Ticket(self._engine.loop_owner)
-        try:
+        engine = self._engine
+        owner = engine.loop_owner
+        if get_ident() == owner.thread:
             self._check_thread()
-            call = self._receiving(self._engine.party(name), msg_id, timeout)
-            ticket.start(call)
+        ticket = Ticket(owner)
+        try:
+            call = self._receiving(name, msg_id, timeout, expect)
+            ticket.request = call
+            # One that is here is taken without a word to the loop.
+            if owner.busy or not call.grab():
+                ticket.start(call)
             value = call.value()
             ticket.redeemed = True
             return value
@@ -93,13 +137,21 @@ class SyncMessages(BaseChannel):
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
 
-    def arecv(self, name: str, msg_id: str | None = None) -> Future[Any]:
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None) -> Future[Any]: ...
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: type[T] | tuple[type[T], ...]) -> Future[T]: ...
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: Array) -> Future[NDArray[Any]]: ...
+    @overload
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Future[Any]: ...
+    def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Future[Any]:
         """Receive a message without waiting: a future that gets it.
 
         A cancelled one leaves the message for the next, and so does one that nobody has any more. One whose ``result`` ran out of
         time still waits, and gets the message when it comes: ``cancel()`` it if another receive is to have it.
         """
-        call = self._asking(self._engine.party(name), msg_id)
+        call = self._asking(name, msg_id, expect)
         future = ThreadFuture[Any](self._engine.callbacks, call)
         try:
             self._launch(call)
@@ -142,19 +194,25 @@ class SyncMessages(BaseChannel):
         return self._asend(parties, message, destination, msg_id, self._patience(timeout, max_retries))
 
     def recv_all(
-        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, timeout: Timeout = UNSET
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
     ) -> list[tuple[str, Any]]:
         """Receive one message from each of several parties.
 
         It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next.
 
         :param handler_names: the parties; left out: all
+        :param expect: what each message has to be, as of `recv`
         :returns: pairs of name and message, in the order asked for
         """
         ticket = Ticket(self._engine.loop_owner)
         try:
             self._check_thread()
-            calls = self._receiving_all(self._engine.parties_named(names_of(handler_names)), msg_id, timeout)
+            calls = self._receiving_all(handler_names, msg_id, timeout, expect)
             ticket.start(together(calls))
             values = values_of(calls)
             ticket.redeemed = True
@@ -163,12 +221,72 @@ class SyncMessages(BaseChannel):
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
 
+    def recv_any(
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
+    ) -> tuple[str, Any]:
+        """Receive a message from whichever of several parties one comes from first, or has come.
+
+        What the others sent, and their automatic numbers, stay untouched.
+
+        :param handler_names: the parties; left out: all
+        :param expect: what the message has to be, as of `recv`
+        :returns: the name of the party, and its message
+        :raises PartyGoneError: none of them can send any more
+        """
+        self._check_thread()
+        ticket = Ticket(self._engine.loop_owner)
+        try:
+            request = self._receiving_any(handler_names, msg_id, timeout, expect)
+            ticket.start(request)
+            value = request.value()
+            ticket.redeemed = True
+            return value
+        except BaseException:
+            ticket.give_back(self._engine.settings.interrupt_grace)
+            raise
+
+    def as_received(
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        timeout: Timeout = UNSET,
+        *,
+        expect: Expect | None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        """Receive one message from each of several parties, in the order of arrival: ``for name, message in ...``
+
+        Each is received when it is asked for: after a ``break`` the others are there for the next to ask.
+
+        :param handler_names: the parties; left out: all
+        :param timeout: seconds for all together
+        :param expect: what each message has to be, as of `recv`
+        """
+        names = self._names_checked(handler_names, msg_id, expect)
+        return self._as_received(names, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
+
+    def _as_received(
+        self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
+    ) -> Iterator[tuple[str, Any]]:
+        while names:
+            name, message = self.recv_any(names, msg_id, limit.left, expect=expect)
+            names.remove(name)
+            yield name, message
+
     def arecv_all(
-        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        *,
+        expect: Expect | None = None,
     ) -> list[tuple[str, Future[Any]]]:
         """Pairs of name and what `arecv` gives, for each of several parties."""
         return [
-            (party.name, self.arecv(party.name, msg_id))
+            (party.name, self.arecv(party.name, msg_id, expect=expect))
             for party in self._engine.parties_named(names_of(handler_names))
         ]
 
@@ -223,6 +341,7 @@ class SyncMessages(BaseChannel):
         self._check_thread()
         ticket = Ticket(self._engine.loop_owner)
         try:
+            ticket.arm()
             request = self._queue(parties, message, destination, msg_id, patience, None, watcher=ticket)
             ticket.wait(request)
             ticket.redeemed = True

@@ -182,12 +182,12 @@ class SyncGroup:
         :returns: what that call would have returned
         :raises CommunicationError: there is no such call
         """
-        return self._go_on(self._calls.take_up(), Deadline(timeout))
+        return self._go_on(self._calls.take_up(), self._calls.limit(timeout))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _run(self, call: Call[T], timeout: float | None) -> T:
-        return self._go_on(call, Deadline(timeout))
+        return self._go_on(call, self._calls.limit(timeout))
 
     def _go_on(self, call: Call[T], limit: Deadline) -> T:
         call.running = True

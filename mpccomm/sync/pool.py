@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +10,7 @@ from typing import Any, Self
 from mpccomm.engine.base_pool import BasePool, other_face
 from mpccomm.engine.options import UNSET, Unset
 from mpccomm.pool import Pool
+from mpccomm.sync.blocking import program_waits
 from mpccomm.sync.channel import SyncMessages
 from mpccomm.sync.loop_lifetime import LoopLifetime
 
@@ -30,16 +31,19 @@ class SyncPool(BasePool, SyncMessages):
 
     # -- the parties ---------------------------------------------------------------------------------------------------
 
-    def wait_ready(self, timeout: float | None = None) -> None:
+    def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> None:
         """Wait until every party is connected: each end has identified the other, and messages flow both ways.
 
         :param timeout: seconds; None waits without limit
+        :param handler_names: the parties; left out: all
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._check_thread()
         self._enter()
-        self._loop_lifetime.run(partial(self._engine.wait_ready, timeout))
+        self._loop_lifetime.run(
+            partial(self._engine.wait_ready, self._ready_limit(timeout), self._known(handler_names))
+        )
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -81,6 +85,7 @@ class SyncPool(BasePool, SyncMessages):
     def _prepare(self) -> None:
         self._pool = other_face(Pool, self)
         self._loop_lifetime = LoopLifetime(self._engine, f"mpccomm {self.name}" if self.name else "mpccomm")
+        self._engine.loop_owner.program_waits = program_waits
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()

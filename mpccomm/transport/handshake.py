@@ -29,9 +29,11 @@ class Caller(NamedTuple):
 class NotRecognisedError(Exception):
     """No party of ours, or none that is let in. The text is for our log, the code for the caller."""
 
-    def __init__(self, text: str, code: CloseCode = CloseCode.NOT_RECOGNISED) -> None:
+    def __init__(self, text: str, code: CloseCode = CloseCode.NOT_RECOGNISED, *, usual: bool = False) -> None:
         super().__init__(text)
         self.code = code
+        self.usual = usual
+        """It happens among parties that mean well, and does no harm."""
 
 
 class Authenticator(Protocol):
@@ -77,6 +79,10 @@ async def greet(
     try:
         async with asyncio.timeout_at(deadline):
             first = await stream.first()
+            silent = first is None and not stream.violation and stream.ended_with is None
+            if silent and authenticator.parties_at(caller.address):
+                # A party dialled, and gave it up: it was busy, or the other way round was quicker.
+                raise NotRecognisedError(f"{_parting(stream.ended_with)} instead of a HELLO", usual=True)
             if first is None:
                 raise ViolationError(f"{stream.violation or _parting(stream.ended_with)} instead of a HELLO")
             take_over = await authenticator.identify(caller, _first_hello(first).port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -59,12 +60,18 @@ class _End(Stream):
         super().__init__(loop)
         self.other = self
         self._closed = False
+        self._tls: ssl.SSLObject | None = None
         self._course = course
         self._forth = forth
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
         self._latest = 0.0
         """When the last of what was sent from here is there, by `time.monotonic`."""
         self._coming: asyncio.TimerHandle | None = None
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """That of a connection which this one stands for; there is nothing else below."""
+        return self._tls
 
     # Each end changes its own state on its own loop. What it does to the other is an entry in its deque, and a call there.
 
@@ -164,14 +171,24 @@ class Pipe:
     """Two ends: ``ours`` on one loop, ``theirs`` on the same or another one."""
 
     def __init__(
-        self, here: asyncio.AbstractEventLoop, there: asyncio.AbstractEventLoop, course: Course | None = None
+        self,
+        here: asyncio.AbstractEventLoop,
+        there: asyncio.AbstractEventLoop,
+        course: Course | None = None,
+        tls: ssl.SSLObject | None = None,
     ) -> None:
         course = course or _Clear()
         self._end = _End(here, course, forth=True)
+        self._end._tls = tls
         other = _End(there, course, forth=False)
         self._end.other, other.other = other, self._end
         self.ours: Stream = self._end
         self.theirs: Stream = other
+
+    @property
+    def open(self) -> bool:
+        """Whether neither end was closed."""
+        return not (self._end._closed or self._end.other._closed)
 
     def cut(self) -> None:
         """Break the connection: what is on its way is lost, in both directions. Any thread may call."""

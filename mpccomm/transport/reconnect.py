@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol, Self
 
 from mpccomm.settings import Retry
 from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Verdict
 
+_AT_ONCE = 4
+_LONG = 1.0
+"""Seconds after which a dial is one that takes long."""
 _UNASKED = 10
 """So many attempts are made after a refusal, lest the other end was put right meanwhile; then only if somebody calls."""
 
@@ -38,6 +41,10 @@ class Destination(Protocol):
     @property
     def needs_connection(self) -> asyncio.Event:
         """Set while a connection is wanted, and none is being greeted."""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it is to dial first."""
 
     @property
     def reputation(self) -> DialPolicy:
@@ -77,6 +84,28 @@ class Connector(Protocol):
         """
 
 
+class DialSlots:
+    """Few dials of a pool begin at a time, or on a busy machine none of them would be through in time.
+
+    One that takes long gives its slot to the next, and goes on: nobody waits for a party that can't be reached.
+    """
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(_AT_ONCE)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold a slot while dialling."""
+        await self._free.acquire()
+        long = asyncio.get_running_loop().call_later(_LONG, self._free.release)
+        try:
+            yield
+        finally:
+            if long.when() > asyncio.get_running_loop().time():
+                long.cancel()
+                self._free.release()
+
+
 class Dialler:
     """Dials one party whenever it has no connection."""
 
@@ -85,12 +114,14 @@ class Dialler:
         destination: Destination,
         line: Connector,
         retry: Retry,
+        slots: DialSlots,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         failed: Callable[[], None],
     ) -> None:
         self._destination = destination
         self._line = line
         self._retry = retry
+        self._slots = slots
         self._spawn = spawn
         self._failed = failed
         self._unasked = 0
@@ -98,11 +129,16 @@ class Dialler:
     async def run(self) -> None:
         """Until cancelled."""
         async with self._line:
+            if self._destination.gives_way:
+                await asyncio.sleep(self._retry.give_way)
             while True:
                 await self._destination.needs_connection.wait()
                 await asyncio.sleep(self._destination.reputation.not_before - time.monotonic())
-                started = time.monotonic()
-                await self._attempt()
+                async with self._slots.one():
+                    if not self._destination.needs_connection.is_set():
+                        continue
+                    started = time.monotonic()
+                    await self._attempt()
                 await self._pause(started)
 
     async def _attempt(self) -> None:

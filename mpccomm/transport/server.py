@@ -39,6 +39,7 @@ class Server:
         self._socket = sock
         self._authenticator = authenticator
         self._log_throttle = LogThrottle(logger)
+        self._closing = False
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
         self._new_desk = partial(tno.Desk, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
@@ -72,6 +73,7 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
+        self._closing = True
         await self._listener.close()
         for greeting in self._greetings:
             greeting.cancel()
@@ -86,7 +88,10 @@ class Server:
         return self._http.receive(pending)
 
     def _sent_away(self, address: IPAddress, reason: str) -> None:
-        self._log_throttle.log(f"closed a connection from {address}: {reason}")
+        if self._closing:
+            logger.debug("closed a connection from %s: %s", address, reason)
+            return
+        self._log_throttle.log(f"closed a connection from {address}: {reason}", kind="closed")
         self._authenticator.refused(address, reason)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -149,7 +154,7 @@ class Server:
         return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
-        self._log_throttle.log(f"refused a request from {address}: {reason}")
+        self._log_throttle.log(f"refused a request from {address}: {reason}", kind="refused")
         return _bare(status)
 
     async def _greet(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
@@ -160,8 +165,10 @@ class Server:
         try:
             take_over = await greet(stream, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
-            if not pending.dropped:
-                self._log_throttle.log(f"closed a connection from {caller.address}: {error}")
+            if error.usual:
+                logger.info("closed a connection from %s: %s", caller.address, error)
+            elif not pending.dropped:
+                self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
             stream.close(error.code)
             await stream.ended()
             return
@@ -218,7 +225,7 @@ class _Protocol(web.RequestHandler):
         if status < 500:
             # Not the text of the exception: it repeats what was sent.
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
-            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}")
+            self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
             logger.error("answering a request failed", exc_info=exc)
         return _bare(status)

@@ -33,8 +33,8 @@ class Peer(Protocol):
     def due(self) -> bool:
         """Whether there may be something to send."""
 
-    def batch_to_send(self) -> bytes:
-        """The next batch to send; empty: nothing now, `Stream.wake` will tell."""
+    def batch_to_send(self, budget: int) -> bytes:
+        """The next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
 
 
 class Stream(ABC):
@@ -54,7 +54,10 @@ class Stream(ABC):
         self._first: bytes | memoryview | None = None
         self._held = False
         """Nothing more is delivered for now."""
-        self._scheduled = False
+        self.awake = False
+        """What there is to send is about to be fetched."""
+        self.budget = MAX_MESSAGE
+        """Bytes to be sent at a time."""
         self._full = False
         """The other end doesn't take more for now."""
         self._close_code: int | None = None
@@ -87,6 +90,10 @@ class Stream(ABC):
     def _release(self) -> None:
         """Deliver again."""
 
+    def moving(self) -> float | None:
+        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+        return None
+
     # -- using it ------------------------------------------------------------------------------------------------------
 
     async def first(self) -> bytes | memoryview | None:
@@ -117,8 +124,8 @@ class Stream(ABC):
 
     def wake(self) -> None:
         """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.awake:
+            self.awake = True
             self._loop.call_soon(self._flush)
 
     @property
@@ -132,6 +139,13 @@ class Stream(ABC):
             self._close_code = code
             self._expire()
             self.wake()
+
+    def dismiss(self, code: int) -> None:
+        """Close; where the other end doesn't take what was sent before, end it at once, without a word."""
+        if self._full:
+            self.abort()
+        else:
+            self.close(code)
 
     def abort(self) -> None:
         """End it at once, without a word."""
@@ -150,12 +164,12 @@ class Stream(ABC):
             self._begun.set_result(None)
 
     def _flush(self) -> None:
-        self._scheduled = False
+        self.awake = False
         if self._full or self._said_close:
             return
         peer = self._peer
         try:
-            if peer is not None and (batch := peer.batch_to_send()):
+            if peer is not None and (batch := peer.batch_to_send(self.budget)):
                 self._send(batch)
                 if peer.due():
                     # Others have something to do as well.

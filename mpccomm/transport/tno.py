@@ -16,7 +16,9 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from mpccomm.errors import DecodingError
-from mpccomm.transport.client import TELLING
+from mpccomm.transport.client import TELLING, describe
+from mpccomm.transport.reconnect import DialError
+from mpccomm.transport.tls import Verdict, judge
 
 _COOKIE = "server_port"
 _TIMEOUT = 300.0
@@ -30,6 +32,9 @@ class StrangerError(aiohttp.ClientError):
 class Poster:
     """Posts messages to one party. ``context`` is for TLS, ``misfit`` says why whoever answers is not that party."""
 
+    tls: ssl.SSLObject | None = None
+    """That of the latest connection."""
+
     def __init__(
         self,
         addr: str,
@@ -41,22 +46,50 @@ class Poster:
         self._port = port
         self._context = context
         self._session = aiohttp.ClientSession(
-            connector=_Connector(misfit, limit=0, ttl_dns_cache=None, use_dns_cache=False),
+            connector=_Connector(self._examine, limit=0, ttl_dns_cache=None, use_dns_cache=False),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=TELLING,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
         )
+        self._misfit = misfit
+
+    async def probe(self, own_port: int, limit: float) -> None:
+        """Return once it has answered; they answer to GET whoever asks. Raises `DialError`, after ``limit`` seconds at most."""
+        async with self._answer("GET", own_port, None, limit):
+            pass
 
     async def post(self, body: bytes, own_port: int) -> str:
-        """Post a message. Empty: the party holds it; otherwise why not."""
+        """Post a message. Empty: the party holds it; otherwise why not. Raises `DialError`."""
+        async with self._answer("POST", own_port, body, _TIMEOUT) as status:
+            return _REFUSALS.get(status, f"HTTP status {status}") if status != 200 else ""
+
+    @asynccontextmanager
+    async def _answer(self, method: str, own_port: int, body: bytes | None, limit: float) -> AsyncIterator[int]:
         context = self._context()
         url = URL.build(scheme="http" if context is None else "https", host=self._addr, port=self._port, path="/")
-        headers = {"Cookie": f"{_COOKIE}={own_port}", "Content-Type": "application/octet-stream"}
-        async with self._session.post(
-            url, data=io.BytesIO(body), headers=headers, ssl=context or True, allow_redirects=False
-        ) as response:
-            return _REFUSALS.get(response.status, f"HTTP status {response.status}") if response.status != 200 else ""
+        headers = {"Cookie": f"{_COOKIE}={own_port}"}
+        if body is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                ssl=context or True,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=limit),
+            ) as response:
+                yield response.status
+        except StrangerError as error:
+            raise DialError(str(error), Verdict(str(error), theirs=False)) from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise DialError(describe(error), judge(error)) from error
+
+    def _examine(self, tls: ssl.SSLObject | None) -> str | None:
+        self.tls = tls
+        return self._misfit(tls)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -88,7 +121,7 @@ class _Connector(aiohttp.TCPConnector):
 class Correspondent(Protocol):
     """A party that posts."""
 
-    async def take(self, body: bytes) -> None:
+    async def take(self, body: bytes, tls: ssl.SSLObject | None) -> None:
         """Hold a message.
 
         :raises DecodingError: it is none
@@ -119,7 +152,8 @@ class Desk:
             return 413
         async with self._space(size):
             try:
-                await correspondent.take(await self._read(request))
+                body = await self._read(request)
+                await correspondent.take(body, request.get_extra_info("ssl_object"))
             except TimeoutError:
                 return 408
             except DecodingError:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import hashlib
 import os
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from struct import Struct
 from typing import Any, Protocol
 
+from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 
 VERSION = "13"
@@ -41,8 +40,6 @@ _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
 _NOT_GIVEN = 1005
 """How a close frame without a code is told."""
 
-_UNSENT = 256 * 1024
-"""Bytes that the system takes from us beyond what it has sent, where it can be told."""
 _GATHERED = 16 * 1024
 """From this size on a message that has not arrived completely gets a place of its own, instead of being put together anew
 with each piece."""
@@ -129,12 +126,14 @@ def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
 
 
 def head_of(first: int, size: int, masked: int) -> bytes:
-    """What comes before a payload of that size, and before the mask if there is one."""
+    """What comes before a payload of that size; with a mask of zeros if it is to be masked."""
     if size < _MEDIUM_SIZE:
-        return _SHORT.pack(first, masked | size)
-    if size < 65536:
-        return _MEDIUM.pack(first, masked | _MEDIUM_SIZE, size)
-    return _LONG.pack(first, masked | _LONG_SIZE, size)
+        head = _SHORT.pack(first, masked | size)
+    elif size < 65536:
+        head = _MEDIUM.pack(first, masked | _MEDIUM_SIZE, size)
+    else:
+        head = _LONG.pack(first, masked | _LONG_SIZE, size)
+    return head + _NO_MASK if masked else head
 
 
 class WebSocket(Stream, asyncio.Protocol):
@@ -170,13 +169,16 @@ class WebSocket(Stream, asyncio.Protocol):
         self._gathered_mask = _NO_MASK
         self._idle = 0
         self._pong: bytes | None = None
+        self._pace = Pace(transport, self._loop.time)
+        self.budget = self._pace.budget
         self._deaf = False
         """What still arrives does not count."""
 
     def take_over(self) -> None:
         """Read and write from now on."""
         transport = self._transport
-        _keep_short(transport)
+        # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
+        transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         if transport.is_closing():
             self.connection_lost(None)
@@ -193,35 +195,45 @@ class WebSocket(Stream, asyncio.Protocol):
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def _send(self, batch: bytes) -> None:
-        self._write(_WHOLE, batch)
+        size = len(batch)
+        pace = self._pace
+        pace.sent(size)
+        if self._hidden or size >= _WITHOUT_A_COPY:
+            self._write(_WHOLE, batch)
+        else:
+            self._transport.write(head_of(_WHOLE, size, self._ours) + batch)
+        self.budget = pace.budget
 
     def _write(self, first: int, payload: bytes) -> None:
-        size = len(payload)
-        head = head_of(first, size, self._ours)
-        if self._ours:
-            mask = os.urandom(_MASK_SIZE) if self._hidden else _NO_MASK
-            head += mask
-            if self._hidden:
-                payload = unmask(payload, mask)
-        if size < _WITHOUT_A_COPY:
-            self._transport.write(head + payload)
-        else:
-            self._transport.writelines((head, payload))
-
-    def _flush(self) -> None:
-        if self._pong is not None and not self._full and not self._said_close:
-            payload, self._pong = self._pong, None
-            self._write(_FIN | _PONG, payload)
-        super()._flush()
+        head = head_of(first, len(payload), self._ours)
+        if self._hidden:
+            mask = os.urandom(_MASK_SIZE)
+            head = head[:-_MASK_SIZE] + mask
+            payload = unmask(payload, mask)
+        self._transport.writelines((head, payload))
 
     def pause_writing(self) -> None:
         """The transport has enough."""
         self._full = True
+        self._pace.pause()
 
     def resume_writing(self) -> None:
         """The transport takes more."""
         self._full = False
+        self._pace.resume()
+        self.budget = self._pace.budget
+        self._answer()
         self.wake()
+
+    def moving(self) -> float | None:
+        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+        return self._pace.look()
+
+    def _answer(self) -> None:
+        """Answer the latest ping."""
+        if self._pong is not None and not self._full and not self._said_close:
+            payload, self._pong = self._pong, None
+            self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
@@ -350,7 +362,7 @@ class WebSocket(Stream, asyncio.Protocol):
         if kind == _PING:
             # The latest says it all, and nobody fills our memory with them.
             self._pong = bytes(payload)
-            self.wake()
+            self._answer()
         elif kind != _PONG:
             message = self._fragments if self._fragments is not None else bytearray()
             message += payload
@@ -420,14 +432,6 @@ class WebSocket(Stream, asyncio.Protocol):
         if not self._ended.done():
             self._over()
             self._before.connection_lost(exc)
-
-
-def _keep_short(transport: asyncio.Transport) -> None:
-    """Let little wait in the system's send buffer: whatever is there, an urgent message can't overtake any more."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
 def _private(transport: asyncio.Transport) -> bool:

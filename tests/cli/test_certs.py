@@ -1,6 +1,7 @@
 """`mpccomm certs`: what it makes can be used as it is, is nobody else's to read, and is never overwritten."""
 
 import asyncio
+import base64
 import os
 import re
 import stat
@@ -10,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from mpccomm import Pool
-from mpccomm.cli.certs import main
+from mpccomm.cli import main as mpccomm
 from mpccomm.transport.identity import read_certificates
 from tests.certificates import CLIENT_ONLY, DAY, Folder, root
 from tests.pools import LOCAL
 from tests.ports import free_ports
 from tests.timing import UNIT
+
+
+def main(arguments: list[str]) -> int:
+    return mpccomm(["certs", *arguments])
 
 
 @pytest.fixture
@@ -52,11 +57,14 @@ async def test_ready_to_use(folder: Path) -> None:
 
 
 def test_what_is_in_them(folder: Path) -> None:
-    assert issue(folder, "Bob", "bob.example.", "10.0.0.2", "2001:DB8::1", "bücher.example", "my_service") == 0
+    assert (
+        issue(folder, "Bob", "bob.example.", "10.0.0.2", "2001:DB8::1", "faß.example", "Bücher.example", "my_service")
+        == 0
+    )
     (bob,) = read_certificates(folder / "Bob" / "Bob.cert.pem")
     (authority,) = read_certificates(folder / "Bob" / "ca.cert.pem")
     assert (bob.subject, bob.issuer) == ("CN=Bob", authority.subject)
-    assert bob.hosts == ("bob.example", "xn--bcher-kva.example", "my_service")
+    assert bob.hosts == ("bob.example", "xn--fa-hia.example", "xn--bcher-kva.example", "my_service")
     assert list(map(str, bob.addresses)) == ["10.0.0.2", "2001:db8::1"]
     assert bob.uses == {"1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"}
     assert 396 <= (bob.not_after - bob.not_before).days <= 398
@@ -106,7 +114,7 @@ def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_no_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert issue(tmp_path, "Bob", LOCAL) == 1
+    assert issue(tmp_path, "Bob", LOCAL) == 2
     assert f"make one with mpccomm certs init --folder {tmp_path}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -114,7 +122,7 @@ def test_no_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_authority_that_has_expired(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = root()
     (folder / "authority.cert.pem").write_bytes(old.issue("x", start=-9 * DAY, end=-5 * DAY).pem())
-    assert issue(folder, "Bob", LOCAL) == 1
+    assert issue(folder, "Bob", LOCAL) == 2
     assert "expired 5 days ago" in capsys.readouterr().err
 
 
@@ -124,6 +132,15 @@ def test_an_authority_that_has_expired(folder: Path, capsys: pytest.CaptureFixtu
         [],
         ["Bob"],
         ["Bob", f"{LOCAL}:8080"],
+        ["Bob", "10.0.0.300"],
+        ["Bob", "0.0.0.0"],
+        ["Bob", "fe80::1%1"],
+        ["Bob", "224.0.0.1"],
+        ["Bob", "a" * 64 + ".example"],
+        ["", LOCAL],
+        ["B" * 65, LOCAL],
+        ["Bob ", LOCAL],
+        ["B\N{RIGHT-TO-LEFT OVERRIDE}ob", LOCAL],
         ["Bob", "https://bob.example"],
         ["Bob", "bob..example"],
         ["Bob", "*.example"],
@@ -244,7 +261,7 @@ def test_files_that_nothing_can_be_issued_for(
 ) -> None:
     assert old in config.read_text()
     config.write_text(config.read_text().replace(old, new))
-    assert issue_all(folder, config) == 1
+    assert issue_all(folder, config) == 2
     assert re.search(rf"mpccomm certs: .*mpccomm\.toml.*{re.escape(expected)}", capsys.readouterr().err)
     assert not list(folder.glob("*/"))
 
@@ -281,8 +298,48 @@ def test_show(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert ":".join(digits[:2]) == read_certificates(files.cert(bob))[0].fingerprint
 
 
+@pytest.mark.parametrize("password", [None, "open sesame"])
+@pytest.mark.parametrize("form", ["PEM", "DER"])
+def test_show_a_key(form: str, password: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = root().issue("Bob", LOCAL)
+    data = identity.key_bytes(password=None if password is None else password.encode())
+    if form == "DER":
+        data = base64.b64decode(b"".join(data.splitlines()[1:-1]))
+    assert main(["show", Folder(tmp_path).write(data)]) == 2
+    assert "holds a private key, not a certificate" in capsys.readouterr().err
+
+
+def test_keys_under_passwords(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("authority", "party", "wrong", "empty"):
+        (tmp_path / name).write_text("" if name == "empty" else f"the {name}'s\n")
+    own = ("--password-file", str(tmp_path / "party"))
+    folder = tmp_path / "new"
+    assert main(["init", "--folder", str(folder), "--password-file", str(tmp_path / "empty")]) == 2
+    assert "no password in its first line" in capsys.readouterr().err
+    assert main(["init", "--folder", str(folder), "--password-file", str(tmp_path / "authority")]) == 0
+    assert issue(folder, "Bob", LOCAL, *own) == 2
+    assert "say --authority-password-file" in capsys.readouterr().err
+    assert issue(folder, "Bob", LOCAL, *own, "--authority-password-file", str(tmp_path / "wrong")) == 2
+    assert "is the password right?" in capsys.readouterr().err
+    assert not (folder / "Bob").exists()
+    assert issue(folder, "Bob", LOCAL, *own, "--authority-password-file", str(tmp_path / "authority")) == 0
+    assert "ca_cert='ca.cert.pem', password=...)" in capsys.readouterr().out
+    bob = folder / "Bob" / "Bob"
+    Pool(f"{bob}.key.pem", f"{bob}.cert.pem", folder / "Bob" / "ca.cert.pem", password="the party's")
+    for key in (f"{bob}.key.pem", folder / "authority.key.pem"):
+        assert b"ENCRYPTED PRIVATE KEY" in Path(key).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "two\nlines"])
+def test_an_authority_that_can_not_be_called_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["init", "--folder", str(tmp_path), "--name", name])
+    assert end.value.code == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_show_nothing_of_the_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", Folder(tmp_path).write(b"nothing")]) == 1
+    assert main(["show", Folder(tmp_path).write(b"nothing")]) == 2
     assert "holds no certificate" in capsys.readouterr().err
 
 
@@ -299,7 +356,7 @@ def test_without_cryptography(
         "issue": ["issue", "--folder", str(folder), "Bob", LOCAL],
         "show": ["show", str(folder / "authority.cert.pem")],
     }[command]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "pip install 'mpccomm[tls]'" in capsys.readouterr().err
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mpccomm.cli.demo import Outcome, decode, encode, faults, main, split
+from mpccomm.cli import main as mpccomm
+from mpccomm.cli.demo import Outcome, decode, encode, faults, split
 
 VECTORS = {name: np.random.default_rng(seed).normal(size=1000) for seed, name in enumerate(("Alice", "Bob", "Carol"))}
 TOTAL = np.sum(list(VECTORS.values()), axis=0)
@@ -60,6 +61,6 @@ def test_a_message_that_is_not_noise_is_a_fault() -> None:
 @pytest.mark.parametrize("length", ["0", "-3", "1.5", "many"])
 def test_a_length_that_is_none(length: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["--length", length])
+        mpccomm(["demo", "--length", length])
     assert end.value.code == 2
     assert "--length" in capsys.readouterr().err

@@ -1,7 +1,10 @@
 """The doctor, with patients that are well and with ones that are not."""
 
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +15,15 @@ from typing import Any
 import pytest
 
 from mpccomm import SyncPool
-from mpccomm.cli.doctor import main
+from mpccomm.cli import main as mpccomm
 from tests.certificates import DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.ports import free_ports
 from tests.timing import UNIT
+
+
+def main(arguments: list[str]) -> int:
+    return mpccomm(["doctor", *arguments])
+
 
 PATIENCE = str(20 * UNIT)
 """Where something is wrong, it is waited for in vain."""
@@ -200,7 +208,7 @@ def test_a_key_under_a_password(
         assert findings(capsys, str(file), "--me", "alice", "--password-file", str(secret), *MORE)[0] == 0
         # A terminal is asked, once.
         answers = ["open sesame"]
-        monkeypatch.setattr("mpccomm.cli.doctor.getpass", lambda _: answers.pop())
+        monkeypatch.setattr("mpccomm.cli.arguments.getpass", lambda _: answers.pop())
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         assert findings(capsys, str(file), "--me", "alice", *MORE)[0] == 0
         monkeypatch.undo()
@@ -259,6 +267,60 @@ def test_together_with_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         status, found = findings(capsys, str(file), "--me", "alice", "--together")
     assert status == 1
     assert "no doctor answers" in found["bob", "comparison"][1]
+
+
+def test_the_others_start_some_seconds_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    listening = threading.Event()
+
+    def other() -> None:
+        listening.wait()
+        with program(file) as bob:
+            bob.wait_ready(100 * UNIT)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    threading.Timer(5 * UNIT, listening.set).start()
+    status, found = findings(capsys, str(file), "--me", "alice", *MORE)
+    thread.join()
+    assert status == 0, found
+
+
+def test_a_party_that_only_dials_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    mine, theirs = (int(line.removeprefix("port = ")) for line in file.read_text().splitlines() if "port = " in line)
+    with SyncPool(name="bob") as bob:
+        # Its server can't be reached at the port that alice has been told.
+        bob.add_http_server(0, LOCAL, external_port=theirs)
+        bob.add_http_client("alice", LOCAL, mine)
+        bob.arecv("alice")
+        status, found = findings(capsys, str(file), "--me", "alice", *MORE)
+    assert status == 0
+    assert found["bob", "connection"][0] == found["bob", "port"][0] == "ok"
+    assert "none of that is needed" in found["bob", "port"][1]
+
+
+def test_nothing_but_the_report(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mpccomm", "doctor", str(setup(tmp_path)), "--me", "alice", "--timeout", PATIENCE]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert all(re.match(r"  (ok   |!    |WRONG) \w+: |          -> ", line) for line in done.stdout.splitlines())
+
+
+def test_every_remedy_is_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    file.write_text(file.read_text() + "[parties.carol]\naddr = 'no-such-host.invalid'\n")
+    _, found = findings(capsys, str(file), "--me", "alice")
+    wrong = {key: remedy for key, (state, _, remedy) in found.items() if state == "wrong"}
+    assert len(wrong) == len(set(wrong.values())) == 4
+
+
+def test_which_party_this_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MPCCOMM_PARTY", raising=False)
+    assert main([str(setup(tmp_path))]) == 2
+    assert "--me NAME" in capsys.readouterr().err
 
 
 def test_what_cannot_be_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from mpccomm import SyncPool
-from mpccomm.cli.ping import main
+from mpccomm.cli import main as mpccomm
 from tests.certificates import LOCAL, self_signed
 from tests.cli.test_doctor import encrypt, setup
 from tests.timing import UNIT
+
+
+def main(arguments: list[str]) -> int:
+    return mpccomm(["ping", *arguments])
 
 
 def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The launcher, with real processes."""
 
+import io
 import os
 import re
 import signal
@@ -8,11 +9,15 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mpccomm.cli.run import INTERRUPTED, TIMED_OUT, _label, main
+from mpccomm.cli import Status
+from mpccomm.cli import main as mpccomm
+from mpccomm.cli.run import _in_colour, _label, _Relay
 from tests.sync.duo import environment
 from tests.timing import UNIT
 
@@ -103,7 +108,12 @@ def test_the_first_failure_stops_all_and_is_the_exit_status(tmp_path: Path) -> N
     """
     status, lines, errors = ran(tmp_path, program, "--parties", "alice,bob,carol")
     assert status == 7
-    assert "bob ended with status 7; stopping the others" in errors
+    assert errors.splitlines()[-4:] == [
+        "mpccomm run: alice was stopped",
+        "mpccomm run: bob ended with status 7",
+        "mpccomm run: carol was stopped",
+        "mpccomm run: bob ended with status 7; it was the first to fail",
+    ]
     assert len(pids(lines)) == 6
     assert all(gone(pid) for pid in pids(lines))
 
@@ -153,13 +163,13 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         assert "deaf" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=LIMIT)
-        assert process.returncode == INTERRUPTED
+        assert process.returncode == Status.INTERRUPTED
         assert all(gone(pid) for pid in pids(lines))
 
 
 def test_time_is_up(tmp_path: Path) -> None:
     status, _, errors = ran(tmp_path, "import time; time.sleep(1000)", "--parties", "a,b", "--timeout", "1")
-    assert status == TIMED_OUT
+    assert status == Status.TIMED_OUT
     assert "stopped after 1 s; still running: a, b" in errors
 
 
@@ -174,7 +184,7 @@ def test_long_lines_and_ends_without_one(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["x.py"], "required"),
-        (["-n", "0", "x.py"], "0 parties"),
+        (["-n", "0", "x.py"], "no whole number above 0"),
         (["--parties", "a,,b", "x.py"], "can't be the name"),
         (["--parties", "a,../b", "x.py"], "can't be the name"),
         (["--parties", "a,b,a", "x.py"], "twice"),
@@ -185,15 +195,113 @@ def test_long_lines_and_ends_without_one(tmp_path: Path) -> None:
 )
 def test_what_is_refused(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(arguments)
+        mpccomm(["run", *arguments])
     assert end.value.code == 2
     assert expected in capsys.readouterr().err
 
 
 def test_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
     monkeypatch.delenv("NO_COLOR", raising=False)
+    assert _in_colour(Terminal())
+    assert not _in_colour(io.StringIO())
     assert _label("a", 0, True) == b"\x1b[36ma | \x1b[0m"
     assert _label("a", 0, False) == b"a | "
     monkeypatch.setenv("NO_COLOR", "1")
-    assert _label("a", 0, True) == b"a | "
-    assert "NO_COLOR" in os.environ
+    assert not _in_colour(Terminal())
+
+
+# -- who is to blame ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", ["", "time.sleep(0.7)"])
+def test_the_one_to_blame_is_named_last_with_its_traceback(tmp_path: Path, late: str) -> None:
+    program = f"""
+        import atexit, sys, time
+        from mpccomm import SyncPool
+        with SyncPool.from_env() as pool:
+            pool.wait_ready(30)
+            pool.group().barrier(30)
+            if pool.name == "bob":
+                atexit.register(lambda: {late or "None"})
+                sys.exit(int("five"))
+            pool.recv("bob")
+    """
+    status, _, errors = ran(tmp_path, program, "--parties", "alice,bob,carol")
+    assert status == 1
+    assert errors.splitlines()[-1] == "mpccomm run: bob ended with status 1; it was the first to fail"
+    assert "bob   | ValueError: invalid literal for int() with base 10: 'five'" in errors
+
+
+def test_tracebacks_are_not_mixed(tmp_path: Path) -> None:
+    program = """
+        def fall(depth):
+            if depth == 0:
+                raise ValueError("two\\nlines")
+            fall(depth - 1)
+        try:
+            fall(40)
+        except ValueError:
+            raise RuntimeError("in the end")
+    """
+    _, _, errors = ran(tmp_path, program, "-n", "4")
+    labels = [line.partition(" | ")[0] for line in errors.splitlines() if " | " in line]
+    assert sum(one != other for one, other in pairwise(labels)) == len(set(labels)) - 1
+
+
+def relayed(*pieces: bytes) -> tuple[list[bytes], _Relay]:
+    """What a relay writes, piece by piece, for what it reads."""
+    reading, writing = os.pipe()
+    written: list[bytes] = []
+
+    class Target(io.BytesIO):
+        def write(self, data: Any) -> int:
+            written.append(bytes(data))
+            return len(data)
+
+    relay = _Relay(os.fdopen(reading, "rb", buffering=0), Target(), b"a | ", None, lambda: None)
+    relay.start()
+    for piece in pieces:
+        os.write(writing, piece)
+    os.close(writing)
+    relay.join(LIMIT)
+    return written, relay
+
+
+def test_a_traceback_is_one_piece_and_what_follows_another() -> None:
+    trace = b'Traceback (most recent call last):\n  File "x", line 1\nmpccomm.errors.PartyGoneError: bob\n'
+    written, relay = relayed(b"before\n", *trace.splitlines(keepends=True), b"after\n")
+    assert b"".join(written).replace(b"a | ", b"") == b"before\n" + trace + b"after\n"
+    assert sum(b"Traceback" in piece and b"PartyGoneError" in piece for piece in written) == 1
+    assert relay.misses_another
+    assert not relay.asked_for_input
+
+
+def test_a_party_that_asks_for_input(tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, "input()", "-n", "1")
+    assert status == 1
+    assert "It asked for input, but parties get none" in errors.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no head")
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+    with launched(tmp_path, "import time\nwhile True: print('x' * 1000); time.sleep(0.01)", "-n", "2") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(LIMIT) == Status.WRONG
+
+
+@pytest.mark.parametrize(
+    ("program", "word"), [(["none.py"], "file none.py"), (["-m", "no_such_module.x"], "module no_")]
+)
+def test_a_program_that_is_not_there(program: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        mpccomm(["run", "-n", "2", *program])
+    assert end.value.code == 2
+    assert f"there is no {word}" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,6 +66,9 @@ def _decode(decode: Callable[[], object], size: int, write_end: int) -> None:
             outcome = "value"
         except DecodingError:
             outcome = "error"
+        except BaseException:
+            traceback.print_exc()
+            raise
         os.write(write_end, f"{outcome} {time.process_time() - began} {before}".encode())
         status = 0
     finally:

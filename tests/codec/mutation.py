@@ -15,15 +15,20 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import ormsgpack
 
-from mpccomm.codec import archive, decode, encode
+from mpccomm.codec import archive, decode, encode, tno
 from mpccomm.codec.wire import ALLOWANCE, EXPANSION, Tag
 from mpccomm.errors import DecodingError, EncodingError
+from tests.codec.hostile import Grammar
 from tests.codec.samples import SAMPLES
 
+TNO = "tno"
+CODECS = (*SAMPLES, TNO)
+"""What there are messages of: each module with types of its own, and the wire of tno.mpc.communication."""
 LARGEST_SEED = 6000
 SLOWEST = 2.0
 """Seconds of processor time that a message of a few kilobytes may take."""
@@ -42,6 +47,15 @@ _TEXTS = (
     "text",
     "arrow",
     "ns",
+    "masked",
+    "categorical",
+    "list",
+    "fixed_size_list",
+    "extension",
+    "arrow.uuid",
+    "null",
+    "mpfr",
+    "ndarray",
 )
 
 Segments = list[bytes]
@@ -57,10 +71,9 @@ class Tagged(NamedTuple):
 class Mutator:
     """A source of damaged messages, from the valid ones of one codec."""
 
-    def __init__(self, values: list[Any], seed: int) -> None:
+    def __init__(self, codec: str, seed: int) -> None:
         self.random = random.Random(seed)
-        encoded = [[bytes(segment) for segment in encode(value).segments] for value in values]
-        self.seeds = [segments for segments in encoded if len(archive.join(segments)) <= LARGEST_SEED]
+        self.seeds = [segments for segments in _seeds(codec) if len(archive.join(segments)) <= LARGEST_SEED]
 
     def messages(self) -> Iterator[Segments]:
         """Damaged messages, without end."""
@@ -90,7 +103,7 @@ class Mutator:
         container, key = self.random.choice(places)
         container[key] = self._node(container, key, places)
         try:
-            return ormsgpack.packb(root[0], default=_extension, option=_PASS | ormsgpack.OPT_NON_STR_KEYS)
+            return pack(root[0])
         except (TypeError, ValueError, OverflowError):
             return self._bytes(envelope)
 
@@ -168,11 +181,29 @@ class Mutator:
         return bytes(changed)
 
 
+def _seeds(codec: str) -> Iterator[Segments]:
+    if codec == TNO:
+        for name in ("builtin", "numpy", "gmpy", "bitarray"):
+            for value in SAMPLES[name]():
+                with contextlib.suppress(EncodingError):
+                    yield [tno.pack(value, 1)]
+        return
+    for value in SAMPLES[codec]():
+        yield [bytes(segment) for segment in encode(value).segments]
+    if codec == "pandas":
+        yield from islice(Grammar(1).messages(), 300)
+
+
 def _places(container: Any) -> Iterator[tuple[Any, Any]]:
     for key in list(container) if isinstance(container, dict) else range(len(container)):
         yield container, key
         if isinstance(container[key], dict) or type(container[key]) is list:
             yield from _places(container[key])
+
+
+def pack(node: Any) -> bytes:
+    """The envelope of a node in which extensions are `Tagged`."""
+    return ormsgpack.packb(node, default=_extension, option=_PASS | ormsgpack.OPT_NON_STR_KEYS)
 
 
 _PASS = ormsgpack.OPT_PASSTHROUGH_TUPLE | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
@@ -184,7 +215,15 @@ def _extension(node: object) -> ormsgpack.Ext:
     raise TypeError
 
 
-def attempt(segments: Segments, thorough: bool = False) -> object | None:
+def _read_tno(segments: Segments) -> object:
+    return tno.unpack(b"".join(segments))[1]
+
+
+def _read(segments: Segments) -> object:
+    return decode([bytearray(segment) for segment in segments])
+
+
+def attempt(segments: Segments, thorough: bool = False, codec: str = "") -> object | None:
     """Decode, and use what came of it; raises unless that is a value or a DecodingError, in bounded memory and time."""
     size = sum(map(len, segments))
     if thorough:
@@ -192,7 +231,7 @@ def attempt(segments: Segments, thorough: bool = False) -> object | None:
     began = time.process_time()
     value: object = None
     try:
-        value = decode([bytearray(segment) for segment in segments])
+        value = (_read_tno if codec == TNO else _read)(segments)
     except DecodingError:
         pass
     finally:
@@ -221,16 +260,16 @@ def _use(value: object, thorough: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("codec", choices=SAMPLES)
+    parser.add_argument("codec", choices=CODECS)
     parser.add_argument("count", type=int)
     parser.add_argument("seed", type=int, nargs="?", default=1)
     parser.add_argument("--last", help="file that holds the message that is being decoded")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     import_plugins(arguments.codec)
-    mutator = Mutator(SAMPLES[arguments.codec](), arguments.seed)
+    mutator = Mutator(arguments.codec, arguments.seed)
     for segments in mutator.seeds:
-        attempt(segments, thorough=True)
+        attempt(segments, thorough=True, codec=arguments.codec)
     with open("/proc/self/statm") as statm:
         pages = int(statm.read().split()[0])
     limit = pages * mmap.PAGESIZE + (1 << 30)
@@ -243,7 +282,7 @@ def main() -> int:
         if last:
             last.write(archive.join(segments))
         try:
-            values += attempt(segments, thorough=number % 16 == 0) is not None
+            values += attempt(segments, thorough=number % 16 == 0, codec=arguments.codec) is not None
         except BaseException:
             sys.stderr.write(f"message {number} of seed {arguments.seed}: {archive.join(segments).hex()}\n")
             raise

@@ -3,11 +3,14 @@
 import functools
 import random
 import warnings
-from collections import Counter, OrderedDict, deque
+from array import array
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID, uuid1
 from zoneinfo import ZoneInfo
@@ -20,7 +23,7 @@ FLOATS = [0.0, -0.0, 1.5, float("inf"), float("-inf"), float("nan"), -float("nan
 
 
 def builtin() -> list[Any]:
-    return [*_scalars(), *_containers(), *_calendar()]
+    return [*_scalars(), *_containers(), *_names(), *_calendar()]
 
 
 def _scalars() -> list[Any]:
@@ -83,6 +86,27 @@ def _containers() -> list[Any]:
         Counter("abracadabra"),
         deque([1, "a", None]),
         deque([1, 2], maxlen=5),
+        defaultdict(list, {1: [2]}),
+        defaultdict(None, {"a": 1}),
+        *(array(code, [0, 1, 100]) for code in "bBhHiIlLqQfd"),
+        array("d", [1.5, -0.0, float("nan")] * 1000),
+        array("q"),
+    ]
+
+
+def _names() -> list[Any]:
+    return [
+        PurePosixPath(),
+        PurePosixPath("/usr/../lib/\udc80"),
+        PureWindowsPath("C:\\a/b", "c"),
+        Path("a") / "b",
+        {PurePosixPath("a"): 1, "a": 2},
+        ip_address("127.0.0.1"),
+        ip_address("fe80::1%eth0"),
+        ip_network("10.0.0.0/8"),
+        ip_network("2001:db8::/32"),
+        ip_interface("10.1.2.3/8"),
+        ip_interface("::1/64"),
     ]
 
 
@@ -295,6 +319,9 @@ def gmpy() -> list[Any]:
         [(number, number) for number in wide],
         {number: number for number in mixed},
         set(mixed),
+        [third + number for number in range(40)],
+        [third + number for number in range(39)] + [special[0]],
+        [-special[0], mpc(-special[0], special[0])],
         [mpz(0)],
         [third, mpq(1, 2)],
     ]
@@ -360,4 +387,5 @@ LIBRARIES = {
     "bitarray": ["bitarray"],
     "pandas": ["numpy", "pandas", "pyarrow", "gmpy2"],
     "torch": ["torch", "safetensors"],
+    "tno": ["numpy", "gmpy2", "bitarray"],
 }

@@ -1,14 +1,17 @@
 """The standard library's types, as somebody who means harm would send them."""
 
-from collections import Counter, OrderedDict
+import os
+from array import array, typecodes
+from collections import Counter, OrderedDict, defaultdict
 from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from mpccomm.codec import encode
+from mpccomm.codec import decode, encode
 from mpccomm.codec.builtin import FRACTION_BITS
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
@@ -122,3 +125,69 @@ def test_an_integer_of_any_size() -> None:
         for number in (2**bits, 2**bits - 1, -(2**bits), -(2**bits) - 1):
             assert_same(number, round_trip(number))
             assert_same([number, "x"], round_trip([number, "x"]))
+
+
+@pytest.mark.parametrize("factory", [lambda: 1, Decimal, print, [].append, type("int", (int,), {})])
+def test_a_defaultdict_with_a_factory_of_ones_own_is_refused(factory: Any) -> None:
+    with pytest.raises(EncodingError, match=r"send dict\(value\)"):
+        encode([defaultdict(factory)])
+
+
+def test_what_a_received_defaultdict_lacks() -> None:
+    received = round_trip(defaultdict(list, {1: [2]}))
+    received[5].append(6)
+    assert received == {1: [2], 5: [6]}
+
+
+def test_a_memoryview_arrives_as_its_bytes() -> None:
+    blob = bytearray(range(256)) * 40
+    views: list[memoryview[Any]] = [memoryview(b"abc"), memoryview(b""), memoryview(blob), memoryview(blob)[::3]]
+    views += [memoryview(blob).cast("I"), memoryview(blob).cast("B", [256, 40]), memoryview(blob).cast("d")[::-2]]
+    views += [memoryview(array("d", [1.5, 2.5]))]
+    for view in views:
+        assert_same([view.tobytes()], round_trip([view]))
+    snapshot = encode(memoryview(blob), snapshot=True).segments
+    expected = bytes(blob)
+    blob[:] = bytes(len(blob))
+    assert decode(snapshot) == expected
+
+
+def test_an_array_of_text() -> None:
+    code = "w" if "w" in typecodes else "u"
+    assert_same(array(code, "text \N{GRINNING FACE}"), round_trip(array(code, "text \N{GRINNING FACE}")))
+
+
+def test_an_array_from_a_platform_with_another_long() -> None:
+    here = array("l").itemsize
+    there = 12 - here
+    numbers = array("q" if there == 8 else "i", [-5, 7])
+    assert_same(array("l", [-5, 7]), decode_node(call(Tag.ARRAY, "l", there, numbers.tobytes())))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        call(Tag.ARRAY, "x", 8, b""),
+        call(Tag.ARRAY, "", 8, b""),
+        call(Tag.ARRAY, "qQ", 8, b""),
+        call(Tag.ARRAY, "q", 3, b""),
+        call(Tag.ARRAY, "q", 8, b"1234567"),
+        call(Tag.ARRAY, "i", 8, b"\xff" * 8 + bytes(7) + b"\x01"),
+        call(Tag.ARRAY, 5, 8, b""),
+        call(Tag.DEFAULT_DICT, "print", [], []),
+        call(Tag.DEFAULT_DICT, "object", [], []),
+        call(Tag.DEFAULT_DICT, [], [], []),
+        call(Tag.DEFAULT_DICT, "int", [1, 1], [1, 1]),
+        call(Tag.PATH, 9, "a"),
+        call(Tag.PATH, -1, "a"),
+        call(Tag.PATH, 0, b"a"),
+        call(Tag.PATH, 3 if os.name == "posix" else 2, "a"),
+        call(Tag.IP_ADDRESS, 0, 5),
+        call(Tag.IP_ADDRESS, 0, "1.2.3"),
+        call(Tag.IP_ADDRESS, 2, "10.1.0.0/8"),
+    ],
+    ids=lambda node: repr(node[1:]),
+)
+def test_malformed_others(node: Any) -> None:
+    with pytest.raises(DecodingError):
+        decode_node(node)

@@ -2,7 +2,7 @@
 
 import enum
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,10 @@ from mpccomm.codec.wire import INLINE, MAX_DEPTH, Tag
 from mpccomm.errors import CommunicationError, DecodingError, EncodingError
 from tests.codec.exactness import assert_same
 from tests.codec.raw import call, decode_node, leaf, round_trip
+
+
+class Counted(Counter[str]):
+    pass
 
 
 class Text(str):
@@ -70,7 +74,7 @@ def test_error_names_path_type_and_remedy(value: object, path: str) -> None:
     ("value", "base"),
     [
         (Text("x"), "str"),
-        (defaultdict(int), "dict"),
+        (Counted(), "Counter"),
         (np.array([1]).view(np.recarray), "ndarray"),
         ([Text("x")], "str"),
     ],
@@ -80,7 +84,7 @@ def test_error_for_a_subclass_names_its_base(value: object, base: str) -> None:
         encode(value)
 
 
-@pytest.mark.parametrize("value", [print, len, int, encode, lambda: None, iter([1]), memoryview(b"x"), ...])
+@pytest.mark.parametrize("value", [print, len, int, encode, lambda: None, iter([1]), ...])
 def test_what_cannot_be_sent_is_refused(value: object) -> None:
     with pytest.raises(EncodingError):
         encode({"value": [value]})

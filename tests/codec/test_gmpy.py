@@ -1,6 +1,8 @@
 """gmpy2's numbers, whatever the context, and without its parser of bytes."""
 
 import ast
+import contextlib
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -75,11 +77,120 @@ def test_the_parser_that_aborts_is_never_called() -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "alive\n", "")
 
 
-def test_source_does_not_use_it() -> None:
+def test_source_uses_it_in_one_place() -> None:
+    uses = []
     for path in (ROOT / "mpccomm").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = (getattr(node, field, None) for field in ("attr", "id", "name"))
-            assert "from_binary" not in names, path
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                names = [getattr(node, field, None) for node in ast.walk(function) for field in ("attr", "id", "name")]
+                uses += [function.name] * names.count("from_binary")
+    assert uses == ["_mpfrs"]
+
+
+def written(value: Any) -> bytes:
+    data = bytearray(gmpy2.to_binary(value))
+    data[3] = 0
+    return bytes(data)
+
+
+RANDOM = random.Random(1)
+PRECISIONS = [2, 3, 7, 8, 53, 63, 64, 65, 100, 127, 128, 129, 1000]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_columns_of_real_numbers(precision: int) -> None:
+    with gmpy2.context(precision=precision):
+        values = [
+            gmpy2.mul_2exp(mpfr(RANDOM.getrandbits(precision) | 1), RANDOM.randrange(2**29)) * RANDOM.choice((1, -1))
+            for _ in range(40)
+        ]
+        values += [mpfr(1) / value for value in values]
+    received = round_trip(values)
+    assert_same(values, received)
+    assert [value.rc for value in received] == [value.rc for value in values]
+    assert b"\xc7\x00" + bytes([Tag.MPFRS]) in bytes(encode(values).segments[0])
+    for other in (mpfr("nan"), mpfr("-0"), mpfr("1.5", precision + 1), mpz(5), 5):
+        assert_same([*values, other], round_trip([*values, other]))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_gmpy2_would_not_write_does_not_reach_its_reader(precision: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = gmpy2.from_binary
+    passed: list[bytes] = []
+
+    def reader(data: bytes) -> Any:
+        passed.append(data)
+        return read(data)
+
+    monkeypatch.setattr(gmpy2, "from_binary", reader)
+    valid = written(mpfr(RANDOM.getrandbits(precision) | 1, precision))
+    for position in range(len(valid)):
+        for value in range(256):
+            damaged = bytearray(valid * 2)
+            damaged[len(valid) + position] = value
+            with contextlib.suppress(DecodingError):
+                decode_node(call(Tag.MPFRS, precision, bytes(damaged)))
+    assert valid in passed
+    for data in set(passed):
+        number = read(data)
+        # It is the very number that these bytes say, as the parts tell.
+        assert number.precision == precision
+        mantissa = int.from_bytes(data[12:], "little")
+        assert mantissa.bit_length() == 8 * len(data[12:])
+        exponent = int.from_bytes(data[8:12], "little") * (-1 if data[1] & 0x20 else 1) - mantissa.bit_length()
+        found, power = number.as_mantissa_exp()
+        assert found * mpq(2) ** (int(power) - exponent) == (-mantissa if data[1] & 2 else mantissa)
+
+
+@pytest.mark.parametrize(
+    ("precision", "data"),
+    [
+        (0, b""),
+        (1, bytes.fromhex("0441000001000000010000000000000000000080")),
+        (53, b""),
+        (53, written(mpfr(1))[:-1]),
+        (53, written(mpfr("nan"))),
+        (53, written(mpfr(1, 54))),
+        (64, written(mpfr(1))),
+        (2**31, written(mpfr(1))),
+        (2**62, b""),
+        (-1, written(mpfr(1))),
+        (53.0, written(mpfr(1))),
+        (53, written(mpfr(1)) + written(mpfr(1, 100))),
+    ],
+)
+def test_malformed_columns(precision: Any, data: bytes) -> None:
+    with pytest.raises(DecodingError):
+        decode_node(call(Tag.MPFRS, precision, data))
+
+
+CONTEXTS = [
+    gmpy2.ieee(16),
+    gmpy2.ieee(64),
+    gmpy2.context(precision=10, emax=20, emin=-20, trap_inexact=True, trap_overflow=True, trap_underflow=True),
+    gmpy2.context(trap_invalid=True, trap_erange=True, trap_divzero=True),
+    gmpy2.context(real_prec=5, imag_prec=7, real_round=gmpy2.RoundUp, imag_round=gmpy2.RoundDown),
+]
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_numbers_do_not_change_with_the_context(context: Any) -> None:
+    with gmpy2.context(gmpy2.ieee(64)):
+        small = mpc("1e-310+2e-315j")
+    with gmpy2.context(precision=200):
+        values = [small, mpc("1e400-1e-400j"), mpc("nan-infj"), mpc(mpfr("-0"), mpfr("0.1")), mpfr("0.1"), mpfr("nan")]
+        values += [-mpfr("nan"), mpfr("-inf"), [mpfr(number) / 3 for number in range(1, 50)]]
+    with context:
+        received = round_trip(values)
+    assert_same(values, received)
+    with gmpy2.context(precision=1000):
+        for sent, there in zip(values, received, strict=True):
+            assert signs(there) == signs(sent)
+
+
+def signs(values: Any) -> list[bool]:
+    parts = [part for value in (values if type(values) is list else [values]) for part in (value.real, value.imag)]
+    return [part.is_signed() for part in parts if type(part) is type(mpfr(0))]
 
 
 def test_the_callers_context_does_not_matter() -> None:
@@ -103,7 +214,7 @@ def test_the_callers_context_does_not_matter() -> None:
 @pytest.mark.parametrize("precision", [1, 2, 24, 53, 64, 113, 1000, 100_001])
 def test_precision_is_kept(precision: int) -> None:
     with gmpy2.context(precision=precision):
-        values = [mpfr(1) / 3, gmpy2.const_pi(), -gmpy2.exp(mpfr(1000)), mpfr(0), mpc(mpfr(1) / 3, mpfr(2) / 3)]
+        values = [mpfr(1) / 3] * 40 + [gmpy2.const_pi(), -gmpy2.exp(mpfr(1000)), mpfr(0), mpc(mpfr(1) / 3, mpfr(2) / 3)]
     assert_same(values, round_trip(values))
 
 

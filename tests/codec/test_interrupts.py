@@ -104,6 +104,20 @@ def library_values() -> list[Any]:
         [gmpy2.mpz(5), gmpy2.mpq(1, 3), gmpy2.mpfr("1.5"), gmpy2.mpc(1, 2)],
         [gmpy2.mpz(number) for number in range(40)],
         bitarray.bitarray("0101"),
+        *frames(),
+    ]
+
+
+def frames() -> list[Any]:
+    pandas = pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
+    days = pandas.date_range("2020", periods=3, freq="B", tz="Europe/Amsterdam")
+    lists = pandas.ArrowDtype(pyarrow.list_(pyarrow.timestamp("ns", "Europe/Amsterdam")))
+    return [
+        pandas.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"], "c": [1, None, 3]}, days),
+        pandas.MultiIndex.from_product([["a", "b"], days]),
+        pandas.Series([[days[0]], None], dtype=lists),
+        pandas.Series(pandas.period_range("2020", periods=3, freq="M"), dtype="category"),
     ]
 
 

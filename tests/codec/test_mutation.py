@@ -12,8 +12,8 @@ import pytest
 
 from mpccomm.codec import archive
 from mpccomm.errors import DecodingError
-from tests.codec.mutation import attempt
-from tests.codec.samples import LIBRARIES, SAMPLES
+from tests.codec.mutation import CODECS, attempt
+from tests.codec.samples import LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 COUNT = int(os.environ.get("MPCCOMM_MUTATIONS", "20000"))
@@ -22,7 +22,7 @@ CORPUS = sorted((ROOT / "fuzz" / "corpus").iterdir())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and needs limits that others do not enforce")
 @pytest.mark.timeout(max(60, COUNT // 200))
-@pytest.mark.parametrize("codec", SAMPLES)
+@pytest.mark.parametrize("codec", CODECS)
 def test_damaged_messages_give_a_value_or_an_error(codec: str, tmp_path: Path) -> None:
     for library in LIBRARIES.get(codec, []):
         pytest.importorskip(library)
@@ -45,4 +45,4 @@ def test_what_once_did_harm_or_reached_far(codec: Path) -> None:
             segments = [bytes(segment) for segment in archive.split(data)]
         except DecodingError:
             segments = [data]
-        attempt(segments, thorough=True)
+        attempt(segments, thorough=True, codec=codec.name)

@@ -381,3 +381,9 @@ def test_begin_is_called_once_before_the_first_of_the_users_methods() -> None:
     calls.clear()
     assert encode(Serialization.serialize(Watched(1)), begin=lambda: calls.append("begin")).ordered
     assert calls == ["serialize", "begin"]
+
+
+def test_the_elements_of_all_else_are_carried_as_they_are() -> None:
+    for kind in (list, dict):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            Serialization.register(len, len, kind, check_annotations=False, overwrite=True)

@@ -2,12 +2,13 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Union
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, Union
 
 import pytest
 
-from mpccomm.codec.signatures import check, compatible
+from mpccomm.codec.signatures import check, is_instance_of, same
 from mpccomm.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -25,59 +26,75 @@ class Shape(Protocol):
 
 
 @pytest.mark.parametrize(
-    ("source", "target"),
+    ("one", "other"),
     [
         (int, int),
-        (int, float),
-        (int, Any),
-        (Any, dict),
-        (dict, dict[str, Any]),
-        (dict[str, int], dict[str, Any]),
-        (dict[str, int], Mapping[str, int]),
-        (Mapping[str, int], dict[str, int]),
-        (Parts, dict[str, Any]),
-        (dict[str, Any], Parts),
+        (Any, Any),
+        (dict[str, Any], typing.Dict[str, Any]),  # noqa: UP006
+        (list[dict[str, int]], typing.List[typing.Dict[str, int]]),  # noqa: UP006
+        (int | str, Union[str, int]),  # noqa: UP007
+        (int | None, typing.Optional[int]),  # noqa: UP045
+        (int | list[int], typing.List[int] | int),  # noqa: UP006
+        (tuple[int, ...], tuple[int, ...]),
         (Parts, Parts),
-        (list[int], Sequence[int]),
-        (int | None, int),
-        (int, int | str),
-        (Union[int, str], str),  # noqa: UP007
-        (None, None),
         (T, int),
-        (tuple[int, ...], tuple[int, int]),
-        (Shape, int),
-        (bool, int),
+        ("Unknown", int),
     ],
     ids=str,
 )
-def test_compatible(source: Any, target: Any) -> None:
-    assert compatible(source, target)
+def test_same(one: Any, other: Any) -> None:
+    assert same(one, other)
+    assert same(other, one)
 
 
 @pytest.mark.parametrize(
-    ("source", "target"),
+    ("one", "other"),
     [
         (int, str),
-        (dict[str, int], list[int]),
-        (dict[str, int], dict[str, str]),
-        (Parts, list[int]),
-        (int | None, str),
-        (None, int),
-        (bytes, str),
+        (int, float),
+        (bool, int),
+        (int, Any),
+        (dict, dict[str, Any]),
+        (dict[str, int], dict[str, Any]),
+        (dict[str, int], Mapping[str, int]),
+        (Parts, dict[str, Any]),
+        (int | None, int),
+        (int | str, int | bytes),
+        (int | str | None, int | str),
+        (tuple[int, ...], tuple[int, int]),
+        (tuple[int], tuple[int, int]),
         (list[int], dict),
+        (Shape, int),
     ],
     ids=str,
 )
-def test_incompatible(source: Any, target: Any) -> None:
-    assert not compatible(source, target)
+def test_not_the_same(one: Any, other: Any) -> None:
+    assert not same(one, other)
+    assert not same(other, one)
+
+
+class Animal:
+    pass
+
+
+class Dog(Animal):
+    pass
+
+
+def test_instances() -> None:
+    for hint in (Dog, Dog | None, Any, T, "Unknown", Self):
+        assert is_instance_of(hint, Dog)
+    assert is_instance_of(Dog, Animal)
+    for other in (Animal, int, type(None), Animal | int, list[Dog]):
+        assert not is_instance_of(other, Dog)
 
 
 class Base(abc.ABC):
     @abc.abstractmethod
-    def serialize(self, **kwargs: Any) -> Any: ...
+    def serialize(self, **kwargs: Any) -> "Parts": ...
 
     @staticmethod
-    def deserialize(obj: "dict[str, Any]", **kwargs: Any) -> "Base":
+    def deserialize(obj: "Parts", **kwargs: Any) -> "Base":
         raise NotImplementedError
 
 
@@ -87,6 +104,14 @@ class Frozen(Base):
 
     def serialize(self, **_kwargs: Any) -> "Parts":
         return {"value": self.value}
+
+    @staticmethod
+    def deserialize(obj: "Parts", **_kwargs: Any) -> "Frozen":
+        return Frozen(obj["value"])
+
+
+class Heir(Frozen):
+    pass
 
 
 class Typed:
@@ -118,6 +143,13 @@ def test_classes_as_people_write_them(kind: Any) -> None:
         Serialization.register_class(kind)
     finally:
         Serialization.clear_serialization_logic()
+
+
+def test_an_inherited_deserialize_makes_instances_of_the_base() -> None:
+    from mpccomm.codec import Serialization
+
+    with pytest.raises(AnnotationError, match=r"returns Frozen and is registered for Heir; give Heir a deserialize"):
+        Serialization.register_class(Heir)
 
 
 def functions(namespace: dict[str, Any]) -> Any:
@@ -152,6 +184,10 @@ def returns_text(obj: int, **kwargs: Any) -> str:
     return ""
 
 
+def another_name(thing: int, **kwargs: Any) -> "Typed":
+    return Typed()
+
+
 def only_keywords(**kwargs: Any) -> "Typed":
     return Typed()
 
@@ -167,6 +203,7 @@ def only_keywords(**kwargs: Any) -> "Typed":
         (good_serialize, takes_text, "returns int, but takes_text takes str"),
         (good_serialize, returns_text, "returns str and is registered for Typed"),
         (good_serialize, only_keywords, "first argument"),
+        (good_serialize, another_name, "first argument, obj"),
     ],
 )
 def test_complaints(serialize: Any, deserialize: Any, complaint: str) -> None:

@@ -172,4 +172,4 @@ def test_it_knows_where_it_is(tmp_path: Path) -> None:
 def test_no_program(arguments: list[str]) -> None:
     completed = run("-m", "mpccomm", "compat", *arguments)
     assert completed.returncode == 2
-    assert "which program?" in completed.stderr or "there is no file no_such_file.py" in completed.stderr
+    assert "required: script" in completed.stderr or "there is no file no_such_file.py" in completed.stderr

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from mpccomm.compat import Pool
 from mpccomm.compat.httphandlers import HTTPClient
 from mpccomm.compat.test.pool_fixtures_http import finish, generate_http_test_pools
 from tests.pools import LOCAL
+from tests.timing import UNIT
 
 
 async def test_keywords_and_positions() -> None:
@@ -95,6 +97,93 @@ def test_made_while_the_current_loop_does_not_run() -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+@pytest.fixture
+def current_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that is the thread's own, and doesn't run."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def known() -> tuple[mpccomm.Pool, mpccomm.Pool]:
+    alice, bob = made()
+    for pool, other, name in ((alice, bob, "Bob"), (bob, alice, "Alice")):
+        assert other.http_server is not None
+        pool.add_http_client(name, LOCAL, other.http_server.port)
+    return alice, bob
+
+
+async def shut_down(*pools: mpccomm.Pool) -> None:
+    await asyncio.gather(*(pool.shutdown() for pool in pools))
+
+
+def test_all_pools_of_a_thread_start_with_the_first_loop(current_loop: asyncio.AbstractEventLoop) -> None:
+    alice, bob = known()
+    # The other pool was never used, and has to answer all the same.
+    current_loop.run_until_complete(alice.send("Bob", 42))
+    assert current_loop.run_until_complete(bob.recv("Alice")) == 42
+    current_loop.run_until_complete(shut_down(alice, bob))
+
+
+@pytest.mark.parametrize("runner", ["asyncio", "uvloop"])
+def test_however_it_is_run(runner: str) -> None:
+    alice, bob = known()
+
+    async def main() -> None:
+        await asyncio.wait_for(alice.send("Bob", 42), 300 * UNIT)
+        assert await bob.recv("Alice") == 42
+        await shut_down(alice, bob)
+
+    factory = asyncio.new_event_loop if runner == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as loop:
+        loop.run(main())
+
+
+def test_a_pool_of_another_thread_is_not_started() -> None:
+    pools: list[mpccomm.Pool] = []
+    thread = threading.Thread(target=lambda: pools.extend(made()))
+    thread.start()
+    thread.join()
+    alice, bob = made()
+
+    async def main() -> list[bool]:
+        await alice.shutdown()
+        await bob.shutdown()
+        return [pool._engine.loop_owner.settled for pool in pools]
+
+    assert asyncio.run(main()) == [False, False]
+    for pool in pools:
+        asyncio.run(pool.shutdown())
+
+
+def test_in_ordinary_functions(current_loop: asyncio.AbstractEventLoop) -> None:
+    alice, bob = known()
+    alice.asend("Bob", 1)
+    alice.async_broadcast(2, "all")
+    first, ((name, second),) = bob.arecv("Alice"), bob.arecv_all(msg_id="all")
+    assert name == "Alice"
+    assert [current_loop.run_until_complete(future) for future in (first, second)] == [1, 2]
+    current_loop.run_until_complete(shut_down(alice, bob))
+
+
+async def test_a_message_that_is_here_is_the_message_itself() -> None:
+    generator = generate_http_test_pools(2)
+    one, two = await anext(generator)
+    await one.send("local1", 1, "x")
+    await one.send("local1", 2, "y")
+    assert two.arecv("local0", "x") == 1
+    assert two.arecv_all(["local0"], "y") == [("local0", 2)]
+    later = two.arecv("local0", "z")
+    assert isinstance(later, asyncio.Future)
+    await one.send("local1", 3, "z")
+    assert await later == 3
+    await finish(generator)
 
 
 def test_made_in_another_thread() -> None:

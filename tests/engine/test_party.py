@@ -3,7 +3,7 @@
 from mpccomm import Settings
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
-from mpccomm.protocol.events import News
+from mpccomm.protocol.events import Connected
 from mpccomm.transport.tls import Verdict
 from tests.pools import LOCAL
 
@@ -13,7 +13,7 @@ def test_one_that_was_refused_and_calls_all_the_same_is_dialled_at_once_when_it_
     party.refused(Verdict("we don't trust it", theirs=False))
     assert party.reputation.refusal
     assert not party.retry_now.is_set()
-    party.link.news.append((News.CONNECTED, ""))
+    party.link.events.append(Connected(False))
     party.flush()
     assert not party.reputation.refusal
     assert party.retry_now.is_set()

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.progress import Transfer
 from mpccomm.protocol.frames import Part, Start, parse
@@ -159,7 +160,7 @@ def test_one_whose_sender_does_not_wait_any_more_goes_on() -> None:
     message = wire.send(SIZE)
     wire.carry(20 * KiB)
     wire.look()
-    message.failure = Cause(Ending.TIMED_OUT)
+    message.failure = Cause(GivenUp.TIMED_OUT)
     wire.carry(20 * KiB)
     wire.acknowledge()
     wire.look()

@@ -1,8 +1,12 @@
 """A party that posts its messages, played by a few lines of HTTP."""
 
 import asyncio
+import shutil
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,9 +15,13 @@ import ormsgpack
 import pytest
 from aiohttp import web
 
-from mpccomm import ConfigurationError, EncodingError, Limits, Pool, Serialization
+from mpccomm import AuthenticationError, ConfigurationError, EncodingError, Limits, NotReadyError, Pool, Serialization
+from tests.certificates import Folder, root
 from tests.pools import LOCAL, Log, pools, quick
 from tests.timing import UNIT
+
+NOBODY = 1
+"""A port where nobody listens."""
 
 
 class Peer:
@@ -26,11 +34,25 @@ class Peer:
         self.bodies: list[dict[str, Any]] = []
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
+        if request.method == "GET":
+            return web.Response(text="there")
         assert request.method == "POST"
         assert request.content_length is not None
         self.cookies.append(dict(request.cookies))
         self.bodies.append(ormsgpack.unpackb(await request.read()))
         return web.Response(status=self.status)
+
+    @asynccontextmanager
+    async def playing(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+        """Listen at the port, or at any if there is none yet."""
+        runner = web.ServerRunner(web.Server(self.answer))
+        await runner.setup()
+        await web.TCPSite(runner, LOCAL, self.port, ssl_context=tls).start()
+        self.port = runner.addresses[0][1]
+        try:
+            yield
+        finally:
+            await runner.cleanup()
 
     async def post(self, pool: Pool, body: object, cookie: str | None = "", **options: Any) -> int:
         headers = {} if cookie is None else {"Cookie": cookie or f"server_port={self.port}"}
@@ -45,18 +67,14 @@ class Peer:
 async def peer(wire: str = "tno4", limits: Limits | None = None) -> AsyncIterator[tuple[Pool, Peer]]:
     """A pool, and the party ``peer`` of it."""
     played = Peer(0)
-    runner = web.ServerRunner(web.Server(played.answer))
-    await runner.setup()
-    await web.TCPSite(runner, LOCAL, 0).start()
-    played.port = runner.addresses[0][1]
     pool = Pool(settings=quick(limits))
     pool.add_http_server(0, LOCAL)
-    pool.add_http_client("peer", LOCAL, played.port, wire=wire)
-    try:
-        yield pool, played
-    finally:
-        await pool.shutdown()
-        await runner.cleanup()
+    async with played.playing():
+        pool.add_http_client("peer", LOCAL, played.port, wire=wire)
+        try:
+            yield pool, played
+        finally:
+            await pool.shutdown()
 
 
 async def test_what_is_posted() -> None:
@@ -243,6 +261,88 @@ async def test_shutdown_waits_for_what_is_still_to_be_posted() -> None:
         assert [body["object"] for body in played.bodies] == list(range(20))
         with pytest.raises(aiohttp.ClientConnectionError):
             await played.post(pool, {"object": 1, "id": 0})
+
+
+async def test_one_that_is_not_there_is_not_connected() -> None:
+    pool = Pool(settings=quick())
+    pool.add_http_server(0, LOCAL)
+    pool.add_http_client("peer", LOCAL, NOBODY, wire="tno4")
+    with pytest.raises(NotReadyError, match=r"peer at .*connection refused"):
+        await pool.wait_ready(3 * UNIT)
+    with pytest.raises(TimeoutError, match="it is not connected: connection refused"):
+        await pool.send("peer", 1, timeout=3 * UNIT)
+    with pytest.raises(TimeoutError, match="it is not connected: connection refused"):
+        await pool.recv("peer", timeout=3 * UNIT)
+    assert not pool.stats["peer"].connected
+    await pool.shutdown(0)
+
+
+async def test_one_that_answers_is_connected() -> None:
+    async with peer() as (pool, played):
+        await pool.wait_ready(300 * UNIT)
+        assert pool.stats["peer"].connected
+        assert not played.bodies
+        played.status = 401
+        with pytest.raises(TimeoutError, match="it is there, but does not take what is sent: it does not recognise us"):
+            await pool.send("peer", 1, timeout=10 * UNIT)
+        played.status = 200
+        await pool.send("peer", 2)
+
+
+async def test_one_that_goes_is_not_connected_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    played = Peer(0)
+    pool = Pool(settings=quick())
+    pool.add_http_server(0, LOCAL)
+    async with played.playing():
+        pool.add_http_client("peer", LOCAL, played.port, wire="tno4")
+        await pool.send("peer", 1)
+        assert pool.stats["peer"].connected
+    with pytest.raises(TimeoutError, match="it is not connected: connection refused"):
+        await pool.send("peer", 2, timeout=20 * UNIT)
+    assert not pool.stats["peer"].connected
+    # What it posts shows that it is there, and arrives.
+    assert await played.post(pool, {"object": 3, "id": 0}) == 200
+    assert await pool.recv("peer") == 3
+    async with played.playing():
+        await pool.send("peer", 4)
+        await pool.shutdown()
+    assert [body["object"] for body in played.bodies] == [1, 2, 4]
+
+
+async def test_certificates_that_are_read_again(tmp_path: Path) -> None:
+    authority, folder = root(), Folder(tmp_path)
+    ours, theirs, others = (authority.issue(name, LOCAL) for name in ("ours", "theirs", "others"))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder.cert(authority))
+    tls.load_cert_chain(folder.cert(theirs), folder.key(theirs))
+    pinned = tmp_path / "pinned.crt"
+    shutil.copy(folder.cert(theirs), pinned)
+    played = Peer(0)
+    pool = Pool(folder.key(ours), folder.cert(ours), folder.cert(authority), settings=quick())
+    pool.add_http_server(0, LOCAL)
+    async with played.playing(tls):
+        pool.add_http_client("peer", LOCAL, played.port, pinned, wire="tno4")
+        await pool.send("peer", 1)
+        pool.reload_certificates()
+        await pool.send("peer", 2)
+        shutil.copy(folder.cert(others), pinned)
+        pool.reload_certificates()
+        with pytest.raises(AuthenticationError, match="peer"):
+            await pool.send("peer", 3, timeout=300 * UNIT)
+        assert not pool.stats["peer"].connected
+        shutil.copy(folder.cert(theirs), pinned)
+        pool.reload_certificates()
+        await pool.send("peer", 4)
+        await pool.shutdown()
+    assert [body["object"] for body in played.bodies] == [1, 2, 3, 4]
+
+
+async def test_unreachable_for_too_long() -> None:
+    pool = Pool(settings=replace(quick(), unreachable_timeout=2 * UNIT))
+    pool.add_http_server(0, LOCAL)
+    pool.add_http_client("peer", LOCAL, NOBODY, wire="tno5")
+    with pytest.raises(ConnectionError, match="connection refused"):
+        await pool.recv("peer", timeout=300 * UNIT)
+    await pool.shutdown(0)
 
 
 async def test_many_at_once() -> None:

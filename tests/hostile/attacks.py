@@ -260,7 +260,7 @@ def single_pings(target: Target) -> None:
 
 @attack("a party: DEADLOCK frames")
 def deadlocks(target: Target) -> None:
-    flood(target, message(batch_of(frames.deadlock(True) * 1000)) * 20)
+    flood(target, message(batch_of(frames.deadlock(True, True) * 1000)) * 20)
 
 
 @attack("a party: GOODBYE frames")

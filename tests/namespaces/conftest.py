@@ -65,9 +65,11 @@ class Machine:
         self.run("ip", "link", "set", self.device, "up")
 
     @contextmanager
-    def narrow(self, rate: str) -> Iterator[None]:
-        """For a while send at that rate at most."""
-        self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency 400ms".split())
+    def narrow(self, rate: str, latency: str = "400ms") -> Iterator[None]:
+        """For a while send at that rate at most, with a queue of so long before what is too much is dropped."""
+        # What a network card would cut into packets comes here in one piece, and would be dropped in one.
+        self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
+        self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())
         try:
             yield
         finally:
@@ -77,9 +79,22 @@ class Machine:
 @pytest.fixture(scope="module")
 def star() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     """A machine with two cables, as seen from the first and from the second; and the machines at their ends."""
+    with _star(TOOLS) as machines:
+        yield machines
+
+
+@pytest.fixture(scope="module")
+def cables() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
+    """The same where nothing is dropped."""
+    with _star(("ip", "tc")) as machines:
+        yield machines
+
+
+@contextmanager
+def _star(tools: tuple[str, ...]) -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("network namespaces need Linux and root")
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
         pytest.skip(f"not installed here: {', '.join(missing)}")
     hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", "bob", "carol"))
     made = []
@@ -88,7 +103,8 @@ def star() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
             for name in (hub, *names):
                 run("ip", "netns", "add", name)
                 made.append(name)
-                run("ip", "netns", "exec", name, "iptables", "-L")
+                if "iptables" in tools:
+                    run("ip", "netns", "exec", name, "iptables", "-L")
         except CommandError as error:
             pytest.skip(f"network namespaces can't be used here: {error}")
         machines: list[Machine] = []

@@ -15,7 +15,8 @@ from mpccomm import (
     Pool,
     PoolClosedError,
 )
-from mpccomm.protocol.states import Cause, Ending, PartyState
+from mpccomm.engine.endings import GivenUp
+from mpccomm.protocol.states import Cause, PartyState
 from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
@@ -38,7 +39,7 @@ async def crashed(pool: Pool) -> None:
         pass
 
     for party in engine.parties.values():
-        party.closed = Cause(Ending.CLOSED)
+        party.closed = Cause(GivenUp.CLOSED)
         for stream in party.connections.streams:
             assert isinstance(stream, WebSocket)
             sock: socket.socket = stream.get_extra_info("socket")

@@ -52,19 +52,19 @@ class Actor:
         self._process = process
         self.said: list[str] = []
 
-    async def line(self, start: str) -> str:
+    async def line(self, start: str, limit: float = LINE) -> str:
         """Wait for a line that starts so; what follows that start. Lines before it are kept in ``said``."""
         assert self._process.stdout is not None
         what = "ended"
         try:
-            async with asyncio.timeout(LINE):
+            async with asyncio.timeout(limit):
                 while raw := await self._process.stdout.readline():
                     line = raw.decode().rstrip("\n")
                     self.said.append(line)
                     if line.startswith(start):
                         return line[len(start) :].strip()
         except TimeoutError:
-            what = f"{LINE:.0f} s passed"
+            what = f"{limit:.0f} s passed"
         raise AssertionError(f"{what} without {start!r}; it said:\n" + "\n".join(self.said))
 
     async def end(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpccomm.cli.demo import PARTIES, run
+from mpccomm.cli.demo import PARTIES, compute
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,5 +36,5 @@ def test_demo(length: int) -> None:
 def test_a_party_that_fails_ends_the_demo(capfd: pytest.CaptureFixture[str]) -> None:
     vectors = {"Alice": np.ones(3), "Bob": np.array(["not a number"]), "Carol": np.ones(3)}
     with pytest.raises(RuntimeError, match="ended before it was done"):
-        run(vectors)
+        compute(vectors)
     assert "Process Bob" in capfd.readouterr().err

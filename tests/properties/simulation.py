@@ -65,7 +65,9 @@ class Simulation:
         self.world = World(seed)
         random = self.world.random
         self.names = ("Alice", "Bob", "Carol")[: 3 if random.random() < 0.1 else 2]
-        self.timing = Timing()
+        self.timing = Timing(deadlock_after=random.choice((None, 5.0)))
+        self.alone = random.random() < 0.5
+        """Whether programs are taken for ones in which nothing else could empty a box."""
         self.habits = some_habits(random)
         self.delay = random.choice((0.001, 0.01, 0.1, 0.5))
         self.rate = random.choice((2e4, 1e6))
@@ -207,7 +209,7 @@ class Simulation:
 
     def check_deadlock(self, side: Side, receive: Receive) -> None:
         """A deadlock is only one if waiting would not have helped."""
-        patience = self.timing.deadlock_after
+        patience = self.timing.waiting_notice
         promise(
             self.world.now - side.epoch.last_taken >= patience - 1e-6, "a deadlock, while the program takes messages"
         )
@@ -242,7 +244,8 @@ class Simulation:
         self.world.after(0.0, self.drain)
         before = -1
         while not self.world.run(self.world.now + SETTLING, self.all_arrived):
-            arrived = sum(side.link.counters.messages_received for side in self.sides())
+            # Frames, not messages: on the slowest of these lines a large message takes minutes.
+            arrived = sum(side.link.receiver.received for side in self.sides())
             promise(arrived > before, f"lost: {self.lost()}")
             before = arrived
 

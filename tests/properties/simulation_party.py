@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm.protocol.connection import Connection
@@ -21,6 +22,13 @@ from .simulation_world import Wire, World
 
 if TYPE_CHECKING:
     from .simulation import Simulation
+
+
+class Impatient(Enum):
+    """Why a program does not wait for a send any more."""
+
+    GAVE_UP = "gave up"
+
 
 IDS = ("x", "y", "z")
 MOST_QUEUED = 20
@@ -57,6 +65,7 @@ class Side:
             limits=limits,
             timing=timing,
             now=world.now,
+            alone=lambda: process.simulation.alone,
         )
         self.wires: dict[Wire, Connection] = {}
         self.epoch = Epoch(self.link._session)
@@ -135,7 +144,7 @@ class Side:
                 self.received(request)
             else:
                 self.sent(request)
-        link.news.clear()
+        link.events.clear()
         closing, link.closing = link.closing, []
         for wire in list(self.wires):
             self.pump(wire)
@@ -255,7 +264,7 @@ class Side:
 
     def give_up(self, message: Outgoing) -> None:
         if message.failure is None and not message.delivered:
-            message.failure = Cause(Ending.TIMED_OUT)
+            message.failure = Cause(Impatient.GAVE_UP)
             message.detach()
 
     def receive(self, key: Key, patience: float) -> None:

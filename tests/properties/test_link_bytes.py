@@ -77,9 +77,19 @@ some_frames = st.one_of(
     ),
     st.builds(
         frames.blocked,
-        st.builds(Blocked, small, numbers, numbers, st.booleans(), st.lists(keys, max_size=3).map(tuple)),
+        st.builds(
+            Blocked,
+            small,
+            numbers,
+            numbers,
+            numbers,
+            st.booleans(),
+            st.booleans(),
+            st.lists(keys, max_size=3).map(tuple),
+        ),
     ),
-    st.builds(frames.deadlock, st.booleans()),
+    st.builds(frames.deadlock, st.booleans(), st.booleans()),
+    st.builds(frames.admit, numbers),
     st.builds(frames.goodbye, st.builds(Goodbye, numbers, numbers, small, listed)),
     st.just(frames.farewell()),
     st.builds(frames.abort, st.text(max_size=20)),
@@ -170,5 +180,6 @@ def test_pings_that_nobody_reads_the_answers_of() -> None:
     link = new_link("a")
     stranger = Stranger(link).meet()
     for token in range(10_000):
+        stranger.now += 0.01
         stranger.say(frames.ping(token))
     assert sum(map(len, stranger.connection.control.values())) < 1000

@@ -81,11 +81,12 @@ def into_whatever_mailbox_there_is(session: Session, message: Incoming) -> None:
     session._hand_over(session.mailbox.put_back(message))
 
 
-def started_and_never_announced(session: Session, frame: Start) -> None:
+def started_and_never_announced(session: Session, frame: Start) -> bool:
     message = session.receiver.start(frame)
     if message is not None and message.complete:
         session.mailbox.announce(message)
         session._admit([message])
+    return message is not None
 
 
 def only_the_first_connection(connections: Connections, adopted: Callable[..., bool], **preference: bool) -> list[Any]:

@@ -58,8 +58,8 @@ SEEDS: list[bytes] = [
     + start(3, "s", b"")
     + part(4, 0, b"ghi"),
     greeting() + resume() + start(1, "m", table(3, 0, 5) + b"abcdefgh", segments=3) + frames.ping(7),
-    greeting() + resume() + frames.ping(1) + frames.blocked(frames.Blocked(3, 100, 0, True, ("a", ("b", 2)))),
-    greeting() + resume() + frames.deadlock(True) + frames.goodbye(frames.Goodbye(0, 1, 2, ("left", ("", 3)))),
+    greeting() + resume() + frames.ping(1) + frames.blocked(frames.Blocked(3, 100, 0, 0, True, False, ("a", ("b", 2)))),
+    greeting() + resume() + frames.deadlock(True, True) + frames.goodbye(frames.Goodbye(0, 1, 2, ("left", ("", 3)))),
     greeting() + resume() + frames.abort("enough of it") + frames.farewell(),
     greeting() + resume(accepted=False) + resume() + start(1, "id", b"x"),
 ]
@@ -90,7 +90,7 @@ def attempt(data: bytes) -> str:
         assert receiver.box.messages <= 1 or receiver.box.bytes <= LIMITS.box_bytes
         if link.closing:
             return link.closing[0][1].name
-        link.news.clear()
+        link.events.clear()
         link.finished.clear()
     for message in list(link.mailbox.unread()):
         assert sum(map(len, message.segments)) <= LIMITS.max_message_size

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import Enum
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Bounds, Frame, Hello, Key, Resume
-from mpccomm.protocol.link import Link, News
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.protocol.states import Ending
 from mpccomm.settings import Limits, Timing
 
 BOUNDS = Bounds(2**30, 1000, 2**30, 1000, 1000)
 NONCES = iter(range(1, 2**60))
 
 
-def new_link(name: str, limits: Limits | None = None, now: float = 0.0) -> Link:
+def new_link(
+    name: str,
+    limits: Limits | None = None,
+    now: float = 0.0,
+    *,
+    timing: Timing | None = None,
+    alone: Callable[[], bool] = lambda: False,
+) -> Link:
     return Link(
         incarnation=name.encode().ljust(16, b"."),
         nonce=lambda: next(NONCES).to_bytes(16, "big"),
         limits=limits or Limits(),
-        timing=Timing(),
+        timing=timing or Timing(),
         now=now,
+        alone=alone,
     )
 
 
@@ -37,10 +46,10 @@ def receive(key: Key, now: float = 0.0) -> Receive:
     return Receive(key, now)
 
 
-def news(link: Link) -> list[News]:
-    """What there was to tell since the last time."""
-    told, link.news = link.news, []
-    return [what for what, _ in told]
+def told(link: Link) -> list[type[Event]]:
+    """What kinds of events there were since the last time."""
+    events, link.events = link.events, []
+    return [type(event) for event in events]
 
 
 def finished(link: Link) -> list[Receive | Outgoing]:
@@ -50,7 +59,7 @@ def finished(link: Link) -> list[Receive | Outgoing]:
     return done
 
 
-def ending(request: Receive | Outgoing) -> Ending | None:
+def ending(request: Receive | Outgoing) -> Enum | None:
     """Why a call failed; None: it did not."""
     return None if request.failure is None else request.failure.ending
 

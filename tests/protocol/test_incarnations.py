@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mpccomm.protocol import frames
+from mpccomm.protocol.events import NeverRead
 from mpccomm.protocol.frames import Abort, Farewell, Goodbye
-from mpccomm.protocol.link import News
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
-from tests.protocol.links import Pair, Stranger, connected, ending, finished, message, new_link, news, receive
+from tests.protocol.links import Pair, Stranger, connected, ending, finished, message, new_link, receive, told
 
 # -- restarts ----------------------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ def test_a_call_that_has_ended_does_not_end_twice() -> None:
     stranger = Stranger(link).meet()
     cancelled = message("x")
     link.send(cancelled)
-    cancelled.failure = Cause(Ending.CANCELLED)
+    cancelled.failure = Cause(Ending.SHUT_DOWN)
     stranger.hear()
     stranger.say(frames.abort("enough"))
     assert not finished(link)
@@ -123,7 +123,7 @@ def test_goodbye_comes_after_the_acknowledgement_of_what_arrived_in_time() -> No
     assert sent.failure is None
     assert sent in finished(alice)
     assert alice.state is PartyState.LEFT
-    assert News.UNREAD in news(alice)
+    assert NeverRead in told(alice)
     assert bob.farewell
 
 
@@ -164,18 +164,28 @@ def test_a_farewell_without_a_goodbye() -> None:
     assert not stranger.link.farewell
 
 
-def test_whoever_leaves_takes_nothing_and_gives_a_sign_of_life() -> None:
+def test_after_its_goodbye_a_party_takes_nothing_and_gives_a_sign_of_life() -> None:
     stranger = Stranger(new_link("a")).meet()
     stranger.start(1, "x", b"1", total=9)
     stranger.hear()
     stranger.link.leave()
-    for number in (2, 3):
+    stranger.part(2, 0, b"2")
+    stranger.start(3, "y")
+    stranger.hear()
+    assert stranger.heard == (3, 0, 0)
+    stranger.link.say_goodbye()
+    (goodbye,) = stranger.hear()
+    assert goodbye == Goodbye(0, 0, 1, ("y",))
+    for number in (4, 5):
         stranger.part(number, 0, b"2")
         assert stranger.hear() == []
-        assert stranger.heard == (1, 0, 0)
+        assert stranger.heard == (3, 0, 0)
         stranger.start(number + 2, "y")
         assert stranger.hear() == []
-        assert stranger.heard == (1, 0, 0)
+        assert stranger.heard == (3, 0, 0)
+        stranger.start(number + 2, "y", total=2)
+        assert stranger.hear() == []
+        assert stranger.heard == (3, 0, 0)
     assert not stranger.link.closing
 
 

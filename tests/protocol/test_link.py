@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connection import MOST_UNVERIFIED
+from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, REWOUND
+from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect, NeverRead, RestartNotAccepted
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
-from mpccomm.protocol.link import News
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits
-from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, news, receive
+from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, receive, told
 
 # -- greeting ----------------------------------------------------------------------------------------------------------
 
@@ -54,6 +54,22 @@ def test_a_recording_changes_nothing() -> None:
     assert link.state is PartyState.UNKNOWN
 
 
+def test_a_batch_without_a_head() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.link.received(stranger.connection, bytes(23), 0.0)
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_only_the_current_connection_has_data_to_send() -> None:
+    alice, bob = new_link("b"), new_link("a")
+    pairs = [Pair(alice, bob), Pair(alice, bob)]
+    for pair in pairs:
+        pair.pump()
+    alice.send(message("x"))
+    other = next(end for pair in pairs for end in pair.ends[:1] if end is not alice._connections.current)
+    assert not alice.due(other)
+
+
 def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
     stranger = Stranger(new_link("a")).meet()
     stranger.say(b"\xff")
@@ -61,7 +77,7 @@ def test_what_arrives_on_a_closed_connection_does_not_count() -> None:
     stranger.start(1)
     assert stranger.link.receiver.received == 0
     stranger.link.lost(stranger.connection)
-    assert news(stranger.link) == [News.CONNECTED, News.LOST]
+    assert told(stranger.link) == [Connected, ConnectionLost]
 
 
 def test_a_former_incarnation_is_turned_away() -> None:
@@ -109,7 +125,7 @@ def test_said_twice_that_it_is_not_accepted() -> None:
     stranger = Stranger(new_link("a"))
     stranger.greet()
     stranger.resume(accepted=False)
-    assert news(stranger.link) == [News.HELD]
+    assert told(stranger.link) == [RestartNotAccepted]
     assert not stranger.link.connected
     assert not stranger.link.wants_connection
     stranger.resume(accepted=False)
@@ -149,6 +165,109 @@ def test_both_dialled(smaller_dialled: bool) -> None:
     assert [closing[:2] for closing in links[1].closing] == [(pairs[1].ends[0], CloseCode.REPLACED)]
 
 
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def test_both_send_and_leave_at_once() -> None:
+    links = (new_link("a"), new_link("b"))
+    pair = connected(*links)
+    for link in links:
+        link.send(message("last words"))
+        link.leave()
+    said = [False, False]
+    for _ in range(2):  # round trips
+        batches = [link.to_send(end, 0.0) for link, end in zip(links, pair.ends, strict=True)]
+        for end, batch in enumerate(batches):
+            links[1 - end].received(pair.ends[1 - end], batch, 0.0)
+        for end, link in enumerate(links):
+            if link.sender.idle and not said[end]:
+                said[end] = True
+                link.say_goodbye()
+    pair.pump()
+    assert said == [True, True]
+    for link in links:
+        (sent,) = (request for request in finished(link) if not isinstance(request, Receive))
+        assert sent.failure is None
+        assert link.state is PartyState.LEFT
+        assert NeverRead in told(link)
+
+
+# -- floods ------------------------------------------------------------------------------------------------------------
+
+IDLE = {
+    "PING": frames.ping(1),
+    "PONG": frames.pong(1),
+    "BLOCKED": frames.blocked(frames.Blocked(1, 1, 1, 0, True, True, ("x",))),
+    "DEADLOCK": frames.deadlock(True, True),
+    "FAREWELL": frames.farewell(),
+    "ADMIT": frames.admit(0),
+    "GOODBYE": frames.goodbye(Goodbye(0, 0, 0, ())),
+    "a message again": frames.message_head(1, (0, 0, b"k"), False, 1) + b"1",
+    "a START again": frames.start_head(2, (0, 0, b"l"), False, 1, 2, 1) + b"1",
+    "a PART again": frames.part_head(3, 1, 1) + b"1",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("what", IDLE)
+def test_frames_that_bring_nothing_forward_have_a_budget(what: str) -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.start(1, "k", b"1")
+    stranger.start(2, "l", b"1", total=9)
+    stranger.part(3, 1, b"1")
+    often = IDLE_BURST // (REWOUND if "again" in what else 4 if what in ("BLOCKED", "DEADLOCK", "GOODBYE") else 1)
+    for _ in range(often - 10):
+        stranger.say(IDLE[what])
+    assert not stranger.link.closing
+    stranger.now += 0.5
+    for _ in range(often // 10):
+        stranger.say(IDLE[what])
+    assert not stranger.link.closing
+    for _ in range(often):
+        stranger.say(IDLE[what])
+    assert list(stranger.closing_codes())[:1] == [CloseCode.VIOLATION]
+
+
+def test_what_brings_something_forward_is_no_flood() -> None:
+    """A full box, out of which one message at a time is taken, and another admitted: as fast as it goes."""
+    limits = Limits(box_messages=1)
+    links = (new_link("a", limits), new_link("b", limits))
+    pair = connected(*links)
+    alice, bob = links
+    alice.send(message("unread"))
+    pair.pump()
+    for number in range(IDLE_BURST):
+        alice.send(message("k"))
+        pair.pump()
+        if number % 2:
+            assert bob.take("unread", 0.0) is not None
+            pair.pump()
+            assert bob.take("k", 0.0) is not None
+            alice.send(message("unread"))
+        else:
+            bob.receive(receive("k"))
+        pair.pump()
+    assert not any(link.closing for link in links)
+
+
+def test_pieces_without_bytes_have_a_budget() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    stranger.start(1, "l", b"1", total=9)
+    for seq in range(2, IDLE_BURST + 10):
+        stranger.part(seq, 0, b"")
+    assert list(stranger.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_what_is_sent_again_on_a_new_connection_is_no_flood() -> None:
+    stranger = Stranger(new_link("a")).meet()
+    names = [frames.encode_key(f"{number}") for number in range(3 * IDLE_BURST)]
+    for _ in range(3):
+        for first in range(0, len(names), 1000):
+            stranger.say(*(frames.message_head(1 + at, names[at], False, 0) for at in range(first, first + 1000)))
+    assert not stranger.link.closing
+    assert stranger.link.receiver.duplicates == 2 * len(names)
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +301,7 @@ def test_our_own_standstill_is_nobodys_silence() -> None:
     link.tick(0.5)
     link.tick(1000.0)
     assert not link.closing
-    assert News.SUSPECT not in news(link)
+    assert ConnectionSuspect not in told(link)
     stranger.now = 1000.1
     stranger.say(frames.pong(1))
     assert link.round_trip == pytest.approx(0.6, abs=1.0)
@@ -195,7 +314,7 @@ def test_a_suspect_connection_gives_way() -> None:
     alice.to_send(silent.ends[0], 0.0)
     for half in range(6):
         alice.tick(half / 2)
-    assert News.SUSPECT in news(alice)
+    assert ConnectionSuspect in told(alice)
     assert alice.wants_connection
     Pair(alice, bob, 3.0).pump()
     assert bob.take("x", 3.0) is not None

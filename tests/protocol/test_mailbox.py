@@ -1,6 +1,8 @@
 """Automatic numbers: of receives as of sends, and what begins them anew."""
 
-from mpccomm.protocol.mailbox import Mailbox
+import time
+
+from mpccomm.protocol.mailbox import Mailbox, Receive
 from tests.protocol.links import connected, message, new_link
 
 
@@ -39,3 +41,34 @@ def test_a_link_says_when_it_has_something_to_send() -> None:
     pair.pump()
     alice.tick(1000.0)
     assert alice.due(pair.ends[0])
+
+
+def test_many_receives_of_one_id_are_cancelled_in_any_order() -> None:
+    """Each in constant time: with a search through those that wait it would take seconds."""
+    mailbox = Mailbox()
+    waiting = [Receive("x", 0.0) for _ in range(50_000)]
+    for request in waiting:
+        mailbox.wait(request)
+    start = time.process_time()
+    for request in reversed(waiting):
+        assert mailbox.cancel(request)
+    assert time.process_time() - start < 2
+    assert not mailbox.asks_for_more("x")
+    assert not mailbox.cancel(waiting[0])
+
+
+def test_a_queue_of_many_that_nobody_waits_for_is_not_looked_through() -> None:
+    sender = new_link("a").sender
+    for _ in range(200_000):
+        sender.add(message("x", awaited=False))
+    start = time.process_time()
+    for _ in range(1000):
+        assert not sender.anyone_waits()
+        assert sender.waiting() == []
+    assert time.process_time() - start < 2
+    sender.add(message("x"))
+    given_up = message("x")
+    sender.add(given_up)
+    given_up.detach()
+    assert sender.anyone_waits()
+    assert len(sender.waiting()) == 1

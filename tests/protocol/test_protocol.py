@@ -9,8 +9,9 @@ import pytest
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.box import cost
-from mpccomm.protocol.connection import MOST_UNVERIFIED
+from mpccomm.protocol.connection import IDLE_BURST, IDLE_RATE, MOST_UNVERIFIED, REWOUND
 from mpccomm.protocol.frames import Bounds, Goodbye, Hello, Kind, Resume
+from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT
 from mpccomm.protocol.states import (
     CONNECTION,
     FOR_THE_ADOPTED,
@@ -65,10 +66,11 @@ def layout(text: str) -> int:
         (Kind.PART, frames.part_head(1, 2, 0)),
         (Kind.PING, frames.ping(1)),
         (Kind.PONG, frames.pong(1)),
-        (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, True, ()))),
-        (Kind.DEADLOCK, frames.deadlock(True)),
+        (Kind.BLOCKED, frames.blocked(frames.Blocked(1, 2, 3, 4, True, False, ()))),
         (Kind.GOODBYE, frames.goodbye(Goodbye(1, 2, 3, ()))),
         (Kind.FAREWELL, frames.farewell()),
+        (Kind.ADMIT, frames.admit(1)),
+        (Kind.DEADLOCK, frames.deadlock(True, True)),
     ],
 )
 def test_layouts(kind: Kind, body: bytes) -> None:
@@ -103,14 +105,15 @@ def test_states_of_a_party() -> None:
 
 
 def test_what_counts_only_while_alive() -> None:
-    (sentence,) = re.findall(r"\* ([A-Z, ]+ and ABORT) count only", TEXT)
+    (sentence,) = re.findall(r"\* ([A-Z, ]+ and ADMIT) count only", TEXT)
     assert {Kind[name] for name in re.findall("[A-Z]+", sentence)} == FOR_THE_ADOPTED
 
 
 def test_figures() -> None:
     timing, limits = Timing(), Limits()
     assert cost(7, 3, 5) == 1024 + 7 + 5 + 512 * 3
-    assert "1024 + total + id_size + 512 * segments" in TEXT
+    assert "1024 + total + id_cost + 512 * segments" in TEXT
+    assert f"length below {SHORTEST_SEGMENT} behind the first {FREE_SEGMENTS} segments" in TEXT
     assert f"at most 1 MiB ({frames.MAX_BATCH:,} bytes)" in TEXT
     assert f"at most {frames.MAX_REASON} bytes of UTF-8" in TEXT
     assert f"at most {frames.MAX_LISTED_IDS} of them" in TEXT
@@ -121,11 +124,13 @@ def test_figures() -> None:
     assert f"sign of life for {timing.dead_after:g} s" in TEXT
     assert f"nothing came back for {timing.suspect_after:g} s" in TEXT
     assert f"every {timing.tick:g} s" in TEXT
-    assert f"has moved for {timing.deadlock_after:g} s" in TEXT
+    assert f"has moved for {timing.waiting_notice:g} s" in TEXT
     assert f"({limits.window // 2**20} MiB)" in TEXT
     assert (
         f"{frames.MESSAGE_OVERHEAD} bytes for each MESSAGE and PART and {frames.START_OVERHEAD} for each START" in TEXT
     )
+    assert f"Of these {IDLE_BURST} are granted at once and {IDLE_RATE} a second" in TEXT
+    assert f"counts as {REWOUND}." in TEXT
     assert f"version {frames.PROTOCOL_VERSION}\n" in TEXT
     assert f"| version | {frames.PROTOCOL_VERSION}." in TEXT
     assert layout("received: u64, consumed_bytes: u64, consumed_messages: u64") == frames.BATCH_HEAD

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
-import os
-from unittest import mock
+import tracemalloc
 
 import pytest
 
-from mpccomm.protocol.frames import Key, Part, Start, ViolationError
-from mpccomm.protocol.receiver import Incoming, Receiver, Turns
+from mpccomm.protocol.frames import Key, Part, Start, ViolationError, encode_key
+from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT, Incoming, Receiver, Turns
 from mpccomm.settings import Limits
 
 
@@ -59,7 +58,8 @@ def test_each_frame_once() -> None:
         (start(1, total=2000), "are the limit"),
         (start(1, total=20, segments=3), "in 3 segments"),
         (start(1, total=900, segments=100), "in 100 segments"),
-        (start(1, table(1, 2) + b"1", segments=2, total=17), "don't add up"),
+        (start(1, table(1, 2) + b"12", segments=2, total=18), "a segment of 2 bytes in message 0, 1 are left"),
+        (start(1, table(1, 0) + b"12", segments=2, total=18), "don't add up"),
     ],
 )
 def test_contradictions(frame: Start, text: str) -> None:
@@ -68,6 +68,17 @@ def test_contradictions(frame: Start, text: str) -> None:
         receiver.start(frame)
     assert receiver.received == 0
     assert receiver.box.messages == 0
+
+
+def test_a_whole_message_is_bounded_as_well() -> None:
+    receiver = Receiver(Limits(max_message_size=10, box_messages=1))
+    with pytest.raises(ViolationError, match="10 are the limit"):
+        receiver.whole(1, "x", 1, bytes(11))
+    assert receiver.whole(1, "x", 1, bytes(10)) is not None
+    with pytest.raises(ViolationError, match="full box"):
+        receiver.whole(2, "x", 1, b"")
+    assert receiver.received == 1
+    assert receiver.whole(1, "x", 1, b"") is None
 
 
 def test_a_piece_of_nothing() -> None:
@@ -94,16 +105,81 @@ def test_a_message_that_broke_stays_broken() -> None:
 
 
 def test_no_memory() -> None:
-    receiver = Receiver(Limits(mapped_segment=1))
+    def fail(size: int) -> memoryview:
+        raise OSError("none left")
+
+    receiver = Receiver(Limits(mapped_segment=1), fail)
     receiver.start(start(1, total=2))
-    with (
-        mock.patch.object(mmap, "mmap", side_effect=OSError("none left")),
-        pytest.raises(ViolationError, match="none left"),
-    ):
+    with pytest.raises(ViolationError, match="none left"):
         receiver.part(Part(2, 0, memoryview(b"1")))
     # Half of it may have been written: what comes now would be in the wrong place.
     with pytest.raises(ViolationError, match="longer"):
         receiver.part(Part(2, 0, memoryview(b"1")))
+
+
+def test_large_segments_lie_where_they_were_allocated() -> None:
+    sizes = []
+
+    def note(size: int) -> memoryview:
+        sizes.append(size)
+        return memoryview(bytearray(size))
+
+    receiver = Receiver(Limits(mapped_segment=4), note)
+    data = bytes(range(100))
+    body = table(100, 3, 4) + data + b"abcdefg"
+    message = receiver.start(start(1, body[:50], segments=3, total=len(body)))
+    assert receiver.part(Part(2, 0, memoryview(body[50:]))) is message
+    assert contents(message) == [data, b"abc", b"defg"]
+    assert sizes == [100, 4]
+
+
+def test_many_segments_cost_their_sender_as_much_as_us() -> None:
+    receiver = Receiver(Limits())
+    few = table(*[0] * FREE_SEGMENTS)
+    assert len(contents(receiver.start(start(1, few, segments=FREE_SEGMENTS, total=len(few))))) == FREE_SEGMENTS
+    many = table(*[0] * (FREE_SEGMENTS + 1))
+    with pytest.raises(ViolationError, match="a segment of 0 bytes"):
+        receiver.start(start(2, many, segments=FREE_SEGMENTS + 1, total=len(many)))
+    long = few + table(SHORTEST_SEGMENT) + bytes(SHORTEST_SEGMENT)
+    assert contents(receiver.start(start(2, long, segments=FREE_SEGMENTS + 1, total=len(long))))[-1] == bytes(1024)
+
+
+def test_memory_is_taken_as_bytes_arrive() -> None:
+    """What was announced costs nothing; what is counted is about what it costs."""
+    receiver = Receiver(Limits(box_messages=10**6))
+    tracemalloc.start()
+    try:
+        for seq in range(1, 201):
+            receiver.start(start(seq, b"x", key=f"{seq}", total=2**20 - 1))
+        assert tracemalloc.get_traced_memory()[0] < 200 * 2000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("what", ["small", "an emoji", "an emoji and a prefix", "one id", "segments", "pieces"])
+def test_what_a_box_counts_is_what_it_costs(what: str) -> None:
+    mailbox, receiver = Mailbox(), Receiver(Limits(box_messages=10**6))
+    text = {"an emoji": "x" * 1000 + "\N{GRINNING FACE}", "one id": ""}.get(what, "")
+    tracemalloc.start()
+    try:
+        for seq in range(1, 501):
+            key: Key = ("x" * 1000 + "\N{GRINNING FACE}", seq) if "prefix" in what else text + str(seq)
+            key = "one" if what == "one id" else key
+            size = len(encode_key(key)[2])
+            if what in ("segments", "pieces"):
+                lengths = [10] * 500 if what == "segments" else [5000]
+                body = table(*lengths) + bytes(sum(lengths)) if what == "segments" else bytes(5000)
+                message = receiver.start(start(2 * seq - 1, b"", key=key, segments=len(lengths), total=len(body)))
+                assert message is receiver.part(Part(2 * seq, seq - 1, memoryview(body)))
+            else:
+                message = receiver.whole(seq, key, size, bytes(10))
+            assert message is not None
+            mailbox.put(message)
+            del key, message
+        costs, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert costs < 1.3 * receiver.box.bytes
 
 
 def test_acknowledged_only_after_it_was_handed_over() -> None:
@@ -117,36 +193,6 @@ def test_acknowledged_only_after_it_was_handed_over() -> None:
         assert message is not None
         receiver.settle(message)
         assert receiver.acknowledged == acknowledged
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_what_a_forked_process_writes_is_its_own() -> None:
-    receiver = Receiver(Limits(mapped_segment=4096))
-    message = receiver.start(start(1, bytes(4096), total=8192))
-    assert message is not None
-    (segment,) = message.segments
-    assert isinstance(segment, memoryview)
-    child = os.fork()
-    if not child:
-        segment[0] = 1
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert segment[0] == 0
-
-
-@pytest.mark.parametrize("missing", [[], ["MADV_HUGEPAGE"], ["MAP_PRIVATE", "MADV_HUGEPAGE"]])
-def test_large_pieces_are_mapped_on_every_system(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in missing:
-        monkeypatch.delattr(mmap, name, raising=False)
-    receiver = Receiver(Limits(mapped_segment=4))
-    data = bytes(range(100))
-    message = receiver.start(start(1, data[:50], total=100))
-    assert receiver.part(Part(2, 0, memoryview(data[50:]))) is message
-    assert contents(message) == [data]
-    assert message is not None
-    (segment,) = message.segments
-    assert isinstance(segment, memoryview)
-    assert isinstance(segment.obj, mmap.mmap)
 
 
 # -- messages that have to be decoded in the order in which they were sent ----------------------------------------------

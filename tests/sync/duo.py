@@ -7,14 +7,15 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mpccomm import SyncPool
+from mpccomm import Settings, SyncPool
 from tests.pools import LOCAL, quick
 
 
 @contextmanager
-def duo() -> Iterator[tuple[SyncPool, SyncPool]]:
+def duo(*, settings: Settings | None = None) -> Iterator[tuple[SyncPool, SyncPool]]:
     """Alice and Bob."""
-    with SyncPool(name="Alice", settings=quick()) as alice, SyncPool(name="Bob", settings=quick()) as bob:
+    settings = settings or quick()
+    with SyncPool(name="Alice", settings=settings) as alice, SyncPool(name="Bob", settings=settings) as bob:
         introduce(alice, bob)
         yield alice, bob
 

@@ -125,8 +125,8 @@ FLOODS = {
     "pongs": raw(Kind.PONG, bytes(8)),
     "repetitions": start(1, 1, b"x"),
     "farewells": frames.farewell(),
-    "held back": raw(Kind.BLOCKED, bytes(20)),
-    "deadlocks": frames.deadlock(False),
+    "held back": raw(Kind.BLOCKED, bytes(28)),
+    "deadlocks": frames.deadlock(False, True),
     "messages": b"",
 }
 

@@ -35,7 +35,7 @@ class End:
     def due(self) -> bool:
         return True
 
-    def batch_to_send(self) -> bytes:
+    def batch_to_send(self, budget: int) -> bytes:
         if self.batches:
             return self.batches.pop(0)
         if self.close is not None:

@@ -363,6 +363,23 @@ async def test_a_certificate_that_expires_meanwhile_ends_its_connection(
         assert await alice.recv("Bob") == "in time"
 
 
+async def test_from_a_reload_on_nothing_counts_and_nothing_goes_there(tmp_path: Path) -> None:
+    renewal = Renewal(tmp_path)
+    async with renewal.connected("old") as (alice, bob):
+        queued = [alice.asend("Bob", bytes(4 * 2**20)) for _ in range(25)]
+        renewal.put("old", NEW_BOB)
+        alice.reload_certificates()
+        heard = alice.stats["Bob"].messages_received
+        late = bob.asend("Alice", "too late")
+        await until(lambda: not bob._engine.party("Alice").link.connected)
+        assert alice.stats["Bob"].messages_received == heard
+        assert bob.stats["Alice"].messages_received < 10
+        assert not queued[-1].done()
+        assert not late.done()
+        for handle in (*queued, late):
+            handle.cancel()
+
+
 @pytest.mark.parametrize(
     ("left", "lifetime", "said"), [(29, 365, 1), (29.5, 45, 0), (6, 365, 1), (0.5, 365, 1), (100, 365, 0), (0.5, 10, 1)]
 )

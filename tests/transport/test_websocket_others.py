@@ -363,7 +363,7 @@ async def test_little_waits_in_the_buffer_of_the_system() -> None:
         await until(lambda: len(streams(alice, "Bob")) == len(streams(bob, "Alice")) == 1)
         for stream in streams(alice, "Bob") + streams(bob, "Alice"):
             sock: Any = stream.get_extra_info("socket")
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 256 * 1024
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == stream._pace._told
             # And no batch waits for another one to come.
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

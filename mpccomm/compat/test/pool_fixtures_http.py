@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
+
+import pytest
 
 from mpccomm.compat.pool import Pool
 
+__all__ = ["event_loop", "finish", "generate_http_test_pools"]
+
 _LOCAL = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """For tests of a module that share a loop, with a pytest-asyncio that knows this fixture: before 1.0."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
 
 
 async def generate_http_test_pools(nr_clients: int) -> AsyncGenerator[tuple[Pool, ...], None]:

@@ -1,0 +1,103 @@
+"""How fast a connection moves what is sent: the sizes in which it is sent follow that, and so does the patience with it.
+
+On a slow line little is sent at a time. Whatever waits in the buffers of the system can't be overtaken any more by something
+urgent; and where a connection breaks, a frame that takes a minute has to begin anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import sys
+from collections.abc import Callable
+
+_LEAST = 4 * 1024
+_FIRST = 16 * 1024
+_MOST = 256 * 1024
+_SECONDS = 1.0
+"""What the line moves in this time is sent at once."""
+_SHORT = 0.05
+"""Seconds in which nothing can be measured."""
+_UNSENT = struct.Struct("i")
+_SIOCOUTQ = 0x5411
+"""Asks Linux how much of what was sent the other end has not acknowledged."""
+
+
+class Pace:
+    """Of one transport."""
+
+    def __init__(self, transport: asyncio.WriteTransport, clock: Callable[[], float]) -> None:
+        self.budget = _FIRST
+        """Bytes to send at a time."""
+        self._transport = transport
+        self._socket: socket.socket | None = transport.get_extra_info("socket")
+        self._clock = clock
+        self._looked = clock()
+        self._paused: float | None = None
+        self._waiting = 0
+        self._freely = False
+        self._sent = 0
+        self._through = 0
+        self._told = 0
+        self._tell()
+
+    def sent(self, size: int) -> None:
+        """So much is about to be sent."""
+        self._sent += size
+        if size * 2 > self.budget:
+            if self._freely and self.budget < _MOST:
+                # The last one was taken at once.
+                self._set(self.budget * 2)
+            self._freely = True
+
+    def pause(self) -> None:
+        """Not all of it was taken."""
+        self._freely = False
+        self._paused = self._clock()
+        self._waiting = self._transport.get_write_buffer_size()
+
+    def resume(self) -> None:
+        """Now it was."""
+        if self._paused is None:
+            return
+        seconds = self._clock() - self._paused
+        self._paused = None
+        if seconds < _SHORT:
+            self._set(self.budget * 2)
+        elif self._waiting:
+            self._set(min(int(self._waiting / seconds * _SECONDS), self.budget * 2))
+
+    def look(self) -> float | None:
+        """The seconds that the rest takes, if something got through since the last time, and there is a rest; or None."""
+        now = self._clock()
+        waiting = self._transport.get_write_buffer_size() + self._unsent()
+        through = self._sent - waiting
+        moved, seconds = through - self._through, now - self._looked
+        self._through, self._looked = through, now
+        if moved <= 0 or waiting <= 0:
+            return None
+        return waiting * seconds / moved
+
+    def _unsent(self) -> int:
+        if self._socket is None or sys.platform != "linux":
+            return 0
+        import fcntl  # there is none on Windows
+
+        try:
+            return int(_UNSENT.unpack(fcntl.ioctl(self._socket.fileno(), _SIOCOUTQ, bytes(_UNSENT.size)))[0])
+        except (OSError, ValueError):
+            return 0
+
+    def _set(self, budget: int) -> None:
+        self.budget = min(max(budget, _LEAST), _MOST)
+        if not self._told / 2 < self.budget < self._told * 2:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Have the system take little beyond what it has sent, where it can be told."""
+        self._told = self.budget
+        if self._socket is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.budget)

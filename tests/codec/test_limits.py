@@ -1,0 +1,125 @@
+"""What any message may cost: a second, 50 MB and 20 times its size; and no message ends the process."""
+
+import contextlib
+import sys
+from functools import partial
+from typing import Any
+
+import ormsgpack
+import pytest
+
+from mpccomm.codec import decode, encode, tno
+from mpccomm.errors import DecodingError, EncodingError
+from tests.codec import mutation
+from tests.codec.hostile import SIZE, Grammar, bombs, equal_hashes, tno_bombs
+from tests.codec.limits import Cost, measure
+from tests.codec.samples import LIBRARIES, SAMPLES
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="reads /proc, and needs limits that others do not enforce"
+)
+
+for library in LIBRARIES["pandas"]:
+    pytest.importorskip(library)
+
+BOMBS = bombs()
+TNO_BOMBS = tno_bombs()
+
+
+def check(cost: Cost, size: int) -> None:
+    assert cost.within(size), f"{cost} for {size} bytes"
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    size = sum(map(len, BOMBS[name]))
+    assert size < 1.3 * SIZE
+    check(measure(partial(decode, BOMBS[name]), size), size)
+
+
+@pytest.mark.parametrize("name", TNO_BOMBS)
+def test_bombs_of_tno(name: str) -> None:
+    data = TNO_BOMBS[name]
+    assert len(data) < 1.3 * SIZE
+    check(measure(partial(tno.unpack, data), len(data)), len(data))
+
+
+def test_the_hashes_are_equal() -> None:
+    assert len(set(map(hash, equal_hashes(100)))) == 1
+
+
+def test_a_few_tuples_as_keys_are_read() -> None:
+    value = {(number, (number,)): {number: [number]} for number in range(100)}
+    data = ormsgpack.packb({"object": value, "id": 1}, option=ormsgpack.OPT_NON_STR_KEYS)
+    assert tno.unpack(data)[1] == value
+
+
+def _repeated(value: Any, bare: bool) -> list[bytes] | None:
+    """A message that is a list of one value, *bare* of what an honest sender adds."""
+    segments = encode(value).segments
+    if len(segments) > 1 or len(segments[0]) > 1500:
+        return None
+    data = bytes(segments[0])
+    if bare:
+        node = ormsgpack.unpackb(data, ext_hook=mutation.Tagged, option=ormsgpack.OPT_NON_STR_KEYS)
+        data = mutation.pack(_without_zeros(node))
+    count = SIZE // 8 // len(data)
+    return [b"\xdd" + count.to_bytes(4, "big") + data * count]
+
+
+def _without_zeros(node: Any) -> Any:
+    if type(node) is list:
+        return [_without_zeros(item) for item in node]
+    return b"" if type(node) is bytes and not any(node) else node
+
+
+def test_many_small_values() -> None:
+    """An eighth of a megabyte of them, in memory for that, and twice the time, as short times are what others disturb."""
+    for value in _one_of_each():
+        for bare in (True, False):
+            message = _repeated(value, bare)
+            if message is not None:
+                cost = measure(partial(decode, message), SIZE // 8)
+                within = cost._replace(seconds=4 * cost.seconds, memory=8 * cost.memory).within(SIZE)
+                assert within, (type(value), str(value)[:100], bare, cost)
+
+
+def _one_of_each() -> list[Any]:
+    """The smallest sample of each type, dtype and kind of index."""
+    smallest: dict[str, tuple[int, Any]] = {}
+    for value in SAMPLES["pandas"]():
+        name = f"{type(value).__name__} {type(getattr(value, 'dtype', None)).__name__}"
+        size = sum(map(len, encode(value).segments))
+        if name not in smallest or size < smallest[name][0]:
+            smallest[name] = size, value
+    return [value for _, value in smallest.values()]
+
+
+BATCH = 500
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_generated_messages(seed: int) -> None:
+    """What can be decoded, and encoded again, can be decoded again."""
+
+    def decode_all() -> None:
+        values = 0
+        for _, message in zip(range(BATCH), Grammar(seed).messages(), strict=False):
+            values += _use(message)
+        assert values > BATCH // 20
+
+    cost = measure(decode_all, 50 * SIZE)
+    assert cost.outcome == "value", f"{cost} for seed {seed}"
+
+
+def _use(message: list[bytes]) -> bool:
+    try:
+        value = decode([bytearray(part) for part in message])
+    except DecodingError:
+        return False
+    with contextlib.suppress(Exception):
+        repr(value)
+    with contextlib.suppress(EncodingError):
+        segments = encode(value).segments
+        decode(segments)
+    return True

@@ -1,0 +1,79 @@
+"""Lines that are slow, or shared by many: what moves is left alone, and all of it arrives in about the time that it takes."""
+
+import pytest
+
+from tests.namespaces.conftest import Machine
+from tests.processes.actor import act
+from tests.timing import LONG
+
+Cables = tuple[Machine, Machine, Machine, Machine]
+FIRST_PORT = 9000
+OVERHEAD = 1.05
+"""Of TCP, IP and Ethernet."""
+
+
+async def carry(cables: Cables, rate: int, parties: int, size: int) -> tuple[float, int]:
+    """Have so many parties send so many bytes each, over one line of that rate in bit/s. Returns seconds, and reconnects."""
+    here, _, there, _ = cables
+    sending = f"""
+    import time
+    pools = []
+    for number in range({parties}):
+        pools.append(party(str(number), {FIRST_PORT} + number, "{here.address}"))
+        pools[-1].add_http_client("Hub", "{there.address}", {FIRST_PORT})
+    for pool in pools:
+        pool.wait_ready(60)
+    say("ready")
+    start = time.monotonic()
+    handles = [pool.asend("Hub", bytes({size})) for pool in pools]
+    for handle in handles:
+        handle.result()
+    say("took", time.monotonic() - start)
+    say("reconnects", sum(pool.stats["Hub"].reconnects for pool in pools))
+    for pool in pools:
+        pool.shutdown()
+    """
+    receiving = f"""
+    with party("Hub", {FIRST_PORT}, "{there.address}") as pool:
+        for number in range({parties}):
+            pool.add_http_client(str(number), "{here.address}", {FIRST_PORT} + number)
+        for name, message in pool.recv_all():
+            assert len(message) == {size}, name
+        say("received")
+    """
+    # As much as a router in front of such a line keeps.
+    with here.narrow(f"{rate}bit", "1s"):
+        async with act(receiving, *there.within) as hub, act(sending, *here.within) as senders:
+            await senders.line("ready", 100)
+            took = float(await senders.line("took", 400))
+            reconnects = int(await senders.line("reconnects"))
+            assert (await hub.end(), await senders.end()) == (0, 0)
+            trouble = [
+                line for line in hub.said + senders.said if "again" in line or "closed" in line or "exception" in line
+            ]
+    ideal = parties * size * 8 / rate * OVERHEAD
+    print(f"{parties} times {size} bytes over {rate} bit/s: {took:.1f} s of {ideal:.1f}, {reconnects} reconnects")  # noqa: T201
+    assert not trouble, trouble
+    return took / ideal, reconnects
+
+
+@pytest.mark.timeout(120)
+async def test_one_over_a_slow_line(cables: Cables) -> None:
+    assert await carry(cables, 40_000, 1, 40_000) <= (1.5, 0)
+
+
+@pytest.mark.timeout(120)
+async def test_some_who_share_a_line(cables: Cables) -> None:
+    assert await carry(cables, 1_000_000, 5, 100_000) <= (1.6, 0)
+
+
+@LONG
+@pytest.mark.timeout(600)
+async def test_300_kilobytes_over_40_kilobits(cables: Cables) -> None:
+    assert await carry(cables, 40_000, 1, 300_000) <= (1.3, 0)
+
+
+@LONG
+@pytest.mark.timeout(600)
+async def test_20_who_share_a_megabit(cables: Cables) -> None:
+    assert await carry(cables, 1_000_000, 20, 300_000) <= (1.5, 0)
