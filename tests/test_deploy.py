@@ -11,13 +11,14 @@ import pytest
 
 from mpccomm.environment import find_rank, from_environment
 from mpccomm.transport.identity import read_certificates
+from tests.needs import missing
 from tests.sync.duo import environment
 from tests.timing import UNIT
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 KUBERNETES = ["kubernetes-job.yaml", "kubernetes-statefulset.yaml"]
 
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+yaml = pytest.importorskip("yaml", reason=missing("pyyaml", extra="deploy"))
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -43,8 +44,8 @@ def makes_certificates(tmp_path: Path, title: str) -> Path:
 
 
 def test_compose_is_valid() -> None:
-    schemas = pytest.importorskip("check_jsonschema", reason="check-jsonschema, which has the schema, is not installed")
-    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    schemas = pytest.importorskip("check_jsonschema", reason=missing("check-jsonschema", extra="deploy"))
+    jsonschema = pytest.importorskip("jsonschema", reason=missing("jsonschema", extra="deploy"))
     path = Path(schemas.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(path.read_text(encoding="utf-8"))
     (compose,) = documents("compose.yaml")
@@ -55,7 +56,9 @@ def test_compose_is_valid() -> None:
 
 @pytest.mark.parametrize("name", KUBERNETES)
 def test_kubernetes_is_valid(name: str) -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    kubernetes_validate = pytest.importorskip(
+        "kubernetes_validate", reason=missing("kubernetes-validate", extra="deploy")
+    )
     for document in documents(name):
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -65,7 +68,7 @@ def test_kubernetes_is_valid(name: str) -> None:
 
 
 def test_each_container_of_compose_finds_what_its_party_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    pytest.importorskip("cryptography", reason=missing("cryptography", extra="tests"))
     (compose,) = documents("compose.yaml")
     (tmp_path / "mpccomm.toml").write_text((DEPLOY / "mpccomm.toml").read_text())
     made = makes_certificates(tmp_path, "docker-compose")
@@ -92,7 +95,7 @@ def test_each_container_of_compose_finds_what_its_party_needs(tmp_path: Path, mo
 
 @pytest.mark.parametrize("name", KUBERNETES)
 def test_each_pod_finds_what_its_party_needs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    pytest.importorskip("cryptography", reason=missing("cryptography", extra="tests"))
     made = makes_certificates(tmp_path, "Kubernetes")
     service, workload = of_kind(name, "Service"), of_kind(name, "Job", "StatefulSet")
     spec, pod = workload["spec"], workload["spec"]["template"]["spec"]

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.documents import ROOT, blocks
+from tests.needs import libraries
 
 COMMANDS = {block.name: block.text for block in blocks(ROOT / "docs" / "releasing.md") if block.kind == "command"}
 NEEDED = ("build", "setuptools", "twine")
@@ -44,8 +44,7 @@ def run(name: str, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a copy of the sources and what was built from it, in dist/."""
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        pytest.skip(f"not installed here: {', '.join(missing)}")
+    libraries(NEEDED, extra="dev")
     if sys.platform == "win32":
         pytest.skip("the commands are for a POSIX shell")
     folder = tmp_path_factory.mktemp("release")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.documents import ROOT
+from tests.needs import missing
 from tests.test_house import FLOORS, MODULES, room
 
 EXTENSIONS = ROOT / "docs" / "extensions"
@@ -18,7 +19,7 @@ EXTENSIONS = ROOT / "docs" / "extensions"
 @pytest.fixture
 def extension(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that imports one."""
-    pytest.importorskip("sphinx", reason="Sphinx is not installed")
+    pytest.importorskip("sphinx", reason=missing("sphinx", extra="docs"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.syspath_prepend(str(EXTENSIONS))
     return import_module

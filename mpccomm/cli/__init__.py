@@ -6,8 +6,10 @@ command), else errors of this library or of the system.
 """
 
 import argparse
+import gc
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -59,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(command, arguments[1:])
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        _drop(interrupt)
         return Status.INTERRUPTED
     except BrokenPipeError:
         # The reader has gone, as `head` does: no fault, and nobody to tell.
@@ -128,6 +131,18 @@ def _say(command: str, error: Exception, status: Status) -> Status:
     with suppress(BrokenPipeError):
         print(f"mpccomm {command}: {text}", file=sys.stderr)
     return status
+
+
+def _drop(interrupt: KeyboardInterrupt) -> None:
+    """Free what it has interrupted, without a word of what was only half made: a loop, a coroutine."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            interrupt.__traceback__ = interrupt.__context__ = None
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def _let_go() -> None:

@@ -71,6 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         usage="%(prog)s [-h] [--days DAYS] [--folder FOLDER] [--password-file FILE] [--authority-password-file FILE] "
         "(name address ... | --config FILE)",
     )
+    _add_issue(issue)
+    for command in (init, issue):
+        command.add_argument(
+            "--folder", type=Path, default=Path(FOLDER), help="where all is kept (default: %(default)s)"
+        )
+    show = commands.add_parser("show", help="print what is in a file")
+    show.add_argument("file", type=Path, nargs="+", help="PEM or DER, a certificate and perhaps its chain")
+    show.set_defaults(do=_show)
+
+
+def _add_issue(issue: argparse.ArgumentParser) -> None:
     issue.add_argument("name", nargs="?", type=_file_name, help="of the party")
     issue.add_argument(
         "addresses", nargs="*", type=_address, help="IP addresses and host names under which others add it"
@@ -95,13 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its first line is the password of the authority's key, if that has one (default: a terminal is asked)",
     )
     issue.set_defaults(do=_issue, parser=issue)
-    for command in (init, issue):
-        command.add_argument(
-            "--folder", type=Path, default=Path(FOLDER), help="where all is kept (default: %(default)s)"
-        )
-    show = commands.add_parser("show", help="print what is in a file")
-    show.add_argument("file", type=Path, nargs="+", help="PEM or DER, a certificate and perhaps its chain")
-    show.set_defaults(do=_show)
 
 
 def _days(text: str) -> int:

@@ -289,7 +289,10 @@ class BaseChannel:
             dialect = party.dialect
             if dialect not in encoded:
                 encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=serialising.begin)
-            _check_size(encoded[dialect], party)
+        sizes = {dialect: sum(map(len, one.segments)) for dialect, one in encoded.items()}
+        # Where some take it, they get it: no party can keep a message from the others, and its own send fails.
+        if parties and all(sizes[party.dialect] > party.link.max_message_size for party in parties):
+            _check_size(encoded[parties[0].dialect], parties[0])
         audit = self._engine.audit
         return encoded if audit is None else audit.noted(message, encoded)
 

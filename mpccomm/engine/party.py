@@ -165,7 +165,7 @@ class Party:
     @property
     def gives_way(self) -> bool:
         """Whether it dials first, and we wait a little for that."""
-        return is_second(self.link.port, self.port, self.host.literal)
+        return self.dialect is OURS and is_second(self.link.port, self.port, self.host.literal)
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
@@ -278,6 +278,8 @@ class Party:
                 self._notice_after = 0.0
                 logger.info("%s: %s", self, "connected again" if again else "connected")
             case events.ConnectionLost():
+                # Not since it was first doubted: that may have been another connection, and long ago.
+                self._unreachable_since = self.clock()
                 self._disconnected("connection lost")
             case events.ConnectionSuspect():
                 self._disconnected("connection shows no sign of life")
@@ -299,9 +301,7 @@ class Party:
                 logger.warning("%s: does not take messages that large: %s", self, _listed(ids))
 
     def _disconnected(self, trouble: str) -> None:
-        if self._unreachable_since is None:
-            self._unreachable_since = self.clock()
-            self.trouble = trouble
+        self.trouble = trouble
         if not self.link.leaving:
             logger.info("%s: %s; dialling again", self, trouble)
 

@@ -125,7 +125,7 @@ class ReceiveCall(Receive):
             ):
                 party.loop_owner.post_soon(party.flush)
             return True
-        if self.timeout is not None and self.timeout <= 0 and not mine:
+        if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
             self.key = mailbox.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
             self.over = True

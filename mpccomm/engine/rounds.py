@@ -83,7 +83,8 @@ class Call(Generic[T]):
         self._digests = digests
         self._progress = _Progress()
         self._asked = 0
-        self._collective: Collective[T] | None = None
+        self._live: tuple[Collective[T], int] | None = None
+        """The generator, and how many rounds it knows of."""
         self._round = Round()
         self._result: T
         self._receives: list[ReceiveCall] = []
@@ -164,7 +165,7 @@ class Call(Generic[T]):
 
     def catch_up(self) -> None:
         """Do what an interrupt kept from being done: nothing that was received is asked for again, or sent twice."""
-        if self._collective is None and not self.over:
+        if not self.over and (self._live is None or self._live[1] < len(self._progress.history)):
             self._advance()
         for posted in self._progress.posted:
             for send in posted:
@@ -183,21 +184,22 @@ class Call(Generic[T]):
     def _advance(self) -> None:
         """Bring the generator to where the history ends. One that an exception has ended is made anew."""
         history = self._progress.history
-        collective, self._collective = self._collective, None
+        live, self._live = self._live, None
         try:
-            if collective is None:
+            if live is None:
                 collective = self._make()
                 round_ = next(collective)
                 for received in history:
                     round_ = collective.send(received)
             else:
+                collective, _ = live
                 round_ = collective.send(history[-1])
         except StopIteration as end:
             self._result = end.value
             self.over = True
             return
         self._round = round_
-        self._collective = collective
+        self._live = collective, len(history)
 
     def _unconfirmed(self, sends: Sequence[SendCall], limit: Deadline) -> CommunicationTimeoutError:
         late = ", ".join(send.party.name for send in sends if not send.over)

@@ -26,7 +26,7 @@ from mpccomm.protocol.frames import NO_PORT, describe_key
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.tno_mailbox import CountingMailbox
 from mpccomm.transport.memory_stream import Pipe
-from mpccomm.transport.reconnect import DialError, Dialler
+from mpccomm.transport.reconnect import DialError, Dialler, DialSlots
 from mpccomm.transport.stream import Stream
 from mpccomm.transport.tno import Poster
 
@@ -137,7 +137,8 @@ class Gateway:
         """Until cancelled."""
         poster = Poster(self._party.addr, self._party.port, self._context, self._misfit)
         line = _Line(self._party, poster, self._connect)
-        dialler = Dialler(self._party, line, self._party.settings.retry, self._spawn, self._party.check_retries)
+        party = self._party
+        dialler = Dialler(party, line, party.settings.retry, DialSlots(), self._spawn, party.check_retries)
         posting = self._spawn(self._post_all(poster))
         try:
             await dialler.run()

@@ -16,6 +16,8 @@ REWOUND = 50
 """What it counts for when frames that were here before begin anew, once more."""
 MOST_UNVERIFIED = 16
 """Connections whose greeting is not complete; with one more the oldest is closed."""
+MOST_VERIFIED = 16
+"""The same of those whose greeting is complete, and of which only one is needed."""
 
 _NEXT = {
     state: {kind: after for (before, kind), after in CONNECTION.items() if before is state} for state in ConnectionState
@@ -152,6 +154,11 @@ class Connections:
         """The connection to close because there are too many that were never verified."""
         unverified = [connection for connection in self._all if not connection.verified]
         return unverified[0] if len(unverified) > MOST_UNVERIFIED else None
+
+    def crowded(self) -> Connection | None:
+        """The connection to close because there are too many that nothing is sent on."""
+        others = [connection for connection in self._all if connection.verified and connection is not self.current]
+        return others[0] if len(others) >= MOST_VERIFIED else None
 
     def drop(self, connection: Connection) -> None:
         """It is gone, or shall not count any more."""

@@ -58,6 +58,8 @@ class DeadlockDetector:
             return None
         if blocked.consumed_messages != session.receiver.box.taken:
             return None  # it has not heard yet what else we took
+        if blocked.begun == session.receiver.admitted:
+            return None  # its next one is admitted, and on its way
         stuck = [
             receive
             for receive in session.mailbox.receives()
@@ -78,8 +80,6 @@ class DeadlockDetector:
     def _is_stuck(receive: Receive, blocked: Blocked, session: Session) -> bool:
         if session.mailbox.announced(receive.key):
             return False  # under way: it has its place in the box already
-        if blocked.ids[:1] == (receive.key,) and session.receiver.admitted == blocked.begun:
-            return False  # the next one to come: it is admitted
         # In the queue, or beyond the part of it that was listed; or still to be sent by a program that waits in a send.
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited
 

@@ -222,7 +222,7 @@ def encode_key(key: Key) -> Name:
     if isinstance(key, str):
         return 0, 0, key.encode()
     prefix, number = key
-    return AUTOMATIC, number, prefix.encode()
+    return AUTOMATIC, number, prefix.encode() if prefix else b""
 
 
 def message_head(seq: int, name: Name, ordered: bool, size: int) -> bytes:

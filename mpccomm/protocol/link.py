@@ -168,18 +168,25 @@ class Link:
             self._session.consume(message)
         if self._deadlocks.blocked is not None:
             self._session.ack_due = True
-            self._admit()
+            if self._deadlocks.blocked.begun != self.receiver.admitted:
+                self._admit()
         return self._session.ack_due
 
     def _admit(self) -> None:
-        """If the other side is held back with a message that is asked for, let it begin."""
+        """If the other side is held back with a message that is asked for, let it begin. Once admitted, it stays so."""
         blocked = self._deadlocks.blocked
         current = self._connections.current
-        if current is None or blocked is None or not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+        if current is None or blocked is None:
             return
-        if self.receiver.box.overdrawn:
-            return  # of those that are given up before they come, one goes beyond the bounds
-        self.receiver.admitted = blocked.begun
+        receiver = self.receiver
+        if blocked.begun < max(receiver.box.begun, receiver.admitted):
+            return  # old news
+        if blocked.begun > receiver.admitted:
+            if not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
+                return
+            if receiver.box.overdrawn:
+                return  # of those that are given up before they come, one goes beyond the bounds
+            receiver.admitted = blocked.begun
         current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
@@ -350,6 +357,9 @@ class Link:
         if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
             incarnations.forget()
             self._start_afresh(self._ticked)
+        crowded = self._connections.crowded()
+        if crowded is not None:
+            self._close(crowded, CloseCode.SILENT, "too many connections at once")
         connection.verified = True
         changed = incarnations.meet(hello.incarnation, self._connections.opened)
         for other in self._connections.verified():
@@ -508,7 +518,7 @@ class Link:
     def _on_blocked(self, connection: Connection, frame: frames.Blocked, now: float) -> None:
         box = self.receiver.box
         if not (connection.blocked_after(frame) and frame.begun <= box.begun and frame.consumed_messages <= box.taken):
-            connection.charge(_IDLE_LIST, now)
+            connection.charge(RARE, now)
         self.mailbox.pressed = True
         self._deadlocks.on_blocked(frame, now)
         if frame.consumed_messages != self.receiver.box.taken:
@@ -530,9 +540,10 @@ class Link:
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
         sender = self.sender
-        if not sender.admitted < frame.number <= sender.box.begun:
+        if sender.admitted < frame.number <= sender.box.begun:
+            sender.admitted = frame.number
+        else:
             connection.charge(1, now)
-        sender.admitted = frame.number
 
     def due(self, connection: Connection) -> bool:
         """Whether `to_send` may have something for this connection."""
@@ -623,9 +634,10 @@ class Link:
         self._fail(waiting, Cause(ending))
 
 
-_IDLE_LIST = 4
-_IDLE = {Kind.PING: 1, Kind.PONG: 1, Kind.FAREWELL: 1, Kind.DEADLOCK: _IDLE_LIST, Kind.GOODBYE: _IDLE_LIST}
-"""What frames count for that bring nothing forward; more where one takes longer to read, or has us look through a queue."""
+RARE = 40
+"""What a frame counts for that brings nothing forward, takes a while to deal with, and of which an honest side says few."""
+BEAT = 10
+_IDLE = {Kind.PING: BEAT, Kind.PONG: BEAT, Kind.FAREWELL: RARE, Kind.DEADLOCK: RARE, Kind.GOODBYE: RARE}
 _MESSAGE = int(Kind.MESSAGE)
 _read_positions = frames.POSITIONS.unpack_from
 

@@ -200,7 +200,8 @@ class Mailbox:
         """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""
         found = (there,) if isinstance(there, Incoming) else there
         key = found[0].key
-        self._messages[key] = deque(sorted((*found, *self._pop_queue(key)), key=lambda message: message.number))
+        queue = deque(sorted((*found, *self._pop_queue(key)), key=lambda message: message.number))
+        self._messages[key] = queue if len(queue) > 1 else queue[0]
         return self._match_all(key)
 
     def wait(self, receive: Receive) -> Incoming | None:

@@ -268,9 +268,10 @@ class Sender:
                 total = 0
             weight = MESSAGE_OVERHEAD + length + total
             whole = message.segments == 1 and (used + weight <= budget or not total)
-            room = budget - used - START_OVERHEAD - length
-            if not whole and room < _WORTH_CUTTING and used and total > room:
-                break
+            if not whole:
+                room = budget - used - START_OVERHEAD - length
+                if room < _WORTH_CUTTING and used and total > room:
+                    break
             if not box.admit(message.cost):
                 if box.begun != self.admitted:
                     break

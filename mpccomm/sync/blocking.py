@@ -7,6 +7,7 @@ over and did not reach the caller goes back into its box.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from _thread import LockType, allocate_lock
@@ -33,21 +34,63 @@ def program_waits() -> bool:
     return True
 
 
-class Ticket:
+class _Slots:
+    __slots__ = ("_landed", "_lock", "_loop_owner", "request")
+
+    _landed: bool
+    _lock: LockType | None
+    _loop_owner: LoopOwner
+    request: Request | None
+
+    def give_back(self, grace: float) -> None:
+        """End the request. Messages that were handed over go back; returns when they have, or after ``grace`` seconds."""
+        request = self.request
+        if request is None or request.error is not None:
+            return  # not begun; or it failed, and has left nothing
+        landed = allocate_lock()
+        landed.acquire()
+
+        def cancel() -> None:
+            self._cancel()
+            landed.release()
+
+        while True:
+            try:
+                self._loop_owner.post(cancel)
+                break
+            except KeyboardInterrupt:
+                # One more Ctrl-C, while the exception for the first is on its way to the user.
+                continue
+            except PoolClosedError:
+                return
+        landed.acquire(True, grace)
+
+    def _cancel(self) -> None:
+        if not self._landed and self.request is not None:
+            self._landed = True
+            self.request.cancel()
+
+
+class Redeemed(_Slots):
+    """What a `Ticket` becomes when its caller has what it waited for: there is nothing left to do when it goes."""
+
+    __slots__ = ()
+
+
+class Ticket(_Slots):
     """The request of one blocking call; made before it, and told by the loop's thread when it is over.
 
-    The caller stores True in ``redeemed`` as its very last step: a store can't be interrupted, a call could be.
+    The caller stores `Redeemed` as its ``__class__`` as the very last step: a store can't be interrupted, a call could be. Nor
+    does anything written in Python run then when the ticket goes, where an interrupt would be lost.
     """
 
-    __slots__ = ("_landed", "_lock", "_loop_owner", "redeemed", "request")
+    __slots__ = ()
 
     def __init__(self, loop_owner: LoopOwner) -> None:
-        self.redeemed = False
-        self.request: Request | None = None
-        """In here before it is under way."""
+        self.request = None  # in here before it is under way
         self._loop_owner = loop_owner
         self._landed = False
-        self._lock: LockType | None = None
+        self._lock = None
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over; called once, on the loop."""
@@ -84,30 +127,9 @@ class Ticket:
         if request.error is not None:
             raise request.error
 
-    def give_back(self, grace: float) -> None:
-        """End the request. Messages that were handed over go back; returns when they have, or after ``grace`` seconds."""
-        request = self.request
-        if request is None or request.error is not None:
-            return  # not begun; or it failed, and has left nothing
-        landed = allocate_lock()
-        landed.acquire()
-
-        def cancel() -> None:
-            self._cancel()
-            landed.release()
-
-        while True:
-            try:
-                self._loop_owner.post(cancel)
-                break
-            except KeyboardInterrupt:
-                # One more Ctrl-C, while the exception for the first is on its way to the user.
-                continue
-            except PoolClosedError:
-                return
-        landed.acquire(True, grace)
-
-    def _cancel(self) -> None:
-        if not self._landed and self.request is not None:
-            self._landed = True
-            self.request.cancel()
+    def __del__(self) -> None:
+        # Only where `give_back` itself was interrupted before its first step.
+        request = getattr(self, "request", None)
+        if request is not None and request.error is None and not self._landed:
+            with contextlib.suppress(PoolClosedError):
+                self._loop_owner.post(self._cancel)

@@ -17,7 +17,7 @@ from mpccomm.engine.requests import Request
 from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import Ticket
+from mpccomm.sync.blocking import Redeemed, Ticket
 from mpccomm.sync.groups import SyncGroup
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SyncMessages(BaseChannel):
         try:
             ticket.arm()
             ticket.wait(self._queue_one(party, message, msg_id, patience, None, ticket))
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
         except BaseException:
             ticket.give_back(engine.settings.interrupt_grace)
             raise
@@ -131,7 +131,7 @@ class SyncMessages(BaseChannel):
             if owner.busy or not call.grab():
                 ticket.start(call)
             value = call.value()
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
             return value
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -215,7 +215,7 @@ class SyncMessages(BaseChannel):
             calls = self._receiving_all(handler_names, msg_id, timeout, expect)
             ticket.start(together(calls))
             values = values_of(calls)
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
             return values
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -244,7 +244,7 @@ class SyncMessages(BaseChannel):
             request = self._receiving_any(handler_names, msg_id, timeout, expect)
             ticket.start(request)
             value = request.value()
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
             return value
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
@@ -273,9 +273,10 @@ class SyncMessages(BaseChannel):
         self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
     ) -> Iterator[tuple[str, Any]]:
         while names:
-            name, message = self.recv_any(names, msg_id, limit.left, expect=expect)
-            names.remove(name)
-            yield name, message
+            # No step in between where an interrupt could lose it.
+            pair = self.recv_any(names, msg_id, limit.left, expect=expect)
+            yield pair
+            names.remove(pair[0])
 
     def arecv_all(
         self,
@@ -344,7 +345,7 @@ class SyncMessages(BaseChannel):
             ticket.arm()
             request = self._queue(parties, message, destination, msg_id, patience, None, watcher=ticket)
             ticket.wait(request)
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
         except BaseException:
             ticket.give_back(self._engine.settings.interrupt_grace)
             raise
@@ -363,10 +364,10 @@ class SyncMessages(BaseChannel):
         try:
             ticket.start(call.request(limit))
             call.take()
-            ticket.redeemed = True
+            ticket.__class__ = Redeemed  # type: ignore[assignment]
         except BaseException:
             if call.taken:
-                ticket.redeemed = True
+                ticket.__class__ = Redeemed  # type: ignore[assignment]
             else:
                 ticket.give_back(self._engine.settings.interrupt_grace)
             raise

@@ -64,7 +64,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
 
 def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "mpccomm", *arguments],
+        [sys.executable, "-m", "mpccomm", *arguments],
         cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from mpccomm.codec import archive
 from mpccomm.errors import DecodingError
 from tests.codec.mutation import CODECS, attempt
 from tests.codec.samples import LIBRARIES
+from tests.needs import missing
 
 ROOT = Path(__file__).parents[2]
 COUNT = int(os.environ.get("MPCCOMM_MUTATIONS", "20000"))
@@ -25,7 +26,7 @@ CORPUS = sorted((ROOT / "fuzz" / "corpus").iterdir())
 @pytest.mark.parametrize("codec", CODECS)
 def test_damaged_messages_give_a_value_or_an_error(codec: str, tmp_path: Path) -> None:
     for library in LIBRARIES.get(codec, []):
-        pytest.importorskip(library)
+        pytest.importorskip(library, reason=missing(library, extra=codec))
     last = tmp_path / "last"
     command = [sys.executable, "-m", "tests.codec.mutation", codec, str(COUNT), "--last", str(last)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -38,7 +39,7 @@ def test_damaged_messages_give_a_value_or_an_error(codec: str, tmp_path: Path) -
 @pytest.mark.parametrize("codec", CORPUS, ids=lambda path: path.name)
 def test_what_once_did_harm_or_reached_far(codec: Path) -> None:
     for library in LIBRARIES.get(codec.name, []):
-        pytest.importorskip(library)
+        pytest.importorskip(library, reason=missing(library, extra=codec.name))
     for path in codec.iterdir():
         data = path.read_bytes()
         try:

@@ -179,3 +179,14 @@ def test_pandas_keeps_a_bounded_number_of_the_frequencies_that_others_send() -> 
         dtype.reset_cache()
         round_trip(pd.Period(ordinal=5, freq=f"{number}M"))
     assert len(dtype._cache_dtypes) <= 1001
+
+
+def test_sparse_objects_stay_what_they_are() -> None:
+    for values, fill in (([1, "a", 1], 1), (["a", None, 2.5], None), ([2**70, 0, 2**70], 0)):
+        sent = pd.arrays.SparseArray(np.array(values, object), fill_value=fill)
+        received = round_trip(sent)
+        assert received.dtype == sent.dtype
+        assert type(received.fill_value) is type(sent.fill_value)
+        assert [*map(type, received.sp_values)] == [*map(type, sent.sp_values)]
+        assert received.sp_index.equals(sent.sp_index)
+        assert list(received) == list(sent) or None in values

@@ -8,11 +8,12 @@ import pytest
 from mpccomm.codec import Serialization, decode, encode
 from tests.codec.exactness import assert_same
 from tests.codec.samples import LIBRARIES, SAMPLES
+from tests.needs import missing
 
 
 def samples(codec: str) -> list[Any]:
     for library in LIBRARIES.get(codec, []):
-        pytest.importorskip(library)
+        pytest.importorskip(library, reason=missing(library, extra=codec))
     return SAMPLES[codec]()
 
 

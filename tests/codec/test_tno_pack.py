@@ -14,7 +14,7 @@ from mpccomm.errors import EncodingError
     [
         np.array([1], "M8[25us]"),
         np.array([1], ">M8[2s]"),
-        np.datetime64(1, "10ns"),
+        np.array([1], "M8[10ns]")[0],
         np.datetime64(2**62, "us"),
         np.array([-(2**62)], "M8[us]"),
     ],

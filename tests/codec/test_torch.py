@@ -8,9 +8,10 @@ from mpccomm.codec import encode
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.raw import call, decode_node, round_trip
+from tests.needs import library
 
-torch = pytest.importorskip("torch")
-save = pytest.importorskip("safetensors.torch").save
+torch = library("torch", "torch")
+save = library("safetensors.torch", "torch").save
 
 
 def tensor(data: Any, requires_grad: Any = False) -> Any:

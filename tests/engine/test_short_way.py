@@ -94,6 +94,15 @@ def test_a_look_that_finds_nothing_wakes_nobody(monkeypatch: pytest.MonkeyPatch)
         assert bob.recv("Alice", timeout=0) == "second", "no number is lost"
 
 
+def test_a_look_finds_what_is_there_several_times() -> None:
+    with duo() as (alice, bob):
+        for number in range(3):
+            alice.send("Bob", number, "id")
+        assert [bob.recv("Alice", "id", 0) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(CommunicationTimeoutError):
+            bob.recv("Alice", "id", 0)
+
+
 def test_what_was_taken_makes_room_at_the_sender() -> None:
     settings = quick(Limits(box_messages=20))
     with SyncPool(name="Alice", settings=settings) as alice, SyncPool(name="Bob", settings=settings) as bob:

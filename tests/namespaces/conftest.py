@@ -95,7 +95,7 @@ def _star(tools: tuple[str, ...]) -> Iterator[tuple[Machine, Machine, Machine, M
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("network namespaces need Linux and root")
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
-        pytest.skip(f"not installed here: {', '.join(missing)}")
+        pytest.skip(f"not installed here: {', '.join(missing)}; apt-get install iproute2 iptables")
     hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", "bob", "carol"))
     made = []
     try:

@@ -370,6 +370,27 @@ async def test_a_message_beyond_the_limit_of_the_other_side() -> None:
     await asyncio.gather(alice.shutdown(), bob.shutdown())
 
 
+async def test_a_party_that_takes_only_small_messages_keeps_none_from_the_others() -> None:
+    names = ("Alice", "Bob", "Carol")
+    made = [Pool(settings=quick(Limits(max_message_size=10) if name == "Bob" else None)) for name in names]
+    for pool in made:
+        pool.add_http_server(0, LOCAL)
+    for pool in made:
+        for name, other in zip(names, made, strict=True):
+            if other is not pool:
+                pool.add_http_client(name, LOCAL, other.port)
+    await asyncio.gather(*(pool.wait_ready() for pool in made))
+    alice, bob, carol = made
+    with pytest.raises(MessageTooLargeError, match="Bob"):
+        await alice.broadcast(bytes(2000))
+    assert await carol.recv("Alice") == bytes(2000)
+    with pytest.raises(DecodingError):
+        await bob.recv("Alice")
+    await alice.broadcast("small")
+    assert [await pool.recv("Alice") for pool in (bob, carol)] == ["small", "small"]
+    await asyncio.gather(*(pool.shutdown() for pool in made))
+
+
 # -- wrong calls -------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mpccomm.protocol.frames import Key, Start
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Arriving, Incoming, Receiver, allocate
+from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits
 from tests.protocol.links import Pair, connected, message, new_link, receive
 
@@ -118,15 +119,29 @@ class MailboxMachine(RuleBasedStateMachine):
 
 
 class LinkMachine(RuleBasedStateMachine):
-    """Two links, any number of wires between them, each cut at any moment. What is sent is taken: once, in order."""
+    """Two links, any number of wires between them, each cut at any moment, and a restart of either, which the other accepts.
+
+    What is sent is taken: once, in order, by one receive after the other, however many wait and give up.
+    """
+
+    LIMITS = Limits(frame_size=300, window=1000, box_bytes=6000, box_messages=4)
 
     def __init__(self) -> None:
         super().__init__()
-        limits = Limits(frame_size=300, window=1000, box_bytes=6000, box_messages=4)
-        self.links = (new_link("a", limits), new_link("b", limits))
-        self.pairs: list[Pair] = [connected(*self.links)]
+        self.restarts = 0
+        self.links = [new_link("a", self.LIMITS), new_link("b", self.LIMITS)]
+        self.meet(connected(self.links[0], self.links[1]))
+
+    def meet(self, pair: Pair) -> None:
+        self.pairs: list[Pair] = [pair]
         self.sent: tuple[list[bytes], list[bytes]] = ([], [])
         self.taken = [0, 0]
+        self.waiting: tuple[list[Receive], list[Receive]] = ([], [])
+
+    def got(self, taker: int, message: Incoming) -> None:
+        (segment,) = message.segments
+        assert bytes(segment) == self.sent[1 - taker][self.taken[taker]]
+        self.taken[taker] += 1
 
     @rule(sender=st.integers(0, 1), size=st.sampled_from((0, 10, 1000, 5000)))
     def send(self, sender: int, size: int) -> None:
@@ -134,17 +149,28 @@ class LinkMachine(RuleBasedStateMachine):
         self.sent[sender].append(contents)
         self.links[sender].send(message("k", contents))
 
-    @rule(taker=st.integers(0, 1))
-    def take(self, taker: int) -> None:
-        got = self.links[taker].take("k", 0.0)
+    @rule(taker=st.integers(0, 1), wait=st.booleans())
+    def take(self, taker: int, wait: bool) -> None:
+        link, waiting = self.links[taker], self.waiting[taker]
+        got = None if waiting else link.take("k", 0.0)
         if got is not None:
-            assert bytes(got.segments[0]) == self.sent[1 - taker][self.taken[taker]]
-            self.taken[taker] += 1
+            self.got(taker, got)
+        elif wait:
+            waiting.append(receive("k"))
+            link.receive(waiting[-1])
+
+    @rule(data=st.data(), taker=st.integers(0, 1))
+    def give_up(self, data: st.DataObject, taker: int) -> None:
+        waiting = self.waiting[taker]
+        if waiting:
+            tired = data.draw(st.sampled_from(waiting))
+            waiting.remove(tired)
+            assert self.links[taker].mailbox.cancel(tired)
 
     @rule(dialler=st.integers(0, 1))
     def dial(self, dialler: int) -> None:
         if len(self.pairs) < 4:
-            pair = Pair(*self.links)
+            pair = Pair(self.links[0], self.links[1])
             for end, connection in enumerate(pair.ends):
                 connection.dialled = end == dialler
             self.pairs.append(pair)
@@ -164,11 +190,37 @@ class LinkMachine(RuleBasedStateMachine):
             pair = data.draw(st.sampled_from(self.pairs))
             for _ in range(batches):
                 pair.move(sender)
+            self.collect()
+
+    @rule(who=st.integers(0, 1))
+    def restart(self, who: int) -> None:
+        self.restarts += 1
+        other = self.links[1 - who]
+        for pair in self.pairs:
+            other.lost(pair.ends[1 - who])
+        self.links[who] = new_link(f"{'ab'[who]}{self.restarts}", self.LIMITS)
+        pair = Pair(self.links[0], self.links[1])
+        pair.pump()
+        assert other.state is PartyState.RESTARTED
+        assert all(request.failure is not None for request in self.waiting[1 - who])
+        other.finished.clear()
+        assert other.accept_restart(0.0)
+        pair.pump()
+        self.meet(pair)
 
     @invariant()
     def nothing_is_violated(self) -> None:
         for link in self.links:
-            assert all(code == 4002 for _, code, _ in link.closing), link.closing
+            assert all(code == CloseCode.REPLACED for _, code, _ in link.closing), link.closing
+
+    def collect(self) -> None:
+        for taker, link in enumerate(self.links):
+            for request in link.finished:
+                if isinstance(request, Receive):
+                    assert request.message is not None
+                    assert request is self.waiting[taker].pop(0)
+                    self.got(taker, request.message)
+            link.finished.clear()
 
     def teardown(self) -> None:
         self.dial(0) if len(self.pairs) < 4 else None
@@ -180,9 +232,11 @@ class LinkMachine(RuleBasedStateMachine):
                 if any(end.closed for end in pair.ends):
                     pair.lose()
                     self.pairs.remove(pair)
-            self.take(0)
-            self.take(1)
-        assert self.taken == [len(self.sent[1]), len(self.sent[0])]
+            self.collect()
+            self.take(0, False)
+            self.take(1, False)
+        for taker in (0, 1):
+            assert self.taken[taker] == len(self.sent[1 - taker])
         assert all(link.sender.idle for link in self.links)
 
 

@@ -153,6 +153,29 @@ def test_one_that_was_admitted_and_is_not_asked_for_any_more() -> None:
         pair.pump()
 
 
+def test_what_was_said_of_a_full_box_long_ago_admits_nothing() -> None:
+    link = new_link("a", ONE)
+    stranger = Stranger(link).meet()
+    stranger.start(1, "x", b"1")
+    for key in "yz":
+        link.receive(receive(key))
+
+    def blocked(begun: int, key: str) -> list[frames.Frame]:
+        stranger.say(frames.blocked(frames.Blocked(1, 1, begun, 0, False, False, (key,))))
+        return [frame for frame in stranger.hear() if isinstance(frame, frames.Admit)]
+
+    assert blocked(0, "y") == []
+    assert blocked(3, "y") == [frames.Admit(3)]
+    assert blocked(2, "z") == []
+    # Once admitted, always: the word of it may have been lost.
+    for request in list(link.mailbox.receives()):
+        link.mailbox.cancel(request)
+    assert blocked(3, "y") == [frames.Admit(3)]
+    # And the other way round.
+    stranger.say(frames.admit(7))
+    assert link.sender.admitted == -1
+
+
 def test_room_for_one_message_is_room_for_one() -> None:
     """A message that was not admitted is a violation all the same."""
     for data, total in ((b"1", None), (b"1", 2)):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, REWOUND
+from mpccomm.protocol.connection import IDLE_BURST, MOST_UNVERIFIED, MOST_VERIFIED, REWOUND
 from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect, NeverRead, RestartNotAccepted
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
+from mpccomm.protocol.link import BEAT, RARE
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits
@@ -151,6 +152,17 @@ def test_too_many_who_never_complete_their_greeting() -> None:
     assert link.closing[0][:2] == (first, CloseCode.SILENT)
 
 
+def test_a_party_has_only_so_many_connections() -> None:
+    ours, theirs = new_link("a"), new_link("b")
+    for _ in range(3 * MOST_VERIFIED):
+        Pair(theirs, ours).pump()
+        # It does not close what is superfluous, as it should.
+        theirs.closing.clear()
+        assert len(ours._connections.verified()) <= MOST_VERIFIED + 1
+        assert ours.connected
+    assert {closing.code for closing in ours.closing} == {CloseCode.SILENT}
+
+
 @pytest.mark.parametrize("smaller_dialled", [True, False])
 def test_both_dialled(smaller_dialled: bool) -> None:
     links = (new_link("a"), new_link("b"))
@@ -215,8 +227,9 @@ def test_frames_that_bring_nothing_forward_have_a_budget(what: str) -> None:
     stranger.start(1, "k", b"1")
     stranger.start(2, "l", b"1", total=9)
     stranger.part(3, 1, b"1")
-    often = IDLE_BURST // (REWOUND if "again" in what else 4 if what in ("BLOCKED", "DEADLOCK", "GOODBYE") else 1)
-    for _ in range(often - 10):
+    counts = {"PING": BEAT, "PONG": BEAT, "ADMIT": 1, "nothing": 1}.get(what, REWOUND if "again" in what else RARE)
+    often = IDLE_BURST // counts
+    for _ in range(often - often // 5):
         stranger.say(IDLE[what])
     assert not stranger.link.closing
     stranger.now += 0.5

@@ -1,9 +1,12 @@
 """Automatic numbers: of receives as of sends, and what begins them anew."""
 
 import time
+from collections import deque
+from typing import Any
 
+from mpccomm.protocol.frames import Key
 from mpccomm.protocol.mailbox import Mailbox, Receive
-from tests.protocol.links import connected, message, new_link
+from tests.protocol.links import Stranger, connected, message, new_link
 
 
 def test_a_named_id_takes_no_number() -> None:
@@ -72,3 +75,42 @@ def test_a_queue_of_many_that_nobody_waits_for_is_not_looked_through() -> None:
     given_up.detach()
     assert sender.anyone_waits()
     assert len(sender.waiting()) == 1
+
+
+def test_what_is_grabbed_is_accounted_for_later_or_restored() -> None:
+    link = new_link("a")
+    stranger = Stranger(link).meet()
+    keys: tuple[Key, ...] = (("p", 0), "px", "py", "py")
+    for seq, key in enumerate(keys, 1):
+        stranger.start(seq, key, b"%d" % seq)
+    box = link.mailbox
+    first = box.look("p", None)
+    assert first is not None
+    mine: deque[Any] = deque()
+    assert box.grab("p", None, mine)
+    assert list(mine) == [0, first]
+    assert box.next_key("p", None) == ("p", 1)
+    named: deque[Any] = deque()
+    assert box.grab("p", "x", named)
+    assert not box.grab("p", "x", deque())
+    assert not box.grab("p", None, deque())
+    assert not box.grab("p", "y", deque())  # a queue of several is for the loop
+    second = box.look("p", "y")
+    assert second is not None
+    assert bytes(second.segments[0]) == b"3"
+    box.taken.append(first)
+    link.account(0.0)
+    assert link.receiver.box.taken == 1
+    link.restore(named[0])
+    assert link.take("px", 0.0) is named[0]
+
+
+def test_what_was_grabbed_before_a_restart_is_not_restored_after_it() -> None:
+    link = new_link("a")
+    Stranger(link, "old").meet().start(1, "x", b"1")
+    mine: deque[Any] = deque()
+    assert link.mailbox.grab("", "x", mine)
+    Stranger(link, "new").meet()
+    assert link.accept_restart(0.0)
+    link.restore(mine[0])
+    assert link.mailbox.look("", "x") is None

@@ -11,6 +11,7 @@ from mpccomm.protocol import frames
 from mpccomm.protocol.box import cost
 from mpccomm.protocol.connection import IDLE_BURST, IDLE_RATE, MOST_UNVERIFIED, REWOUND
 from mpccomm.protocol.frames import Bounds, Goodbye, Hello, Kind, Resume
+from mpccomm.protocol.link import BEAT, RARE
 from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT
 from mpccomm.protocol.states import (
     CONNECTION,
@@ -131,6 +132,8 @@ def test_figures() -> None:
     )
     assert f"Of these {IDLE_BURST} are granted at once and {IDLE_RATE} a second" in TEXT
     assert f"counts as {REWOUND}." in TEXT
+    assert f"PING and PONG, which count as {BEAT} each" in TEXT
+    assert f"which count as {RARE} each" in TEXT
     assert f"version {frames.PROTOCOL_VERSION}\n" in TEXT
     assert f"| version | {frames.PROTOCOL_VERSION}." in TEXT
     assert layout("received: u64, consumed_bytes: u64, consumed_messages: u64") == frames.BATCH_HEAD

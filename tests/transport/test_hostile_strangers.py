@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from tests.pools import LOCAL, Log
 from tests.timing import UNIT
 from tests.transport.hostile import (
     EACH,
+    IDENTITIES,
     SLACK,
     THROUGH,
     Place,
@@ -69,6 +73,53 @@ def test_a_crowd(which: str, first: bytes, tmp_path: Path) -> None:
     assert watch.pending <= limit + 2  # Bob or Carol may be on their way in
     assert watch.memory <= limit * EACH + SLACK
     assert watch.handles <= MANY + 2 * limit + 10  # our own ends of the crowd, and theirs with a spare
+
+
+STAGES = {
+    "connected": b"",
+    "half a request": b"GET /mpccomm HTTP/1.1\r\n",
+    "upgraded": b"\r\n".join(
+        (
+            b"GET /mpccomm HTTP/1.1",
+            b"Host: x",
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Version: 13",
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            b"",
+            b"",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "private"])
+@pytest.mark.parametrize("certified", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_whoever_is_dropped_is_gone(
+    stage: str, certified: bool, loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if loop == "asyncio":
+        monkeypatch.setattr("mpccomm.sync.loop_thread.new_event_loop", asyncio.new_event_loop)
+    limit = 3 * LIMITS.per_party
+    with place(tmp_path, certified=certified) as where, ExitStack() as stack:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        if certified:
+            context.load_cert_chain(where.certs["Mallory"], where.files.key(IDENTITIES["Mallory"]))
+            context.verify_mode = ssl.CERT_NONE
+        before = len(os.listdir("/proc/self/fd"))
+        count = limit + 40
+        for _ in range(count):
+            sock = stack.enter_context(dial(where.alice.port))
+            if certified:
+                sock = stack.enter_context(context.wrap_socket(sock))
+            say(sock, STAGES[stage])
+        end = time.monotonic() + 30 * UNIT
+        while (kept := len(os.listdir("/proc/self/fd")) - before - count) > limit + 4 and time.monotonic() < end:
+            time.sleep(UNIT / 20)
+        # Not only in the log: their sockets are closed.
+        assert kept <= limit + 4
 
 
 def test_a_crowd_disperses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

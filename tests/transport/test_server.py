@@ -148,6 +148,13 @@ async def test_wrong_path(caplog: pytest.LogCaptureFixture) -> None:
         assert Log(caplog).lines(f"refused a request from {LOCAL}: an upgrade at the wrong path")
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1", "null"])
+async def test_a_web_page_is_no_party(origin: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with going_on() as alice:
+        assert_bare(await exchange(alice.port, upgrade(Origin=origin)), 403)
+        assert Log(caplog).lines(f"refused a request from {LOCAL}: an upgrade on behalf of a web page")
+
+
 @pytest.mark.parametrize("missing", ["Sec_WebSocket_Key", "Sec_WebSocket_Version", "Connection"])
 async def test_malformed_upgrade(missing: str, caplog: pytest.LogCaptureFixture) -> None:
     async with going_on() as alice:
