@@ -130,6 +130,8 @@ class BaseChannel:
         loop_owner.check()
         if engine.has_additions:
             loop_owner.post(engine.start_added)
+        if engine.callbacks.forgotten:
+            loop_owner.post(engine.callbacks.withdraw_forgotten)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.handlers import ServerHandle
-from mpccomm.engine.handles import Failures
+from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
@@ -61,6 +61,7 @@ class Engine:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
         self.loop_owner = LoopOwner()
         self.failures = Failures(self.loop_owner)
+        self.callbacks = Callbacks(self.loop_owner)
         self.serialising = RLock()
         """Held from the first class of the user in a message until the message has its place in the queue."""
         self.authentication = authentication
@@ -296,6 +297,7 @@ class Engine:
 
     def _tick(self) -> None:
         self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
+        self.callbacks.withdraw_forgotten()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
         for party in self.parties.values():
@@ -459,6 +461,7 @@ class Engine:
 
     def _over(self) -> None:
         self.lifecycle.apply(PoolEvent.END)
+        self.callbacks.end()
         self.succession.end()
         self.ended()
 

@@ -1,16 +1,38 @@
-"""Handles of sends that nobody blocks for, and the failures among them that nobody has looked at."""
+"""Handles: futures of what nobody blocks for. And the failures among those of sends that nobody has looked at.
+
+What blocking callers get is a `concurrent.futures.Future` that any thread can wait for, made of few objects: programs keep
+thousands of them, and the collector visits all. The pool's loop must go on whatever happens to them, so two rules hold:
+
+* What the program does with a handle may be interrupted between any two steps, by Ctrl-C or by what a signal handler raises.
+  So a handle has no lock that Python code enters. Its outcome is the first element of a list, and appending is one step.
+* What belongs to the program never runs on the pool's thread: callbacks have a thread of their own, see `Callbacks`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
-from collections.abc import Generator, Sequence
-from typing import Any, TypeAlias
+import threading
+import time
+import weakref
+from _thread import allocate_lock, start_new_thread
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from mpccomm.display import plural
 from mpccomm.engine.futures import resolving
+from mpccomm.engine.lifecycle import Gate
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.thread_future import ThreadFuture
+from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
+
+if TYPE_CHECKING:
+    from mpccomm.engine.requests import FutureCall
+
+T = TypeVar("T")
 
 logger = logging.getLogger("mpccomm")
 
@@ -20,23 +42,398 @@ _PAUSE = 0.5
 _KEPT = 1000
 """So many failures are remembered until somebody looks; of further ones only the number."""
 
+_PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"
+"""The states that `concurrent.futures` knows."""
+
+
+class Callbacks:
+    """Runs the callbacks of the handles of one pool, in the order in which the handles were done, in a thread of its own.
+
+    They are the program's: they may block, raise what they like, or call the pool. The loop goes on meanwhile.
+    """
+
+    def __init__(self, loop_owner: LoopOwner) -> None:
+        self.loop_owner = loop_owner
+        self.forgotten: deque[_ToHandle] = deque()
+        """Of receives whose handles nobody has any more."""
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Run it in that thread. Called on the pool's loop."""
+        self._waiting.put(function)
+        if self._thread is None:
+            name = f"{threading.current_thread().name}, callbacks"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The program is at its end, and threads can't be started any more.
+                self._waiting.put(None)
+                self._work()
+            else:
+                self._thread = thread
+
+    def withdraw_forgotten(self) -> None:
+        """End the receives whose handles are gone: their messages are for others. Called on the pool's loop."""
+        with suppress(IndexError):
+            while True:
+                self.forgotten.popleft().withdraw()
+
+    def end(self) -> None:
+        """Let the thread end when it has done what it was given."""
+        if self._thread is not None:
+            self._waiting.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, but no longer than so many seconds: there is no way to stop a callback."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+            if thread.is_alive():
+                logger.warning(
+                    "the pool is shut down, and a callback of one of its handles still runs in %s", thread.name
+                )
+
+    def _work(self) -> None:
+        while (function := self._waiting.get()) is not None:
+            try:
+                function()
+            except BaseException:
+                # `sys.exit`, for one: it means the thread of whoever calls it, and this one serves others too.
+                logger.exception("a callback of a handle raised")
+
+
+class _Outcome(NamedTuple):
+    state: str
+    value: Any = None
+    error: BaseException | None = None
+
+
+class ThreadFuture(concurrent.futures.Future[T]):
+    """Resolved once, by the pool's loop; ``call`` is the receive that it is of, if it is one."""
+
+    def __init__(self, callbacks: Callbacks, call: FutureCall | None = None) -> None:
+        # Not that of the base class: nothing of what it makes is needed, and what is needed is made when it is.
+        self._callbacks = callbacks
+        self._call = call
+        self._outcomes: list[_Outcome] = []
+        """The first one counts."""
+        self._running = False
+        self._to_here: _ToHandle | None = None
+        if call is not None:
+            self._to_here = call.waiter = _ToHandle(self, callbacks.forgotten.append)
+            self._to_here.call = call
+
+    # -- by the pool ---------------------------------------------------------------------------------------------------
+
+    def resolve(self, value: Any, error: Exception | None) -> bool:
+        """The result is there. False: it was cancelled, and does not take it."""
+        outcome = _Outcome(_FINISHED, value, error)
+        self._outcomes.append(outcome)
+        self._to_here = None
+        if self._outcomes[0] is not outcome:
+            return False
+        self._wake()
+        if self.__dict__.get("_later"):
+            self._callbacks.run(self._call_back)
+        return True
+
+    # -- by the program ------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """As of any future. A receive is withdrawn: its message is there for the next one. A send goes on, unobserved."""
+        if not self._running:
+            self._set(_Outcome(_CANCELLED))
+        return self.cancelled()
+
+    def cancelled(self) -> bool:
+        """As of any future."""
+        return bool(self._outcomes) and self._outcomes[0].state is _CANCELLED
+
+    def running(self) -> bool:
+        """As of any future: it is not, unless `set_running_or_notify_cancel` was called."""
+        return self._running and not self._outcomes
+
+    def done(self) -> bool:
+        """As of any future."""
+        return bool(self._outcomes)
+
+    def result(self, timeout: float | None = None) -> T:
+        """As of any future.
+
+        :raises CommunicationTimeoutError: time is up; what it waits for still lasts
+        """
+        outcome = self._outcome(timeout)
+        if outcome.error is not None:
+            try:
+                raise outcome.error
+            finally:
+                del outcome, self  # no circle of the error and its traceback
+        value: T = outcome.value
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As of any future.
+
+        :raises CommunicationTimeoutError: time is up; what it waits for still lasts
+        """
+        return self._outcome(timeout).error
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        """As of any future. Callbacks run in a thread for them, one after the other; at once, here, where it is done already."""
+        to_here = self._to_here
+        if to_here is not None:
+            # Who leaves a callback has not forgotten it.
+            to_here.kept = self
+        self.__dict__.setdefault("_later", deque()).append(fn)
+        if self._outcomes:
+            self._call_back()
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As of any future."""
+        if self._outcomes and not self.cancelled():
+            raise concurrent.futures.InvalidStateError(f"{self!r} is done")
+        self._running = not self._outcomes
+        return self._running
+
+    def set_result(self, result: T) -> None:
+        """As of any future; a receive is withdrawn by it."""
+        self._set_once(_Outcome(_FINISHED, result))
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As of any future; a receive is withdrawn by it."""
+        self._set_once(_Outcome(_FINISHED, None, exception))
+
+    def __repr__(self) -> str:
+        state = self._outcomes[0] if self._outcomes else None
+        end = (
+            "waiting"
+            if state is None
+            else "cancelled"
+            if state.state is _CANCELLED
+            else "failed"
+            if state.error
+            else "done"
+        )
+        return f"<handle of a {'send' if self._call is None else 'receive'}, {end}>"
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _outcome(self, timeout: float | None) -> _Outcome:
+        if not self._outcomes:
+            if self._callbacks.loop_owner.here:
+                raise WrongThreadError(
+                    "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
+                )
+            gate: Gate = self.__dict__.setdefault("_gate", Gate())
+            if not self._outcomes and not gate.wait(timeout):
+                raise CommunicationTimeoutError(self._still(timeout))
+        outcome = self._outcomes[0]
+        if outcome.state is _CANCELLED:
+            raise concurrent.futures.CancelledError
+        return outcome
+
+    def _still(self, timeout: float | None) -> str:
+        if self._call is None:
+            return f"not confirmed within {timeout:g} s; the message may still arrive"
+        return (
+            f"no message from {self._call.party} within {timeout:g} s. This receive still waits, and gets the message when it "
+            "comes: ask for the result again, or cancel() the handle, so that the message is there for another receive"
+        )
+
+    def _set(self, outcome: _Outcome) -> None:
+        to_here = self._to_here
+        note = self._callbacks.forgotten.append
+        try:
+            self._outcomes.append(outcome)
+        finally:
+            # No handler can run between these two: what an interrupt keeps from being done here is done by the pool's loop.
+            if to_here is not None:
+                note(to_here)
+            self._ended_here()
+
+    def _set_once(self, outcome: _Outcome) -> None:
+        self._set(outcome)
+        if self._outcomes[0] is not outcome:
+            raise concurrent.futures.InvalidStateError(f"{self!r} is done")
+
+    def _ended_here(self) -> None:
+        """Do all that follows from an outcome that the program has given; any number of times."""
+        if not self._outcomes:
+            return
+        to_here = self._to_here
+        if to_here is not None:
+            to_here.kept = self._to_here = None
+        try:
+            self._wake()
+        finally:
+            if self._call is not None:
+                with suppress(PoolClosedError):
+                    self._callbacks.loop_owner.post(self._call.cancel)
+            self._call_back()
+
+    def _wake(self) -> None:
+        gate: Gate | None = self.__dict__.get("_gate")
+        if gate is not None:
+            gate.open()
+        shown: _Shown | None = self.__dict__.get("_shown")
+        if shown is not None:
+            shown.publish(self)
+
+    def _call_back(self) -> None:
+        later: deque[Callable[[Any], object]] | None = self.__dict__.get("_later")
+        while later:
+            try:
+                callback = later.popleft()
+            except IndexError:
+                return  # another thread has taken the last one
+            try:
+                callback(self)
+            except Exception:
+                logger.exception("a callback of %r raised", self)
+
+    # What `concurrent.futures.wait` and `as_completed` use of a future.
+
+    @property
+    def _show(self) -> _Shown:
+        shown: _Shown | None = self.__dict__.get("_shown")
+        if shown is None:
+            shown = self.__dict__.setdefault("_shown", _Shown())
+            shown.publish(self)
+        return shown
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        if not self._show.published:
+            return _RUNNING if self._running else _PENDING
+        return self._outcomes[0].state
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        return self._show.waiters
+
+    @property
+    def _condition(self) -> _Condition:  # type: ignore[override]
+        return _Condition(self)
+
+
+class _Shown:
+    """What `concurrent.futures.wait` and `as_completed` see of a future.
+
+    They lock futures one after the other, in Python code, look at their states, and leave their names. An interrupt in there
+    leaves locks behind. So this is no lock: a future that they have "locked" shows no outcome until it is "unlocked", or a
+    second has passed.
+    """
+
+    __slots__ = ("lock", "locked", "published", "until", "waiters")
+
+    def __init__(self) -> None:
+        self.lock = allocate_lock()
+        """Entered by C code, and held for some steps at most."""
+        self.locked = 0
+        self.until = 0.0
+        self.published = False
+        self.waiters: list[Any] = []
+
+    def publish(self, future: ThreadFuture[Any]) -> None:
+        """Show its outcome, if it has one, and tell those who have left their names."""
+        if self.published or not future._outcomes:
+            return
+        with self.lock:
+            if self.locked and time.monotonic() < self.until:
+                return
+            first, self.published = not self.published, True
+            waiters = list(self.waiters)
+        if first and waiters:
+            # In a thread of its own: who was interrupted while waiting may hold a lock for ever.
+            try:
+                start_new_thread(_tell, (waiters, future))
+            except RuntimeError:
+                _tell(waiters, future)
+
+
+def _tell(waiters: Sequence[Any], future: ThreadFuture[Any]) -> None:
+    outcome = future._outcomes[0]
+    for waiter in waiters:
+        if outcome.state is _CANCELLED:
+            waiter.add_cancelled(future)
+        elif outcome.error is not None:
+            waiter.add_exception(future)
+        else:
+            waiter.add_result(future)
+
+
+class _Condition:
+    """Stands where other futures have a `threading.Condition`."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: ThreadFuture[Any]) -> None:
+        self._future = future
+
+    def acquire(self) -> bool:
+        shown = self._future._show
+        shown.publish(self._future)
+        with shown.lock:
+            shown.locked += 1
+            shown.until = time.monotonic() + 1
+        return True
+
+    def release(self) -> None:
+        shown = self._future._show
+        with shown.lock:
+            shown.locked = max(shown.locked - 1, 0)
+        shown.publish(self._future)
+
+    __enter__ = acquire
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
+    """How a receive on the pool's loop knows the handle, which the program may forget.
+
+    Python has no say in that: it is C code that takes note of the end of the handle, which no signal handler can get into.
+    """
+
+    __slots__ = ("call", "kept")
+
+    call: FutureCall
+    kept: ThreadFuture[Any] | None
+    """Keeps the handle, where it has callbacks."""
+
+    def resolve(self, value: Any, error: Exception | None) -> bool:
+        """The result is there. False: nobody takes it."""
+        handle = self()
+        self.kept = None
+        return handle is not None and handle.resolve(value, error)
+
+    def withdraw(self) -> None:
+        """Nobody has the handle any more, or wants what it is for."""
+        self.call.cancel()
+        handle = self()
+        if handle is not None and handle.done():
+            handle._wake()
+
 
 class _Watched:
     """A future that notes whether anybody has asked how it ended, or will be told."""
 
     looked_at = False
 
-    def result(self, *timeout: float | None) -> Any:
+    def result(self, *arguments: Any, **options: Any) -> Any:
         self.looked_at = True
-        return super().result(*timeout)  # type: ignore[misc]
+        return super().result(*arguments, **options)  # type: ignore[misc]
 
-    def exception(self, *timeout: float | None) -> Any:
+    def exception(self, *arguments: Any, **options: Any) -> Any:
         self.looked_at = True
-        return super().exception(*timeout)  # type: ignore[misc]
+        return super().exception(*arguments, **options)  # type: ignore[misc]
 
-    def add_done_callback(self, *callback: Any, **context: Any) -> None:
+    def add_done_callback(self, *arguments: Any, **options: Any) -> None:
         self.looked_at = True
-        super().add_done_callback(*callback, **context)  # type: ignore[misc]
+        super().add_done_callback(*arguments, **options)  # type: ignore[misc]
 
 
 class LoopHandle(_Watched, asyncio.Future[None]):
@@ -62,15 +459,16 @@ class LoopHandle(_Watched, asyncio.Future[None]):
 class ThreadHandle(_Watched, ThreadFuture[None]):
     """For callers that block."""
 
-    def __init__(self, failures: Failures) -> None:
-        super().__init__()
+    def __init__(self, callbacks: Callbacks, failures: Failures) -> None:
+        super().__init__(callbacks)
         self._failures = failures
 
-    def resolve(self, value: None, error: Exception | None) -> None:
+    def resolve(self, value: Any, error: Exception | None) -> bool:
         """Its sends have ended."""
-        super().resolve(value, error)
+        taken = super().resolve(value, error)
         if error is not None:
             self._failures.note(self, error)
+        return taken
 
 
 Handle: TypeAlias = LoopHandle | ThreadHandle

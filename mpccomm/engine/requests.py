@@ -43,8 +43,8 @@ _TAKEN = 64
 class Waiter(Protocol):
     """Whom a request tells that it is over."""
 
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """Take note of the outcome; called once, on the pool's loop."""
+    def resolve(self, value: Any, error: Exception | None) -> bool | None:
+        """Take note of the outcome; called once, on the pool's loop. False: the value is not taken."""
 
 
 class Request(Protocol):
@@ -306,13 +306,12 @@ class FutureCall(ReceiveCall):
         self.over = True
         self.error = error
         waiter, self.waiter = self.waiter, None
-        if error is None or isinstance(error, CommunicationError):
+        taken = waiter is not None and waiter.resolve(value, error) is not False
+        if taken and (error is None or isinstance(error, CommunicationError)):
             self.message = None
         else:
-            # It was not the message that was at fault: the next receive gets it.
+            # It was not the message that was at fault, or nobody is there to take it: the next receive gets it.
             self.cancel()
-        if waiter is not None:
-            waiter.resolve(value, error)
 
     def _read_in_worker(self) -> None:
         message = self.message

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.handles import ThreadHandle
+from mpccomm.engine.handles import ThreadFuture, ThreadHandle
 from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.requests import Request
 from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
-from mpccomm.engine.thread_future import ThreadFuture
-from mpccomm.errors import PoolClosedError, WrongThreadError
+from mpccomm.errors import WrongThreadError
 from mpccomm.sync.blocking import Redeemed, Ticket
 from mpccomm.sync.groups import SyncGroup
 
@@ -87,7 +84,7 @@ class SyncMessages(BaseChannel):
 
         :returns: a future, done when the party's pool holds the message; a failure is on it
         """
-        handle = ThreadHandle(self._engine.failures)
+        handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
         self._queue_one(self._engine.party(name), message, msg_id, self._patience(timeout, max_retries), handle)
         return handle
 
@@ -149,13 +146,20 @@ class SyncMessages(BaseChannel):
     @overload
     def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Future[Any]: ...
     def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Future[Any]:
-        """Receive a message without waiting: a future that gets it. A cancelled one leaves the message for the next."""
+        """Receive a message without waiting: a future that gets it.
+
+        A cancelled one leaves the message for the next, and so does one that nobody has any more. One whose ``result`` ran out of
+        time still waits, and gets the message when it comes: ``cancel()`` it if another receive is to have it.
+        """
         call = self._asking(name, msg_id, expect)
-        future = ThreadFuture[Any]()
-        call.waiter = future
-        self._launch(call)
-        future.add_done_callback(partial(_withdraw, call))
-        return future
+        future = ThreadFuture[Any](self._engine.callbacks, call)
+        try:
+            self._launch(call)
+            return future
+        except BaseException:
+            # An interrupt: the caller does not get it.
+            future.cancel()
+            raise
 
     # -- several parties -----------------------------------------------------------------------------------------------
 
@@ -349,7 +353,7 @@ class SyncMessages(BaseChannel):
     def _asend(
         self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
     ) -> ThreadHandle:
-        handle = ThreadHandle(self._engine.failures)
+        handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
         self._queue(parties, message, destination, msg_id, patience, handle)
         return handle
 
@@ -371,9 +375,3 @@ class SyncMessages(BaseChannel):
 
 class SyncChannel(BasePart, SyncMessages):
     """Message ids, numbers and groups of its own, over the connections of a pool; from `SyncPool.channel`."""
-
-
-def _withdraw(call: FutureCall, future: Future[Any]) -> None:
-    if future.cancelled():
-        with contextlib.suppress(PoolClosedError):
-            call.party.loop_owner.post(call.cancel)

@@ -93,6 +93,7 @@ class LoopLifetime:
             self._thread.join(self._engine.settings.interrupt_grace)
             raise
         self._thread.join()
+        self._engine.callbacks.join(self.grace)
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -125,6 +126,7 @@ class LoopLifetime:
     def join(self, timeout: float | None = None) -> None:
         """Wait for the thread to end."""
         self._thread.join(timeout)
+        self._engine.callbacks.join(self.grace)
 
 
 # -- the end of the program --------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -75,7 +76,7 @@ def test_any_number_of_threads_end_it_at_once() -> None:
             pool.add_http_client("other", LOCAL, other.port)
             other.add_http_client("pool", LOCAL, pool.port)
             handle = pool.asend("other", "delivered")
-            ends = [
+            ends: list[Callable[[], object]] = [
                 pool.shutdown,
                 partial(pool.abort, "why not", 0),
                 pool.shutdown,

@@ -1,4 +1,4 @@
-"""The future of few objects behaves as the one it is derived from."""
+"""Handles are futures in every form of their interface, and what programs do with them can't stop the pool."""
 
 import concurrent.futures
 import gc
@@ -7,9 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from mpccomm.engine.thread_future import ThreadFuture
+from mpccomm.engine.handles import Callbacks, ThreadFuture
+from mpccomm.engine.loop_owner import LoopOwner
 
 LIMIT = 20
+
+
+def handle() -> ThreadFuture[int]:
+    return ThreadFuture[int](Callbacks(LoopOwner()))
 
 
 def waiting(call: Callable[[], object]) -> concurrent.futures.Future[object]:
@@ -27,7 +32,7 @@ def waiting(call: Callable[[], object]) -> concurrent.futures.Future[object]:
 
 
 def test_whoever_waits_is_woken() -> None:
-    future = ThreadFuture[int]()
+    future = handle()
     waiters = [waiting(lambda: future.result(LIMIT)) for _ in range(3)]
     future.resolve(7, None)
     assert [waiter.result(LIMIT) for waiter in waiters] == [7, 7, 7]
@@ -35,7 +40,7 @@ def test_whoever_waits_is_woken() -> None:
 
 
 def test_an_error_reaches_whoever_waits() -> None:
-    future = ThreadFuture[int]()
+    future = handle()
     waiter = waiting(lambda: future.result(LIMIT))
     future.resolve(None, ValueError("wrong"))
     with pytest.raises(ValueError, match="wrong"):
@@ -44,7 +49,7 @@ def test_an_error_reaches_whoever_waits() -> None:
 
 
 def test_time_is_up() -> None:
-    future = ThreadFuture[int]()
+    future = handle()
     with pytest.raises(TimeoutError):
         future.result(0.01)
     future.resolve(1, None)
@@ -52,8 +57,9 @@ def test_time_is_up() -> None:
 
 
 def test_several_at_once() -> None:
-    futures = [ThreadFuture[int]() for _ in range(5)]
-    completed = waiting(lambda: [future.result() for future in concurrent.futures.as_completed(futures, LIMIT)])
+    futures = [handle() for _ in range(5)]
+    plain: list[concurrent.futures.Future[int]] = [*futures]
+    completed = waiting(lambda: [future.result() for future in concurrent.futures.as_completed(plain, LIMIT)])
     waited = waiting(lambda: concurrent.futures.wait(futures, LIMIT))
     for number in (3, 1, 4, 0, 2):
         futures[number].resolve(number, None)
@@ -64,7 +70,7 @@ def test_several_at_once() -> None:
 
 
 def test_cancelled_it_drops_what_comes_and_tells_those_who_wait_for_several() -> None:
-    future = ThreadFuture[int]()
+    future = handle()
     waited = waiting(lambda: concurrent.futures.wait([future], LIMIT))
     assert future.cancel()
     future.resolve(1, None)
@@ -81,8 +87,9 @@ def test_it_has_few_objects_for_the_collector() -> None:
         kept = [make() for _ in range(100)]
         return (len(gc.get_objects()) - before) // len(kept)
 
+    callbacks = Callbacks(LoopOwner())
     gc.disable()
     try:
-        assert tracked(ThreadFuture) <= tracked(concurrent.futures.Future) / 2
+        assert tracked(lambda: ThreadFuture(callbacks)) <= tracked(concurrent.futures.Future) / 2
     finally:
         gc.enable()

@@ -1,0 +1,264 @@
+"""Every blocking call, shot at at every instruction: nothing is lost, nothing comes twice, and the pool goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from mpccomm import CommunicationError, CommunicationTimeoutError, SyncPool
+from mpccomm.sync import loop_thread
+from tests.interrupts.shots import CTRL_C, LIMIT, LONG, NOTHING, TIMER, Kind, Outcome, everywhere
+from tests.pools import LOCAL, quick
+
+pytestmark = pytest.mark.timeout(900 if LONG else 60)
+
+
+class Trio:
+    """Alice, who is shot at, and two others."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        pools = [stack.enter_context(SyncPool(name=name, settings=quick())) for name in ("Alice", "Bob", "Carol")]
+        for pool in pools:
+            pool.add_http_server(0, LOCAL)
+        for pool, other in itertools.permutations(pools, 2):
+            assert other.name is not None
+            pool.add_http_client(other.name, LOCAL, other.port)
+        for pool in pools:
+            pool.wait_ready(LIMIT)
+        self.alice, self.bob, self.carol = pools
+        self.others = (self.bob, self.carol)
+        self.numbers = itertools.count()
+
+    def sent(self, *senders: SyncPool) -> int:
+        """Something new is on its way to Alice."""
+        number = next(self.numbers)
+        for sender in senders:
+            sender.asend("Alice", number)
+        return number
+
+    def here(self, *senders: SyncPool) -> int:
+        """Something new is here."""
+        number = next(self.numbers)
+        for sender in senders:
+            sender.send("Alice", number)
+        return number
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def trio(request: pytest.FixtureRequest) -> Iterator[Trio]:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        if request.param == "asyncio":
+            patch.setattr(loop_thread, "new_event_loop", asyncio.new_event_loop)
+        else:
+            pytest.importorskip("uvloop")
+        yield Trio(stack)
+
+
+@pytest.fixture(params=[CTRL_C, TIMER], ids=["Ctrl-C", "timer"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    value: Kind = request.param
+    return value
+
+
+# -- receiving ---------------------------------------------------------------------------------------------------------
+
+
+def test_recv(trio: Trio, kind: Kind) -> None:
+    number = -1
+
+    def call() -> Any:
+        return trio.alice.recv("Bob", timeout=LIMIT)
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        value = call() if outcome.value is NOTHING else outcome.value
+        assert value == number
+        number = trio.sent(trio.bob)
+
+    number = trio.sent(trio.bob)
+    everywhere(call, look, kind)
+    assert call() == number
+
+
+def test_recv_of_what_is_here(trio: Trio, kind: Kind) -> None:
+    number = -1
+
+    def call() -> Any:
+        return trio.alice.recv("Bob", timeout=LIMIT)
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        assert (call() if outcome.value is NOTHING else outcome.value) == number
+        number = trio.here(trio.bob)
+
+    number = trio.here(trio.bob)
+    everywhere(call, look, kind)
+    assert call() == number
+
+
+def test_a_look_whether_it_is_there(trio: Trio, kind: Kind) -> None:
+    def call() -> Any:
+        return trio.alice.recv("Bob", timeout=0)
+
+    def look(outcome: Outcome) -> None:
+        assert outcome.value is NOTHING
+        number = trio.here(trio.bob)
+        assert trio.alice.recv("Bob", timeout=LIMIT) == number
+
+    def attempt() -> Any:
+        try:
+            return call()
+        except CommunicationTimeoutError:
+            return NOTHING
+
+    everywhere(attempt, look, kind)
+
+
+def test_recv_all(trio: Trio, kind: Kind) -> None:
+    number = -1
+
+    def call() -> Any:
+        return trio.alice.recv_all(timeout=LIMIT)
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        value = call() if outcome.value is NOTHING else outcome.value
+        assert value == [("Bob", number), ("Carol", number)]
+        number = trio.sent(*trio.others)
+
+    number = trio.sent(*trio.others)
+    everywhere(call, look, kind)
+    assert call() == [("Bob", number), ("Carol", number)]
+
+
+# -- handles -----------------------------------------------------------------------------------------------------------
+
+METHODS: dict[str, Callable[[concurrent.futures.Future[Any]], Any]] = {
+    "done": lambda handle: handle.done(),
+    "running": lambda handle: handle.running(),
+    "cancelled": lambda handle: handle.cancelled(),
+    "result": lambda handle: handle.result(),
+    "result within a time": lambda handle: handle.result(timeout=LIMIT),
+    "exception": lambda handle: handle.exception(timeout=LIMIT),
+    "add_done_callback": lambda handle: handle.add_done_callback(lambda handle: None),
+    "wait": lambda handle: own(lambda: concurrent.futures.wait([handle], LIMIT)),
+    "as_completed": lambda handle: own(lambda: list(concurrent.futures.as_completed([handle], LIMIT))),
+    "busy": lambda handle: [handle.done() for _ in range(3)],
+}
+
+
+def own(call: Callable[[], Any]) -> Any:
+    """The call of the standard library, whose `threading.Condition` may answer an interrupt with an error of its own."""
+    try:
+        return call()
+    except RuntimeError as error:
+        if error.__context__ is not None:
+            raise error.__context__ from None
+        raise
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_handle(trio: Trio, kind: Kind, method: str) -> None:
+    number, handle = -1, trio.alice.arecv("Bob")
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number, handle
+        outcome.value = outcome.raised = None  # they may hold on to the handle
+        if handle.cancelled():
+            assert trio.alice.recv("Bob", timeout=LIMIT) == number
+        else:
+            assert handle.result(timeout=LIMIT) == number
+        handle = trio.alice.arecv("Bob")
+        number = trio.sent(trio.bob)
+
+    number = trio.sent(trio.bob)
+    everywhere(lambda: METHODS[method](handle), look, kind)
+    assert handle.result(LIMIT) == number
+
+
+# -- collectives -------------------------------------------------------------------------------------------------------
+
+
+class Together:
+    """Alice and Bob call the same; it is Alice who is shot at."""
+
+    def __init__(self, trio: Trio, channel: str) -> None:
+        names = ("Alice", "Bob")
+        self.mine = trio.alice.channel(channel).group(names)
+        self.theirs = trio.bob.channel(channel).group(names)
+
+    def bob(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Bob's part, in a thread of its own."""
+        outcome: list[Any] = []
+
+        def run() -> None:
+            try:
+                outcome.append(call())
+            except Exception as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+
+        def result() -> Any:
+            thread.join(LIMIT)
+            (value,) = outcome
+            return value
+
+        return result
+
+
+COLLECTIVES: dict[str, Callable[[Any, int], Any]] = {
+    "allgather": lambda group, number: group.allgather((group.me, number), timeout=LIMIT),
+    "bcast": lambda group, number: group.bcast(("Alice", number), root="Alice", timeout=LIMIT),
+    "bcast from the other": lambda group, number: group.bcast(("Bob", number), root="Bob", timeout=LIMIT),
+    "checked bcast": lambda group, number: group.bcast(("Alice", number), root="Alice", checked=True, timeout=LIMIT),
+    "gather": lambda group, number: group.gather((group.me, number), root="Bob", timeout=LIMIT),
+    "exchange": lambda group, number: group.exchange(
+        "Bob" if group.me == "Alice" else "Alice", (group.me, number), timeout=LIMIT
+    ),
+    "barrier": lambda group, number: group.barrier(timeout=LIMIT),
+    "alltoall": lambda group, number: group.alltoall({"Alice": number, "Bob": -number}, timeout=LIMIT),
+}
+
+
+@pytest.mark.parametrize("operation", COLLECTIVES)
+def test_a_collective(trio: Trio, kind: Kind, operation: str) -> None:
+    call = COLLECTIVES[operation]
+    together = Together(trio, f"{operation} {kind.number} {id(trio)}")
+    number = next(trio.numbers)
+    theirs = together.bob(lambda: call(together.theirs, number))
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number, theirs
+        value = outcome.value
+        if value is NOTHING:
+            try:
+                value = together.mine.resume(timeout=LIMIT)
+            except CommunicationError as error:
+                assert "nothing is there to resume" in str(error)  # noqa: PT017 - the other way out is as good
+                value = call(together.mine, number)
+        right = {
+            "allgather": ({"Alice": ("Alice", number), "Bob": ("Bob", number)},) * 2,
+            "bcast": (("Alice", number),) * 2,
+            "bcast from the other": (("Bob", number),) * 2,
+            "checked bcast": (("Alice", number),) * 2,
+            "gather": (None, {"Alice": ("Alice", number), "Bob": ("Bob", number)}),
+            "exchange": (("Bob", number), ("Alice", number)),
+            "barrier": (None, None),
+            "alltoall": ({"Alice": number, "Bob": number}, {"Alice": -number, "Bob": -number}),
+        }
+        assert (value, theirs()) == right[operation]
+        number = next(trio.numbers)
+        theirs = together.bob(lambda: call(together.theirs, number))
+
+    everywhere(lambda: call(together.mine, number), look, kind)
+    call(together.mine, number)
+    theirs()
