@@ -82,7 +82,7 @@ def test_any_number_of_threads_end_it_at_once() -> None:
                 pool.shutdown,
                 partial(pool.__exit__, None, None, None),
             ]
-            threads = [threading.Thread(target=end) for end in ends]  # type: ignore[arg-type]
+            threads = [threading.Thread(target=end) for end in ends]
             for thread in threads:
                 thread.start()
             for thread in threads:
