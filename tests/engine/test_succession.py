@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import sys
+import threading
+import time
 from concurrent.futures import Future
 
 import pytest
 
-from mpccomm import Pool, PoolClosedError, PortInUseError, SyncPool
+from mpccomm import PartyShutDownError, Pool, PoolClosedError, PortInUseError, SyncPool
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.succession import Succession
 from tests.pools import LOCAL, Log, quick
@@ -177,3 +179,33 @@ async def test_order() -> None:
     assert not done.done()
     first.end()
     assert done.done()
+
+
+@pytest.mark.usefixtures("interactive")
+def test_the_cell_is_run_again_and_again_and_each_pool_delivers() -> None:
+    """Several in quick succession, one message each; the receiver goes on with the next as soon as it hears that one left."""
+    bob = blocking()
+    got: list[int] = []
+
+    def receive() -> None:
+        while len(got) < 5:
+            try:
+                got.append(bob.recv("Alice", timeout=200 * UNIT))
+            except PartyShutDownError:
+                time.sleep(UNIT / 10)
+
+    alices = [alice := blocking()]
+    bob.add_http_client("Alice", LOCAL, port := port_of(alice))
+    receiving = threading.Thread(target=receive)
+    receiving.start()
+    try:
+        for run in range(5):
+            if run:
+                alices.append(blocking(port))
+            alices[-1].add_http_client("Bob", LOCAL, port_of(bob))
+            alices[-1].asend("Bob", run)
+        receiving.join(300 * UNIT)
+        assert got == [*range(5)]
+    finally:
+        for pool in (*alices[::-1], bob):
+            pool.shutdown()
