@@ -143,7 +143,7 @@ def _set_groups(context: ssl.SSLContext) -> None:
     """Agree on keys by hybrid post-quantum or elliptic-curve groups, never by finite fields.
 
     A ClientHello of a few hundred bytes that asks for ffdhe8192 costs a tenth of a second of CPU. Only Python 3.15 can
-    name several groups. Before that: OpenSSL from 3.5 on offers no such group by itself, and puts the hybrid one first;
+    name several groups. Before that: OpenSSL from 3.5 on offers none above 3072 bits by itself, and puts the hybrid one first;
     older ones know none, and get the one group that every implementation of TLS 1.3 has.
     """
     if hasattr(context, "set_groups"):
