@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from numbers import Integral, Real
@@ -46,6 +47,22 @@ def receive_limit(timeout: Timeout) -> float | None:
     limit = seconds(timeout)
     if limit is not None and not limit >= 0:
         raise ValueError(f"a receive can't take {limit!r} seconds; 0 polls, None waits without limit")
+    return limit
+
+
+def linger_limit(linger: float | Unset, default: float) -> float:
+    """The seconds that the end of a pool may take.
+
+    :raises TypeError: it is no number
+    :raises ValueError: it is negative, or not finite
+    """
+    if isinstance(linger, Unset):
+        return default
+    limit = seconds(linger)
+    if limit is None:
+        raise TypeError(f"linger is a number of seconds, 0 for none; not {_kind(linger)}")
+    if not 0 <= limit < math.inf:
+        raise ValueError(f"a pool can't linger for {limit!r} seconds; 0 closes at once")
     return limit
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from mpccomm.engine.base_pool import BasePool
-from mpccomm.engine.options import UNSET, Unset
+from mpccomm.engine.options import UNSET, Unset, linger_limit
 from mpccomm.pool.channel import Messages
 
 
@@ -59,7 +59,7 @@ class Pool(BasePool, Messages):
 
         :param linger: seconds for the delivery; left out: ``Settings.linger``
         """
-        limit = self._engine.settings.linger if isinstance(linger, Unset) else linger
+        limit = linger_limit(linger, self._engine.settings.linger)
         await self._engine.from_anywhere(partial(self._engine.shutdown, limit))
 
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
@@ -68,7 +68,7 @@ class Pool(BasePool, Messages):
         :param reason: for the other parties to read
         :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
         """
-        limit = self._engine.settings.linger if isinstance(linger, Unset) else linger
+        limit = linger_limit(linger, self._engine.settings.linger)
         await self._engine.from_anywhere(partial(self._engine.abort, reason, limit))
 
     async def __aenter__(self) -> Self:

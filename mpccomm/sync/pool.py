@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpccomm.engine.base_pool import BasePool, other_face
-from mpccomm.engine.options import UNSET, Unset
+from mpccomm.engine.options import UNSET, Unset, linger_limit
 from mpccomm.pool import Pool
 from mpccomm.sync.blocking import program_waits
 from mpccomm.sync.channel import SyncMessages
@@ -56,7 +56,8 @@ class SyncPool(BasePool, SyncMessages):
 
         :param linger: seconds for the delivery; left out: ``Settings.linger``
         """
-        self._close(partial(self._pool.shutdown, linger))
+        limit = linger_limit(linger, self._engine.settings.linger)
+        self._close(partial(self._pool.shutdown, limit))
 
     def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
         """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
@@ -64,7 +65,8 @@ class SyncPool(BasePool, SyncMessages):
         :param reason: for the other parties to read
         :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
         """
-        self._close(partial(self._pool.abort, reason, linger))
+        limit = linger_limit(linger, self._engine.settings.linger)
+        self._close(partial(self._pool.abort, reason, limit))
 
     def __enter__(self) -> Self:
         return self

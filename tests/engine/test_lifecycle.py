@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -155,3 +156,14 @@ def test_a_gate_and_signals() -> None:
 
     gate = Gate()
     everywhere(lambda: gate.wait(UNIT / 100), look, CTRL_C, stride=1)
+
+
+@pytest.mark.parametrize("linger", [None, "5", b"5", True, timedelta(seconds=5)], ids=repr)
+def test_a_linger_that_is_no_number_of_seconds(linger: object) -> None:
+    pool = SyncPool(settings=quick())
+    for end in (pool.shutdown, partial(pool.abort, "why not")):
+        with pytest.raises(TypeError, match="a number of seconds"):
+            end(linger=linger)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="linger"):
+        pool.shutdown(-1)
+    pool.shutdown()
