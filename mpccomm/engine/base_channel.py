@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex
 
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, current, patience_within, tightened
@@ -73,6 +73,13 @@ class BaseChannel:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._engine = space.engine
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled: what makes it up are connections of this process."""
+        raise TypeError(
+            f"a {type(self).__name__} can't be copied or pickled: it is its connections. Pass it on as it is; in another process, "
+            "make a pool there"
+        )
 
     @property
     def name(self) -> str | None:

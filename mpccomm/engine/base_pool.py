@@ -14,7 +14,7 @@ from mpccomm.engine.base_channel import BaseChannel, Space
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, receive_limit, send_patience
+from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_patience
 from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
@@ -202,7 +202,12 @@ class BasePool(BaseChannel, Visible):
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _ready_limit(self, timeout: float | None) -> float | None:
-        return tightened(self._engine, receive_limit(timeout))
+        limit = None if timeout is None else seconds(timeout)
+        if limit is not None and not limit >= 0:
+            raise ValueError(
+                f"wait_ready can't take {limit!r} seconds; 0 looks whether all are there, None waits without limit"
+            )
+        return tightened(self._engine, limit)
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """The names, if there are parties of these."""

@@ -65,8 +65,8 @@ class Lifecycle:
         self.state = after
 
 
-_PIECE = 0.1 if sys.platform == "win32" else None
-"""Seconds; on Windows waiting for a lock can't be interrupted, so there it is done in short pieces."""
+_PIECE = 0.1 if sys.platform == "win32" else 0.5
+"""Seconds for which a thread waits without a look at signals, as in a blocking call."""
 
 
 class Gate:
@@ -102,9 +102,7 @@ class Gate:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                # One look longer than a lock can wait is as good as without end.
-                piece = min((length for length in (_PIECE, left) if length is not None), default=-1.0)
-                sleeper.acquire(True, min(piece, 1e6))
+                sleeper.acquire(True, _PIECE if left is None else min(_PIECE, left))
             return True
         finally:
             with suppress(ValueError):

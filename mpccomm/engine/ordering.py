@@ -37,7 +37,7 @@ class Serialising:
 
     def __init__(self, lock: RLock) -> None:
         self._lock = lock
-        self.held: _Held | None = None
+        self.held: _Slots | None = None
 
     def begin(self) -> None:
         """A class of the user is about to be serialised."""
@@ -48,17 +48,31 @@ class Serialising:
 
     def end(self) -> None:
         """The message has its place in the queue, or will not be sent."""
-        if self.held is not None:
-            self.held.release()
+        held = self.held
+        if isinstance(held, _Held):
+            held.release()
+            held.__class__ = _Released  # type: ignore[assignment]
 
 
-class _Held:
-    """A lock that is held, or about to be. Given up, it is released: an interrupt may keep `Serialising.end` from being called."""
-
+class _Slots:
     __slots__ = ("_lock",)
 
+    _lock: RLock | None
+
+
+class _Released(_Slots):
+    """What is left of `_Held`: nothing written in Python runs when it goes, where an interrupt would be lost."""
+
+    __slots__ = ()
+
+
+class _Held(_Slots):
+    """A lock that is held, or about to be. Given up, it is released: an interrupt may keep `Serialising.end` from being called."""
+
+    __slots__ = ()
+
     def __init__(self, lock: RLock) -> None:
-        self._lock: RLock | None = lock
+        self._lock = lock
 
     def release(self) -> None:
         lock, self._lock = self._lock, None
@@ -66,7 +80,8 @@ class _Held:
             with contextlib.suppress(RuntimeError):  # noted, and not taken
                 lock.release()
 
-    __del__ = release
+    def __del__(self) -> None:
+        self.release()
 
 
 def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming], Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
@@ -33,6 +33,10 @@ class Group:
         self._calls = calls
         self._carry_out = carry_out
         self._members = calls.members
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, as its pool does."""
+        raise TypeError("a group can't be copied or pickled: it is the connections of its pool. Pass it on as it is")
 
     @property
     def names(self) -> tuple[str, ...]:

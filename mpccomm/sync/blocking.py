@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mpccomm.engine.loop_owner import LoopOwner
     from mpccomm.engine.requests import Request
 
-_POLL = 0.1 if sys.platform == "win32" else -1
-"""Seconds; on Windows waiting for a lock can't be interrupted, so there it is done in short pieces."""
+_POLL = 0.1 if sys.platform == "win32" else 0.5
+"""Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
+elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
 
 
 def program_waits() -> bool:

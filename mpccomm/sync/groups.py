@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
@@ -32,6 +32,10 @@ class SyncGroup:
         self._calls = calls
         self._carry_out = carry_out
         self._members = calls.members
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, as its pool does."""
+        raise TypeError("a group can't be copied or pickled: it is the connections of its pool. Pass it on as it is")
 
     @property
     def names(self) -> tuple[str, ...]:

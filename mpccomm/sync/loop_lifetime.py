@@ -15,7 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from mpccomm.engine.engine import Engine
+from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
+from mpccomm.sync.blocking import Redeemed, Ticket
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.sync.notebook_wakeup import keep_notebook_awake
 from mpccomm.sync.sigterm import handle_signals, leave, on_end
@@ -63,11 +65,13 @@ class LoopLifetime:
 
     def run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function on the loop, and block until it is done. An exception here, like Ctrl-C, cancels it."""
-        future = self._engine.loop_owner.submit(function)
+        loop_owner = self._engine.loop_owner
+        ticket: Ticket | Redeemed = Ticket(loop_owner)
         try:
-            future.result()
+            ticket.start(TaskCall(loop_owner, function))  # type: ignore[union-attr]
+            ticket.__class__ = Redeemed
         except BaseException:
-            future.cancel()
+            ticket.give_back(self._engine.settings.interrupt_grace)
             raise
 
     def close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,9 +1,11 @@
 """Both faces are one: what doesn't wait stands once, what waits has the same parameters, and all of it can be looked up."""
 
 import concurrent.futures
+import copy
 import inspect
+import pickle
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,7 +16,7 @@ from mpccomm.pool.channel import Channel
 from mpccomm.pool.groups import Group
 from mpccomm.sync.channel import SyncChannel
 from mpccomm.sync.groups import SyncGroup
-from tests.pools import quick
+from tests.pools import LOCAL, quick
 from tests.sync.generate_groups import TARGET, generated
 
 FACES = ((Pool, SyncPool), (Channel, SyncChannel), (Group, SyncGroup))
@@ -77,3 +79,15 @@ def test_both_faces_of_a_pool_share_everything() -> None:
         assert isinstance(future, concurrent.futures.Future)
         assert pool.channel("x") is pool.channel("x")
         assert native.name == pool.name == "Alice"
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
+def test_nothing_of_a_pool_is_copied(face: type[Pool | SyncPool], duplicate: Callable[[object], object]) -> None:
+    pool = face(settings=quick(), name="Alice")
+    pool.add_http_client("Bob", LOCAL, 1)
+    for thing in (pool, pool.channel("c"), pool.group(["Alice", "Bob"])):
+        with pytest.raises(TypeError, match="can't be copied or pickled"):
+            duplicate(thing)
+    if isinstance(pool, SyncPool):
+        pool.shutdown()

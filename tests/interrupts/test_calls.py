@@ -17,6 +17,8 @@ from mpccomm.sync import loop_thread
 from tests.interrupts.shots import CTRL_C, LIMIT, LONG, NOTHING, TIMER, Kind, Outcome, everywhere
 from tests.pools import LOCAL, quick
 
+MARK = "mark"
+
 pytestmark = pytest.mark.timeout(900 if LONG else 60)
 
 
@@ -42,6 +44,17 @@ class Trio:
         for sender in senders:
             sender.asend("Alice", number)
         return number
+
+    def arrived(self, number: int, *, certainly: bool) -> None:
+        """What Alice sent came once, if at all, and nothing else did."""
+        for name, other in (("Bob", self.bob), ("Carol", self.carol)):
+            self.alice.send(name, MARK, timeout=LIMIT)
+            first = other.recv("Alice", timeout=LIMIT)
+            if first == number:
+                assert other.recv("Alice", timeout=LIMIT) == MARK
+            else:
+                assert first == MARK
+                assert not certainly
 
     def here(self, *senders: SyncPool) -> int:
         """Something new is here."""
@@ -262,3 +275,69 @@ def test_a_collective(trio: Trio, kind: Kind, operation: str) -> None:
     everywhere(lambda: call(together.mine, number), look, kind)
     call(together.mine, number)
     theirs()
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+def sends(trio: Trio) -> dict[str, Callable[[int], Any]]:
+    return {
+        "send": lambda number: [trio.alice.send(name, number, timeout=LIMIT) for name in ("Bob", "Carol")],
+        "asend": lambda number: [trio.alice.asend(name, number) for name in ("Bob", "Carol")],
+        "broadcast": lambda number: trio.alice.broadcast(number, timeout=LIMIT),
+        "async_broadcast": lambda number: [trio.alice.async_broadcast(number)],
+    }
+
+
+@pytest.mark.parametrize("name", ["send", "asend", "broadcast", "async_broadcast"])
+def test_sending(trio: Trio, kind: Kind, name: str) -> None:
+    number = next(trio.numbers)
+    send = sends(trio)[name]
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        whole = outcome.value is not NOTHING
+        if whole and name.startswith("a"):
+            for handle in outcome.value:
+                handle.result(timeout=LIMIT)
+        trio.arrived(number, certainly=whole)
+        number = next(trio.numbers)
+
+    everywhere(lambda: send(number), look, kind)
+
+
+# -- the beginning -----------------------------------------------------------------------------------------------------
+
+
+def test_wait_ready(trio: Trio, kind: Kind) -> None:
+    def look(outcome: Outcome) -> None:
+        number = trio.sent(trio.bob)
+        assert trio.alice.recv("Bob", timeout=LIMIT) == number
+
+    everywhere(lambda: trio.alice.wait_ready(LIMIT), look, kind)
+
+
+def fresh(trio: Trio) -> SyncPool:
+    pool = SyncPool(name="Dave", settings=quick())
+    pool.add_http_client("Bob", LOCAL, trio.bob.port)
+    return pool
+
+
+def test_the_first_use(trio: Trio, kind: Kind) -> None:
+    pool = fresh(trio)
+
+    def look(outcome: Outcome) -> None:
+        nonlocal pool
+        within(lambda: pool.arecv("Bob").cancel())
+        within(lambda: pool.shutdown(0))
+        pool = fresh(trio)
+
+    everywhere(lambda: pool.arecv("Bob"), look, kind)
+
+
+def within(call: Callable[[], Any]) -> None:
+    """The call ends."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
