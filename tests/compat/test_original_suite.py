@@ -18,8 +18,6 @@ SLOW = {
 """Those that can't pass, and take their time to find it out; MIGRATING.md says why."""
 DIFFERENT = {
     "test_packing.py::test_pickle",
-    "test_packing.py::test_custom_serialization_wrong_signature",
-    "test_packing.py::test_custom_serialization_mismatch_type",
 }
 HARNESS = """
 import mpccomm.compat.test
@@ -39,7 +37,7 @@ def test_it_passes(tmp_path: Path) -> None:
     )
     (tmp_path / "harness.py").write_text(HARNESS.format(folder=str(tests)))
     (tmp_path / "mpccomm").symlink_to(ROOT / "mpccomm", target_is_directory=True)
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --fixture-pool-scope module\ntimeout = 10\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --fixture-pool-scope module\ntimeout = 30\n")
     options = [
         "-p",
         "mpccomm.pytest_plugin",
@@ -65,4 +63,4 @@ def test_it_passes(tmp_path: Path) -> None:
     passed = re.search(r"(\d+) passed", completed.stdout)
     assert failed <= DIFFERENT, completed.stdout
     assert passed, completed.stdout + completed.stderr
-    assert int(passed[1]) >= 106
+    assert int(passed[1]) >= 108

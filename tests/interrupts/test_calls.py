@@ -282,7 +282,7 @@ def test_a_collective(trio: Trio, kind: Kind, operation: str) -> None:
 
 def sends(trio: Trio) -> dict[str, Callable[[int], Any]]:
     return {
-        "send": lambda number: [trio.alice.send(name, number, timeout=LIMIT) for name in ("Bob", "Carol")],
+        "send": lambda number: [trio.alice.send(name, number, timeout=LIMIT) for name in ("Bob", "Carol")],  # type: ignore[func-returns-value]
         "asend": lambda number: [trio.alice.asend(name, number) for name in ("Bob", "Carol")],
         "broadcast": lambda number: trio.alice.broadcast(number, timeout=LIMIT),
         "async_broadcast": lambda number: [trio.alice.async_broadcast(number)],
