@@ -132,18 +132,18 @@ def _checked_literal(host: str, what: str) -> IPAddress:
         raise ConfigurationError(f"{what}={host!r} is no IP address{reason}") from None
 
 
-def check_port(port: object, what: str = "port", *, any_free: bool = False) -> int:
+def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
     """Return the number of a port, unless it can't be one.
 
-    :param any_free: 0 is good as well: any port that is free
+    :param zero: what 0 stands for, where it is good as well
     :raises TypeError: it is no whole number
     :raises ConfigurationError: it is out of range
     """
     if isinstance(port, bool) or not hasattr(port, "__index__"):
         raise TypeError(f"{what} is a whole number, not {port!r} ({type(port).__name__})")
     number = port.__index__()
-    if not (0 if any_free else 1) <= number <= 65535:
-        free = ", or 0 for any that is free" if any_free else ""
+    if not (0 if zero else 1) <= number <= 65535:
+        free = f", or 0 for {zero}" if zero else ""
         raise ConfigurationError(f"{what}={number} is no port: ports are 1 to 65535{free}")
     return int(number)
 

@@ -129,7 +129,7 @@ class BasePool(BaseChannel, Visible):
 
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
         :param addr: IP address or host name, resolved when needed
-        :param port: port of the party's server; 80 if left out, with certificates 443
+        :param port: port of the party's server; 80 if left out, with certificates 443; 0: it has none, and calls us
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
             Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
         :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's

@@ -126,7 +126,7 @@ class Engine:
         """Bind the server's port."""
         self.check_open()
         addr = check_host(addr)
-        port = self.authentication.default_port if port is None else check_port(port, any_free=True)
+        port = self.authentication.default_port if port is None else check_port(port, zero="any that is free")
         external_port = None if external_port is None else check_port(external_port, "external_port")
         if self._bound_port is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
@@ -196,7 +196,7 @@ class Engine:
         self.check_open()
         check_name(name)
         addr = check_host(addr)
-        port = None if port is None else check_port(port)
+        port = None if port is None else check_port(port, zero="a party without a server")
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
         if wire not in self.network.wires:

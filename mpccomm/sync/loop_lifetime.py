@@ -40,13 +40,13 @@ class LoopLifetime:
         _lifetimes.add(self)
         _know_how_this_process_ends()
         handle_signals()
-        keep_notebook_awake(lambda: self.alive)
         try:
             self._thread.start(self._engine.start)
         except RuntimeError as error:
             raise PoolClosedError(
                 f"a pool can't begin any more where the program is at its end (use it, or make it, before): {error}"
             ) from error
+        keep_notebook_awake(lambda: self.alive)
 
     @property
     def alive(self) -> bool:
