@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.requests import Request
+from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.errors import PoolClosedError
 
 T = TypeVar("T")
@@ -29,13 +29,14 @@ class Waiting(asyncio.Future[Any]):
     is_home: bool
     """The loop is the pool's own."""
 
-    def resolve(self, value: Any, error: Exception | None) -> None:
+    def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The request is over."""
         self.request = None
         if not self.is_home:
             _resolve_elsewhere(self, self.get_loop(), None, None)
         elif not self.done():
             self.set_result(None)
+        return None
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As of any future."""
@@ -51,13 +52,34 @@ class Waiting(asyncio.Future[Any]):
 class Asked(Waiting):
     """A future that gets the value of a request, or its error."""
 
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """The request is over."""
-        self.request = None
+    def resolve(self, value: Any, error: Exception | None) -> bool | None:
+        """The request is over. True: the value is on its way to another loop; the request keeps the message until it is there."""
+        request, self.request = self.request, None
         if self.is_home:
             _resolve(self, value, error)
-        else:
-            _resolve_elsewhere(self, self.get_loop(), value, error)
+            return None
+        try:
+            self.get_loop().call_soon_threadsafe(self._arrive, request, value, error)
+        except RuntimeError:
+            # The caller's loop is closed: nobody waits any more.
+            self.cancel()
+            return False
+        return True
+
+    def _arrive(self, request: Request | None, value: Any, error: Exception | None) -> None:
+        """On the caller's loop."""
+        if self.done():
+            # Cancelled on the way here.
+            self._give_back(request)
+            return
+        if isinstance(request, FutureCall):
+            request.message = None
+        _resolve(self, value, error)
+
+    def _give_back(self, request: Request | None) -> None:
+        if request is not None:
+            with contextlib.suppress(PoolClosedError):
+                self.owner.post(request.cancel)
 
 
 F = TypeVar("F", bound=Waiting)

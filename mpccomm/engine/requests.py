@@ -44,7 +44,7 @@ class Waiter(Protocol):
     """Whom a request tells that it is over."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """Take note of the outcome; called once, on the pool's loop. False: the value is not taken."""
+        """Take note of the outcome; called once, on the pool's loop. False: the value is not taken; True: not for certain yet."""
 
 
 class Request(Protocol):
@@ -306,9 +306,10 @@ class FutureCall(ReceiveCall):
         self.over = True
         self.error = error
         waiter, self.waiter = self.waiter, None
-        taken = waiter is not None and waiter.resolve(value, error) is not False
-        if taken and (error is None or isinstance(error, CommunicationError)):
-            self.message = None
+        taken = False if waiter is None else waiter.resolve(value, error)
+        if taken is not False and (error is None or isinstance(error, CommunicationError)):
+            if taken is None:
+                self.message = None
         else:
             # It was not the message that was at fault, or nobody is there to take it: the next receive gets it.
             self.cancel()

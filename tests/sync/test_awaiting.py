@@ -143,3 +143,18 @@ def test_a_loop_that_is_closed_says_so() -> None:
     asyncio.run(use())
     with pytest.raises(RuntimeError, match="shut down"):
         asyncio.run(pool.recv("nobody"))
+
+
+async def test_a_future_that_is_cancelled_while_its_message_is_on_the_way_gives_it_back() -> None:
+    """The pool's loop has handed the message over, and this loop has not taken it yet: no turn of it comes in between."""
+    with duo() as (alice, bob):
+        for number in range(50):
+            future = bob.pool.arecv("Alice")
+            # Blocks this loop until the message is at Bob's.
+            alice.send("Bob", number)
+            while bob.pool_handlers["Alice"].buffer:
+                pass
+            assert not future.done()
+            assert future.cancel()
+            await asyncio.sleep(0)
+            assert await asyncio.to_thread(bob.recv, "Alice", timeout=50 * UNIT) == number
