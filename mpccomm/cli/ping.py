@@ -18,6 +18,9 @@ from mpccomm import NotReadyError, Pool
 from mpccomm.cli.arguments import add_choice, chosen, count, password_from, seconds
 from mpccomm.config import Config, build
 
+_AT_ONCE = 0.001
+"""Seconds."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
@@ -46,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
 
 async def _ping(config: Config, me: str, names: Sequence[str], options: argparse.Namespace) -> int:
     timing = replace(config.settings.timing, heartbeat=options.interval / 2, tick=min(0.5, options.interval / 4))
-    config = replace(config, settings=replace(config.settings, timing=timing))
+    # Dial at once: who asks wants to know what happens when we do.
+    retry = replace(config.settings.retry, give_way=_AT_ONCE)
+    config = replace(config, settings=replace(config.settings, timing=timing, retry=retry))
     kept = {name: party for name, party in config.parties.items() if name in names or name == me}
     pool: Pool = build(Pool, replace(config, parties=kept), me, password_from(options.password_file))
     async with pool:
