@@ -22,6 +22,7 @@ from mpccomm.address import check_host, check_name, check_port, join
 from mpccomm.codec.dialect import DIALECTS, OURS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
+from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
@@ -379,7 +380,7 @@ class Engine:
                     "were not told; shut a pool down, or leave its `async with`, while its loop still runs"
                 )
             self.loop_owner.check()
-        await self.loop_owner.call(end)
+        await run(end, self.loop_owner)
 
     def hurry(self) -> None:
         """Nobody wants to linger any more. Called from another thread."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
 
 T = TypeVar("T")
-
-Resolve: TypeAlias = Callable[[T | None, Exception | None], None]
 
 
 class Waiting(asyncio.Future[Any]):
@@ -32,10 +30,10 @@ class Waiting(asyncio.Future[Any]):
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The request is over."""
         self.request = None
-        if not self.is_home:
-            _resolve_elsewhere(self, self.get_loop(), None, None)
-        elif not self.done():
-            self.set_result(None)
+        if self.is_home:
+            _resolve(self, None, None)
+        else:
+            resolve_on(self, self.owner, None, None)
         return None
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -132,6 +130,24 @@ async def finish(request: Request, future: Waiting) -> None:
         raise_error(request)
 
 
+async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
+    """Await a coroutine function on the pool's loop, from whichever loop. Cancelled, it is cancelled."""
+    if owner.home is None or asyncio.get_running_loop() is owner.home:
+        await function()
+    else:
+        await wait(TaskCall(owner, function), owner)
+
+
+async def taken(request: Request, owner: LoopOwner, read: Callable[[], T]) -> T:
+    """Wait for a request, and return what ``read`` makes of it. Whatever keeps it from being read, what was taken goes back."""
+    await wait(request, owner)
+    try:
+        return read()
+    except BaseException:
+        owner.post(request.cancel)
+        raise
+
+
 def raise_error(request: Request) -> NoReturn:
     """Raise the error of a request that has failed."""
     error, request.error = request.error, None
@@ -142,9 +158,17 @@ def raise_error(request: Request) -> NoReturn:
         del error  # no circle of it and its traceback
 
 
-def resolving(future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, loop_owner: LoopOwner) -> Resolve[T]:
-    """The function that the pool's loop resolves a future of ``loop`` with."""
-    return partial(_resolve, future) if loop_owner.is_on(loop) else partial(_resolve_elsewhere, future, loop)
+def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, error: Exception | None) -> None:
+    """Give a future its outcome, where the pool's loop is and the future's may be another."""
+    loop = future.get_loop()
+    if owner.is_on(loop):
+        _resolve(future, value, error)
+        return
+    try:
+        loop.call_soon_threadsafe(_resolve, future, value, error)
+    except RuntimeError:
+        # The caller's loop is closed: nobody waits any more.
+        future.cancel()
 
 
 def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None) -> None:
@@ -154,13 +178,3 @@ def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None
         future.set_exception(error)
     else:
         future.set_result(value)  # type: ignore[arg-type]
-
-
-def _resolve_elsewhere(
-    future: asyncio.Future[T], loop: asyncio.AbstractEventLoop, value: T | None, error: Exception | None
-) -> None:
-    try:
-        loop.call_soon_threadsafe(_resolve, future, value, error)
-    except RuntimeError:
-        # The caller's loop is closed: nobody waits any more.
-        future.cancel()

@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from mpccomm.display import plural
-from mpccomm.engine.futures import resolving
+from mpccomm.engine.futures import resolve_on
 from mpccomm.engine.lifecycle import Gate
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
@@ -445,7 +445,7 @@ class LoopHandle(_Watched, asyncio.Future[None]):
 
     def resolve(self, value: None, error: Exception | None) -> None:
         """Its sends have ended."""
-        resolving(self, self.get_loop(), self._failures.loop_owner)(value, error)
+        resolve_on(self, self._failures.loop_owner, value, error)
         if error is not None:
             self._failures.note(self, error)
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 from mpccomm.errors import PoolClosedError, WrongThreadError
-
-T = TypeVar("T")
 
 _WORKERS = 2
 """Threads that decode large messages for futures."""
@@ -151,36 +147,3 @@ class LoopOwner:
         workers, self._workers = self._workers, None
         if workers is not None:
             workers.shutdown(wait=False)
-
-    def submit(self, function: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
-        """Run a coroutine function on the loop, called from another thread. The coroutine is made there: it can't be left over."""
-        result: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-        def start() -> None:
-            task = self.loop.create_task(function())
-
-            def cancel() -> None:
-                if result.cancelled():
-                    task.cancel()
-
-            task.add_done_callback(copy)
-            result.add_done_callback(lambda _: self.post(cancel))
-
-        def copy(task: asyncio.Task[T]) -> None:
-            if not result.set_running_or_notify_cancel():
-                return
-            if task.cancelled():
-                result.set_exception(PoolClosedError("the pool was shut down meanwhile"))
-            elif (error := task.exception()) is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(task.result())
-
-        self.post(start)
-        return result
-
-    async def call(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Await a coroutine function on the loop, from whichever loop."""
-        if self.home is None or asyncio.get_running_loop() is self.home:
-            return await function()
-        return await asyncio.wrap_future(self.submit(function))

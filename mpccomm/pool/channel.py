@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.futures import Asked, Waiting, finish, future_for, wait
+from mpccomm.engine.futures import Asked, Waiting, finish, future_for, taken, wait
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
@@ -115,14 +116,8 @@ class Messages(BaseChannel):
         :raises CommunicationTimeoutError: time is up
         :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
         """
-        owner = self._engine.loop_owner
         call = self._receiving(name, msg_id, timeout, expect)
-        await wait(call, owner)
-        try:
-            return call.value()
-        except BaseException:
-            owner.post(call.cancel)
-            raise
+        return await taken(call, self._engine.loop_owner, call.value)
 
     @overload
     def arecv(self, name: str, msg_id: str | None = None) -> asyncio.Future[Any]: ...
@@ -195,15 +190,8 @@ class Messages(BaseChannel):
         :param expect: what each message has to be, as of `recv`
         :returns: pairs of name and message, in the order asked for
         """
-        owner = self._engine.loop_owner
         calls = self._receiving_all(handler_names, msg_id, timeout, expect)
-        request = together(calls)
-        await wait(request, owner)
-        try:
-            return values_of(calls)
-        except BaseException:
-            owner.post(request.cancel)
-            raise
+        return await taken(together(calls), self._engine.loop_owner, partial(values_of, calls))
 
     async def recv_any(
         self,
@@ -222,14 +210,8 @@ class Messages(BaseChannel):
         :returns: the name of the party, and its message
         :raises PartyGoneError: none of them can send any more
         """
-        owner = self._engine.loop_owner
         request = self._receiving_any(handler_names, msg_id, timeout, expect)
-        await wait(request, owner)
-        try:
-            return request.value()
-        except BaseException:
-            owner.post(request.cancel)
-            raise
+        return await taken(request, self._engine.loop_owner, request.value)
 
     def as_received(
         self,

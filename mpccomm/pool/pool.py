@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from mpccomm.engine.base_pool import BasePool
+from mpccomm.engine.futures import run
 from mpccomm.engine.options import UNSET, Unset, linger_limit
 from mpccomm.pool.channel import Messages
 
@@ -45,9 +46,8 @@ class Pool(BasePool, Messages):
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         self._enter()
-        await self._engine.loop_owner.call(
-            partial(self._engine.wait_ready, self._ready_limit(timeout), self._known(handler_names))
-        )
+        ready = partial(self._engine.wait_ready, self._ready_limit(timeout), self._known(handler_names))
+        await run(ready, self._engine.loop_owner)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

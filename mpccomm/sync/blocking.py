@@ -11,13 +11,16 @@ import contextlib
 import sys
 import threading
 from _thread import LockType, allocate_lock
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from mpccomm.engine.loop_owner import LoopOwner
     from mpccomm.engine.requests import Request
+
+T = TypeVar("T")
 
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
@@ -134,3 +137,21 @@ class Ticket(_Slots):
         if request is not None and request.error is None and not self._landed:
             with contextlib.suppress(PoolClosedError):
                 self._loop_owner.post(self._cancel)
+
+
+def wait_for(request: Request, owner: LoopOwner, grace: float, read: Callable[[], T]) -> T:
+    """Start a request, block until it is over, and return what ``read`` makes of it.
+
+    Whatever keeps it from being read, what was taken goes back.
+
+    :raises CommunicationError: the request failed
+    """
+    ticket = Ticket(owner)
+    try:
+        ticket.start(request)
+        value = read()
+        ticket.__class__ = Redeemed  # type: ignore[assignment]
+        return value
+    except BaseException:
+        ticket.give_back(grace)
+        raise

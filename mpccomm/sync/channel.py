@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
@@ -17,7 +18,7 @@ from mpccomm.engine.requests import Request
 from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import Redeemed, Ticket
+from mpccomm.sync.blocking import Redeemed, Ticket, wait_for
 from mpccomm.sync.groups import SyncGroup
 
 if TYPE_CHECKING:
@@ -209,17 +210,9 @@ class SyncMessages(BaseChannel):
         :param expect: what each message has to be, as of `recv`
         :returns: pairs of name and message, in the order asked for
         """
-        ticket = Ticket(self._engine.loop_owner)
-        try:
-            self._check_thread()
-            calls = self._receiving_all(handler_names, msg_id, timeout, expect)
-            ticket.start(together(calls))
-            values = values_of(calls)
-            ticket.__class__ = Redeemed  # type: ignore[assignment]
-            return values
-        except BaseException:
-            ticket.give_back(self._engine.settings.interrupt_grace)
-            raise
+        self._check_thread()
+        calls = self._receiving_all(handler_names, msg_id, timeout, expect)
+        return self._wait_for(together(calls), partial(values_of, calls))
 
     def recv_any(
         self,
@@ -239,16 +232,8 @@ class SyncMessages(BaseChannel):
         :raises PartyGoneError: none of them can send any more
         """
         self._check_thread()
-        ticket = Ticket(self._engine.loop_owner)
-        try:
-            request = self._receiving_any(handler_names, msg_id, timeout, expect)
-            ticket.start(request)
-            value = request.value()
-            ticket.__class__ = Redeemed  # type: ignore[assignment]
-            return value
-        except BaseException:
-            ticket.give_back(self._engine.settings.interrupt_grace)
-            raise
+        request = self._receiving_any(handler_names, msg_id, timeout, expect)
+        return self._wait_for(request, request.value)
 
     def as_received(
         self,
@@ -331,6 +316,10 @@ class SyncMessages(BaseChannel):
             raise WrongThreadError(
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
+
+    def _wait_for(self, request: Request, read: Callable[[], T]) -> T:
+        engine = self._engine
+        return wait_for(request, engine.loop_owner, engine.settings.interrupt_grace, read)
 
     def _launch(self, request: Request) -> None:
         # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.

@@ -17,7 +17,7 @@ from typing import Any
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
-from mpccomm.sync.blocking import Redeemed, Ticket
+from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.sync.notebook_wakeup import keep_notebook_awake
 from mpccomm.sync.sigterm import handle_signals, leave, on_end
@@ -66,13 +66,8 @@ class LoopLifetime:
     def run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function on the loop, and block until it is done. An exception here, like Ctrl-C, cancels it."""
         loop_owner = self._engine.loop_owner
-        ticket: Ticket | Redeemed = Ticket(loop_owner)
-        try:
-            ticket.start(TaskCall(loop_owner, function))  # type: ignore[union-attr]
-            ticket.__class__ = Redeemed
-        except BaseException:
-            ticket.give_back(self._engine.settings.interrupt_grace)
-            raise
+        call = TaskCall(loop_owner, function)
+        wait_for(call, loop_owner, self._engine.settings.interrupt_grace, lambda: None)
 
     def close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run what ends the pool, and wait for the end of its thread; idempotent.
