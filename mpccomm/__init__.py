@@ -1,7 +1,7 @@
 """Values between the parties of a secure multi-party computation: ``pool.send("Bob", x)``, ``y = pool.recv("Alice")``.
 
 `Pool` is for asyncio programs, `SyncPool` for plain scripts and notebooks. The types of values that can be sent, and what
-is promised about them, stand in the README.
+is promised about them, stand in docs/types.md and the README.
 """
 
 from __future__ import annotations

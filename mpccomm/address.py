@@ -112,7 +112,7 @@ def check_host(host: object, what: str = "addr") -> str:
             f"{what}={host!r} is a URL: give the host name or IP address alone, and the port as port="
         )
     if host[:1] == "[" or (host.count(":") == 1 and host.rpartition(":")[2].isdecimal()):
-        raise ConfigurationError(f"{what}={host!r}: give the address without brackets, and the port as port=")
+        raise ConfigurationError(f"{what}={host!r}: give the address alone, without brackets, and the port as port=")
     if ":" in host:
         address = _checked_literal(host, what)
         if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:

@@ -32,6 +32,7 @@ from mpccomm.errors import (
     PartyGoneError,
     PoolClosedError,
     UnknownPartyError,
+    missing_library,
 )
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.sync.pool import SyncPool
@@ -40,9 +41,7 @@ try:
     import distributed
     from dask.base import is_dask_collection
 except ImportError as error:
-    raise MissingExtraError(
-        "DaskParties needs dask.distributed, which is not installed: pip install 'mpccomm[dask]'"
-    ) from error
+    raise MissingExtraError(missing_library("DaskParties", "dask.distributed", "dask")) from error
 
 __all__ = ["DaskParties"]
 

@@ -150,3 +150,8 @@ class RepetitionError(CommunicationError, ValueError):
 
 class AnnotationError(CommunicationError, TypeError):
     """``serialize`` or ``deserialize`` lack the annotations that ``check_annotations`` asks for."""
+
+
+def missing_library(what: str, library: str | None, extra: str) -> str:
+    """Return the text of an error where an optional library is missing; ``extra`` of mpccomm brings it along."""
+    return f"{what} needs {library}, which is not installed: install mpccomm with its extra {extra!r}"

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from mpccomm.display import bytes_text, progress_html, seconds_text
+from mpccomm.errors import missing_library
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class TqdmCallback:
         try:
             from tqdm import tqdm
         except ImportError as error:
-            raise ImportError("this needs tqdm, which is not installed: pip install 'mpccomm[progress]'") from error
+            raise ImportError(missing_library("this", "tqdm", "progress")) from error
 
         class Bar(tqdm):  # type: ignore[misc]
             # Otherwise the first bar starts a thread that stays.

@@ -83,7 +83,7 @@ def test_tqdm_with_options() -> None:
 
 def test_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(ImportError, match=r"mpccomm\[progress\]"):
+    with pytest.raises(ImportError, match="with its extra 'progress'"):
         TqdmCallback(TRANSFER)
 
 

@@ -112,6 +112,9 @@ def chosen(options: argparse.Namespace) -> tuple[Config, str]:
     if options.config and options.me:
         config = Config.load(options.config)
         return config, config.party(options.me).name
+    if options.config:
+        # What is wrong with the file is not a question of who this is.
+        Config.load(options.config)
     try:
         config, found = from_environment(options.config, None, None)
     except ConfigurationError as error:

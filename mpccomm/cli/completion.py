@@ -13,7 +13,7 @@ import argparse
 
 from mpccomm.cli import COMMANDS, Status, overview
 from mpccomm.cli import parser as parser_of
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, missing_library
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -28,9 +28,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError as error:
-        raise ConfigurationError(
-            "this needs shtab, which is not installed: pip install 'mpccomm[completion]'"
-        ) from error
+        raise ConfigurationError(missing_library("this", "shtab", "completion")) from error
     print(shtab.complete(whole(), shell=options.shell))
     return Status.WELL
 

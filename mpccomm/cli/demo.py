@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mpccomm import SyncPool
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import count
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, missing_library
 
 with suppress(ModuleNotFoundError):  # its help needs no numpy; without it, `run` says what to install
     import numpy as np
@@ -225,7 +225,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the vectors, have them added, and judge the outcome."""
     if "np" not in globals():
-        raise ConfigurationError("the demo needs numpy, which is not installed: pip install 'mpccomm[numpy]'")
+        raise ConfigurationError(missing_library("the demo", "numpy", "numpy"))
     private = np.random.default_rng()
     vectors = {name: private.normal(scale=100.0, size=options.length) for name in PARTIES}
     print(f"{', '.join(PARTIES)}: each has a private vector of length {options.length:,} and a process of its own.")

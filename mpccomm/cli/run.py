@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
     parser.add_argument("script", help="the program that every party runs")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what it is given")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, default=[], help="what it is given")
 
 
 def _names(text: str) -> list[str]:

@@ -23,7 +23,7 @@ from mpccomm.codec.pandas_keys import are_distinct, lazy_size
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
-from mpccomm.errors import DecodingError, MissingExtraError
+from mpccomm.errors import DecodingError, MissingExtraError, missing_library
 
 UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 """The resolutions that pandas has."""
@@ -245,10 +245,8 @@ def _arrow() -> ModuleType:
     try:
         from mpccomm.codec import arrow
     except ImportError as error:
-        raise MissingExtraError(
-            "text or another column of Arrow is in the message, for which pyarrow is missing here; install it with: "
-            "pip install 'mpccomm[pandas]'"
-        ) from error
+        what = "the message has text or another column of Arrow: it"
+        raise MissingExtraError(missing_library(what, "pyarrow", "pandas")) from error
     return arrow
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from mpccomm.codec.abc import Column, Lower, Plugin
 from mpccomm.codec.wire import Tag
-from mpccomm.errors import MissingExtraError
+from mpccomm.errors import MissingExtraError, missing_library
 
 ATOMS: Final = frozenset({type(None), bool, int, float, str})
 """The types that need no look at their value. Exact types: a subclass of one would arrive as that one."""
@@ -80,7 +80,5 @@ def _load(library: str) -> Plugin:
     try:
         return import_module(f"mpccomm.codec.{extra}")
     except ImportError as error:
-        raise MissingExtraError(
-            f"a value of the library {library} is in the message, for which {error.name} is missing here; install it "
-            f"with: pip install 'mpccomm[{extra}]'"
-        ) from error
+        what = f"the message has a value of the library {library}: it"
+        raise MissingExtraError(missing_library(what, error.name, extra)) from error

@@ -306,7 +306,8 @@ class BaseChannel:
     # -- channels and groups -------------------------------------------------------------------------------------------
 
     def _channel_space(self, name: str) -> Space:
-        check_id_type(name)
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a channel is a text, not {name!r} ({type(name).__name__})")
         if not name or "]" in name:
             raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
         return self._space.within(f"@[{name}]")
@@ -341,7 +342,7 @@ def _check_size(encoded: Encoded, party: Party) -> None:
     if size > party.link.max_message_size:
         raise MessageTooLargeError(
             f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
-            "send it in pieces, or raise max_message_size on both sides"
+            "send it in pieces, or raise max_message_size there"
         )
 
 

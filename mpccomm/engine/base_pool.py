@@ -44,6 +44,8 @@ class BasePool(BaseChannel, Visible):
         audit: FilePath | Logger | None = None,
         network: Network = WEB,
     ) -> None:
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings= takes an mpccomm.Settings, not a {type(settings).__name__}")
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")

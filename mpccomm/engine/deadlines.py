@@ -11,7 +11,10 @@ from mpccomm.errors import CommunicationTimeoutError
 
 
 class PoolDeadline:
-    """Bounds all calls of one pool that wait, made inside of its ``with``, by what is left of it. Such deadlines nest."""
+    """Bounds all calls of one pool that wait, made inside of its ``with`` (or ``async with``), by what is left of it.
+
+    Such deadlines nest.
+    """
 
     __slots__ = ("_at", "_outer", "_owner", "_token", "seconds")
 
@@ -37,6 +40,14 @@ class PoolDeadline:
         if self._token is not None:
             current.reset(self._token)
             self._token = None
+
+    async def __aenter__(self) -> PoolDeadline:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
 
     @property
     def left(self) -> float:
@@ -93,4 +104,5 @@ def describe_limit(limit: float | None) -> str:
     """A time limit as errors name it."""
     if isinstance(limit, Left):
         return f"the {float(limit):.3g} s that were left of the deadline of {limit.of:g} s"
-    return f"{limit:g} s"
+    # Of a limit for several calls, what is left of it: three digits tell enough.
+    return f"{limit:.3g} s"

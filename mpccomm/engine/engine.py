@@ -452,6 +452,7 @@ class Engine:
             party.flush()
 
     async def _leave(self, reason: str | None = None) -> None:
+        self.failures.told_by_party = True
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason) for party in parties]
         for party, messages in zip(parties, await asyncio.gather(*leaving), strict=True):

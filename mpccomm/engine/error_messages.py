@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm import errors
-from mpccomm.engine.deadlines import describe_limit
+from mpccomm.engine.deadlines import Left, describe_limit
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.requests import ReceiveCall, SendCall
 from mpccomm.protocol.frames import describe_key
@@ -35,12 +35,14 @@ def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCa
         state = f"it is there, but does not take what is sent: {party.not_taken}"
     else:
         state = "it is connected"
-    limit = call.timeout if isinstance(call, ReceiveCall) else call.patience.seconds
     if isinstance(call, ReceiveCall):
+        limit = call.timeout
         hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
     else:
-        hint = "The message may still arrive: once sent, it isn't withdrawn."
-    return errors.CommunicationTimeoutError(f"{what} took longer than {describe_limit(limit)}; {state}; {hint}")
+        limit = call.patience.seconds
+        hint = "the message may still arrive: once sent, it isn't withdrawn."
+    took = f"took longer than {describe_limit(limit)}" if limit or isinstance(limit, Left) else "found no message"
+    return errors.CommunicationTimeoutError(f"{what} {took}; {state}; {hint}")
 
 
 def _shut_down(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -65,7 +67,7 @@ def _restarted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCa
 
 def _deadlock(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     if cause.ending is Ending.MUTUAL:
-        why = "both boxes are full, and both programs wait in a send. Receive before sending more, or raise box_bytes."
+        why = "both boxes are full, and both programs wait in a send. Receive before sending more, or raise the limits of the box."
     elif isinstance(call, ReceiveCall):
         why = f"its messages are held back by our full box; {party.describe_box()}. Receive those first."
     else:
@@ -84,7 +86,7 @@ def _unreachable(party: Party, what: str, cause: Cause, call: ReceiveCall | Send
 def _refused(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.MessageTooLargeError(
         f"{what}: the message exceeds what it takes ({party.link.max_message_size} bytes). There, the receive of it raises. "
-        "Send it in pieces, or raise the limits on both sides."
+        "Send it in pieces, or raise the limits there."
     )
 
 

@@ -483,10 +483,15 @@ class Failures:
         self._old: list[tuple[Handle, Exception]] = []
         self._more = 0
         self._next_line = 0.0
+        self.told_by_party = False
+        """What the end of the pool keeps from being delivered is told for each party: not for each handle once more."""
 
     def note(self, handle: Handle, error: Exception) -> None:
         """The sends behind that handle failed."""
         if handle.cancelled():
+            return
+        if self.told_by_party and isinstance(error, PoolClosedError):
+            _forget([(handle, error)])
             return
         # Many may fail one after the other, and whoever waits needs a turn of the loop to hear of it.
         if not self._new:
@@ -498,13 +503,13 @@ class Failures:
         """The pool is shut down: log what nobody has looked at until now."""
         failed = [*self._old, *self._new]
         self._old, self._new = [], []
-        self._log(logging.ERROR, failed, "nobody looked at their handles")
+        self._log(logging.ERROR, failed, "looked at")
         _forget(failed)
 
     def _settle(self) -> None:
         self._next_line = self.loop_owner.loop.time() + _PAUSE
         failed, self._new = self._new, []
-        self._log(logging.WARNING, failed, "nobody waits for their handles")
+        self._log(logging.WARNING, failed, "waits for")
         failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]
         self._old, forgotten = failed[:_KEPT], failed[_KEPT:]
         self._more += len(forgotten)
@@ -516,7 +521,9 @@ class Failures:
         if number:
             more = f"; and {number - _LISTED} more" if number > _LISTED else ""
             failures = plural(number, "send")
-            logger.log(level, "%s failed, and %s: %s%s", failures, what, "; ".join(errors[:_LISTED]), more)
+            handles = "the handle" if number == 1 else "their handles"
+            listed = "; ".join(errors[:_LISTED])
+            logger.log(level, "%s failed, and nobody %s %s: %s%s", failures, what, handles, listed, more)
 
 
 def _forget(failed: Sequence[tuple[Handle, Exception]]) -> None:

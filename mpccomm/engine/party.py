@@ -54,6 +54,8 @@ _CODES = {
     CloseCode.SHUTTING_DOWN: "it is shutting down",
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
+_FIRST_NOTICE = 2.0
+"""Seconds before it is said that a party which calls wait for can't be reached."""
 _CURT = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
@@ -289,8 +291,8 @@ class Party:
                 text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
                 logger.warning(text, self)
             case events.HeldBack(messages, size, ids):
-                text = "%s: its box is full; %d messages (%d bytes) wait until it receives what is there: %s"
-                logger.warning(text, self, messages, size, _listed(ids))
+                text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
+                logger.warning(text, self, plural(messages, "message"), plural(size, "byte"), _listed(ids))
             case events.Admitted():
                 logger.warning("%s: its box has room again", self)
             case events.DeadlockFound():
@@ -331,18 +333,22 @@ class Party:
     def _tick_unreachable(self, now: float) -> None:
         receives = list(self.link.mailbox.receives())
         sends = [message for message in self.link.sender.pending() if message.failure is None]
-        if not (receives or sends) or self._unreachable_since is None or self.link.ending is not None:
+        waited_for = receives or sends or self.expected
+        if not waited_for or self._unreachable_since is None or (self.link.ending is not None and not self.expected):
             return
         self._urge()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._unreachable_since >= limit:
-            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.0f} s"))
+            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.3g} s"))
             return
-        if self.failed_dials and now >= self._next_notice:
+        # Parties that are started together come up one after the other: that is no news.
+        patient = min(_FIRST_NOTICE, self.settings.timing.waiting_notice)
+        if self.failed_dials and now >= max(self._next_notice, self._unreachable_since + patient):
             what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
             waits = plural(len(receives), "receive") if receives else ""
+            ready = "wait_ready" if self.expected else ""
             text = _AWAY if self.link.counters.connections else _NOT_YET_THERE
-            logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits))))
+            logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits, ready))))
             self._back_off_notices(now)
 
     def _back_off_notices(self, now: float) -> None:
@@ -460,18 +466,22 @@ class Party:
         """Log what shutting down left behind."""
         counters = self.link.counters
         logger.info(
-            "%s: sent %d messages (%d bytes), received %d (%d bytes)",
+            "%s: sent %s (%d bytes), received %d (%d bytes)",
             self,
-            counters.messages_sent,
+            plural(counters.messages_sent, "message"),
             counters.bytes_sent,
             counters.messages_received,
             counters.bytes_received,
         )
         if undelivered:
             ids = ", ".join(describe_key(message.key) for message in undelivered[:_LISTED])
-            logger.warning("%s: %s could not be delivered: %s", self, plural(len(undelivered), "message"), ids)
+            what = plural(len(undelivered), "message")
+            state = "it is connected" if self.link.connected else self.trouble
+            logger.warning("%s: %s could not be delivered: %s (%s)", self, what, ids, state)
         if self.link.mailbox.unread_messages:
-            logger.warning("%s: shut down without receiving everything; %s", self, self.describe_box())
+            logger.warning(
+                "this pool was shut down without receiving everything from %s; %s", self, self.describe_box()
+            )
 
     async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
         """Tell it that we give up, and why. A connection with one that knows us is waited for."""

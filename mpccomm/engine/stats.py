@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpccomm.display import bytes_unit, stats_html
+from mpccomm.errors import missing_library
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +150,7 @@ def _library(name: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"this needs {name}, which is not installed: pip install 'mpccomm[{extra}]'") from error
+        raise ImportError(missing_library("this", name, extra)) from error
 
 
 # -- over time ---------------------------------------------------------------------------------------------------------

@@ -86,21 +86,21 @@ class Messages(BaseChannel):
         return handle
 
     @overload
-    async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any: ...
+    async def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = None) -> Any: ...
     @overload
     async def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: type[T] | tuple[type[T], ...]
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: type[T] | tuple[type[T], ...]
     ) -> T: ...
     @overload
     async def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Array
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Array
     ) -> NDArray[Any]: ...
     @overload
     async def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
     ) -> Any: ...
     async def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
     ) -> Any:
         """Receive a message.
 
@@ -108,7 +108,7 @@ class Messages(BaseChannel):
 
         :param name: the party
         :param msg_id: the id under which it was sent; left out: the next automatic number
-        :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
+        :param timeout: seconds; 0 looks whether it is there; None waits without limit
         :param expect: what the message has to be: a class, a tuple of classes, or an `mpccomm.Array`
         :raises UnknownPartyError: no such party
         :raises UnexpectedTypeError: the message is something else; it counts as received
@@ -178,7 +178,7 @@ class Messages(BaseChannel):
         self,
         handler_names: Sequence[str] | None = None,
         msg_id: str | None = None,
-        timeout: Timeout = UNSET,
+        timeout: Timeout = None,
         *,
         expect: Expect | None = None,
     ) -> list[tuple[str, Any]]:
@@ -197,7 +197,7 @@ class Messages(BaseChannel):
         self,
         handler_names: Sequence[str] | None = None,
         msg_id: str | None = None,
-        timeout: Timeout = UNSET,
+        timeout: Timeout = None,
         *,
         expect: Expect | None = None,
     ) -> tuple[str, Any]:
@@ -217,7 +217,7 @@ class Messages(BaseChannel):
         self,
         handler_names: Sequence[str] | None = None,
         msg_id: str | None = None,
-        timeout: Timeout = UNSET,
+        timeout: Timeout = None,
         *,
         expect: Expect | None = None,
     ) -> AsyncIterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-from mpccomm.errors import MissingExtraError
+from mpccomm.errors import MissingExtraError, missing_library
 
 try:
     from cryptography import x509
@@ -14,9 +14,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 except ImportError as error:
-    raise MissingExtraError(
-        "fixtures with certificates need cryptography, which is not installed: pip install 'mpccomm[tls]'"
-    ) from error
+    raise MissingExtraError(missing_library("a fixture with certificates", "cryptography", "tls")) from error
 
 _VALID = timedelta(days=1)
 

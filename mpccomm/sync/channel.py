@@ -90,21 +90,19 @@ class SyncMessages(BaseChannel):
         return handle
 
     @overload
-    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET) -> Any: ...
+    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = None) -> Any: ...
     @overload
     def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: type[T] | tuple[type[T], ...]
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: type[T] | tuple[type[T], ...]
     ) -> T: ...
     @overload
-    def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Array
-    ) -> NDArray[Any]: ...
+    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Array) -> NDArray[Any]: ...
     @overload
     def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
     ) -> Any: ...
     def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = UNSET, *, expect: Expect | None = None
+        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
     ) -> Any:
         """Receive a message.
 
@@ -112,7 +110,7 @@ class SyncMessages(BaseChannel):
 
         :param name: the party
         :param msg_id: the id under which it was sent; left out: the next automatic number
-        :param timeout: seconds; 0 looks whether it is there; left out or None waits without limit
+        :param timeout: seconds; 0 looks whether it is there; None waits without limit
         :param expect: what the message has to be: a class, a tuple of classes, or an `mpccomm.Array`
         :raises UnknownPartyError: no such party
         :raises UnexpectedTypeError: the message is something else; it counts as received
@@ -198,7 +196,7 @@ class SyncMessages(BaseChannel):
         self,
         handler_names: Sequence[str] | None = None,
         msg_id: str | None = None,
-        timeout: Timeout = UNSET,
+        timeout: Timeout = None,
         *,
         expect: Expect | None = None,
     ) -> list[tuple[str, Any]]:
@@ -218,7 +216,7 @@ class SyncMessages(BaseChannel):
         self,
         handler_names: Sequence[str] | None = None,
         msg_id: str | None = None,
-        timeout: Timeout = UNSET,
+        timeout: Timeout = None,
         *,
         expect: Expect | None = None,
     ) -> tuple[str, Any]:
@@ -239,7 +237,7 @@ class SyncMessages(BaseChannel):
         self,
         handler_names: Sequence[str] | None = None,
         msg_id: str | None = None,
-        timeout: Timeout = UNSET,
+        timeout: Timeout = None,
         *,
         expect: Expect | None = None,
     ) -> Iterator[tuple[str, Any]]:

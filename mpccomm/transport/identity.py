@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, literal, normalise
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, missing_library
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -147,7 +147,7 @@ def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
             ders = [found.public_bytes(Encoding.DER) for found in x509.load_pem_x509_certificates(data)]
         return tuple(map(certificate_from_der, ders))
     except ValueError as error:
-        raise ConfigurationError(f"{path} holds no certificate that can be read (PEM or DER): {error}") from error
+        raise ConfigurationError(f"{path} holds no certificate that can be read (PEM or DER)") from error
 
 
 def read_pins(paths: FilePath | Iterable[FilePath] | None) -> tuple[Certificate, ...]:
@@ -169,7 +169,7 @@ def read_file(path: FilePath) -> bytes:
 
 def missing_extra() -> ConfigurationError:
     """The error where cryptography is not installed."""
-    return ConfigurationError("certificates need cryptography, which is not installed: pip install 'mpccomm[tls]'")
+    return ConfigurationError(missing_library("a pool with certificates", "cryptography", "tls"))
 
 
 # -- who is who --------------------------------------------------------------------------------------------------------

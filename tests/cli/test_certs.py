@@ -357,7 +357,7 @@ def test_without_cryptography(
         "show": ["show", str(folder / "authority.cert.pem")],
     }[command]
     assert main(arguments) == 2
-    assert "pip install 'mpccomm[tls]'" in capsys.readouterr().err
+    assert "extra 'tls'" in capsys.readouterr().err
 
 
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,5 +197,5 @@ def test_pandas_without_pyarrow() -> None:
         text=True,
         check=False,
     )
-    assert "mpccomm[pandas]" in run.stdout, run.stderr
+    assert "extra 'pandas'" in run.stdout, run.stderr
     assert run.returncode == 0, run.stderr

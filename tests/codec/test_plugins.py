@@ -66,4 +66,4 @@ def test_a_library_that_cannot_be_imported_is_a_refusal_at_the_sender() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "message[0]" in run.stdout, run.stderr
-    assert "mpccomm[torch]" in run.stdout
+    assert "extra 'torch'" in run.stdout

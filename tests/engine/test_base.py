@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mpccomm import Pool, SyncPool
+from mpccomm import CommunicationTimeoutError, Pool, SyncPool
 from mpccomm.engine.base_channel import BaseChannel
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.pool.channel import Channel
 from mpccomm.pool.groups import Group
 from mpccomm.sync.channel import SyncChannel
 from mpccomm.sync.groups import SyncGroup
-from tests.pools import LOCAL, quick
+from tests.pools import LOCAL, pools, quick
 from tests.sync.generate_groups import TARGET, generated
+from tests.timing import UNIT
 
 FACES = ((Pool, SyncPool), (Channel, SyncChannel), (Group, SyncGroup))
 
@@ -92,3 +93,25 @@ def test_nothing_of_a_pool_is_copied(face: type[Pool | SyncPool], duplicate: Cal
             duplicate(thing)
     if isinstance(pool, SyncPool):
         pool.shutdown()
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+def test_what_a_pool_and_a_channel_are_made_with(face: type[Pool | SyncPool]) -> None:
+    with pytest.raises(TypeError, match=r"mpccomm\.Settings, not a int"):
+        face(settings=3)  # type: ignore[arg-type]
+    pool = face(settings=quick())
+    with pytest.raises(TypeError, match="name of a channel"):
+        pool.channel(3)  # type: ignore[arg-type]
+    if isinstance(pool, SyncPool):
+        with pytest.raises(ValueError, match="wait_ready can't take -1 seconds"):
+            pool.wait_ready(-1)
+        pool.shutdown()
+
+
+async def test_a_deadline_is_entered_either_way() -> None:
+    async with pools("Alice", "Bob") as (alice, _):
+        with alice.deadline(UNIT / 10), pytest.raises(CommunicationTimeoutError, match="were left of the deadline"):
+            await alice.recv("Bob")
+        async with alice.deadline(UNIT / 10):
+            with pytest.raises(CommunicationTimeoutError, match="were left of the deadline"):
+                await alice.recv("Bob")

@@ -79,3 +79,13 @@ async def test_many_failures_make_one_line(caplog: pytest.LogCaptureFixture) -> 
     assert line.startswith("1,500 sends failed")
     assert line.endswith("; and 1492 more")
     assert len(line) < 5000
+
+
+def test_what_the_end_keeps_from_being_delivered_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    pool = SyncPool(settings=quick())
+    pool.add_http_client("Bob", LOCAL, 1)
+    pool.asend("Bob", 0, "late")
+    pool.shutdown(UNIT)
+    (line,) = [line for line in log.lines("'late'") if "to deliver" not in line]
+    assert line == f"Bob ({LOCAL}:1): 1 message could not be delivered: 'late' (connection refused)"

@@ -149,9 +149,8 @@ async def test_cancelling_a_handle_withdraws_nothing() -> None:
 async def test_a_receive_that_timed_out_leaves_no_trace(timeout: float) -> None:
     async with pools("Alice", "Bob") as (alice, bob):
         for _ in range(3):
-            with pytest.raises(
-                CommunicationTimeoutError, match=r"receiving #0 from Alice \(127.0.0.1:\d+\) took longer"
-            ):
+            why = f"took longer than {timeout:g} s" if timeout else "found no message"
+            with pytest.raises(CommunicationTimeoutError, match=rf"receiving #0 from Alice \(127.0.0.1:\d+\) {why}"):
                 await bob.recv("Alice", timeout=timeout)
             with pytest.raises(TimeoutError, match="'x'"):
                 await bob.recv("Alice", "x", timeout=timeout)
@@ -292,7 +291,7 @@ async def late_pair() -> tuple[Pool, Pool]:
 async def test_a_send_that_timed_out_or_was_cancelled_withdraws_nothing() -> None:
     alice, bob = await late_pair()
     array = np.arange(10)
-    with pytest.raises(CommunicationTimeoutError, match=r"sending #0 to Bob .* The message may still arrive"):
+    with pytest.raises(CommunicationTimeoutError, match=r"sending #0 to Bob .* the message may still arrive"):
         await alice.send("Bob", array, timeout=UNIT)
     array[:] = -1  # ours again
     cancelled = asyncio.ensure_future(alice.send("Bob", array))

@@ -110,7 +110,7 @@ async def test_shutdown_names_what_it_could_not_deliver(caplog: pytest.LogCaptur
     handles = [alice.asend("Bob", 1), alice.asend("Bob", 2, "named")]
     await alice.shutdown(UNIT)
     (line,) = log.lines("could not be delivered", logging.WARNING)
-    assert line == f"Bob ({LOCAL}:1): 2 messages could not be delivered: #0, 'named'"
+    assert line == f"Bob ({LOCAL}:1): 2 messages could not be delivered: #0, 'named' (connection refused)"
     assert all(isinstance(handle.exception(), PoolClosedError) for handle in handles)
 
 
@@ -123,7 +123,9 @@ async def test_shutdown_names_what_was_never_received_on_both_sides(caplog: pyte
         assert await bob.recv("Alice") == 0
         await bob.shutdown()
         (line,) = log.lines("shut down without receiving everything", logging.WARNING)
-        assert line.startswith(f"Alice ({LOCAL}:{alice.port}): ")
+        assert line.startswith(
+            f"this pool was shut down without receiving everything from Alice ({LOCAL}:{alice.port}); "
+        )
         assert line.endswith("here from it are #1, #2, 'named'")
         line = await log.seen("never received", logging.WARNING)
         assert line.startswith(f"Bob ({LOCAL}:{bob.port}) ")

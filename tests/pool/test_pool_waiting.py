@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpccomm import DeadlockError, Limits, Settings
+from mpccomm import DeadlockError, Limits, NotReadyError, Pool, Settings, SyncPool
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import LONG, UNIT
 
@@ -208,3 +208,22 @@ async def test_a_slow_receiver_is_no_deadlock() -> None:
         for _ in range(30):
             await bob.recv("Alice")
         await sending
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["Pool", "SyncPool"])
+async def test_wait_ready_says_whom_it_waits_for(blocking: bool, caplog: pytest.LogCaptureFixture) -> None:
+    pool = SyncPool(settings=quick()) if blocking else Pool(settings=quick())
+    pool.add_http_server(0, LOCAL)
+    pool.add_http_client("Bob", LOCAL, 1)
+    try:
+        with pytest.raises(NotReadyError):
+            if isinstance(pool, SyncPool):
+                await asyncio.to_thread(pool.wait_ready, 20 * UNIT)
+            else:
+                await pool.wait_ready(20 * UNIT)
+        assert Log(caplog).lines(f"waiting for Bob ({LOCAL}:1), which may start later: connection refused (wait_ready)")
+    finally:
+        if isinstance(pool, SyncPool):
+            pool.shutdown(0)
+        else:
+            await pool.shutdown(0)
