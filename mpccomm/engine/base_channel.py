@@ -153,7 +153,7 @@ class BaseChannel:
         deadline = current.get()
         if deadline is not None:
             limit = deadline.tighten(engine, limit)
-        if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions:
+        if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or engine.callbacks.forgotten:
             self._enter()
         return ReceiveCall(party, prefix, own, limit, expect)
 

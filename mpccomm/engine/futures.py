@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
+from mpccomm.protocol.receiver import Incoming
 
 T = TypeVar("T")
 
@@ -48,36 +50,31 @@ class Waiting(asyncio.Future[Any]):
 
 
 class Asked(Waiting):
-    """A future that gets the value of a request, or its error."""
+    """A future that gets the value of a receive, or its error."""
+
+    request: FutureCall | None
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The request is over. True: the value is on its way to another loop; the request keeps the message until it is there."""
+        """The receive is over."""
         request, self.request = self.request, None
-        if self.is_home:
-            _resolve(self, value, error)
+        if self.is_home or request is None:
+            resolve_on(self, self.owner, value, error)
             return None
         try:
-            self.get_loop().call_soon_threadsafe(self._arrive, request, value, error)
+            self.get_loop().call_soon_threadsafe(self._arrive, request, request.message, value, error)
         except RuntimeError:
             # The caller's loop is closed: nobody waits any more.
             self.cancel()
             return False
-        return True
+        return None
 
-    def _arrive(self, request: Request | None, value: Any, error: Exception | None) -> None:
-        """On the caller's loop."""
-        if self.done():
-            # Cancelled on the way here.
-            self._give_back(request)
-            return
-        if isinstance(request, FutureCall):
-            request.message = None
-        _resolve(self, value, error)
-
-    def _give_back(self, request: Request | None) -> None:
-        if request is not None:
+    def _arrive(self, request: FutureCall, message: Incoming | None, value: Any, error: Exception | None) -> None:
+        """On the caller's loop, where it may have been cancelled while the value was on the way."""
+        if not self.done():
+            _resolve(self, value, error)
+        elif message is not None:
             with contextlib.suppress(PoolClosedError):
-                self.owner.post(request.cancel)
+                self.owner.post(partial(request.give_back, message))
 
 
 F = TypeVar("F", bound=Waiting)

@@ -44,7 +44,7 @@ class Waiter(Protocol):
     """Whom a request tells that it is over."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """Take note of the outcome; called once, on the pool's loop. False: the value is not taken; True: not for certain yet."""
+        """Take note of the outcome; called once, on the pool's loop. False: the value is not taken."""
 
 
 class Request(Protocol):
@@ -306,13 +306,17 @@ class FutureCall(ReceiveCall):
         self.over = True
         self.error = error
         waiter, self.waiter = self.waiter, None
-        taken = False if waiter is None else waiter.resolve(value, error)
-        if taken is not False and (error is None or isinstance(error, CommunicationError)):
-            if taken is None:
-                self.message = None
+        taken = waiter is not None and waiter.resolve(value, error) is not False
+        if taken and (error is None or isinstance(error, CommunicationError)):
+            self.message = None
         else:
             # It was not the message that was at fault, or nobody is there to take it: the next receive gets it.
             self.cancel()
+
+    def give_back(self, message: Incoming) -> None:
+        """Return the message of which the waiter got the value after all. Called on the pool's loop."""
+        self.message = message
+        self.cancel()
 
     def _read_in_worker(self) -> None:
         message = self.message

@@ -8,6 +8,7 @@ import pytest
 
 from mpccomm import CommunicationTimeoutError, SyncPool
 from tests.pools import LOCAL, Log, pools, quick, until
+from tests.sync.duo import duo
 from tests.timing import UNIT
 
 
@@ -89,3 +90,26 @@ def test_what_the_end_keeps_from_being_delivered_is_told_once(caplog: pytest.Log
     pool.shutdown(UNIT)
     (line,) = [line for line in log.lines("'late'") if "to deliver" not in line]
     assert line == f"Bob ({LOCAL}:1): 1 message could not be delivered: 'late' (connection refused)"
+
+
+@pytest.mark.parametrize("face", ["asyncio", "blocking", "another loop"])
+def test_cancelling_a_receive_that_is_done_gives_nothing_back(face: str) -> None:
+    with duo() as (alice, bob):
+
+        async def receive() -> None:
+            future = bob.pool.arecv("Alice")
+            assert await future == "once"
+            future.cancel()
+
+        alice.send("Bob", "once")
+        if face == "blocking":
+            handle = bob.arecv("Alice")
+            assert handle.result(50 * UNIT) == "once"
+            handle.cancel()
+        elif face == "another loop":
+            asyncio.run(receive())
+        else:
+            asyncio.run_coroutine_threadsafe(receive(), bob._engine.loop_owner.loop).result(50 * UNIT)
+        alice.send("Bob", "next")
+        assert bob.recv("Alice", timeout=50 * UNIT) == "next"
+        assert not bob.pool_handlers["Alice"].buffer

@@ -154,6 +154,7 @@ def test_recv_all(trio: Trio, kind: Kind) -> None:
 # -- handles -----------------------------------------------------------------------------------------------------------
 
 METHODS: dict[str, Callable[[concurrent.futures.Future[Any]], Any]] = {
+    "cancel": lambda handle: handle.cancel(),
     "done": lambda handle: handle.done(),
     "running": lambda handle: handle.running(),
     "cancelled": lambda handle: handle.cancelled(),
@@ -184,7 +185,7 @@ def test_a_handle(trio: Trio, kind: Kind, method: str) -> None:
     def look(outcome: Outcome) -> None:
         nonlocal number, handle
         outcome.value = outcome.raised = None  # they may hold on to the handle
-        if handle.cancelled():
+        if handle.cancelled() or (method == "cancel" and handle.cancel()):
             assert trio.alice.recv("Bob", timeout=LIMIT) == number
         else:
             assert handle.result(timeout=LIMIT) == number
