@@ -117,7 +117,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         # Not that of the base class: nothing of what it makes is needed, and what is needed is made when it is.
         self._callbacks = callbacks
         self._call = call
-        self._outcomes: list[_Outcome] = []
+        self.outcomes: list[_Outcome] = []
         """The first one counts."""
         self._running = False
         self._to_here: _ToHandle | None = None
@@ -130,9 +130,9 @@ class ThreadFuture(concurrent.futures.Future[T]):
     def resolve(self, value: Any, error: Exception | None) -> bool:
         """The result is there. False: it was cancelled, and does not take it."""
         outcome = _Outcome(_FINISHED, value, error)
-        self._outcomes.append(outcome)
+        self.outcomes.append(outcome)
         self._to_here = None
-        if self._outcomes[0] is not outcome:
+        if self.outcomes[0] is not outcome:
             return False
         self._wake()
         if self.__dict__.get("_later"):
@@ -149,15 +149,15 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def cancelled(self) -> bool:
         """As of any future."""
-        return bool(self._outcomes) and self._outcomes[0].state is _CANCELLED
+        return bool(self.outcomes) and self.outcomes[0].state is _CANCELLED
 
     def running(self) -> bool:
         """As of any future: it is not, unless `set_running_or_notify_cancel` was called."""
-        return self._running and not self._outcomes
+        return self._running and not self.outcomes
 
     def done(self) -> bool:
         """As of any future."""
-        return bool(self._outcomes)
+        return bool(self.outcomes)
 
     def result(self, timeout: float | None = None) -> T:
         """As of any future.
@@ -187,14 +187,14 @@ class ThreadFuture(concurrent.futures.Future[T]):
             # Who leaves a callback has not forgotten it.
             to_here.kept = self
         self.__dict__.setdefault("_later", deque()).append(fn)
-        if self._outcomes:
+        if self.outcomes:
             self._call_back()
 
     def set_running_or_notify_cancel(self) -> bool:
         """As of any future."""
-        if self._outcomes and not self.cancelled():
+        if self.outcomes and not self.cancelled():
             raise concurrent.futures.InvalidStateError(f"{self!r} is done")
-        self._running = not self._outcomes
+        self._running = not self.outcomes
         return self._running
 
     def set_result(self, result: T) -> None:
@@ -206,7 +206,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         self._set_once(_Outcome(_FINISHED, None, exception))
 
     def __repr__(self) -> str:
-        state = self._outcomes[0] if self._outcomes else None
+        state = self.outcomes[0] if self.outcomes else None
         end = (
             "waiting"
             if state is None
@@ -221,15 +221,15 @@ class ThreadFuture(concurrent.futures.Future[T]):
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _outcome(self, timeout: float | None) -> _Outcome:
-        if not self._outcomes:
+        if not self.outcomes:
             if self._callbacks.loop_owner.here:
                 raise WrongThreadError(
                     "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
                 )
             gate: Gate = self.__dict__.setdefault("_gate", Gate())
-            if not self._outcomes and not gate.wait(timeout):
+            if not self.outcomes and not gate.wait(timeout):
                 raise CommunicationTimeoutError(self._still(timeout))
-        outcome = self._outcomes[0]
+        outcome = self.outcomes[0]
         if outcome.state is _CANCELLED:
             raise concurrent.futures.CancelledError
         return outcome
@@ -246,7 +246,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         to_here = self._to_here
         note = self._callbacks.forgotten.append
         try:
-            self._outcomes.append(outcome)
+            self.outcomes.append(outcome)
         finally:
             # No handler can run between these two: what an interrupt keeps from being done here is done by the pool's loop.
             if to_here is not None:
@@ -255,12 +255,12 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def _set_once(self, outcome: _Outcome) -> None:
         self._set(outcome)
-        if self._outcomes[0] is not outcome:
+        if self.outcomes[0] is not outcome:
             raise concurrent.futures.InvalidStateError(f"{self!r} is done")
 
     def _ended_here(self) -> None:
         """Do all that follows from an outcome that the program has given; any number of times."""
-        if not self._outcomes:
+        if not self.outcomes:
             return
         to_here = self._to_here
         if to_here is not None:
@@ -307,7 +307,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
     def _state(self) -> str:  # type: ignore[override]
         if not self._show.published:
             return _RUNNING if self._running else _PENDING
-        return self._outcomes[0].state
+        return self.outcomes[0].state
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
@@ -338,7 +338,7 @@ class _Shown:
 
     def publish(self, future: ThreadFuture[Any]) -> None:
         """Show its outcome, if it has one, and tell those who have left their names."""
-        if self.published or not future._outcomes:
+        if self.published or not future.outcomes:
             return
         with self.lock:
             if self.locked and time.monotonic() < self.until:
@@ -354,7 +354,7 @@ class _Shown:
 
 
 def _tell(waiters: Sequence[Any], future: ThreadFuture[Any]) -> None:
-    outcome = future._outcomes[0]
+    outcome = future.outcomes[0]
     for waiter in waiters:
         if outcome.state is _CANCELLED:
             waiter.add_cancelled(future)

@@ -265,12 +265,14 @@ class FutureCall(ReceiveCall):
     The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
     """
 
-    __slots__ = ("_context", "immediate")
+    __slots__ = ("_context", "immediate", "landed")
 
     def __init__(self, party: Party, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
         self.immediate = False
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
+        self.landed = True
+        """The caller has the future. Until then the message is kept, lest an interrupt leaves both to nobody."""
         self._context = copy_context()
 
     def _end(self, error: Exception | None) -> None:
@@ -308,7 +310,8 @@ class FutureCall(ReceiveCall):
         waiter, self.waiter = self.waiter, None
         taken = waiter is not None and waiter.resolve(value, error) is not False
         if taken and (error is None or isinstance(error, CommunicationError)):
-            self.message = None
+            if self.landed:
+                self.message = None
         else:
             # It was not the message that was at fault, or nobody is there to take it: the next receive gets it.
             self.cancel()

@@ -152,12 +152,18 @@ class SyncMessages(BaseChannel):
         """
         call = self._asking(name, msg_id, expect)
         future = ThreadFuture[Any](self._engine.callbacks, call)
+        call.landed = False
         try:
             self._launch(call)
+            call.landed = True
+            # The loop looks at the one after the other as well, in the other order: one of the two sees both.
+            if future.outcomes:
+                call.message = None
             return future
         except BaseException:
             # An interrupt: the caller does not get it.
             future.cancel()
+            self._engine.loop_owner.post_soon(call.cancel)
             raise
 
     # -- several parties -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
@@ -31,6 +32,8 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
         """The first one is the thread of this loop."""
+        self._process = os.getpid()
+        """A fork takes the loop along, and not the thread."""
         self._begun = Gate()
         self._failure: BaseException | None = None
         self._stopping = False
@@ -39,8 +42,9 @@ class LoopThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return bool(self._threads) and self._threads[0].is_alive()
+        """Whether the loop runs, or is about to end, in this process."""
+        # Not `Thread.is_alive`: where an interrupt strikes in there, Python takes a thread that runs for one that has ended.
+        return bool(self._threads) and self._process == os.getpid() and not self.ended.opened
 
     @property
     def here(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import itertools
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from mpccomm import CommunicationError, CommunicationTimeoutError, SyncPool
 from mpccomm.sync import loop_thread
 from tests.interrupts.shots import CTRL_C, LIMIT, LONG, NOTHING, TIMER, Kind, Outcome, everywhere
 from tests.pools import LOCAL, quick
+from tests.timing import UNIT
 
 MARK = "mark"
 
@@ -278,6 +281,20 @@ def test_a_collective(trio: Trio, kind: Kind, operation: str) -> None:
     theirs()
 
 
+def test_arecv(trio: Trio, kind: Kind) -> None:
+    number = -1
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        value = trio.alice.recv("Bob", timeout=LIMIT) if outcome.value is NOTHING else outcome.value.result(LIMIT)
+        assert value == number
+        number = trio.sent(trio.bob)
+
+    number = trio.sent(trio.bob)
+    everywhere(lambda: trio.alice.arecv("Bob"), look, kind)
+    assert trio.alice.recv("Bob", timeout=LIMIT) == number
+
+
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +351,43 @@ def test_the_first_use(trio: Trio, kind: Kind) -> None:
         pool = fresh(trio)
 
     everywhere(lambda: pool.arecv("Bob"), look, kind)
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+ENDS: dict[str, Callable[[SyncPool], Any]] = {
+    "shutdown": lambda pool: pool.shutdown(20 * UNIT),
+    "abort": lambda pool: pool.abort("why not"),
+    "with": lambda pool: pool.__exit__(None, None, None),
+}
+
+
+@pytest.fixture
+def swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What goes where nobody can catch it goes in the standard library: threads that end leave its own sets of them."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: seen.append(found.exc_traceback.tb_frame.f_code))
+    yield
+    assert {os.path.basename(code.co_filename) for code in seen} <= {"_weakrefset.py"}
+
+
+@pytest.mark.usefixtures("swallowed")
+@pytest.mark.parametrize("end", ENDS)
+def test_the_end(trio: Trio, kind: Kind, end: str) -> None:
+    pool = fresh(trio)
+    waiting = pool.arecv("Bob")
+
+    def look(outcome: Outcome) -> None:
+        nonlocal pool, waiting
+        within(lambda: pool.shutdown(0))
+        assert isinstance(waiting.exception(LIMIT), CommunicationError)
+        assert not any(thread.name.startswith("mpccomm Dave") for thread in threading.enumerate())
+        pool = fresh(trio)
+        waiting = pool.arecv("Bob")
+
+    everywhere(lambda: ENDS[end](pool), look, kind)
+    pool.shutdown(0)
 
 
 def within(call: Callable[[], Any]) -> None:
