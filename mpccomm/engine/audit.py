@@ -35,7 +35,7 @@ class Note(NamedTuple):
     digest: str
 
 
-class Noted(Encoded):
+class AuditedEncoding(Encoded):
     """An encoded message with what goes on record, taken where it was encoded: by the caller's thread, not by the loop."""
 
     kind: str
@@ -78,7 +78,7 @@ class Audit:
         """What is about to be sent, in each of its forms."""
         forms: dict[K, Encoded] = {}
         for name, form in encoded.items():
-            noted = Noted(*form)
+            noted = AuditedEncoding(*form)
             noted.kind = _type_of(message)
             noted.note = self.note(form.segments)
             forms[name] = noted
@@ -86,7 +86,7 @@ class Audit:
 
     def sent(self, party: str, key: Key, encoded: Encoded) -> None:
         """A message has its place in the queue."""
-        assert isinstance(encoded, Noted)
+        assert isinstance(encoded, AuditedEncoding)
         self._write(party, "sent", key, encoded.kind, encoded.note)
 
     def received(self, party: str, key: Key, note: Note, value: object, *, readable: bool = True) -> None:

@@ -12,7 +12,7 @@ from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, join
-from mpccomm.codec.dialect import OURS
+from mpccomm.codec.wire_format import OURS
 from mpccomm.engine.party import Party
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.protocol.frames import NO_PORT
@@ -23,14 +23,14 @@ from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Credentials, Password
 
 if TYPE_CHECKING:
-    from mpccomm.transport.tno import Correspondent
+    from mpccomm.transport.tno import PostReceiver
 
 logger = logging.getLogger("mpccomm")
 
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
 """So many days before our own certificate expires that is said, and when it has."""
-_LISTED = 4
+_MOST_LISTED = 4
 """So many parties at one address are named in a line of the log."""
 
 
@@ -41,7 +41,7 @@ class Authentication:
     default_port = 80
 
     def __init__(self) -> None:
-        self.correspondents: dict[str, Correspondent] = {}
+        self.correspondents: dict[str, PostReceiver] = {}
         """Those who post their messages, by name of their party."""
         self._parties: Mapping[str, Party] = {}
         self._warned = False
@@ -116,13 +116,13 @@ class Authentication:
         :raises NotRecognisedError: nobody we know, or not to be told who, or kept out
         """
         party = await self._recognise(caller, port)
-        if party.dialect is not OURS:
+        if party.wire_format is not OURS:
             raise NotRecognisedError(
                 f"{party} was added as one that runs tno.mpc.communication, and calls as a pool of ours"
             )
         return partial(_attend, party)
 
-    async def correspondent(self, caller: Caller, port: int) -> Correspondent:
+    async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
         """The party that posts from there and has its server at that port.
 
         :raises NotRecognisedError: nobody we know, or none that was added with ``wire=``
@@ -356,7 +356,7 @@ class CertificateAuthentication(Authentication):
             f"that of {party.name}: {' or '.join(map(str, party.pins))}"
             if party.pins
             else f"one for {party.addr}, as which {party.name} was added"
-            for party in there[:_LISTED]
+            for party in there[:_MOST_LISTED]
         ]
         return f"expected from {address} is {', or '.join(certificates)}"
 

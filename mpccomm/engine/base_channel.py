@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex
 
 from mpccomm.engine.collectives import Members
-from mpccomm.engine.deadlines import PoolDeadline, current, patience_within, tightened
+from mpccomm.engine.deadlines import PoolDeadline, current, limits_within, tightened
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
     UNSET,
-    Patience,
+    SendLimits,
     Timeout,
     check_id,
     check_id_type,
     names_of,
     receive_limit,
-    send_patience,
+    send_limits,
     unique,
 )
 from mpccomm.engine.ordering import Serialising
@@ -27,7 +27,7 @@ from mpccomm.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
     from mpccomm.codec import Encoded
-    from mpccomm.codec.dialect import Dialect
+    from mpccomm.codec.wire_format import WireFormat
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party
 
@@ -35,29 +35,29 @@ _RESERVED = ("@[", "@(")
 """How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
 
 
-class Space:
+class IdSpace:
     """The message ids of a pool, a channel or a group, with the spaces within it: one for both faces.
 
     ``label`` is how all ids begin; that of the pool itself is empty.
     """
 
-    __slots__ = ("calls", "engine", "label", "name", "patience", "prefix", "spaces")
+    __slots__ = ("calls", "engine", "label", "limits", "name", "prefix", "spaces")
 
-    def __init__(self, engine: Engine, name: str | None, patience: Patience, label: str = "") -> None:
+    def __init__(self, engine: Engine, name: str | None, limits: SendLimits, label: str = "") -> None:
         self.engine = engine
         self.name = name
-        self.patience = patience
+        self.limits = limits
         self.label = label
         self.prefix = ""
-        self.spaces: dict[str, Space] = {}
+        self.spaces: dict[str, IdSpace] = {}
         self.calls: Any = None
         """The `mpccomm.engine.rounds.Calls`, where this is the space of a group."""
 
-    def within(self, label: str) -> Space:
+    def within(self, label: str) -> IdSpace:
         """The space of that label in this one; the same label is the same space."""
         space = self.spaces.get(label)
         if space is None:
-            space = self.spaces.setdefault(label, Space(self.engine, self.name, self.patience, self.label + label))
+            space = self.spaces.setdefault(label, IdSpace(self.engine, self.name, self.limits, self.label + label))
         return space
 
 
@@ -70,7 +70,7 @@ class Watcher(Waiter, Protocol):
 class BaseChannel:
     """What doesn't wait. The faces add the calls that do."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: IdSpace) -> None:
         self._space = space
         self._engine = space.engine
 
@@ -194,17 +194,17 @@ class BaseChannel:
         self._enter()
         return call
 
-    def _patience(self, timeout: Timeout, max_retries: int | None) -> Patience:
+    def _limits(self, timeout: Timeout, max_retries: int | None) -> SendLimits:
         if timeout is UNSET and max_retries is None:
-            return self._space.patience
-        return send_patience(timeout, max_retries, self._space.patience)
+            return self._space.limits
+        return send_limits(timeout, max_retries, self._space.limits)
 
     def _queue_one(
         self,
         party: Party,
         message: object,
         msg_id: str | None,
-        patience: Patience,
+        limits: SendLimits,
         waiter: Waiter | None,
         watcher: Watcher | None = None,
     ) -> SendCall:
@@ -212,17 +212,17 @@ class BaseChannel:
         prefix, own = self._key(party, msg_id)
         engine = self._engine
         if watcher is not None and current.get() is not None:
-            patience = patience_within(engine, patience)
+            limits = limits_within(engine, limits)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
             self._enter()
         serialising = Serialising(engine.serialising)
         try:
-            encoded = party.dialect.encode(
+            encoded = party.wire_format.encode(
                 message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
             )
             if engine.audit is not None:
-                encoded = engine.audit.noted(message, {party.dialect: encoded})[party.dialect]
-            call = SendCall(party, prefix, own, encoded, patience, watcher is not None)
+                encoded = engine.audit.noted(message, {party.wire_format: encoded})[party.wire_format]
+            call = SendCall(party, prefix, own, encoded, limits, watcher is not None)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
             if watcher is not None:
@@ -242,7 +242,7 @@ class BaseChannel:
         message: object,
         destination: object,
         msg_id: str | None,
-        patience: Patience,
+        limits: SendLimits,
         waiter: Waiter | None,
         *,
         watcher: Watcher | None = None,
@@ -254,7 +254,7 @@ class BaseChannel:
         """
         keys = [self._key(party, msg_id) for party in parties]
         if watcher is not None:
-            patience = patience_within(self._engine, patience)
+            limits = limits_within(self._engine, limits)
         self._enter()
         engine = self._engine
         awaited = watcher is not None
@@ -262,7 +262,7 @@ class BaseChannel:
         try:
             encoded = self._encode(parties, message, destination, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
-                SendCall(party, *key, encoded[party.dialect], patience, awaited)
+                SendCall(party, *key, encoded[party.wire_format], limits, awaited)
                 for party, key in zip(parties, keys, strict=True)
             ]
             request = calls[0] if len(calls) == 1 else together(calls)
@@ -288,24 +288,26 @@ class BaseChannel:
         serialising: Serialising,
         *,
         snapshot: bool,
-    ) -> dict[Dialect, Encoded]:
+    ) -> dict[WireFormat, Encoded]:
         """The bytes of a message: the same for all parties that speak alike."""
         context = {"destination": destination}
-        encoded: dict[Dialect, Encoded] = {}
+        encoded: dict[WireFormat, Encoded] = {}
         for party in parties:
-            dialect = party.dialect
-            if dialect not in encoded:
-                encoded[dialect] = dialect.encode(message, snapshot=snapshot, context=context, begin=serialising.begin)
-        sizes = {dialect: sum(map(len, one.segments)) for dialect, one in encoded.items()}
+            wire_format = party.wire_format
+            if wire_format not in encoded:
+                encoded[wire_format] = wire_format.encode(
+                    message, snapshot=snapshot, context=context, begin=serialising.begin
+                )
+        sizes = {wire_format: sum(map(len, one.segments)) for wire_format, one in encoded.items()}
         # Where some take it, they get it: no party can keep a message from the others, and its own send fails.
-        if parties and all(sizes[party.dialect] > party.link.max_message_size for party in parties):
-            _check_size(encoded[parties[0].dialect], parties[0])
+        if parties and all(sizes[party.wire_format] > party.link.max_message_size for party in parties):
+            _check_size(encoded[parties[0].wire_format], parties[0])
         audit = self._engine.audit
         return encoded if audit is None else audit.noted(message, encoded)
 
     # -- channels and groups -------------------------------------------------------------------------------------------
 
-    def _channel_space(self, name: str) -> Space:
+    def _channel_space(self, name: str) -> IdSpace:
         if not isinstance(name, str):
             raise TypeError(f"the name of a channel is a text, not {name!r} ({type(name).__name__})")
         if not name or "]" in name:
@@ -321,7 +323,7 @@ class BaseChannel:
 class BasePart(BaseChannel):
     """A channel of a pool. It keeps the pool that it belongs to alive."""
 
-    def __init__(self, space: Space, owner: BaseChannel) -> None:
+    def __init__(self, space: IdSpace, owner: BaseChannel) -> None:
         super().__init__(space)
         self._owner = owner
 

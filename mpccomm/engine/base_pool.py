@@ -10,11 +10,11 @@ from typing import Self, TypeVar
 import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
-from mpccomm.engine.base_channel import BaseChannel, Space
+from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_patience
+from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
@@ -53,7 +53,7 @@ class BasePool(BaseChannel, Visible):
             from mpccomm.engine.audit import Audit
 
             engine.audit = Audit(audit)
-        super().__init__(Space(engine, name, send_patience(timeout, max_retries, NO_LIMIT)))
+        super().__init__(IdSpace(engine, name, send_limits(timeout, max_retries, NO_LIMIT)))
         self._prepare()
 
     @classmethod
@@ -133,7 +133,7 @@ class BasePool(BaseChannel, Visible):
         :param addr: IP address or host name, resolved when needed
         :param port: port of the party's server; 80 if left out, with certificates 443; 0: it has none, and calls us
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
-            Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
+            RemainingTime out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
         :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
         :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         :raises DuplicatePartyError: that name, address or certificate has been added before

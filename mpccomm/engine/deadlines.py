@@ -6,7 +6,7 @@ import time
 from contextvars import ContextVar, Token
 from types import TracebackType
 
-from mpccomm.engine.options import Patience, seconds
+from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.errors import CommunicationTimeoutError
 
 
@@ -59,21 +59,21 @@ class PoolDeadline:
         deadline: PoolDeadline | None = self
         while deadline is not None:
             if deadline._owner is owner and (limit is None or deadline.left < limit):
-                limit = Left(deadline.left)
+                limit = RemainingTime(deadline.left)
                 limit.of = deadline.seconds
             deadline = deadline._outer
         return limit
 
 
-class Left(float):
+class RemainingTime(float):
     """What is left of a deadline, in seconds."""
 
     of: float
     """How long it was."""
 
-    def now(self, left: float) -> Left:
+    def now(self, left: float) -> RemainingTime:
         """The same deadline, when so much is left."""
-        found = Left(left)
+        found = RemainingTime(left)
         found.of = self.of
         return found
 
@@ -87,22 +87,22 @@ def tightened(owner: object, limit: float | None) -> float | None:
     return limit if deadline is None else deadline.tighten(owner, limit)
 
 
-def patience_within(owner: object, patience: Patience) -> Patience:
+def limits_within(owner: object, limits: SendLimits) -> SendLimits:
     """The limits of a send inside of whatever deadlines there are.
 
     :raises CommunicationTimeoutError: nothing is left
     """
-    limit = tightened(owner, patience.seconds)
-    if limit is patience.seconds:
-        return patience
-    if isinstance(limit, Left) and limit <= 0:
+    limit = tightened(owner, limits.seconds)
+    if limit is limits.seconds:
+        return limits
+    if isinstance(limit, RemainingTime) and limit <= 0:
         raise CommunicationTimeoutError(f"nothing is left of the deadline of {limit.of:g} s; nothing was sent")
-    return Patience(limit, patience.retries)
+    return SendLimits(limit, limits.retries)
 
 
 def describe_limit(limit: float | None) -> str:
     """A time limit as errors name it."""
-    if isinstance(limit, Left):
+    if isinstance(limit, RemainingTime):
         return f"the {float(limit):.3g} s that were left of the deadline of {limit.of:g} s"
     # Of a limit for several calls, what is left of it: three digits tell enough.
     return f"{limit:.3g} s"

@@ -34,7 +34,7 @@ def peek(message: Incoming, party: Party) -> Any:
         message.outcome = value, None
         return value
     copies = [bytearray(segment) for segment in message.segments]
-    return party.dialect.decode(copies, context={"origin": party.handler})
+    return party.wire_format.decode(copies, context={"origin": party.handler})
 
 
 def decode(message: Incoming, party: Party) -> Any:
@@ -43,7 +43,7 @@ def decode(message: Incoming, party: Party) -> Any:
     :raises DecodingError: it can't be read
     """
     try:
-        return party.dialect.decode(message.segments, context={"origin": party.handler})
+        return party.wire_format.decode(message.segments, context={"origin": party.handler})
     except DecodingError as error:
         error.add_note(f"in message {describe_key(message.key)} from {party}")
         raise

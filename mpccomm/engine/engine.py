@@ -19,7 +19,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, join
-from mpccomm.codec.dialect import DIALECTS, OURS
+from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.futures import run
@@ -29,7 +29,7 @@ from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
 from mpccomm.engine.stats import History
-from mpccomm.engine.succession import Succession, predecessors
+from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.errors import (
     ConfigurationError,
     DuplicatePartyError,
@@ -47,7 +47,7 @@ from mpccomm.transport.reconnect import Dialler, DialSlots
 
 if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
-    from mpccomm.engine.tno_bridge import Gateway
+    from mpccomm.engine.tno_bridge import TnoBridge
 
 logger = logging.getLogger("mpccomm")
 
@@ -70,7 +70,7 @@ class Engine:
         """Finds or makes the loop to live on, and calls `start` there."""
         self.ended: Callable[[], None] = lambda: None
         """Called when nothing of it is left, to end what was started for it."""
-        self.succession = Succession(self.loop_owner)
+        self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
         self.network = network
         self.name = name
@@ -157,7 +157,7 @@ class Engine:
             return self.network.bind(self.name, addr, port)
         logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
         for engine in older:
-            self.succession.follow(engine.succession)
+            self.takeover.follow(engine.takeover)
         handed_over = [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
         for superfluous in handed_over[1:]:
             superfluous.close()
@@ -213,7 +213,7 @@ class Engine:
             certified=authentication.certified,
             certificates=certificates,
             check_hostname=check_hostname,
-            dialect=DIALECTS[wire],
+            wire_format=WIRE_FORMATS[wire],
             mailbox=_mailbox(wire),
         )
         party.audit = self.audit
@@ -247,7 +247,7 @@ class Engine:
     def start_added(self) -> None:
         """Start what was added: the server, and whoever dials the parties."""
         self.has_additions = False
-        self.succession.then(lambda: Context().run(self._start_added))
+        self.takeover.then(lambda: Context().run(self._start_added))
 
     def _start_added(self) -> None:
         if self.lifecycle.state is PoolState.CLOSED:
@@ -263,13 +263,13 @@ class Engine:
                 logger.log(*self.authentication.introduce(party))
                 self._spawn(self._mediator(party).run())
 
-    def _mediator(self, party: Party) -> Dialler | Gateway:
+    def _mediator(self, party: Party) -> Dialler | TnoBridge:
         """Whoever sees to it that there is a connection."""
         authentication = self.authentication
-        if party.dialect is not OURS:
-            from mpccomm.engine.tno_bridge import Gateway
+        if party.wire_format is not OURS:
+            from mpccomm.engine.tno_bridge import TnoBridge
 
-            gateway = Gateway(
+            gateway = TnoBridge(
                 party, lambda: authentication.dialling, partial(authentication.unacceptable, party), self._spawn
             )
             authentication.correspondents[party.name] = gateway
@@ -464,7 +464,7 @@ class Engine:
     def _over(self) -> None:
         self.lifecycle.apply(PoolEvent.END)
         self.callbacks.end()
-        self.succession.end()
+        self.takeover.end()
         self.ended()
 
     async def _close_all(self) -> None:

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm import errors
-from mpccomm.engine.deadlines import Left, describe_limit
+from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.requests import ReceiveCall, SendCall
 from mpccomm.protocol.frames import describe_key
@@ -39,9 +39,11 @@ def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCa
         limit = call.timeout
         hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
     else:
-        limit = call.patience.seconds
+        limit = call.limits.seconds
         hint = "the message may still arrive: once sent, it isn't withdrawn."
-    took = f"took longer than {describe_limit(limit)}" if limit or isinstance(limit, Left) else "found no message"
+    took = (
+        f"took longer than {describe_limit(limit)}" if limit or isinstance(limit, RemainingTime) else "found no message"
+    )
     return errors.CommunicationTimeoutError(f"{what} {took}; {state}; {hint}")
 
 

@@ -17,7 +17,7 @@ from mpccomm.protocol.receiver import Incoming
 T = TypeVar("T")
 
 
-class Waiting(asyncio.Future[Any]):
+class RequestFuture(asyncio.Future[Any]):
     """A future of the running loop that is done when a request is over; whether that failed stands on the request.
 
     Who cancels it may ask for the same message in the same breath. So the request is cancelled at once: callbacks would hear of it
@@ -49,7 +49,7 @@ class Waiting(asyncio.Future[Any]):
         return cancelled
 
 
-class Asked(Waiting):
+class ReceiveFuture(RequestFuture):
     """A future that gets the value of a receive, or its error."""
 
     request: FutureCall | None
@@ -77,7 +77,7 @@ class Asked(Waiting):
                 self.owner.post(partial(request.give_back, message))
 
 
-F = TypeVar("F", bound=Waiting)
+F = TypeVar("F", bound=RequestFuture)
 
 
 def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLoop, kind: type[F]) -> F:
@@ -98,7 +98,7 @@ async def wait(request: Request, owner: LoopOwner) -> None:
     loop = asyncio.get_running_loop()
     if loop is not owner.home:
         owner.check()
-        future = future_for(request, owner, loop, Waiting)
+        future = future_for(request, owner, loop, RequestFuture)
         owner.post(request.start)
     else:
         # What can be done at once is done without a future.
@@ -107,11 +107,11 @@ async def wait(request: Request, owner: LoopOwner) -> None:
             if request.error is not None:
                 raise_error(request)
             return
-        future = future_for(request, owner, loop, Waiting)
+        future = future_for(request, owner, loop, RequestFuture)
     await finish(request, future)
 
 
-async def finish(request: Request, future: Waiting) -> None:
+async def finish(request: Request, future: RequestFuture) -> None:
     """Wait with its future for a request that was started. Cancelled, it is cancelled.
 
     :raises CommunicationError: the request failed

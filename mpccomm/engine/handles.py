@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("mpccomm")
 
-_LISTED = 8
+_MOST_LISTED = 8
 _PAUSE = 0.5
 """Seconds between two lines of the log."""
 _KEPT = 1000
@@ -519,10 +519,10 @@ class Failures:
         errors = [str(error) for handle, error in failed if not handle.looked_at]
         number = len(errors) + (self._more if level == logging.ERROR else 0)
         if number:
-            more = f"; and {number - _LISTED} more" if number > _LISTED else ""
+            more = f"; and {number - _MOST_LISTED} more" if number > _MOST_LISTED else ""
             failures = plural(number, "send")
             handles = "the handle" if number == 1 else "their handles"
-            listed = "; ".join(errors[:_LISTED])
+            listed = "; ".join(errors[:_MOST_LISTED])
             logger.log(level, "%s failed, and nobody %s %s: %s%s", failures, what, handles, listed, more)
 
 

@@ -66,18 +66,18 @@ def linger_limit(linger: float | Unset, default: float) -> float:
     return limit
 
 
-class Patience(NamedTuple):
+class SendLimits(NamedTuple):
     """What a send waits for: a number of seconds, or of failed dials; None and negative: without limit."""
 
     seconds: float | None
     retries: int
 
 
-NO_LIMIT = Patience(None, -1)
+NO_LIMIT = SendLimits(None, -1)
 """That of nearly every send; known by identity."""
 
 
-def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) -> Patience:
+def send_limits(timeout: Timeout, max_retries: int | None, default: SendLimits) -> SendLimits:
     """The limits of a send."""
     if timeout is UNSET and max_retries is None:
         return default
@@ -85,7 +85,7 @@ def send_patience(timeout: Timeout, max_retries: int | None, default: Patience) 
     if limit is not None and not limit > 0:
         raise ValueError(f"a send can't take {limit!r} seconds; None waits without limit")
     dials = default.retries if max_retries is None else retries(max_retries)
-    return NO_LIMIT if limit is None and dials < 0 else Patience(limit, dials)
+    return NO_LIMIT if limit is None and dials < 0 else SendLimits(limit, dials)
 
 
 def retries(number: int) -> int:

@@ -86,7 +86,7 @@ class _Held(_Slots):
 
 def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming], Any]) -> Any:
     """Decode those before this one first; each keeps its value, or its error, for whoever receives it."""
-    undecoded = message.receiver.turns.undecoded
+    undecoded = message.receiver.decode_order.undecoded
     with reading:
         while message.outcome is None:
             first = undecoded.popleft() if undecoded and undecoded[0].number < message.number else message
@@ -112,7 +112,7 @@ def try_to_begin(message: Incoming, ordering: Ordering) -> bool:
         return True
     if not ordering.reading.acquire(blocking=False):
         return False
-    if message.outcome is None and message.receiver.turns.undecoded[0] is not message:
+    if message.outcome is None and message.receiver.decode_order.undecoded[0] is not message:
         ordering.reading.release()
         return False
     return True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mpccomm.address import join
-from mpccomm.codec.dialect import OURS, Dialect
+from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.display import plural
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.error_messages import explain
@@ -61,14 +61,14 @@ _CURT = 0.5
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
 _AWAY = "waiting for %s, which was connected before: %s (%s)"
-_LISTED = 8
+_MOST_LISTED = 8
 AT_ONCE = 16
 """So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 
 
 def _listed(ids: Sequence[Key]) -> str:
-    return ", ".join(map(describe_key, ids[:_LISTED])) + ("..." if len(ids) > _LISTED else "")
+    return ", ".join(map(describe_key, ids[:_MOST_LISTED])) + ("..." if len(ids) > _MOST_LISTED else "")
 
 
 class Party:
@@ -106,7 +106,7 @@ class Party:
         certified: bool = False,
         certificates: FilePath | Iterable[FilePath] | None = None,
         check_hostname: bool = True,
-        dialect: Dialect = OURS,
+        wire_format: WireFormat = OURS,
         mailbox: Callable[[], Mailbox] = Mailbox,
     ) -> None:
         self.name = name
@@ -132,7 +132,7 @@ class Party:
         )
         self.retry_now = asyncio.Event()
         """Set when somebody waits for it although it was refused."""
-        self.dialect = dialect
+        self.wire_format = wire_format
         self.handler = Handler(self)
         self.ordering = Ordering()
         self.impatient: set[SendCall] = set()
@@ -167,7 +167,7 @@ class Party:
     @property
     def gives_way(self) -> bool:
         """Whether it dials first, and we wait a little for that."""
-        return self.dialect is OURS and is_second(self.link.port, self.port, self.host.literal)
+        return self.wire_format is OURS and is_second(self.link.port, self.port, self.host.literal)
 
     def expect(self, expected: bool) -> None:
         """Whether somebody waits for it to come, even if it said goodbye before."""
@@ -474,7 +474,7 @@ class Party:
             counters.bytes_received,
         )
         if undelivered:
-            ids = ", ".join(describe_key(message.key) for message in undelivered[:_LISTED])
+            ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
             what = plural(len(undelivered), "message")
             state = "it is connected" if self.link.connected else self.trouble
             logger.warning("%s: %s could not be delivered: %s (%s)", self, what, ids, state)
@@ -499,8 +499,8 @@ class Party:
         unread = [describe_key(message.key) for message in self.link.mailbox.unread()]
         if not unread:
             return "no other message from it is here"
-        more = f" and {len(unread) - _LISTED} more" if len(unread) > _LISTED else ""
-        return f"here from it are {', '.join(unread[:_LISTED])}{more}"
+        more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
+        return f"here from it are {', '.join(unread[:_MOST_LISTED])}{more}"
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
         """The error for a call that ended so."""

@@ -20,7 +20,7 @@ from mpccomm.engine import ordering
 from mpccomm.engine.delivery import decode, read
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
-from mpccomm.engine.options import NO_LIMIT, Patience
+from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.errors import CommunicationError
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -367,11 +367,11 @@ class SendCall(Outgoing):
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, party: Party, prefix: str, msg_id: str | None, encoded: Encoded, patience: Patience, awaited: bool
+        self, party: Party, prefix: str, msg_id: str | None, encoded: Encoded, limits: SendLimits, awaited: bool
     ) -> None:
         super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
         self.party = party
-        self.patience = patience
+        self.limits = limits
         self._prefix = prefix
         self._msg_id = msg_id
         if party.audit is not None:
@@ -394,15 +394,15 @@ class SendCall(Outgoing):
             if party.audit is not None:
                 party.audit.sent(party.name, self.key, self._encoded)
                 del self._encoded
-            patience = self.patience
-            if patience is not NO_LIMIT:
-                self._set_limits(patience)
+            limits = self.limits
+            if limits is not NO_LIMIT:
+                self._set_limits(limits)
             party.connections.wake()
         except Exception as error:
             self._end(error)
 
-    def _set_limits(self, patience: Patience) -> None:
-        seconds, retries = patience
+    def _set_limits(self, limits: SendLimits) -> None:
+        seconds, retries = limits
         if retries >= 0:
             self.party.impatient.add(self)
         if seconds is not None:
@@ -416,7 +416,7 @@ class SendCall(Outgoing):
     def dial_failed(self) -> None:
         """Count one dial of the party that came to nothing."""
         self._failed_dials += 1
-        if self._failed_dials > self.patience.retries:
+        if self._failed_dials > self.limits.retries:
             self.fail(Cause(GivenUp.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
 
     def cancel(self) -> None:
@@ -439,13 +439,13 @@ class SendCall(Outgoing):
         return True
 
     def _forget_limits(self) -> None:
-        if self.patience.retries >= 0:
+        if self.limits.retries >= 0:
             self.party.impatient.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
     def _end(self, error: Exception | None) -> None:
-        if self.patience is not NO_LIMIT:
+        if self.limits is not NO_LIMIT:
             self._forget_limits()
         self.over = True
         self.error = error

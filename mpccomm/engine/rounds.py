@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from mpccomm.engine.base_channel import BaseChannel, Space
+from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
-from mpccomm.engine.deadlines import Left, describe_limit, tightened
+from mpccomm.engine.deadlines import RemainingTime, describe_limit, tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import seconds
@@ -39,7 +39,7 @@ class Deadline:
         if self._at is None:
             return None
         left = max(self._at - time.monotonic(), 0.0)
-        return self.timeout.now(left) if isinstance(self.timeout, Left) else left
+        return self.timeout.now(left) if isinstance(self.timeout, RemainingTime) else left
 
 
 class _Progress(NamedTuple):
@@ -231,8 +231,8 @@ class GroupChannel(BaseChannel):
                 SendCall(
                     party,
                     *self._key(party, call.msg_id(party.name)),
-                    encoded[party.dialect],
-                    self._space.patience,
+                    encoded[party.wire_format],
+                    self._space.limits,
                     False,
                 )
                 for party in parties
@@ -265,7 +265,7 @@ class GroupChannel(BaseChannel):
         return self._engine.party(name).link.mailbox
 
 
-def calls_of(space: Space, members: Members) -> Calls:
+def calls_of(space: IdSpace, members: Members) -> Calls:
     """The calls of a group, the same for both faces; ``space`` is that of the pool or channel it is a group of."""
     own = space.within(f"@({members.label})")
     calls = own.calls
@@ -293,7 +293,7 @@ class Calls:
     restart, or a clean leave and return, the numbers of both ends begin anew together.
     """
 
-    def __init__(self, members: Members, space: Space) -> None:
+    def __init__(self, members: Members, space: IdSpace) -> None:
         self.members = members
         self.channel = GroupChannel(space)
         self._state = _State({}, None)

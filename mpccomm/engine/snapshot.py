@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LISTED = 3
+_MOST_LISTED = 3
 _ATTEMPTS = 5
 
 
@@ -100,11 +100,11 @@ def _waits(party: Party, closing: bool) -> list[str]:
     to_be = "not" if closing else "to be"
     mailbox, sender = party.link.mailbox, party.link.sender
     lines = []
-    receives = _copy(lambda: islice(mailbox.receives(), _LISTED + 1))
+    receives = _copy(lambda: islice(mailbox.receives(), _MOST_LISTED + 1))
     if receives:
-        more = ", ..." if len(receives) > _LISTED else ""
+        more = ", ..." if len(receives) > _MOST_LISTED else ""
         waited = seconds_text(party.clock() - min(receive.since for receive in receives))
-        lines.append(f"receive of {', '.join(map(_id_of, receives[:_LISTED]))}{more}, for {waited}")
+        lines.append(f"receive of {', '.join(map(_id_of, receives[:_MOST_LISTED]))}{more}, for {waited}")
     queued, size = sender.queued()
     if queued:
         lines.append(f"{plural(queued, 'message')} {to_be} sent ({bytes_text(size)})")

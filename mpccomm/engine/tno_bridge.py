@@ -52,7 +52,7 @@ def counting_mailbox(wire: str) -> CountingMailbox:
     return CountingMailbox(partial(automatic_id, wire))
 
 
-class _Posted(Outgoing):
+class _PostedMessage(Outgoing):
     """A message that was posted to us; its answer waits until ``held``."""
 
     def __init__(self, segments: Sequence[bytes], *, ordered: bool, awaited: bool) -> None:
@@ -64,7 +64,7 @@ class _Posted(Outgoing):
             self.held.set_result(None)
 
 
-class _Proxy(Party):
+class _ProxyParty(Party):
     """Stands where the other pool would be."""
 
     forward: Callable[[], None] = staticmethod(lambda: None)
@@ -78,7 +78,7 @@ class _Proxy(Party):
         """What happens on this end happens on the other, and is told there."""
 
 
-class _Line:
+class _PostConnector:
     """The way to the party: it is there as soon as it has answered."""
 
     def __init__(self, party: Party, poster: Poster, connect: Callable[[ssl.SSLObject | None], Stream]) -> None:
@@ -100,7 +100,7 @@ class _Line:
         return self._connect(self._poster.tls)
 
 
-class Gateway:
+class TnoBridge:
     """Carries messages between a party of ours and the process that it stands for.
 
     The party is connected, to the proxy, from when that process has answered, or has posted something itself, until a post
@@ -115,11 +115,11 @@ class Gateway:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._party = party
-        self._wire = party.dialect.name
+        self._wire = party.wire_format.name
         self._context = context
-        self._misfit = unacceptable
+        self._unacceptable = unacceptable
         self._spawn = spawn
-        self._proxy = _Proxy(
+        self._proxy = _ProxyParty(
             party.name,
             party.addr,
             party.port,
@@ -135,10 +135,10 @@ class Gateway:
 
     async def run(self) -> None:
         """Until cancelled."""
-        poster = Poster(self._party.addr, self._party.port, self._context, self._misfit)
-        line = _Line(self._party, poster, self._connect)
+        poster = Poster(self._party.addr, self._party.port, self._context, self._unacceptable)
+        connector = _PostConnector(self._party, poster, self._connect)
         party = self._party
-        dialler = Dialler(party, line, party.settings.retry, DialSlots(), self._spawn, party.check_retries)
+        dialler = Dialler(party, connector, party.settings.retry, DialSlots(), self._spawn, party.check_retries)
         posting = self._spawn(self._post_all(poster))
         try:
             await dialler.run()
@@ -229,7 +229,7 @@ class Gateway:
             self._party.needs_connection.clear()
             self._spawn(self._party.run_connection(self._connect(tls), dialled=True))
         # Whether a class of the user is in there is known when it is decoded, and too late.
-        posted = _Posted((packed,), ordered=_TAGGED in packed, awaited=False)
+        posted = _PostedMessage((packed,), ordered=_TAGGED in packed, awaited=False)
         posted.address(msg_id if isinstance(msg_id, str) else ("", msg_id))
         link.send(posted)
         self._proxy.flush()

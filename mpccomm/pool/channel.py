@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
+from mpccomm.engine.base_channel import BaseChannel, BasePart, IdSpace, values_of
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.futures import Asked, Waiting, finish, future_for, taken, wait
+from mpccomm.engine.futures import ReceiveFuture, RequestFuture, finish, future_for, taken, wait
 from mpccomm.engine.handles import LoopHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
+from mpccomm.engine.options import UNSET, SendLimits, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Messages(BaseChannel):
     """The calls that send and receive, with all message ids in one space."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: IdSpace) -> None:
         super().__init__(space)
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
@@ -57,15 +57,15 @@ class Messages(BaseChannel):
         """
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
-        patience = self._patience(timeout, max_retries)
+        limits = self._limits(timeout, max_retries)
         loop = asyncio.get_running_loop()
         owner = engine.loop_owner
-        future = Waiting(loop=loop)
+        future = RequestFuture(loop=loop)
         future.owner = owner
         if loop is not owner.home:
             self._enter()
         future.is_home = loop is owner.home
-        call = self._queue_one(party, message, msg_id, patience, None, future)
+        call = self._queue_one(party, message, msg_id, limits, None, future)
         if not future.done() or call.error is not None:
             await finish(call, future)
 
@@ -82,7 +82,7 @@ class Messages(BaseChannel):
         :returns: a future of the caller's loop, done when the party's pool holds the message; a failure is on it
         """
         handle = LoopHandle(self._engine.failures)
-        self._queue_one(self._engine.party(name), message, msg_id, self._patience(timeout, max_retries), handle)
+        self._queue_one(self._engine.party(name), message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 
     @overload
@@ -136,7 +136,7 @@ class Messages(BaseChannel):
         """
         call = self._asking(name, msg_id, expect)
         owner = self._engine.loop_owner
-        future = future_for(call, owner, asyncio.get_running_loop(), Asked)
+        future = future_for(call, owner, asyncio.get_running_loop(), ReceiveFuture)
         call.immediate = future.is_home
         owner.post(call.start)
         call.immediate = False
@@ -159,7 +159,7 @@ class Messages(BaseChannel):
         """
         parties = self._alike(handler_names)
         destination = [party.handler for party in parties]
-        await self._deliver(parties, message, destination, msg_id, self._patience(timeout, max_retries))
+        await self._deliver(parties, message, destination, msg_id, self._limits(timeout, max_retries))
 
     def async_broadcast(
         self,
@@ -172,7 +172,7 @@ class Messages(BaseChannel):
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
         parties = self._alike(handler_names)
         destination = [party.handler for party in parties]
-        return self._send_off(parties, message, destination, msg_id, self._patience(timeout, max_retries))
+        return self._send_off(parties, message, destination, msg_id, self._limits(timeout, max_retries))
 
     async def recv_all(
         self,
@@ -289,22 +289,22 @@ class Messages(BaseChannel):
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _send_off(
-        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, limits: SendLimits
     ) -> LoopHandle:
         handle = LoopHandle(self._engine.failures)
-        self._queue(parties, message, destination, msg_id, patience, handle)
+        self._queue(parties, message, destination, msg_id, limits, handle)
         return handle
 
     async def _deliver(
-        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, limits: SendLimits
     ) -> None:
         self._enter()
         owner = self._engine.loop_owner
         loop = asyncio.get_running_loop()
-        future = Waiting(loop=loop)
+        future = RequestFuture(loop=loop)
         future.owner = owner
         future.is_home = loop is owner.home
-        request = self._queue(parties, message, destination, msg_id, patience, None, watcher=future)
+        request = self._queue(parties, message, destination, msg_id, limits, None, watcher=future)
         await finish(request, future)
 
     async def _carry_out(self, call: Call[Any], limit: Deadline) -> None:

@@ -14,14 +14,14 @@ from mpccomm.settings import Timing
 class DeadlockDetector:
     """What the other side says about being held back by our box, and since when nothing has moved."""
 
-    def __init__(self, patience: float, now: float) -> None:
+    def __init__(self, wait: float, now: float) -> None:
         self.blocked: Blocked | None = None
         """The other side's last word that it is held back; None: it isn't."""
         self.found: Ending | None = None
         """The deadlock that was found, until something moves again."""
         self.final = False
         """Nothing in the programs goes on that could end it."""
-        self._patience = patience
+        self._wait = wait
         self._moved = now
 
     def move(self, now: float) -> None:
@@ -54,7 +54,7 @@ class DeadlockDetector:
         ``alone`` says whether our program stands still, so that it can't take anything that would end it.
         """
         blocked = self.blocked
-        if blocked is None or now - self._moved < self._patience:
+        if blocked is None or now - self._moved < self._wait:
             return None
         if blocked.consumed_messages != session.receiver.box.taken:
             return None  # it has not heard yet what else we took
@@ -63,7 +63,7 @@ class DeadlockDetector:
         stuck = [
             receive
             for receive in session.mailbox.receives()
-            if now - receive.since >= self._patience and self._is_stuck(receive, blocked, session)
+            if now - receive.since >= self._wait and self._is_stuck(receive, blocked, session)
         ]
         if stuck:
             self.found = Ending.BOX_FULL

@@ -56,7 +56,7 @@ _RESUME = Struct("!16sQQQ")
 _NUMBER = Struct("!Q")
 _BLOCKED = Struct("!IQQQ")
 _GOODBYE = Struct("!QQI")
-_LISTED = Struct("!BQH")
+_LISTED_ID = Struct("!BQH")
 _SHORT = Struct("!H")
 
 BATCH_HEAD = POSITIONS.size
@@ -320,19 +320,19 @@ def _pack_ids(ids: tuple[Key, ...]) -> bytes:
     packed = bytearray()
     for key in ids:
         flags, number, text = encode_key(key)
-        packed += _LISTED.pack(flags, number, len(text)) + text
+        packed += _LISTED_ID.pack(flags, number, len(text)) + text
     return bytes(packed)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 Batch: TypeAlias = bytes | bytearray | memoryview
-Slot: TypeAlias = tuple[int, int, int, int, int, int, int]
+Header: TypeAlias = tuple[int, int, int, int, int, int, int]
 """A frame in its batch: kind, flags, size of the id; what in a numbered frame are its number and that of its id or message;
 and where the body begins and ends."""
 
 
-def split(batch: Batch) -> Iterator[Slot]:
+def split(batch: Batch) -> Iterator[Header]:
     """Find the frames behind the head of a batch, in order; one that is not whole raises `ViolationError` when its turn comes."""
     end = len(batch)
     at = BATCH_HEAD
@@ -362,17 +362,17 @@ def parse(batch: Batch, *, max_id_size: int) -> Iterator[Frame]:
     if len(batch) < BATCH_HEAD:
         raise ViolationError(f"a batch of {len(batch)} bytes")
     view = memoryview(batch)
-    for slot in split(view):
-        yield read(view, slot, max_id_size)
+    for header in split(view):
+        yield read(view, header, max_id_size)
 
 
-def read(view: memoryview, slot: Slot, max_id_size: int) -> Frame:
+def read(view: memoryview, header: Header, max_id_size: int) -> Frame:
     """Read one frame of a batch."""
-    kind = slot[0]
+    kind = header[0]
     reader = _READERS.get(kind)
     if reader is None:
         raise ViolationError(f"unknown kind of frame: {kind}")
-    return reader(view, slot, max_id_size)
+    return reader(view, header, max_id_size)
 
 
 def read_key(flags: int, number: int, batch: Batch, at: int, end: int) -> Key:
@@ -384,8 +384,8 @@ def read_key(flags: int, number: int, batch: Batch, at: int, end: int) -> Key:
     return _text(batch, at, end)
 
 
-def _fixed(layout: Struct, view: memoryview, slot: Slot) -> tuple[Any, ...]:
-    _, _, id_size, _, _, at, end = slot
+def _fixed(layout: Struct, view: memoryview, header: Header) -> tuple[Any, ...]:
+    _, _, id_size, _, _, at, end = header
     if end - at != layout.size or id_size:
         raise ViolationError(f"a frame of {end - at} bytes where {layout.size} belong")
     return layout.unpack_from(view, at)
@@ -397,21 +397,21 @@ def _leading(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, 
     return layout.unpack_from(view, at)
 
 
-def _flag(slot: Slot) -> bool:
-    if slot[1] > 1 or slot[2]:
-        raise ViolationError(f"unknown flags: {slot[1]}")
-    return bool(slot[1])
+def _flag(header: Header) -> bool:
+    if header[1] > 1 or header[2]:
+        raise ViolationError(f"unknown flags: {header[1]}")
+    return bool(header[1])
 
 
-def _flags(slot: Slot) -> tuple[bool, bool]:
-    if slot[1] > 3 or slot[2]:
-        raise ViolationError(f"unknown flags: {slot[1]}")
-    return slot[1] & 1 != 0, slot[1] & 2 != 0
+def _flags(header: Header) -> tuple[bool, bool]:
+    if header[1] > 3 or header[2]:
+        raise ViolationError(f"unknown flags: {header[1]}")
+    return header[1] & 1 != 0, header[1] & 2 != 0
 
 
-def _plain(slot: Slot) -> None:
+def _plain(header: Header) -> None:
     """Neither flags nor an id."""
-    if slot[1] or slot[2]:
+    if header[1] or header[2]:
         raise ViolationError("flags or an id where none belong")
 
 
@@ -429,8 +429,8 @@ def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
     while at < end:
         if len(ids) == MAX_LISTED_IDS:
             raise ViolationError(f"more than {MAX_LISTED_IDS} ids listed")
-        flags, number, size = _leading(_LISTED, view, at, end)
-        at += _LISTED.size
+        flags, number, size = _leading(_LISTED_ID, view, at, end)
+        at += _LISTED_ID.size
         if flags > AUTOMATIC or size > end - at:
             raise ViolationError("a list of ids that is none")
         ids.append(read_key(flags, number, view, at, at + size))
@@ -438,19 +438,19 @@ def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
     return tuple(ids)
 
 
-def _read_hello(view: memoryview, slot: Slot, max_id_size: int) -> Hello:
-    at, end = slot[5:]
+def _read_hello(view: memoryview, header: Header, max_id_size: int) -> Hello:
+    at, end = header[5:]
     # A later version may say more; its number has to be readable all the same.
     if end - at >= _SHORT.size and (spoken := _SHORT.unpack_from(view, at)[0]) != PROTOCOL_VERSION:
         return Hello(spoken, bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
-    _plain(slot)
-    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, view, slot)
+    _plain(header)
+    version, incarnation, nonce, port, features, *bounds = _fixed(_HELLO, view, header)
     return Hello(version, incarnation, nonce, port, features, Bounds._make(bounds))
 
 
-def _read_resume(view: memoryview, slot: Slot, max_id_size: int) -> Resume:
-    nonce, *positions = _fixed(_RESUME, view, slot)
-    return Resume(nonce, _flag(slot), *positions)
+def _read_resume(view: memoryview, header: Header, max_id_size: int) -> Resume:
+    nonce, *positions = _fixed(_RESUME, view, header)
+    return Resume(nonce, _flag(header), *positions)
 
 
 def check_id(flags: int, id_size: int, max_id_size: int, left: int) -> None:
@@ -461,8 +461,8 @@ def check_id(flags: int, id_size: int, max_id_size: int, left: int) -> None:
         raise ViolationError(f"a message id of {id_size} bytes")
 
 
-def _read_message(view: memoryview, slot: Slot, max_id_size: int) -> Start:
-    _, flags, id_size, seq, number, at, end = slot
+def _read_message(view: memoryview, header: Header, max_id_size: int) -> Start:
+    _, flags, id_size, seq, number, at, end = header
     at += _NUMBERS
     check_id(flags, id_size, max_id_size, end - at)
     key = read_key(flags, number, view, at, at + id_size)
@@ -470,8 +470,8 @@ def _read_message(view: memoryview, slot: Slot, max_id_size: int) -> Start:
     return Start(seq, key, id_size, flags & ORDERED != 0, 1, end - at, view[at:end])
 
 
-def _read_start(view: memoryview, slot: Slot, max_id_size: int) -> Start:
-    _, flags, id_size, seq, number, at, end = slot
+def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
+    _, flags, id_size, seq, number, at, end = header
     at += _NUMBERS
     segments, total = _leading(_LARGE, view, at, end)
     at += _LARGE.size
@@ -482,58 +482,58 @@ def _read_start(view: memoryview, slot: Slot, max_id_size: int) -> Start:
     return Start(seq, key, id_size, flags & ORDERED != 0, segments, total, view[at + id_size : end])
 
 
-def _read_part(view: memoryview, slot: Slot, max_id_size: int) -> Part:
-    _, _, _, seq, number, at, end = slot
-    _plain(slot)
+def _read_part(view: memoryview, header: Header, max_id_size: int) -> Part:
+    _, _, _, seq, number, at, end = header
+    _plain(header)
     at += _NUMBERS
     if at > end:
         raise ViolationError("a PART without its numbers")
     return Part(seq, number, view[at:end])
 
 
-def _read_ping(view: memoryview, slot: Slot, max_id_size: int) -> Ping:
-    _plain(slot)
-    return Ping(*_fixed(_NUMBER, view, slot))
+def _read_ping(view: memoryview, header: Header, max_id_size: int) -> Ping:
+    _plain(header)
+    return Ping(*_fixed(_NUMBER, view, header))
 
 
-def _read_pong(view: memoryview, slot: Slot, max_id_size: int) -> Pong:
-    _plain(slot)
-    return Pong(*_fixed(_NUMBER, view, slot))
+def _read_pong(view: memoryview, header: Header, max_id_size: int) -> Pong:
+    _plain(header)
+    return Pong(*_fixed(_NUMBER, view, header))
 
 
-def _read_blocked(view: memoryview, slot: Slot, max_id_size: int) -> Blocked:
-    at, end = slot[5:]
+def _read_blocked(view: memoryview, header: Header, max_id_size: int) -> Blocked:
+    at, end = header[5:]
     messages, size, begun, taken = _leading(_BLOCKED, view, at, end)
-    awaited, alone = _flags(slot)
+    awaited, alone = _flags(header)
     return Blocked(messages, size, begun, taken, awaited, alone, _ids(view, at + _BLOCKED.size, end))
 
 
-def _read_deadlock(view: memoryview, slot: Slot, max_id_size: int) -> Deadlock:
-    _nothing(slot)
-    return Deadlock(*_flags(slot))
+def _read_deadlock(view: memoryview, header: Header, max_id_size: int) -> Deadlock:
+    _nothing(header)
+    return Deadlock(*_flags(header))
 
 
-def _read_goodbye(view: memoryview, slot: Slot, max_id_size: int) -> Goodbye:
-    _plain(slot)
-    at, end = slot[5:]
+def _read_goodbye(view: memoryview, header: Header, max_id_size: int) -> Goodbye:
+    _plain(header)
+    at, end = header[5:]
     last_seq, undelivered, unread = _leading(_GOODBYE, view, at, end)
     return Goodbye(last_seq, undelivered, unread, _ids(view, at + _GOODBYE.size, end))
 
 
-def _read_farewell(view: memoryview, slot: Slot, max_id_size: int) -> Farewell:
-    _plain(slot)
-    _nothing(slot)
+def _read_farewell(view: memoryview, header: Header, max_id_size: int) -> Farewell:
+    _plain(header)
+    _nothing(header)
     return Farewell()
 
 
-def _nothing(slot: Slot) -> None:
-    if slot[5] != slot[6] or slot[2]:
+def _nothing(header: Header) -> None:
+    if header[5] != header[6] or header[2]:
         raise ViolationError("a body where none belongs")
 
 
-def _read_abort(view: memoryview, slot: Slot, max_id_size: int) -> Abort:
-    _plain(slot)
-    at, end = slot[5:]
+def _read_abort(view: memoryview, header: Header, max_id_size: int) -> Abort:
+    _plain(header)
+    at, end = header[5:]
     if end - at > MAX_REASON:
         raise ViolationError(f"a reason of {end - at} bytes")
     # Cut at a byte count by the sender, perhaps within a character; and what is shown in a terminal must not steer it.
@@ -541,12 +541,12 @@ def _read_abort(view: memoryview, slot: Slot, max_id_size: int) -> Abort:
     return Abort("".join(c if c.isprintable() else " " for c in reason))
 
 
-def _read_admit(view: memoryview, slot: Slot, max_id_size: int) -> Admit:
-    _plain(slot)
-    return Admit(*_fixed(_NUMBER, view, slot))
+def _read_admit(view: memoryview, header: Header, max_id_size: int) -> Admit:
+    _plain(header)
+    return Admit(*_fixed(_NUMBER, view, header))
 
 
-_READERS: dict[int, Callable[[memoryview, Slot, int], Frame]] = {
+_READERS: dict[int, Callable[[memoryview, Header, int], Frame]] = {
     Kind.HELLO: _read_hello,
     Kind.RESUME: _read_resume,
     Kind.MESSAGE: _read_message,

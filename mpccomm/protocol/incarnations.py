@@ -11,15 +11,15 @@ from mpccomm.protocol.states import ENDING, PARTY, Cause, CloseCode, PartyEvent,
 _MAX_FORMER = 64
 
 
-class Refusal(NamedTuple):
+class HelloRefusal(NamedTuple):
     """Why a connection is of no use."""
 
     code: CloseCode
     reason: str
 
 
-_FORMER = Refusal(CloseCode.STALE, "an incarnation that was replaced by a later one")
-_TOO_EARLY = Refusal(CloseCode.REPLACED, "another incarnation was faster; this one may try again")
+_FORMER = HelloRefusal(CloseCode.STALE, "an incarnation that was replaced by a later one")
+_TOO_EARLY = HelloRefusal(CloseCode.REPLACED, "another incarnation was faster; this one may try again")
 
 
 class Incarnations:
@@ -48,16 +48,16 @@ class Incarnations:
         """It shut down, everything was delivered and received: whoever comes next is a first contact."""
         return self.state is PartyState.LEFT and self.complete and not unread
 
-    def refuse_hello(self, hello: Hello) -> Refusal | None:
+    def refuse_hello(self, hello: Hello) -> HelloRefusal | None:
         """Why nothing can come of this greeting; None: it may go on."""
         if hello.version != PROTOCOL_VERSION:
             text = f"it speaks version {hello.version} of the protocol, we speak version {PROTOCOL_VERSION}"
-            return Refusal(CloseCode.VERSION, text)
+            return HelloRefusal(CloseCode.VERSION, text)
         if hello.incarnation == self._own:
-            return Refusal(CloseCode.NOT_RECOGNISED, "it is this very pool")
+            return HelloRefusal(CloseCode.NOT_RECOGNISED, "it is this very pool")
         return _FORMER if hello.incarnation in self._former else None
 
-    def refuse_meeting(self, connection: Connection, hello: Hello, *, unread: bool) -> Refusal | None:
+    def refuse_meeting(self, connection: Connection, hello: Hello, *, unread: bool) -> HelloRefusal | None:
         """Why an incarnation that has proved that it lives can't be met on this connection; None: it can.
 
         It has proved that it lived after we opened the connection, no more. Where we met the current one later than that, the

@@ -36,11 +36,11 @@ from mpccomm.protocol.frames import (
     PROTOCOL_VERSION,
     Batch,
     Frame,
+    Header,
     Hello,
     Key,
     Kind,
     Resume,
-    Slot,
     ViolationError,
 )
 from mpccomm.protocol.heartbeat import Heartbeat
@@ -48,7 +48,7 @@ from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
-from mpccomm.protocol.session import Parting, Session
+from mpccomm.protocol.session import ClosingNotice, Session
 from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
 from mpccomm.settings import Limits, Timing
 
@@ -93,7 +93,7 @@ class Link:
         self._connections = Connections()
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
-        self._parting = Parting()
+        self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
         self._deadlock_heard: float | None = None
         self._deadlock_told = -1
@@ -110,8 +110,8 @@ class Link:
         self.sender = self._session.sender
         """The sending half."""
         timing = self._timing
-        patience = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
-        self._deadlocks = DeadlockDetector(patience, now)
+        wait = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
+        self._deadlocks = DeadlockDetector(wait, now)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -224,23 +224,23 @@ class Link:
     def say_goodbye(self) -> None:
         """Tell the other side that nothing more will come, what it will miss, and which of its messages nobody read."""
         # What is unread from an incarnation that was replaced is none of its successor's business.
-        self._parting.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
+        self._closing_notice.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
         self._part()
 
     def abort(self, reason: str) -> None:
         """Tell the other side that we give up."""
         self.leaving = True
-        self._parting.abort(reason)
+        self._closing_notice.abort(reason)
         self._part()
 
     @property
     def farewell(self) -> bool:
         """The other side has heard our goodbye."""
-        return self._parting.heard
+        return self._closing_notice.heard
 
     def _part(self) -> None:
         for connection in self._connections.verified():
-            self._parting.say(connection)
+            self._closing_notice.say(connection)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class Link:
         found = self._deadlocks.found
         if found is not None:
             connection.control[Kind.DEADLOCK] = frames.deadlock(found is Ending.MUTUAL, self._deadlocks.final)
-        self._parting.say(connection)
+        self._closing_notice.say(connection)
 
     # -- endings -------------------------------------------------------------------------------------------------------
 
@@ -415,7 +415,7 @@ class Link:
         self._end()
 
     def _on_farewell(self, connection: Connection, frame: frames.Farewell, now: float) -> None:
-        self._parting.confirmed()
+        self._closing_notice.confirmed()
 
     def _on_abort(self, connection: Connection, frame: frames.Abort, now: float) -> None:
         self._incarnations.reason = frame.reason
@@ -442,9 +442,9 @@ class Link:
             if connection is connections.current or (connection.verified and self._adopted(connection)):
                 received, taken_bytes, taken = _read_positions(batch)
                 news = self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
-            for slot in frames.split(batch):
-                if slot[0] != _MESSAGE:
-                    self._on_frame(connection, memoryview(batch), slot, now)
+            for header in frames.split(batch):
+                if header[0] != _MESSAGE:
+                    self._on_frame(connection, memoryview(batch), header, now)
                     if connection.closed:
                         return
                     continue
@@ -452,14 +452,14 @@ class Link:
                     connection.step(Kind.MESSAGE)
                     if not self._adopted(connection):
                         continue
-                if self._parting.said:
+                if self._closing_notice.said:
                     self._session.ack_due = True  # a sign of life, no more
                     continue
                 deadlocks = self._deadlocks
                 if deadlocks.blocked is not None or deadlocks.found is not None:
                     deadlocks.admitted()
-                if not self._session.message(batch, slot):
-                    connection.repeats(slot[3], now)
+                if not self._session.message(batch, header):
+                    connection.repeats(header[3], now)
             if size == BATCH_HEAD and not news:
                 connection.charge(1, now)
         except ViolationError as error:
@@ -481,8 +481,8 @@ class Link:
             connection.heard = now
             self._heartbeat.moved(connection, backlog, now)
 
-    def _on_frame(self, connection: Connection, batch: memoryview, slot: Slot, now: float) -> None:
-        frame = frames.read(batch, slot, self._limits.max_id_size)
+    def _on_frame(self, connection: Connection, batch: memoryview, header: Header, now: float) -> None:
+        frame = frames.read(batch, header, self._limits.max_id_size)
         kind, handle = _HANDLERS[type(frame)]
         connection.step(kind)
         if kind in _IDLE:
@@ -492,7 +492,7 @@ class Link:
             handle(self, connection, frame, now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
-        if self._parting.said:
+        if self._closing_notice.said:
             self._session.ack_due = True
             return
         self._deadlocks.admitted()
@@ -500,7 +500,7 @@ class Link:
             connection.repeats(frame.seq, now)
 
     def _on_part(self, connection: Connection, frame: frames.Part, now: float) -> None:
-        if self._parting.said:
+        if self._closing_notice.said:
             self._session.ack_due = True
             return
         self._deadlocks.move(now)
@@ -588,7 +588,7 @@ class Link:
                 connection.shift(stalled)
             self._check(connection, now)
         self._session.repeat_blocked(self._alone)
-        if not self._parting.said:
+        if not self._closing_notice.said:
             self._find_deadlock(now)
         sender = self.sender
         held_back = self._held_back.look(sender.held_back, now)

@@ -149,7 +149,7 @@ def allocate(size: int) -> memoryview:
     return memoryview(bytearray(size))
 
 
-class Turns:
+class DecodeOrder:
     """Keeps each *ordered* message from being taken until those that were sent before it are complete.
 
     They have to be decoded in the order in which they were sent, whatever order their last bytes arrive in.
@@ -196,7 +196,7 @@ class Receiver:
         self.received = 0
         """Up to this frame everything is here."""
         self.duplicates = 0
-        self.turns = Turns()
+        self.decode_order = DecodeOrder()
         self.box = Box(limits.box_messages, limits.box_bytes)
         self.admitted = -1
         """The message before which so many began may begin even if it does not fit: see `Admit`."""

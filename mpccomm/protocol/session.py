@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Kind, Slot, check_id, read_key
+from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Header, Kind, check_id, read_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Allocate, Incoming, Receiver, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
@@ -67,12 +67,12 @@ class Session:
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def message(self, batch: Batch, slot: Slot) -> bool:
+    def message(self, batch: Batch, header: Header) -> bool:
         """Take a MESSAGE: whole, and on the short way if it finds its receive waiting or goes into the box.
 
         False, here as in `start` and `part`: this frame was here before.
         """
-        _, flags, id_size, seq, number, start, end = slot
+        _, flags, id_size, seq, number, start, end = header
         start += _NUMBERS
         data = start + id_size
         if flags > AUTOMATIC or id_size > self._limits.max_id_size or data > end:
@@ -89,7 +89,7 @@ class Session:
         if flags & ORDERED:
             message.ordered = True
             self._begin(message)
-            self._admit(self.receiver.turns.arrive(message))
+            self._admit(self.receiver.decode_order.arrive(message))
             return True
         receive = self.mailbox.put(message)
         if receive is not None:
@@ -119,7 +119,7 @@ class Session:
 
     def _begin(self, message: Incoming) -> None:
         if message.ordered:
-            self.receiver.turns.begin(message)
+            self.receiver.decode_order.begin(message)
         if self.mailbox.asks_for_more(message.key):
             # What is asked for does not count against the box.
             self.consume(message)
@@ -130,7 +130,7 @@ class Session:
             self._counters.messages_received += 1
             self._counters.bytes_received += message.total
             self.ack_due = True
-            self._admit(self.receiver.turns.arrive(message) if message.ordered else (message,))
+            self._admit(self.receiver.decode_order.arrive(message) if message.ordered else (message,))
         else:
             self.unacknowledged += size
             if self.unacknowledged >= self._limits.window // _ACK_EVERY:
@@ -177,7 +177,7 @@ class Session:
     def forget_partial(self) -> None:
         """The messages under way will never be complete; those that waited for them can be received."""
         self.receiver.forget_partial()
-        self._admit(self.receiver.turns.forget_partial())
+        self._admit(self.receiver.decode_order.forget_partial())
 
     def end(self, cause: Cause) -> list[Receive | Outgoing]:
         """Nothing more will come, nor be taken. Returns all that waited. Complete messages stay."""
@@ -240,7 +240,7 @@ class Session:
             self._alone = self._awaited and alone()
 
 
-class Parting:
+class ClosingNotice:
     """Our last word to the other side, once there is one: said on every connection, until one of them has carried it."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Waiting in a thread for something that happens on the pool's loop, in a way that Ctrl-C can end without loss.
 
 A signal handler may raise between any two steps of this thread. So a wait rests on one bare lock, which nothing can be left
-holding, and the thread has a `Ticket` with the request that was started for it: whatever the exception, what had been handed
+holding, and the thread has a `BlockingCall` with the request that was started for it: whatever the exception, what had been handed
 over and did not reach the caller goes back into its box.
 """
 
@@ -33,7 +33,7 @@ def program_waits() -> bool:
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm"):
             top = stacks.get(thread.ident or 0)
-            if top is None or top.f_code is not Ticket.wait.__code__:
+            if top is None or top.f_code is not BlockingCall.wait.__code__:
                 return False
     return True
 
@@ -75,17 +75,17 @@ class _Slots:
             self.request.cancel()
 
 
-class Redeemed(_Slots):
-    """What a `Ticket` becomes when its caller has what it waited for: there is nothing left to do when it goes."""
+class FinishedCall(_Slots):
+    """What a `BlockingCall` becomes when its caller has what it waited for: there is nothing left to do when it goes."""
 
     __slots__ = ()
 
 
-class Ticket(_Slots):
+class BlockingCall(_Slots):
     """The request of one blocking call; made before it, and told by the loop's thread when it is over.
 
-    The caller stores `Redeemed` as its ``__class__`` as the very last step: a store can't be interrupted, a call could be. Nor
-    does anything written in Python run then when the ticket goes, where an interrupt would be lost.
+    The caller stores `FinishedCall` as its ``__class__`` as the very last step: a store can't be interrupted, a call could be. Nor
+    does anything written in Python run then when the blocking goes, where an interrupt would be lost.
     """
 
     __slots__ = ()
@@ -146,12 +146,12 @@ def wait_for(request: Request, owner: LoopOwner, grace: float, read: Callable[[]
 
     :raises CommunicationError: the request failed
     """
-    ticket = Ticket(owner)
+    blocking = BlockingCall(owner)
     try:
-        ticket.start(request)
+        blocking.start(request)
         value = read()
-        ticket.__class__ = Redeemed  # type: ignore[assignment]
+        blocking.__class__ = FinishedCall  # type: ignore[assignment]
         return value
     except BaseException:
-        ticket.give_back(grace)
+        blocking.give_back(grace)
         raise

@@ -9,16 +9,16 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from mpccomm.engine.base_channel import BaseChannel, BasePart, Space, values_of
+from mpccomm.engine.base_channel import BaseChannel, BasePart, IdSpace, values_of
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.handles import ThreadFuture, ThreadHandle
-from mpccomm.engine.options import UNSET, Patience, Timeout, names_of, receive_limit
+from mpccomm.engine.options import UNSET, SendLimits, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import Request
 from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import Redeemed, Ticket, wait_for
+from mpccomm.sync.blocking import BlockingCall, FinishedCall, wait_for
 from mpccomm.sync.groups import SyncGroup
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class SyncMessages(BaseChannel):
     """The calls that send and receive, with all message ids in one space."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: IdSpace) -> None:
         super().__init__(space)
         self._channels: WeakValueDictionary[str, SyncChannel] = WeakValueDictionary()
         self._groups: WeakValueDictionary[str, SyncGroup] = WeakValueDictionary()
@@ -63,14 +63,14 @@ class SyncMessages(BaseChannel):
         if get_ident() == owner.thread:
             self._check_thread()
         party = engine.parties.get(name) or engine.party(name)
-        patience = self._patience(timeout, max_retries)
-        ticket = Ticket(owner)
+        limits = self._limits(timeout, max_retries)
+        blocking = BlockingCall(owner)
         try:
-            ticket.arm()
-            ticket.wait(self._queue_one(party, message, msg_id, patience, None, ticket))
-            ticket.__class__ = Redeemed  # type: ignore[assignment]
+            blocking.arm()
+            blocking.wait(self._queue_one(party, message, msg_id, limits, None, blocking))
+            blocking.__class__ = FinishedCall  # type: ignore[assignment]
         except BaseException:
-            ticket.give_back(engine.settings.interrupt_grace)
+            blocking.give_back(engine.settings.interrupt_grace)
             raise
 
     def asend(
@@ -86,7 +86,7 @@ class SyncMessages(BaseChannel):
         :returns: a future, done when the party's pool holds the message; a failure is on it
         """
         handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
-        self._queue_one(self._engine.party(name), message, msg_id, self._patience(timeout, max_retries), handle)
+        self._queue_one(self._engine.party(name), message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 
     @overload
@@ -122,18 +122,18 @@ class SyncMessages(BaseChannel):
         owner = engine.loop_owner
         if get_ident() == owner.thread:
             self._check_thread()
-        ticket = Ticket(owner)
+        blocking = BlockingCall(owner)
         try:
             call = self._receiving(name, msg_id, timeout, expect)
-            ticket.request = call
+            blocking.request = call
             # One that is here is taken without a word to the loop.
             if owner.busy or not call.grab():
-                ticket.start(call)
+                blocking.start(call)
             value = call.value()
-            ticket.__class__ = Redeemed  # type: ignore[assignment]
+            blocking.__class__ = FinishedCall  # type: ignore[assignment]
             return value
         except BaseException:
-            ticket.give_back(self._engine.settings.interrupt_grace)
+            blocking.give_back(self._engine.settings.interrupt_grace)
             raise
 
     @overload
@@ -183,7 +183,7 @@ class SyncMessages(BaseChannel):
         """
         parties = self._alike(handler_names)
         destination = [party.handler for party in parties]
-        self._send(parties, message, destination, msg_id, self._patience(timeout, max_retries))
+        self._send(parties, message, destination, msg_id, self._limits(timeout, max_retries))
 
     def async_broadcast(
         self,
@@ -196,7 +196,7 @@ class SyncMessages(BaseChannel):
         """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
         parties = self._alike(handler_names)
         destination = [party.handler for party in parties]
-        return self._asend(parties, message, destination, msg_id, self._patience(timeout, max_retries))
+        return self._asend(parties, message, destination, msg_id, self._limits(timeout, max_retries))
 
     def recv_all(
         self,
@@ -330,39 +330,39 @@ class SyncMessages(BaseChannel):
         self._engine.loop_owner.post_soon(request.start)
 
     def _send(
-        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, limits: SendLimits
     ) -> None:
         self._check_thread()
-        ticket = Ticket(self._engine.loop_owner)
+        blocking = BlockingCall(self._engine.loop_owner)
         try:
-            ticket.arm()
-            request = self._queue(parties, message, destination, msg_id, patience, None, watcher=ticket)
-            ticket.wait(request)
-            ticket.__class__ = Redeemed  # type: ignore[assignment]
+            blocking.arm()
+            request = self._queue(parties, message, destination, msg_id, limits, None, watcher=blocking)
+            blocking.wait(request)
+            blocking.__class__ = FinishedCall  # type: ignore[assignment]
         except BaseException:
-            ticket.give_back(self._engine.settings.interrupt_grace)
+            blocking.give_back(self._engine.settings.interrupt_grace)
             raise
 
     def _asend(
-        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, patience: Patience
+        self, parties: Sequence[Party], message: object, destination: object, msg_id: str | None, limits: SendLimits
     ) -> ThreadHandle:
         handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
-        self._queue(parties, message, destination, msg_id, patience, handle)
+        self._queue(parties, message, destination, msg_id, limits, handle)
         return handle
 
     def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
         """Wait for what a call of a group waits for now, and let it take that."""
         self._check_thread()
-        ticket = Ticket(self._engine.loop_owner)
+        blocking = BlockingCall(self._engine.loop_owner)
         try:
-            ticket.start(call.request(limit))
+            blocking.start(call.request(limit))
             call.take()
-            ticket.__class__ = Redeemed  # type: ignore[assignment]
+            blocking.__class__ = FinishedCall  # type: ignore[assignment]
         except BaseException:
             if call.taken:
-                ticket.__class__ = Redeemed  # type: ignore[assignment]
+                blocking.__class__ = FinishedCall  # type: ignore[assignment]
             else:
-                ticket.give_back(self._engine.settings.interrupt_grace)
+                blocking.give_back(self._engine.settings.interrupt_grace)
             raise
 
 

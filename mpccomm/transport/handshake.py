@@ -14,7 +14,7 @@ from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.stream import Stream
 
 if TYPE_CHECKING:
-    from mpccomm.transport.tno import Correspondent
+    from mpccomm.transport.tno import PostReceiver
 
 _MAX_HELLO = 4096
 
@@ -50,10 +50,10 @@ class Authenticator(Protocol):
         """Raise `NotRecognisedError` unless some party may call so."""
 
     @property
-    def correspondents(self) -> Mapping[str, Correspondent]:
+    def correspondents(self) -> Mapping[str, PostReceiver]:
         """Those who post their messages."""
 
-    async def correspondent(self, caller: Caller, port: int) -> Correspondent:
+    async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
         """The one that posts from there, and has its server at that port.
 
         :raises NotRecognisedError: nobody we know
@@ -82,9 +82,9 @@ async def greet(
             silent = first is None and not stream.violation and stream.ended_with is None
             if silent and authenticator.parties_at(caller.address):
                 # A party dialled, and gave it up: it was busy, or the other way round was quicker.
-                raise NotRecognisedError(f"{_parting(stream.ended_with)} instead of a HELLO", usual=True)
+                raise NotRecognisedError(f"{_how_it_ended(stream.ended_with)} instead of a HELLO", usual=True)
             if first is None:
-                raise ViolationError(f"{stream.violation or _parting(stream.ended_with)} instead of a HELLO")
+                raise ViolationError(f"{stream.violation or _how_it_ended(stream.ended_with)} instead of a HELLO")
             take_over = await authenticator.identify(caller, _first_hello(first).port)
     except TimeoutError:
         raise NotRecognisedError("it did not say who it is", CloseCode.SILENT) from None
@@ -93,7 +93,7 @@ async def greet(
     return partial(take_over, stream)
 
 
-def _parting(code: int | None) -> str:
+def _how_it_ended(code: int | None) -> str:
     if code == CloseCode.NOT_RECOGNISED:
         return "it closed, because it does not recognise us,"
     return "it closed"

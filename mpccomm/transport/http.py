@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from mpccomm.codec.dialect import DIALECTS
+from mpccomm.codec.wire_format import WIRE_FORMATS
 from mpccomm.settings import Settings
 from mpccomm.transport.address import BACKLOG, bind
 from mpccomm.transport.client import Client
@@ -51,7 +51,7 @@ class Web:
     """The network that there is."""
 
     tls = True
-    wires = DIALECTS
+    wires = WIRE_FORMATS
 
     def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
         """A listening socket."""

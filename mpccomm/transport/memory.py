@@ -37,7 +37,7 @@ from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.log_throttle import LogThrottle
-from mpccomm.transport.memory_stream import Passage, Pipe
+from mpccomm.transport.memory_stream import Pipe, Transfer
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
@@ -56,17 +56,17 @@ _REMEMBERED = 16 * 1024 * 1024
 """Bytes of a connection, from its beginning, that are kept in order to come again."""
 
 
-class Fate(NamedTuple):
-    """What is in store for one connection."""
+class PlannedFaults(NamedTuple):
+    """The faults that the seed gives to one connection."""
 
     lost: bool
-    """It does not even come about."""
+    """The attempt to connect fails."""
     cut_after: tuple[float, float]
     """Bytes with which it breaks: of the end that was dialled, and of the one that dialled. Infinite: it doesn't."""
     torn: bool
     """Whether the batch in which it breaks is lost as well."""
     repeated: bool
-    """All that whoever dialled said comes once more, as another connection, when this one is over."""
+    """Everything that the dialling end sent arrives once more, as another connection, when this one is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class MemoryNetwork:
         self._names: set[str] = set()
         self._entrances: dict[int, _BoundPort] = {}
         self._dialled: Counter[tuple[str, str]] = Counter()
-        self._journeys: set[_Journey] = set()
+        self._connections: set[_SimulatedConnection] = set()
         self._sides: tuple[frozenset[str], ...] = ()
 
     def __repr__(self) -> str:
@@ -179,9 +179,9 @@ class MemoryNetwork:
         """
         ends = {name for name in (one, other) if name is not None}
         self._check(ends)
-        for journey in self._all():
-            if ends <= journey.ends:
-                journey.pipe.cut()
+        for connection in self._all():
+            if ends <= connection.ends:
+                connection.pipe.cut()
 
     def partition(self, *sides: str | Iterable[str]) -> None:
         """Let nothing through between the sides from now on; connections break. Replaces an earlier partition.
@@ -192,20 +192,20 @@ class MemoryNetwork:
         groups = tuple(frozenset((side,) if isinstance(side, str) else side) for side in sides)
         self._check(frozenset().union(*groups))
         self._sides = groups
-        for journey in self._all():
-            if self._apart(journey.caller, journey.callee):
-                journey.pipe.cut()
+        for connection in self._all():
+            if self._apart(connection.caller, connection.callee):
+                connection.pipe.cut()
 
     def heal(self) -> None:
         """End the partition."""
         self._sides = ()
 
-    def fate(self, caller: str, callee: str, number: int) -> Fate:
-        """What the seed has in store for the connection of that number, from 0, that the one makes to the other."""
-        random = self._random(caller, callee, number, "fate")
+    def planned(self, caller: str, callee: str, number: int) -> PlannedFaults:
+        """Return the faults of the connection of that number, from 0, which the one makes to the other."""
+        random = self._random(caller, callee, number, "planned")
         lost = random.random() < self.loss
         cut_after = self._cut_after(random), self._cut_after(random)
-        return Fate(lost, cut_after, random.random() < 0.5, random.random() < self.repeat)
+        return PlannedFaults(lost, cut_after, random.random() < 0.5, random.random() < self.repeat)
 
     # -- what pools call -----------------------------------------------------------------------------------------------
 
@@ -241,9 +241,9 @@ class MemoryNetwork:
             there = ", ".join(sorted(self._names)) or "none yet"
             raise UnknownPartyError(f"no pool {unknown.pop()!r} is in this network (there are: {there}); see connect")
 
-    def _all(self) -> list[_Journey]:
+    def _all(self) -> list[_SimulatedConnection]:
         with self._lock:
-            return list(self._journeys)
+            return list(self._connections)
 
     def _apart(self, one: str, other: str) -> bool:
         return any((one in side) != (other in side) for side in self._sides)
@@ -264,29 +264,35 @@ class MemoryNetwork:
         with self._lock:
             number = self._dialled[caller, callee]
             self._dialled[caller, callee] += 1
-        fate = self.fate(caller, callee, number)
-        if fate.lost:
+        planned = self.planned(caller, callee, number)
+        if planned.lost:
             self.faults.append(Fault(caller, callee, number, "lost"))
             raise DialError("the network lost the attempt")
-        journey = _Journey(self, caller, callee, number, fate, bound_port.answering)
+        connection = _SimulatedConnection(self, caller, callee, number, planned, bound_port.answering)
         with self._lock:
-            self._journeys.add(journey)
-        bound_port.answering.call(journey.pipe)
-        return journey.pipe.ours
+            self._connections.add(connection)
+        bound_port.answering.call(connection.pipe)
+        return connection.pipe.ours
 
-    def _over(self, journey: _Journey) -> bool:
+    def _over(self, connection: _SimulatedConnection) -> bool:
         """False: that was known."""
         with self._lock:
-            known = journey in self._journeys
-            self._journeys.discard(journey)
+            known = connection in self._connections
+            self._connections.discard(connection)
         return known
 
 
-class _Journey:
-    """One connection, on its way through all that may happen to it."""
+class _SimulatedConnection:
+    """One connection, with the faults that are planned for it."""
 
     def __init__(
-        self, network: MemoryNetwork, caller: str, callee: str, number: int, fate: Fate, answering: _NetworkServer
+        self,
+        network: MemoryNetwork,
+        caller: str,
+        callee: str,
+        number: int,
+        planned: PlannedFaults,
+        answering: _NetworkServer,
     ) -> None:
         self.caller = caller
         self.callee = callee
@@ -294,26 +300,26 @@ class _Journey:
         self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
         self._network = network
         self._number = number
-        self._fate = fate
+        self._planned = planned
         self._answering = answering
         self._sent = [0, 0]
         self._said: list[bytes] = []
         self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (False, True)}
 
-    def passes(self, forth: bool, batch: bytes) -> Passage:
+    def transfer(self, forth: bool, batch: bytes) -> Transfer:
         """A batch is sent."""
-        fate = self._fate
+        planned = self._planned
         self._sent[forth] += len(batch)
-        if forth and fate.repeated and self._sent[True] <= _REMEMBERED:
+        if forth and planned.repeated and self._sent[True] <= _REMEMBERED:
             self._said.append(batch)
         low, high = self._network.delay
         delay = low if low == high else self._delays[forth].uniform(low, high)
-        if self._sent[forth] < fate.cut_after[forth]:
-            return Passage(delay)
+        if self._sent[forth] < planned.cut_after[forth]:
+            return Transfer(delay)
         self._note("cut", forth)
-        return Passage(delay, arrives=not fate.torn, breaks=True)
+        return Transfer(delay, arrives=not planned.torn, breaks=True)
 
-    def over(self) -> None:
+    def closed(self) -> None:
         """It was closed, or is broken."""
         if not self._network._over(self) or self._network._apart(self.caller, self.callee):
             return

@@ -13,40 +13,40 @@ from typing import NamedTuple, Protocol
 from mpccomm.transport.stream import Stream
 
 _BATCHES = 8
-"""So many may be on their way in one direction."""
+"""The batches that may be under way in one direction."""
 
 
-class Passage(NamedTuple):
-    """How one batch fares."""
+class Transfer(NamedTuple):
+    """What happens to one batch of bytes on the way."""
 
     delay: float = 0.0
-    """Seconds until it is there; what is sent after it does not overtake it."""
+    """Seconds until it arrives; a later batch does not overtake it."""
     arrives: bool = True
     breaks: bool = False
     """Whether the connection breaks with it: nothing comes after it, nor back."""
 
 
-class Course(Protocol):
-    """What lies between the two ends. Called in the thread of whoever sends."""
+class NetworkPath(Protocol):
+    """What lies between the two ends. Called in the thread of the end that sends."""
 
-    def passes(self, forth: bool, batch: bytes) -> Passage:
+    def transfer(self, forth: bool, batch: bytes) -> Transfer:
         """A batch is sent, from the first end to the second (``forth``) or back."""
 
-    def over(self) -> None:
+    def closed(self) -> None:
         """The connection was closed or is broken; called once or, where both ends are quick, twice."""
 
 
-class _Clear:
-    """Nothing at all."""
+class _IdealPath:
+    """A path without delay or faults."""
 
-    def passes(self, forth: bool, batch: bytes) -> Passage:
+    def transfer(self, forth: bool, batch: bytes) -> Transfer:
         return _AT_ONCE
 
-    def over(self) -> None:
-        """Nobody keeps count."""
+    def closed(self) -> None:
+        """Do nothing: no connection is counted."""
 
 
-_AT_ONCE = Passage()
+_AT_ONCE = Transfer()
 _DONE = 1000
 """The close code of an ordinary end."""
 
@@ -56,12 +56,12 @@ _BREAK = None
 
 
 class _End(Stream):
-    def __init__(self, loop: asyncio.AbstractEventLoop, course: Course, *, forth: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: NetworkPath, *, forth: bool) -> None:
         super().__init__(loop)
         self.other = self
         self._closed = False
         self._tls: ssl.SSLObject | None = None
-        self._course = course
+        self._path = path
         self._forth = forth
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
         self._latest = 0.0
@@ -79,10 +79,10 @@ class _End(Stream):
         other = self.other
         if self._closed or other._closed:
             return
-        passage = self._course.passes(self._forth, batch)
-        if passage.arrives:
-            self._put(batch, passage.delay)
-        if passage.breaks:
+        transfer = self._path.transfer(self._forth, batch)
+        if transfer.arrives:
+            self._put(batch, transfer.delay)
+        if transfer.breaks:
             self._put(_BREAK)
             self._finish()
         else:
@@ -151,7 +151,7 @@ class _End(Stream):
             self._coming.cancel()
         if not self._ended.done():
             self._over()
-            self._course.over()
+            self._path.closed()
 
     def _call(self, what: Callable[[], None]) -> None:
         """Have this done on our loop."""
@@ -174,13 +174,13 @@ class Pipe:
         self,
         here: asyncio.AbstractEventLoop,
         there: asyncio.AbstractEventLoop,
-        course: Course | None = None,
+        path: NetworkPath | None = None,
         tls: ssl.SSLObject | None = None,
     ) -> None:
-        course = course or _Clear()
-        self._end = _End(here, course, forth=True)
+        path = path or _IdealPath()
+        self._end = _End(here, path, forth=True)
         self._end._tls = tls
-        other = _End(there, course, forth=False)
+        other = _End(there, path, forth=False)
         self._end.other, other.other = other, self._end
         self.ours: Stream = self._end
         self.theirs: Stream = other

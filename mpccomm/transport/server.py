@@ -42,8 +42,8 @@ class Server:
         self._closing = False
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
-        self._new_desk = partial(tno.Desk, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
-        self._desks: dict[tno.Correspondent, tno.Desk] = {}
+        self._new_desk = partial(tno.PostReader, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
+        self._desks: dict[tno.PostReceiver, tno.PostReader] = {}
         greeting = settings.timing.greeting
         self._admission = Admission(settings.strangers, greeting, authenticator.parties_at)
         # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.

@@ -30,7 +30,7 @@ class StrangerError(aiohttp.ClientError):
 
 
 class Poster:
-    """Posts messages to one party. ``context`` is for TLS, ``misfit`` says why whoever answers is not that party."""
+    """Posts messages to one party. ``context`` is for TLS, ``unacceptable`` says why whoever answers is not that party."""
 
     tls: ssl.SSLObject | None = None
     """That of the latest connection."""
@@ -40,7 +40,7 @@ class Poster:
         addr: str,
         port: int,
         context: Callable[[], ssl.SSLContext | None],
-        misfit: Callable[[ssl.SSLObject | None], str | None],
+        unacceptable: Callable[[ssl.SSLObject | None], str | None],
     ) -> None:
         self._addr = addr
         self._port = port
@@ -52,7 +52,7 @@ class Poster:
             skip_auto_headers=TELLING,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
         )
-        self._misfit = misfit
+        self._unacceptable = unacceptable
 
     async def probe(self, own_port: int, limit: float) -> None:
         """Return once it has answered; they answer to GET whoever asks. Raises `DialError`, after ``limit`` seconds at most."""
@@ -89,7 +89,7 @@ class Poster:
 
     def _examine(self, tls: ssl.SSLObject | None) -> str | None:
         self.tls = tls
-        return self._misfit(tls)
+        return self._unacceptable(tls)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -105,20 +105,20 @@ _REFUSALS = {
 class _Connector(aiohttp.TCPConnector):
     """Nothing is sent before it is known who answers."""
 
-    def __init__(self, misfit: Callable[[ssl.SSLObject | None], str | None], **options: Any) -> None:
+    def __init__(self, unacceptable: Callable[[ssl.SSLObject | None], str | None], **options: Any) -> None:
         super().__init__(**options)
-        self._misfit = misfit
+        self._unacceptable = unacceptable
 
     async def connect(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Connection:
         connection = await super().connect(req, traces, timeout)
         transport = connection.transport
-        if reason := self._misfit(transport.get_extra_info("ssl_object") if transport else None):
+        if reason := self._unacceptable(transport.get_extra_info("ssl_object") if transport else None):
             connection.close()
             raise StrangerError(reason)
         return connection
 
 
-class Correspondent(Protocol):
+class PostReceiver(Protocol):
     """A party that posts."""
 
     async def take(self, body: bytes, tls: ssl.SSLObject | None) -> None:
@@ -134,16 +134,16 @@ def declared_port(request: web.BaseRequest) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
 
 
-class Desk:
+class PostReader:
     """Where the messages that one party posts are read: together no larger than ``room`` bytes, or a single larger one."""
 
-    def __init__(self, room: int, largest: int, patience: float) -> None:
+    def __init__(self, room: int, largest: int, timeout: float) -> None:
         self._admission = self._free = room
         self._largest = largest
-        self._patience = patience
+        self._timeout = timeout
         self._cleared = asyncio.Condition()
 
-    async def receive(self, request: web.BaseRequest, correspondent: Correspondent) -> int:
+    async def receive(self, request: web.BaseRequest, correspondent: PostReceiver) -> int:
         """Read a message, and hand it on; the HTTP status to answer with."""
         size = request.content_length
         if size is None:
@@ -176,7 +176,7 @@ class Desk:
     async def _read(self, request: web.BaseRequest) -> bytes:
         body = bytearray()
         while True:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 data = await request.content.readany()
             if not data:
                 return bytes(body)

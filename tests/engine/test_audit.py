@@ -17,7 +17,7 @@ import pytest
 
 from mpccomm import ConfigurationError, DecodingError, Pool, Serialization, SyncPool
 from mpccomm.codec.abc import Buffer
-from mpccomm.codec.dialect import OURS, Dialect
+from mpccomm.codec.wire_format import OURS, WireFormat
 from tests.pools import LOCAL, quick
 from tests.sync.duo import introduce
 from tests.timing import UNIT
@@ -174,7 +174,7 @@ async def test_what_was_put_back_while_it_was_decoded_is_there_once(tmp_path: Pa
     alice, bob = Pool(settings=quick()), Pool(settings=quick(), audit=path)
     try:
         await connected(alice, bob)
-        bob._engine.party("Alice").dialect = Dialect("slow", OURS.encode, decode)
+        bob._engine.party("Alice").wire_format = WireFormat("slow", OURS.encode, decode)
         waiting = bob.arecv("Alice")
         sending = asyncio.ensure_future(alice.send("Bob", np.arange(100_000)))
         assert await asyncio.to_thread(decoding.wait, 50 * UNIT)

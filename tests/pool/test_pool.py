@@ -434,12 +434,14 @@ async def test_a_pool_that_was_shut_down() -> None:
 async def test_an_undecodable_message_raises_at_its_receive_and_nowhere_else() -> None:
     async with pools("Alice", "Bob") as (alice, bob):
         from mpccomm.codec import Encoded
-        from mpccomm.codec.dialect import OURS, Dialect
+        from mpccomm.codec.wire_format import OURS, WireFormat
 
         party = alice._engine.party("Bob")
-        party.dialect = Dialect("garbage", lambda *args, **kwargs: Encoded((b"\xc1garbage",), False), OURS.decode)
+        party.wire_format = WireFormat(
+            "garbage", lambda *args, **kwargs: Encoded((b"\xc1garbage",), False), OURS.decode
+        )
         await alice.send("Bob", "never encoded")
-        party.dialect = OURS
+        party.wire_format = OURS
         await alice.send("Bob", "next")
         with pytest.raises(DecodingError) as caught:
             await bob.recv("Alice")

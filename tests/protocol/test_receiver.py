@@ -8,7 +8,7 @@ import pytest
 
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError, encode_key
 from mpccomm.protocol.mailbox import Mailbox
-from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT, Incoming, Receiver, Turns
+from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT, DecodeOrder, Incoming, Receiver
 from mpccomm.settings import Limits
 
 
@@ -205,32 +205,32 @@ def whole(number: int, *, ordered: bool = True) -> Incoming:
 
 
 def test_one_that_comes_in_turn_is_there_at_once() -> None:
-    turns, first = Turns(), whole(0)
-    turns.begin(first)
-    assert turns.arrive(first) == [first]
+    decode_order, first = DecodeOrder(), whole(0)
+    decode_order.begin(first)
+    assert decode_order.arrive(first) == [first]
     assert first.complete
-    assert list(turns.undecoded) == [first]
+    assert list(decode_order.undecoded) == [first]
 
 
 def test_later_ones_wait_for_those_before_them() -> None:
-    turns = Turns()
+    decode_order = DecodeOrder()
     first, second, third = (whole(number) for number in range(3))
     for one in (first, second, third):
-        turns.begin(one)
-    assert turns.arrive(third) == []
-    assert turns.arrive(second) == []
+        decode_order.begin(one)
+    assert decode_order.arrive(third) == []
+    assert decode_order.arrive(second) == []
     assert not second.complete
-    assert turns.arrive(first) == [first, second, third]
+    assert decode_order.arrive(first) == [first, second, third]
     assert all(one.complete for one in (first, second, third))
-    assert list(turns.undecoded) == [first, second, third]
+    assert list(decode_order.undecoded) == [first, second, third]
 
 
 def test_after_the_end_nobody_waits_for_what_will_never_come() -> None:
-    turns = Turns()
+    decode_order = DecodeOrder()
     first, second = whole(0), whole(1)
-    turns.begin(first)
-    turns.begin(second)
-    turns.arrive(second)
-    assert turns.forget_partial() == [second]
+    decode_order.begin(first)
+    decode_order.begin(second)
+    decode_order.arrive(second)
+    assert decode_order.forget_partial() == [second]
     assert second.complete
-    assert turns.forget_partial() == []
+    assert decode_order.forget_partial() == []

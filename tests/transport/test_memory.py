@@ -132,7 +132,7 @@ async def test_exactly_once_through_everything(seed: int) -> None:
     assert sum(fault.what == "cut" for fault in faults) >= 3
     dialled = [(*pair, number) for pair, times in network._dialled.items() for number in range(times)]
     for what in ("lost", "repeated"):
-        meant = {which for which in dialled if getattr(network.fate(*which), what)}
+        meant = {which for which in dialled if getattr(network.planned(*which), what)}
         happened = {(fault.caller, fault.callee, fault.number) for fault in faults if fault.what == what}
         # What was lost does not come again, nor what is over when nobody listens any more.
         assert happened == meant if what == "lost" else happened <= meant
@@ -144,18 +144,18 @@ async def test_the_seed_decides() -> None:
 
     one, same, other = [await talk(network(seed)) for seed in (1, 1, 2)]
 
-    def fates(faults: list[Fault]) -> dict[tuple[str, int], str]:
+    def planned(faults: list[Fault]) -> dict[tuple[str, int], str]:
         return {(fault.caller, fault.number): fault.what for fault in faults}
 
     # Who of the two dials first is up to the clock, and so is how often each of them does; not what becomes of it.
-    common = fates(one).keys() & fates(same).keys()
+    common = planned(one).keys() & planned(same).keys()
     assert common
-    assert all(fates(one)[which] == fates(same)[which] for which in common)
-    assert fates(one) != fates(other)
+    assert all(planned(one)[which] == planned(same)[which] for which in common)
+    assert planned(one) != planned(other)
     for fault in one:
         assert fault.callee == ("bob" if fault.caller == "alice" else "alice")
-        fate = network(1).fate(fault.caller, fault.callee, fault.number)
-        assert fate.lost if fault.what == "lost" else fault.after >= min(fate.cut_after)
+        plan = network(1).planned(fault.caller, fault.callee, fault.number)
+        assert plan.lost if fault.what == "lost" else fault.after >= min(plan.cut_after)
     assert repr(network(1)) == repr(network(1)) != repr(network(2))
 
 

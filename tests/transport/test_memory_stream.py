@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.transport.memory_stream import Passage, Pipe
+from mpccomm.transport.memory_stream import Pipe, Transfer
 from mpccomm.transport.stream import Stream
 from tests.pools import until
 
@@ -95,10 +95,10 @@ async def test_it_breaks_with_a_batch(arrives: bool) -> None:
     class Brittle:
         ends = 0
 
-        def passes(self, forth: bool, batch: bytes) -> Passage:
-            return Passage(arrives=arrives, breaks=True) if batch == b"2" else Passage()
+        def transfer(self, forth: bool, batch: bytes) -> Transfer:
+            return Transfer(arrives=arrives, breaks=True) if batch == b"2" else Transfer()
 
-        def over(self) -> None:
+        def closed(self) -> None:
             self.ends += 1
 
     loop, course = asyncio.get_running_loop(), Brittle()
@@ -124,10 +124,10 @@ async def test_a_full_pipe_holds_back() -> None:
 
 async def test_what_is_on_its_way_keeps_its_order() -> None:
     class Slow:
-        def passes(self, forth: bool, batch: bytes) -> Passage:
-            return Passage(0.02 if batch == b"\0" else 0.001)
+        def transfer(self, forth: bool, batch: bytes) -> Transfer:
+            return Transfer(0.02 if batch == b"\0" else 0.001)
 
-        def over(self) -> None:
+        def closed(self) -> None:
             pass
 
     loop = asyncio.get_running_loop()

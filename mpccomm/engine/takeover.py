@@ -29,7 +29,7 @@ def predecessors(where: str, engines: Iterable[Engine]) -> list[Engine]:
     return [engine for engine in engines if engine.listening and engine.where == where]
 
 
-class Succession:
+class Takeover:
     """Of one pool: whose end it waits for, and its own."""
 
     def __init__(self, loop_owner: LoopOwner) -> None:
@@ -37,7 +37,7 @@ class Succession:
         self._before: list[Future[None]] = []
         self._end: Future[None] = Future()
 
-    def follow(self, older: Succession) -> None:
+    def follow(self, older: Takeover) -> None:
         """Wait for that one."""
         self._before.append(older._end)
 

@@ -1,4 +1,4 @@
-"""What two pools have agreed to speak: how values become bytes between them."""
+"""The formats in which values travel between two parties: ours, and those of tno.mpc.communication."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Decode(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Dialect:
-    """One of them."""
+class WireFormat:
+    """How values become bytes and come back, under the name that ``wire=`` gives it."""
 
     name: str
     encode: Encode
@@ -52,8 +52,9 @@ def _decode_tno(segments: Sequence[Buffer], *, context: Mapping[str, object]) ->
     return tno.unpack_object(segments[0], context)
 
 
-OURS = Dialect("mpccomm", encode, decode)
-DIALECTS = {
-    dialect.name: dialect for dialect in (OURS, *(Dialect(f"tno{n}", _encode_tno, _decode_tno) for n in (4, 5)))
+OURS = WireFormat("mpccomm", encode, decode)
+WIRE_FORMATS = {
+    wire_format.name: wire_format
+    for wire_format in (OURS, *(WireFormat(f"tno{n}", _encode_tno, _decode_tno) for n in (4, 5)))
 }
 """By the name that the user gives as ``wire=``."""

@@ -11,7 +11,7 @@ import pytest
 
 from mpccomm import PartyRestartedError, PartyShutDownError, Pool, PoolClosedError, PortInUseError, SyncPool
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.succession import Succession
+from mpccomm.engine.takeover import Takeover
 from tests.pools import LOCAL, Log, quick
 from tests.timing import UNIT
 
@@ -168,7 +168,7 @@ def test_a_program_gets_an_error() -> None:
 async def test_order() -> None:
     loop_owner = LoopOwner()
     loop_owner.settle_in(asyncio.get_running_loop())
-    first, second, third = (Succession(loop_owner) for _ in range(3))
+    first, second, third = (Takeover(loop_owner) for _ in range(3))
     third.follow(first)
     third.follow(second)
     done: Future[None] = Future()
@@ -183,7 +183,7 @@ async def test_order() -> None:
 
 @pytest.mark.usefixtures("interactive")
 def test_the_cell_is_run_again_and_again_and_each_pool_delivers() -> None:
-    """Several in quick succession, one message each; the receiver goes on with the next as soon as it hears that one left."""
+    """Several in quick takeover, one message each; the receiver goes on with the next as soon as it hears that one left."""
     bob = blocking()
     got: list[int] = []
 
