@@ -51,7 +51,7 @@ class IdSpace:
         self.prefix = ""
         self.spaces: dict[str, IdSpace] = {}
         self.calls: Any = None
-        """The `mpccomm.engine.rounds.Calls`, where this is the space of a group."""
+        """The `mpccomm.engine.group_calls.GroupCalls`, where this is the space of a group."""
 
     def within(self, label: str) -> IdSpace:
         """The space of that label in this one; the same label is the same space."""

@@ -1,4 +1,4 @@
-"""What the members of a group do together, as rounds of messages. No I/O: `mpccomm.engine.rounds` carries them out.
+"""What the members of a group do together, as rounds of messages. No I/O: `mpccomm.engine.group_calls` carries them out.
 
 A collective is a generator. It yields a `Round`, is sent what the round has brought, and returns the result.
 """

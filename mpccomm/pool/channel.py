@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 from mpccomm.engine.base_channel import BaseChannel, BasePart, IdSpace, values_of
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.futures import ReceiveFuture, RequestFuture, finish, future_for, taken, wait
+from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.options import UNSET, SendLimits, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
-from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.pool.groups import Group
 
@@ -307,7 +307,7 @@ class Messages(BaseChannel):
         request = self._queue(parties, message, destination, msg_id, limits, None, watcher=future)
         await finish(request, future)
 
-    async def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
+    async def _carry_out(self, call: GroupCall[Any], limit: Deadline) -> None:
         """Wait for what a call of a group waits for now, and let it take that."""
         owner = self._engine.loop_owner
         request = call.request(limit)

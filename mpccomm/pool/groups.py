@@ -8,7 +8,7 @@ from typing import Any, NoReturn, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.rounds import Call, Calls, Deadline
+from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Group:
     Every call raises what sending and receiving raise, above all `CommunicationTimeoutError` and `PartyGoneError`.
     """
 
-    def __init__(self, calls: Calls, carry_out: Callable[[Call[Any], Deadline], Awaitable[None]]) -> None:
+    def __init__(self, calls: GroupCalls, carry_out: Callable[[GroupCall[Any], Deadline], Awaitable[None]]) -> None:
         self._calls = calls
         self._carry_out = carry_out
         self._members = calls.members
@@ -191,10 +191,10 @@ class Group:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    async def _run(self, call: Call[T], timeout: float | None) -> T:
+    async def _run(self, call: GroupCall[T], timeout: float | None) -> T:
         return await self._go_on(call, self._calls.limit(timeout))
 
-    async def _go_on(self, call: Call[T], limit: Deadline) -> T:
+    async def _go_on(self, call: GroupCall[T], limit: Deadline) -> T:
         call.running = True
         try:
             while not call.over:

@@ -11,11 +11,11 @@ from weakref import WeakValueDictionary
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, IdSpace, values_of
 from mpccomm.engine.expect import Array, Expect
+from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import ThreadFuture, ThreadHandle
 from mpccomm.engine.options import UNSET, SendLimits, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import Request
-from mpccomm.engine.rounds import Call, Deadline, calls_of
 from mpccomm.engine.several import together
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync.blocking import BlockingCall, FinishedCall, wait_for
@@ -350,7 +350,7 @@ class SyncMessages(BaseChannel):
         self._queue(parties, message, destination, msg_id, limits, handle)
         return handle
 
-    def _carry_out(self, call: Call[Any], limit: Deadline) -> None:
+    def _carry_out(self, call: GroupCall[Any], limit: Deadline) -> None:
         """Wait for what a call of a group waits for now, and let it take that."""
         self._check_thread()
         blocking = BlockingCall(self._engine.loop_owner)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.rounds import Call, Calls, Deadline
+from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class SyncGroup:
     Every call raises what sending and receiving raise, above all `CommunicationTimeoutError` and `PartyGoneError`.
     """
 
-    def __init__(self, calls: Calls, carry_out: Callable[[Call[Any], Deadline], None]) -> None:
+    def __init__(self, calls: GroupCalls, carry_out: Callable[[GroupCall[Any], Deadline], None]) -> None:
         self._calls = calls
         self._carry_out = carry_out
         self._members = calls.members
@@ -190,10 +190,10 @@ class SyncGroup:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _run(self, call: Call[T], timeout: float | None) -> T:
+    def _run(self, call: GroupCall[T], timeout: float | None) -> T:
         return self._go_on(call, self._calls.limit(timeout))
 
-    def _go_on(self, call: Call[T], limit: Deadline) -> T:
+    def _go_on(self, call: GroupCall[T], limit: Deadline) -> T:
         call.running = True
         try:
             while not call.over:

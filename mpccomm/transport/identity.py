@@ -175,7 +175,7 @@ def missing_extra() -> ConfigurationError:
 # -- who is who --------------------------------------------------------------------------------------------------------
 
 
-class Shown(NamedTuple):
+class PresentedCertificate(NamedTuple):
     """What the other end of a connection showed in its handshake, and proved to have the key of."""
 
     certificate: Certificate
@@ -195,7 +195,7 @@ class Listed(Protocol):
 P = TypeVar("P", bound=Listed)
 
 
-def owners(parties: Iterable[P], shown: Shown) -> list[P]:
+def owners(parties: Iterable[P], shown: PresentedCertificate) -> list[P]:
     """The parties that may show this certificate; more than one only where unpinned parties share an address.
 
     A pinned certificate belongs to its party alone. Any other has to be issued by an authority, and is then that of the
@@ -211,7 +211,7 @@ def owners(parties: Iterable[P], shown: Shown) -> list[P]:
     return named or [party for party in free if not party.check_hostname]
 
 
-def mismatch(party: Listed, parties: Sequence[Listed], shown: Shown) -> str | None:
+def mismatch(party: Listed, parties: Sequence[Listed], shown: PresentedCertificate) -> str | None:
     """Why this is not the party that it should be; None: it is."""
     theirs = owners(parties, shown)
     if party in theirs:

@@ -19,7 +19,7 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.transport.identity import (
     Certificate,
     FilePath,
-    Shown,
+    PresentedCertificate,
     certificate_from_der,
     missing_extra,
     read_certificates,
@@ -73,7 +73,7 @@ class Credentials:
             for context in (self._answering, self._dialling):
                 context.load_verify_locations(cadata=data)
 
-    def shown(self, connection: ssl.SSLObject) -> Shown:
+    def shown(self, connection: ssl.SSLObject) -> PresentedCertificate:
         """What the other end of this connection, whose handshake is done, has shown.
 
         :raises ValueError: it can't be read
@@ -81,7 +81,7 @@ class Credentials:
         der = connection.getpeercert(binary_form=True)
         if der is None:
             raise ValueError("no certificate")
-        return Shown(certificate_from_der(der), _verified_chain(connection)[-1] in self._anchors)
+        return PresentedCertificate(certificate_from_der(der), _verified_chain(connection)[-1] in self._anchors)
 
     @property
     def shortcomings(self) -> str:

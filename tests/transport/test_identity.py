@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mpccomm import ConfigurationError
 from mpccomm.transport.identity import (
     Certificate,
-    Shown,
+    PresentedCertificate,
     certificate_from_der,
     mismatch,
     owners,
@@ -183,7 +183,7 @@ FAR = CA.issue("Far", "10.0.0.9")
 
 
 def whose(identity: Identity, *parties: Someone, by_authority: bool = True) -> list[str]:
-    return [party.name for party in owners(parties, Shown(read(identity), by_authority))]
+    return [party.name for party in owners(parties, PresentedCertificate(read(identity), by_authority))]
 
 
 def test_owners() -> None:
@@ -208,7 +208,7 @@ def test_mismatches() -> None:
     parties = [bob, carol, local]
 
     def why(party: Someone, identity: Identity, by_authority: bool = True) -> str | None:
-        return mismatch(party, parties, Shown(read(identity), by_authority))
+        return mismatch(party, parties, PresentedCertificate(read(identity), by_authority))
 
     assert why(bob, BOB) is None
     assert why(local, CA.issue("x", LOCAL)) is None

@@ -1,6 +1,6 @@
 """The calls of a group: which round each has reached, their numbers, and the one that was interrupted.
 
-Both faces drive a `Call` in the same steps: send, wait for a request, take what it has brought. Each step ends with one
+Both faces drive a `GroupCall` in the same steps: send, wait for a request, take what it has brought. Each step ends with one
 store, before which nothing of it has happened; so a call can be taken up again wherever it was interrupted.
 """
 
@@ -53,12 +53,12 @@ class _Progress(NamedTuple):
     """What was wrong with a message of the present round, which was received by that."""
 
 
-class Call(Generic[T]):
+class GroupCall(Generic[T]):
     """One collective on its way."""
 
     def __init__(
         self,
-        calls: Calls,
+        calls: GroupCalls,
         operation: str,
         make: Callable[[], Collective[T]],
         others: tuple[str, ...],
@@ -217,7 +217,7 @@ class GroupChannel(BaseChannel):
         """That of the pool."""
         return self._engine
 
-    def send(self, call: Call[Any], names: Sequence[str], message: object) -> None:
+    def send(self, call: GroupCall[Any], names: Sequence[str], message: object) -> None:
         """Encode a message of a call and send it to those members, each under the id that it has there."""
         parties = self._engine.parties_named(names)
         self._enter()
@@ -265,12 +265,12 @@ class GroupChannel(BaseChannel):
         return self._engine.party(name).link.mailbox
 
 
-def calls_of(space: IdSpace, members: Members) -> Calls:
+def calls_of(space: IdSpace, members: Members) -> GroupCalls:
     """The calls of a group, the same for both faces; ``space`` is that of the pool or channel it is a group of."""
     own = space.within(f"@({members.label})")
     calls = own.calls
-    if not isinstance(calls, Calls) or calls.members.me != members.me:
-        calls = own.calls = Calls(members, own)
+    if not isinstance(calls, GroupCalls) or calls.members.me != members.me:
+        calls = own.calls = GroupCalls(members, own)
     return calls
 
 
@@ -283,10 +283,10 @@ class _Counted(NamedTuple):
 
 class _State(NamedTuple):
     numbers: dict[tuple[str, str], _Counted]
-    latest: Call[Any] | None
+    latest: GroupCall[Any] | None
 
 
-class Calls:
+class GroupCalls:
     """The calls of one group: their numbers, by which the members find each other's messages, and the interrupted one.
 
     Each pair of members counts the calls of the group on its own, from the beginning of the session between them. So after a
@@ -299,7 +299,7 @@ class Calls:
         self._state = _State({}, None)
 
     @property
-    def latest(self) -> Call[Any] | None:
+    def latest(self) -> GroupCall[Any] | None:
         """The call that has begun last, or was interrupted since."""
         return self._state.latest
 
@@ -311,12 +311,12 @@ class Calls:
         expect: Expect | None = None,
         other: str = "",
         digests: bool = False,
-    ) -> Call[T]:
+    ) -> GroupCall[T]:
         """A call that has not begun; those with one ``other`` member have numbers of their own."""
         check_expect(expect)
-        return Call(self, operation, make, (other,) if other else self.members.others, other, digests=digests)
+        return GroupCall(self, operation, make, (other,) if other else self.members.others, other, digests=digests)
 
-    def begin(self, call: Call[Any]) -> None:
+    def begin(self, call: GroupCall[Any]) -> None:
         """Give the call its numbers; the interrupted one before it is left for good."""
         numbers, latest = self._state
         numbers = dict(numbers)
@@ -340,12 +340,12 @@ class Calls:
             raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
         return Deadline(limit, self.channel.engine)
 
-    def interrupted(self, call: Call[Any]) -> None:
+    def interrupted(self, call: GroupCall[Any]) -> None:
         """The call has ended early: it is the one to resume."""
         if call.begun:
             self._state = self._state._replace(latest=call)
 
-    def take_up(self) -> Call[Any]:
+    def take_up(self) -> GroupCall[Any]:
         """The interrupted call.
 
         :raises CommunicationError: there is none
