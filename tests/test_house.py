@@ -78,29 +78,18 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def imports(module: str, path: Path) -> Iterator[tuple[str, bool]]:
-    """The dotted names that a module imports, and whether it needs them to be imported itself."""
+def imports(module: str, path: Path) -> Iterator[str]:
+    """The dotted names that a module imports, wherever in it."""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node, at_once in _import_nodes(tree(path), at_once=True):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, at_once) for alias in node.names)
-            continue
-        base = package[: len(package) - node.level + 1] if node.level else []
-        source = ".".join([*base, *(node.module.split(".") if node.module else [])])
-        for alias in node.names:
-            full = f"{source}.{alias.name}"
-            yield (full if full in MODULES else source), at_once
-
-
-def _import_nodes(node: ast.AST, at_once: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import | ast.ImportFrom):
-            yield child, at_once
-        else:
-            later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) or (
-                isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
-            )
-            yield from _import_nodes(child, at_once and not later)
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                full = f"{source}.{alias.name}"
+                yield full if full in MODULES else source
 
 
 def room(module: str) -> str:
@@ -118,7 +107,7 @@ def test_every_room_has_a_floor(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_room_imports_only_from_rooms_below(module: str) -> None:
-    for imported, _ in imports(module, MODULES[module]):
+    for imported in imports(module, MODULES[module]):
         if imported.partition(".")[0] == "mpccomm" and room(imported) != room(module):
             assert floor(imported) < floor(module), f"{module} imports {imported}"
 
@@ -126,7 +115,7 @@ def test_a_room_imports_only_from_rooms_below(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_forbidden_imports(module: str) -> None:
     forbidden = FORBIDDEN.get(room(module), set()) | NEVER
-    for imported, _ in imports(module, MODULES[module]):
+    for imported in imports(module, MODULES[module]):
         assert imported.partition(".")[0] not in forbidden, f"{module} imports {imported}"
 
 
@@ -143,8 +132,9 @@ def test_nothing_is_evaluated_or_unpickled(path: Path) -> None:
 
 
 def test_no_circular_imports() -> None:
+    """Imports for types alone count, and those that are made when a function runs."""
     graph = {
-        module: {imported for imported, at_once in imports(module, path) if at_once and imported in MODULES} - {module}
+        module: {imported for imported in imports(module, path) if imported in MODULES} - {module}
         for module, path in MODULES.items()
     }
     try:

@@ -11,11 +11,11 @@ from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.receiver import Incoming
 
 if TYPE_CHECKING:
+    from mpccomm.engine.abc import RemoteParty
     from mpccomm.engine.audit import Audit, Note
-    from mpccomm.engine.party import Party
 
 
-def read(message: Incoming, party: Party) -> Any:
+def read(message: Incoming, party: RemoteParty) -> Any:
     """The value of a message."""
     if message.ordered:
         return ordering.read_in_order(message, party.ordering.reading, partial(_decode, party=party))
@@ -24,7 +24,7 @@ def read(message: Incoming, party: Party) -> Any:
     return _decode(message, party)
 
 
-def peek(message: Incoming, party: Party) -> Any:
+def peek(message: Incoming, party: RemoteParty) -> Any:
     """Return the value of a message that stays in its box: a copy, so that nothing done to it reaches the receive.
 
     What classes of the program make of a message can't be made twice: of such a one it is the value itself.
@@ -37,7 +37,7 @@ def peek(message: Incoming, party: Party) -> Any:
     return party.wire_format.decode(copies, context={"origin": party.handler})
 
 
-def decode(message: Incoming, party: Party) -> Any:
+def decode(message: Incoming, party: RemoteParty) -> Any:
     """The value of a message of which neither order nor record are kept.
 
     :raises DecodingError: it can't be read
@@ -49,7 +49,7 @@ def decode(message: Incoming, party: Party) -> Any:
         raise
 
 
-def _decode(message: Incoming, party: Party) -> Any:
+def _decode(message: Incoming, party: RemoteParty) -> Any:
     audit = None if message.recorded else party.audit
     # Before it is decoded: arrays are the very memory of the message, and the program's to change.
     note = None if audit is None else audit.note(message.segments)
@@ -63,7 +63,13 @@ def _decode(message: Incoming, party: Party) -> Any:
 
 
 def _record(
-    audit: Audit | None, message: Incoming, party: Party, note: Note | None, value: object, *, readable: bool = True
+    audit: Audit | None,
+    message: Incoming,
+    party: RemoteParty,
+    note: Note | None,
+    value: object,
+    *,
+    readable: bool = True,
 ) -> None:
     if audit is not None and note is not None and not message.recorded:
         message.recorded = True

@@ -14,10 +14,10 @@ from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Cause, Ending
 
 if TYPE_CHECKING:
-    from mpccomm.engine.party import Party
+    from mpccomm.engine.abc import RemoteParty
 
 
-def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     """The error for a call that ended so."""
     if isinstance(call, ReceiveCall):
         what = f"receiving {describe_key(call.key)} from {party}"
@@ -28,7 +28,7 @@ def explain(party: Party, cause: Cause, call: ReceiveCall | SendCall) -> Excepti
     return _ERRORS[cause.ending](party, what, cause, call)
 
 
-def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _timed_out(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     if not party.link.connected:
         state = f"it is not connected: {party.trouble}"
     elif party.not_taken and not isinstance(call, ReceiveCall):
@@ -47,27 +47,27 @@ def _timed_out(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCa
     return errors.CommunicationTimeoutError(f"{what} {took}; {state}; {hint}")
 
 
-def _shut_down(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _shut_down(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PartyShutDownError(
         f"{what}: it has shut down. If it is to run again, start it and wait for it with wait_ready()."
     )
 
 
-def _aborted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _aborted(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PartyAbortedError(
         f"{what}: it has aborted: {cause.reason or 'no reason given'}. Start the protocol again on all parties.",
         cause.reason,
     )
 
 
-def _restarted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _restarted(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PartyRestartedError(
         f"{what}: it was restarted and knows nothing of what went before. "
         f"To go on with the new process call accept_restart({party.name!r})."
     )
 
 
-def _deadlock(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     if cause.ending is Ending.MUTUAL:
         why = "both boxes are full, and both programs wait in a send. Receive before sending more, or raise the limits of the box."
     elif isinstance(call, ReceiveCall):
@@ -79,34 +79,34 @@ def _deadlock(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCal
     return errors.DeadlockError(f"{what}: a deadlock: {why}")
 
 
-def _unreachable(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _unreachable(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PartyUnreachableError(
         f"{what}: it can't be reached: {cause.reason}. Is it running, and are address and port right on both sides?"
     )
 
 
-def _refused(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _refused(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.MessageTooLargeError(
         f"{what}: the message exceeds what it takes ({party.link.max_message_size} bytes). There, the receive of it raises. "
         "Send it in pieces, or raise the limits there."
     )
 
 
-def _untrusted(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _untrusted(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.AuthenticationError(f"{what}: no connection: {cause.reason}")
 
 
-def _barred(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _barred(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PartyGoneError(
         f"{what}: it is kept out: {cause.reason}. To let it in again: readmit({party.name!r})."
     )
 
 
-def _closed(party: Party, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+def _closed(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.PoolClosedError(f"{what}: this pool was shut down. Make a new one.")
 
 
-_ERRORS: dict[Enum, Callable[[Party, str, Cause, ReceiveCall | SendCall], Exception]] = {
+_ERRORS: dict[Enum, Callable[[RemoteParty, str, Cause, ReceiveCall | SendCall], Exception]] = {
     GivenUp.TIMED_OUT: _timed_out,
     Ending.SHUT_DOWN: _shut_down,
     Ending.ABORTED: _aborted,

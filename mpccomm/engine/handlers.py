@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mpccomm.engine.delivery import peek
 
 if TYPE_CHECKING:
-    from mpccomm.engine.party import Party
+    from mpccomm.engine.abc import RemoteParty
     from mpccomm.protocol.frames import Key
     from mpccomm.protocol.receiver import Incoming
 
@@ -20,7 +20,7 @@ class Handler:
     Two are equal if address and port are.
     """
 
-    def __init__(self, party: Party) -> None:
+    def __init__(self, party: RemoteParty) -> None:
         self._party = party
 
     @property
@@ -82,7 +82,7 @@ class Handler:
 class _Buffer(Mapping[str | int, Any]):
     """A view: what it shows is what is there when it is asked."""
 
-    def __init__(self, party: Party) -> None:
+    def __init__(self, party: RemoteParty) -> None:
         self._party = party
 
     def _unread(self) -> dict[str | int, Incoming]:

@@ -29,7 +29,7 @@ from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
-    from mpccomm.engine.party import Party
+    from mpccomm.engine.abc import RemoteParty
 
 TIMED_OUT = Cause(GivenUp.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
@@ -82,7 +82,7 @@ class ReceiveCall(Receive):
     _mailbox: Mailbox
 
     def __init__(
-        self, party: Party, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
+        self, party: RemoteParty, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
     ) -> None:
         # All of `Receive` too, without a call for it: one is made for every message.
         self.key = ""
@@ -267,7 +267,7 @@ class FutureCall(ReceiveCall):
 
     __slots__ = ("_context", "immediate", "landed")
 
-    def __init__(self, party: Party, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
+    def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
         self.immediate = False
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
@@ -342,7 +342,7 @@ class DiscardCall(ReceiveCall):
 
     __slots__ = ()
 
-    def __init__(self, party: Party, prefix: str, msg_id: str) -> None:
+    def __init__(self, party: RemoteParty, prefix: str, msg_id: str) -> None:
         super().__init__(party, prefix, msg_id, None)
 
     def start(self) -> None:
@@ -367,7 +367,7 @@ class SendCall(Outgoing):
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, party: Party, prefix: str, msg_id: str | None, encoded: Encoded, limits: SendLimits, awaited: bool
+        self, party: RemoteParty, prefix: str, msg_id: str | None, encoded: Encoded, limits: SendLimits, awaited: bool
     ) -> None:
         super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
         self.party = party

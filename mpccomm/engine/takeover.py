@@ -12,17 +12,29 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
-    from mpccomm.engine.engine import Engine
     from mpccomm.engine.loop_owner import LoopOwner
 
 
-def predecessors(where: str, engines: Iterable[Engine]) -> list[Engine]:
-    """The pools of this session that listen there."""
+class Server(Protocol):
+    """As much of an engine as tells where it listens."""
+
+    where: str
+
+    @property
+    def listening(self) -> bool:
+        """Whether its server runs."""
+
+
+S = TypeVar("S", bound=Server)
+
+
+def predecessors(where: str, engines: Iterable[S]) -> list[S]:
+    """Return the pools of this session that listen there."""
     # Not on Windows: there a socket can't be handed from one loop to another. And a program that asks for a port twice is wrong.
     if sys.platform == "win32" or not hasattr(sys, "ps1"):
         return []

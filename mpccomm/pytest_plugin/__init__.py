@@ -17,29 +17,22 @@ one test; between tests they are emptied. Nothing here needs, or minds, a plugin
 from __future__ import annotations
 
 import importlib.util
-import socket
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
+from mpccomm.pytest_plugin.scope import SCOPE_OPTION, SCOPES, determine_pool_scope, get_available_ports
 
-    Scope: TypeAlias = Literal["function", "class", "module", "package", "session"]
-
-SCOPES = ("function", "class", "module", "package", "session")
+__all__ = ["determine_pool_scope", "get_available_ports"]
 
 _ORIGINAL = "tno_communication_pools"
 _ORIGINAL_MODULE = "pytest_tno.tno.mpc.communication"
-_SCOPE = "--fixture-pool-scope"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add ours."""
     group = parser.getgroup("mpccomm", "pools of mpccomm")
     if pluginmanager.is_blocked(_ORIGINAL) or not _installed(_ORIGINAL_MODULE):
-        group.addoption(_SCOPE, choices=SCOPES, default=SCOPES[0], help="how long the pools of fixtures live")
+        group.addoption(SCOPE_OPTION, choices=SCOPES, default=SCOPES[0], help="how long the pools of fixtures live")
     group.addoption(
         "--mpccomm-compat",
         action="store_true",
@@ -79,18 +72,3 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if event_loop.is_wanted(asyncio_plugin) and not config.pluginmanager.is_registered(event_loop):
             config.pluginmanager.register(event_loop)
-
-
-def determine_pool_scope(fixture_name: str, config: pytest.Config) -> Scope:
-    """The scope that the user asked for; to be passed as ``scope=`` to fixtures that use those with pools."""
-    scope: Scope = config.getoption(_SCOPE, default=None) or "function"
-    return scope
-
-
-def get_available_ports(nr_ports: int) -> list[int]:
-    """So many ports that are free now. (To bind to port 0 is safer: nobody can come in between.)"""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(nr_ports)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]

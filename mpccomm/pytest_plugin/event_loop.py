@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mpccomm.pytest_plugin import determine_pool_scope
+from mpccomm.pytest_plugin.scope import determine_pool_scope
 
 
 def is_wanted(asyncio_plugin: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mpccomm.pytest_plugin import determine_pool_scope, get_available_ports
+from mpccomm.pytest_plugin.scope import determine_pool_scope, get_available_ports
 
 if TYPE_CHECKING:
     from mpccomm.pool import Pool

@@ -1,0 +1,70 @@
+"""What requests, deliveries and errors know a party by.
+
+`mpccomm.engine.party` makes these objects of its own; everything below it takes the type from here, so that no two modules of the
+engine import each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mpccomm.codec.wire_format import WireFormat
+from mpccomm.engine.audit import Audit
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.ordering import Ordering
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.states import Cause
+from mpccomm.settings import Settings
+
+
+class Connections(Protocol):
+    """The connections of a party, as far as requests need them."""
+
+    def wake(self) -> None:
+        """Send what the link has to send."""
+
+
+class RemoteParty(Protocol):
+    """One remote party of a pool."""
+
+    name: str
+    addr: str
+    port: int
+    prefix: str
+    """What comes before the ids of its messages."""
+    trouble: str
+    """Why the last attempt to connect failed."""
+    not_taken: str
+    """Why it does not take what is sent, though it is connected; empty if it does."""
+    closed: Cause | None
+    """Why nothing can be sent or received any more, on our side."""
+    audit: Audit | None
+    link: Link
+    loop_owner: LoopOwner
+    ordering: Ordering
+    settings: Settings
+    wire_format: WireFormat
+    impatient: set[Any]
+    """The sends that fail after a number of failed dials."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of the pool, in seconds."""
+
+    @property
+    def connections(self) -> Connections:
+        """Its connections."""
+
+    @property
+    def handler(self) -> object:
+        """The party as programs look at it: what ``deserialize`` methods get as ``origin``."""
+
+    def flush(self) -> None:
+        """Hand on what the link has brought about, and see that what it wants to send goes out."""
+
+    def explain(self, cause: Cause, call: Any) -> Exception:
+        """Return the error for a call that ended so."""
+
+    def describe_box(self) -> str:
+        """Return which messages of it are here, in words."""
