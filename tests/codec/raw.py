@@ -1,5 +1,6 @@
 """Messages made by hand, as somebody who means harm would."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,3 +36,8 @@ def round_trip(value: Any, segments: Sequence[Any] | None = None) -> Any:
     from mpccomm.codec import encode
 
     return decode(encode(value).segments if segments is None else segments)
+
+
+def name_of(node: object) -> str:
+    """The name of a test with this node: the same in every run, without the addresses of extension objects."""
+    return re.sub(r" object at 0x[0-9a-f]+", "", ascii(node))[:120]

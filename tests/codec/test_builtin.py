@@ -16,7 +16,7 @@ from mpccomm.codec.builtin import FRACTION_BITS
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
-from tests.codec.raw import call, decode_node, leaf, round_trip
+from tests.codec.raw import call, decode_node, leaf, name_of, round_trip
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ from tests.codec.raw import call, decode_node, leaf, round_trip
         call(Tag.ZONEINFO, []),
         leaf(Tag.TEXT, b"\xff"),
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_malformed(node: Any) -> None:
     with pytest.raises(DecodingError):
@@ -186,7 +186,7 @@ def test_an_array_from_a_platform_with_another_long() -> None:
         call(Tag.IP_ADDRESS, 0, "1.2.3"),
         call(Tag.IP_ADDRESS, 2, "10.1.0.0/8"),
     ],
-    ids=lambda node: repr(node[1:]),
+    ids=name_of,
 )
 def test_malformed_others(node: Any) -> None:
     with pytest.raises(DecodingError):

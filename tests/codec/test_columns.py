@@ -12,7 +12,7 @@ from mpccomm.codec.columns import BULK
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
-from tests.codec.raw import call, decode_node, round_trip
+from tests.codec.raw import call, decode_node, name_of, round_trip
 
 
 def size(value: object) -> int:
@@ -150,7 +150,7 @@ def _datetime(year: int, month: int = 1, day: int = 1, *clock: int) -> bytes:
             )
         ),
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_malformed(node: Any) -> None:
     with pytest.raises(DecodingError):

@@ -15,7 +15,7 @@ import pytest
 from mpccomm.codec import decode, encode
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import CommunicationError, DecodingError
-from tests.codec.raw import call, decode_node, leaf, message, segment
+from tests.codec.raw import call, decode_node, leaf, message, name_of, segment
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def test_bytes_after_the_value_are_refused(value: object) -> None:
         leaf(Tag.SEGMENT, bytes(1000)),
         None,
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_each_segment_belongs_to_one_place(node: Any) -> None:
     with pytest.raises(DecodingError):

@@ -17,7 +17,7 @@ from mpccomm.codec.gmpy import RATIONAL_BITS
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
-from tests.codec.raw import call, decode_node, leaf, round_trip
+from tests.codec.raw import call, decode_node, leaf, name_of, round_trip
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def integer(number: int) -> Any:
         call(Tag.MPZS, 3, False, b"1234"),
         call(Tag.MIXED_MPZS, [1], b"12"),
     ],
-    ids=lambda node: repr(node[1:]),
+    ids=name_of,
 )
 def test_malformed(node: Any) -> None:
     with pytest.raises(DecodingError):

@@ -10,7 +10,7 @@ from mpccomm.codec import encode
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
-from tests.codec.raw import call, decode_node, round_trip
+from tests.codec.raw import call, decode_node, name_of, round_trip
 
 
 def array(dtype: Any, shape: Any, data: Any, tag: Tag = Tag.NDARRAY) -> Any:
@@ -80,7 +80,7 @@ def struct(position: int, part: Any) -> list[Any]:
         call(Tag.SCALARS, array("<f8", [], bytes(8))),
         call(Tag.SCALARS, array("O", [1], [1], Tag.OBJECTS)),
     ],
-    ids=lambda node: repr(node[1:]),
+    ids=name_of,
 )
 def test_malformed(node: Any) -> None:
     with pytest.raises(DecodingError):

@@ -14,7 +14,7 @@ from mpccomm.codec import decode, encode
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
-from tests.codec.raw import call, decode_node, round_trip
+from tests.codec.raw import call, decode_node, name_of, round_trip
 from tests.codec.samples import AMSTERDAM
 
 HUGE = call(Tag.RANGE_INDEX, 0, 2**31, 1, None)
@@ -83,7 +83,7 @@ def extension(form: Any, *nodes: Any) -> Any:
         call(Tag.MISSING, "None"),
         call(Tag.MISSING, []),
     ],
-    ids=lambda node: repr(node[1:])[:100],
+    ids=name_of,
 )
 def test_malformed(node: Any) -> None:
     with pytest.raises(DecodingError):
