@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
+from weakref import WeakValueDictionary
 
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, current, limits_within, tightened
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from mpccomm.codec.wire_format import WireFormat
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party
+
+C = TypeVar("C", bound="BasePart")
 
 _RESERVED = ("@[", "@(")
 """How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
@@ -73,6 +76,8 @@ class BaseChannel:
     def __init__(self, space: IdSpace) -> None:
         self._space = space
         self._engine = space.engine
+        self._channels: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._groups: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuse to be copied or pickled: what makes it up are connections of this process."""
@@ -118,7 +123,7 @@ class BaseChannel:
         return label + prefix, msg_id
 
     def _alike(self, names: Sequence[str] | None) -> list[Party]:
-        """The parties of those names for a broadcast: it is one message, with one id."""
+        """Return the parties of those names for a broadcast: it is one message, with one id."""
         parties = self._engine.parties_named(names_of(names))
         prefixes = {party.prefix: party for party in parties}
         if len(prefixes) > 1 and not self._space.label:
@@ -238,20 +243,19 @@ class BaseChannel:
 
     def _queue(
         self,
-        parties: Sequence[Party],
+        names: Sequence[str] | None,
         message: object,
-        destination: object,
         msg_id: str | None,
         limits: SendLimits,
         waiter: Waiter | None,
-        *,
         watcher: Watcher | None = None,
     ) -> Part | Several:
-        """Encode a message and queue it for each party: without a copy where there is a ``watcher``, which waits for it.
+        """Encode a message and queue it for several parties: without a copy where there is a ``watcher``, which waits for it.
 
-        The watcher has the request before it is under way. Between the encoding of a message and its place in the queue
-        nobody waits: it happens in the order of the calls.
+        The watcher has the request before it is under way. No other call comes between the encoding of a message and its place
+        in the queue: both happen in the order of the calls.
         """
+        parties = self._alike(names)
         keys = [self._key(party, msg_id) for party in parties]
         if watcher is not None:
             limits = limits_within(self._engine, limits)
@@ -260,7 +264,7 @@ class BaseChannel:
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
-            encoded = self._encode(parties, message, destination, serialising, snapshot=not awaited)
+            encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
                 SendCall(party, *key, encoded[party.wire_format], limits, awaited)
                 for party, key in zip(parties, keys, strict=True)
@@ -281,16 +285,10 @@ class BaseChannel:
         self._engine.loop_owner.post(request.start)
 
     def _encode(
-        self,
-        parties: Sequence[Party],
-        message: object,
-        destination: object,
-        serialising: Serialising,
-        *,
-        snapshot: bool,
+        self, parties: Sequence[Party], message: object, serialising: Serialising, *, snapshot: bool
     ) -> dict[WireFormat, Encoded]:
-        """The bytes of a message: the same for all parties that speak alike."""
-        context = {"destination": destination}
+        """Return the bytes of a message: the same for all parties of one wire format."""
+        context = {"destination": [party.handler for party in parties]}
         encoded: dict[WireFormat, Encoded] = {}
         for party in parties:
             wire_format = party.wire_format
@@ -307,12 +305,16 @@ class BaseChannel:
 
     # -- channels and groups -------------------------------------------------------------------------------------------
 
-    def _channel_space(self, name: str) -> IdSpace:
+    def _channel(self, name: str, kind: Callable[[IdSpace, Self], C]) -> C:
+        """Return the channel of that name: the one there is, or a new one."""
         if not isinstance(name, str):
             raise TypeError(f"the name of a channel is a text, not {name!r} ({type(name).__name__})")
         if not name or "]" in name:
             raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
-        return self._space.within(f"@[{name}]")
+        channel: C | None = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = kind(self._space.within(f"@[{name}]"), self)
+        return channel
 
     def _members(self, names: Sequence[str] | None, me: str | None) -> Members:
         members = Members.of(names_of(names), me or self._space.name, list(self._engine.parties))

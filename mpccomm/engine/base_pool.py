@@ -11,6 +11,7 @@ import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
+from mpccomm.engine.calls import PoolCalls
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
@@ -27,7 +28,7 @@ from mpccomm.transport.tls import Password
 P = TypeVar("P", bound="BasePool")
 
 
-class BasePool(BaseChannel, Visible):
+class BasePool(BaseChannel, PoolCalls, Visible):
     """What doesn't wait. The faces add the calls that do."""
 
     def __init__(

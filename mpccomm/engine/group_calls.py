@@ -223,8 +223,7 @@ class GroupChannel(BaseChannel):
         self._enter()
         serialising = Serialising(self._engine.serialising)
         try:
-            destination = [party.handler for party in parties]
-            encoded = self._encode(parties, message, destination, serialising, snapshot=True)
+            encoded = self._encode(parties, message, serialising, snapshot=True)
             # What can't be encoded leaves no trace; anything else is on record before it is under way.
             call.begin()
             sends = [

@@ -38,13 +38,6 @@ class Pool(BasePool, Messages):
     # -- the parties ---------------------------------------------------------------------------------------------------
 
     async def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> None:
-        """Wait until every party is connected: each end has identified the other, and messages flow both ways.
-
-        :param timeout: seconds; None waits without limit
-        :param handler_names: the parties; left out: all
-        :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
-        :raises AuthenticationError: one end does not accept the other's certificate
-        """
         self._enter()
         ready = partial(self._engine.wait_ready, self._ready_limit(timeout), self._known(handler_names))
         await run(ready, self._engine.loop_owner)
@@ -52,22 +45,10 @@ class Pool(BasePool, Messages):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def shutdown(self, linger: float | Unset = UNSET) -> None:
-        """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
-
-        What could not be delivered within the time, and what was never received, is logged. Several calls, from wherever, wait
-        for the same end; the longest ``linger`` counts.
-
-        :param linger: seconds for the delivery; left out: ``Settings.linger``
-        """
         limit = linger_limit(linger, self._engine.settings.linger)
         await self._engine.from_anywhere(partial(self._engine.shutdown, limit))
 
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
-
-        :param reason: for the other parties to read
-        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
-        """
         limit = linger_limit(linger, self._engine.settings.linger)
         await self._engine.from_anywhere(partial(self._engine.abort, reason, limit))
 

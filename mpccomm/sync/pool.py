@@ -32,13 +32,6 @@ class SyncPool(BasePool, SyncMessages):
     # -- the parties ---------------------------------------------------------------------------------------------------
 
     def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> None:
-        """Wait until every party is connected: each end has identified the other, and messages flow both ways.
-
-        :param timeout: seconds; None waits without limit
-        :param handler_names: the parties; left out: all
-        :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
-        :raises AuthenticationError: one end does not accept the other's certificate
-        """
         self._check_thread()
         self._enter()
         self._loop_lifetime.run(
@@ -48,23 +41,10 @@ class SyncPool(BasePool, SyncMessages):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def shutdown(self, linger: float | Unset = UNSET) -> None:
-        """Deliver what is still to be sent, tell the others, close. Whoever waits for this party gets an error at once.
-
-        What could not be delivered within the time, and what was never received, is logged. A pool that was shut down
-        can't be started again; make a new one. Several calls, from any thread, wait for the same end; the longest
-        ``linger`` counts. Ctrl-C ends the lingering: goodbye is said, what is not delivered by then is not delivered.
-
-        :param linger: seconds for the delivery; left out: ``Settings.linger``
-        """
         limit = linger_limit(linger, self._engine.settings.linger)
         self._close(partial(self._pool.shutdown, limit))
 
     def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
-
-        :param reason: for the other parties to read
-        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
-        """
         limit = linger_limit(linger, self._engine.settings.linger)
         self._close(partial(self._pool.abort, reason, limit))
 
