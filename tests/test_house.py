@@ -119,6 +119,41 @@ def test_forbidden_imports(module: str) -> None:
         assert imported.partition(".")[0] not in forbidden, f"{module} imports {imported}"
 
 
+def private_names(path: Path) -> Iterator[str]:
+    """The private names that a module defines, as attributes or otherwise."""
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Constant(value=str(name)):  # in __slots__
+                yield name
+
+
+@cache
+def own_private_names() -> dict[str, set[str]]:
+    """The private names that are defined in each room."""
+    found: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        names = {name for name in private_names(path) if name.startswith("_") and not name.endswith("__")}
+        found.setdefault(room(module), set()).update(names)
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_private_names_stay_in_their_room(module: str) -> None:
+    own = own_private_names()[room(module)]
+    others = set().union(*(names for other, names in own_private_names().items() if other != room(module))) - own
+    others -= {"_make", "_replace", "_asdict", "_fields"}  # of any named tuple
+    for node in ast.walk(tree(MODULES[module])):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
+            of_others = not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+            assert not (of_others and node.attr in others), f"{module} uses {ast.unparse(node)}"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mpccomm"):
+            assert room(str(node.module)) == room(module) or not any(alias.name.startswith("_") for alias in node.names)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_nothing_is_evaluated_or_unpickled(path: Path) -> None:
     for node in ast.walk(tree(path)):

@@ -235,8 +235,13 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         engine.loop_owner.post(engine.start_added)
 
 
+def engine_of(pool: BasePool) -> Engine:
+    """Return what a pool runs on, for parts of the library that look after pools of others."""
+    return pool._engine
+
+
 def other_face(kind: type[P], pool: BasePool) -> P:
-    """The same pool, to be called through another face."""
+    """Return the same pool, to be called through another face."""
     other = kind.__new__(kind)
     super(BasePool, other).__init__(pool._space)
     return other

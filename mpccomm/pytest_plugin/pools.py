@@ -10,13 +10,14 @@ from typing import Any, Generic, Self, TypeVar
 
 from mpccomm.compat import Pool as CompatiblePool
 from mpccomm.compat.installation import installed
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
 from mpccomm.pool import Pool
 from mpccomm.protocol.frames import describe_key
 from mpccomm.pytest_plugin.certificates import Certificates
 from mpccomm.sync.loop_lifetime import LoopLifetime
-from mpccomm.sync.pool import SyncPool
+from mpccomm.sync.pool import SyncPool, lifetime_of
 
 _LOCAL = "127.0.0.1"
 _LINGER = 2.0
@@ -87,7 +88,7 @@ class Groups(Generic[Some]):
 
     def clean(self) -> None:
         """Leave nothing of one test to the next: messages, numbers, prefixes."""
-        pools = [_pool_of(pool) for pool, _ in self._made if _pool_of(pool)._engine.lifecycle.usable]
+        pools = [_pool_of(pool) for pool, _ in self._made if engine_of(pool).lifecycle.usable]
         for pool, loop_lifetime in self._made:
             if _pool_of(pool) in pools:
                 loop_lifetime.run(partial(_quiet, _pool_of(pool)))
@@ -101,7 +102,7 @@ class Groups(Generic[Some]):
     def _unreceived(self) -> list[str]:
         complaints = []
         for pool, _ in self._made:
-            for name, party in _pool_of(pool)._engine.parties.items():
+            for name, party in engine_of(pool).parties.items():
                 ids = [describe_key(message.key) for message in party.link.mailbox.unread()]
                 if ids:
                     own = self._names.get(id(pool), "a pool")
@@ -111,7 +112,7 @@ class Groups(Generic[Some]):
 
 async def _quiet(pool: Pool) -> None:
     """Wait until what was sent has arrived."""
-    for party in pool._engine.parties.values():
+    for party in engine_of(pool).parties.values():
         await party.until(partial(_settled, party), party.clock() + _QUIET)
 
 
@@ -121,7 +122,7 @@ def _settled(party: Party) -> bool:
 
 async def _begin_anew(pool: Pool) -> None:
     """Forget what has arrived, who waits, and all numbers."""
-    for party in pool._engine.parties.values():
+    for party in engine_of(pool).parties.values():
         mailbox = party.link.mailbox
         for receive in list(mailbox.receives()):
             assert isinstance(receive, ReceiveCall)
@@ -144,10 +145,10 @@ def _pool_of(pool: Pool | SyncPool) -> Pool:
 def blocking(*arguments: Any, **options: Any) -> tuple[SyncPool, LoopLifetime]:
     """A `SyncPool`."""
     pool = SyncPool(*arguments, **options)
-    return pool, pool._loop_lifetime
+    return pool, lifetime_of(pool)
 
 
 def awaitable(*arguments: Any, **options: Any) -> tuple[Pool, LoopLifetime]:
     """A `Pool` that lives on the loop of a thread of its own, so that no loop of a test has to outlive it."""
     pool = (CompatiblePool if installed() else Pool)(*arguments, **options)
-    return pool, LoopLifetime(pool._engine, f"mpccomm {pool.name or 'pool'}")
+    return pool, LoopLifetime(engine_of(pool), f"mpccomm {pool.name or 'pool'}")

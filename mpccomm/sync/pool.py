@@ -72,3 +72,8 @@ class SyncPool(BasePool, SyncMessages):
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_thread()
         self._loop_lifetime.close(function)
+
+
+def lifetime_of(pool: SyncPool) -> LoopLifetime:
+    """Return the private loop of a pool, for parts of the library that look after pools of others."""
+    return pool._loop_lifetime
