@@ -17,7 +17,7 @@ html_show_copyright = False
 version = release = version_of("mpccomm")
 html_title = f"mpccomm {release}"
 
-extensions = ["sphinx.ext.autodoc", "myst_nb", "command_help", "house", "outside"]
+extensions = ["sphinx.ext.autodoc", "myst_nb", "command_help", "house", "outside", "states"]
 exclude_patterns = ["extensions"]
 root_doc = "index"
 default_role = "py:obj"

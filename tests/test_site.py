@@ -45,6 +45,20 @@ def test_the_floors_of_the_picture_are_those_of_the_house(extension: Any) -> Non
             assert laid_down[upper] > laid_down[lower]
 
 
+@pytest.mark.parametrize("name", ["engine.lifecycle.POOL", "protocol.states.PARTY", "protocol.states.CONNECTION"])
+def test_the_pictures_of_states_have_every_state_and_event(extension: Any, name: str) -> None:
+    states = extension("states")
+    table = states.table_of(f"mpccomm.{name}")
+    texts = [
+        element.text or ""
+        for element in ElementTree.fromstring(states.draw(table)).iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert {state.name for state in type(next(iter(table))[0])} <= set(texts)
+    drawn = " ".join(texts)
+    for events in states.arrows(table).values():
+        assert all(word in drawn for event in events for word in event.split())
+
+
 def test_every_room_is_explained() -> None:
     table = (
         (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("| room |")[2].partition("\n\n")[0]
