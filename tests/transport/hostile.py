@@ -21,7 +21,7 @@ CA = root()
 IDENTITIES = {name: CA.issue(name, LOCAL) for name in ("Alice", "Bob", "Carol", "Mallory")}
 SETTINGS = Settings(timing=Timing(greeting=15 * UNIT, tick=UNIT / 2), linger=0)
 STALL = UNIT / 2
-THROUGH = 10 * UNIT
+THROUGH = 20 * UNIT
 NOBODY = 1
 """A port at which nobody listens."""
 EACH = 512 * 1024

@@ -374,8 +374,9 @@ async def test_from_a_reload_on_nothing_counts_and_nothing_goes_there(tmp_path: 
         await until(lambda: not bob._engine.party("Alice").link.connected)
         assert alice.stats["Bob"].messages_received == heard
         assert bob.stats["Alice"].messages_received < 10
-        assert not queued[-1].done()
-        assert not late.done()
+        for handle in (queued[-1], late):
+            # It may have been refused by now, and so failed.
+            assert not handle.done() or isinstance(handle.exception(), AuthenticationError)
         for handle in (*queued, late):
             handle.cancel()
 
