@@ -120,6 +120,64 @@ def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return _block(_table(titles, (row(name, figure) for name, figure in figures.items())))
 
 
+_REPORT_TITLES = ("phase", "party", "time", "receiving", "sending", "CPU", "sent", "", "received", "", "rounds")
+
+
+def _report_rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
+    """The cells of a report: a row per phase, then, where there are several, one per party in it."""
+    for phase, row in figures.items():
+        depth = phase.count("/") + 1 if phase else 0
+        yield _report_row("  " * depth + (phase.rpartition("/")[2] or "all"), "", row)
+        if len(row["parties"]) > 1:
+            for party, one in row["parties"].items():
+                yield _report_row("", party, one)
+
+
+def _report_row(phase: str, party: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    times = [row[name] for name in ("seconds", "receiving", "sending", "cpu")]
+    return (
+        phase,
+        party,
+        *("" if time is None else seconds_text(time) for time in times),
+        *_traffic_cells(row, "sent"),
+        *_traffic_cells(row, "received"),
+        "" if row["rounds"] is None else f"{row['rounds']:,}",
+    )
+
+
+def _traffic_cells(row: Mapping[str, Any], way: str) -> tuple[str, str]:
+    return plural(row[f"messages_{way}"], "message"), bytes_text(row[f"bytes_{way}"])
+
+
+def report_text(pool: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A report as a table of text."""
+    rows = [_REPORT_TITLES, *_report_rows(figures)]
+    # A column in which nothing stands is left out.
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if at < 2 and column[0] in _REPORT_TITLES[:2] else cell.rjust(width)
+            for at, (cell, width, column) in enumerate(zip(row, widths, columns, strict=True))
+        ).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+    return "\n".join([f"{pool}:", *lines] if pool else lines)
+
+
+def report_html(pool: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A report as a table."""
+
+    def cells(row: tuple[str, ...]) -> Iterable[str]:
+        indented = "&nbsp;" * (len(row[0]) - len(row[0].lstrip())) * 2 + escape(row[0].lstrip())
+        yield _cell(f"<b>{indented}</b>")
+        yield _cell(escape(row[1]))
+        yield from (_cell(escape(cell), "number") for cell in row[2:])
+
+    heading = f"<b>{escape(pool)}</b>" if pool else ""
+    return _block(heading + _table(_REPORT_TITLES, map(cells, _report_rows(figures))))
+
+
 def progress_html(text: str, done: int, size: int) -> str:
     """A bar with a text beside it."""
     # Without the style sheet: it is sent over and over.

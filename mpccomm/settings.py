@@ -41,7 +41,10 @@ def _check(settings: Any) -> None:
     """Check every number for itself: whether it is of the kind of its default, and within what can work."""
     for one in fields(settings):
         value = getattr(settings, one.name)
-        if isinstance(one.default, int):
+        if isinstance(one.default, bool):
+            if not isinstance(value, bool):
+                _refuse(settings, one.name, value, "True or False is needed", TypeError)
+        elif isinstance(one.default, int):
             _check_whole(settings, one.name, value)
         elif isinstance(one.default, float):
             _check_seconds(settings, one.name, value)
@@ -201,6 +204,8 @@ class Settings:
     """``shutdown`` waits so long for what is still to be delivered."""
     interrupt_grace: float = 1.0
     """After Ctrl-C a blocking call waits at most so long for its own cancellation."""
+    report: bool = False
+    """Count waiting, CPU time and rounds from the beginning, for ``Pool.report``; otherwise from the first ``Pool.phase`` on."""
     unreachable_timeout: float | None = None
     """A call that waits for a party that could not be reached for so long raises; None: waits on."""
 

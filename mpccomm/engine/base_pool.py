@@ -17,6 +17,7 @@ from mpccomm.engine.engine import Engine
 from mpccomm.engine.handlers import Handler, ServerHandle
 from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
+from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
 from mpccomm.settings import DEFAULTS, Settings
@@ -201,6 +202,29 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """Messages, bytes, retries, reconnects and round-trip time: a mapping from the names of the parties, with their total."""
         engine = self._engine
         return Stats({name: stats_of(party) for name, party in engine.parties.items()}, engine.history, Party.clock())
+
+    # -- where the time goes -------------------------------------------------------------------------------------------
+
+    def phase(self, name: str) -> Phase:
+        """Give a part of the program a name, for `report`: ``with pool.phase("offline"): ...``
+
+        It counts for the thread or the task that enters it, and for tasks that are made inside. Phases nest, up to three deep; one
+        that is entered again goes on. From the first one on waiting, CPU time and rounds are counted.
+
+        :param name: any text without "/", the same at all parties
+        """
+        return Phase(self._engine.count(), self._engine.loop_owner, name)
+
+    def report(self) -> Report:
+        """Return where the time has gone up to now: by phase and party, time, waiting, traffic, and rounds of communication.
+
+        Print it, or look at its dict or DataFrame. All but the traffic is counted from the first `phase` on, or from the beginning
+        with ``Settings(report=True)``; rounds are right where all parties count.
+        """
+        engine = self._engine
+        if engine.reporter is not None:
+            return engine.reporter.report(engine.name, engine.parties)
+        return traffic_alone(engine.name, self.stats)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

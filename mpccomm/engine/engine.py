@@ -27,7 +27,9 @@ from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.party import Party
+from mpccomm.engine.report import Reporter
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.errors import (
@@ -72,6 +74,9 @@ class Engine:
         """Called when nothing of it is left, to end what was started for it."""
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
+        self._reporters: dict[str, Reporter] = {}
+        self.reporter: Reporter | None = None
+        """What counts for reports, once that is asked for."""
         self.network = network
         self.name = name
         """That of our own party, if the user gave one."""
@@ -97,6 +102,22 @@ class Engine:
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
         _engines.add(self)
+        if settings.report:
+            self.count()
+
+    def observe(self, observer: Observer) -> None:
+        """Tell this one, too, of what is sent, received and waited for from now on."""
+        self.loop_owner.observer = joined(self.loop_owner.observer, observer)
+
+    def count(self) -> Reporter:
+        """Return what counts for reports, from now on if it did not before. Any thread may call."""
+        if self.reporter is None:
+            made = Reporter()
+            # Of several threads that come at once, one is the first.
+            if self._reporters.setdefault("", made) is made:
+                self.observe(made)
+            self.reporter = self._reporters[""]
+        return self.reporter
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 

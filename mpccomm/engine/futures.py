@@ -116,6 +116,8 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
     :raises CommunicationError: the request failed
     """
+    observer = future.owner.observer
+    end = None if observer is None else observer.waits(request.involved())
     try:
         await future
     except asyncio.CancelledError:
@@ -123,6 +125,9 @@ async def finish(request: Request, future: RequestFuture) -> None:
         with contextlib.suppress(PoolClosedError):
             future.owner.post(request.cancel)
         raise
+    finally:
+        if end is not None:
+            end()
     if request.error is not None:
         raise_error(request)
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
 
 _WORKERS = 2
@@ -19,6 +20,9 @@ class LoopOwner:
 
     program_waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
+
+    observer: Observer | None = None
+    """Who is told of what is sent, received and waited for; None: nothing is asked for."""
 
     def __init__(self) -> None:
         self._posted: deque[Callable[[], None]] = deque()

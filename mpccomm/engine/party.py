@@ -279,10 +279,14 @@ class Party:
                 self._unreachable_since = None
                 self._notice_after = 0.0
                 logger.info("%s: %s", self, "connected again" if again else "connected")
+                if self.loop_owner.observer is not None:
+                    self.loop_owner.observer.connection(self.name, True)
             case events.ConnectionLost():
                 # Not since it was first doubted: that may have been another connection, and long ago.
                 self._unreachable_since = self.clock()
                 self._disconnected("connection lost")
+                if self.loop_owner.observer is not None:
+                    self.loop_owner.observer.connection(self.name, False)
             case events.ConnectionSuspect():
                 self._disconnected("connection shows no sign of life")
             case events.PartyGone(cause):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -20,9 +21,10 @@ from mpccomm.engine import ordering
 from mpccomm.engine.delivery import decode, read
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
+from mpccomm.engine.observer import Involved
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.errors import CommunicationError
-from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
@@ -53,6 +55,9 @@ class Request(Protocol):
     over: bool
     error: Exception | None
     waiter: Waiter | None
+
+    def involved(self) -> Involved:
+        """Return the parties that it waits for, and whether it sends to them."""
 
     def start(self) -> None:
         """Begin; called once, on the pool's loop."""
@@ -99,6 +104,10 @@ class ReceiveCall(Receive):
         self._claimed = False
         self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    def involved(self) -> Involved:
+        """Return the party."""
+        return ((self.party.name, False),)
 
     def grab(self) -> bool:
         """Take the message if it is here, in the thread of the caller, without the loop. Otherwise `start` has to follow.
@@ -239,10 +248,15 @@ class ReceiveCall(Receive):
 
     def _read(self, message: Incoming) -> Any:
         party = self.party
+        observer = party.loop_owner.observer
+        begun = 0.0 if observer is None else time.perf_counter()
         if message.ordered or message.outcome is not None or party.audit is not None:
             value = read(message, party)
         else:
             value = decode(message, party)
+        if observer is not None:
+            observer.decoded(party.name, message, begun)
+            observer.receives(party.name, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
@@ -376,6 +390,15 @@ class SendCall(Outgoing):
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
+        observer = party.loop_owner.observer
+        if observer is not None:
+            annotation = observer.sends(party.name, self)
+            if annotation:
+                self.annotation = pack_annotation(annotation)
+
+    def involved(self) -> Involved:
+        """Return the party."""
+        return ((self.party.name, True),)
 
     def start(self) -> None:
         """Number the message and queue it, unless it is already."""
@@ -394,6 +417,9 @@ class SendCall(Outgoing):
             if party.audit is not None:
                 party.audit.sent(party.name, self.key, self._encoded)
                 del self._encoded
+            observer = party.loop_owner.observer
+            if observer is not None:
+                observer.queued(party.name, self)
             limits = self.limits
             if limits is not NO_LIMIT:
                 self._set_limits(limits)
@@ -447,6 +473,9 @@ class SendCall(Outgoing):
     def _end(self, error: Exception | None) -> None:
         if self.limits is not NO_LIMIT:
             self._forget_limits()
+        observer = self.party.loop_owner.observer
+        if observer is not None:
+            observer.sent(self.party.name, self, error)
         self.over = True
         self.error = error
         waiter = self.waiter

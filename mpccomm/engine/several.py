@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.observer import Involved
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall, Waiter
 from mpccomm.errors import CommunicationError, PoolClosedError
 from mpccomm.protocol.states import Cause
@@ -27,6 +28,10 @@ class Delivery:
         self._explain = explain
         self._missing = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def involved(self) -> Involved:
+        """Return the parties."""
+        return tuple((call.party.name, True) for call in self.calls)
 
     def start(self) -> None:
         """Look at the sends, and wait for those that last."""
@@ -90,6 +95,10 @@ class Several:
         self._missing = len(parts)
         self._starting = False
 
+    def involved(self) -> Involved:
+        """Return the parties of all parts."""
+        return tuple(one for part in self.parts for one in part.involved())
+
     def start(self) -> None:
         """Start all: a send that comes after one that fails gets its number all the same."""
         if self.over:
@@ -152,6 +161,10 @@ class First:
         self.winner: ReceiveCall | None = None
         self._missing = len(parts)
 
+    def involved(self) -> Involved:
+        """Return the parties of all parts."""
+        return tuple(one for part in self.parts for one in part.involved())
+
     def start(self) -> None:
         """Take the message that has been here for longest, or wait for one."""
         for part in sorted(self.parts, key=ReceiveCall.arrival):
@@ -208,6 +221,10 @@ class TaskCall:
         self.error: Exception | None = None
         self.result: Any = None
         self.waiter: Waiter | None = None
+
+    def involved(self) -> Involved:
+        """Return no parties: it may be for all of them, or none."""
+        return ()
 
     def start(self) -> None:
         """Begin, unless it was cancelled before."""

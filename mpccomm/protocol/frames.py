@@ -72,7 +72,12 @@ NO_POSITIONS = bytes(BATCH_HEAD)
 
 AUTOMATIC = 1
 ORDERED = 2
-_KNOWN_FLAGS = AUTOMATIC | ORDERED
+ANNOTATED = 4
+_KNOWN_FLAGS = AUTOMATIC | ORDERED | ANNOTATED
+
+ANNOTATIONS = 1
+"""The feature in a HELLO: annotations are understood."""
+MAX_ANNOTATION = 63
 
 MAX_LISTED_IDS = 32
 MAX_LISTED_BYTES = 32 * 1024
@@ -123,6 +128,7 @@ class Start(NamedTuple):
     segments: int
     total: int
     data: memoryview
+    annotation: bytes = b""
 
 
 class Part(NamedTuple):
@@ -225,24 +231,41 @@ def encode_key(key: Key) -> Name:
     return AUTOMATIC, number, prefix.encode() if prefix else b""
 
 
-def message_head(seq: int, name: Name, ordered: bool, size: int) -> bytes:
-    """Return everything of a MESSAGE before its ``size`` bytes of body."""
+def pack_annotation(text: bytes) -> bytes:
+    """Return an annotation as it stands in a frame."""
+    if not 0 < len(text) <= MAX_ANNOTATION:
+        raise ValueError(f"an annotation of {len(text)} bytes; it has 1 to {MAX_ANNOTATION}")
+    return bytes((len(text),)) + text
+
+
+def message_head(seq: int, name: Name, ordered: bool, size: int, annotation: bytes = b"") -> bytes:
+    """Return everything of a MESSAGE before its ``size`` bytes of body; ``annotation`` as packed, empty for none."""
     flags, number, text = name
     if ordered:
         flags |= ORDERED
+    if annotation:
+        flags |= ANNOTATED
+        length = len(text)
+        size += len(annotation)
+        return _NUMBERED.pack(_MESSAGE, flags, length, _NUMBERS + length + size, seq, number) + text + annotation
     length = len(text)
     head = _NUMBERED.pack(_MESSAGE, flags, length, _NUMBERS + length + size, seq, number)
     return head + text if text else head
 
 
-def start_head(seq: int, name: Name, ordered: bool, segments: int, total: int, size: int) -> bytes:
-    """Return everything of a START before its ``size`` bytes of body."""
+def start_head(
+    seq: int, name: Name, ordered: bool, segments: int, total: int, size: int, annotation: bytes = b""
+) -> bytes:
+    """Return everything of a START before its ``size`` bytes of body; ``annotation`` as packed, empty for none."""
     flags, number, text = name
     if ordered:
         flags |= ORDERED
+    if annotation:
+        flags |= ANNOTATED
+        size += len(annotation)
     length = len(text)
     head = _NUMBERED.pack(Kind.START, flags, length, START_OVERHEAD - HEADER_SIZE + length + size, seq, number)
-    return head + _LARGE.pack(segments, total) + text
+    return head + _LARGE.pack(segments, total) + text + annotation
 
 
 def part_head(seq: int, number: int, size: int) -> bytes:
@@ -467,7 +490,17 @@ def _read_message(view: memoryview, header: Header, max_id_size: int) -> Start:
     check_id(flags, id_size, max_id_size, end - at)
     key = read_key(flags, number, view, at, at + id_size)
     at += id_size
-    return Start(seq, key, id_size, flags & ORDERED != 0, 1, end - at, view[at:end])
+    note, at = read_annotation(view, at, end) if flags & ANNOTATED else (b"", at)
+    return Start(seq, key, id_size, flags & ORDERED != 0, 1, end - at, view[at:end], note)
+
+
+def read_annotation(batch: Batch, at: int, end: int) -> tuple[bytes, int]:
+    """Read an annotation that begins there. Returns it, and where what follows begins."""
+    size = batch[at] if at < end else 0
+    stop = at + 1 + size
+    if not 0 < size <= MAX_ANNOTATION or stop > end:
+        raise ViolationError("an annotation that is none")
+    return bytes(batch[at + 1 : stop]), stop
 
 
 def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
@@ -479,7 +512,9 @@ def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
     if not segments:
         raise ViolationError("a message of no segments")
     key = read_key(flags, number, view, at, at + id_size)
-    return Start(seq, key, id_size, flags & ORDERED != 0, segments, total, view[at + id_size : end])
+    at += id_size
+    note, at = read_annotation(view, at, end) if flags & ANNOTATED else (b"", at)
+    return Start(seq, key, id_size, flags & ORDERED != 0, segments, total, view[at:end], note)
 
 
 def _read_part(view: memoryview, header: Header, max_id_size: int) -> Part:

@@ -74,7 +74,7 @@ class Link:
         """
         self.incarnation = incarnation
         self.port = frames.NO_PORT
-        self.features = 0
+        self.features = frames.ANNOTATIONS
         self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
@@ -376,7 +376,7 @@ class Link:
         assert hello is not None
         if connection.told_accepted != self._accepts(hello):
             self._tell(connection, hello)
-        self.sender.agree(hello.bounds)
+        self.sender.agree(hello.bounds, hello.features)
         self.max_message_size = hello.bounds.max_message_size
         found = self._deadlocks.found
         if found is not None:

@@ -36,6 +36,8 @@ class Incoming:
     arrival = 0
     """Its place among all messages of all parties that went into a mailbox."""
     segments: list[bytes | memoryview]
+    annotation = b""
+    """What came along with it for those who look at the traffic; empty: nothing."""
     recorded = False
     """The record of what was received has it, however often it is taken and put back."""
 
@@ -68,6 +70,8 @@ class Arriving(Incoming):
         super().__init__(receiver, start.key, number, start.seq, start.total, cost)
         self.segments = []
         self.ordered = start.ordered
+        if start.annotation:
+            self.annotation = start.annotation
         self.complete = False
         self._allocate = allocate
         self._large = max(limits.mapped_segment, 1)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
+    ANNOTATIONS,
     MAX_FRAMES,
     MAX_NAME,
     MESSAGE_OVERHEAD,
@@ -55,6 +56,8 @@ class Outgoing:
     """How many bytes of it were sent at least once."""
     delivered = False
     failure: Cause | None = None
+    annotation = b""
+    """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
@@ -155,11 +158,12 @@ class Sender:
         self._awaited = 0
         """At most so many of the messages that have not begun are awaited."""
         self._log: deque[Sent] = deque()
-        self.agree(bounds_of(limits))
+        self.agree(bounds_of(limits), 0)
 
-    def agree(self, bounds: Bounds) -> None:
+    def agree(self, bounds: Bounds, features: int) -> None:
         """Count with what the other side takes; until it says so, with what we would."""
         self.bounds = bounds
+        self._annotates = features & ANNOTATIONS != 0
         self.box.most_messages = bounds.box_messages
         self.box.most_bytes = bounds.box_bytes
 
@@ -281,13 +285,19 @@ class Sender:
             message.number = box.begun - 1
             if message.awaited:
                 self._awaited -= 1
+            annotation = message.annotation
+            if annotation:
+                if not self._annotates:
+                    annotation = message.annotation = b""
+                length += len(annotation)
+                weight += len(annotation)
             if whole:
                 # Nearly every message: `_cut` and `_write`, written out.
                 self.last_seq = seq = self.last_seq + 1
                 self._log.append((seq, message, 0, total, True, weight))
                 self.in_flight += weight
                 message.sent = total
-                parts.append(message_head(seq, name, message.ordered, total))
+                parts.append(message_head(seq, name, message.ordered, total, annotation))
                 parts += message.body
                 used += weight
                 continue
@@ -380,7 +390,8 @@ def _write(parts: list[Buffer], sent: Sent) -> None:
     if not begins:
         parts.append(part_head(seq, message.number, end - start))
     elif message.segments == 1 and end == message.total:
-        parts.append(message_head(seq, message.name, message.ordered, end))
+        parts.append(message_head(seq, message.name, message.ordered, end, message.annotation))
     else:
-        parts.append(start_head(seq, message.name, message.ordered, message.segments, message.total, end))
+        head = (seq, message.name, message.ordered, message.segments, message.total, end, message.annotation)
+        parts.append(start_head(*head))
     parts += message.slices(start, end)

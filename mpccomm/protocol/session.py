@@ -11,7 +11,18 @@ from typing import TypeAlias
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import AUTOMATIC, MESSAGE_OVERHEAD, ORDERED, Batch, Header, Kind, check_id, read_key
+from mpccomm.protocol.frames import (
+    ANNOTATED,
+    AUTOMATIC,
+    MESSAGE_OVERHEAD,
+    ORDERED,
+    Batch,
+    Header,
+    Kind,
+    check_id,
+    read_annotation,
+    read_key,
+)
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Allocate, Incoming, Receiver, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
@@ -75,9 +86,13 @@ class Session:
         _, flags, id_size, seq, number, start, end = header
         start += _NUMBERS
         data = start + id_size
+        key_end = data
+        annotation = b""
         if flags > AUTOMATIC or id_size > self._limits.max_id_size or data > end:
             check_id(flags, id_size, self._limits.max_id_size, end - start)
-        key = ("", number) if flags == AUTOMATIC and not id_size else read_key(flags, number, batch, start, data)
+            if flags & ANNOTATED:
+                annotation, data = read_annotation(batch, data, end)
+        key = ("", number) if flags == AUTOMATIC and not id_size else read_key(flags, number, batch, start, key_end)
         self.ack_due = True
         # The one copy: a slice of bytes, which `bytes` then leaves as it is.
         message = self.receiver.whole(seq, key, id_size, bytes(batch[data:end]))
@@ -86,6 +101,8 @@ class Session:
         counters = self._counters
         counters.messages_received += 1
         counters.bytes_received += message.total
+        if annotation:
+            message.annotation = annotation
         if flags & ORDERED:
             message.ordered = True
             self._begin(message)

@@ -126,8 +126,14 @@ class BlockingCall(_Slots):
         """
         lock = self._lock
         assert lock is not None
-        while not lock.acquire(True, _POLL):
-            pass
+        observer = self._loop_owner.observer
+        end = None if observer is None else observer.waits(request.involved())
+        try:
+            while not lock.acquire(True, _POLL):
+                pass
+        finally:
+            if end is not None:
+                end()
         if request.error is not None:
             raise request.error
 

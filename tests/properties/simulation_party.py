@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import POSITIONS, Key
+from mpccomm.protocol.frames import POSITIONS, Key, pack_annotation
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.receiver import Incoming
@@ -17,7 +17,7 @@ from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.settings import Limits, Timing
 
-from .simulation_ledger import Epoch, promise
+from .simulation_ledger import Epoch, annotation_of, promise
 from .simulation_world import Wire, World
 
 if TYPE_CHECKING:
@@ -257,6 +257,9 @@ class Side:
         ordered, awaited = random.random() < habits.ordered, random.random() < habits.awaited
         message = Outgoing(contents, ordered=ordered, awaited=awaited)
         message.address(key)
+        annotation = annotation_of(contents)
+        if annotation:
+            message.annotation = pack_annotation(annotation)
         self.epoch.sent(message, contents)
         link.send(message)
         if random.random() < habits.impatient:

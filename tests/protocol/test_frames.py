@@ -62,14 +62,37 @@ def test_start_and_part(key: Key) -> None:
     batch = frames.start_head(1, name, True, 2, 99, 3) + b"abc" + frames.part_head(2, 5, 2) + b"de"
     whole, start, part = parsed(batch_of(frames.message_head(0, name, True, 3), b"abc", batch))
     assert isinstance(whole, Start)
-    assert whole[:-1] == (0, key, len(name[2]), True, 1, 3)
+    assert whole[:-2] == (0, key, len(name[2]), True, 1, 3)
     assert bytes(whole.data) == b"abc"
     assert isinstance(start, Start)
     assert isinstance(part, Part)
-    assert start[:-1] == (1, key, len(name[2]), True, 2, 99)
+    assert start[:-2] == (1, key, len(name[2]), True, 2, 99)
     assert bytes(start.data) == b"abc"
     assert part[:-1] == (2, 5)
     assert bytes(part.data) == b"de"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_annotations(key: Key) -> None:
+    name = frames.encode_key(key)
+    for text in (b"n", b"n" * frames.MAX_ANNOTATION):
+        note = frames.pack_annotation(text)
+        whole, start = parsed(
+            batch_of(
+                frames.message_head(0, name, False, 3, note),
+                b"abc",
+                frames.start_head(1, name, False, 2, 99, 3, note),
+                b"abc",
+            )
+        )
+        for frame in (whole, start):
+            assert isinstance(frame, Start)
+            assert frame.key == key
+            assert frame.annotation == text
+            assert bytes(frame.data) == b"abc"
+    for text in (b"", b"n" * (frames.MAX_ANNOTATION + 1)):
+        with pytest.raises(ValueError, match="an annotation of"):
+            frames.pack_annotation(text)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +110,9 @@ def test_start_and_part(key: Key) -> None:
         raw(Kind.MESSAGE, bytes(16), flags=4),
         raw(Kind.MESSAGE, bytes(16), id_size=1),
         raw(Kind.MESSAGE, bytes(15) + b"\1"),
+        raw(Kind.MESSAGE, bytes(16) + b"\0abc", flags=frames.ANNOTATED),
+        raw(Kind.MESSAGE, bytes(16) + b"\4abc", flags=frames.ANNOTATED),
+        raw(Kind.MESSAGE, bytes(16) + bytes((64,)) + bytes(64), flags=frames.ANNOTATED),
         raw(Kind.MESSAGE, bytes(16) + b"\xff", id_size=1),
         raw(Kind.MESSAGE, bytes(16) + b"\xff", id_size=1, flags=1),
         frames.message_head(1, frames.encode_key("x" * 1001), False, 0),

@@ -341,3 +341,42 @@ def test_bounds_in_hello() -> None:
     assert stranger.hello.bounds == Bounds(1, 2, 3, 4, frames.MAX_NAME)
     stranger.meet(BOUNDS)
     assert stranger.link.max_message_size == BOUNDS.max_message_size
+
+
+@pytest.mark.parametrize("segments", [(b"short",), (b"long" * 100_000,), (b"several", b"segments")])
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_annotation_goes_along(segments: tuple[bytes, ...], cut: bool) -> None:
+    alice, bob = new_link("alice"), new_link("bob")
+    pair = Pair(alice, bob)
+    pair.pump()
+    sent = message("x", *segments)
+    sent.annotation = frames.pack_annotation(b"note")
+    plain = message("y", *segments)
+    for one in (sent, plain):
+        alice.send(one)
+    if cut:
+        alice.to_send(pair.ends[0], pair.now)  # lost
+        pair.lose()
+        pair = Pair(alice, bob)
+    pair.pump()
+    for key, annotation in (("x", b"note"), ("y", b"")):
+        arrived = bob.take(key, pair.now)
+        assert arrived is not None
+        assert arrived.annotation == annotation
+        assert [bytes(segment) for segment in arrived.segments] == list(segments)
+    pair.pump()
+    assert sent.delivered
+    assert alice.sender.box.begun_bytes == bob.receiver.box.begun_bytes
+
+
+def test_none_for_a_party_that_does_not_know_them() -> None:
+    alice, bob = new_link("alice"), new_link("bob")
+    bob.features = 0
+    sent = message("x")
+    sent.annotation = frames.pack_annotation(b"note")
+    alice.send(sent)
+    pair = Pair(alice, bob)
+    pair.pump()
+    arrived = bob.take("x", pair.now)
+    assert arrived is not None
+    assert arrived.annotation == b""

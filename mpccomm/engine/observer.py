@@ -1,0 +1,134 @@
+"""What can be told of a pool's traffic while it runs: to reports, traces and metrics. Where nothing is asked for there is none.
+
+The pool has at most one `Observer`, at `LoopOwner.observer`; `Observers` hands on to several. Each hook is called where it happens
+and has to be quick; it must neither block nor raise. Hooks see sizes, ids and names, never the contents of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+
+Involved: TypeAlias = tuple[tuple[str, bool], ...]
+"""What a call waits for: for each party its name, and whether the call sends."""
+
+ROUNDS = 1
+TRACE_CONTEXT = 2
+"""The kinds of fields in an annotation, see PROTOCOL.md."""
+
+
+class Observer(Protocol):
+    """Who is told."""
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
+
+        Its id is not known yet.
+        """
+
+    def queued(self, party: str, message: Outgoing) -> None:
+        """The message has its id and its place in the queue; on the pool's loop."""
+
+    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+        """The other party's pool holds the message, or the send has failed; on the pool's loop."""
+
+    def receives(self, party: str, message: Incoming) -> None:
+        """The program gets a message, decoded; in the thread, and in the context, that it is decoded in."""
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""
+
+    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
+        """A message of ``size`` bytes was encoded since ``begun``, by `time.perf_counter`; in the thread of the call."""
+
+    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+        """A message was decoded since ``begun``, by `time.perf_counter`; in the thread that did it."""
+
+    def connection(self, party: str, connected: bool) -> None:
+        """A party was connected, or its connection was lost; on the pool's loop."""
+
+    def phase(self, path: str, begins: bool) -> None:
+        """A phase of the program begins or ends; in the thread of the program."""
+
+
+class Observers:
+    """Several, as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Tell all. Returns the fields of all."""
+        return b"".join([observer.sends(party, message) for observer in self.observers])
+
+    def queued(self, party: str, message: Outgoing) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.queued(party, message)
+
+    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.sent(party, message, error)
+
+    def receives(self, party: str, message: Incoming) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.receives(party, message)
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        """Tell all."""
+        ends = [observer.waits(involved) for observer in self.observers]
+
+        def end() -> None:
+            for one in ends:
+                one()
+
+        return end
+
+    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.encoded(parties, size, begun)
+
+    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.decoded(party, message, begun)
+
+    def connection(self, party: str, connected: bool) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.connection(party, connected)
+
+    def phase(self, path: str, begins: bool) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.phase(path, begins)
+
+
+def joined(present: Observer | None, further: Observer) -> Observer:
+    """Return one observer for those that there are and a further one."""
+    if present is None:
+        return further
+    there = present.observers if isinstance(present, Observers) else (present,)
+    return Observers([*there, further])
+
+
+def pack_field(kind: int, content: bytes) -> bytes:
+    """Return one field of an annotation."""
+    return bytes((kind, len(content))) + content
+
+
+def fields_of(annotation: bytes) -> dict[int, bytes]:
+    """Return the fields of an annotation by their kinds; none where their sizes don't add up."""
+    found = {}
+    at = 0
+    while at + 2 <= len(annotation):
+        end = at + 2 + annotation[at + 1]
+        found[annotation[at]] = annotation[at + 2 : end]
+        at = end
+    return found if at == len(annotation) else {}

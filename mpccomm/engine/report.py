@@ -1,0 +1,470 @@
+"""Where the time of a protocol goes: phases, waiting, traffic and rounds, as `Pool.phase` and `Pool.report` count them.
+
+*Rounds* are the length of the longest chain of messages of which each was sent after the one before it was received. A message
+carries its depth, the length of the longest such chain that it ends, in its annotation; a party's depth is the largest among the
+messages that its program has received, and what it sends next is one deeper. That is what papers count, and it is exact, whatever
+the parties do at the same time; it covers the parties that count (a party that does not, and one of tno.mpc.communication, ends
+every chain). In a phase only messages count that were sent and received in the phase of that name.
+
+Nothing in here waits, and no lock is held: every thread counts for itself, and a report adds up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from binascii import crc32
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar, Token
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from struct import Struct
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mpccomm.display import report_html, report_text
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
+from mpccomm.engine.stats import PartyStats, Stats
+from mpccomm.errors import missing_library
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_NESTING = 3
+"""The phases that may be nested: each has its own rounds, which its messages carry."""
+_DEPTH = Struct("!I")
+_IN_PHASE = Struct("!II")
+_DEEPEST = 2**32 - 1
+_MANY = 4096
+"""Stays in one phase that are kept one by one."""
+_ALL = ("",)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was counted in one phase, with one party or with all. Times are in seconds.
+
+    Time is counted once where several threads or tasks are in the same phase. Waiting counts for each thread; the tasks of one
+    event loop that wait at the same time count once. CPU time is that of the whole process.
+    """
+
+    seconds: float | None = None
+    """How long the program was in the phase; None for a single party."""
+    receiving: float | None = None
+    """The part of it in which calls waited to receive; None where it is not counted."""
+    sending: float | None = None
+    """The part of it in which calls waited for a send to be delivered."""
+    cpu: float | None = None
+    messages_sent: int = 0
+    messages_received: int = 0
+    """By the program: a message counts when a receive returns it."""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    rounds: int | None = None
+
+
+class Report(Mapping[str, Figures]):
+    """The figures of each phase, all parties together, by the name of the phase; "" is the whole, phases or not.
+
+    Print it, show it in a notebook, or turn it into a dict or a DataFrame.
+    """
+
+    def __init__(self, pool: str, phases: Mapping[str, Figures], parties: Mapping[str, Mapping[str, Figures]]) -> None:
+        self.pool = pool
+        """The name of this party, if it has one."""
+        self.parties = {phase: dict(figures) for phase, figures in parties.items()}
+        """The figures of each phase by party."""
+        self._phases = dict(phases)
+
+    def __getitem__(self, phase: str) -> Figures:
+        return self._phases[phase]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._phases)
+
+    def __len__(self) -> int:
+        return len(self._phases)
+
+    @property
+    def rounds(self) -> int | None:
+        """The rounds of the whole; None where they are not counted."""
+        return self._phases[""].rounds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts: by phase, the figures, and under "parties" those of each party."""
+        return {
+            phase: {
+                **asdict(figures),
+                "parties": {party: asdict(one) for party, one in self.parties.get(phase, {}).items()},
+            }
+            for phase, figures in self.items()
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A DataFrame with a row per phase and party, the party "" for all together, and a column per figure.
+
+        :raises ImportError: pandas is not installed
+        """
+        try:
+            pandas: Any = import_module("pandas")
+        except ImportError as error:
+            raise ImportError(missing_library("this", "pandas", "pandas")) from error
+        keys, rows = zip(*self.rows(), strict=True)
+        index = pandas.MultiIndex.from_tuples(keys, names=["phase", "party"])
+        frame: pd.DataFrame = pandas.DataFrame([asdict(row) for row in rows], index=index)
+        return frame
+
+    def rows(self) -> Iterator[tuple[tuple[str, str], Figures]]:
+        """Yield the figures one by one: of a phase, then of each party in it."""
+        for phase, figures in self.items():
+            yield (phase, ""), figures
+            for party, one in self.parties.get(phase, {}).items():
+                yield (phase, party), one
+
+    def __str__(self) -> str:
+        return report_text(self.pool, self.to_dict())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return report_html(self.pool, self.to_dict())
+
+
+# -- phases ------------------------------------------------------------------------------------------------------------
+
+
+class Phase:
+    """A part of the program, from `Pool.phase`: entered by ``with`` (or ``async with``), and as often as wanted."""
+
+    def __init__(self, reporter: Reporter, owner: LoopOwner, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a phase is a text, not {type(name).__name__}")
+        if not name or "/" in name:
+            raise ValueError(f"a phase can't be called {name!r}: its name is a text without '/', and not empty")
+        self.name = name
+        self._reporter = reporter
+        self._owner = owner
+        self._entered: list[tuple[_Stay, Token[_Stay | None]]] = []
+
+    def __enter__(self) -> Phase:
+        outer = _current.get()
+        stay = _Stay(self._reporter, self.name, outer)
+        self._entered.append((stay, _current.set(stay)))
+        self._reporter.enter(stay)
+        if self._owner.observer is not None:
+            self._owner.observer.phase(stay.paths[-1], True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        stay, token = self._entered.pop()
+        self._reporter.leave(stay)
+        if self._owner.observer is not None:
+            self._owner.observer.phase(stay.paths[-1], False)
+        _current.reset(token)
+
+    async def __aenter__(self) -> Phase:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+class _Stay:
+    """One stay in a phase: where it lies, and since when."""
+
+    __slots__ = ("begun", "codes", "outer", "paths", "reporter")
+
+    def __init__(self, reporter: Reporter, name: str, outer: _Stay | None) -> None:
+        self.reporter = reporter
+        self.outer = outer
+        around = _stay_of(reporter, outer)
+        above: tuple[str, ...] = _ALL if around is None else around.paths
+        if len(above) > MAX_NESTING:
+            raise ValueError(f"phases nest at most {MAX_NESTING} deep: {name!r} within {above[-1]!r}")
+        path = f"{above[-1]}/{name}" if above[-1] else name
+        self.paths: tuple[str, ...] = (*above, path)
+        """Those of the phases around it and its own, from the outermost inwards; the first is the whole."""
+        self.codes = tuple(crc32(one.encode(errors="surrogatepass")) for one in self.paths[1:])
+        self.begun = (0.0, 0.0)
+
+
+_current: ContextVar[_Stay | None] = ContextVar("mpccomm.phase", default=None)
+
+
+def _stay_of(reporter: Reporter, stay: _Stay | None) -> _Stay | None:
+    """Return the innermost stay that is one of this pool: others may be in between."""
+    while stay is not None and stay.reporter is not reporter:
+        stay = stay.outer
+    return stay
+
+
+# -- counting ----------------------------------------------------------------------------------------------------------
+
+
+class _Span:
+    """Time during which at least one call waited."""
+
+    __slots__ = ("since", "total", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.since = self.total = 0.0
+
+    def begin(self, now: float) -> None:
+        if not self.waiting:
+            self.since = now
+        self.waiting += 1
+
+    def end(self, now: float) -> None:
+        self.waiting -= 1
+        if not self.waiting:
+            self.total += now - self.since
+
+    def until(self, now: float) -> float:
+        return self.total + (now - self.since if self.waiting else 0.0)
+
+
+class _Tally:
+    """What one thread has counted, in one phase and with one party (or with all, for waiting)."""
+
+    __slots__ = ("bytes_received", "bytes_sent", "messages_received", "messages_sent", "receiving", "sending")
+
+    def __init__(self) -> None:
+        self.messages_sent = self.messages_received = self.bytes_sent = self.bytes_received = 0
+        self.receiving = _Span()
+        self.sending = _Span()
+
+
+class _Thread:
+    """What one thread has counted."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str], _Tally] = {}
+        """By phase and party; "" for all."""
+        self.depths: dict[str, int] = {}
+        """The largest depth among the messages received, by phase."""
+        self.deepest: dict[str, int] = {}
+        """The largest depth among all messages, by phase."""
+
+    def tally(self, path: str, party: str) -> _Tally:
+        found = self.tallies.get((path, party))
+        if found is None:
+            found = self.tallies[path, party] = _Tally()
+        return found
+
+
+class Reporter:
+    """The `mpccomm.engine.observer.Observer` that counts for reports."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+        self._threads: list[_Thread] = []
+        self._begun = time.perf_counter(), time.process_time()
+        self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
+        """For each phase, when it was entered and left, by the clock and by CPU time."""
+        self._open: dict[int, _Stay] = {}
+
+    def _thread(self) -> _Thread:
+        try:
+            found: _Thread = self._here.counts
+        except AttributeError:
+            found = self._here.counts = _Thread()
+            self._threads.append(found)
+        return found
+
+    def _paths(self) -> tuple[str, ...]:
+        stay = _stay_of(self, _current.get())
+        return _ALL if stay is None else stay.paths
+
+    # -- phases ----------------------------------------------------------------------------------------------------
+
+    def enter(self, stay: _Stay) -> None:
+        """A phase begins."""
+        stay.begun = time.perf_counter(), time.process_time()
+        self._open[id(stay)] = stay
+
+    def leave(self, stay: _Stay) -> None:
+        """A phase ends."""
+        self._open.pop(id(stay), None)
+        stays = self._stays.setdefault(stay.paths[-1], deque())
+        stays.append((stay.begun[0], time.perf_counter(), stay.begun[1], time.process_time()))
+        if len(stays) > _MANY:
+            stays.extend(_merged(_emptied(stays)))
+
+    # -- what the pool tells ---------------------------------------------------------------------------------------
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Count a message, and give it its depth."""
+        stay = _stay_of(self, _current.get())
+        paths = _ALL if stay is None else stay.paths
+        thread = self._thread()
+        depths = []
+        for path in paths:
+            tally = thread.tally(path, party)
+            tally.messages_sent += 1
+            tally.bytes_sent += message.total
+            depth = min(1 + max(other.depths.get(path, 0) for other in self._threads), _DEEPEST)
+            thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
+            depths.append(depth)
+        content = _DEPTH.pack(depths[0])
+        if stay is not None:
+            content += b"".join(map(_IN_PHASE.pack, stay.codes, depths[1:]))
+        return pack_field(ROUNDS, content)
+
+    def receives(self, party: str, message: Incoming) -> None:
+        """Count a message, and be as deep as it is."""
+        stay = _stay_of(self, _current.get())
+        paths = _ALL if stay is None else stay.paths
+        thread = self._thread()
+        for path in paths:
+            tally = thread.tally(path, party)
+            tally.messages_received += 1
+            tally.bytes_received += message.total
+        content = fields_of(message.annotation).get(ROUNDS, b"")
+        if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
+            return
+        carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
+        self._deepen(thread, "", _DEPTH.unpack_from(content)[0])
+        if stay is not None:
+            for code, path in zip(stay.codes, stay.paths[1:], strict=True):
+                self._deepen(thread, path, carried.get(code, 0))
+
+    @staticmethod
+    def _deepen(thread: _Thread, path: str, depth: int) -> None:
+        thread.depths[path] = max(depth, thread.depths.get(path, 0))
+        thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        """Count the time until the function that is returned is called."""
+        thread = self._thread()
+        begun = time.perf_counter()
+        spans = []
+        for path in self._paths():
+            for sends in {sends for _, sends in involved}:
+                tally = thread.tally(path, "")
+                spans.append(tally.sending if sends else tally.receiving)
+            for party, sends in involved:
+                tally = thread.tally(path, party)
+                spans.append(tally.sending if sends else tally.receiving)
+        for span in spans:
+            span.begin(begun)
+
+        def end() -> None:
+            ended = time.perf_counter()
+            for span in spans:
+                span.end(ended)
+
+        return end
+
+    def queued(self, party: str, message: Outgoing) -> None:
+        """Nothing to count."""
+
+    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+        """Nothing to count."""
+
+    def encoded(self, parties: object, size: int, begun: float) -> None:
+        """Nothing to count."""
+
+    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+        """Nothing to count."""
+
+    def connection(self, party: str, connected: bool) -> None:
+        """Nothing to count."""
+
+    def phase(self, path: str, begins: bool) -> None:
+        """Nothing to count: see `enter` and `leave`."""
+
+    # -- the report ------------------------------------------------------------------------------------------------
+
+    def report(self, pool: str, parties: Iterable[str]) -> Report:
+        """Return what was counted up to now."""
+        now, cpu = time.perf_counter(), time.process_time()
+        threads = list(self._threads)
+        lengths = {"": (now - self._begun[0], cpu - self._begun[1]), **self._lengths(now, cpu)}
+        names = list(parties)
+        phases, by_party = {}, {}
+        for path, (seconds, used) in lengths.items():
+            each = {party: _figures(threads, path, party, now) for party in names}
+            by_party[path] = each
+            together = _figures(threads, path, "", now)
+            sums = {name: sum(getattr(one, name) for one in each.values()) for name in _SUMMED}
+            rounds = max((thread.deepest.get(path, 0) for thread in threads), default=0)
+            phases[path] = replace(together, seconds=seconds, cpu=used, rounds=rounds, **sums)
+        return Report(pool, phases, by_party)
+
+    def _lengths(self, now: float, cpu: float) -> dict[str, tuple[float, float]]:
+        """Return how long each phase has lasted, by the clock and by CPU time, in the order of their beginnings."""
+        stays = {path: list(there) for path, there in list(self._stays.items())}
+        for stay in list(self._open.values()):
+            stays.setdefault(stay.paths[-1], []).append((stay.begun[0], now, stay.begun[1], cpu))
+        found = {}
+        for path, there in sorted(stays.items(), key=lambda item: min(item[1])):
+            merged = _merged(there)
+            found[path] = (
+                sum(end - begin for begin, end, _, _ in merged),
+                sum(end - begin for _, _, begin, end in merged),
+            )
+        return found
+
+
+_SUMMED = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")
+
+
+def _figures(threads: Iterable[_Thread], path: str, party: str, now: float) -> Figures:
+    tallies = [tally for thread in threads if (tally := thread.tallies.get((path, party))) is not None]
+    return Figures(
+        receiving=sum(tally.receiving.until(now) for tally in tallies),
+        sending=sum(tally.sending.until(now) for tally in tallies),
+        **{name: sum(getattr(tally, name) for tally in tallies) for name in _SUMMED},
+    )
+
+
+def _emptied(stays: deque[tuple[float, float, float, float]]) -> Iterator[tuple[float, float, float, float]]:
+    """Take out one after the other: another thread may do the same, or add more."""
+    while True:
+        try:
+            yield stays.popleft()
+        except IndexError:
+            return
+
+
+def _merged(stays: Iterable[tuple[float, float, float, float]]) -> list[tuple[float, float, float, float]]:
+    """Return the stays as ones that don't overlap; of CPU time, from the first beginning to the last end."""
+    found: list[tuple[float, float, float, float]] = []
+    for begin, end, cpu_begin, cpu_end in sorted(stays):
+        if found and begin <= found[-1][1]:
+            first, last, cpu_first, cpu_last = found[-1]
+            found[-1] = first, max(end, last), min(cpu_first, cpu_begin), max(cpu_last, cpu_end)
+        else:
+            found.append((begin, end, cpu_begin, cpu_end))
+    return _without_gaps(found)
+
+
+def _without_gaps(stays: list[tuple[float, float, float, float]]) -> list[tuple[float, float, float, float]]:
+    """Return them as they are, or, where they are many, one of their length together that ends with the last."""
+    if len(stays) <= _MANY // 2:
+        return stays
+    old, recent = stays[: -_MANY // 4], stays[-_MANY // 4 :]
+    end, cpu_end = old[-1][1], old[-1][3]
+    length = sum(stay[1] - stay[0] for stay in old)
+    used = sum(stay[3] - stay[2] for stay in old)
+    return [(end - length, end, cpu_end - used, cpu_end), *recent]
+
+
+def traffic_alone(pool: str, stats: Stats) -> Report:
+    """Return the report of a pool that has counted nothing but its traffic."""
+    parties = {party: _traffic(figures) for party, figures in stats.items()}
+    return Report(pool, {"": _traffic(stats.total)}, {"": parties})
+
+
+def _traffic(stats: PartyStats) -> Figures:
+    return Figures(**{name: getattr(stats, name) for name in _SUMMED})

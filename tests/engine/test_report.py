@@ -1,0 +1,369 @@
+"""What a report counts: rounds of protocols that are known, waiting, traffic by phase; on both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from mpccomm import MemoryNetwork, Settings, SyncPool
+from mpccomm.engine.observer import fields_of, pack_field
+from mpccomm.engine.report import Figures, Report
+from tests.pools import pools, quick
+from tests.timing import UNIT
+
+COUNTED = dataclasses.replace(quick(), report=True)
+NAMES = ("alice", "bob", "carol", "dave")
+PRIME = 2**61 - 1
+
+Protocol = Callable[[SyncPool, str, Sequence[str]], Any]
+
+
+def play(protocol: Protocol, number: int, *, settings: Settings = COUNTED) -> dict[str, Report]:
+    """Run a protocol of that many parties, each in a thread; the reports by name."""
+    names = NAMES[:number]
+    network = MemoryNetwork(delay=(0, UNIT / 50))
+    made = {name: SyncPool(name=name, settings=settings, network=network) for name in names}
+    network.connect(*made.values())
+
+    def run(name: str) -> Report:
+        protocol(made[name], name, [other for other in names if other != name])
+        return made[name].report()
+
+    try:
+        with ThreadPoolExecutor(number) as executor:
+            return dict(zip(names, executor.map(run, names), strict=True))
+    finally:
+        for pool in made.values():
+            pool.shutdown()
+
+
+def rounds(reports: dict[str, Report], phase: str = "") -> int:
+    return max(report[phase].rounds or 0 for report in reports.values() if phase in report)
+
+
+# -- protocols whose rounds are known ----------------------------------------------------------------------------------
+
+
+def opened(pool: SyncPool, others: Sequence[str], *shares: int) -> list[int]:
+    """Open additively shared values, all in one round."""
+    pool.broadcast(shares)
+    received = [message for _, message in pool.recv_all(others)]
+    return [sum(column) % PRIME for column in zip(shares, *received, strict=True)]
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_beaver_multiplication_takes_a_round_each(times: int) -> None:
+    """Two openings side by side are one round, products one after the other one round each."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        for _ in range(times):
+            opened(pool, others, random.randrange(PRIME), random.randrange(PRIME))
+
+    assert rounds(play(protocol, 3)) == times
+
+
+def test_secure_comparison_by_bit_decomposition_takes_the_logarithm() -> None:
+    """The carry of 32 bits by a prefix tree: as many rounds of products as the tree has levels, and one for the result."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        with pool.phase("compare"):
+            pairs = 32
+            while pairs > 1:
+                pairs //= 2
+                opened(pool, others, *range(2 * pairs))
+            opened(pool, others, 1)
+
+    reports = play(protocol, 2)
+    assert rounds(reports) == rounds(reports, "compare") == 6
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_ring_takes_a_round_for_each_member(number: int) -> None:
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        at = NAMES.index(name)
+        before, after = NAMES[(at - 1) % number], NAMES[(at + 1) % number]
+        if at:
+            pool.recv(before)
+        pool.send(after, at)
+        if not at:
+            pool.recv(before)
+
+    assert rounds(play(protocol, number)) == number
+
+
+def test_a_tree_takes_a_round_for_each_level() -> None:
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        match name:
+            case "alice":
+                pool.recv("bob")
+                pool.recv("carol")
+            case "bob":
+                pool.recv("dave")
+                pool.send("alice", 1)
+            case "carol":
+                pool.send("alice", 1)
+            case "dave":
+                pool.send("bob", 1)
+
+    assert rounds(play(protocol, 4)) == 2
+
+
+def test_collectives_count_what_they_do() -> None:
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        group = pool.group()
+        with pool.phase("gather"):
+            group.gather(1, root="alice")
+        with pool.phase("allgather"):
+            group.allgather(1)
+        with pool.phase("bcast"):
+            group.bcast(1, root="bob")
+        with pool.phase("barrier"):
+            group.barrier()
+
+    reports = play(protocol, 3)
+    assert [rounds(reports, phase) for phase in ("gather", "allgather", "bcast", "barrier")] == [1, 1, 1, 1]
+
+
+def test_messages_at_the_same_time_are_one_round() -> None:
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        handles = [pool.asend(other, number) for other in others for number in range(10)]
+        for other in others:
+            for _ in range(10):
+                pool.recv(other)
+        for handle in handles:
+            handle.result()
+
+    reports = play(protocol, 3)
+    assert rounds(reports) == 1
+    assert {report[""].messages_received for report in reports.values()} == {20}
+
+
+# -- phases ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_phase_has_rounds_of_its_own() -> None:
+    """What went before does not count in it, however different that was for the parties."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        with pool.phase("offline"):
+            if name in ("alice", "bob"):
+                for number in range(5):
+                    pool.send("bob" if name == "alice" else "alice", number)
+                    pool.recv("bob" if name == "alice" else "alice")
+        with pool.phase("online"):
+            opened(pool, others, 1)
+            with pool.phase("check"):
+                opened(pool, others, 1)
+        with pool.phase("online"):
+            opened(pool, others, 1)
+
+    reports = play(protocol, 3)
+    assert {phase: rounds(reports, phase) for phase in reports["carol"]} == {
+        "": 8,
+        "offline": 5,
+        "online": 3,
+        "online/check": 1,
+    }
+    alice = reports["alice"]
+    assert [alice[phase].messages_sent for phase in alice] == [11, 5, 6, 2]
+    assert alice.parties["online"]["carol"].messages_sent == 3
+    assert alice.parties["offline"]["carol"].messages_sent == 0
+    assert alice[""].bytes_sent == sum(alice[phase].bytes_sent for phase in ("offline", "online"))
+    assert alice["online"].receiving is not None
+    assert alice["online"].seconds is not None
+    assert alice["online"].receiving <= alice["online"].seconds <= alice[""].seconds  # type: ignore[operator]
+
+
+def test_time_that_is_waited_counts_for_the_party_that_was_waited_for() -> None:
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        with pool.phase("slow"):
+            if name == "alice":
+                pool.recv("bob")
+                pool.send("carol", 1)
+            elif name == "bob":
+                time.sleep(3 * UNIT)
+                pool.send("alice", 1)
+            else:
+                pool.recv("alice")
+
+    alice = play(protocol, 3)["alice"]
+    by_party = alice.parties["slow"]
+    assert by_party["bob"].receiving is not None
+    assert by_party["bob"].receiving >= 2 * UNIT
+    assert by_party["carol"].receiving == by_party["bob"].sending == 0
+    assert by_party["carol"].sending is not None
+    assert alice["slow"].receiving == pytest.approx(by_party["bob"].receiving, rel=0.01)
+    assert alice["slow"].cpu is not None
+
+
+async def test_tasks_keep_their_phases() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+
+        async def one(phase: str, number: int) -> None:
+            with alice.phase(phase):
+                await asyncio.gather(*(alice.send("Bob", number, f"{phase} {number}") for number in range(number)))
+
+        async with alice.phase("all"):
+            await asyncio.gather(one("a", 3), one("b", 5))
+        report = alice.report()
+        assert {phase: figures.messages_sent for phase, figures in report.items()} == {
+            "": 8,
+            "all": 8,
+            "all/a": 3,
+            "all/b": 5,
+        }
+        # Waits of tasks at the same time count once.
+        assert report["all"].sending is not None
+        assert report["all"].sending <= report["all"].seconds  # type: ignore[operator]
+        assert bob.report()[""].messages_received == 0
+        for phase, number in (("a", 3), ("b", 5)):
+            for at in range(number):
+                await bob.recv("Alice", f"{phase} {at}")
+        assert bob.report().rounds == 1
+
+
+def test_futures_belong_to_the_phase_that_asked() -> None:
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        with pool.phase("asked"):
+            future = pool.arecv(others[0])
+        with pool.phase("other"):
+            pool.send(others[0], bytes(200_000))
+            assert len(future.result(100 * UNIT)) == 200_000
+
+    report = play(protocol, 2)["alice"]
+    assert report["asked"].messages_received == 1
+    assert report["other"].messages_received == 0
+
+
+def test_threads_keep_their_phases() -> None:
+    """Those that are in a phase at the same time don't add up."""
+    pool = SyncPool(name="alice", settings=COUNTED)
+    barrier = threading.Barrier(2)
+
+    def stay() -> None:
+        with pool.phase("shared"):
+            barrier.wait()
+            time.sleep(UNIT)
+            barrier.wait()
+
+    begun = time.perf_counter()
+    with pool, ThreadPoolExecutor(2) as executor:
+        list(executor.map(lambda _: stay(), range(2)))
+        report = pool.report()
+    assert UNIT <= report["shared"].seconds <= time.perf_counter() - begun  # type: ignore[operator]
+
+
+def test_stays_without_number_take_no_memory() -> None:
+    pool = SyncPool(name="alice")
+    with pool:
+        for _ in range(20_000):
+            with pool.phase("loop"):
+                pass
+        stays = pool._engine.count()._stays["loop"]
+        assert len(stays) < 5000
+        report = pool.report()
+    assert 0 < report["loop"].seconds < report[""].seconds  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_names_that_phases_do_not_have(name: str) -> None:
+    with SyncPool() as pool, pytest.raises(ValueError, match="a phase can't be called"):
+        pool.phase(name)
+
+
+def test_phases_nest_three_deep() -> None:
+    with SyncPool() as pool, pool.phase("a"), pool.phase("b"), pool.phase("c"):
+        with pytest.raises(ValueError, match="at most 3 deep"), pool.phase("d"):
+            pass
+        with pytest.raises(TypeError, match="a text, not int"):
+            pool.phase(3)  # type: ignore[arg-type]
+
+
+def test_two_pools_of_one_program_have_phases_of_their_own() -> None:
+    with SyncPool(name="one") as one, SyncPool(name="two", settings=COUNTED) as two:
+        with one.phase("mine"), two.phase("theirs"):
+            pass
+        assert list(one.report()) == ["", "mine"]
+        assert list(two.report()) == ["", "theirs"]
+
+
+# -- off, and on one side only -----------------------------------------------------------------------------------------
+
+
+async def test_nothing_goes_along_unless_it_is_asked_for() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", 1)
+        (message,) = bob._engine.party("Alice").link.mailbox.unread()
+        assert message.annotation == b""
+        assert alice._engine.loop_owner.observer is None
+        report = alice.report()
+        assert report[""].messages_sent == 1
+        assert report.rounds is None
+        assert "rounds" not in str(report).replace("rounds\n", "rounds ")
+        await bob.recv("Alice")
+
+
+async def test_a_party_that_does_not_count_ends_the_chains() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        with alice.phase("counted"):
+            for _ in range(3):
+                await alice.send("Bob", 1)
+                await bob.recv("Alice")
+                await bob.send("Alice", 2)
+                await alice.recv("Bob")
+        assert alice.report().rounds == 1
+        assert bob.report().rounds is None
+
+
+def test_annotations_of_others_do_no_harm() -> None:
+    assert fields_of(b"") == {}
+    assert fields_of(pack_field(1, b"abc") + pack_field(9, b"")) == {1: b"abc", 9: b""}
+    for broken in (b"\1", b"\1\5abc", pack_field(1, b"abc") + b"\1"):
+        assert fields_of(broken) == {}
+
+
+# -- how it looks ------------------------------------------------------------------------------------------------------
+
+
+def example() -> Report:
+    part = Figures(receiving=0.4, sending=0.1, messages_sent=3, bytes_sent=3000)
+    whole = dataclasses.replace(part, seconds=1.5, cpu=0.3, rounds=4)
+    return Report("alice", {"": whole, "on<line": whole}, {"": {"bob": part, "carol": part}, "on<line": {}})
+
+
+def test_as_text() -> None:
+    lines = str(example()).splitlines()
+    assert lines[0] == "alice:"
+    assert lines[1].split()[:4] == ["phase", "party", "time", "receiving"]
+    assert lines[2].split()[:3] == ["all", "1.5", "s"]
+    assert lines[3].split()[0] == "bob"
+    assert lines[5].strip().startswith("on<line")
+    assert all(line.rstrip().endswith("4") for line in (lines[2], lines[5]))
+
+
+def test_as_html() -> None:
+    tags: list[str] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]
+    text = example()._repr_html_()
+    parser.feed(text)
+    assert tags.count("tr") == 5
+    assert "on&lt;line" in text
+
+
+def test_as_dict_and_frame() -> None:
+    found = example().to_dict()
+    assert found[""]["rounds"] == 4
+    assert found[""]["parties"]["bob"]["bytes_sent"] == 3000
+    frame = example().to_frame()
+    assert frame.loc[("", "carol"), "messages_sent"] == 3
+    assert list(frame.index.names) == ["phase", "party"]
