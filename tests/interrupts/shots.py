@@ -26,7 +26,7 @@ LIMIT = 50 * UNIT
 LONG = bool(os.environ.get("MPCCOMM_TEST_LONG"))
 STRIDE = 1 if LONG else 7
 """In the short form every seventh instruction is shot at, beginning with another one each day."""
-OFFSET = 0 if LONG else datetime.date.today().toordinal() % STRIDE
+OFFSET = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal()) % STRIDE
 
 
 class TimesUpError(Exception):
