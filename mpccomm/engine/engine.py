@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, join
@@ -27,6 +26,7 @@ from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
@@ -63,8 +63,7 @@ class Engine:
         self.loop_owner = LoopOwner()
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
-        self.serialising = RLock()
-        """Held from the first class of the user in a message until the message has its place in the queue."""
+        self.serialising = SerialisingLock()
         self.authentication = authentication
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
