@@ -27,7 +27,7 @@ from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.ordering import SerialisingLock
-from mpccomm.engine.party import Party
+from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.errors import (
@@ -304,6 +304,7 @@ class Engine:
             party.tick()
             if party.host.stale:
                 self._spawn(party.host.refresh())
+        tell_of_absent(self.parties.values(), Party.clock())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
@@ -454,8 +455,9 @@ class Engine:
         self.failures.told_by_party = True
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason) for party in parties]
-        for party, messages in zip(parties, await asyncio.gather(*leaving), strict=True):
-            party.report(messages)
+        left = await asyncio.gather(*leaving)
+        reports = [party.report(messages) for party, messages in zip(parties, left, strict=True)]
+        tell_of_undelivered([report for report in reports if report])
 
     async def _give_up(self, reason: str) -> None:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))

@@ -1,8 +1,8 @@
 """What a caller waits for: how it ends, on both faces."""
 
 import asyncio
-import contextlib
 import concurrent.futures
+import contextlib
 import gc
 import threading
 from collections.abc import Callable, Iterator
