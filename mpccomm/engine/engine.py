@@ -97,6 +97,12 @@ class Engine:
         self._ticker: asyncio.TimerHandle | None = None
         _engines.add(self)
 
+    @property
+    def title(self) -> str:
+        """How its threads are called: by the name of the pool, or else by its port."""
+        name = self.name or (f"at port {self.port}" if self.port is not None else "")
+        return f"mpccomm {name}" if name else "mpccomm"
+
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
     def party(self, name: str) -> Party:
@@ -232,6 +238,7 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
         self.lifecycle.apply(PoolEvent.START)
+        self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
