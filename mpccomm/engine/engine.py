@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, join
@@ -28,7 +27,8 @@ from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import Observer, joined
-from mpccomm.engine.party import Party
+from mpccomm.engine.ordering import SerialisingLock
+from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
 from mpccomm.engine.report import Reporter
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
@@ -65,8 +65,7 @@ class Engine:
         self.loop_owner = LoopOwner()
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
-        self.serialising = RLock()
-        """Held from the first class of the user in a message until the message has its place in the queue."""
+        self.serialising = SerialisingLock()
         self.authentication = authentication
         self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
@@ -118,6 +117,12 @@ class Engine:
                 self.observe(made)
             self.reporter = self._reporters[""]
         return self.reporter
+
+    @property
+    def title(self) -> str:
+        """How its threads are called: by the name of the pool, or else by its port."""
+        name = self.name or (f"at port {self.port}" if self.port is not None else "")
+        return f"mpccomm {name}" if name else "mpccomm"
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
@@ -254,6 +259,7 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
         self.lifecycle.apply(PoolEvent.START)
+        self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
         Context().run(self._tick)
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
@@ -326,6 +332,7 @@ class Engine:
             party.tick()
             if party.host.stale:
                 self._spawn(party.host.refresh())
+        tell_of_absent(self.parties.values(), Party.clock())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
@@ -476,8 +483,9 @@ class Engine:
         self.failures.told_by_party = True
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason) for party in parties]
-        for party, messages in zip(parties, await asyncio.gather(*leaving), strict=True):
-            party.report(messages)
+        left = await asyncio.gather(*leaving)
+        reports = [party.report(messages) for party, messages in zip(parties, left, strict=True)]
+        tell_of_undelivered([report for report in reports if report])
 
     async def _give_up(self, reason: str) -> None:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))

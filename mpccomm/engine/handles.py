@@ -63,7 +63,7 @@ class Callbacks:
         """Run it in that thread. Called on the pool's loop."""
         self._waiting.put(function)
         if self._thread is None:
-            name = f"{threading.current_thread().name}, callbacks"
+            name = f"{self.loop_owner.title}, callbacks"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             try:
                 thread.start()

@@ -32,6 +32,8 @@ class LoopOwner:
         self.home: asyncio.AbstractEventLoop | None = None
         """The loop, once there is one."""
         self.thread: int | None = None
+        self.title = "mpccomm"
+        """How threads of the pool are called."""
         self.settled = False
         """Whether there is a loop yet."""
 
@@ -139,7 +141,7 @@ class LoopOwner:
     def run_in_worker(self, function: Callable[[], None]) -> None:
         """Run it in a thread of the pool's own, not of the loop's executor, which belongs to the program."""
         if self._workers is None:
-            self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mpccomm decoding")
+            self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"{self.title}, decoding")
         try:
             self._workers.submit(function)
         except RuntimeError:

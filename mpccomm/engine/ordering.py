@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from threading import RLock
-from typing import TYPE_CHECKING, Any
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mpccomm.errors import DecodingError
 
@@ -26,16 +26,62 @@ class Ordering:
         """Held while such a message is decoded."""
 
 
-class Serialising:
-    """The time in which a message is encoded and queued; from `begin` to `end` it is the only one of its pool.
+class SerialisingLock:
+    """One per pool, held from the first class of the user in a message until the message has its place in the queue.
 
-    Of its pool, not of its party: of two ``serialize`` methods that send to each other's party, each would wait for the
-    other. Reentrant, as a ``serialize`` method may send something itself.
+    Per pool, not per party: of two ``serialize`` methods that send to each other's party, each would wait for the other.
+    Reentrant, as a ``serialize`` method may send something itself; also through another pool. Where two threads would wait for
+    each other's pool in that way, the one that notices goes on, as if what it sends were sent by the method that it waits for.
     """
+
+    __slots__ = ("_lock", "_owner")
+
+    _waiting: ClassVar[dict[int, SerialisingLock]] = {}
+    """Which lock each thread waits for."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._owner: int | None = None
+
+    def acquire(self) -> None:
+        """Take it, unless whoever holds it waits for this thread."""
+        me = get_ident()
+        if not self._lock.acquire(blocking=False):
+            try:
+                # Noted first: of several that come at the same time, the last one sees the circle.
+                self._waiting[me] = self
+                if self._waits_for(me):
+                    return
+                self._lock.acquire()
+            finally:
+                self._waiting.pop(me, None)
+        self._owner = me
+
+    def _waits_for(self, thread: int) -> bool:
+        lock: SerialisingLock | None = self
+        seen = set()
+        while lock is not None and lock not in seen:
+            seen.add(lock)
+            owner = lock._owner
+            if owner == thread:
+                return True
+            lock = None if owner is None else self._waiting.get(owner)
+        return False
+
+    def release(self) -> None:
+        """Release it.
+
+        :raises RuntimeError: it was not taken
+        """
+        self._lock.release()
+
+
+class Serialising:
+    """The time in which a message is encoded and queued; from `begin` to `end` it is the only one of its pool."""
 
     __slots__ = ("_lock", "held")
 
-    def __init__(self, lock: RLock) -> None:
+    def __init__(self, lock: SerialisingLock) -> None:
         self._lock = lock
         self.held: _Slots | None = None
 
@@ -57,7 +103,7 @@ class Serialising:
 class _Slots:
     __slots__ = ("_lock",)
 
-    _lock: RLock | None
+    _lock: SerialisingLock | None
 
 
 class _Released(_Slots):
@@ -71,7 +117,7 @@ class _Held(_Slots):
 
     __slots__ = ()
 
-    def __init__(self, lock: RLock) -> None:
+    def __init__(self, lock: SerialisingLock) -> None:
         self._lock = lock
 
     def release(self) -> None:

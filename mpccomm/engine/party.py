@@ -8,7 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
@@ -59,16 +59,48 @@ _FIRST_NOTICE = 2.0
 _CURT = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
-_NOT_YET_THERE = "waiting for %s, which may start later: %s (%s)"
-_AWAY = "waiting for %s, which was connected before: %s (%s)"
 _MOST_LISTED = 8
+_TOGETHER = 1.0
+"""Seconds by which a notice may come early, to share a line with that about another party."""
 AT_ONCE = 16
 """So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 
 
+def tell_of_absent(parties: Iterable[Party], now: float) -> None:
+    """Log which parties calls wait for in vain: of all for whom it is time in one line."""
+    absent = [(party, party.absence) for party in parties if party.absence is not None]
+    if not any(absence.due <= now for _, absence in absent):
+        return
+    texts = [absence.text for _, absence in absent]
+    several = "" if len(texts) == 1 else f"{len(texts)} parties can't be reached: "
+    logger.warning("%s%s", several, _few(texts))
+    for party, _ in absent:
+        party.absence_told(now)
+
+
+def tell_of_undelivered(texts: Sequence[str]) -> None:
+    """Log what shutting down could not deliver, to whichever parties, in one line."""
+    if texts:
+        several = "" if len(texts) == 1 else f"{len(texts)} parties did not get everything: "
+        logger.warning("%s%s", several, _few(texts))
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
+    return "; ".join(texts[:_MOST_LISTED]) + more
+
+
 def _listed(ids: Sequence[Key]) -> str:
     return ", ".join(map(describe_key, ids[:_MOST_LISTED])) + ("..." if len(ids) > _MOST_LISTED else "")
+
+
+class Absence(NamedTuple):
+    """That calls wait for a party which can't be reached."""
+
+    due: float
+    """When it is to be said, or said again."""
+    text: str
 
 
 class Party:
@@ -93,6 +125,7 @@ class Party:
     """Somebody waits for it to come, even if it said goodbye."""
     dialled = False
     """A dialler is at work."""
+    absence: Absence | None = None
 
     def __init__(
         self,
@@ -327,6 +360,7 @@ class Party:
         self.link.tick(now)
         if self._progress is not None:
             self._progress.look(self.link, now)
+        self.absence = None
         if not self.link.connected and self._unreachable_since is not None:
             self._tick_unreachable(now)
         else:
@@ -347,15 +381,21 @@ class Party:
             return
         # Parties that are started together come up one after the other: that is no news.
         patient = min(_FIRST_NOTICE, self.settings.timing.waiting_notice)
-        if self.failed_dials and now >= max(self._next_notice, self._unreachable_since + patient):
+        due = max(self._next_notice, self._unreachable_since + patient)
+        if self.failed_dials and now >= due - _TOGETHER:
             what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
             waits = plural(len(receives), "receive") if receives else ""
             ready = "wait_ready" if self.expected else ""
-            text = _AWAY if self.link.counters.connections else _NOT_YET_THERE
-            logger.warning(text, self, self.trouble, ", ".join(filter(None, (what, waits, ready))))
-            self._back_off_notices(now)
+            calls = ", ".join(filter(None, (what, waits, ready)))
+            text = (
+                f"waiting for {self}, which was connected before: {self.trouble} ({calls})"
+                if self.link.counters.connections
+                else f"waiting for {self}, which may start later: {self.trouble} ({calls})"
+            )
+            self.absence = Absence(due, text)
 
-    def _back_off_notices(self, now: float) -> None:
+    def absence_told(self, now: float) -> None:
+        """The log says it: the next time later."""
         timing = self.settings.timing
         self._notice_after = min(max(2 * self._notice_after, timing.waiting_notice), timing.waiting_notice_cap)
         self._next_notice = now + self._notice_after
@@ -466,8 +506,8 @@ class Party:
             self.connections.abort()
             await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
-    def report(self, undelivered: list[Outgoing]) -> None:
-        """Log what shutting down left behind."""
+    def report(self, undelivered: list[Outgoing]) -> str:
+        """Log what shutting down left behind; but for what could not be delivered, which is returned as text."""
         counters = self.link.counters
         logger.info(
             "%s: sent %s (%d bytes), received %d (%d bytes)",
@@ -477,15 +517,16 @@ class Party:
             counters.messages_received,
             counters.bytes_received,
         )
-        if undelivered:
-            ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
-            what = plural(len(undelivered), "message")
-            state = "it is connected" if self.link.connected else self.trouble
-            logger.warning("%s: %s could not be delivered: %s (%s)", self, what, ids, state)
         if self.link.mailbox.unread_messages:
             logger.warning(
                 "this pool was shut down without receiving everything from %s; %s", self, self.describe_box()
             )
+        if not undelivered:
+            return ""
+        ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
+        what = plural(len(undelivered), "message")
+        state = "it is connected" if self.link.connected else self.trouble
+        return f"{self}: {what} could not be delivered: {ids} ({state})"
 
     async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
         """Tell it that we give up, and why. A connection with one that knows us is waited for."""

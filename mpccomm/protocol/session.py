@@ -220,7 +220,8 @@ class Session:
             used = sender.fill(parts, budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
-        if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
+        # Behind all that has begun: what the other side lets in next is the next message that arrives.
+        if sender.queue and not again and self._told_blocked != sender.box.taken and sender.held_back:
             self._tell_blocked(parts)
         if self.ack_due or len(parts) > 1:
             parts[0] = self.positions()

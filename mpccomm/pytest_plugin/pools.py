@@ -151,4 +151,4 @@ def blocking(*arguments: Any, **options: Any) -> tuple[SyncPool, LoopLifetime]:
 def awaitable(*arguments: Any, **options: Any) -> tuple[Pool, LoopLifetime]:
     """A `Pool` that lives on the loop of a thread of its own, so that no loop of a test has to outlive it."""
     pool = (CompatiblePool if installed() else Pool)(*arguments, **options)
-    return pool, LoopLifetime(engine_of(pool), f"mpccomm {pool.name or 'pool'}")
+    return pool, LoopLifetime(engine_of(pool))

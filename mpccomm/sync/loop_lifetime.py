@@ -29,9 +29,9 @@ _lifetimes: set[LoopLifetime] = set()
 class LoopLifetime:
     """An engine that starts a thread of its own at its first use."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._thread = LoopThread(name)
+        self._thread = LoopThread()
         engine.launch = self._start
         engine.ended = self._ended
 
@@ -41,7 +41,7 @@ class LoopLifetime:
         _know_how_this_process_ends()
         handle_signals()
         try:
-            self._thread.start(self._engine.start)
+            self._thread.start(self._engine.title, self._engine.start)
         except RuntimeError as error:
             raise PoolClosedError(
                 f"a pool can't begin any more where the program is at its end (use it, or make it, before): {error}"
@@ -78,6 +78,8 @@ class LoopLifetime:
         if not self._thread.alive:
             self._engine.close_unused()
             _lifetimes.discard(self)
+            # Who was interrupted in here before may have left it a moment too early.
+            self._thread.join()
             return
         tasks: list[asyncio.Task[None]] = []
         loop = self._engine.loop_owner.loop

@@ -27,8 +27,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 class LoopThread:
     """Runs a loop from `start` to `stop`."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
+        self.name = ""
+        """Told by `start`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
         """The first one is the thread of this loop."""
@@ -51,14 +52,15 @@ class LoopThread:
         """Whether this is the thread."""
         return bool(self._threads) and threading.current_thread() is self._threads[0]
 
-    def start(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
-        """Start the thread; ``first`` is the first thing that runs in it, before this returns. Later calls do nothing.
+    def start(self, name: str, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        """Start a thread of that name; ``first`` is the first thing that runs in it, before this returns. Later calls do nothing.
 
         :raises RuntimeError: this process can't start threads any more: its program is over
         """
         if not self._begun.opened:
             # `Thread.start` is Python code, in which an interrupt would leave a thread of which nobody knows whether it runs.
             # Signal handlers run in the main thread only, so it is called in another one, which starts at once or not at all.
+            self.name = name
             start_new_thread(self._launch, (first,))
             self._begun.wait()
         if self._failure is not None:
@@ -83,8 +85,8 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(self._loop.stop)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the end of the thread, if it was ever started. Not to be called on the thread itself."""
-        if self._threads and self.ended.wait(timeout):
+        """Wait for the end of the thread, if it was ever started in this process. Not to be called on the thread itself."""
+        if self._threads and self._process == os.getpid() and self.ended.wait(timeout):
             self._threads[0].join(timeout)
 
     def _run(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:

@@ -66,7 +66,7 @@ class SyncPool(BasePool, SyncMessages):
 
     def _prepare(self) -> None:
         self._pool = other_face(Pool, self)
-        self._loop_lifetime = LoopLifetime(self._engine, f"mpccomm {self.name}" if self.name else "mpccomm")
+        self._loop_lifetime = LoopLifetime(self._engine)
         self._engine.loop_owner.program_waits = program_waits
 
     def _close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:

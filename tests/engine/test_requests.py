@@ -2,9 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -332,52 +333,76 @@ async def test_what_a_task_raises_is_its_error() -> None:
 # -- order among classes of the user ---------------------------------------------------------------------------------------
 
 
-def test_two_serialize_methods_that_send_to_each_others_party() -> None:
-    class Sending:
-        """Sends something to another party while it is serialised."""
+class Sending:
+    """Sends something else, to another party or through another pool, while it is serialised."""
 
-        pool: SyncPool
-        both = threading.Barrier(2)
+    met: threading.Barrier
 
-        def __init__(self, to: str = "") -> None:
-            self.to = to
+    def __init__(self, pool: SyncPool | None = None, to: str = "") -> None:
+        self.pool = pool
+        self.to = to
 
-        def serialize(self, **_kwargs: Any) -> int:
-            if self.to:
-                with_timeout(self.both)
-                self.pool.asend(self.to, Sending())
-            return 1
+    def serialize(self, **_kwargs: Any) -> int:
+        if self.pool is not None:
+            # Where there is one lock for both only one of the threads comes here.
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.met.wait(2 * UNIT)
+            self.pool.asend(self.to, Sending())
+        return 1
 
-        @staticmethod
-        def deserialize(obj: int, **_kwargs: Any) -> "Sending":
-            return Sending()
+    @staticmethod
+    def deserialize(obj: int, **_kwargs: Any) -> "Sending":
+        return Sending()
 
-    def with_timeout(barrier: threading.Barrier) -> None:
-        # With one lock for both only one of the threads comes here.
-        try:
-            barrier.wait(2 * UNIT)
-        except threading.BrokenBarrierError:
-            barrier.reset()
 
+@pytest.fixture
+def sending() -> Iterator[None]:
     Serialization.register_class(Sending)
-    try:
-        with duo() as (alice, bob), SyncPool(name="Carol", settings=quick()) as carol:
-            carol.add_http_server(0, LOCAL)
-            assert carol.port is not None
-            assert alice.port is not None
-            alice.add_http_client("Carol", LOCAL, carol.port)
-            carol.add_http_client("Alice", LOCAL, alice.port)
-            Sending.pool = alice
-            threads = [
-                threading.Thread(target=alice.send, args=(to, Sending(other)), daemon=True)
-                for to, other in (("Bob", "Carol"), ("Carol", "Bob"))
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(LIMIT)
-                assert not thread.is_alive()
-            for pool in (bob, carol):
-                assert [type(pool.recv("Alice", timeout=LIMIT)) for _ in range(2)] == [Sending] * 2
-    finally:
-        Serialization.clear_serialization_logic()
+    Sending.met = threading.Barrier(2)
+    yield
+    Serialization.clear_serialization_logic()
+
+
+def sent_at_once(*sends: tuple[SyncPool, str, Sending]) -> None:
+    """Each of them by a thread of its own, and all end."""
+    threads = [threading.Thread(target=pool.send, args=(to, what), daemon=True) for pool, to, what in sends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("sending")
+def test_two_serialize_methods_that_send_to_each_others_party() -> None:
+    with duo() as (alice, bob), SyncPool(name="Carol", settings=quick()) as carol:
+        carol.add_http_server(0, LOCAL)
+        assert carol.port is not None
+        assert alice.port is not None
+        alice.add_http_client("Carol", LOCAL, carol.port)
+        carol.add_http_client("Alice", LOCAL, alice.port)
+        sent_at_once((alice, "Bob", Sending(alice, "Carol")), (alice, "Carol", Sending(alice, "Bob")))
+        for pool in (bob, carol):
+            assert [type(pool.recv("Alice", timeout=LIMIT)) for _ in range(2)] == [Sending] * 2
+
+
+@pytest.mark.usefixtures("sending")
+def test_two_serialize_methods_that_send_through_each_others_pool() -> None:
+    with duo() as (alice, bob):
+        sent_at_once((alice, "Bob", Sending(bob, "Alice")), (bob, "Alice", Sending(alice, "Bob")))
+        for pool, other in ((alice, "Bob"), (bob, "Alice")):
+            assert [type(pool.recv(other, timeout=LIMIT)) for _ in range(2)] == [Sending] * 2
+
+
+@pytest.mark.usefixtures("sending")
+def test_three_serialize_methods_that_send_through_each_others_pool() -> None:
+    Sending.met = threading.Barrier(3)
+    with duo() as (alice, bob), duo() as (other_alice, other_bob):
+        sent_at_once(
+            (alice, "Bob", Sending(bob, "Alice")),
+            (bob, "Alice", Sending(other_bob, "Alice")),
+            (other_bob, "Alice", Sending(alice, "Bob")),
+        )
+        assert [type(bob.recv("Alice", timeout=LIMIT)) for _ in range(2)] == [Sending] * 2
+        assert [type(alice.recv("Bob", timeout=LIMIT)) for _ in range(2)] == [Sending] * 2
+        assert [type(other_alice.recv("Bob", timeout=LIMIT)) for _ in range(2)] == [Sending] * 2

@@ -209,6 +209,26 @@ async def test_the_line_about_a_missing_party_repeats_rarely(caplog: pytest.LogC
     assert handle.exception() is not None
 
 
+async def test_many_missing_parties_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    alice = Pool(settings=quick())
+    port = closed_port()
+    names = [f"party {number}" for number in range(50)]
+    for number, name in enumerate(names):
+        alice.add_http_client(name, f"127.0.1.{number + 1}", port)
+    handles = [alice.asend(name, 1) for name in names]
+    await until(lambda: len(log.lines("can't be reached")) == 2)
+    lines = log.lines("", logging.WARNING)
+    assert lines[-1].startswith("50 parties can't be reached: waiting for party 0 (127.0.1.1:")
+    assert lines[-1].endswith("; and 42 more")
+    # They came to be missing one after the other.
+    assert len(lines) <= 4
+    await alice.shutdown(0)
+    (line,) = log.lines("could not be delivered")
+    assert line.startswith("50 parties did not get everything: party 0 (127.0.1.1:")
+    assert all(handle.exception() is not None for handle in handles)
+
+
 async def test_a_party_that_nobody_waits_for_is_not_complained_about(caplog: pytest.LogCaptureFixture) -> None:
     log = Log(caplog)
     alice = Pool(settings=quick())

@@ -120,12 +120,8 @@ class Epoch:
             and (box.bytes - admitted * limits.max_message_size <= limits.box_bytes or box.messages == 1),
             f"{box.messages} messages of {box.bytes} bytes in the box",
         )
-        mailbox = self.session.mailbox
-        uncounted = sum(message.total for message in mailbox.unread() if message.consumed)
-        promise(
-            mailbox.unread_bytes - uncounted <= max(limits.box_bytes, box.bytes) + self.returned_bytes,
-            f"{mailbox.unread_bytes} bytes unread",
-        )
+        unread = sum(message.total for message in self.session.mailbox.unread() if not message.consumed)
+        promise(unread <= max(limits.box_bytes, box.bytes) + self.returned_bytes, f"{unread} bytes unread")
         flying = sum(end - start for _, _, start, end, *_ in sender._log) if sender.in_flight > limits.window else 0
         promise(flying <= limits.window + limits.frame_size, f"{flying} bytes in flight")
 

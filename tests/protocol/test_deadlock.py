@@ -18,6 +18,7 @@ from tests.protocol.links import (
     finished,
     message,
     new_link,
+    parsed,
     receive,
     told,
 )
@@ -174,6 +175,30 @@ def test_what_was_said_of_a_full_box_long_ago_admits_nothing() -> None:
     # And the other way round.
     stranger.say(frames.admit(7))
     assert link.sender.admitted == -1
+
+
+def test_that_it_is_held_back_is_said_behind_all_that_has_begun() -> None:
+    """What is let in by it is the next to arrive: anything else would be a message that was not admitted."""
+    limits = Limits(box_messages=2, frame_size=300)
+    alice, bob = new_link("a", limits), new_link("b", limits)
+    pair = connected(alice, bob)
+    for key in ("first", "second", "third"):
+        alice.send(message(key, bytes(1000)))
+    while alice.to_send(pair.ends[0], 0.0):
+        pass  # on its way, when the wire is cut
+    pair.lose()
+    bob.receive(receive("third"))
+    pair = Pair(alice, bob)
+    said = 0
+    while (answer := pair.move(1)) or (batch := pair.move(0)):
+        if answer:
+            alice.tick(0.0)
+            continue
+        if any(isinstance(frame, frames.Blocked) for frame in parsed(batch)):
+            said += 1
+            assert bob.receiver.box.begun >= 2
+    assert said
+    assert bob.take("first", 0.0) is not None
 
 
 def test_room_for_one_message_is_room_for_one() -> None:

@@ -185,6 +185,25 @@ def test_no_thread_before_the_first_use() -> None:
     assert set(threading.enumerate()) == before
 
 
+@pytest.mark.parametrize("name", ["Alice", None])
+def test_threads_are_called_by_the_name_of_the_pool_or_its_port(name: str | None) -> None:
+    before = set(threading.enumerate())
+    with SyncPool(name=name, settings=quick()) as pool, SyncPool(settings=quick()) as other:
+        pool.add_http_server(0, LOCAL)
+        pool.add_http_client("other", LOCAL, 0)
+        other.add_http_client("pool", LOCAL, pool.port)
+        called = "mpccomm Alice" if name else f"mpccomm at port {pool.port}"
+        messages = [pool.arecv("other") for _ in range(2)]
+        said: concurrent.futures.Future[str] = concurrent.futures.Future()
+        messages[0].add_done_callback(lambda _: said.set_result(threading.current_thread().name))
+        other.send("pool", 1)
+        other.send("pool", bytes(2**20))
+        assert said.result(50 * UNIT) == f"{called}, callbacks"
+        assert len(messages[1].result(50 * UNIT)) == 2**20
+        names = {thread.name for thread in set(threading.enumerate()) - before}
+        assert {called, "mpccomm", f"{called}, decoding_0"} < names
+
+
 def test_a_blocking_call_on_the_own_thread_raises() -> None:
     with duo() as (alice, _):
         raised: concurrent.futures.Future[None] = concurrent.futures.Future()

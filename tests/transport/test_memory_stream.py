@@ -154,8 +154,8 @@ async def test_between_two_threads() -> None:
     here = asyncio.get_running_loop()
     found: asyncio.Future[tuple[list[bytes], int | None]] = here.create_future()
     loops: list[asyncio.AbstractEventLoop] = []
-    thread = LoopThread("other")
-    thread.start(loops.append)
+    thread = LoopThread()
+    thread.start("other", loops.append)
     (there,) = loops
     ends = Pipe(here, there)
 
