@@ -52,7 +52,7 @@ _LOOK = 2.0
 
 
 class DaskParties:
-    """One party on each of so many workers, each with a pool that knows all others by name.
+    """One party on each of some workers, each with a pool that knows all others by name.
 
     The pools are opened when they are first needed, and closed at the end of the ``with`` block. After a run that failed the
     next one has new pools.
@@ -163,7 +163,7 @@ class DaskParties:
         :param arguments: what else it gets at each party, as a tuple, by name; nothing where a name is left out. A dask
             collection is computed on the worker of that party, and arrives as what it holds; a future as its result.
         :returns: what it returned at each party, by name
-        :raises UnknownPartyError: arguments for somebody who is no party
+        :raises UnknownPartyError: arguments for one who is no party
         :raises PartyGoneError: a worker died
         """
         arguments = self._check(arguments or {})
@@ -225,7 +225,7 @@ class DaskParties:
             self._look(pending)
             pending = {task for task in pending if not task.done()}
             failed = {name: task for name, task in tasks.items() if task.done() and task.status != "finished"}
-            # Whoever was only told of another's failure is heard if there is nobody else.
+            # A party that was only told of another's failure is heard if there is no other.
             for name, task in failed.items():
                 if not isinstance(task.exception(), PartyGoneError | PoolClosedError):
                     self._raise(name, task)
@@ -233,7 +233,7 @@ class DaskParties:
                 self._raise(*next(iter(failed.items())))
 
     def _look(self, pending: set[distributed.Future]) -> None:
-        """Wait for a moment, or until one of them is done; see that nobody is lost meanwhile."""
+        """Wait for a moment, or until one of them is done; see that no worker is lost meanwhile."""
         try:
             distributed.wait(pending, timeout=_LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:

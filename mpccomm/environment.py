@@ -47,7 +47,7 @@ class Rank:
 
     number: int
     size: int | None
-    """How many there are; None: nobody says."""
+    """How many there are; None: nothing says so."""
     source: str
 
 

@@ -8,7 +8,7 @@
     ├── UnknownPartyError(AttributeError, KeyError)  no party of that name was added
     ├── PoolClosedError(RuntimeError)              the pool was shut down, or belongs to another process
     ├── WrongThreadError(RuntimeError)             a blocking call where blocking would be a deadlock
-    ├── PortInUseError(OSError)                    the server's port belongs to somebody else
+    ├── PortInUseError(OSError)                    the server's port is taken
     ├── CommunicationTimeoutError(TimeoutError)    the caller's own time limit passed
     ├── PartyGoneError(ConnectionError)            the other party will not answer any more
     │   ├── PartyShutDownError                     it said goodbye

@@ -35,10 +35,10 @@ class Callback(Protocol):
     """Is told how far a transfer is. Called on the pool's own thread, so it must not block."""
 
     def set_size(self, size: int) -> None:
-        """So many bytes it will be; called first."""
+        """Take the number of bytes that it will be; called first."""
 
     def relative_update(self, inc: int) -> None:
-        """So many bytes more have arrived at the other end."""
+        """Take the number of bytes that have arrived since the last call."""
 
     def close(self) -> None:
         """Nothing more will come: the message is there, or won't be."""

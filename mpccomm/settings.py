@@ -81,7 +81,7 @@ class Limits:
     window: int = 64 * MiB
     """Bytes on their way: sent, and not yet acknowledged."""
     box_bytes: int = 1 * GiB
-    """Bytes that may have arrived from a party, and that nobody has asked for yet."""
+    """Bytes that may have arrived from a party, and that no receive has asked for yet."""
     box_messages: int = 100_000
     """The same, in messages."""
     max_message_size: int = 8 * GiB
@@ -102,11 +102,11 @@ class Timing:
     """When a silence becomes news."""
 
     heartbeat: float = 10.0
-    """A connection that was quiet for so long is asked for a sign of life."""
+    """Seconds of quiet after which a connection is asked for a sign of life."""
     dead_after: float = 30.0
-    """A connection without any sign of life for so long is closed."""
+    """Seconds without any sign of life after which a connection is closed."""
     suspect_after: float = 1.0
-    """An acknowledgement that is overdue for so long (or for several round trips) starts a second, fresh connection."""
+    """Seconds (or several round trips, if that is longer) after which an overdue acknowledgement starts a second connection."""
     deadlock_after: float | None = None
     """Calls of two sides that hold each other back, without anything moving for so long, raise `DeadlockError`. None: only where
     nothing goes on in the program that could end it; elsewhere the log says what to receive, after ``waiting_notice``."""
@@ -115,7 +115,7 @@ class Timing:
     tick: float = 0.5
     """How often the times above are looked at."""
     waiting_notice: float = 5.0
-    """A receive or send that waits for so long says so in the log; then again after twice the time, and so on."""
+    """Seconds after which a receive or send that waits says so in the log; then again after twice the time, and so on."""
     waiting_notice_cap: float = 300.0
     """The longest pause between two such lines."""
 
@@ -135,21 +135,21 @@ class Strangers:
     """Bounds on connections whose caller is not known yet, and on callers who misbehave. Their time is ``Timing.greeting``."""
 
     pending: int = 32
-    """At most so many at a time, from all addresses together at which no party of ours is."""
+    """The most at a time, from all addresses together at which no party of ours is."""
     per_address: int = 4
-    """At most so many at a time from one such address."""
+    """The most at a time from one such address."""
     per_party: int = 8
-    """At most so many at a time from an address at which parties of ours are, for each of these."""
+    """The most at a time from an address at which parties of ours are, for each of these."""
     bytes: int = 64 * KiB
-    """So much a caller may send before it is known."""
+    """The bytes that a caller may send before it is known."""
     header_bytes: int = 8 * KiB
     """The largest line of an HTTP request."""
     headers: int = 64
     """The largest number of lines of an HTTP request."""
     courtesy: float = 2.0
-    """Whoever is told that its time is up has so long to close the connection."""
+    """Seconds to close the connection for a caller that is told that its time is up."""
     offences: int = 5
-    """A party that broke the protocol so often stays out until ``Pool.readmit``, if it is known by its certificate."""
+    """How often a party may break the protocol: then it stays out until ``Pool.readmit``, if it is known by its certificate."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -165,12 +165,12 @@ class Retry:
     """Time for the TCP connection of one attempt, with one repetition by the system; for TLS and the upgrade; and for
     greeting each other, before another attempt is made. What was lost in a silent network is not worth waiting for."""
     give_way: float = 0.5
-    """Where two parties can dial each other, one of them waits so long for the other one's call. Which one follows from
+    """Seconds for which, where two parties can dial each other, one waits for the other one's call. Which one follows from
     their ports, and where those are the same from their addresses."""
     doubt: float = 5.0
-    """A party that does not accept our certificate may be about to learn of it: only after so long do calls fail for it."""
+    """A party that does not accept our certificate may be about to learn of it: seconds until calls fail for it."""
     refused: float = 60.0
-    """The pause after a refusal that is final, unless somebody calls."""
+    """The pause after a refusal that is final, in seconds, unless a call waits for the party."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -178,12 +178,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Whose progress is shown, and how. ``Settings(progress=None)`` shows nobody's."""
+    """Whose progress is shown, and how. ``Settings(progress=None)`` shows none."""
 
     above: int = 64 * MiB
     """Messages of more bytes than this, encoded."""
     after: float = 1.0
-    """Those that have been on their way for so long."""
+    """Messages that have been on their way for this many seconds."""
     callback: Callable[[Transfer], Callback | None] | None = None
     """Makes what shows it, as `mpccomm.progress.TqdmCallback` does; None: a bar in notebooks and terminals."""
 
@@ -201,13 +201,13 @@ class Settings:
     strangers: Strangers = field(default_factory=Strangers)
     progress: Progress | None = field(default_factory=Progress)
     linger: float = 5.0
-    """``shutdown`` waits so long for what is still to be delivered."""
+    """Seconds for which ``shutdown`` waits for what is still to be delivered."""
     interrupt_grace: float = 1.0
-    """After Ctrl-C a blocking call waits at most so long for its own cancellation."""
+    """Seconds for which a blocking call waits, after Ctrl-C, for its own cancellation."""
     report: bool = False
     """Count waiting, CPU time and rounds from the beginning, for ``Pool.report``; otherwise from the first ``Pool.phase`` on."""
     unreachable_timeout: float | None = None
-    """A call that waits for a party that could not be reached for so long raises; None: waits on."""
+    """Seconds after which a call raises that waits for a party which can't be reached; None: it waits on."""
 
     def __post_init__(self) -> None:
         _check(self)

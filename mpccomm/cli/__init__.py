@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop(interrupt)
         return Status.INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as `head` does: no fault, and nobody to tell.
+        # The reader has gone, as `head` does: that is no fault.
         _let_go()
         return Status.WRONG
     except ConfigurationError as error:

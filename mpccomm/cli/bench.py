@@ -71,7 +71,7 @@ class Link:
 
 
 def lead(link: Link, seconds: float) -> list[Figure]:
-    """Measure, for about so long; the other party is in `follow` at the same time."""
+    """Measure for about that many seconds; the other party is in `follow` at the same time."""
     each = seconds / (2 + len(SIZES))
     found = [
         Figure.of("round trip, 100 B", "ms", _repeat(each, lambda: _round_trip(link))),
@@ -87,7 +87,7 @@ def lead(link: Link, seconds: float) -> list[Figure]:
 
 
 def follow(link: Link) -> None:
-    """Answer whoever is in `lead`: each message comes with the number of those that follow before an answer is due."""
+    """Answer the party in `lead`: each message comes with the number of those that follow before an answer is due."""
     while (message := link.recv()) is not None:
         _, more = message
         for _ in range(more):

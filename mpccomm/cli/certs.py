@@ -5,7 +5,7 @@
     mpccomm certs issue --config mpccomm.toml                   a folder for each party of the file, with all that it names
     mpccomm certs show certificates/Alice/Alice.cert.pem        names, times, and the fingerprint to read out
 
-Each party gets its own folder, and nobody else's; the authority's key stays where it is. Nothing is ever overwritten.
+Each party gets its own folder, and no other's; the authority's key stays where it is. Nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def _init(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write_new(files[0], _key_bytes(key, password), secret=True)
     _write_new(files[1], _pem(certificate))
-    print(f"made an authority in {folder}. Keep {AUTHORITY}.key.pem to yourself: whoever has it can pose as any party.")
+    print(
+        f"made an authority in {folder}. Keep {AUTHORITY}.key.pem to yourself: anyone who has it can pose as any party."
+    )
     print(
         f"Next: mpccomm certs issue{_option(folder)} NAME ADDRESS ... for each party, or --config FILE for all of a file"
     )
@@ -185,7 +187,7 @@ def _issue_one(options: argparse.Namespace) -> None:
     _write_new(files["key"], key, secret=True)
     _write_new(files["cert"], certificate)
     _write_new(files["ca"], authority.pem)
-    print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to nobody else. There:")
+    print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to no one else. There:")
     password = ", password=..." if options.password_file else ""
     files_there = ", ".join(f"{what}={files[short].name!r}" for what, short in _ARGUMENTS.items())
     print(f"    pool = Pool({files_there}{password})")
@@ -208,7 +210,7 @@ def _issue_all(options: argparse.Namespace) -> None:
         own = folder / name
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
-        print(f"made {own} for {', '.join(addresses[name])}. Copy it to {name}, and to nobody else. There:")
+        print(f"made {own} for {', '.join(addresses[name])}. Copy it to {name}, and to no one else. There:")
         password = ", password=..." if options.password_file else ""
         print(f"    pool = Pool.from_config({source.name!r}, me={name!r}{password})")
         for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:

@@ -194,7 +194,7 @@ def ones(message: Share) -> float:
 
 
 def report(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> None:
-    """Print who sent what to whom, what came out, and what anybody saw."""
+    """Print who sent what to whom, what came out, and what each of them saw."""
     print(f"{'from':<8}{'to':<8}{'messages':>10}{'bytes':>14}")
     for name, outcome in outcomes.items():
         for other, (messages, size) in outcome.sent.items():

@@ -104,7 +104,7 @@ def examine(config: Config, me: PartyConfig, password: Password, timeout: float,
 
 def _own(config: Config, me: PartyConfig, password: Password) -> Iterator[Finding]:
     if not config.tls:
-        text = "no certificates: anybody on the way can read, change and forge messages"
+        text = "no certificates: anyone on the way can read, change and forge messages"
         yield Finding(
             me.name, "encryption", WARNING, text, "mpccomm certs makes certificates; name them in the configuration"
         )
@@ -176,7 +176,7 @@ def _outside(config: Config, other: PartyConfig, timeout: float) -> Iterator[Fin
 
 
 def _certificate(config: Config, other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
-    """What it shows to anybody; whether that is believed is seen when the pool connects."""
+    """What it shows to any caller; whether that is believed is seen when the pool connects."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=seconds,
         metavar="S",
-        help=f"stop after so many seconds, with exit status {Status.TIMED_OUT:d}",
+        help=f"stop after this many seconds, with exit status {Status.TIMED_OUT:d}",
     )
     parser.add_argument(
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
@@ -200,7 +200,7 @@ class _Group:
         """In the order in which they did."""
         self._signals = asyncio.Queue[int]()
         self._unread = asyncio.Event()
-        """Nobody reads what we print."""
+        """The reader of our output has gone."""
 
     async def run(self) -> int:
         """Start them, wait for the end, leave nothing behind."""

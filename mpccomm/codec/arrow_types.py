@@ -1,6 +1,6 @@
 """Arrow's types, described in the words of this library.
 
-Arrow's own description, the IPC schema, is not made for what nobody vouches for: its reader takes memory without bounds,
+Arrow's own description, the IPC schema, is not made for what no one vouches for: its reader takes memory without bounds,
 and trusts what an extension type says of the values that it stores. So a type is a name, or a list of a name and its
 parameters, and only the types that stand here are ever built.
 """

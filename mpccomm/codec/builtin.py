@@ -267,7 +267,7 @@ def _range(decoder: Decoder, *nodes: object) -> range:
 
 
 def integers(decoder: Decoder, nodes: tuple[object, ...], count: int) -> list[int]:
-    """Return the values of *nodes*, which have to be so many integers."""
+    """Return the values of *nodes*, which have to be as many integers as asked for."""
     if len(nodes) != count:
         raise TypeError(f"{len(nodes)} integers in place of {count}")
     return [decoder.typed(node, int) for node in nodes]

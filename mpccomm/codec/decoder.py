@@ -1,6 +1,6 @@
 """From an envelope and its segments to the value.
 
-The input is what somebody else chose to send. Every constructor checks what it was given before it allocates, and what
+The input is chosen by the sender, who may mean harm. Every constructor checks what it was given before it allocates, and what
 it allocates beyond its input is accounted for, so that any input gives a value or a `DecodingError`, in bounded memory.
 """
 

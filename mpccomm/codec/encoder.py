@@ -138,7 +138,7 @@ class MessageEncoder:
         return node
 
     def buffer(self, data: bytes | memoryview, *, mutable: bool) -> object:
-        """The node of a buffer of one dimension in bytes; *mutable* if somebody may still write to it."""
+        """The node of a buffer of one dimension in bytes; *mutable* if the program may still write to it."""
         size = len(data)
         if size < INLINE:
             return bytes(data)

@@ -1,4 +1,4 @@
-"""Whether the elements of an index are distinct, in a time that nobody else can choose.
+"""Whether the elements of an index are distinct, in a time that the sender can't choose.
 
 pandas answers that with hash tables whose hashes are the same everywhere, so that a message could hold nothing but
 elements with equal ones. Here they are sorted; those that cannot be sorted go through Python's own hashes, which

@@ -24,7 +24,7 @@ _NAMELESS: Final = "TNO_MPC_COMMUNICATION_TEMPNAME"
 _SPLIT: Final = ("index", "columns", "data")
 _ATTRS: Final = b"PANDAS_ATTRS"
 _PADDING: Final = 8
-"""The labels of an index may take so many times their number, when shorter ones are filled up."""
+"""How many times their number the labels of an index may take, when shorter ones are filled up."""
 _WORD: Final = 63
 _ATOMS: Final = (bool, int, float, str, type(None))
 

@@ -35,7 +35,7 @@ MAX_WIRE_DEPTH: Final = 128
 MAX_WIRE_LEVELS: Final = 4 * MAX_DEPTH
 """Levels of msgpack within a message, its parts put together."""
 INLINE: Final = 4096
-"""Buffers of at least so many bytes travel as segments; shorter ones are part of the envelope."""
+"""Buffers of at least this many bytes travel as segments; shorter ones are part of the envelope."""
 MAX_ELEMENTS: Final = 1 << 26
 """Default bound on the objects within one message (67 million)."""
 EXPANSION: Final = 100
@@ -156,7 +156,7 @@ interrupt: ormsgpack keeps nothing of what a hook raises. And it has to be one t
 _may_hold_extensions: Final = re.compile(rb"[\xc7-\xc9\xd4-\xd8]").search
 """The bytes that extensions begin with. Where there is none of them, there is no extension."""
 
-# ormsgpack ignores what follows the value. So something of ours follows, which nobody can foretell: when it is what the
+# ormsgpack ignores what follows the value. So something of ours follows, which no one can foretell: when it is what the
 # parser finds next, the value ended where the envelope did.
 _END: Final = os.urandom(16)
 _SUFFIX: Final = b"\xc4\x10" + _END

@@ -81,7 +81,7 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It ran already. The import system has just told it that it is somebody else."""
+        """Do nothing: it ran already, under its own name."""
         module.__spec__ = self._spec
 
 

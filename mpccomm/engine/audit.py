@@ -5,7 +5,7 @@
 
 ``id`` is a number for automatic ids, with their prefix in ``prefix`` if there is one. ``type`` is null where a received
 message could not be read. ``bytes`` and ``sha256`` are those of the encoded message, the same at both ends. A digest does
-not hide what can be guessed: whoever reads the record can check whether a message was, say, one of a few numbers.
+not hide what can be guessed: a reader of the record can check whether a message was, say, one of a few numbers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Audit:
         if isinstance(where, logging.Logger):
             self._logger = where
             return
-        # One of its own, under no other: nobody's settings apply, and nobody else sees it.
+        # One of its own, under no other: no other settings apply, and no other logger sees it.
         self._logger = logging.Logger("mpccomm.audit", logging.INFO)
         try:
             self._handler = logging.StreamHandler(_open(where))
@@ -122,7 +122,7 @@ class Audit:
 
 
 def _open(path: FilePath) -> TextIO:
-    """Open the file to add to it: readable for its owner alone, and not through a link that somebody else may have put there."""
+    """Open the file to add to it: readable for its owner alone, and not through a link that another user may have put there."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         found = os.fstat(handle)

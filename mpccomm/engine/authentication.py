@@ -1,4 +1,4 @@
-"""Who may call, and whether whoever answers is the party that was dialled: by address, or by certificate."""
+"""Who may call, and whether the party that was dialled is the one that answers: by address, or by certificate."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ logger = logging.getLogger("mpccomm")
 
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
-"""So many days before our own certificate expires that is said, and when it has."""
+"""The days before our own certificate expires on which that is said, as it is when it has."""
 _MOST_LISTED = 4
-"""So many parties at one address are named in a line of the log."""
+"""The parties at one address that a line of the log names."""
 
 
 class Authentication:
-    """By address: plain HTTP. Whoever calls from the address of a party, and says the port of its server, is that party."""
+    """By address: plain HTTP. A caller from the address of a party, which says the port of its server, is that party."""
 
     certified = False
     default_port = 80
@@ -76,7 +76,7 @@ class Authentication:
         if not local and not self._warned:
             self._warned = True
             logger.warning(
-                "%s is reached by plain HTTP: anybody on the way can read, change and forge messages. "
+                "%s is reached by plain HTTP: anyone on the way can read, change and forge messages. "
                 "Give the pool a key and certificates (key=, cert=, ca_cert=).",
                 party,
             )
@@ -113,7 +113,7 @@ class Authentication:
     async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
         """The party that calls and has its server at that port, as a way to hand the stream over to it.
 
-        :raises NotRecognisedError: nobody we know, or not to be told who, or kept out
+        :raises NotRecognisedError: no party that we know, or not to be told who, or kept out
         """
         party = await self._recognise(caller, port)
         if party.wire_format is not OURS:
@@ -125,7 +125,7 @@ class Authentication:
     async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
         """The party that posts from there and has its server at that port.
 
-        :raises NotRecognisedError: nobody we know, or none that was added with ``wire=``
+        :raises NotRecognisedError: no party that we know, or none that was added with ``wire=``
         """
         party = await self._recognise(caller, port)
         if party.name not in self.correspondents:
@@ -147,7 +147,7 @@ class Authentication:
         return party
 
     def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
-        """Why whoever is at the other end of a connection is not that party; None: it is, for all we can know."""
+        """Return why the other end of a connection is not that party; None: it is, for all we can know."""
         return None
 
     async def examine(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
@@ -164,7 +164,7 @@ class Authentication:
         return None
 
     def refused(self, address: IPAddress, reason: str) -> None:
-        """Somebody was sent away before it was known who it is. If it was a party, whoever waits for it wants to know."""
+        """A caller was sent away before it was known who it is. If it was a party, calls that wait for it are told."""
         there = [party for party in self._parties.values() if address in party.host.known]
         if len(there) == 1 and not there[0].link.connected:
             there[0].trouble = f"a caller from its address was refused: {reason}"
@@ -302,7 +302,7 @@ class CertificateAuthentication(Authentication):
             self._warned_of_expiry = stage
             logger.warning(
                 "our own certificate %s: %s. Replace the file and call reload_certificates(); "
-                "as soon as it has expired, nobody connects any more.",
+                "as soon as it has expired, no party connects any more.",
                 own.validity(),
                 own.subject,
             )
@@ -325,7 +325,7 @@ class CertificateAuthentication(Authentication):
         return found[0] if len(found) == 1 else None
 
     def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
-        """Why whoever is at the other end of a connection is not that party; None: it is."""
+        """Return why the other end of a connection is not that party; None: it is."""
         if tls is None:
             return "it shows no certificate"
         try:

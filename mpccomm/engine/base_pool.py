@@ -85,7 +85,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """A pool for the party that this process was started as; see `mpccomm.environment`.
 
         Under ``mpccomm run``, ``mpiexec``, ``srun``, in a Kubernetes Job with indices or a StatefulSet, or with ``RANK`` and
-        ``WORLD_SIZE`` set, by whoever did. Where the parties are has to be said: nothing is assumed.
+        ``WORLD_SIZE`` set. Where the parties are has to be said: nothing is assumed.
 
         :param path: of the file that all parties share; left out: ``MPCCOMM_CONFIG``
         :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
@@ -245,7 +245,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """Make what the face needs besides; the last step of construction."""
 
     def _start_if_running(self) -> None:
-        """Start what was added, as soon as there is a server: without one the parties can't tell who calls, and nobody can call."""
+        """Start what was added, as soon as there is a server: without one no party can call, or tell who calls."""
         engine = self._engine
         if engine.port is None:
             return

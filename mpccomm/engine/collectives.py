@@ -169,7 +169,7 @@ def barrier(members: Members) -> Collective[None]:
 def reduce(
     members: Members, value: Any, function: Callable[[Any, Any], Any], root: str | None, expect: Expect | None = None
 ) -> Collective[Any]:
-    """Combine the values of all in declared order; ``root`` None: everybody does."""
+    """Combine the values of all in declared order; ``root`` None: every member does."""
     values = yield from (
         allgather(members, value, expect=expect) if root is None else gather(members, value, root, expect)
     )
@@ -183,7 +183,7 @@ def _split(members: Members, values: Mapping[str, Any] | None) -> tuple[Any, lis
     return values[members.me], [((name,), values[name]) for name in members.others]
 
 
-# -- telling everybody the same ----------------------------------------------------------------------------------------
+# -- telling all the same ----------------------------------------------------------------------------------------
 
 
 def _pack(value: object) -> list[bytes | bytearray]:

@@ -72,7 +72,7 @@ class RemainingTime(float):
     """How long it was."""
 
     def now(self, left: float) -> RemainingTime:
-        """The same deadline, when so much is left."""
+        """Return the same deadline, with what is left of it now."""
         found = RemainingTime(left)
         found.of = self.of
         return found

@@ -1,4 +1,4 @@
-"""The running part of a pool: its parties, its server, whoever dials, and the clock. Lives on one loop; both faces drive it."""
+"""The running part of a pool: its parties, its server, the diallers, and the clock. Lives on one loop; both faces drive it."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class Engine:
         if self._server is not None:
             self._server.hand_over()
         if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
-            # Its program is over, though nobody closed it. There is no way to say goodbye any more.
+            # Its program is over, and did not close it. There is no way to say goodbye any more.
             self.close_unused()
         else:
             self.shut_down_in_background()
@@ -272,7 +272,7 @@ class Engine:
         _awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(self)
 
     def start_added(self) -> None:
-        """Start what was added: the server, and whoever dials the parties."""
+        """Start what was added: the server, and the diallers of the parties."""
         self.has_additions = False
         self.takeover.then(lambda: Context().run(self._start_added))
 
@@ -291,7 +291,7 @@ class Engine:
                 self._spawn(self._mediator(party).run())
 
     def _mediator(self, party: Party) -> Dialler | TnoBridge:
-        """Whoever sees to it that there is a connection."""
+        """Return what sees to it that there is a connection."""
         authentication = self.authentication
         if party.wire_format is not OURS:
             from mpccomm.engine.tno_bridge import TnoBridge
@@ -374,7 +374,7 @@ class Engine:
 
     @property
     def told_to_end(self) -> bool:
-        """Whether anybody has asked for its end."""
+        """Return whether its end was asked for."""
         return bool(self._patience) or not self.lifecycle.usable
 
     def shut_down_in_background(self, reason: str | None = None) -> None:
@@ -411,7 +411,7 @@ class Engine:
         await run(end, self.loop_owner)
 
     def hurry(self) -> None:
-        """Nobody wants to linger any more. Called from another thread."""
+        """End the lingering. Called from another thread."""
 
         def hurry() -> None:
             self._patience.clear()
@@ -450,7 +450,7 @@ class Engine:
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            # Nobody but those who still wait is a reason to linger.
+            # Only those who still wait are a reason to linger.
             with suppress(ValueError):
                 self._patience.remove(mine)
             self._stir()

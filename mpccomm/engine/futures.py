@@ -63,7 +63,7 @@ class ReceiveFuture(RequestFuture):
         try:
             self.get_loop().call_soon_threadsafe(self._arrive, request, request.message, value, error)
         except RuntimeError:
-            # The caller's loop is closed: nobody waits any more.
+            # The caller's loop is closed: no call waits any more.
             self.cancel()
             return False
         return None
@@ -169,7 +169,7 @@ def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, err
     try:
         loop.call_soon_threadsafe(_resolve, future, value, error)
     except RuntimeError:
-        # The caller's loop is closed: nobody waits any more.
+        # The caller's loop is closed: no call waits any more.
         future.cancel()
 
 

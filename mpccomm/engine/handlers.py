@@ -64,7 +64,7 @@ class Handler:
 
     @property
     def buffer(self) -> Mapping[str | int, Any]:
-        """The messages from it that nobody has asked for yet, by their ids with the prefix. Looking does not take them."""
+        """The messages from it that no receive has asked for yet, by their ids with the prefix. Looking does not take them."""
         return _Buffer(self._party)
 
     def __eq__(self, other: object) -> bool:

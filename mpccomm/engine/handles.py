@@ -1,4 +1,4 @@
-"""Handles: futures of what nobody blocks for. And the failures among those of sends that nobody has looked at.
+"""Handles: futures of sends and receives that no call blocks for, and the failures among them that were never looked at.
 
 What blocking callers get is a `concurrent.futures.Future` that any thread can wait for, made of few objects: programs keep
 thousands of them, and the collector visits all. The pool's loop must go on whatever happens to them, so two rules hold:
@@ -40,7 +40,7 @@ _MOST_LISTED = 8
 _PAUSE = 0.5
 """Seconds between two lines of the log."""
 _KEPT = 1000
-"""So many failures are remembered until somebody looks; of further ones only the number."""
+"""The failures that are remembered until the program looks at them; of further ones only the number."""
 
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"
 """The states that `concurrent.futures` knows."""
@@ -55,7 +55,7 @@ class Callbacks:
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
         self.forgotten: deque[_ToHandle] = deque()
-        """Of receives whose handles nobody has any more."""
+        """Of receives whose handles the program has forgotten."""
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -86,7 +86,7 @@ class Callbacks:
             self._waiting.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread to end, but no longer than so many seconds: there is no way to stop a callback."""
+        """Wait for the thread to end, but not for ever: there is no way to stop a callback."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -100,7 +100,7 @@ class Callbacks:
             try:
                 function()
             except BaseException:
-                # `sys.exit`, for one: it means the thread of whoever calls it, and this one serves others too.
+                # `sys.exit`, for one: it means the thread that calls it, and this one serves others too.
                 logger.exception("a callback of a handle raised")
 
 
@@ -405,13 +405,13 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
     """Keeps the handle, where it has callbacks."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
-        """The result is there. False: nobody takes it."""
+        """The result is there. False: it is not taken."""
         handle = self()
         self.kept = None
         return handle is not None and handle.resolve(value, error)
 
     def withdraw(self) -> None:
-        """Nobody has the handle any more, or wants what it is for."""
+        """The program has forgotten the handle, or given it up."""
         self.call.cancel()
         handle = self()
         if handle is not None and handle.done():
@@ -419,7 +419,7 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
 
 
 class _Watched:
-    """A future that notes whether anybody has asked how it ended, or will be told."""
+    """A future that notes whether the program has asked how it ended, or will be told."""
 
     looked_at = False
 
@@ -475,7 +475,7 @@ Handle: TypeAlias = LoopHandle | ThreadHandle
 
 
 class Failures:
-    """Those of one pool. Each is logged when it happens, unless somebody waits for it; and again at the end."""
+    """Those of one pool. Each is logged when it happens, unless a call waits for it; and again at the end."""
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
@@ -493,14 +493,14 @@ class Failures:
         if self.told_by_party and isinstance(error, PoolClosedError):
             _forget([(handle, error)])
             return
-        # Many may fail one after the other, and whoever waits needs a turn of the loop to hear of it.
+        # Many may fail one after the other, and a call that waits needs a turn of the loop to hear of it.
         if not self._new:
             loop = self.loop_owner.loop
             loop.call_later(max(self._next_line - loop.time(), 0), self._settle)
         self._new.append((handle, error))
 
     def report(self) -> None:
-        """The pool is shut down: log what nobody has looked at until now."""
+        """The pool is shut down: log what was not looked at until now."""
         failed = [*self._old, *self._new]
         self._old, self._new = [], []
         self._log(logging.ERROR, failed, "looked at")

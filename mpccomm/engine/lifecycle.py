@@ -36,7 +36,7 @@ POOL = {
     (_S.NEW, _E.END): _S.CLOSED,
     (_S.NEW, _E.FORK): _S.INHERITED,
     (_S.RUNNING, _E.CLOSE): _S.CLOSING,
-    (_S.RUNNING, _E.END): _S.CLOSED,  # its loop ended, and nobody had closed it
+    (_S.RUNNING, _E.END): _S.CLOSED,  # its loop ended before it was closed
     (_S.RUNNING, _E.FORK): _S.INHERITED,
     (_S.CLOSING, _E.END): _S.CLOSED,
     (_S.CLOSING, _E.FORK): _S.INHERITED,
@@ -73,7 +73,7 @@ class Gate:
     """Opened once; any number of threads wait for that.
 
     Each waits for a lock of its own, and what is changed is changed by single calls into C. So whatever a signal handler raises,
-    and wherever: nothing is left locked, and whoever opens never waits.
+    and wherever: nothing is left locked, and opening never waits.
     """
 
     __slots__ = ("_sleepers", "opened")
@@ -90,7 +90,7 @@ class Gate:
                 self._sleepers.popleft().release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is opened. False: so many seconds have passed."""
+        """Block until it is opened. False: the time is up, in seconds."""
         if self.opened:
             return True
         sleeper = allocate_lock()

@@ -132,7 +132,7 @@ class LoopOwner:
         try:
             function()
         except Exception as error:
-            # A request tells its caller what has failed. Of anything else nobody waits for the outcome.
+            # A request tells its caller what has failed. For the outcome of anything else no call waits.
             context = {"message": "a call posted to the pool's loop failed", "exception": error}
             self.loop.call_exception_handler(context)
 

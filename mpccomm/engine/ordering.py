@@ -131,7 +131,7 @@ class _Held(_Slots):
 
 
 def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming], Any]) -> Any:
-    """Decode those before this one first; each keeps its value, or its error, for whoever receives it."""
+    """Decode those before this one first; each keeps its value, or its error, for its own receive."""
     undecoded = message.receiver.decode_order.undecoded
     with reading:
         while message.outcome is None:
@@ -139,7 +139,7 @@ def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming]
             try:
                 first.outcome = _try(decode, first)
             except BaseException:
-                # Ctrl-C: whoever comes next begins with this one.
+                # Ctrl-C: the next receive begins with this one.
                 if first is not message:
                     undecoded.appendleft(first)
                 raise

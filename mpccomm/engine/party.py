@@ -63,7 +63,7 @@ _MOST_LISTED = 8
 _TOGETHER = 1.0
 """Seconds by which a notice may come early, to share a line with that about another party."""
 AT_ONCE = 16
-"""So many calls end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
+"""The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 
 
@@ -122,7 +122,7 @@ class Party:
     failed_dials = 0
     _expectations = 0
     expected = False
-    """Somebody waits for it to come, even if it said goodbye."""
+    """A call waits for it to come, even if it said goodbye."""
     dialled = False
     """A dialler is at work."""
     absence: Absence | None = None
@@ -164,12 +164,12 @@ class Party:
             allocate=allocate,
         )
         self.retry_now = asyncio.Event()
-        """Set when somebody waits for it although it was refused."""
+        """Set when a call waits for it although it was refused."""
         self.wire_format = wire_format
         self.handler = Handler(self)
         self.ordering = Ordering()
         self.impatient: set[SendCall] = set()
-        """Sends that wait only until it was dialled so often in vain."""
+        """Sends that fail after a number of failed dials."""
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress)
         self.connections = PartyConnections(self, AT_ONCE)
         self._continued = False
@@ -203,7 +203,7 @@ class Party:
         return self.wire_format is OURS and is_second(self.link.port, self.port, self.host.literal)
 
     def expect(self, expected: bool) -> None:
-        """Whether somebody waits for it to come, even if it said goodbye before."""
+        """Take note that a call waits for it to come, even if it said goodbye before, or does not wait any more."""
         self._expectations += 1 if expected else -1
         self.expected = self._expectations > 0
         if expected:
@@ -275,7 +275,7 @@ class Party:
     def flush(self, most: float = math.inf) -> None:
         """Hand on what the link has brought about, and see that what it wants to send goes out.
 
-        At ``most`` so many calls end now, the others in further turns of the loop.
+        At most ``most`` calls end now, the others in further turns of the loop.
         """
         link = self.link
         finished = link.finished

@@ -80,7 +80,7 @@ class _Followed:
                 self._callback.set_size(transfer.size)
 
     def move(self, done: int) -> None:
-        """So many bytes are there. Never fewer than before: what is repeated after a lost connection was there already."""
+        """Take the number of bytes that are there: never fewer than before, whatever is repeated after a lost connection."""
         if self._callback is not None and done > self._done:
             with self._guarded():
                 self._callback.relative_update(done - self._done)

@@ -14,7 +14,7 @@ class Reputation:
 
     def __init__(self, retry: Retry, strangers: Strangers, *, certified: bool) -> None:
         self.refusal = ""
-        """Why there won't be a connection unless somebody changes a configuration."""
+        """Why there won't be a connection unless a configuration is changed."""
         self.refusals = 0
         """How often that was found."""
         self.barred = ""

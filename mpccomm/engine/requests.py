@@ -39,7 +39,7 @@ _ON_THE_LOOP = 64 * 1024
 
 
 _TAKEN = 64
-"""So many messages, or this part of an eighth of the box, other threads take before the loop is told to account for them."""
+"""Other threads take this many messages, or this part of an eighth of the box, before the loop is told to account for them."""
 
 
 class Waiter(Protocol):
@@ -286,7 +286,7 @@ class FutureCall(ReceiveCall):
         self.immediate = False
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
         self.landed = True
-        """The caller has the future. Until then the message is kept, lest an interrupt leaves both to nobody."""
+        """The caller has the future. Until then the message is kept, lest an interrupt loses both."""
         self._context = copy_context()
 
     def _end(self, error: Exception | None) -> None:
@@ -327,7 +327,7 @@ class FutureCall(ReceiveCall):
             if self.landed:
                 self.message = None
         else:
-            # It was not the message that was at fault, or nobody is there to take it: the next receive gets it.
+            # It was not the message that was at fault, or its future was given up: the next receive gets it.
             self.cancel()
 
     def give_back(self, message: Incoming) -> None:
@@ -352,7 +352,7 @@ class FutureCall(ReceiveCall):
 
 
 class DiscardCall(ReceiveCall):
-    """The receive of a message that nobody wants any more: it is not to fill the box."""
+    """The receive of a message that is not wanted any more: it is not to fill the box."""
 
     __slots__ = ()
 
@@ -362,7 +362,7 @@ class DiscardCall(ReceiveCall):
     def start(self) -> None:
         """Take the message, or wait for it."""
         super().start()
-        self.notice = math.inf  # nobody has to be told that it waits
+        self.notice = math.inf  # its waiting is not logged
 
     def _end(self, error: Exception | None) -> None:
         self.message = None

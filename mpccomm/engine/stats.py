@@ -200,7 +200,7 @@ class History:
             return
         self._rows.append(Row(time, tuple(_figures(party.link.counters) for party in parties)))
         if len(self._rows) >= self._most:
-            # A new list: somebody may be looking at the old one.
+            # A new list: another thread may be looking at the old one.
             self._rows = self._rows[::2]
             self._pause = 0.9 * self._rows[-1].time / (len(self._rows) - 1)
 

@@ -1,7 +1,7 @@
 """One pool takes the place of another: in an interactive session, when the cell that makes it is run once more.
 
 Without this the port would be taken by a pool that the user has no name for any more. The new one gets the listening socket
-at once, so that nobody is turned away meanwhile, and begins to talk when the old one has said goodbye: to the others it is
+at once, so that no caller is turned away meanwhile, and begins to talk when the old one has said goodbye: to the others it is
 then a party that left and came again, and not one that was restarted in the middle of something.
 """
 

@@ -60,7 +60,7 @@ class Group:
         timeout: float | None = None,
         expect: Expect | None = None,
     ) -> Any:
-        """Broadcast: everybody gets the value of ``root``.
+        """Broadcast: every member gets the value of ``root``.
 
         :param value: at ``root``, the value; elsewhere it is ignored
         :param checked: all members, ``root`` too, then compare digests of what was sent, at the price of one more round trip.
@@ -94,7 +94,7 @@ class Group:
         timeout: float | None = None,
         expect: Expect | None = None,
     ) -> Any:
-        """Everybody gets its own value from ``root``.
+        """Every member gets its own value from ``root``.
 
         :param values: at ``root``, a value for each member, by name; elsewhere it is ignored
         :param expect: what the value has to be, as of `Pool.recv`
@@ -111,7 +111,7 @@ class Group:
         *,
         expect: Expect | None = None,
     ) -> dict[str, Any]:
-        """Everybody gets the values of all.
+        """Every member gets the values of all.
 
         :param expect: what each of them has to be, as of `Pool.recv`
         :returns: the values by name
@@ -125,7 +125,7 @@ class Group:
     async def alltoall(
         self, values: Mapping[str, Any], timeout: float | None = None, *, expect: Expect | None = None
     ) -> dict[str, Any]:
-        """Everybody has a value for each: the whole is transposed.
+        """Every member has a value for each: the whole is transposed.
 
         :param values: a value for each member, by name; that for this party stays here
         :param expect: what each of those that come has to be, as of `Pool.recv`
@@ -171,9 +171,9 @@ class Group:
         """Combine the values of all in declared order: ``f(f(a, b), c)``.
 
         :param function: called by each party that gets the result, on what all sent; it has to give the same everywhere
-        :param root: who gets the result; left out: everybody
+        :param root: who gets the result; left out: every member
         :param expect: what each of the values has to be, as of `Pool.recv`
-        :returns: the result; None where ``root`` is somebody else
+        :returns: the result; None where ``root`` is another member
         """
         members, at = self._members, root and self._members.check(root)
         call = self._calls.make(

@@ -35,7 +35,7 @@ class Box:
 
     @property
     def overdrawn(self) -> bool:
-        """Whether more is in it than would fit: what was asked for came when nobody asked for it any more."""
+        """Whether more is in it than would fit: what was asked for came when it was not asked for any more."""
         there = self.messages
         return there > self.most_messages or (there > 1 and self.bytes > self.most_bytes)
 
@@ -82,7 +82,7 @@ class Box:
 
 
 def id_cost(key: Key, id_size: int) -> int:
-    """What an id of so many bytes counts for: one character beyond ASCII, and each may take four bytes."""
+    """Return what an id of that many bytes counts for: one character beyond ASCII, and each may take four bytes."""
     text = key if isinstance(key, str) else key[0]
     return id_size if text.isascii() else 4 * id_size
 

@@ -116,7 +116,7 @@ class Connection:
         self.repeated = seq
 
     def shift(self, stalled: float) -> None:
-        """Our own clockwork stood still for so long: no fault of theirs."""
+        """Our own clock stood still for that time: that is no fault of theirs."""
         self.opened += stalled
         self.heard += stalled
         if self.awaiting is not None:

@@ -45,7 +45,7 @@ class DeadlockDetector:
         self.blocked = None
 
     def shift(self, stalled: float) -> None:
-        """Our own clockwork stood still for so long."""
+        """Our own clock stood still for that time."""
         self._moved += stalled
 
     def find(self, session: Session, now: float, alone: Callable[[], bool]) -> tuple[Ending, list[Receive]] | None:

@@ -34,7 +34,7 @@ class RestartNotAccepted(NamedTuple):
 
 
 class HeldBack(NamedTuple):
-    """The other side's box has been full for a while: so many messages, of so many bytes, wait; the first ids."""
+    """The other side's box has been full for a while: the messages that wait, their bytes, the first ids."""
 
     messages: int
     bytes: int
@@ -57,7 +57,7 @@ class DeadlockFound(NamedTuple):
 
 
 class NeverRead(NamedTuple):
-    """The other side shut down without having received so many of our messages, which it held; the first ids."""
+    """The other side shut down with messages of ours that it held and never received: how many, and the first ids."""
 
     messages: int
     ids: tuple[Key, ...]

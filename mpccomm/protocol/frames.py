@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 PROTOCOL_VERSION = 2
 MAX_BATCH = 1024 * 1024
-"""Largest batch that anybody may send, in bytes."""
+"""The largest batch that may be sent, in bytes."""
 MAX_FRAMES = 2048
 """Most frames in a batch: however small they are, the receiver's loop has to be free again soon."""
 NO_PORT = 0

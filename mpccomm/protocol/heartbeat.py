@@ -24,7 +24,7 @@ class Heartbeat:
 
     @property
     def patience(self) -> float:
-        """After so many seconds without an answer a connection is suspect.
+        """The seconds without an answer after which a connection is suspect.
 
         On a slow line the answer to one frame may take longer than any fixed time. Were the next connection given up just
         as early, and the one after it, nothing would ever arrive: so each disappointment doubles the patience, and prompt

@@ -39,13 +39,13 @@ class Incarnations:
         self._opened_before = 0
 
     def accepts(self, incarnation: bytes, *, unread: bool) -> bool:
-        """Whether frames of this incarnation are taken; ``unread``: there are messages that nobody has received yet."""
+        """Whether frames of this incarnation are taken; ``unread``: there are messages that have not been received yet."""
         if incarnation == self.current:
             return self.state is not PartyState.RESTARTED
         return self.state is PartyState.UNKNOWN or self.left_nothing(unread=unread)
 
     def left_nothing(self, *, unread: bool) -> bool:
-        """It shut down, everything was delivered and received: whoever comes next is a first contact."""
+        """It shut down, everything was delivered and received: the next incarnation is a first contact."""
         return self.state is PartyState.LEFT and self.complete and not unread
 
     def refuse_hello(self, hello: Hello) -> HelloRefusal | None:

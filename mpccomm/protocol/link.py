@@ -222,7 +222,7 @@ class Link:
         self.leaving = True
 
     def say_goodbye(self) -> None:
-        """Tell the other side that nothing more will come, what it will miss, and which of its messages nobody read."""
+        """Tell the other side that nothing more will come, what it will miss, and which of its messages were never read."""
         # What is unread from an incarnation that was replaced is none of its successor's business.
         self._closing_notice.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
         self._part()
@@ -251,7 +251,7 @@ class Link:
 
     @property
     def wants_connection(self) -> bool:
-        """Nobody has greeted us on a connection that still shows signs of life."""
+        """Return whether no connection on which they have greeted us still shows signs of life."""
         return all(connection.suspect for connection in self._connections.verified())
 
     def open(self, *, dialled: bool, now: float) -> Connection:
@@ -578,7 +578,7 @@ class Link:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Look at the clock, every ``Timing.tick``. Time during which nobody called this is nobody's silence."""
+        """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence."""
         stalled = now - self._ticked - 2 * self._timing.tick
         self._ticked = now
         if stalled > 0:

@@ -20,7 +20,7 @@ from mpccomm.protocol.states import Cause
 
 _arrivals = count()
 _NUMBERS = 1 << 62
-"""So many automatic numbers there are."""
+"""How many automatic numbers there are."""
 
 
 class Receive:
@@ -40,10 +40,10 @@ class Receive:
 
 
 class Mailbox:
-    """Messages that nobody has asked for, and receives that nothing has arrived for; per id only one of the two.
+    """Messages that no receive has asked for, and receives that nothing has arrived for; per id only one of the two.
 
     Nearly every id has one message or one receive at a time: that stands in the table itself, and only several in a queue.
-    Other threads may `grab` what stands in the table itself. So whoever changes that takes it out first, in one step.
+    Other threads may `grab` what stands in the table itself. So a change takes it out first, in one step.
     """
 
     grabbing = True
@@ -278,7 +278,7 @@ class Mailbox:
                 yield from there
 
     def unread(self) -> Iterator[Incoming]:
-        """The complete messages that nobody asked for, those of one id in order."""
+        """The complete messages that no receive asked for, those of one id in order."""
         # Copies: a program may look from another thread than the one that messages arrive on.
         for there in list(self._messages.values()):
             queue = (there,) if isinstance(there, Incoming) else list(there)

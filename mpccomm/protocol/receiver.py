@@ -13,11 +13,11 @@ from mpccomm.protocol.frames import Key, Part, Start, ViolationError
 from mpccomm.settings import Limits
 
 Allocate: TypeAlias = Callable[[int], memoryview]
-"""Makes writable memory of so many bytes, which should cost nothing before it is written."""
+"""Makes writable memory of that many bytes, which should cost nothing before it is written."""
 
 FREE_SEGMENTS = 1024
 SHORTEST_SEGMENT = 1024
-"""Segments behind the first `FREE_SEGMENTS` have at least so many bytes each: however many there are, a batch brings few."""
+"""Segments behind the first `FREE_SEGMENTS` have at least this many bytes each, so that a batch brings few of them."""
 _LENGTH = 8
 _NOTHING = memoryview(bytearray())
 _BROKEN = -1
@@ -203,7 +203,7 @@ class Receiver:
         self.decode_order = DecodeOrder()
         self.box = Box(limits.box_messages, limits.box_bytes)
         self.admitted = -1
-        """The message before which so many began may begin even if it does not fit: see `Admit`."""
+        """The number of the message that may begin even if it does not fit, see `Admit`: as many began before it."""
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
         self._partial: dict[int, Arriving] = {}

@@ -40,7 +40,7 @@ Buffer = bytes | bytearray | memoryview
 _MOST_PARTS = MAX_FRAMES - 64
 """Each frame is one part of a batch or several; the rest is for what goes along."""
 _TURNS = 4
-"""So many large messages share the connection; those behind wait, or all of a long queue would end at the very last."""
+"""The large messages that share the connection; those behind wait, or all of a long queue would end at the very last."""
 _WORTH_CUTTING = 4096
 
 
@@ -144,7 +144,7 @@ class Sender:
         self.box = Box()
         """The other side's box, as far as we know."""
         self.admitted = -1
-        """The message before which so many began may begin even if it does not fit: the other side asks for it."""
+        """The number of the message that may begin even if it does not fit, since the other side asks for it."""
         self.refused: list[Outgoing] = []
         """Messages that turned out to exceed what the other side takes."""
         self.queue: deque[Outgoing] = deque()
@@ -156,7 +156,7 @@ class Sender:
         self._numbers: dict[str, int] = {}
         self._queued_bytes = 0
         self._awaited = 0
-        """At most so many of the messages that have not begun are awaited."""
+        """How many of the messages that have not begun are awaited, at most."""
         self._log: deque[Sent] = deque()
         self.agree(bounds_of(limits), 0)
 

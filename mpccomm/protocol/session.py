@@ -30,11 +30,11 @@ from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
 _ACK_EVERY = 16
-"""An acknowledgement at least with every so-manieth part of the window."""
+"""An acknowledgement is sent at the latest when this part of the window, one in so many, has arrived."""
 _ACK_AFTER = 0.2
-"""While pieces of a large message arrive, an acknowledgement at least so often: it shows that the connection lives."""
+"""Seconds after which pieces of a large message are acknowledged: it shows that the connection lives."""
 _CONSUMED_EVERY = 4
-"""Word of what was taken out of the box at least with every so-manieth part of it."""
+"""The sender is told what was taken out of the box at the latest when it is this part of the box."""
 _SMALLEST_BATCH = 256
 _LARGEST_BATCH = frames.MAX_BATCH - 128 * 1024
 """Leaves room for what is not data: control frames, lists of ids."""

@@ -58,7 +58,7 @@ def _pool_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pool
 
 @pytest.fixture(scope=determine_pool_scope)
 def http_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[Pool, ...]]]:
-    """A function that makes so many pools, all of which know all others."""
+    """Return a function that makes that many pools, all of which know all others."""
     with _groups(request, "awaitable") as groups:
         yield groups.group
 
@@ -77,7 +77,7 @@ def http_pool_trio(http_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -
 
 @pytest.fixture(scope=determine_pool_scope)
 def https_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[Pool, ...]]]:
-    """A function that makes so many pools with certificates, all of which know all others."""
+    """Return a function that makes that many pools with certificates, all of which know all others."""
     with _groups(request, "awaitable", tls=True) as groups:
         yield groups.group
 
@@ -96,7 +96,7 @@ def https_pool_trio(https_pool_group_factory: Callable[[int], tuple[Pool, ...]])
 
 @pytest.fixture(scope=determine_pool_scope)
 def memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[Pool, ...]]]:
-    """A function that makes so many pools in the `MemoryNetwork` given, or in one without faults."""
+    """Return a function that makes that many pools in the `MemoryNetwork` given, or in one without faults."""
     with _groups(request, "awaitable") as groups:
         yield _in_memory(groups)
 
@@ -106,7 +106,7 @@ def memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callab
 
 @pytest.fixture(scope=determine_pool_scope)
 def sync_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[SyncPool, ...]]]:
-    """A function that makes so many blocking pools, all of which know all others."""
+    """Return a function that makes that many blocking pools, all of which know all others."""
     with _groups(request, "blocking") as groups:
         yield groups.group
 
@@ -125,7 +125,7 @@ def sync_pool_trio(sync_pool_group_factory: Callable[[int], tuple[SyncPool, ...]
 
 @pytest.fixture(scope=determine_pool_scope)
 def sync_https_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[int], tuple[SyncPool, ...]]]:
-    """A function that makes so many blocking pools with certificates, all of which know all others."""
+    """Return a function that makes that many blocking pools with certificates, all of which know all others."""
     with _groups(request, "blocking", tls=True) as groups:
         yield groups.group
 
@@ -144,7 +144,7 @@ def sync_https_pool_trio(sync_https_pool_group_factory: Callable[[int], tuple[Sy
 
 @pytest.fixture(scope=determine_pool_scope)
 def sync_memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[SyncPool, ...]]]:
-    """A function that makes so many blocking pools in the `MemoryNetwork` given, or in one without faults."""
+    """Return a function that makes that many blocking pools in the `MemoryNetwork` given, or in one without faults."""
     with _groups(request, "blocking") as groups:
         yield _in_memory(groups)
 

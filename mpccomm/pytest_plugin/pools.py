@@ -56,13 +56,13 @@ class Groups(Generic[Some]):
         _complain(complaints)
 
     def new(self, *arguments: Any, **options: Any) -> Some:
-        """One pool that knows nobody; arguments as of its class."""
+        """Return one pool that knows no other; arguments as of its class."""
         pool, loop_lifetime = self._make(*arguments, **options)
         self._made.append((pool, loop_lifetime))
         return pool
 
     def group(self, size: int, **options: Any) -> tuple[Some, ...]:
-        """So many pools, all of which know all others; options as of their class."""
+        """Return that many pools, all of which know all others; options as of their class."""
         names = [f"local{number}" for number in range(size)]
         pools = tuple(self.new(*self._own(number), name=name, **options) for number, name in enumerate(names))
         for pool in pools:

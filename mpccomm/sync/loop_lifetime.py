@@ -23,7 +23,7 @@ from mpccomm.sync.notebook_wakeup import keep_notebook_awake
 from mpccomm.sync.sigterm import handle_signals, leave, on_end
 
 _lifetimes: set[LoopLifetime] = set()
-"""Those whose thread has been started. Strong: a thread has to be wound up even where nobody remembers its pool."""
+"""Those whose thread has been started. Strong: a thread has to be wound up even where the program has forgotten its pool."""
 
 
 class LoopLifetime:
@@ -139,7 +139,7 @@ def _at_exit() -> None:
     After the program's own threads and executors, which have ended when this is called, in whatever order things were imported;
     and after the handlers that the program has given to `atexit`.
     """
-    # As Python itself tells it to whoever looks after it; a session where errors are seen and lived with has no such end.
+    # As Python itself tells it to what runs it; a session where errors are seen and lived with has no such end.
     died = None if hasattr(sys, "ps1") else getattr(sys, "last_type", None)
     lifetimes = list(_lifetimes)
     try:

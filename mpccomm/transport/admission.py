@@ -21,13 +21,13 @@ class PendingConnection:
         self.deadline = loop.time() + time
         """Of the loop's clock: by then the caller has to have said who it is."""
         self.unread = room.limits.bytes
-        """So much it may still say; a byte more ends it."""
+        """The bytes that it may still say; one more ends it."""
         self._admission = room
         self._drop = drop
         self._timer = loop.call_later(time + room.limits.courtesy, self.drop, "it did not say who it is")
 
     def count(self, size: int) -> bool:
-        """So many bytes came. False: that was too much, and the connection has been dropped."""
+        """Count the bytes that came. False: that was too much, and the connection has been dropped."""
         if self not in self._admission:
             # The caller is known, or has been told to go.
             return not self.dropped
@@ -51,7 +51,7 @@ class PendingConnection:
 class Admission:
     """All of them. Where there is no room for another, the one that has been there longest makes room.
 
-    Somebody who means to talk is known within a few round trips; a newcomer is more likely to be one than whoever has
+    A caller that means to talk is known within a few round trips; a newcomer is more likely to be one than a connection that has
     been silent. An address at which parties of ours are has places of its own, which strangers elsewhere can't take.
     """
 
@@ -77,7 +77,7 @@ class Admission:
         elif not parties:
             strangers = [pending for pending in self._pending if not self._parties_at(pending.address)]
             if len(strangers) >= limits.pending:
-                strangers[0].drop("too many callers at once who are nobody we know")
+                strangers[0].drop("too many callers at once who are no party that we know")
         pending = PendingConnection(self, address, drop, self._time)
         self._pending[pending] = None
         return pending
@@ -90,6 +90,6 @@ class Admission:
         return present
 
     def close(self) -> None:
-        """Drop everybody."""
+        """Drop all."""
         for pending in list(self._pending):
             pending.drop("the pool is shut down")

@@ -21,7 +21,7 @@ from mpccomm.transport.tls import Verdict, judge, send_alert
 from mpccomm.transport.websocket import WebSocket, asking, granted, new_key
 
 TELLING = ("User-Agent", "Accept-Encoding")
-"""Otherwise aiohttp would tell everybody its version and Python's, and which libraries it finds."""
+"""Otherwise aiohttp would tell every caller its version and Python's, and which libraries it finds."""
 _HUNG_UP = "it hung up before it answered"
 
 
@@ -65,7 +65,7 @@ class Client:
         await self._session.close()
 
     async def dial(self) -> Stream:
-        """A new connection to whoever is meant to be there."""
+        """Return a new connection to the party that is meant to be there."""
         try:
             stream = await self._connect()
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -88,7 +88,7 @@ class Client:
         url = URL.build(scheme=scheme, host=self._addr, port=self._port, path=PATH)
         key = new_key()
         async with asyncio.timeout(2 * self._connect_timeout):
-            # Nobody sends us to another address.
+            # No answer sends us to another address.
             response = await self._session.get(url, ssl=context or True, headers=asking(key), allow_redirects=False)
         taken = False
         try:
@@ -126,7 +126,7 @@ class _Upgraded:
         self._protocol = protocol
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        # Not the error: nobody waits for an answer any more who would fetch it.
+        # Not the error: no call waits any more that would fetch it.
         self._protocol.connection_lost(None)
         self._response.close()
 

@@ -56,17 +56,17 @@ class Authenticator(Protocol):
     async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
         """The one that posts from there, and has its server at that port.
 
-        :raises NotRecognisedError: nobody we know
+        :raises NotRecognisedError: no party that we know
         """
 
     async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
         """Who calls, and has its server at that port: a way to hand the stream over.
 
-        :raises NotRecognisedError: nobody we know
+        :raises NotRecognisedError: no party that we know
         """
 
     def refused(self, address: IPAddress, reason: str) -> None:
-        """Somebody was sent away before it was known who it is."""
+        """A caller was sent away before it was known who it is."""
 
 
 async def greet(
@@ -74,7 +74,7 @@ async def greet(
 ) -> Callable[[], Awaitable[None]]:
     """Find out who calls, until ``deadline`` of the loop's clock. Returns what runs the connection to its end.
 
-    :raises NotRecognisedError: nobody we know; the connection is to be closed with the code of the error
+    :raises NotRecognisedError: no party that we know; the connection is to be closed with the code of the error
     """
     try:
         async with asyncio.timeout_at(deadline):

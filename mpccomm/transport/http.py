@@ -55,7 +55,7 @@ class Web:
 
     def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
         """A listening socket."""
-        # Not before somebody wants a server, and aiohttp's comes along; nor later, on the loop, which would stand still.
+        # Not before a server is wanted, and aiohttp's comes along; nor later, on the loop, which would stand still.
         from mpccomm.transport.server import Server
 
         return _BoundPort(bind(addr, port), Server)

@@ -1,6 +1,6 @@
 """Accepts connections and has TLS spoken on them, if at all; how many at a time is settled before TLS costs anything.
 
-``loop.create_server`` would start a handshake for whoever connects, at some 300 KB each. And it would not tell a caller
+``loop.create_server`` would start a handshake for every connection, at some 300 KB each. And it would not tell a caller
 why its handshake failed: asyncio drops the alert.
 """
 
@@ -46,7 +46,7 @@ class Listener:
         self._accepting: asyncio.Task[None] | None = None
         self._closing = False
         self.handed_over = False
-        """Somebody else goes on listening there."""
+        """Another one goes on listening there."""
 
     def start(self) -> None:
         """Begin to accept."""
@@ -68,7 +68,7 @@ class Listener:
             await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Accept nobody any more, and send away whoever is not known yet."""
+        """Accept no one any more, and send away callers that are not known yet."""
         self._closing = True
         if self._accepting is not None:
             if self.handed_over or not self._shut_down():

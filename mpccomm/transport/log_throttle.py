@@ -12,7 +12,7 @@ _PAUSE = 60.0
 _REMEMBERED = 1000
 """Complaints that are remembered; of more, the oldest are forgotten."""
 _PER_KIND = 8
-"""Warnings of one kind within `_PAUSE`, whoever causes them."""
+"""Warnings of one kind within `_PAUSE`, from all callers together."""
 _LONGEST = 600
 """Characters of a line: certificates, for one, may hold thousands of names."""
 

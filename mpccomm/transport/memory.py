@@ -9,7 +9,7 @@ All of a pool runs as it would over HTTP, but for the bytes on the wire::
         network.partition("alice")  # nothing gets through ...
         network.heal()  # ... until now
 
-Pools with loops of their own, as those of `SyncPool`, take part like any other. Everybody is at 127.0.0.1, and the ports are
+Pools with loops of their own, as those of `SyncPool`, take part like any other. Every pool is at 127.0.0.1, and the ports are
 those of this network: ``add_http_server`` and ``add_http_client`` can be used as elsewhere. There is no TLS.
 
 What goes wrong is decided by the seed, for each connection by itself: by who dials whom, and for which time. Where a
@@ -105,14 +105,14 @@ class Connectable(Protocol):
 
 
 class MemoryNetwork:
-    """Pools with this as their ``network=`` reach each other, and nobody else.
+    """Pools with this as their ``network=`` reach each other, and no other pools.
 
     :param seed: of all faults
     :param loss: probability that an attempt to connect comes to nothing; it is repeated as settings say, see `Retry`
     :param cut_every: mean number of bytes in one direction after which a connection is cut; None: never. Where it is much
         less than ``Limits.frame_size`` (256 KiB), large messages need many attempts: make that smaller as well.
     :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn
-    :param repeat: probability that a connection, once it is over, comes once more, with all that whoever dialled said on it
+    :param repeat: probability that a connection, once it is over, comes once more, with all that the dialling end sent on it
     :raises ValueError: that can't be
     """
 
@@ -230,7 +230,7 @@ class MemoryNetwork:
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
     ) -> _Connector:
-        """A way from the pool of that name to whoever has that port."""
+        """Return a way from the pool of that name to the one that has that port."""
         self._names.add(caller)
         return _Connector(self, caller, addr, port)
 
@@ -354,12 +354,12 @@ class _Connector:
         """A new connection."""
         if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
-            raise DialError(f"{where} is not in this network: here everybody is at {_ADDRESS}, at a port of its own")
+            raise DialError(f"{where} is not in this network: here every pool is at {_ADDRESS}, at a port of its own")
         return self._network._dial(self._caller, self._port)
 
 
 class _BoundPort:
-    """A port of the network, and whoever answers there."""
+    """A port of the network, and the pool that answers there."""
 
     def __init__(self, network: MemoryNetwork, name: str, port: int) -> None:
         self.name = name
@@ -385,7 +385,7 @@ class _BoundPort:
             del self._network._entrances[self.port]
 
     def close_inherited(self) -> None:
-        """The child has a network of its own, that nobody else is in."""
+        """The child has a network of its own, with no one else in it."""
 
 
 class _NetworkServer:
@@ -409,7 +409,7 @@ class _NetworkServer:
         """Sharing the port has done it."""
 
     def call(self, pipe: Pipe) -> None:
-        """Somebody dialled. Any thread may call."""
+        """Take a connection that a pool has dialled. Any thread may call."""
         try:
             self.loop.call_soon_threadsafe(self._admit, pipe)
         except RuntimeError:
@@ -449,7 +449,7 @@ class _NetworkServer:
             logger.error("answering a connection failed", exc_info=error)
 
     async def close(self) -> None:
-        """Answer nobody any more; what is still open ends."""
+        """Answer no more calls; what is still open ends."""
         self.closed = True
         self._bound_port.close()
         self._bound_port.answering = None

@@ -162,7 +162,7 @@ class _End(Stream):
         if here:
             self._loop.call_soon(what)
         else:
-            # A loop that is closed has nobody who waits.
+            # On a loop that is closed no call waits.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(what)
 

@@ -18,7 +18,7 @@ class NetworkServer(Protocol):
         """Begin to answer, on the running loop."""
 
     def hand_over(self) -> None:
-        """Somebody else goes on listening there."""
+        """Another one goes on listening there."""
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
@@ -36,7 +36,7 @@ class BoundPort(Protocol):
         """Whether it still does."""
 
     def server(self, authenticator: Authenticator, settings: Settings) -> NetworkServer:
-        """Whoever answers there."""
+        """The pool that answers there."""
 
     def share(self) -> BoundPort:
         """The same port for another pool; closing this one then leaves it open.
@@ -82,5 +82,5 @@ class Network(Protocol):
 
         :param connect_timeout: seconds
         :param context: for TLS, as of now; None: without
-        :param examine: why whoever answers is not the one that was meant, by what TLS knows of it
+        :param examine: why the one that answers is not the one that was meant, by what TLS knows of it
         """

@@ -44,7 +44,7 @@ class Pace:
         self._tell()
 
     def sent(self, size: int) -> None:
-        """So much is about to be sent."""
+        """Take the number of bytes that are about to be sent."""
         self._sent += size
         if size * 2 > self.budget:
             if self._freely and self.budget < _MOST:

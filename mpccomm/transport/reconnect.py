@@ -1,4 +1,4 @@
-"""Whoever dials: keeps trying as long as a connection is wanted, with capped and jittered pauses."""
+"""The dialler: it keeps trying as long as a connection is wanted, with capped and jittered pauses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_ONCE = 4
 _LONG = 1.0
 """Seconds after which a dial is one that takes long."""
 _UNASKED = 10
-"""So many attempts are made after a refusal, lest the other end was put right meanwhile; then only if somebody calls."""
+"""The attempts that are made after a refusal, lest the other end was put right meanwhile; then only if a call waits."""
 
 
 class DialPolicy(Protocol):
@@ -25,7 +25,7 @@ class DialPolicy(Protocol):
 
     @property
     def refusal(self) -> str:
-        """Why it would be in vain, unless somebody changes a configuration; empty: it would not."""
+        """Return why it would be in vain unless a configuration is changed; empty: it would not."""
 
     @property
     def not_before(self) -> float:
@@ -33,7 +33,7 @@ class DialPolicy(Protocol):
 
 
 class Destination(Protocol):
-    """Whoever is dialled."""
+    """The party that is dialled."""
 
     retry_now: asyncio.Event
     failed_dials: int
@@ -87,7 +87,7 @@ class Connector(Protocol):
 class DialSlots:
     """Few dials of a pool begin at a time, or on a busy machine none of them would be through in time.
 
-    One that takes long gives its slot to the next, and goes on: nobody waits for a party that can't be reached.
+    One that takes long gives its slot to the next, and goes on: no party waits for another that can't be reached.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class Dialler:
         await asyncio.sleep(started + pause - time.monotonic())
 
     async def _urged(self) -> bool:
-        """Whether somebody calls, although it was refused."""
+        """Return whether a call waits for it, although it was refused."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._retry.refused):
                 return await self._destination.retry_now.wait()

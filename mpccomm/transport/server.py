@@ -1,4 +1,4 @@
-"""The listening end: who calls is found out first, then the stream is handed to that party. Everybody else gets a bare status."""
+"""The listening end: who calls is found out first, then the stream is handed to that party. Others get a bare status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _READ_AHEAD = 384 * 1024
 _TLS_HANDSHAKE = b"\x16"
 _SPEAKS_TLS = "it speaks TLS, and this pool has no certificates: give it key=, cert= and ca_cert= as well"
 _BANNER = {"Server": "mpccomm"}
-"""Otherwise aiohttp would tell everybody its version and Python's."""
+"""Otherwise aiohttp would tell every caller its version and Python's."""
 
 
 class Server:
@@ -46,7 +46,7 @@ class Server:
         self._desks: dict[tno.PostReceiver, tno.PostReader] = {}
         greeting = settings.timing.greeting
         self._admission = Admission(settings.strangers, greeting, authenticator.parties_at)
-        # Whoever connects and sends no complete request within the greeting time is sent away by the keep-alive timer.
+        # A caller that sends no complete request within the greeting time is sent away by the keep-alive timer.
         self._http = _HTTPServer(
             self._answer,
             access_log=None,
@@ -68,7 +68,7 @@ class Server:
         self._listener.start()
 
     def hand_over(self) -> None:
-        """Somebody else goes on listening, with a duplicate of the socket: don't shut that down when closing."""
+        """Another one goes on listening, with a duplicate of the socket: don't shut that down when closing."""
         self._listener.handed_over = True
 
     async def close(self) -> None:
@@ -83,7 +83,7 @@ class Server:
 
     def _receive(self, pending: PendingConnection) -> asyncio.Protocol:
         if self._authenticator.correspondents:
-            # What is read of a posted message until somebody looks at who sends it.
+            # What is read of a posted message until its sender is looked at.
             pending.unread += _READ_AHEAD
         return self._http.receive(pending)
 
@@ -109,7 +109,7 @@ class Server:
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if "Origin" in request.headers:
-            # A browser says so, and nobody else: what it does was asked for by a web page, whichever name that came under.
+            # Only browsers say so: what it does was asked for by a web page, whichever name that came under.
             return self._refuse(address, 403, "an upgrade on behalf of a web page")
         if request.body_exists:
             return self._refuse(address, 413, "an upgrade with a body")
@@ -140,7 +140,7 @@ class Server:
             stream.abort()
 
     async def _take(self, request: web.BaseRequest, caller: Caller, pending: PendingConnection) -> web.StreamResponse:
-        """A message of somebody who posts them."""
+        """Take a message from a party that posts them."""
         port = tno.declared_port(request)
         if port is None:
             return self._refuse(caller.address, 400, "it posts, and does not say the port of its server")

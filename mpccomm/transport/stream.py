@@ -25,7 +25,7 @@ class Peer(Protocol):
     """Uses a stream: takes what arrives, and has something to send."""
 
     def batch_received(self, batch: bytes | memoryview) -> None:
-        """One batch arrived; nobody changes it any more."""
+        """Take a batch, which does not change any more."""
 
     def heard(self) -> None:
         """Something arrived that is no whole batch yet: the other end lives."""
@@ -40,7 +40,7 @@ class Peer(Protocol):
 class Stream(ABC):
     """One connection, from the end of its set-up to its own. Lives on one loop.
 
-    Until `run` only the first batch is accepted, and kept: whoever sends it says in it who it is.
+    Until `run` only the first batch is accepted, and kept: its sender says in it who it is.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -189,7 +189,7 @@ class Stream(ABC):
         self.close(CloseCode.VIOLATION)
 
     def _fail(self, error: BaseException) -> None:
-        """Something of our own broke: whoever runs the stream learns of it."""
+        """Something of our own broke: `run` raises it."""
         self._error = self._error or error
         self.abort()
 

@@ -1,7 +1,7 @@
 """Mutual TLS 1.3: contexts that trust what they are told to and nothing else, and words for what goes wrong.
 
 There is one store of trust for both directions: the authorities and the pinned certificates. OpenSSL answers whether a
-certificate is in its time, leads to one of these, and belongs to whoever showed it; `identity` answers whose it is.
+certificate is in its time, leads to one of these, and belongs to the one that showed it; `identity` answers whose it is.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Credentials:
 
 
 def _unfit_key(certificate: Certificate) -> str:
-    """Why TLS 1.3 can't prove that somebody has the key of this certificate; empty: it can."""
+    """Return why TLS 1.3 can't prove that the other end has the key of this certificate; empty: it can."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
@@ -254,9 +254,9 @@ class Verdict(NamedTuple):
 
     text: str
     theirs: bool
-    """Whether it is the other end that refuses; it may be about to learn better, and nobody vouches for what it says."""
+    """Whether it is the other end that refuses; it may be about to learn better, and no one vouches for what it says."""
     unseen: bool = False
-    """Whether its certificate was refused by OpenSSL, which then shows it to nobody."""
+    """Whether its certificate was refused by OpenSSL, which then does not show it."""
     unpinned: str = ""
     """What to do about it where no certificate of that party is pinned."""
 
@@ -294,7 +294,7 @@ def judge(error: BaseException) -> Verdict | None:
     return Verdict(f"the TLS handshake failed: {reason.replace('_', ' ').lower()}", theirs=True)
 
 
-_UNKNOWN = "its certificate was issued by nobody whom we trust"
+_UNKNOWN = "its certificate was issued by no authority that we trust"
 _SELF_SIGNED = "its certificate is self-signed, and none that was agreed"
 _REMEDIES = {
     _UNKNOWN: (

@@ -26,11 +26,11 @@ _TIMEOUT = 300.0
 
 
 class StrangerError(aiohttp.ClientError):
-    """Whoever answered is not the party."""
+    """The one that answered is not the party."""
 
 
 class Poster:
-    """Posts messages to one party. ``context`` is for TLS, ``unacceptable`` says why whoever answers is not that party."""
+    """Posts messages to one party. ``context`` is for TLS, ``unacceptable`` says why the one that answers is not that party."""
 
     tls: ssl.SSLObject | None = None
     """That of the latest connection."""
@@ -55,7 +55,7 @@ class Poster:
         self._unacceptable = unacceptable
 
     async def probe(self, own_port: int, limit: float) -> None:
-        """Return once it has answered; they answer to GET whoever asks. Raises `DialError`, after ``limit`` seconds at most."""
+        """Return once it has answered; they answer any GET. Raises `DialError`, after ``limit`` seconds at most."""
         async with self._answer("GET", own_port, None, limit):
             pass
 

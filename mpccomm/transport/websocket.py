@@ -36,7 +36,7 @@ _NO_MASK = bytes(_MASK_SIZE)
 _LARGEST_CONTROL = 125
 _MEDIUM_SIZE, _LONG_SIZE = 126, 127
 _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
-"""In the place of a size: it follows, in so many bytes."""
+"""In the place of a size: it follows, in this many bytes."""
 _NOT_GIVEN = 1005
 """How a close frame without a code is told."""
 
@@ -45,9 +45,9 @@ _GATHERED = 16 * 1024
 with each piece."""
 _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
-"""So many frames are dealt with in one turn of the loop, which belongs to others as well."""
+"""The frames that are dealt with in one turn of the loop, which belongs to others as well."""
 _IDLE = 1000
-"""So many frames in a row may be without use: pings, pongs, empty messages and empty fragments."""
+"""The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
 
 
 class FramingError(Exception):
@@ -161,7 +161,7 @@ class WebSocket(Stream, asyncio.Protocol):
         self._theirs = 0 if client else _MASKED
         self._ours = _MASKED if client else 0
         self._hidden = client and not _private(transport)
-        """Somebody in between may read what we send, and take it for something else: masks as they are meant."""
+        """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
         self._fragments: bytearray | None = None
         self._gathered: bytearray | None = None
@@ -356,7 +356,7 @@ class WebSocket(Stream, asyncio.Protocol):
             if self._idle > _IDLE:
                 raise FramingError(f"{self._idle} WebSocket frames in a row that carry nothing")
         if kind == _PING:
-            # The latest says it all, and nobody fills our memory with them.
+            # The latest says it all, so they can't fill our memory.
             self._pong = bytes(payload)
             self._answer()
         elif kind != _PONG:
@@ -438,7 +438,7 @@ class WebSocket(Stream, asyncio.Protocol):
 
 
 def _private(transport: asyncio.Transport) -> bool:
-    """Whether nobody between the two ends can look into what is sent: a mask of zeros is as good as any."""
+    """Return whether no one between the two ends can look into what is sent: a mask of zeros is as good as any."""
     if transport.get_extra_info("ssl_object") is not None:
         return True
     where = transport.get_extra_info("peername")

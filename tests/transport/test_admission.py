@@ -49,7 +49,7 @@ async def test_from_many_addresses() -> None:
     for number in range(10):
         hall.enter(elsewhere(number))
     assert [number for number, _ in hall.gone] == [1, 2, 3, 4]
-    assert hall.gone[0][1] == "too many callers at once who are nobody we know"
+    assert hall.gone[0][1] == "too many callers at once who are no party that we know"
     hall.room.close()
     assert len(hall.room) == 0
 

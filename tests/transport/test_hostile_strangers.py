@@ -132,7 +132,7 @@ def test_a_crowd_disperses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         assert time.monotonic() - start <= 60 * UNIT
         while where.pending:
             time.sleep(UNIT / 50)
-    assert log.lines("too many callers at once who are nobody we know")
+    assert log.lines("too many callers at once who are no party that we know")
     assert len(log.lines(f"{stranger(7)}: ")) <= 2
 
 

@@ -312,7 +312,7 @@ async def test_a_connection_with_a_pin_that_was_given_up_ends(tmp_path: Path) ->
     async with renewal.connected("old") as (alice, bob):
         renewal.put("old", NEW_BOB)
         alice.reload_certificates()
-        with pytest.raises(AuthenticationError, match=r"issued by nobody whom we trust; expected is CN=Bob"):
+        with pytest.raises(AuthenticationError, match=r"issued by no authority that we trust; expected is CN=Bob"):
             await alice.recv("Bob", timeout=50 * UNIT)
         # Bob has got the new one, too: they go on where they stopped.
         sent = alice.asend("Bob", "at last", timeout=50 * UNIT)

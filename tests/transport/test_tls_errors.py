@@ -58,10 +58,10 @@ MISTAKES = [
         "unknown authority",
         OTHER_CA.issue("Bob", LOCAL),
         None,
-        "its certificate was issued by nobody whom we trust",
+        "its certificate was issued by no authority that we trust",
         "it does not trust our certificate",
         "it does not trust our certificate",
-        "its certificate was issued by nobody whom we trust",
+        "its certificate was issued by no authority that we trust",
     ),
     Mistake(
         "expired",
@@ -426,7 +426,7 @@ def test_blocking(tmp_path: Path) -> None:
         bob.add_http_server(0, LOCAL)
         alice.add_http_client("Bob", LOCAL, bob.port)
         bob.add_http_client("Alice", LOCAL, NOBODY, files.cert(ALICE))
-        told = "issued by nobody whom we trust: compare ca_cert here with the authority that it uses"
+        told = "issued by no authority that we trust: compare ca_cert here with the authority that it uses"
         with pytest.raises(AuthenticationError, match=told):
             alice.recv("Bob")
         with pytest.raises(AuthenticationError, match=told):

@@ -24,7 +24,7 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 async def generate_http_test_pools(nr_clients: int) -> AsyncGenerator[tuple[Pool, ...], None]:
-    """Yields so many pools that know each other, once; when it is resumed it shuts them down."""
+    """Yield that many pools that know each other, once; when it is resumed it shuts them down."""
     names = [f"local{number}" for number in range(nr_clients)]
     pools = tuple(Pool(name=name) for name in names)
     for pool in pools:
