@@ -8,7 +8,7 @@ as `Line` has it. It needs no rights and reads nothing: TLS is between the parti
 What stands in for what on a real line:
 
 * A connection is usable after a round trip, and the one that is dialled sees it after half of that.
-* A line takes in no more than it sends in `QUEUE` seconds. What is beyond that stays with the sender, whose writes then wait.
+* A line takes in no more than it sends in 20 ms (`QUEUE`). What is beyond that stays with the sender, whose writes then wait.
 * A line that breaks resets all its connections, at both ends.
 
 Not emulated: lost packets (TCP repeats them, which looks like jitter), and the slow start of TCP on a new connection.
@@ -34,14 +34,8 @@ from random import Random
 from select import select
 from typing import Any, Self
 
-from mpccomm.transport.line import SEGMENT, Lane, Line
+from mpccomm.transport.line import QUEUE, SEGMENT, Lane, Line
 
-QUEUE = 0.02
-"""Seconds of data that wait in front of a line."""
-_CHUNK_TIME = 0.001
-"""What a line sends in this time arrives at once; on a real line it would trickle in."""
-_CHUNK = 256 * 1024
-"""Bytes that arrive at once, at most."""
 _WINDOW = 16 * 1024 * 1024
 """Bytes of one connection that are on their way at once, at least."""
 _SMALL_BUFFER, _LARGE_BUFFER = 16 * 1024, 1024 * 1024
@@ -313,8 +307,8 @@ class _Stream:
         self._sink = sink
         self._lane = lane
         self._over = over
+        self._chunk = lane.chunk
         rate = lane.line.rate
-        self._chunk = _CHUNK if rate == math.inf else min(max(int(rate * _CHUNK_TIME), SEGMENT), _CHUNK)
         needed = 0 if rate == math.inf else int(rate * (lane.line.rtt + 2 * QUEUE)) + 2 * self._chunk
         self._window = max(_WINDOW, needed)
         self._under_way: deque[tuple[float, memoryview | bool]] = deque()
@@ -360,10 +354,9 @@ class _Stream:
 
     def _read(self) -> None:
         now = time.monotonic()
-        waiting = self._lane.backlog(now)
-        if waiting > QUEUE:
+        if hold := self._lane.hold(now):
             self._hold()
-            self._pause = self._loop.call_at(now + waiting - QUEUE / 2, self._resume)
+            self._pause = self._loop.call_at(now + hold, self._resume)
             return
         if self._size >= self._window:
             self._hold()  # until something has arrived
@@ -378,7 +371,7 @@ class _Stream:
         if isinstance(what, bool):
             self._hold()
             self._heard_all = True
-            due = now + waiting + self._lane.travel()
+            due = self._lane.send(0, now)
         else:
             due = self._lane.send(len(what), now)
             self._size += len(what)

@@ -21,6 +21,13 @@ SEGMENT = 1448
 HEADERS = 66
 """Bytes around them: of Ethernet, IP and TCP with time stamps."""
 
+QUEUE = 0.02
+"""Seconds of data that wait in front of a line; what is beyond that waits at its sender."""
+CHUNK_TIME = 0.001
+"""What a line sends in this time arrives at once; on a real line it would trickle in."""
+CHUNK = 256 * 1024
+"""Bytes that arrive at once, at most."""
+
 _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*"
 _DURATION = re.compile(_NUMBER + "(?P<unit>[a-zµμ]*)")
 _DURATIONS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "min": 60.0, "h": 3600.0}
@@ -157,17 +164,27 @@ class Lane:
         self._free = 0.0
         """When all that was sent so far is on the line."""
 
-    def backlog(self, now: float) -> float:
-        """Return the seconds for which bytes that are sent now would wait."""
-        return max(self._free - now, 0.0)
+    @property
+    def chunk(self) -> int:
+        """Bytes to put on it at once: what it sends in a moment, at least a packet."""
+        return int(min(max(self.line.rate * CHUNK_TIME, SEGMENT), CHUNK))
+
+    def hold(self, now: float) -> float:
+        """Return the seconds until it takes in anything more, since enough waits in front of it; 0: it does now."""
+        backlog = self._free - now
+        return backlog - QUEUE / 2 if backlog > QUEUE else 0.0
+
+    def enter(self, size: int, now: float) -> float:
+        """Put so many bytes on the line; return when the last of them has left."""
+        self._free = max(self._free, now) + self.line.serialisation(size)
+        return self._free
 
     def send(self, size: int, now: float) -> float:
         """Put so many bytes on the line; return when the last of them is at the other end.
 
         That is later than for those before, unless jitter makes it earlier: to keep the order is up to the connection.
         """
-        self._free = max(self._free, now) + self.line.serialisation(size)
-        return self._free + self.travel()
+        return self.enter(size, now) + self.travel()
 
     def travel(self) -> float:
         """Return the seconds that the next bytes are on their way, once they are on the line."""

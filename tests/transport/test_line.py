@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.line import HEADERS, SEGMENT, Lane, Line, duration, frequency, in_words, rate
+from mpccomm.transport.line import HEADERS, QUEUE, SEGMENT, Lane, Line, duration, frequency, in_words, rate
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,25 @@ def test_a_message_takes_its_size_and_half_a_round_trip() -> None:
     onto_the_line = 100 * (SEGMENT + HEADERS) / 1e6
     assert lane.send(size, 7.0) == pytest.approx(7.0 + onto_the_line + 0.02)
     # The next one waits for it, and not for its travel.
-    assert lane.backlog(7.0) == pytest.approx(onto_the_line)
     assert lane.send(size, 7.0) == pytest.approx(7.0 + 2 * onto_the_line + 0.02)
+    assert lane.hold(7.0) == pytest.approx(2 * onto_the_line - QUEUE / 2)
+    assert lane.hold(7.0 + 2 * onto_the_line - QUEUE) == pytest.approx(0)
     assert lane.send(size, 9.0) == pytest.approx(9.0 + onto_the_line + 0.02)
-    assert lane.backlog(10.0) == 0
+    assert lane.hold(10.0) == 0
 
 
 def test_without_a_rate_nothing_waits() -> None:
     lane = Lane(Line(0.04), Random(0))
     assert [lane.send(10**12, 1.0) for _ in range(3)] == [pytest.approx(1.02)] * 3
+
+
+def test_what_arrives_at_once() -> None:
+    assert [Lane(Line(rate=rate), Random(0)).chunk for rate in (1e5, 1e7, 1e9, math.inf)] == [
+        1448,
+        10_000,
+        262_144,
+        262_144,
+    ]
 
 
 def test_jitter_is_even_around_the_delay() -> None:
