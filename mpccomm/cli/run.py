@@ -2,6 +2,7 @@
 
     mpccomm run -n 3 protocol.py --rounds 10
     mpccomm run --parties alice,bob,carol --tls -m my.protocol
+    mpccomm run -n 3 --rtt 40ms --rate 100mbit protocol.py
 
 The program makes its pool with ``SyncPool.from_env()`` or ``Pool.from_env()``. What the parties print is labelled with their
 names; they get no standard input. The first that fails by itself stops all, and its status is the exit status. Ctrl-C stops all,
@@ -32,11 +33,10 @@ from typing import BinaryIO, TextIO
 
 from mpccomm.cli import Status, main
 from mpccomm.cli.arguments import count, party_name, seconds
+from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.config import ME
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
-
-LOOPBACK = "127.0.0.1"
 
 _GRACE = 5.0
 """Seconds that parties have to end by themselves when they are told to."""
@@ -55,7 +55,8 @@ _LONGEST_TRACEBACK = 5000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.usage = (
-        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--timeout S] (script.py | -m module) ..."
+        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--timeout S] [--rtt TIME] [--rate RATE] "
+        "[--jitter TIME] [--loss-of-connection N/TIME] [--lines FILE] [--regions NAMES] (script.py | -m module) ..."
     )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("-n", type=count, metavar="N", help="how many; they are called party-0, party-1 and so on")
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"stop after this many seconds, with exit status {Status.TIMED_OUT:d}",
     )
+    add_line_arguments(parser)
     parser.add_argument(
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
@@ -95,9 +97,14 @@ def run(options: argparse.Namespace) -> int:
             raise argparse.ArgumentError(None, f"there is no module {options.script}, seen from {Path.cwd()}")
     elif not Path(options.script).exists():
         raise argparse.ArgumentError(None, f"there is no file {options.script}")
-    with tempfile.TemporaryDirectory(prefix="mpccomm-") as folder, _ports(len(names)) as ports:
-        config = _configure(Path(folder), dict(zip(names, ports, strict=True)), options.tls)
-        return asyncio.run(_Group(names, options, config).run())
+    lines = chosen_lines(options, names)
+    with (
+        tempfile.TemporaryDirectory(prefix="mpccomm-") as folder,
+        _ports(len(names)) as ports,
+        emulated(lines, dict(zip(names, ports, strict=True)), told_apart=options.tls) as found,
+    ):
+        configs = _configure(Path(folder), dict(zip(names, ports, strict=True)), found, options.tls)
+        return asyncio.run(_Group(names, options, configs).run())
 
 
 def _is_module(name: str) -> bool:
@@ -130,24 +137,31 @@ def _ports(count: int) -> Iterator[list[int]]:
         yield ports
 
 
-def _configure(folder: Path, ports: Mapping[str, int], tls: bool) -> Path:
-    """The file for all parties, with certificates if asked for."""
-    text = ""
+def _configure(folder: Path, ports: Mapping[str, int], found: Places, tls: bool) -> dict[str, Path]:
+    """Write a file for each party, with certificates if asked for.
+
+    :param found: where one party finds another, if that is not where it listens
+    """
+    common = ""
     if tls:
         # What it has to say is for people who make certificates to keep.
         with contextlib.redirect_stdout(io.StringIO()):
             commands = [["init"], *(["issue", name, LOOPBACK] for name in ports)]
             if any(main(["certs", *command, "--folder", str(folder), "--days", "1"]) for command in commands):
                 raise ConfigurationError("the certificates could not be made")
-        text = f"ca_cert = {json.dumps(str(folder / 'authority.cert.pem'))}\n"
-    for name, port in ports.items():
-        text += f"[parties.{json.dumps(name)}]\naddr = {json.dumps(LOOPBACK)}\nport = {port}\n"
-        if tls:
-            for what in ("cert", "key"):
-                text += f"{what} = {json.dumps(str(folder / name / f'{name}.{what}.pem'))}\n"
-    path = folder / "mpccomm.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
+        common = f"ca_cert = {json.dumps(str(folder / 'authority.cert.pem'))}\n"
+    paths = {}
+    for number, me in enumerate(ports):
+        text = common
+        for name, port in ports.items():
+            addr, port = found.get((me, name), (LOOPBACK, port))
+            text += f"[parties.{json.dumps(name)}]\naddr = {json.dumps(addr)}\nport = {port}\n"
+            if tls:
+                for what in ("cert", "key"):
+                    text += f"{what} = {json.dumps(str(folder / name / f'{name}.{what}.pem'))}\n"
+        paths[me] = folder / f"mpccomm-{number}.toml"
+        paths[me].write_text(text, encoding="utf-8")
+    return paths
 
 
 # -- the processes -----------------------------------------------------------------------------------------------------
@@ -191,10 +205,10 @@ class _Party:
 class _Group:
     """The processes of one run."""
 
-    def __init__(self, names: Sequence[str], options: argparse.Namespace, config: Path) -> None:
+    def __init__(self, names: Sequence[str], options: argparse.Namespace, configs: Mapping[str, Path]) -> None:
         self._names = names
         self._options = options
-        self._config = config
+        self._configs = configs
         self._parties: list[_Party] = []
         self._ended: list[_Party] = []
         """In the order in which they did."""
@@ -257,7 +271,7 @@ class _Group:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into_output,
                 stderr=into_errors,
-                env=os.environ | colours | {ME: name, CONFIG: str(self._config), "PYTHONUNBUFFERED": "1"},
+                env=os.environ | colours | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.
                 start_new_session=True,
             )

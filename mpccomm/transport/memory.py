@@ -12,6 +12,9 @@ All of a pool runs as it would over HTTP, but for the bytes on the wire::
 Pools with loops of their own, as those of `SyncPool`, take part like any other. Every pool is at 127.0.0.1, and the ports are
 those of this network: ``add_http_server`` and ``add_http_client`` can be used as elsewhere. There is no TLS.
 
+With a delay and a rate it is a slow line: ``MemoryNetwork(delay=0.02, rate="100mbit")``. Its `run` has the program wait for none
+of that, and yet tells how long it would have taken.
+
 What goes wrong is decided by the seed, for each connection by itself: by who dials whom, and for which time. Where a
 connection is cut is counted in bytes. So a test that fails fails again with its seed, as far as the program sends the same;
 when exactly something happens is up to the clock, here as anywhere.
@@ -26,19 +29,22 @@ import math
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
+from mpccomm.transport import line
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
+from mpccomm.transport.line import Lane, Line
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Pipe, Transfer
 from mpccomm.transport.reconnect import DialError
+from mpccomm.transport.skipping import SkippingLoop
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
 if TYPE_CHECKING:
@@ -49,6 +55,8 @@ if TYPE_CHECKING:
     from mpccomm.transport.handshake import Authenticator
 
 logger = logging.getLogger("mpccomm")
+
+T = TypeVar("T")
 
 _ADDRESS = normalise("127.0.0.1")
 _FIRST_PORT = 20_000
@@ -111,7 +119,10 @@ class MemoryNetwork:
     :param loss: probability that an attempt to connect comes to nothing; it is repeated as settings say, see `Retry`
     :param cut_every: mean number of bytes in one direction after which a connection is cut; None: never. Where it is much
         less than ``Limits.frame_size`` (256 KiB), large messages need many attempts: make that smaller as well.
-    :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn
+    :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn. To connect
+        takes a delay either way.
+    :param rate: of the line between any two pools, in each direction by itself: bytes per second, or a text such as
+        ``"100mbit"``. Headers count, see `mpccomm.transport.line`; None: without a limit.
     :param repeat: probability that a connection, once it is over, comes once more, with all that the dialling end sent on it
     :raises ValueError: that can't be
     """
@@ -126,6 +137,7 @@ class MemoryNetwork:
         loss: float = 0.0,
         cut_every: float | None = None,
         delay: float | tuple[float, float] = 0.0,
+        rate: float | str | None = None,
         repeat: float = 0.0,
     ) -> None:
         low, high = delay if isinstance(delay, tuple) else (delay, delay)
@@ -133,10 +145,14 @@ class MemoryNetwork:
             raise ValueError(f"loss={loss} and repeat={repeat} are probabilities, and some attempt has to succeed")
         if not 0 <= low <= high or (cut_every is not None and cut_every <= 0):
             raise ValueError(f"{delay=} is in seconds and {cut_every=} in bytes; neither can be negative")
+        speed = math.inf if rate is None else line.rate(rate) if isinstance(rate, str) else rate
+        if not speed > 0:
+            raise ValueError(f"{rate=} is in bytes per second, more than 0; None for a line without a limit")
         self.seed = seed
         self.loss = loss
         self.cut_every = cut_every
         self.delay = low, high
+        self.rate = speed
         self.repeat = repeat
         self.faults: list[Fault] = []
         """What went wrong so far, apart from what `cut` and `partition` did."""
@@ -146,12 +162,14 @@ class MemoryNetwork:
         self._dialled: Counter[tuple[str, str]] = Counter()
         self._connections: set[_SimulatedConnection] = set()
         self._sides: tuple[frozenset[str], ...] = ()
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        """By who sends and who receives."""
 
     def __repr__(self) -> str:
         """Makes another one with the same faults."""
         return (
             f"MemoryNetwork(seed={self.seed}, loss={self.loss}, cut_every={self.cut_every}, "
-            f"delay={self.delay}, repeat={self.repeat})"
+            f"delay={self.delay}, rate={None if self.rate == math.inf else self.rate}, repeat={self.repeat})"
         )
 
     # -- what tests call, from any thread ------------------------------------------------------------------------------
@@ -199,6 +217,20 @@ class MemoryNetwork:
     def heal(self) -> None:
         """End the partition."""
         self._sides = ()
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run a program as `asyncio.run` does, with all its pools in it, but skip the time in which all of them wait.
+
+        What it computes takes its time, what is on its way takes none. ``asyncio.get_running_loop().time()`` tells how much
+        later it is than if nothing were skipped::
+
+            network = MemoryNetwork(delay=0.02, rate="100mbit")
+            print(network.run(protocol(network)))
+
+        Timeouts are skipped like everything else that is waited for. Not for `SyncPool`, which has a loop of its own.
+        """
+        with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+            return runner.run(main)
 
     def planned(self, caller: str, callee: str, number: int) -> PlannedFaults:
         """Return the faults of the connection of that number, from 0, which the one makes to the other."""
@@ -254,6 +286,10 @@ class MemoryNetwork:
     def _random(self, caller: str, callee: str, number: int, what: str) -> Random:
         return Random(f"{self.seed} {caller} {callee} {number} {what}")
 
+    def _lane(self, sender: str, receiver: str) -> Lane:
+        with self._lock:
+            return self._lanes.setdefault((sender, receiver), Lane(Line(rate=self.rate), Random()))
+
     def _dial(self, caller: str, port: int) -> Stream:
         bound_port = self._entrances.get(port)
         if bound_port is None or bound_port.answering is None:
@@ -297,7 +333,6 @@ class _SimulatedConnection:
         self.caller = caller
         self.callee = callee
         self.ends = {caller, callee}
-        self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
         self._network = network
         self._number = number
         self._planned = planned
@@ -305,8 +340,12 @@ class _SimulatedConnection:
         self._sent = [0, 0]
         self._said: list[bytes] = []
         self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (False, True)}
+        self._lanes = {True: network._lane(caller, callee), False: network._lane(callee, caller)}
+        self.distance = network.delay[1]
+        self.batch_size = self._lanes[True].chunk
+        self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
 
-    def transfer(self, forth: bool, batch: bytes) -> Transfer:
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
         """A batch is sent."""
         planned = self._planned
         self._sent[forth] += len(batch)
@@ -314,10 +353,15 @@ class _SimulatedConnection:
             self._said.append(batch)
         low, high = self._network.delay
         delay = low if low == high else self._delays[forth].uniform(low, high)
+        hold = 0.0
+        if self._network.rate < math.inf:
+            lane = self._lanes[forth]
+            delay += lane.enter(len(batch), now) - now
+            hold = lane.hold(now)
         if self._sent[forth] < planned.cut_after[forth]:
-            return Transfer(delay)
+            return Transfer(delay, hold)
         self._note("cut", forth)
-        return Transfer(delay, arrives=not planned.torn, breaks=True)
+        return Transfer(delay, hold, arrives=not planned.torn, breaks=True)
 
     def closed(self) -> None:
         """It was closed, or is broken."""
@@ -355,6 +399,9 @@ class _Connector:
         if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
             raise DialError(f"{where} is not in this network: here every pool is at {_ADDRESS}, at a port of its own")
+        low, high = self._network.delay
+        if high:
+            await asyncio.sleep(low + high)
         return self._network._dial(self._caller, self._port)
 
 

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from mpccomm.transport.stream import Stream
+from mpccomm.transport.skipping import SkippingLoop
+from mpccomm.transport.stream import MAX_MESSAGE, Stream
 
 _BATCHES = 8
-"""The batches that may be under way in one direction."""
+"""The batches that may be under way in one direction, where that takes no time."""
+_BATCHES_FAR = 64
+"""The same where it does."""
 
 
 class Transfer(NamedTuple):
@@ -21,6 +24,8 @@ class Transfer(NamedTuple):
 
     delay: float = 0.0
     """Seconds until it arrives; a later batch does not overtake it."""
+    hold: float = 0.0
+    """Seconds for which the line takes in nothing more."""
     arrives: bool = True
     breaks: bool = False
     """Whether the connection breaks with it: nothing comes after it, nor back."""
@@ -29,17 +34,29 @@ class Transfer(NamedTuple):
 class NetworkPath(Protocol):
     """What lies between the two ends. Called in the thread of the end that sends."""
 
-    def transfer(self, forth: bool, batch: bytes) -> Transfer:
+    @property
+    def distance(self) -> float:
+        """Seconds that a batch is on its way at least."""
+
+    @property
+    def batch_size(self) -> int:
+        """Bytes that it takes in at once."""
+
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
         """A batch is sent, from the first end to the second (``forth``) or back."""
 
     def closed(self) -> None:
         """The connection was closed or is broken; called once or, where both ends are quick, twice."""
 
 
-class _IdealPath:
+class IdealPath:
     """A path without delay or faults."""
 
-    def transfer(self, forth: bool, batch: bytes) -> Transfer:
+    distance: float = 0.0
+    batch_size: int = MAX_MESSAGE
+
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
+        """Let it arrive at once."""
         return _AT_ONCE
 
     def closed(self) -> None:
@@ -61,11 +78,14 @@ class _End(Stream):
         self.other = self
         self._closed = False
         self._tls: ssl.SSLObject | None = None
+        self.budget = path.batch_size
         self._path = path
         self._forth = forth
+        self._most = _BATCHES_FAR if path.distance else _BATCHES
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
+        self._clock = loop.time if isinstance(loop, SkippingLoop) else time.monotonic
         self._latest = 0.0
-        """When the last of what was sent from here is there, by `time.monotonic`."""
+        """When the last of what was sent from here is there."""
         self._coming: asyncio.TimerHandle | None = None
 
     @property
@@ -79,16 +99,19 @@ class _End(Stream):
         other = self.other
         if self._closed or other._closed:
             return
-        transfer = self._path.transfer(self._forth, batch)
+        transfer = self._path.transfer(self._forth, batch, self._clock())
         if transfer.arrives:
             self._put(batch, transfer.delay)
         if transfer.breaks:
             self._put(_BREAK)
             self._finish()
+        elif transfer.hold:
+            self._full = True
+            self._loop.call_later(transfer.hold, self._resume)
         else:
             self._full = True
             # Only then: the other end looks the other way round.
-            self._full = len(other._arrived) >= _BATCHES
+            self._full = len(other._arrived) >= self._most
 
     def _say_close(self, code: int) -> None:
         self._put(code)
@@ -108,7 +131,7 @@ class _End(Stream):
         if self._closed:
             return
         if delay:
-            self._latest = max(self._latest, time.monotonic() + delay)
+            self._latest = max(self._latest, self._clock() + delay)
         other = self.other
         other._arrived.append((self._latest, what))
         other._call(other._arrive)
@@ -120,13 +143,13 @@ class _End(Stream):
             self._coming = None
         while self._arrived and not self._held and not self._closed:
             due, what = self._arrived[0]
-            remaining = due - time.monotonic() if due else 0
+            remaining = due - self._clock() if due else 0
             if remaining > 0:
                 self._coming = self._loop.call_later(remaining, self._arrive)
                 return
             self._arrived.popleft()
             other = self.other
-            if other._full and len(self._arrived) < _BATCHES:
+            if other._full and len(self._arrived) < other._most:
                 other._call(other._resume)
             if isinstance(what, bytes):
                 try:
@@ -177,7 +200,7 @@ class Pipe:
         path: NetworkPath | None = None,
         tls: ssl.SSLObject | None = None,
     ) -> None:
-        path = path or _IdealPath()
+        path = path or IdealPath()
         self._end = _End(here, path, forth=True)
         self._end._tls = tls
         other = _End(there, path, forth=False)

@@ -86,6 +86,49 @@ def test_the_parties_talk(tmp_path: Path, tls: tuple[str, ...]) -> None:
     assert "to stderr" in log
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have 127.0.0.1 alone; --tls does")
+def test_parties_that_are_far_apart(tmp_path: Path) -> None:
+    assert _far_apart(tmp_path) == []
+
+
+def test_certified_parties_that_are_far_apart(tmp_path: Path) -> None:
+    assert _far_apart(tmp_path, "--tls") == []
+
+
+def _far_apart(tmp_path: Path, *options: str) -> list[str]:
+    program = """
+        import time
+        from mpccomm import SyncPool
+        with SyncPool.from_env() as pool:
+            pool.wait_ready(30)
+            for other in pool.parties:
+                start = time.monotonic()
+                # What it says of itself arrives at the same time as our question.
+                pool.send(other, pool.name)
+                took = time.monotonic() - start
+                assert pool.recv(other) == other
+                least = 0.06 if "carol" in (pool.name, other) else 0.02
+                if not least <= took:
+                    print(f"too fast: {other} after {took}")
+    """
+    lines = tmp_path / "lines.toml"
+    lines.write_text(
+        "[[line]]\nrtt = '20ms'\nrate = '50mbit'\n"
+        + "".join(
+            f"[[line]]\nbetween = ['carol', '{other}']\nrtt = '60ms'\njitter = '0ms'\n" for other in ("alice", "bob")
+        )
+    )
+    status, said, errors = ran(tmp_path, program, "--parties", "alice,bob,carol", "--lines", str(lines), *options)
+    assert status == 0, errors
+    return said
+
+
+def test_lines_that_cannot_be(tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, "", "-n", "2", "--regions", "eu,us,eu")
+    assert status == 2
+    assert "names 3 regions for 2 parties" in errors
+
+
 def test_a_module_and_numbers(tmp_path: Path) -> None:
     status, lines, _ = ran(
         tmp_path, "import os, sys; print(os.environ['MPCCOMM_PARTY'], sys.argv[1:])", "-n", "2", "-m", "program", "x"

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -115,7 +116,15 @@ def test_whom_to_connect_has_to_be_clear(names: tuple[str, str | None]) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("loss", 1.0), ("loss", -0.1), ("repeat", 2.0), ("cut_every", 0.0), ("delay", -1.0), ("delay", (2.0, 1.0))],
+    [
+        ("loss", 1.0),
+        ("loss", -0.1),
+        ("repeat", 2.0),
+        ("cut_every", 0.0),
+        ("delay", -1.0),
+        ("delay", (2.0, 1.0)),
+        ("rate", 0),
+    ],
 )
 def test_options_that_can_not_be(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option):
@@ -182,6 +191,59 @@ async def test_a_slow_reader_holds_the_sender_back() -> None:
         for _ in handles:
             await bob.recv("alice")
         await asyncio.gather(*handles)
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_rate_is_kept_in_each_direction_by_itself() -> None:
+    async with introduced(MemoryNetwork(rate="8mbit"), "alice", "bob") as (alice, bob):
+        await alice.wait_ready(LIMIT)
+        start = asyncio.get_running_loop().time()
+        handles = [alice.asend("bob", bytes(200_000)), bob.asend("alice", bytes(200_000))]
+        await asyncio.gather(bob.recv("alice"), alice.recv("bob"), *handles)
+        took = asyncio.get_running_loop().time() - start
+    assert 0.2 < took < 0.3 + UNIT
+
+
+async def skipped_time(network: MemoryNetwork, size: int, rounds: int) -> float:
+    async with introduced(network, "alice", "bob") as (alice, bob):
+        await alice.wait_ready(LIMIT)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for _ in range(rounds):
+            handle = alice.asend("bob", bytes(size))
+            await bob.recv("alice")
+            await bob.send("alice", None)
+            await alice.recv("bob")
+            await handle
+        return loop.time() - start
+
+
+def test_time_in_which_all_wait_is_skipped() -> None:
+    network = MemoryNetwork(delay=2 * UNIT, rate=500_000)
+    start = time.process_time()
+    took = network.run(skipped_time(network, 100_000, 10))
+    used = time.process_time() - start
+    # There, back, and there again: the acknowledgement.
+    least = 10 * (3 * 2 * UNIT + 0.2)
+    assert least < took < 1.1 * least + 10 * UNIT + used
+    assert used < least / 2
+
+
+def test_what_runs_in_a_thread_takes_its_time() -> None:
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        waiting = asyncio.create_task(asyncio.sleep(1000))
+        await asyncio.to_thread(time.sleep, UNIT)
+        between = loop.time() - start
+        await waiting
+        return between, loop.time() - start
+
+    between, end = MemoryNetwork().run(main())
+    assert UNIT <= between < 500
+    assert 1000 <= end < 1500
 
 
 # -- by hand -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.transport.memory_stream import Pipe, Transfer
+from mpccomm.transport.memory_stream import IdealPath, Pipe, Transfer
 from mpccomm.transport.stream import Stream
 from tests.pools import until
 
@@ -92,10 +92,10 @@ async def test_nothing_arrives_after_a_cut() -> None:
 
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_it_breaks_with_a_batch(arrives: bool) -> None:
-    class Brittle:
+    class Brittle(IdealPath):
         ends = 0
 
-        def transfer(self, forth: bool, batch: bytes) -> Transfer:
+        def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
             return Transfer(arrives=arrives, breaks=True) if batch == b"2" else Transfer()
 
         def closed(self) -> None:
@@ -123,8 +123,8 @@ async def test_a_full_pipe_holds_back() -> None:
 
 
 async def test_what_is_on_its_way_keeps_its_order() -> None:
-    class Slow:
-        def transfer(self, forth: bool, batch: bytes) -> Transfer:
+    class Slow(IdealPath):
+        def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
             return Transfer(0.02 if batch == b"\0" else 0.001)
 
         def closed(self) -> None:

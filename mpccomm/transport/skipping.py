@@ -1,0 +1,60 @@
+"""An event loop that does not wait: where nothing is to be done before some time, it is that time at once.
+
+What the program computes takes as long as ever; the rest of the time passes in no time. That is right where everything that a
+program waits for comes from timers of the same loop, as on a network in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """Its `time` goes on by itself, and leaps over what would be waiting; not while something runs in an executor."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        """Seconds that were not waited for."""
+        self._elsewhere = 0
+        """What executors do for this loop now."""
+        super().__init__(_SkippingSelector(self._skip))
+
+    def time(self) -> float:
+        """Return the seconds of `time.monotonic`, and all that were skipped."""
+        return time.monotonic() + self._skipped
+
+    def _skip(self, seconds: float) -> bool:
+        if self._elsewhere:
+            return False
+        self._skipped += seconds
+        return True
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Have something done in a thread; time is real until it is."""
+        future = super().run_in_executor(executor, func, *args)
+        self._elsewhere += 1
+        future.add_done_callback(self._returned)
+        return future
+
+    def _returned(self, future: asyncio.Future[Any]) -> None:
+        self._elsewhere -= 1
+
+
+class _SkippingSelector(selectors.DefaultSelector):
+    def __init__(self, skip: Callable[[float], bool]) -> None:
+        super().__init__()
+        self._skip = skip
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready; where that is nothing, skip the time."""
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        return super().select(0) or ([] if self._skip(timeout) else super().select(timeout))
