@@ -30,6 +30,7 @@ take `PartyRecord.sends` and ``receives``, by ``called``: in one lane the calls 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -313,7 +314,7 @@ def _with_dependencies(messages: list[Message]) -> list[Message]:
     return linked
 
 
-def load(*paths: str | Path) -> Record:
+def load(*paths: str | os.PathLike[str]) -> Record:
     """Read trace files, of one party each or of several, as one record.
 
     :raises ConfigurationError: one of them is no trace of mpccomm
