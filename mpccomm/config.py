@@ -292,7 +292,7 @@ _WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list",
 def _types_of(value: object) -> tuple[type, ...]:
     if is_dataclass(value):
         return (dict,)
-    return (type(value),) if isinstance(value, int) else _NUMBER
+    return (type(value),) if type(value) in (int, bool, str) else _NUMBER
 
 
 def line_of(text: str, key: Key) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -206,6 +207,8 @@ class Settings:
     """Seconds for which a blocking call waits, after Ctrl-C, for its own cancellation."""
     report: bool = False
     """Count waiting, CPU time and rounds from the beginning, for ``Pool.report``; otherwise from the first ``Pool.phase`` on."""
+    trace: str | os.PathLike[str] = ""
+    """A folder, for a file of each pool with all that it sent, received and waited for, see ``Pool.trace``; empty: none."""
     unreachable_timeout: float | None = None
     """Seconds after which a call raises that waits for a party which can't be reached; None: it waits on."""
 
@@ -216,6 +219,8 @@ class Settings:
             made = one.default_factory
             if isinstance(made, type) and not isinstance(value, made) and not (value is None and made is Progress):
                 raise TypeError(f"Settings({one.name}=...): a {made.__name__} is needed, not a {type(value).__name__}")
+        if not isinstance(self.trace, str | os.PathLike):
+            raise TypeError(f"Settings(trace=...): the path of a folder is needed, not a {type(self.trace).__name__}")
         if self.unreachable_timeout is not None:
             _check_seconds(self, "unreachable_timeout", self.unreachable_timeout)
 

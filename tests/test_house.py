@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"progress"}),
     frozenset({"address", "settings"}),
     frozenset({"codec", "protocol", "config"}),
-    frozenset({"transport", "environment"}),
+    frozenset({"transport", "environment", "trace"}),
     frozenset({"engine"}),
     frozenset({"pool"}),
     frozenset({"sync"}),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import Logger
+from pathlib import Path
 from types import MappingProxyType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
@@ -20,7 +21,10 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
+from mpccomm.engine.tracing import Trace, trace_of
 from mpccomm.settings import DEFAULTS, Settings
+from mpccomm.trace.drawing import plot
+from mpccomm.trace.record import Record, load
 from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
@@ -225,6 +229,31 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         if engine.reporter is not None:
             return engine.reporter.report(engine.name, engine.parties)
         return traffic_alone(engine.name, self.stats)
+
+    def trace(self, path: FilePath | None = None) -> Trace:
+        """Begin to note every send, delivery, receive, wait, phase and reconnect, with times, sizes and ids, never a payload.
+
+        ``with pool.trace("alice.json"): ...`` ends at the end of the block; otherwise `Trace.stop` ends it, or the end of the pool.
+        ``Settings(trace="folder")`` does the same for the whole life of a pool. The files of several parties become one
+        picture by ``mpccomm trace merge``.
+
+        :param path: of the file to be written at its end, which https://ui.perfetto.dev opens; left out: there is none
+        """
+        return self._engine.trace(None if path is None else Path(path))
+
+    def timeline(self, *others: BasePool | FilePath, ax: Any = None) -> Any:
+        """Draw the trace that runs, or the last one that ended: a row per party, its waits and phases, and a line per message.
+
+        :param others: whose notes are to be in the picture as well: pools of this process, or files that theirs have written
+        :param ax: the axes of matplotlib to draw on; left out: those of a new figure
+        :returns: these axes
+        :raises ConfigurationError: there is no trace of this pool or one of the others
+        :raises ImportError: matplotlib is not installed
+        """
+        pools = [other for other in others if isinstance(other, BasePool)]
+        records = [trace_of(one._engine.traces, one.name or "this pool").record for one in (self, *pools)]
+        files = load(*(other for other in others if not isinstance(other, BasePool)))
+        return plot(Record([party for record in (*records, files) for party in record.parties]), ax)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, join
@@ -32,6 +33,7 @@ from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
 from mpccomm.engine.report import Reporter
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
+from mpccomm.engine.tracing import Trace, close, file_for
 from mpccomm.errors import (
     ConfigurationError,
     DuplicatePartyError,
@@ -41,6 +43,7 @@ from mpccomm.errors import (
     UnknownPartyError,
 )
 from mpccomm.protocol.frames import NO_PORT
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
@@ -76,6 +79,8 @@ class Engine:
         self._reporters: dict[str, Reporter] = {}
         self.reporter: Reporter | None = None
         """What counts for reports, once that is asked for."""
+        self.traces: list[Trace] = []
+        """Those that were begun, the last one last."""
         self.network = network
         self.name = name
         """That of our own party, if the user gave one."""
@@ -103,6 +108,8 @@ class Engine:
         _engines.add(self)
         if settings.report:
             self.count()
+        if settings.trace:
+            self.trace(file_for(settings.trace, name, self._incarnation))
 
     def observe(self, observer: Observer) -> None:
         """Tell this one, too, of what is sent, received and waited for from now on."""
@@ -123,6 +130,16 @@ class Engine:
         """How its threads are called: by the name of the pool, or else by its port."""
         name = self.name or (f"at port {self.port}" if self.port is not None else "")
         return f"mpccomm {name}" if name else "mpccomm"
+
+    def trace(self, path: Path | None) -> Trace:
+        """Begin a trace, to be written there when it ends. Any thread may call."""
+        made = Trace(self.loop_owner, self.name, self._incarnation, self._links, path)
+        # Of those that ended long ago the last one is kept.
+        self.traces = [*(trace for trace in self.traces if trace.running), made]
+        return made
+
+    def _links(self) -> dict[str, Link]:
+        return {name: party.link for name, party in self.parties.items()}
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
@@ -492,6 +509,8 @@ class Engine:
 
     def _over(self) -> None:
         self.lifecycle.apply(PoolEvent.END)
+        for trace in self.traces:
+            close(trace)
         self.callbacks.end()
         self.takeover.end()
         self.ended()

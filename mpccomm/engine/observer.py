@@ -38,6 +38,9 @@ class Observer(Protocol):
     def receives(self, party: str, message: Incoming) -> None:
         """The program gets a message, decoded; in the thread, and in the context, that it is decoded in."""
 
+    def arrived(self, party: str, position: int) -> None:
+        """A batch arrived, and with it every frame up to this one is here; on the pool's loop."""
+
     def waits(self, involved: Involved) -> Callable[[], None]:
         """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""
 
@@ -79,6 +82,11 @@ class Observers:
         for observer in self.observers:
             observer.receives(party, message)
 
+    def arrived(self, party: str, position: int) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.arrived(party, position)
+
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Tell all."""
         ends = [observer.waits(involved) for observer in self.observers]
@@ -116,6 +124,13 @@ def joined(present: Observer | None, further: Observer) -> Observer:
         return further
     there = present.observers if isinstance(present, Observers) else (present,)
     return Observers([*there, further])
+
+
+def without(present: Observer | None, former: Observer) -> Observer | None:
+    """Return one observer for those that there are but one."""
+    there = present.observers if isinstance(present, Observers) else (present,)
+    left = [observer for observer in there if observer is not None and observer is not former]
+    return Observers(left) if len(left) > 1 else next(iter(left), None)
 
 
 def pack_field(kind: int, content: bytes) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mpccomm.address import IPAddress, towards
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.peer import StreamPeer
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import NO_PORT
@@ -34,7 +35,9 @@ def is_second(own_port: int, port: int, there: IPAddress | None) -> bool:
 class ConnectionOwner(Protocol):
     """The party that the connections belong to."""
 
+    name: str
     link: Link
+    loop_owner: LoopOwner
     settings: Settings
     closed: Cause | None
     expected: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.link import Link
 
@@ -12,7 +13,9 @@ from mpccomm.protocol.link import Link
 class LinkOwner(Protocol):
     """The party whose link it is."""
 
+    name: str
     link: Link
+    loop_owner: LoopOwner
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -36,6 +39,9 @@ class StreamPeer:
         """One batch arrived."""
         party = self._party
         party.link.received(self._connection, batch, party.clock())
+        observer = party.loop_owner.observer
+        if observer is not None:
+            observer.arrived(party.name, party.link.receiver.received)
         party.flush(self._at_once)
 
     def heard(self) -> None:

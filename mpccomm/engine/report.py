@@ -371,6 +371,9 @@ class Reporter:
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """Nothing to count."""
 
+    def arrived(self, party: str, position: int) -> None:
+        """Nothing to count."""
+
     def encoded(self, parties: object, size: int, begun: float) -> None:
         """Nothing to count."""
 

@@ -122,6 +122,11 @@ class Link:
         return self._incarnations.state
 
     @property
+    def peer(self) -> bytes:
+        """The incarnation that we talk to, or did last; empty: none was met yet."""
+        return self._incarnations.current
+
+    @property
     def ending(self) -> Cause | None:
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
         return self._incarnations.ending

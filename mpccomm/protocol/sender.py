@@ -58,6 +58,8 @@ class Outgoing:
     failure: Cause | None = None
     annotation = b""
     """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
+    noted: tuple[float, float, int] | None = None
+    """What a recorder noted of its beginning."""
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:

@@ -1,0 +1,270 @@
+"""What a pool notes for a timeline: an `mpccomm.engine.observer.Observer` that keeps what it is told, and works it out later.
+
+A hook looks at the clock and appends a tuple of plain values, no more: no message is kept, and nothing of its contents. What
+belongs to what (which wait was for which message, when a message arrived) is found out when the record is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import platform
+import threading
+import time
+import uuid
+from asyncio import _get_running_loop, current_task
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from threading import get_ident
+from time import perf_counter
+from typing import Any
+
+from mpccomm.engine.observer import Involved
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.receiver import Incoming
+from mpccomm.protocol.sender import Outgoing
+from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Send, Wait
+
+logger = logging.getLogger("mpccomm")
+
+MOST = 1_000_000
+"""So many notes are kept, of some 200 bytes each; of later ones only the number."""
+
+_SEND, _RECEIVE, _WAIT, _PHASE, _CONNECTION = range(5)
+_Log = list[tuple[int, float]]
+"""Up to which frame everything had arrived, and when."""
+
+
+class Recorder:
+    """One record in the making, of the party of that name and incarnation, with those that ``links`` are to, by name."""
+
+    def __init__(self, name: str, incarnation: bytes, links: Callable[[], dict[str, Link]], most: int = MOST) -> None:
+        self._name = name
+        self._incarnation = incarnation
+        self._links = links
+        self._most = most
+        self._zero = perf_counter()
+        self._wall = time.time_ns()
+        self._notes: list[tuple[Any, ...]] = []
+        self._lost = 0
+        self._lanes: dict[Any, int] = {}
+        self._lane_names: list[str] = []
+        self._peers: dict[tuple[str, str], int] = {}
+        self._current: dict[str, int] = {}
+        """The place of each party, as the process that it is now, among `_peers`."""
+        self._begun: dict[int, float] = {}
+        """When each thread began to encode."""
+        self._phases: dict[tuple[int, str], list[float]] = {}
+        self._logs: dict[str, _Log] = {}
+        for party, link in links().items():
+            self._meet(party, link)
+            self._logs[party] = [(link.receiver.received, -math.inf)]
+
+    def _meet(self, name: str, link: Link | None) -> int:
+        """Note which process a party is now."""
+        incarnation = "" if link is None else link.peer.hex()
+        peer = self._current[name] = self._peers.setdefault((name, incarnation), len(self._peers))
+        return peer
+
+    def _peer(self, name: str) -> int:
+        peer = self._current.get(name)
+        return self._meet(name, self._links().get(name)) if peer is None else peer
+
+    def _lane(self) -> int:
+        """The thread, or the task in it, that calls."""
+        loop = _get_running_loop()
+        task = None if loop is None else current_task(loop)
+        key: Any = get_ident() if task is None else (get_ident(), task.get_name())
+        lane = self._lanes.get(key)
+        if lane is None:
+            thread = threading.current_thread().name.replace("/", "_")
+            self._lane_names.append(thread if task is None else f"{thread}/{task.get_name()}")
+            lane = self._lanes[key] = len(self._lane_names) - 1
+        return lane
+
+    def _note(self, note: tuple[Any, ...]) -> None:
+        if len(self._notes) < self._most:
+            self._notes.append(note)
+        else:
+            if not self._lost:
+                logger.warning(
+                    "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
+                    "with pool.trace()",
+                    self._most,
+                )
+            self._lost += 1
+
+    # -- what the pool tells ---------------------------------------------------------------------------------------
+
+    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
+        """Keep when that began: the message is about to be made."""
+        self._begun[get_ident()] = begun
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Note the call."""
+        now = perf_counter()
+        message.noted = self._begun.get(get_ident(), now), now, self._lane()
+        return b""
+
+    def queued(self, party: str, message: Outgoing) -> None:
+        """Nothing to note: the number that it is known by comes later."""
+
+    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+        """Note the send."""
+        noted = message.noted
+        if noted is None:
+            return  # from before the record began
+        now = perf_counter()
+        name = "" if error is None else type(error).__name__
+        key = getattr(message, "key", "")
+        self._note((_SEND, self._peer(party), message.number, key, message.total, *noted, now, name))
+
+    def receives(self, party: str, message: Incoming) -> None:
+        """Nothing to note: it was when it was decoded."""
+
+    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+        """Note the receive."""
+        now = perf_counter()
+        log = self._logs.get(party)
+        note = (_RECEIVE, self._peer(party), message.number, message.key, message.total, self._lane(), log, message.seq)
+        self._note((*note, begun, now))
+
+    def arrived(self, party: str, position: int) -> None:
+        """Note up to which frame everything is here."""
+        log = self._logs.get(party)
+        if log is None or log[-1][0] > position:
+            log = self._logs[party] = [(0, -math.inf)]  # another conversation
+        if log[-1][0] != position:
+            log.append((position, perf_counter()))
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        """Note the time until the function that is returned is called."""
+        lane = self._lane()
+        begun = perf_counter()
+
+        def end() -> None:
+            self._note((_WAIT, lane, begun, perf_counter(), involved))
+
+        return end
+
+    def connection(self, party: str, connected: bool) -> None:
+        """Note what became of it; it may be another process of that party."""
+        if connected:
+            self._meet(party, self._links().get(party))
+        self._note((_CONNECTION, self._peer(party), perf_counter(), connected))
+
+    def phase(self, path: str, begins: bool) -> None:
+        """Note when a phase begins and ends."""
+        lane = self._lane()
+        if begins:
+            self._phases.setdefault((lane, path), []).append(perf_counter())
+        elif open_ones := self._phases.get((lane, path)):
+            self._note((_PHASE, path, lane, open_ones.pop(), perf_counter()))
+
+    # -- the record ------------------------------------------------------------------------------------------------
+
+    def record(self) -> PartyRecord:
+        """Return what was noted up to now. From any thread."""
+        by_kind: list[list[tuple[Any, ...]]] = [[] for _ in range(5)]
+        for kind, *note in list(self._notes):
+            by_kind[kind].append(tuple(note))
+        current = dict(self._current)
+        at = self._at
+        end = at(perf_counter())
+        waits = [
+            Wait(lane, at(begun), at(ended), *_split(involved, current))
+            for lane, begun, ended, involved in by_kind[_WAIT]
+        ]
+        phases = [Phase(path, lane, at(began), at(ended)) for path, lane, began, ended in by_kind[_PHASE]]
+        for (lane, path), still_open in list(self._phases.items()):
+            phases += [Phase(path, lane, at(began), end) for began in list(still_open)]
+        return PartyRecord(
+            self._name,
+            self._incarnation.hex(),
+            clock_name(),
+            round(self._zero * 1e9),
+            self._wall,
+            end,
+            self._lost,
+            list(self._peers),
+            list(self._lane_names),
+            _when_waited_for(sorted(self._sends(by_kind[_SEND]), key=lambda send: send.encoded), waits),
+            _since_asked_for(sorted(self._receives(by_kind[_RECEIVE]), key=lambda receive: receive.taken), waits),
+            sorted(waits, key=lambda wait: wait.began),
+            sorted(phases, key=lambda phase: phase.began),
+            [
+                Connection(peer, at(when), "connected" if connected else "connection lost")
+                for peer, when, connected in by_kind[_CONNECTION]
+            ],
+        )
+
+    def _sends(self, notes: Iterable[tuple[Any, ...]]) -> Iterator[Send]:
+        at = self._at
+        for peer, number, key, size, called, encoded, lane, ended, error in notes:
+            delivered = -1 if error else at(ended)
+            yield Send(peer, number, _id(key), size, lane, at(called), at(encoded), delivered, at(encoded), error)
+
+    def _receives(self, notes: Iterable[tuple[Any, ...]]) -> Iterator[Receive]:
+        at = self._at
+        for peer, number, key, size, lane, log, seq, begun, ended in notes:
+            place = bisect_left(log, (seq, -math.inf)) if log else 0
+            arrived = at(log[place][1]) if 0 < place < len(log) else -1
+            yield Receive(peer, number, _id(key), size, lane, at(begun), arrived, at(begun), at(ended))
+
+    def _at(self, when: float) -> int:
+        """A time in nanoseconds since the record began, at the earliest then."""
+        return max(round((when - self._zero) * 1e9), 0)
+
+
+def _split(involved: Involved, current: dict[str, int]) -> tuple[list[int], list[int]]:
+    known = [(current[name], sends) for name, sends in involved if name in current]
+    return [peer for peer, sends in known if sends], [peer for peer, sends in known if not sends]
+
+
+def _id(key: Key) -> str:
+    return describe_key(key) if key else ""
+
+
+def _when_waited_for(sends: list[Send], waits: Iterable[Wait]) -> list[Send]:
+    """Let each send return when the wait ended that followed it: of the last one before it, in its lane and to its party."""
+    queued: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for place, send in enumerate(sends):
+        queued.setdefault((send.lane, send.peer), []).append((send.encoded, place))
+    for wait in waits:
+        for peer in wait.to:
+            before = queued.get((wait.lane, peer), [])
+            last = bisect_right(before, (wait.began, len(sends))) - 1
+            if last >= 0:
+                place = before[last][1]
+                sends[place] = sends[place]._replace(returned=max(sends[place].returned, wait.ended))
+    return sends
+
+
+def _since_asked_for(receives: list[Receive], waits: Iterable[Wait]) -> list[Receive]:
+    """Let each receive begin with the wait that it ended: the last one before it, in its lane and for its party."""
+    waited: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for wait in sorted(waits, key=lambda wait: wait.ended):
+        for peer in wait.of:
+            waited.setdefault((wait.lane, peer), []).append((wait.ended, wait.began))
+    used: dict[tuple[int, int], int] = {}
+    for place, receive in enumerate(receives):
+        key = receive.lane, receive.peer
+        before = waited.get(key, [])
+        last = bisect_right(before, (receive.taken, receive.taken)) - 1
+        # One that came after the wait was not what it ended with: its time was over.
+        if last >= used.get(key, 0) and receive.arrived <= before[last][0]:
+            used[key] = last + 1
+            receives[place] = receive._replace(called=before[last][1])
+    return receives
+
+
+def clock_name() -> str:
+    """A name for the clock of this machine: that which `time.perf_counter` reads in all its processes."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        text = f"{platform.node()} {uuid.getnode()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""Traces as the program sees them: `Pool.trace` and ``Settings(trace=...)``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.observer import joined, without
+from mpccomm.engine.recorder import Recorder
+from mpccomm.errors import ConfigurationError
+from mpccomm.protocol.link import Link
+from mpccomm.trace.chrome import write
+from mpccomm.trace.drawing import plot
+from mpccomm.trace.record import PartyRecord, Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+logger = logging.getLogger("mpccomm")
+
+
+class Trace:
+    """What a pool did from `Pool.trace` until `stop`, or until the pool is shut down: every send, receive, wait and phase.
+
+    As a context manager it stops at the end of the block. Where it was given a path, it is written there when it stops.
+    """
+
+    def __init__(
+        self, owner: LoopOwner, name: str, incarnation: bytes, links: Callable[[], dict[str, Link]], path: Path | None
+    ) -> None:
+        self._owner = owner
+        self._recorder = Recorder(name, incarnation, links)
+        self._path = path
+        self._stopped: PartyRecord | None = None
+        owner.observer = joined(owner.observer, self._recorder)
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self._stopped is None
+
+    def stop(self) -> None:
+        """Take no more notes, and write the file, if there is to be one; once stopped, this does nothing.
+
+        :raises OSError: the file can't be written
+        """
+        if self._stopped is None:
+            self._stopped = self._recorder.record()
+            self._owner.observer = without(self._owner.observer, self._recorder)
+            if self._path is not None:
+                self.save(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def record(self) -> Record:
+        """What was noted up to now, by this party alone."""
+        return Record([self._recorder.record() if self._stopped is None else self._stopped])
+
+    def save(self, path: str | Path) -> None:
+        """Write what was noted up to now, as JSON that https://ui.perfetto.dev opens and ``mpccomm trace merge`` puts together.
+
+        :raises OSError: it can't be written
+        """
+        write(self.record, path)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw what was noted up to now, see `Pool.timeline`."""
+        return plot(self.record, ax)
+
+
+def trace_of(traces: Sequence[Trace], pool: str) -> Trace:
+    """Return the last one that was begun.
+
+    :raises ConfigurationError: there is none
+    """
+    if not traces:
+        raise ConfigurationError(
+            f"nothing was noted of {pool}: call its trace() before what is to be seen, or make it with Settings(trace=...)"
+        )
+    return traces[-1]
+
+
+def close(trace: Trace) -> None:
+    """Stop a trace at the end of its pool: what can't be written is only told."""
+    try:
+        trace.stop()
+    except OSError as error:
+        logger.error("the trace can't be written: %s", error)
+
+
+def file_for(folder: str | os.PathLike[str], name: str, incarnation: bytes) -> Path:
+    """Return the file in a folder for the trace of a party; the folder is made."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    plain = re.sub(r"[^\w.-]", "_", name) if name else f"pool-{incarnation.hex()[:8]}"
+    return Path(folder) / f"{plain}.json"

@@ -1,0 +1,220 @@
+"""A record as a trace in the Trace Event Format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing show.
+
+Each party is a process. Its tracks are the threads of its program, with phases, waits, sends and receives; what is on its way to
+each other party; and what has arrived from each before it was asked for. Arrows go from sends to where their message was awaited
+or taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpccomm.trace.record import FORMAT, PartyRecord, Receive, Record, Send, Wait
+
+_MOST_ROWS = 8
+"""A track has so many rows for slices that overlap; further ones are left out of the picture."""
+
+
+class Slice(NamedTuple):
+    """Something that lasted."""
+
+    began: int
+    ended: int
+    name: str
+    category: str
+    arguments: dict[str, Any]
+    flow_out: str = ""
+    """The arrow that begins here."""
+    flows_in: tuple[tuple[int, str], ...] = ()
+    """The arrows that end in it, and when."""
+
+
+def write(record: Record, path: str | Path) -> None:
+    """Write a record to a file.
+
+    :raises OSError: it can't be written
+    """
+    text = json.dumps(document(record), ensure_ascii=False, separators=(",", ":"))
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def document(record: Record) -> dict[str, Any]:
+    """Return what stands in the file: the events, and the notes that they are made from."""
+    return {
+        "displayTimeUnit": "ms",
+        "traceEvents": list(events(record)),
+        "mpccomm": {"format": FORMAT, "parties": [party.to_json() for party in record.parties]},
+    }
+
+
+def events(record: Record) -> Iterator[dict[str, Any]]:
+    """Draw a record: the events of all parties, times in microseconds since the first of them began."""
+    for process, party in enumerate(record.parties, 1):
+        yield from _Process(record, party, process).events()
+
+
+class _Process:
+    """What is drawn of one party."""
+
+    def __init__(self, record: Record, party: PartyRecord, number: int) -> None:
+        self._record = record
+        self._party = party
+        self._number = number
+        self._clock = record.clocks[party.incarnation]
+        self._threads = 0
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        party = self._party
+        yield self._metadata("process_name", 0, name=self._record.name_of(party.incarnation))
+        yield self._metadata("process_sort_index", 0, sort_index=self._number)
+        for name, slices in self._tracks():
+            rows = pack(slices)
+            for row, content in enumerate(rows):
+                self._threads += 1
+                thread = self._threads
+                yield self._metadata("thread_name", thread, name=name if len(rows) == 1 else f"{name} ({row + 1})")
+                yield self._metadata("thread_sort_index", thread, sort_index=thread)
+                for one in content:
+                    yield from self._slice(one, thread)
+        self._threads += 1
+        for connection in party.connections:
+            text = f"{self._peer(connection.peer)}: {connection.what}"
+            yield self._event("i", self._threads, connection.at, name=text, cat="connection", s="p")
+        if party.connections:
+            yield self._metadata("thread_name", self._threads, name="connections")
+
+    def _peer(self, peer: int) -> str:
+        name, incarnation = self._party.peers[peer]
+        return self._record.name_of(incarnation) if incarnation else name
+
+    def _tracks(self) -> Iterator[tuple[str, list[Slice]]]:
+        """The name of each track, and what is on it."""
+        party = self._party
+        end = max(party.end, 0)
+        lanes: dict[str, list[Slice]] = {}
+        for lane, slices in enumerate(self._lanes()):
+            # The tasks of one thread take turns there.
+            lanes.setdefault(party.lanes[lane].partition(" / ")[0], []).extend(slices)
+        yield from lanes.items()
+        for peer in range(len(party.peers)):
+            name = self._peer(peer)
+            under_way = [
+                Slice(send.encoded, send.delivered if send.delivered >= 0 else end, send.id, "delivery", _facts(send))
+                for send in party.sends
+                if send.peer == peer and send.number >= 0
+            ]
+            if under_way:
+                yield f"on the way to {name}", under_way
+            unread = [
+                Slice(receive.arrived, receive.taken, receive.id, "unread", _facts(receive))
+                for receive in party.receives
+                if receive.peer == peer and 0 <= receive.arrived < receive.called
+            ]
+            if unread:
+                yield f"here from {name}, not asked for yet", unread
+
+    def _lanes(self) -> list[list[Slice]]:
+        """What each lane of the program did."""
+        party = self._party
+        lanes: list[list[Slice]] = [[] for _ in party.lanes]
+        for phase in party.phases:
+            name = phase.path.rpartition(" / ")[2]
+            ended = phase.ended if phase.ended >= 0 else party.end
+            lanes[phase.lane].append(Slice(phase.began, ended, name, "phase", {"phase": phase.path}))
+        waits = _Waits(party)
+        for send in party.sends:
+            flow = self._flow(party.incarnation, party.peers[send.peer][1], send.number)
+            name = f"send to {self._peer(send.peer)}"
+            lanes[send.lane].append(
+                Slice(send.called, max(send.encoded, send.called + 1), name, "send", _facts(send), flow_out=flow)
+            )
+        for receive in party.receives:
+            flow = self._flow(party.peers[receive.peer][1], party.incarnation, receive.number)
+            name = f"receive from {self._peer(receive.peer)}"
+            at = waits.place(receive)
+            if at is None:
+                flows: tuple[tuple[int, str], ...] = ((receive.taken, flow),) if flow else ()
+            else:
+                flows = ()
+                waits.arrivals[at].append((min(max(receive.arrived, 0), receive.taken), flow))
+            facts = _facts(receive)
+            lanes[receive.lane].append(Slice(receive.taken, receive.returned, name, "receive", facts, flows_in=flows))
+        for wait, arrivals in zip(party.waits, waits.arrivals, strict=True):
+            lanes[wait.lane].append(
+                Slice(wait.began, wait.ended, self._waiting_for(wait), "wait", {}, flows_in=tuple(arrivals))
+            )
+        return lanes
+
+    def _waiting_for(self, wait: Wait) -> str:
+        of = ", ".join(map(self._peer, wait.of))
+        to = ", ".join(map(self._peer, wait.to))
+        parts = [f"for {of}" if of else "", f"until {to} {'has' if len(wait.to) == 1 else 'have'} it" if to else ""]
+        return " ".join(["wait", *filter(None, parts)])
+
+    def _flow(self, sender: str, receiver: str, number: int) -> str:
+        pair = self._record.pairs.get((sender, receiver, number))
+        # An arrow has both ends.
+        return f"{sender}>{receiver}#{number}" if pair is not None and None not in pair else ""
+
+    def _slice(self, one: Slice, thread: int) -> Iterator[dict[str, Any]]:
+        duration = self._time(one.ended) - self._time(one.began)
+        common = {"name": one.name, "cat": one.category}
+        yield self._event("X", thread, one.began, **common, dur=round(max(duration, 0.001), 3), args=one.arguments)
+        arrow = {"name": "message", "cat": "message"}
+        if one.flow_out:
+            yield self._event("s", thread, one.began, **arrow, id=one.flow_out)
+        for at, flow in one.flows_in:
+            if flow:
+                yield self._event("f", thread, min(max(at, one.began), one.ended), **arrow, id=flow, bp="e")
+
+    def _time(self, at: int) -> float:
+        return (self._clock.common(at) - self._record.origin) / 1000
+
+    def _event(self, kind: str, thread: int, at: int, **more: Any) -> dict[str, Any]:
+        return {"ph": kind, "pid": self._number, "tid": thread, "ts": round(self._time(at), 3), **more}
+
+    def _metadata(self, what: str, thread: int, **arguments: Any) -> dict[str, Any]:
+        return {"ph": "M", "pid": self._number, "tid": thread, "name": what, "args": arguments}
+
+
+class _Waits:
+    """Finds the wait that a receive ended, to let the arrow end there."""
+
+    def __init__(self, party: PartyRecord) -> None:
+        self.arrivals: list[list[tuple[int, str]]] = [[] for _ in party.waits]
+        self._places: dict[tuple[int, int, int], int] = {
+            (wait.lane, wait.began, peer): place for place, wait in enumerate(party.waits) for peer in wait.of
+        }
+
+    def place(self, receive: Receive) -> int | None:
+        """Return which wait it was; None: the message was here before it was asked for."""
+        return self._places.get((receive.lane, receive.called, receive.peer))
+
+
+def _facts(note: Send | Receive) -> dict[str, Any]:
+    facts: dict[str, Any] = {"id": note.id, "bytes": note.size}
+    if isinstance(note, Send) and note.error:
+        facts["error"] = note.error
+    return facts
+
+
+def pack(slices: Iterable[Slice]) -> list[list[Slice]]:
+    """Distribute slices to rows, so that in a row each two follow each other or one holds the other."""
+    rows: list[list[Slice]] = []
+    open_in: list[list[int]] = []
+    for one in sorted(slices, key=lambda found: (found.began, -found.ended)):
+        for row, ends in zip(rows, open_in, strict=True):
+            while ends and ends[-1] <= one.began:
+                ends.pop()
+            if not ends or one.ended <= ends[-1]:
+                row.append(one)
+                ends.append(one.ended)
+                break
+        else:
+            if len(rows) < _MOST_ROWS:
+                rows.append([one])
+                open_in.append([one.ended])
+    return rows

@@ -1,0 +1,242 @@
+"""A record as a picture, with matplotlib: a row per party, what it waited for, and a line for each message.
+
+Colours are those of the style that is set (``plt.style``), light or dark; what a wait is has a colour of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpccomm.display import plural
+from mpccomm.errors import missing_library
+from mpccomm.trace.record import Message, PartyRecord, Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RECEIVING = "#d4a72c"
+SENDING = "#8a7fd6"
+CODING = "#e5534b"
+_HEIGHT = 0.34
+_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
+_MOST_HEADS = 2000
+"""So many messages get the head of an arrow; of more it would be all that one sees."""
+_MOST_LABELS = 40
+"""So many stays in phases get their name in the picture."""
+
+
+class _Bar(NamedTuple):
+    begin: int
+    end: int
+
+
+def plot(record: Record, ax: Axes | None = None) -> Axes:
+    """Draw a record, and return the axes.
+
+    :param ax: what to draw on; left out: a new figure
+    :raises ImportError: matplotlib is not installed
+    """
+    try:
+        pyplot: Any = import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise ImportError(missing_library("this", "matplotlib.pyplot", "plot")) from error
+    rows = _rows(record)
+    axes: Axes = ax or pyplot.subplots(figsize=_size(rows), layout="constrained")[1]
+    _Picture(record, axes, rows).draw()
+    return axes
+
+
+def _size(rows: dict[str, int]) -> tuple[float, float]:
+    return 10, 1.3 + 0.9 * max(len(rows), 1)
+
+
+def _rows(record: Record) -> dict[str, int]:
+    """A row for each party, also for those of which only others tell."""
+    names = dict.fromkeys(record.names)
+    for message in record.messages:
+        names.update(dict.fromkeys((message.sender, message.receiver)))
+    return {name: row for row, name in enumerate(names)}
+
+
+class _Picture:
+    def __init__(self, record: Record, axis: Any, rows: dict[str, int]) -> None:
+        self._record = record
+        self._axis = axis
+        self._rows = rows
+        self._origin = 0
+        self._origin, end = self._extent()
+        self._length = max(end - self._origin, 1)
+        self._scale, self._unit = next(((scale, unit) for scale, unit in _UNITS if self._length >= scale), _UNITS[-1])
+
+    def draw(self) -> None:
+        from matplotlib.patches import Patch
+
+        axis = self._axis
+        used = {}
+        for party in self._record.parties:
+            row = self._rows[self._record.name_of(party.incarnation)]
+            self._draw_phases(party, row)
+            axis.hlines(
+                row, 0, self._x(min(self._common(party, party.end), self._length)), "0.5", linewidth=1, zorder=1
+            )
+            for label, colour, bars in self._bars(party):
+                if bars:
+                    spans = [(self._x(bar.begin), self._x(bar.end) - self._x(bar.begin)) for bar in bars]
+                    axis.broken_barh(spans, (row - _HEIGHT / 2, _HEIGHT), facecolors=colour, linewidth=0, zorder=2)
+                    used[label] = colour
+        self._draw_messages()
+        axis.set(
+            yticks=range(len(self._rows)),
+            yticklabels=list(self._rows),
+            ylim=(len(self._rows) - 0.4, -0.7),
+            xlim=(0, self._x(self._length) * 1.01),
+            xlabel=f"time in {self._unit}",
+            title=self._title(),
+        )
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        patches = [Patch(color=colour, label=label) for label, colour in used.items()]
+        if patches:
+            axis.legend(
+                handles=patches,
+                frameon=False,
+                ncols=3,
+                fontsize="small",
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.22),
+            )
+
+    def _title(self) -> str:
+        messages = self._record.messages
+        size = sum(message.size for message in messages)
+        lost = sum(party.lost for party in self._record.parties)
+        words = [
+            plural(self._record.depth, "round"),
+            plural(len(messages), "message"),
+            plural(size, "byte"),
+            f"{self._x(self._length):.3g} {self._unit}",
+        ]
+        return ", ".join(words) + (f" ({lost:,} more were not noted)" if lost else "")
+
+    def _bars(self, party: PartyRecord) -> Iterator[tuple[str, str, list[_Bar]]]:
+        """What a party did, by kind; the later ones are drawn over the earlier."""
+        receiving = [wait for wait in party.waits if wait.of]
+        sending = [wait for wait in party.waits if wait.to and not wait.of]
+        yield "waits for a message", RECEIVING, [self._bar(party, wait.began, wait.ended) for wait in receiving]
+        yield "waits until a message is there", SENDING, [self._bar(party, wait.began, wait.ended) for wait in sending]
+        coding = [(send.called, send.encoded) for send in party.sends]
+        coding += [(receive.taken, receive.returned) for receive in party.receives]
+        yield "encodes, decodes", CODING, [self._bar(party, *one) for one in coding]
+
+    def _bar(self, party: PartyRecord, begin: int, end: int) -> _Bar:
+        return _Bar(self._common(party, begin), self._common(party, end))
+
+    def _draw_phases(self, party: PartyRecord, row: int) -> None:
+        axis = self._axis
+        for place, phase in enumerate(party.phases):
+            depth = phase.path.count("/")
+            bar = self._bar(party, phase.began, phase.ended)
+            begin, end = self._x(bar.begin), self._x(min(bar.end, self._length))
+            top = row - 0.46 + 0.04 * depth
+            axis.fill_between((begin, end), top, row + 0.3, color=f"C{depth % 10}", alpha=0.18, linewidth=0, zorder=0)
+            if place < _MOST_LABELS and end - begin > self._x(self._length) * 0.04:
+                name = phase.path.rpartition("/")[2]
+                axis.text(
+                    begin,
+                    top,
+                    f" {name}",
+                    fontsize="x-small",
+                    va="bottom",
+                    ha="left",
+                    alpha=0.8,
+                    clip_on=True,
+                    zorder=4,
+                )
+
+    def _draw_messages(self) -> None:
+        from matplotlib.collections import LineCollection
+
+        axis = self._axis
+        messages = self._record.messages
+        places = {name: place for place, name in enumerate(self._rows)}
+        lines, colours, ends = [], [], []
+        for message in messages:
+            begin, end = self._span(message)
+            start = self._x(begin), self._edge(message.sender, message.receiver)
+            stop = self._x(end), self._edge(message.receiver, message.sender)
+            lines.append((start, stop))
+            colours.append(f"C{places[message.sender] % 10}")
+            ends.append(stop)
+        if not lines:
+            return
+        alpha = min(1.0, max(0.15, 150 / len(lines)))
+        axis.add_collection(LineCollection(lines, colors=colours, linewidths=0.9, alpha=alpha, zorder=3))
+        if len(lines) <= _MOST_HEADS:
+            for down, marker in ((True, "v"), (False, "^")):
+                found = [
+                    (stop, colour)
+                    for (start, stop), colour in zip(lines, colours, strict=True)
+                    if (stop[1] > start[1]) is down
+                ]
+                if found:
+                    axis.scatter(
+                        [stop[0] for stop, _ in found],
+                        [stop[1] for stop, _ in found],
+                        s=9,
+                        c=[colour for _, colour in found],
+                        marker=marker,
+                        linewidths=0,
+                        alpha=alpha,
+                        zorder=3,
+                    )
+
+    def _edge(self, name: str, other: str) -> float:
+        """Where the line of a message meets the row of a party: on the side of the other one."""
+        row = self._rows[name]
+        return row + (_HEIGHT / 2 if self._rows[other] > row else -_HEIGHT / 2)
+
+    def _span(self, message: Message) -> tuple[int, int]:
+        """When a message left, and when it was there; as much of it as was noted."""
+        begin = _first(message.called, message.arrived, message.taken)
+        end = _first(message.arrived, message.taken, message.delivered, message.encoded, message.called)
+        return begin - self._origin, max(end, begin) - self._origin
+
+    def _extent(self) -> tuple[int, int]:
+        """From the first message or phase to the last: what was before and comes then is of no interest."""
+        times = [at for message in self._record.messages for at in message[4:12] if isinstance(at, int)]
+        for party in self._record.parties:
+            for phase in party.phases:
+                times += (self._common(party, phase.began), self._common(party, phase.ended))
+        for party in () if times else self._record.parties:
+            times += (self._common(party, 0), self._common(party, party.end))
+        return min(times, default=0), max(times, default=1)
+
+    def _common(self, party: PartyRecord, at: int) -> int:
+        return self._record.clocks[party.incarnation].common(at) - self._origin
+
+    def _x(self, at: int) -> float:
+        return at / self._scale
+
+
+def _first(*times: int | None) -> int:
+    return next(at for at in times if at is not None)
+
+
+def save(record: Record, path: Any, style: Sequence[str] = ()) -> None:
+    """Draw a record into a file, whose name says of which kind (.png, .svg, .pdf).
+
+    :raises ImportError: matplotlib is not installed
+    """
+    try:
+        figures: Any = import_module("matplotlib.figure")
+        styles: Any = import_module("matplotlib.style")
+    except ImportError as error:
+        raise ImportError(missing_library("this", "matplotlib", "plot")) from error
+    with styles.context(list(style)):
+        # Without pyplot: no window, and no choice of what draws it.
+        figure = figures.Figure(figsize=_size(_rows(record)), layout="constrained", dpi=150)
+        plot(record, figure.subplots())
+        figure.savefig(path)

@@ -1,0 +1,345 @@
+"""The record of a run: what one party noted, and what follows from the notes of all.
+
+A trace file is JSON in the Trace Event Format, which Perfetto and chrome://tracing open. Besides the ``traceEvents`` that these
+draw it has the key ``mpccomm``, with the notes that the events were made from. Only that key is read again::
+
+    {"traceEvents": [...], "displayTimeUnit": "ns", "mpccomm": {"format": 1, "parties": [PARTY, ...]}}
+
+A file that a pool writes has one PARTY; `merge` puts several together. A PARTY is::
+
+    {"name": "alice",            what it calls itself
+     "incarnation": "9f2c...",   of its process, as its peers know it, in hexadecimal
+     "clock": "5d41...",         two parties with the same text have read the same clock, so no offset is between them
+     "zero": 8123456789012,      what that clock showed at time 0 of the record, in nanoseconds
+     "wall": 1764122400000000000 nanoseconds since 1970 at time 0 of the record, by the time of day of its machine
+     "end": 812345678,           the time at which it was written
+     "lost": 0,                  calls that were not noted since the record was full
+     "peers": [["bob", "1b7a..."], ...]     the name under which this party knows each, and its incarnation
+     "lanes": ["MainThread", "Task-3", ...] threads and tasks of the program
+     "sends": [[...], ...], "receives": ..., "waits": ..., "phases": ..., "connections": ...}
+
+Rows are `Send`, `Receive`, `Wait`, `Phase` and `Connection`, field by field; their fields ``peer`` and ``lane`` are places in
+``peers`` and ``lanes``. All times are whole nanoseconds on the party's own clock since time 0 of its record. There is never a
+payload.
+
+A message is one `Send` and one `Receive` with the same ``number``, of two parties that know each other by their incarnations.
+`Record.messages` has them as `Message`, on one clock, with what each depends on. To compute with the order of a whole program
+take `PartyRecord.sends` and ``receives``, by ``called``: in one lane the calls follow each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.trace.clocks import Clock, Origin, Reading, align
+
+FORMAT = 1
+
+
+class Send(NamedTuple):
+    """One send of one message to one party; a broadcast is several."""
+
+    peer: int
+    number: int
+    """How many messages this party had begun to send to that incarnation before; -1: it never left."""
+    id: str
+    size: int
+    """Bytes, encoded."""
+    lane: int
+    called: int
+    """When the program called: encoding begins."""
+    encoded: int
+    """When it was encoded, and queued."""
+    delivered: int
+    """When the acknowledgement was here; -1: never."""
+    returned: int
+    """When the program could go on: that time for ``send``, about ``encoded`` for ``asend``."""
+    error: str = ""
+    """The kind of error that the call ended with."""
+
+
+class Receive(NamedTuple):
+    """One receive of one message."""
+
+    peer: int
+    number: int
+    """As of the `Send`."""
+    id: str
+    size: int
+    """Bytes, encoded."""
+    lane: int
+    called: int
+    """When the program began to wait for it; where it was here before it was asked for, the same as ``taken``."""
+    arrived: int
+    """When the message was complete in this process; -1: never."""
+    taken: int
+    """When decoding began."""
+    returned: int
+    """When it was decoded, and the program had its value."""
+
+
+class Wait(NamedTuple):
+    """The time in which a call waited, for one party or several; also those that came to nothing."""
+
+    lane: int
+    began: int
+    ended: int
+    to: list[int]
+    """The peers to which it was sending."""
+    of: list[int]
+    """The peers from which it was receiving."""
+
+
+class Phase(NamedTuple):
+    """A ``with pool.phase(...)``; the names of those around it and its own, with " / " in between."""
+
+    path: str
+    lane: int
+    began: int
+    ended: int
+
+
+class Connection(NamedTuple):
+    """Something that happened to the connection with a party: "connected", "connected again", "connection lost", or how it left."""
+
+    peer: int
+    at: int
+    what: str
+
+
+@dataclass
+class PartyRecord:
+    """The notes of one party; see the head of this module."""
+
+    name: str
+    incarnation: str
+    clock: str
+    zero: int
+    wall: int
+    end: int = 0
+    lost: int = 0
+    peers: list[tuple[str, str]] = field(default_factory=list)
+    lanes: list[str] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    receives: list[Receive] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in a file."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> PartyRecord:
+        """Read what `to_json` gave.
+
+        :raises KeyError, TypeError, ValueError: it is something else
+        """
+        plain = {name: found[name] for name in ("name", "incarnation", "clock", "zero", "wall", "end", "lost", "lanes")}
+        return cls(
+            **plain,
+            peers=[(str(name), str(incarnation)) for name, incarnation in found["peers"]],
+            sends=[Send(*row) for row in found["sends"]],
+            receives=[Receive(*row) for row in found["receives"]],
+            waits=[Wait(*row) for row in found["waits"]],
+            phases=[Phase(*row) for row in found["phases"]],
+            connections=[Connection(*row) for row in found["connections"]],
+        )
+
+
+class Message(NamedTuple):
+    """A message as both its parties saw it. Times are nanoseconds on the clock of the record; None where nobody noted it."""
+
+    sender: str
+    receiver: str
+    id: str
+    size: int
+    called: int | None = None
+    """When its sender called."""
+    encoded: int | None = None
+    """When it was queued."""
+    arrived: int | None = None
+    """When it was complete at its receiver."""
+    delivered: int | None = None
+    """When its sender had the acknowledgement."""
+    send_returned: int | None = None
+    """When the sender's program could go on."""
+    asked: int | None = None
+    """When its receiver began to wait for it; the same as ``taken`` where it was here before."""
+    taken: int | None = None
+    """When decoding began."""
+    received: int | None = None
+    """When the receiver's program had its value."""
+    after: int | None = None
+    """What it depends on: the place, in `Record.messages`, of the message that its sender's program had received before it
+    called; of several the last at the end of the longest chain; None: none. The chain of these is what makes rounds."""
+
+
+@dataclass
+class Record:
+    """The notes of one party or several, on one clock: that of the first."""
+
+    parties: list[PartyRecord]
+
+    @cached_property
+    def clocks(self) -> dict[str, Clock]:
+        """By incarnation, how to read the clock of each party."""
+        origins = {party.incarnation: Origin(party.clock, party.zero, party.wall) for party in self.parties}
+        return align(origins, self._readings())
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the parties that wrote the notes."""
+        return [self.name_of(party.incarnation) for party in self.parties]
+
+    def name_of(self, incarnation: str) -> str:
+        """What to call a party: what it calls itself, or else what others call it; unlike any other."""
+        return self._names.get(incarnation, incarnation[:8] or "?")
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        called = {incarnation: name for party in self.parties for name, incarnation in party.peers if incarnation}
+        called |= {party.incarnation: party.name for party in self.parties if party.name}
+        names: dict[str, str] = {}
+        for incarnation, name in called.items():
+            # One that was started again has the same name.
+            again = sum(other == name or other.startswith(f"{name} (") for other in names.values())
+            names[incarnation] = f"{name} ({again + 1})" if again else name
+        return names
+
+    @cached_property
+    def origin(self) -> int:
+        """When the first of the parties began, on the clock of the record: pictures begin there."""
+        return min((self.clocks[party.incarnation].common(0) for party in self.parties), default=0)
+
+    def time(self, party: PartyRecord, at: int) -> int | None:
+        """A time of a party on the clock of the record; None where it is unknown there."""
+        return None if at < 0 else self.clocks[party.incarnation].common(at)
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str, int], tuple[Send | None, Receive | None]]:
+        """Each message that has a number, by sender, receiver (their incarnations) and number, with the notes of both."""
+        pairs: dict[tuple[str, str, int], tuple[Send | None, Receive | None]] = {}
+        for party in self.parties:
+            for send in party.sends:
+                if send.number >= 0:
+                    pairs[party.incarnation, party.peers[send.peer][1], send.number] = send, None
+        for party in self.parties:
+            for receive in party.receives:
+                if receive.number >= 0:
+                    key = party.peers[receive.peer][1], party.incarnation, receive.number
+                    pairs[key] = pairs.get(key, (None, None))[0], receive
+        return pairs
+
+    def _readings(self) -> Iterable[Reading]:
+        for (sender, receiver, _), (send, receive) in self.pairs.items():
+            if send is not None and receive is not None and send.delivered >= 0 and receive.arrived >= 0:
+                yield Reading(sender, receiver, send.encoded, receive.arrived, send.delivered)
+
+    @cached_property
+    def messages(self) -> list[Message]:
+        """All messages, in the order of the calls that sent them."""
+        by_incarnation = {party.incarnation: party for party in self.parties}
+        found = []
+        for (sender, receiver, _), (send, receive) in self.pairs.items():
+            note = send or receive
+            assert note is not None
+            message = Message(self.name_of(sender), self.name_of(receiver), note.id, note.size)
+            if send is not None:
+                here = by_incarnation[sender]
+                message = message._replace(
+                    called=self.time(here, send.called),
+                    encoded=self.time(here, send.encoded),
+                    delivered=self.time(here, send.delivered),
+                    send_returned=self.time(here, send.returned),
+                )
+            if receive is not None:
+                there = by_incarnation[receiver]
+                message = message._replace(
+                    arrived=self.time(there, receive.arrived),
+                    asked=self.time(there, receive.called),
+                    taken=self.time(there, receive.taken),
+                    received=self.time(there, receive.returned),
+                )
+            found.append(message)
+        found.sort(key=_begin)
+        return _with_dependencies(found)
+
+    @property
+    def depth(self) -> int:
+        """How many rounds the recorded messages took: the longest chain of which each depends on the one before it."""
+        depths: list[int] = []
+        for message in self.messages:
+            depths.append(1 if message.after is None else depths[message.after] + 1)
+        return max(depths, default=0)
+
+
+def _begin(message: Message) -> int:
+    at = message.called if message.called is not None else message.taken
+    assert at is not None
+    return at
+
+
+def _with_dependencies(messages: list[Message]) -> list[Message]:
+    """Say of each message, in the order of the calls, after which one it was sent."""
+    received: dict[str, list[tuple[int, int]]] = {}
+    for place, message in enumerate(messages):
+        if message.received is not None:
+            received.setdefault(message.receiver, []).append((message.received, place))
+    for taken in received.values():
+        taken.sort(reverse=True)
+    last: dict[str, int] = {}
+    depths: list[int] = []
+    linked = []
+    for place, message in enumerate(messages):
+        sender = message.sender
+        waiting = received.get(sender, [])
+        while message.called is not None and waiting and waiting[-1][0] <= message.called:
+            _, other = waiting.pop()
+            # Later than this one only where clocks could not be aligned. Of all that were received the one at the end of the
+            # longest chain counts.
+            if other < place and (sender not in last or depths[other] >= depths[last[sender]]):
+                last[sender] = other
+        after = None if message.called is None else last.get(sender)
+        depths.append(1 if after is None else depths[after] + 1)
+        linked.append(message._replace(after=after))
+    return linked
+
+
+def load(*paths: str | os.PathLike[str]) -> Record:
+    """Read trace files, of one party each or of several, as one record.
+
+    :raises ConfigurationError: one of them is no trace of mpccomm
+    :raises OSError: one can't be read
+    """
+    parties: dict[str, PartyRecord] = {}
+    for path in paths:
+        for party in _read(Path(path)):
+            known = parties.get(party.incarnation)
+            # The same party twice, perhaps written at two times: the later one has it all.
+            if known is None or known.end < party.end:
+                parties[party.incarnation] = party
+    return Record(list(parties.values()))
+
+
+def _read(path: Path) -> Sequence[PartyRecord]:
+    nothing = ConfigurationError(
+        f"{path} is no trace of mpccomm; such files come from Settings(trace=...), pool.trace(...) or mpccomm run --trace"
+    )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["mpccomm"]
+        spoken = found["format"]
+        parties = [PartyRecord.from_json(party) for party in found["parties"]] if spoken == FORMAT else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise nothing from error
+    if spoken != FORMAT:
+        raise ConfigurationError(f"{path} is a trace of format {spoken}; this version of mpccomm reads format {FORMAT}")
+    return parties

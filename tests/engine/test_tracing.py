@@ -1,0 +1,258 @@
+"""What a trace notes of a protocol, on both faces: every message on both sides, in the right order, and never a payload."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
+from mpccomm.engine import recorder as recorder_module
+from mpccomm.engine.recorder import Recorder
+from mpccomm.trace.record import Message, PartyRecord, Record, load
+from tests.pools import pools, quick
+from tests.timing import UNIT
+
+SECRET = b"correct horse battery staple"
+
+
+def in_order(message: Message) -> bool:
+    """Whether its times are those of one message, all of them known."""
+    sender = (message.called, message.encoded, message.delivered, message.send_returned)
+    receiver = (message.asked, message.taken, message.received)
+    across = (message.called, message.arrived, message.taken)
+    known = all(at is not None for at in (*sender, *receiver, *across))
+    encoded, returned = message.encoded, message.send_returned
+    return (
+        known
+        and list(receiver) == sorted(at for at in receiver if at is not None)
+        and list(across) == sorted(at for at in across if at is not None)
+        and encoded is not None
+        and returned is not None
+        and returned >= encoded
+    )
+
+
+def play(program: Callable[[SyncPool, str], Any], *names: str, settings: Settings | None = None) -> list[PartyRecord]:
+    """Run a program of several parties in threads; their records."""
+    network = MemoryNetwork()
+    made = {name: SyncPool(name=name, settings=settings or quick(), network=network) for name in names}
+    network.connect(*made.values())
+    together = threading.Barrier(len(names))
+
+    def run(name: str) -> PartyRecord:
+        made[name].wait_ready(100 * UNIT)
+        with made[name].trace() as trace:
+            together.wait(100 * UNIT)
+            program(made[name], next(other for other in names if other != name))
+        return trace.record.parties[0]
+
+    try:
+        with ThreadPoolExecutor(len(names), "program") as executor:
+            return list(executor.map(run, names))
+    finally:
+        for pool in made.values():
+            pool.shutdown()
+
+
+def ping_pong(pool: SyncPool, other: str) -> None:
+    for _ in range(3):
+        if pool.name == "Alice":
+            pool.send(other, SECRET)
+            pool.recv(other)
+        else:
+            pool.recv(other)
+            pool.send(other, SECRET)
+
+
+def test_every_message_is_noted_on_both_sides() -> None:
+    record = Record(play(ping_pong, "Alice", "Bob"))
+    assert [message.sender for message in record.messages] == 3 * ["Alice", "Bob"]
+    assert all(map(in_order, record.messages))
+    assert {message.size for message in record.messages} == {record.messages[0].size}
+    assert record.depth == 6
+    alice, _ = record.parties
+    assert alice.lanes[alice.sends[0].lane].startswith("program")
+    assert SECRET.decode() not in json.dumps([party.to_json() for party in record.parties])
+
+
+def test_a_blocking_send_returns_with_its_delivery_and_asend_at_once() -> None:
+    def program(pool: SyncPool, other: str) -> None:
+        if pool.name == "Alice":
+            pool.recv(other)
+            pool.asend(other, 1).result()
+            pool.send(other, 2)
+        else:
+            pool.send(other, 0)
+            pool.recv(other)
+            pool.recv(other)
+
+    alice, bob = play(program, "Alice", "Bob")
+    at_once, blocking = alice.sends
+    assert at_once.returned == at_once.encoded < at_once.delivered
+    assert blocking.returned >= blocking.delivered > blocking.encoded
+    assert alice.receives[0].called < alice.receives[0].arrived <= alice.receives[0].taken or bob.sends
+
+
+async def test_tasks_are_lanes_and_phases_nest() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        with alice.trace() as trace, alice.phase("outer"), alice.phase("inner"):
+            first = asyncio.create_task(alice.recv("Bob", "a"), name="first")
+            second = asyncio.create_task(alice.recv("Bob", "b"), name="second")
+            await bob.send("Alice", 1, "b")
+            await second
+            await bob.send("Alice", 2, "a")
+            await first
+        (party,) = trace.record.parties
+    assert [phase.path for phase in party.phases] == ["outer", "outer/inner"]
+    lanes = [party.lanes[receive.lane].rpartition("/")[2] for receive in party.receives]
+    assert lanes == ["second", "first"]
+    assert all(receive.called < receive.arrived <= receive.taken for receive in party.receives)
+
+
+async def test_both_faces_in_one_picture(tmp_path: Path) -> None:
+    async with pools("Alice", settings=quick()) as (alice,):
+        bob = SyncPool(name="Bob", settings=quick())
+        bob.add_http_server(0, "127.0.0.1")
+        alice.add_http_client("Bob", "127.0.0.1", bob.port)
+        bob.add_http_client("Alice", "127.0.0.1", alice.port)
+        traces = alice.trace(tmp_path / "alice.json"), bob.trace(tmp_path / "bob.json")
+        try:
+            await alice.send("Bob", 1)
+            assert await asyncio.to_thread(bob.recv, "Alice") == 1
+            await asyncio.to_thread(bob.send, "Alice", 2)
+            assert await alice.recv("Bob") == 2
+            for trace in traces:
+                trace.stop()
+        finally:
+            await asyncio.to_thread(bob.shutdown)
+    record = load(tmp_path / "alice.json", tmp_path / "bob.json")
+    assert [message.after for message in record.messages] == [None, 0]
+    assert all(map(in_order, record.messages))
+    assert {connection.what for party in record.parties for connection in party.connections} == {"connected"}
+
+
+async def test_large_messages_arrive_with_their_last_piece() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        traces = alice.trace(), bob.trace()
+        await asyncio.gather(alice.send("Bob", bytes(3 << 20)), bob.recv("Alice"))
+        record = Record([trace.record.parties[0] for trace in traces])
+    (message,) = record.messages
+    assert in_order(message)
+    assert message.size > 3 << 20
+
+
+async def test_what_fails_is_noted_with_the_kind_of_error() -> None:
+    async with pools("Alice", "Bob", ready=False) as (alice, bob):
+        await asyncio.gather(alice.wait_ready(100 * UNIT), bob.wait_ready(100 * UNIT))
+        with alice.trace() as trace:
+            with pytest.raises(TimeoutError):
+                await alice.recv("Bob", timeout=UNIT / 10)
+            await bob.send("Alice", 1)
+            assert await alice.recv("Bob") == 1
+        (party,) = trace.record.parties
+    assert len(party.waits) >= 1
+    # The wait that came to nothing was not for the message that came later.
+    assert party.receives[0].called > party.waits[0].began
+    assert party.sends == []
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+async def test_settings_trace_every_pool_to_its_end(tmp_path: Path, kind: type[Pool] | type[SyncPool]) -> None:
+    folder = tmp_path / "traces"
+    settings = dataclasses.replace(quick(), trace=folder)
+    async with pools("Bob", settings=settings) as (bob,):
+        alice = kind(name="Al/ice", settings=settings)
+        alice.add_http_server(0, "127.0.0.1")
+        alice.add_http_client("Bob", "127.0.0.1", bob.port)
+        bob.add_http_client("Alice", "127.0.0.1", alice.port)
+        await bob.send("Alice", 1)
+        native = alice if isinstance(alice, Pool) else alice.pool
+        assert await native.recv("Bob") == 1
+        await native.shutdown()
+        if isinstance(alice, SyncPool):
+            await asyncio.to_thread(alice.shutdown)
+    record = load(*folder.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == ["Al_ice.json", "Bob.json"]
+    assert sorted(record.names) == ["Al/ice", "Bob"]
+    assert len(record.messages) == 1
+
+
+async def test_a_file_that_can_t_be_written_is_told_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pools("Alice") as (alice,):
+        alice.trace(tmp_path / "missing" / "alice.json")
+    assert "the trace can't be written" in caplog.text
+    with pytest.raises(OSError, match="missing"):
+        alice._engine.trace(tmp_path / "missing" / "x.json").stop()
+
+
+async def test_a_full_trace_counts_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST", 5)
+    monkeypatch.setattr(Recorder.__init__, "__defaults__", (5,))
+    async with pools("Alice", "Bob") as (alice, bob):
+        trace = alice.trace()
+        for number in range(8):
+            await alice.send("Bob", number)
+            await bob.recv("Alice")
+        (party,) = trace.record.parties
+    assert party.lost > 0
+    assert len(party.sends) + len(party.waits) == 5
+    assert [record.levelno for record in caplog.records if "trace is full" in record.getMessage()] == [logging.WARNING]
+
+
+async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        first, second = alice.trace(), alice.trace()
+        first.stop()
+        first.stop()
+        await alice.send("Bob", 1)
+        await bob.recv("Alice")
+        second.stop()
+        assert (first.running, second.running) == (False, False)
+        assert [len(trace.record.parties[0].sends) for trace in (first, second)] == [0, 1]
+        assert alice._engine.loop_owner.observer is None
+
+
+async def test_without_a_trace_there_is_no_timeline() -> None:
+    pytest.importorskip("matplotlib")
+    async with pools("Alice") as (alice,):
+        with pytest.raises(ConfigurationError, match=r"nothing was noted of Alice: call its trace\(\)"):
+            alice.timeline()
+
+
+async def test_another_process_of_a_party_is_another_peer() -> None:
+    async with pools("Alice") as (alice,):
+        trace = alice.trace()
+        port = 0
+        for _ in range(2):
+            bob = Pool(name="Bob", settings=quick())
+            bob.add_http_server(port, "127.0.0.1")
+            bob.add_http_client("Alice", "127.0.0.1", alice.port)
+            if not port:
+                assert bob.port is not None
+                port = bob.port
+                alice.add_http_client("Bob", "127.0.0.1", port)
+            await bob.send("Alice", 1)
+            assert await alice.recv("Bob") == 1
+            await bob.shutdown()
+        (party,) = trace.record.parties
+        assert len({party.peers[receive.peer] for receive in party.receives}) == 2
+        assert [receive.number for receive in party.receives] == [0, 0]
+
+
+@pytest.mark.parametrize("value", [3, True, None])
+def test_settings_take_a_path(value: Any) -> None:
+    with pytest.raises(TypeError, match="the path of a folder is needed"):
+        Settings(trace=value)

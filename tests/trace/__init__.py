@@ -1,0 +1,1 @@
+"""Records of runs, their clocks, and what is drawn of them."""

@@ -1,0 +1,64 @@
+"""Timelines as pictures, light and dark."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+from matplotlib import pyplot
+from matplotlib.collections import LineCollection
+
+from mpccomm.trace.drawing import plot, save
+from mpccomm.trace.record import Record
+from tests.trace.records import message, party, ping_pong
+
+
+def lines(axes: Any) -> list[Any]:
+    return [one for one in axes.collections if isinstance(one, LineCollection) and len(one.get_segments()) > 1]
+
+
+def test_a_row_per_party_and_a_line_per_message() -> None:
+    axes = plot(Record([*ping_pong(3)]))
+    try:
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["Alice", "Bob"]
+        assert len(lines(axes)[0].get_segments()) == 6
+        assert axes.get_title().startswith("6 rounds, 6 messages, 600 bytes, ")
+        assert axes.get_legend() is not None
+        assert "online" in axes.texts[0].get_text()
+    finally:
+        pyplot.close(axes.figure)
+
+
+def test_messages_begin_and_end_where_they_did() -> None:
+    alice, bob = party("Alice", "Bob"), party("Bob", "Alice")
+    message(alice, bob, 10_000, 2000)
+    message(alice, bob, 50_000, 2000)
+    figure, axes = pyplot.subplots()
+    try:
+        assert plot(Record([alice, bob]), axes) is axes
+        (begin, end), _ = lines(axes)[0].get_segments()
+        assert end[0] - begin[0] == pytest.approx(2.0)
+        assert axes.get_xlabel() == "time in µs"
+        assert begin[1] < end[1]
+    finally:
+        pyplot.close(figure)
+
+
+def test_one_party_alone_and_none_at_all() -> None:
+    alice, _ = ping_pong(1)
+    for record, rows in ((Record([alice]), 2), (Record([party("Alice")]), 1), (Record([]), 0)):
+        axes = plot(record)
+        assert len(axes.get_yticklabels()) == rows
+        pyplot.close(axes.figure)
+
+
+@pytest.mark.parametrize("style", [[], ["dark_background"]])
+def test_into_a_file(tmp_path: Path, style: list[str]) -> None:
+    save(Record([*ping_pong(2)]), tmp_path / "timeline.svg", style)
+    assert "<svg" in (tmp_path / "timeline.svg").read_text()
