@@ -1,0 +1,85 @@
+"""One time limit for several calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from mpccomm.engine.deadlines import PoolDeadline, RemainingTime, current, describe_limit, limits_within, tightened
+from mpccomm.engine.options import SendLimits
+from mpccomm.errors import CommunicationTimeoutError
+
+ONE, OTHER = object(), object()
+
+
+def test_what_is_left_bounds_what_is_inside() -> None:
+    with PoolDeadline(ONE, 100):
+        limit = tightened(ONE, None)
+        assert isinstance(limit, RemainingTime)
+        assert limit.of == 100
+        assert 99 < limit <= 100
+        assert tightened(ONE, 5) == 5
+        assert 99 < (tightened(ONE, 200) or 0) <= 100
+        assert tightened(OTHER, None) is None
+    assert tightened(ONE, None) is None
+
+
+def test_they_nest_and_the_nearest_counts() -> None:
+    with PoolDeadline(ONE, 100), PoolDeadline(OTHER, 1), PoolDeadline(ONE, 50):
+        assert (tightened(ONE, None) or 0) <= 50
+        with PoolDeadline(ONE, 1000):
+            assert (tightened(ONE, None) or 0) <= 50
+
+
+def test_it_counts_from_when_it_is_entered() -> None:
+    deadline = PoolDeadline(ONE, 100)
+    deadline._at -= 50
+    with deadline:
+        assert deadline.left > 99
+
+
+def test_nothing_is_sent_when_nothing_is_left() -> None:
+    with PoolDeadline(ONE, 0), pytest.raises(CommunicationTimeoutError, match="nothing is left of the deadline of 0 s"):
+        limits_within(ONE, SendLimits(None, -1))
+    with PoolDeadline(ONE, 10):
+        limits = SendLimits(1.0, 3)
+        assert limits_within(ONE, limits) is limits
+        assert limits_within(ONE, SendLimits(None, 3))[1] == 3
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), None])
+def test_a_deadline_is_not_in_the_past(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="seconds away"):
+        PoolDeadline(ONE, wrong)
+
+
+def test_other_threads_have_their_own() -> None:
+    found = []
+    with PoolDeadline(ONE, 100):
+        thread = threading.Thread(target=lambda: found.append(current.get()))
+        thread.start()
+        thread.join()
+    assert found == [None]
+
+
+async def test_tasks_that_are_made_inside_have_it() -> None:
+    async def limit() -> float | None:
+        return tightened(ONE, None)
+
+    async with PoolDeadline(ONE, 100):
+        inside = asyncio.create_task(limit())
+    outside = asyncio.create_task(limit())
+    assert await inside is not None
+    assert await outside is None
+
+
+def test_how_it_is_said() -> None:
+    left = RemainingTime(1.23456)
+    left.of = 5.0
+    assert describe_limit(left) == "the 1.23 s that were left of the deadline of 5 s"
+    assert describe_limit(0.999875) == "1 s"
+    now = left.now(0.5)
+    assert (now, now.of) == (0.5, 5.0)

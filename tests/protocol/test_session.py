@@ -1,0 +1,193 @@
+"""What two incarnations have between them: numbers, messages, boxes; and what is due to be said about them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from mpccomm.protocol import frames
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Kind
+from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing
+from mpccomm.protocol.session import ClosingNotice, Session
+from mpccomm.protocol.states import Cause, Ending
+from mpccomm.settings import Limits
+from tests.protocol.links import message, receive
+
+
+class Side:
+    """A session, with a connection on which the other side takes everything."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.finished: deque[Receive | Outgoing] = deque()
+        self.counters = Counters()
+        self.session = Session(limits or Limits(), self.counters, 0.0, Mailbox(), self.finished)
+        self.connection = Connection(1, dialled=True, nonce=b"", now=0.0)
+
+    def batch(self, now: float = 0.0, most: int = 2**20) -> bytes:
+        """What is to be sent; empty: nothing."""
+        parts: list[Buffer] = [frames.NO_POSITIONS]
+        self.session.fill(self.connection, parts, now, most)
+        said = len(parts) > 1 or parts[0] is not frames.NO_POSITIONS
+        return b"".join(parts) if said else b""
+
+    def take(self, batch: bytes) -> None:
+        for header in frames.split(batch):
+            if header[0] == Kind.MESSAGE:
+                assert self.session.message(batch, header)
+                continue
+            frame = frames.read(memoryview(batch), header, 1000)
+            if isinstance(frame, frames.Start):
+                assert self.session.start(frame)
+            elif isinstance(frame, frames.Part):
+                assert self.session.part(frame)
+
+    def acknowledge(self, batch: bytes) -> None:
+        received, taken_bytes, taken = frames.POSITIONS.unpack_from(batch)
+        self.session.sender.acknowledge(received, taken_bytes, taken, self.finished)
+
+
+def test_a_message_finds_its_receive_and_is_acknowledged() -> None:
+    alice, bob = Side(), Side()
+    waiting, sent = receive("x"), message("x")
+    assert bob.session.mailbox.wait(waiting) is None
+    alice.session.sender.add(sent)
+    bob.take(alice.batch())
+    assert list(bob.finished) == [waiting]
+    assert waiting.message is not None
+    assert bob.counters.messages_received == 1
+    alice.acknowledge(bob.batch())
+    assert sent.delivered
+    assert list(alice.finished) == [sent]
+    assert alice.batch() == b""
+
+
+def test_nothing_is_said_without_a_reason() -> None:
+    assert Side().batch() == b""
+
+
+def test_large_messages_are_acknowledged_on_the_way() -> None:
+    alice, bob = Side(), Side()
+    alice.session.sender.add(message("x", bytes(2**20)))
+    bob.take(alice.batch(most=100_000))
+    assert bob.batch() == b""
+    bob.session.look_at(0.1)
+    assert bob.batch(0.1) == b""
+    bob.session.look_at(1.0)
+    assert bob.batch(1.0) != b""
+
+
+def test_a_frame_that_was_here_before_is_acknowledged_again() -> None:
+    alice, bob = Side(), Side()
+    alice.session.sender.add(message("x"))
+    batch = alice.batch()
+    bob.take(batch)
+    bob.batch()
+    assert not bob.session.ack_due
+    (header,) = frames.split(batch)
+    assert not bob.session.message(batch, header)
+    assert bob.session.ack_due
+    assert bob.counters.messages_received == 1
+
+
+def test_what_was_taken_is_told_when_it_is_a_part_of_the_box() -> None:
+    alice, bob = Side(), Side(Limits(box_messages=8))
+    for number in range(4):
+        alice.session.sender.add(message(("", number)))
+    bob.take(alice.batch())
+    bob.batch()
+    told = []
+    for number in range(4):
+        taken = bob.session.mailbox.take(("", number))
+        assert taken is not None
+        bob.session.consume(taken)
+        told.append(bob.session.ack_due)
+    assert told == [False, False, True, True]
+
+
+def test_who_is_held_back_says_so_once() -> None:
+    bounds = Limits(box_messages=1)
+    alice = Side(bounds)
+    for number in range(3):
+        alice.session.sender.add(message(("", number)))
+    blocked = [frame for frame in frames.parse(alice.batch(), max_id_size=1000) if isinstance(frame, frames.Blocked)]
+    assert [(frame.messages, frame.ids) for frame in blocked] == [(2, (("", 1), ("", 2)))]
+    assert alice.batch() == b""
+    alice.session.repeat_blocked(lambda: True)
+    (again,) = (frame for frame in frames.parse(alice.batch(), max_id_size=1000) if isinstance(frame, frames.Blocked))
+    assert again[4:6] == (True, True)
+
+
+def test_a_message_of_an_earlier_conversation_is_not_put_back() -> None:
+    alice, bob, later = Side(), Side(), Side()
+    alice.session.sender.add(message("x"))
+    bob.take(alice.batch())
+    taken = bob.session.mailbox.take("x")
+    assert taken is not None
+    later.session.put_back(taken)
+    assert later.session.mailbox.take("x") is None
+    bob.session.put_back(taken)
+    assert bob.session.mailbox.take("x") is taken
+
+
+def test_the_end_ends_all_that_wait_and_keeps_what_is_complete() -> None:
+    alice, bob = Side(), Side()
+    alice.session.sender.add(message("here"))
+    alice.session.sender.add(message("half", bytes(2**20)))
+    bob.take(alice.batch(most=100_000))
+    waiting, sending = receive("never"), message("y")
+    bob.session.mailbox.wait(waiting)
+    bob.session.sender.add(sending)
+    bob.session.forget_partial()
+    ended = bob.session.end(Cause(Ending.SHUT_DOWN))
+    assert ended == [waiting, sending]
+    assert bob.session.mailbox.take("here") is not None
+    assert bob.session.mailbox.take("half") is None
+    assert bob.session.sender.idle
+
+
+# -- the last word -----------------------------------------------------------------------------------------------------
+
+
+def test_there_is_no_last_word_at_first() -> None:
+    side, notice = Side(), ClosingNotice()
+    notice.say(side.connection)
+    notice.confirmed()
+    assert side.connection.control == {}
+    assert not notice.heard
+
+
+def test_a_goodbye_tells_what_is_left_and_is_said_until_it_is_heard() -> None:
+    alice, bob, notice = Side(), Side(), ClosingNotice()
+    alice.session.sender.add(message("unread"))
+    bob.take(alice.batch())
+    bob.session.sender.add(message("undelivered"))
+    notice.goodbye(bob.session, unread=True)
+    for connection in (bob.connection, Connection(2, dialled=True, nonce=b"", now=0.0)):
+        notice.say(connection)
+        batch = frames.NO_POSITIONS + connection.control[Kind.GOODBYE]
+        (said,) = frames.parse(batch, max_id_size=1000)
+        assert said == frames.Goodbye(0, 1, 1, ("unread",))
+    notice.confirmed()
+    assert notice.heard
+    third = Connection(3, dialled=True, nonce=b"", now=0.0)
+    notice.say(third)
+    assert third.control == {}
+
+
+def test_what_is_unread_of_another_incarnation_is_not_told() -> None:
+    alice, bob, notice = Side(), Side(), ClosingNotice()
+    alice.session.sender.add(message("unread"))
+    bob.take(alice.batch())
+    notice.goodbye(bob.session, unread=False)
+    notice.say(bob.connection)
+    (said,) = frames.parse(frames.NO_POSITIONS + bob.connection.control[Kind.GOODBYE], max_id_size=1000)
+    assert said == frames.Goodbye(0, 0, 0, ())
+
+
+def test_an_abort_says_why() -> None:
+    side, notice = Side(), ClosingNotice()
+    notice.abort("enough")
+    notice.say(side.connection)
+    (said,) = frames.parse(frames.NO_POSITIONS + side.connection.control[Kind.ABORT], max_id_size=1000)
+    assert said == frames.Abort("enough")
