@@ -41,7 +41,7 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.settings import DEFAULTS, Settings
 
 FilePath: TypeAlias = str | os.PathLike[str]
-Key: TypeAlias = tuple[str, ...]
+KeyPath: TypeAlias = tuple[str, ...]
 
 ME = "MPCCOMM_PARTY"
 """The environment variable that says which party this process is."""
@@ -185,7 +185,7 @@ class _Reader:
             "source": str(self.path),
         }
 
-    def fail(self, key: Key, what: str) -> NoReturn:
+    def fail(self, key: KeyPath, what: str) -> NoReturn:
         """Say where and what."""
         line = line_of(self.text, key)
         raise ConfigurationError(f"{self.path}:{line}: {'.'.join(key)}{': ' if key else ''}{what}")
@@ -248,7 +248,7 @@ class _Reader:
             if party.key is not None and not party.cert:
                 self.fail((*at, "key"), "there is a key, but no cert that it belongs to; add cert")
 
-    def _known(self, at: Key, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+    def _known(self, at: KeyPath, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
         for key, value in table.items():
             if key not in types:
                 near = difflib.get_close_matches(key, types, 1)
@@ -258,18 +258,18 @@ class _Reader:
                 names = " or ".join(_WORDS[kind] for kind in types[key])
                 self.fail((*at, key), f"{names} is needed, not {_WORDS.get(type(value), type(value).__name__)}")
 
-    def _positive(self, at: Key, value: float | None) -> float | None:
+    def _positive(self, at: KeyPath, value: float | None) -> float | None:
         if value is not None and not value > 0:
             self.fail(at, f"{value} can't be; a number above 0 is needed")
         return value
 
-    def _file(self, at: Key, path: str) -> Path:
+    def _file(self, at: KeyPath, path: str) -> Path:
         full = self.path.parent / path
         if self._certified and not full.is_file():
             self.fail(at, f"there is no file {full}; paths are relative to {self.path.parent}")
         return full
 
-    def _settings(self, at: Key, default: Any, table: Mapping[str, Any]) -> Any:
+    def _settings(self, at: KeyPath, default: Any, table: Mapping[str, Any]) -> Any:
         """The dataclass with what the table changes in it, and in those within it."""
         types = {
             one.name: _types_of(getattr(default, one.name)) for one in fields(default) if one.name not in _CALLBACKS
@@ -295,7 +295,7 @@ def _types_of(value: object) -> tuple[type, ...]:
     return (type(value),) if type(value) in (int, bool, str) else _NUMBER
 
 
-def line_of(text: str, key: Key) -> int:
+def line_of(text: str, key: KeyPath) -> int:
     """The line in which a key, or else what is nearest above it, is given; nearly, where a key is written unusually."""
     best = 0, 1
     for number, found in _keys(text):
@@ -305,8 +305,8 @@ def line_of(text: str, key: Key) -> int:
     return best[1]
 
 
-def _keys(text: str) -> Iterator[tuple[int, Key]]:
-    table: Key = ()
+def _keys(text: str) -> Iterator[tuple[int, KeyPath]]:
+    table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[([^\[\]]+)\]", line):
             table = _dotted(header.group(1))
@@ -320,5 +320,5 @@ def _keys(text: str) -> Iterator[tuple[int, Key]]:
             )
 
 
-def _dotted(text: str) -> Key:
+def _dotted(text: str) -> KeyPath:
     return tuple(part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", text.strip()))

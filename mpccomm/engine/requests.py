@@ -484,4 +484,4 @@ class SendCall(Outgoing):
             waiter.resolve(None, error)
 
 
-Call: TypeAlias = ReceiveCall | SendCall
+AnyCall: TypeAlias = ReceiveCall | SendCall
