@@ -176,7 +176,8 @@ class Reader:
         for block in found:
             path = self.folder / block.name
             path.write_text(self._local(block.text), encoding="utf-8")
-            if block.language == "toml":
+            # Lines are read by the command that they are for.
+            if block.language == "toml" and block.name != "lines.toml":
                 Config.load(path, certified=False)
             elif block.language == "python":
                 ast.parse(block.text)
