@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "find out what is wrong between this machine and the other parties",
     "ping": "round-trip times to the other parties",
     "run": "start all parties as processes on this machine",
+    "trace": "put traces of several parties together, draw them",
 }
 """The name of every command, which is also that of its module, and what it does."""
 

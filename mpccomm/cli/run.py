@@ -34,6 +34,7 @@ from typing import BinaryIO, TextIO
 from mpccomm.cli import Status, main
 from mpccomm.cli.arguments import count, party_name, seconds
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
+from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
@@ -50,12 +51,16 @@ _COLOURS = (36, 33, 32, 35, 34, 31)
 _CHUNK = 1 << 16
 _LONGEST_TRACEBACK = 5000
 """Lines."""
+_UNTRACED = (
+    "no party has written a trace: pools are traced that are made with from_env() or from_config(), and that are shut down at "
+    "their end"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.usage = (
-        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--timeout S] [--rtt TIME] [--rate RATE] "
+        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--trace FILE] [--timeout S] [--rtt TIME] [--rate RATE] "
         "[--jitter TIME] [--loss-of-connection N/TIME] [--lines FILE] [--regions NAMES] (script.py | -m module) ..."
     )
     who = parser.add_mutually_exclusive_group(required=True)
@@ -66,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--log-dir", type=Path, metavar="DIR", help="write what each party prints to DIR/NAME.log as well"
+    )
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write what all parties sent, received and waited for to FILE, which https://ui.perfetto.dev opens",
     )
     parser.add_argument(
         "--timeout",
@@ -97,14 +108,29 @@ def run(options: argparse.Namespace) -> int:
             raise argparse.ArgumentError(None, f"there is no module {options.script}, seen from {Path.cwd()}")
     elif not Path(options.script).exists():
         raise argparse.ArgumentError(None, f"there is no file {options.script}")
+    if options.trace is not None and not options.trace.absolute().parent.is_dir():
+        raise argparse.ArgumentError(None, f"there is no folder for {options.trace}")
     lines = chosen_lines(options, names)
     with (
         tempfile.TemporaryDirectory(prefix="mpccomm-") as folder,
         _ports(len(names)) as ports,
         emulated(lines, dict(zip(names, ports, strict=True)), told_apart=options.tls) as found,
     ):
-        configs = _configure(Path(folder), dict(zip(names, ports, strict=True)), found, options.tls)
-        return asyncio.run(_Group(names, options, configs).run())
+        traces = None if options.trace is None else Path(folder) / "traces"
+        configs = _configure(Path(folder), dict(zip(names, ports, strict=True)), found, options.tls, traces)
+        status = asyncio.run(_Group(names, options, configs).run())
+        if traces is not None:
+            _say_what_was_traced(traces, options.trace)
+        return status
+
+
+def _say_what_was_traced(traces: Path, output: Path) -> None:
+    """Make one file of what each party has written at its end."""
+    try:
+        lines = [*summary(merge([traces], output)), f"the trace is in {output}; open it at https://ui.perfetto.dev"]
+    except ConfigurationError:
+        lines = [_UNTRACED]
+    print(*(f"mpccomm run: {line}" for line in lines), sep="\n", file=sys.stderr)
 
 
 def _is_module(name: str) -> bool:
@@ -137,10 +163,13 @@ def _ports(count: int) -> Iterator[list[int]]:
         yield ports
 
 
-def _configure(folder: Path, ports: Mapping[str, int], found: Places, tls: bool) -> dict[str, Path]:
+def _configure(
+    folder: Path, ports: Mapping[str, int], found: Places, tls: bool, traces: Path | None
+) -> dict[str, Path]:
     """Write a file for each party, with certificates if asked for.
 
     :param found: where one party finds another, if that is not where it listens
+    :param traces: the folder for their traces
     """
     common = ""
     if tls:
@@ -150,6 +179,9 @@ def _configure(folder: Path, ports: Mapping[str, int], found: Places, tls: bool)
             if any(main(["certs", *command, "--folder", str(folder), "--days", "1"]) for command in commands):
                 raise ConfigurationError("the certificates could not be made")
         common = f"ca_cert = {json.dumps(str(folder / 'authority.cert.pem'))}\n"
+    if traces is not None:
+        traces.mkdir()
+        common += f"[settings]\ntrace = {json.dumps(str(traces))}\n"
     paths = {}
     for number, me in enumerate(ports):
         text = common

@@ -38,6 +38,15 @@ _Log = list[tuple[int, float]]
 """Up to which frame everything had arrived, and when."""
 
 
+class _Counted:
+    """Takes the place of a list."""
+
+    number = 0
+
+    def append(self, note: object) -> None:
+        self.number += 1
+
+
 class Recorder:
     """One record in the making, of the party of that name and incarnation, with those that ``links`` are to, by name."""
 
@@ -49,8 +58,11 @@ class Recorder:
         self._zero = perf_counter()
         self._wall = time.time_ns()
         self._notes: list[tuple[Any, ...]] = []
-        self._lost = 0
-        self._lanes: dict[Any, int] = {}
+        self._append = self._notes.append
+        self._lost = _Counted()
+        self._full = False
+        self._lanes: dict[int | str, int] = {}
+        """Of threads by their numbers, of tasks by their names."""
         self._lane_names: list[str] = []
         self._peers: dict[tuple[str, str], int] = {}
         self._current: dict[str, int] = {}
@@ -77,25 +89,26 @@ class Recorder:
         """The thread, or the task in it, that calls."""
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
-        key: Any = get_ident() if task is None else (get_ident(), task.get_name())
+        key = get_ident() if task is None else task.get_name()
         lane = self._lanes.get(key)
-        if lane is None:
-            thread = threading.current_thread().name.replace("/", "_")
-            self._lane_names.append(thread if task is None else f"{thread}/{task.get_name()}")
-            lane = self._lanes[key] = len(self._lane_names) - 1
+        return self._new_lane(key) if lane is None else lane
+
+    def _new_lane(self, key: int | str) -> int:
+        thread = threading.current_thread().name.replace("/", "_")
+        self._lane_names.append(f"{thread}/{key}" if isinstance(key, str) else thread)
+        lane = self._lanes[key] = len(self._lane_names) - 1
         return lane
 
-    def _note(self, note: tuple[Any, ...]) -> None:
-        if len(self._notes) < self._most:
-            self._notes.append(note)
-        else:
-            if not self._lost:
-                logger.warning(
-                    "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
-                    "with pool.trace()",
-                    self._most,
-                )
-            self._lost += 1
+    def _leave_out(self) -> None:
+        """Count the notes that come now, no more. It is looked for with each batch, not with each note."""
+        if not self._full:
+            self._full = True
+            self._append = self._lost.append
+            logger.warning(
+                "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
+                "with pool.trace()",
+                len(self._notes),
+            )
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
@@ -119,8 +132,12 @@ class Recorder:
             return  # from before the record began
         now = perf_counter()
         name = "" if error is None else type(error).__name__
-        key = getattr(message, "key", "")
-        self._note((_SEND, self._peer(party), message.number, key, message.total, *noted, now, name))
+        # One that failed before it was queued has no id.
+        key = message.key if error is None else getattr(message, "key", "")
+        peer = self._current.get(party)
+        if peer is None:
+            peer = self._peer(party)
+        self._append((_SEND, peer, message.number, key, message.total, noted, now, name))
 
     def receives(self, party: str, message: Incoming) -> None:
         """Nothing to note: it was when it was decoded."""
@@ -128,9 +145,13 @@ class Recorder:
     def decoded(self, party: str, message: Incoming, begun: float) -> None:
         """Note the receive."""
         now = perf_counter()
+        peer = self._current.get(party)
+        if peer is None:
+            peer = self._peer(party)
         log = self._logs.get(party)
-        note = (_RECEIVE, self._peer(party), message.number, message.key, message.total, self._lane(), log, message.seq)
-        self._note((*note, begun, now))
+        self._append(
+            (_RECEIVE, peer, message.number, message.key, message.total, self._lane(), log, message.seq, begun, now)
+        )
 
     def arrived(self, party: str, position: int) -> None:
         """Note up to which frame everything is here."""
@@ -139,14 +160,17 @@ class Recorder:
             log = self._logs[party] = [(0, -math.inf)]  # another conversation
         if log[-1][0] != position:
             log.append((position, perf_counter()))
+        if len(self._notes) >= self._most:
+            self._leave_out()
 
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Note the time until the function that is returned is called."""
         lane = self._lane()
+        append = self._append
         begun = perf_counter()
 
         def end() -> None:
-            self._note((_WAIT, lane, begun, perf_counter(), involved))
+            append((_WAIT, lane, begun, perf_counter(), involved))
 
         return end
 
@@ -154,7 +178,7 @@ class Recorder:
         """Note what became of it; it may be another process of that party."""
         if connected:
             self._meet(party, self._links().get(party))
-        self._note((_CONNECTION, self._peer(party), perf_counter(), connected))
+        self._append((_CONNECTION, self._peer(party), perf_counter(), connected))
 
     def phase(self, path: str, begins: bool) -> None:
         """Note when a phase begins and ends."""
@@ -162,7 +186,7 @@ class Recorder:
         if begins:
             self._phases.setdefault((lane, path), []).append(perf_counter())
         elif open_ones := self._phases.get((lane, path)):
-            self._note((_PHASE, path, lane, open_ones.pop(), perf_counter()))
+            self._append((_PHASE, path, lane, open_ones.pop(), perf_counter()))
 
     # -- the record ------------------------------------------------------------------------------------------------
 
@@ -188,7 +212,7 @@ class Recorder:
             round(self._zero * 1e9),
             self._wall,
             end,
-            self._lost,
+            self._lost.number,
             list(self._peers),
             list(self._lane_names),
             _when_waited_for(sorted(self._sends(by_kind[_SEND]), key=lambda send: send.encoded), waits),
@@ -203,7 +227,7 @@ class Recorder:
 
     def _sends(self, notes: Iterable[tuple[Any, ...]]) -> Iterator[Send]:
         at = self._at
-        for peer, number, key, size, called, encoded, lane, ended, error in notes:
+        for peer, number, key, size, (called, encoded, lane), ended, error in notes:
             delivered = -1 if error else at(ended)
             yield Send(peer, number, _id(key), size, lane, at(called), at(encoded), delivered, at(encoded), error)
 

@@ -1,0 +1,98 @@
+"""Traces of several parties: merged, drawn, put into words; and the launcher's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mpccomm.cli import Status, main
+from mpccomm.trace.chrome import write
+from mpccomm.trace.record import Record, load
+from tests.cli.test_run import ran
+from tests.trace.records import SECOND, party, ping_pong
+
+RING = """
+    from mpccomm import SyncPool
+    with SyncPool.from_env() as pool:
+        others = list(pool.parties)
+        if pool.name == "alice":
+            pool.send("bob", "secret of alice")
+            pool.recv("carol")
+        else:
+            value = pool.recv("alice" if pool.name == "bob" else "bob")
+            pool.send("carol" if pool.name == "bob" else "alice", value)
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    alice, bob = ping_pong(4, clock="another", zero=0)
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    write(Record([alice]), folder / "alice.json")
+    write(Record([bob]), folder / "bob.json")
+    return [str(folder / "alice.json"), str(folder / "bob.json")]
+
+
+def test_merge(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "run.json"
+    assert main(["trace", "merge", *files, "-o", str(output)]) == 0
+    assert load(output).messages == load(*files).messages
+    said = capsys.readouterr().out
+    assert said.startswith("2 parties, 8 messages (800 bytes), 8 rounds\n")
+    assert "Bob: sent 4, received 4" in said
+    assert "its clock is known within 1 µs" in said
+    assert f"written to {output}" in said
+
+
+def test_a_folder_stands_for_its_files(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "show", str(Path(files[0]).parent)]) == 0
+    assert "2 parties, 8 messages" in capsys.readouterr().out
+    assert main(["trace", "show", str(tmp_path)]) == Status.USAGE
+    assert f"there is no trace in the folder {tmp_path}" in capsys.readouterr().err
+
+
+def test_what_can_t_be_said_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = party("Carol", clock="third", wall=SECOND)
+    alone.lost = 7
+    write(Record([*ping_pong(1), alone]), tmp_path / "x.json")
+    assert main(["trace", "show", str(tmp_path / "x.json")]) == 0
+    said = capsys.readouterr().out
+    assert "its clock could not be aligned" in said
+    assert "7 notes left out" in said
+
+
+@pytest.mark.parametrize("dark", [[], ["--dark"]])
+def test_draw(files: list[str], tmp_path: Path, dark: list[str]) -> None:
+    pytest.importorskip("matplotlib")
+    output = tmp_path / "run.svg"
+    assert main(["trace", "draw", *files, "-o", str(output), *dark]) == 0
+    assert "<svg" in output.read_text()
+
+
+def test_a_picture_of_an_unknown_kind(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["trace", "draw", *files, "-o", "run.txt"])
+    assert "has to end with .png, .svg or .pdf" in capsys.readouterr().err
+
+
+def test_a_run_is_traced(tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, RING, "--parties", "alice,bob,carol", "--trace", "run.json")
+    assert status == 0
+    assert "3 parties, 3 messages" in errors
+    assert "the trace is in run.json" in errors
+    record = load(tmp_path / "run.json")
+    assert record.depth == 3
+    assert sorted(record.names) == ["alice", "bob", "carol"]
+    text = (tmp_path / "run.json").read_text()
+    assert "secret" not in text
+    assert {event["ph"] for event in json.loads(text)["traceEvents"]} == set("MXsfi")
+
+
+def test_a_run_that_traces_nothing_says_so(tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, "pass", "-n", "1", "--trace", "run.json")
+    assert status == 0
+    assert "no party has written a trace" in errors
+    status, _, errors = ran(tmp_path, "pass", "-n", "1", "--trace", "nowhere/run.json")
+    assert status == Status.USAGE
+    assert "there is no folder for nowhere/run.json" in errors
