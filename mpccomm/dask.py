@@ -34,6 +34,7 @@ from mpccomm.errors import (
     UnknownPartyError,
     missing_library,
 )
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.sync.pool import SyncPool
 
@@ -45,7 +46,7 @@ except ImportError as error:
 
 __all__ = ["DaskParties"]
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 _LOOK = 2.0
 """Seconds between two looks at whether all workers are still there."""
@@ -129,7 +130,7 @@ class DaskParties:
         try:
             self._on_workers(_close, reason)
         except OSError as error:
-            logger.warning("the pools on the workers could not be closed: %s", error)
+            log(LogEvent.DISCONNECTED, "the pools on the workers could not be closed: %s", error, level=logging.WARNING)
         self._token = ""
         self.addresses = {}
 

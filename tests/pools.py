@@ -59,10 +59,11 @@ class Log:
 
     def lines(self, part: str, level: int = logging.DEBUG) -> list[str]:
         """The lines of at least that level with ``part`` in them, in order."""
+        # Which pool it is is said where there are several: also of an earlier test, perhaps.
         return [
-            record.getMessage()
+            record.getMessage().removeprefix(f"[{record.pool}] ")  # type: ignore[attr-defined]
             for record in self._caplog.records
-            if record.name == "mpccomm" and record.levelno >= level and part in record.getMessage()
+            if record.name.partition(".")[0] == "mpccomm" and record.levelno >= level and part in record.getMessage()
         ]
 
     async def seen(self, part: str, level: int = logging.DEBUG, limit: float = 50 * UNIT) -> str:

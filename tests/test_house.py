@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"errors", "logs"}),
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"address", "settings"}),

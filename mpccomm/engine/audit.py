@@ -22,10 +22,9 @@ from typing import NamedTuple, TextIO, TypeVar
 
 from mpccomm.codec import Encoded
 from mpccomm.errors import ConfigurationError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import Key
 from mpccomm.transport.identity import FilePath
-
-logger = logging.getLogger("mpccomm")
 
 
 class Note(NamedTuple):
@@ -48,7 +47,8 @@ K = TypeVar("K")
 class Audit:
     """Writes the record. ``where`` is the path of a file, to which it is added, or a logger, at level INFO."""
 
-    def __init__(self, where: FilePath | logging.Logger) -> None:
+    def __init__(self, where: FilePath | logging.Logger, log: EventLog) -> None:
+        self._log = log
         self._handler: logging.StreamHandler[TextIO] | None = None
         self._failed = False
         if isinstance(where, logging.Logger):
@@ -117,7 +117,8 @@ class Audit:
         except Exception:
             # A handler or filter of the program's logger. The message is not to suffer for it.
             if not self._failed:
-                logger.exception("the audit record could not be written; further failures are not logged")
+                text = "the audit record could not be written; further failures are not logged"
+                self._log(LogEvent.CALLBACK_FAILED, text, exc_info=True)
             self._failed = True
 
 

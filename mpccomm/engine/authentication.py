@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import combinations, product
+from logging import WARNING
 from typing import TYPE_CHECKING
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, join
 from mpccomm.codec.wire_format import OURS
 from mpccomm.engine.party import Party
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
@@ -24,8 +25,6 @@ from mpccomm.transport.tls import Credentials, Password
 
 if TYPE_CHECKING:
     from mpccomm.transport.tno import PostReceiver
-
-logger = logging.getLogger("mpccomm")
 
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
@@ -41,6 +40,7 @@ class Authentication:
     default_port = 80
 
     def __init__(self) -> None:
+        self.log = EventLog()
         self.correspondents: dict[str, PostReceiver] = {}
         """Those who post their messages, by name of their party."""
         self._parties: Mapping[str, Party] = {}
@@ -55,6 +55,9 @@ class Authentication:
     def dialling(self) -> ssl.SSLContext | None:
         """For TLS on connections that we make; None: plain HTTP."""
         return None
+
+    def announce(self) -> None:
+        """Log what we are known by, if that is more than our address."""
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -75,7 +78,8 @@ class Authentication:
         local = party.addr == "localhost" or (party.host.literal is not None and party.host.literal.is_loopback)
         if not local and not self._warned:
             self._warned = True
-            logger.warning(
+            party.log(
+                LogEvent.PLAIN_HTTP,
                 "%s is reached by plain HTTP: anyone on the way can read, change and forge messages. "
                 "Give the pool a key and certificates (key=, cert=, ca_cert=).",
                 party,
@@ -85,9 +89,9 @@ class Authentication:
         """These are the parties now."""
         self._parties = parties
 
-    def introduce(self, party: Party) -> tuple[int, str]:
-        """How it is known, in a line for the log, and how loudly that is to be said."""
-        return logging.INFO, f"{party.name}: plain HTTP"
+    def introduce(self, party: Party) -> None:
+        """Log how it is known."""
+        party.log(LogEvent.KNOWN_BY, "%s: plain HTTP", party.name)
 
     def reload(self) -> None:
         """Read the certificates again. May be called from any thread; then `review` is due."""
@@ -198,7 +202,6 @@ class CertificateAuthentication(Authentication):
         self._credentials = self._read()
         self._next_look = 0.0
         self._warned_of_expiry = 0
-        self._warn_of_our_own()
 
     @property
     def answering(self) -> ssl.SSLContext:
@@ -210,12 +213,15 @@ class CertificateAuthentication(Authentication):
         """For TLS on connections that we make."""
         return self._credentials.dialling
 
-    def _warn_of_our_own(self) -> None:
+    def announce(self) -> None:
+        """Log our own certificate, as a warning where the others will refuse it."""
         own = self._credentials.own
         if shortcoming := self._credentials.shortcomings:
-            logger.warning("our own certificate will be refused: %s: %s", own.subject, shortcoming)
+            text = "our own certificate will be refused: %s: %s"
+            self.log(LogEvent.OWN_CERTIFICATE, text, own.subject, shortcoming, level=WARNING)
         else:
-            logger.info("we are %s, for %s, %s, SHA-256 %s", own.subject, own.names, own.validity(), own.fingerprint)
+            text = "we are %s, for %s, %s, SHA-256 %s"
+            self.log(LogEvent.OWN_CERTIFICATE, text, own.subject, own.names, own.validity(), own.fingerprint)
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -245,21 +251,24 @@ class CertificateAuthentication(Authentication):
                 raise DuplicatePartyError(
                     f"{party.name!r} would be at {party.where}, where {other.name!r} is; they could not be told apart"
                 )
-            logger.warning(
+            self.log(
+                LogEvent.KNOWN_BY,
                 "%s and %s can't be told apart securely: a certificate of one is good for the other. "
                 "Pin them (cert= of add_http_client).",
                 other,
                 party,
+                level=WARNING,
             )
 
-    def introduce(self, party: Party) -> tuple[int, str]:
-        """How it is known, in a line for the log, and how loudly that is to be said."""
+    def introduce(self, party: Party) -> None:
+        """Log how it is known, as a warning where that does not hold now."""
         shown, how = (party.pins, "pinned") if party.pins else (self._credentials.authorities, "issued by")
         certificates = " or ".join(f"{one.subject}, {one.validity()}" for one in shown)
         line = f"{party.name}: TLS 1.3, mutual, {how}{',' if party.pins else ''} {certificates}"
         if not party.pins:
             line += f", for {party.addr}" if party.check_hostname else ", for any address"
-        return logging.INFO if any(one.is_valid() for one in shown) else logging.WARNING, line
+        level = None if any(one.is_valid() for one in shown) else WARNING
+        party.log(LogEvent.KNOWN_BY, "%s", line, level=level)
 
     def reload(self) -> None:
         """Read all certificates again: from now on these count. Connections that they don't admit are closed.
@@ -278,11 +287,11 @@ class CertificateAuthentication(Authentication):
         self._credentials = credentials
         self._warned_of_expiry = 0
         self._next_look = 0.0
-        self._warn_of_our_own()
+        self.announce()
         for party in self._parties.values():
             party.pins = pins[party.name]
         for party in self._parties.values():
-            logger.log(*self.introduce(party))
+            self.introduce(party)
 
     def review(self) -> None:
         """Close what would not be admitted now, and dial again where we were refused."""
@@ -300,11 +309,13 @@ class CertificateAuthentication(Authentication):
         stage = sum(left < timedelta(limit) < lifetime / 2 for limit in _WARN_DAYS)
         if stage > self._warned_of_expiry:
             self._warned_of_expiry = stage
-            logger.warning(
+            self.log(
+                LogEvent.OWN_CERTIFICATE,
                 "our own certificate %s: %s. Replace the file and call reload_certificates(); "
                 "as soon as it has expired, no party connects any more.",
                 own.validity(),
                 own.subject,
+                level=WARNING,
             )
         self.review()
 

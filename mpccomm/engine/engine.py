@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import math
 import os
 import secrets
@@ -13,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from contextvars import Context
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +40,7 @@ from mpccomm.errors import (
     PortInUseError,
     UnknownPartyError,
 )
+from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
@@ -54,8 +53,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.tno_bridge import TnoBridge
 
-logger = logging.getLogger("mpccomm")
-
 _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
 
 
@@ -65,7 +62,10 @@ class Engine:
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
-        self.loop_owner = LoopOwner()
+        self.logged = LoggedPool(name)
+        self.log = authentication.log = EventLog(self.logged)
+        authentication.announce()
+        self.loop_owner = LoopOwner(self.log)
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
@@ -186,19 +186,20 @@ class Engine:
             )
             raise PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}") from error
         self.port = self._bound_port.port
-        self.where = join(addr, self.port)
+        self.where = self.logged.where = join(addr, self.port)
         self.has_additions = True
         self._declared_port = external_port or self.port
         self.server_handle = ServerHandle(addr, self.port, self._declared_port)
         for party in self.parties.values():
             party.link.port = self._declared_port
-        logger.info("listening at %s", self.where)
+        self.log(LogEvent.LISTENING, "listening at %s", self.where)
 
     def _bind(self, addr: str, port: int) -> BoundPort:
         older = predecessors(join(addr, port), [engine for engine in _engines if engine.network is self.network])
         if not older:
             return self.network.bind(self.name, addr, port)
-        logger.warning("the pool that this session had at %s is shut down: a new one takes its place", older[0].where)
+        text = "the pool that this session had at %s is shut down: a new one takes its place"
+        self.log(LogEvent.REPLACED, text, older[0].where)
         for engine in older:
             self.takeover.follow(engine.takeover)
         handed_over = [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
@@ -278,7 +279,7 @@ class Engine:
         self.lifecycle.apply(PoolEvent.START)
         self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
-        Context().run(self._tick)
+        self.logged.context().run(self._tick)
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
             if other.lifecycle.state is PoolState.NEW:
                 other.start(loop)
@@ -291,7 +292,7 @@ class Engine:
     def start_added(self) -> None:
         """Start what was added: the server, and the diallers of the parties."""
         self.has_additions = False
-        self.takeover.then(lambda: Context().run(self._start_added))
+        self.takeover.then(lambda: self.logged.context().run(self._start_added))
 
     def _start_added(self) -> None:
         if self.lifecycle.state is PoolState.CLOSED:
@@ -304,7 +305,7 @@ class Engine:
         for party in self.parties.values():
             if not party.dialled:
                 party.dialled = True
-                logger.log(*self.authentication.introduce(party))
+                self.authentication.introduce(party)
                 self._spawn(self._mediator(party).run())
 
     def _mediator(self, party: Party) -> Dialler | TnoBridge:
@@ -338,7 +339,7 @@ class Engine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a part of the pool failed", exc_info=error)
+            self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
 
     def _tick(self) -> None:
         self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
@@ -349,7 +350,7 @@ class Engine:
             party.tick()
             if party.host.stale:
                 self._spawn(party.host.refresh())
-        tell_of_absent(self.parties.values(), Party.clock())
+        tell_of_absent(self.log, self.parties.values(), Party.clock())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
@@ -450,6 +451,7 @@ class Engine:
     def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
         self.lifecycle.apply(PoolEvent.FORK)
+        self.logged.close()
         if self._bound_port is not None:
             self._bound_port.close_inherited()
 
@@ -476,7 +478,7 @@ class Engine:
 
     def _begin_to_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         self.lifecycle.apply(PoolEvent.CLOSE)
-        self._ending = Context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
+        self._ending = self.logged.context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
         return self._ending
 
     async def _run_to_the_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -501,8 +503,8 @@ class Engine:
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason) for party in parties]
         left = await asyncio.gather(*leaving)
-        reports = [party.report(messages) for party, messages in zip(parties, left, strict=True)]
-        tell_of_undelivered([report for report in reports if report])
+        reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
+        tell_of_undelivered(self.log, reports)
 
     async def _give_up(self, reason: str) -> None:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))
@@ -511,6 +513,7 @@ class Engine:
         self.lifecycle.apply(PoolEvent.END)
         for trace in self.traces:
             close(trace)
+        self.logged.close()
         self.callbacks.end()
         self.takeover.end()
         self.ended()

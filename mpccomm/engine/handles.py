@@ -28,13 +28,12 @@ from mpccomm.engine.futures import resolve_on
 from mpccomm.engine.lifecycle import Gate
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
+from mpccomm.logs import LogEvent
 
 if TYPE_CHECKING:
     from mpccomm.engine.requests import FutureCall
 
 T = TypeVar("T")
-
-logger = logging.getLogger("mpccomm")
 
 _MOST_LISTED = 8
 _PAUSE = 0.5
@@ -91,8 +90,10 @@ class Callbacks:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
             if thread.is_alive():
-                logger.warning(
-                    "the pool is shut down, and a callback of one of its handles still runs in %s", thread.name
+                self.loop_owner.log(
+                    LogEvent.ENDING_LATE,
+                    "the pool is shut down, and a callback of one of its handles still runs in %s",
+                    thread.name,
                 )
 
     def _work(self) -> None:
@@ -101,7 +102,7 @@ class Callbacks:
                 function()
             except BaseException:
                 # `sys.exit`, for one: it means the thread that calls it, and this one serves others too.
-                logger.exception("a callback of a handle raised")
+                self.loop_owner.log(LogEvent.CALLBACK_FAILED, "a callback of a handle raised", exc_info=True)
 
 
 class _Outcome(NamedTuple):
@@ -291,7 +292,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
             try:
                 callback(self)
             except Exception:
-                logger.exception("a callback of %r raised", self)
+                text = "a callback of %r raised"
+                self._callbacks.loop_owner.log(LogEvent.CALLBACK_FAILED, text, self, exc_info=True)
 
     # What `concurrent.futures.wait` and `as_completed` use of a future.
 
@@ -523,7 +525,8 @@ class Failures:
             failures = plural(number, "send")
             handles = "the handle" if number == 1 else "their handles"
             listed = "; ".join(errors[:_MOST_LISTED])
-            logger.log(level, "%s failed, and nobody %s %s: %s%s", failures, what, handles, listed, more)
+            text = "%s failed, and nobody %s %s: %s%s"
+            self.loop_owner.log(LogEvent.SEND_FAILED, text, failures, what, handles, listed, more, level=level)
 
 
 def _forget(failed: Sequence[tuple[Handle, Exception]]) -> None:

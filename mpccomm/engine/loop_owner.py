@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
+from mpccomm.logs import EventLog
 
 _WORKERS = 2
 """Threads that decode large messages for futures."""
@@ -24,7 +25,8 @@ class LoopOwner:
     observer: Observer | None = None
     """Who is told of what is sent, received and waited for; None: nothing is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: EventLog | None = None) -> None:
+        self.log = log or EventLog()
         self._posted: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self._running = False

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.address import join
@@ -22,6 +21,7 @@ from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.errors import AuthenticationError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.requests import ReceiveCall, SendCall
     from mpccomm.protocol.sender import Outgoing
     from mpccomm.transport.identity import Certificate, FilePath
-
-logger = logging.getLogger("mpccomm")
 
 _CODES = {
     CloseCode.NOT_RECOGNISED: "it does not recognise us: add this party there, under the address and port that it sees",
@@ -67,23 +65,26 @@ AT_ONCE = 16
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 
 
-def tell_of_absent(parties: Iterable[Party], now: float) -> None:
+def tell_of_absent(log: EventLog, parties: Iterable[Party], now: float) -> None:
     """Log which parties calls wait for in vain: of all for whom it is time in one line."""
     absent = [(party, party.absence) for party in parties if party.absence is not None]
     if not any(absence.due <= now for _, absence in absent):
         return
     texts = [absence.text for _, absence in absent]
     several = "" if len(texts) == 1 else f"{len(texts)} parties can't be reached: "
-    logger.warning("%s%s", several, _few(texts))
+    names = ", ".join(party.name for party, _ in absent)
+    log.of(names)(LogEvent.UNREACHABLE, "%s%s", several, _few(texts))
     for party, _ in absent:
         party.absence_told(now)
 
 
-def tell_of_undelivered(texts: Sequence[str]) -> None:
-    """Log what shutting down could not deliver, to whichever parties, in one line."""
+def tell_of_undelivered(log: EventLog, reports: Mapping[str, str]) -> None:
+    """Log what shutting down could not deliver, in one line for all parties, by their names; an empty text is none."""
+    texts = list(filter(None, reports.values()))
     if texts:
         several = "" if len(texts) == 1 else f"{len(texts)} parties did not get everything: "
-        logger.warning("%s%s", several, _few(texts))
+        names = ", ".join(name for name, text in reports.items() if text)
+        log.of(names)(LogEvent.UNDELIVERED, "%s%s", several, _few(texts))
 
 
 def _few(texts: Sequence[str]) -> str:
@@ -151,6 +152,7 @@ class Party:
         self.check_hostname = check_hostname
         self.reputation = Reputation(settings.retry, settings.strangers, certified=certified)
         self.loop_owner = loop_owner
+        self.log = loop_owner.log.of(name)
         self.settings = settings
         self.closed: Cause | None = None
         self.link = Link(
@@ -170,7 +172,7 @@ class Party:
         self.ordering = Ordering()
         self.impatient: set[SendCall] = set()
         """Sends that fail after a number of failed dials."""
-        self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress)
+        self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress, self.log)
         self.connections = PartyConnections(self, AT_ONCE)
         self._continued = False
         self._happening: asyncio.Future[None] | None = None
@@ -215,11 +217,11 @@ class Party:
         self.reputation.clear()
         self._note(trouble)
 
-    def _note(self, trouble: str, level: int = logging.DEBUG) -> None:
+    def _note(self, trouble: str, event: LogEvent = LogEvent.DIAL_FAILED) -> None:
         self.failed_dials += 1
         if trouble != self.trouble:
             self.trouble = trouble
-            logger.log(level, "%s: %s", self, trouble)
+            self.log(event, "%s: %s", self, trouble)
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
@@ -230,7 +232,7 @@ class Party:
             verdict = verdict._replace(text=f"{verdict.text}; expected is {expected}")
         else:
             verdict = verdict._replace(text=verdict.advice)
-        self._note(verdict.text, logging.WARNING)
+        self._note(verdict.text, LogEvent.UNTRUSTED)
         if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
             self.fail_waiting(Cause(GivenUp.UNTRUSTED, verdict.text))
             self.flush()
@@ -256,7 +258,8 @@ class Party:
         """It broke the protocol."""
         if not self.reputation.offend(reason, self.clock()):
             return
-        logger.error("%s is kept out until readmit(%r) is called: %s", self, self.name, self.reputation.barred)
+        text = "%s is kept out until readmit(%r) is called: %s"
+        self.log(LogEvent.BARRED, text, self, self.name, self.reputation.barred)
         self.closed = Cause(GivenUp.BARRED, self.reputation.barred)
         self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
         self.fail_waiting(self.closed)
@@ -266,7 +269,7 @@ class Party:
         """Let it in again after it was barred."""
         self.reputation.readmit()
         if self.closed is not None and self.closed.ending is GivenUp.BARRED:
-            logger.info("%s is readmitted", self)
+            self.log(LogEvent.READMITTED, "%s is readmitted", self)
             self.closed = None
             self.connections.update_wanted()
 
@@ -311,7 +314,7 @@ class Party:
                 self.failed_dials = 0
                 self._unreachable_since = None
                 self._notice_after = 0.0
-                logger.info("%s: %s", self, "connected again" if again else "connected")
+                self.log(LogEvent.CONNECTED, "%s: %s", self, "connected again" if again else "connected")
                 if self.loop_owner.observer is not None:
                     self.loop_owner.observer.connection(self.name, True)
             case events.ConnectionLost():
@@ -323,26 +326,29 @@ class Party:
             case events.ConnectionSuspect():
                 self._disconnected("connection shows no sign of life")
             case events.PartyGone(cause):
-                logger.info("%s: %s", self, cause.ending.value)
+                self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
             case events.RestartNotAccepted():
                 text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
-                logger.warning(text, self)
+                self.log(LogEvent.RESTARTED, text, self)
             case events.HeldBack(messages, size, ids):
                 text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
-                logger.warning(text, self, plural(messages, "message"), plural(size, "byte"), _listed(ids))
+                self.log(
+                    LogEvent.HELD_BACK, text, self, plural(messages, "message"), plural(size, "byte"), _listed(ids)
+                )
             case events.Admitted():
-                logger.warning("%s: its box has room again", self)
+                self.log(LogEvent.ROOM_AGAIN, "%s: its box has room again", self)
             case events.DeadlockFound():
-                logger.warning("%s: deadlock: %s", self, self._what_to_receive(event))
+                self.log(LogEvent.DEADLOCK, "%s: deadlock: %s", self, self._what_to_receive(event))
             case events.NeverRead(messages, ids):
-                logger.warning("%s shut down and never received %d of our messages: %s", self, messages, _listed(ids))
+                text = "%s shut down and never received %d of our messages: %s"
+                self.log(LogEvent.NEVER_READ, text, self, messages, _listed(ids))
             case events.Refused(ids):
-                logger.warning("%s: does not take messages that large: %s", self, _listed(ids))
+                self.log(LogEvent.TOO_LARGE, "%s: does not take messages that large: %s", self, _listed(ids))
 
     def _disconnected(self, trouble: str) -> None:
         self.trouble = trouble
         if not self.link.leaving:
-            logger.info("%s: %s; dialling again", self, trouble)
+            self.log(LogEvent.DISCONNECTED, "%s: %s; dialling again", self, trouble)
 
     def _what_to_receive(self, event: events.DeadlockFound) -> str:
         if event.mutual:
@@ -408,13 +414,14 @@ class Party:
                 receive.notice = now
                 text = "receive of %s from %s has waited for %.0f s; %s; %s"
                 state = "connected" if self.link.connected else self.trouble
-                logger.warning(text, describe_key(receive.key), self, waited, state, self.describe_box())
+                self.log(LogEvent.WAITING, text, describe_key(receive.key), self, waited, state, self.describe_box())
 
     def accept_restart(self) -> None:
         """Go on with its new process, from nothing."""
         dropped = self.link.mailbox.unread_messages
         if self.link.accept_restart(self.clock()):
-            logger.info("%s: the restart is accepted; %d messages of the old process are dropped", self, dropped)
+            text = "%s: the restart is accepted; %d messages of the old process are dropped"
+            self.log(LogEvent.RESTART_ACCEPTED, text, self, dropped)
         self.flush()
 
     # -- endings -------------------------------------------------------------------------------------------------------
@@ -509,7 +516,8 @@ class Party:
     def report(self, undelivered: list[Outgoing]) -> str:
         """Log what shutting down left behind; but for what could not be delivered, which is returned as text."""
         counters = self.link.counters
-        logger.info(
+        self.log(
+            LogEvent.TRAFFIC,
             "%s: sent %s (%d bytes), received %d (%d bytes)",
             self,
             plural(counters.messages_sent, "message"),
@@ -518,9 +526,8 @@ class Party:
             counters.bytes_received,
         )
         if self.link.mailbox.unread_messages:
-            logger.warning(
-                "this pool was shut down without receiving everything from %s; %s", self, self.describe_box()
-            )
+            text = "this pool was shut down without receiving everything from %s; %s"
+            self.log(LogEvent.UNREAD, text, self, self.describe_box())
         if not undelivered:
             return ""
         ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from mpccomm.address import IPAddress, towards
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.peer import StreamPeer
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
@@ -17,8 +17,6 @@ from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.settings import Settings
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import Stream
-
-logger = logging.getLogger("mpccomm")
 
 
 def is_second(own_port: int, port: int, there: IPAddress | None) -> bool:
@@ -38,6 +36,7 @@ class ConnectionOwner(Protocol):
     name: str
     link: Link
     loop_owner: LoopOwner
+    log: EventLog
     settings: Settings
     closed: Cause | None
     expected: bool
@@ -66,7 +65,7 @@ class PartyConnections:
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
-        self._throttle = LogThrottle(logger)
+        self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
     def __bool__(self) -> bool:
@@ -91,7 +90,7 @@ class PartyConnections:
             del self._streams[connection]
             owner.link.lost(connection)
             if stream.violation:
-                self._throttle.log(f"{owner}: closed a connection: {stream.violation}", kind="violation")
+                self._throttle.log(f"{owner}: closed a connection: {stream.violation}", LogEvent.VIOLATION)
                 owner.offended(stream.violation)
             if not connection.verified and not stream.closing:
                 owner.turned_away(stream.ended_with)
@@ -144,9 +143,10 @@ class PartyConnections:
             stream = self._streams.get(connection)
             if stream is not None:
                 if code in (CloseCode.REPLACED, CloseCode.DONE) or reason == owner.trouble:
-                    logger.debug("%s: closing a connection: %s", owner, reason)
+                    owner.log(LogEvent.CONNECTION_CLOSED, "%s: closing a connection: %s", owner, reason)
                 else:
-                    self._throttle.log(f"{owner}: closing a connection: {reason}", kind=code.name)
+                    text = f"{owner}: closing a connection: {reason}"
+                    self._throttle.log(text, LogEvent.VIOLATION, kind=code.name)
                 owner.trouble = reason
                 stream.close(code)
             if code is CloseCode.VIOLATION:
@@ -160,6 +160,6 @@ class PartyConnections:
         link = self._owner.link
         for connection, stream in list(self._streams.items()):
             if reason := refusal(stream):
-                logger.info("%s: closing a connection: %s", self._owner, reason)
+                self._owner.log(LogEvent.DISMISSED, "%s: closing a connection: %s", self._owner, reason)
                 link.lost(connection)
                 stream.dismiss(code)

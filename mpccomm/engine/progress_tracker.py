@@ -5,11 +5,11 @@ Looked at from time to time; nothing of it stands in the way of a frame.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.progress import Callback, Transfer, default_callback
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.receiver import Incoming
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from mpccomm.protocol.link import Link
     from mpccomm.settings import Progress
 
-logger = logging.getLogger("mpccomm")
-
 
 class ProgressTracker:
     """Those of one party."""
 
-    def __init__(self, party: str, settings: Progress) -> None:
+    def __init__(self, party: str, settings: Progress, log: EventLog) -> None:
+        self._log = log
         self._party = party
         self._settings = settings
         self._followed: dict[Incoming | Outgoing, _Followed] = {}
@@ -40,7 +39,7 @@ class ProgressTracker:
                 followed.move(message.total)
             followed.close()
         for message, done in there.items():
-            followed = self._followed.setdefault(message, _Followed(now))
+            followed = self._followed.setdefault(message, _Followed(now, self._log))
             if not followed.shown and now - followed.since >= self._settings.after:
                 followed.show(self._transfer(message), self._settings.callback or default_callback)
             followed.move(done)
@@ -65,7 +64,8 @@ class ProgressTracker:
 class _Followed:
     """One message, and what shows its progress, if anything does."""
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, log: EventLog) -> None:
+        self._log = log
         self.since = since
         self.shown = False
         self._callback: Callback | None = None
@@ -99,4 +99,4 @@ class _Followed:
         except Exception:
             # Whatever is wrong with showing it, the transfer is not to suffer.
             self._callback = None
-            logger.exception("the progress of a message can't be shown")
+            self._log(LogEvent.CALLBACK_FAILED, "the progress of a message can't be shown", exc_info=True)

@@ -7,7 +7,6 @@ belongs to what (which wait was for which message, when a message arrived) is fo
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import platform
 import threading
@@ -22,13 +21,14 @@ from time import perf_counter
 from typing import Any
 
 from mpccomm.engine.observer import Involved
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Send, Wait
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 MOST = 1_000_000
 """So many notes are kept, of some 200 bytes each; of later ones only the number."""
@@ -104,7 +104,8 @@ class Recorder:
         if not self._full:
             self._full = True
             self._append = self._lost.append
-            logger.warning(
+            log(
+                LogEvent.TRACE_FAILED,
                 "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
                 "with pool.trace()",
                 len(self._notes),

@@ -8,7 +8,6 @@ arrives twice when its answer was lost: they have nothing to tell a repetition b
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import secrets
 import ssl
@@ -22,6 +21,7 @@ import ormsgpack
 from mpccomm.codec import tno
 from mpccomm.engine.party import Party
 from mpccomm.errors import DecodingError, PoolClosedError
+from mpccomm.logs import LogEvent
 from mpccomm.protocol.frames import NO_PORT, describe_key
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.tno_mailbox import CountingMailbox
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from mpccomm.protocol.events import Event
     from mpccomm.protocol.frames import Key
     from mpccomm.protocol.receiver import Incoming
-
-logger = logging.getLogger("mpccomm")
 
 _PAUSE = 1.0
 """Seconds until the next attempt, as they do it."""
@@ -193,7 +191,8 @@ class TnoBridge:
                 party.failed_dials = 0
                 return
             if reason != party.trouble:
-                logger.warning("%s: %s was not taken: %s", party, describe_key(message.key), reason)
+                text = "%s: %s was not taken: %s"
+                party.log(LogEvent.NOT_TAKEN, text, party, describe_key(message.key), reason)
             party.dial_failed(reason)
             party.check_retries()
             await asyncio.sleep(_PAUSE)

@@ -14,6 +14,7 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import joined, without
 from mpccomm.engine.recorder import Recorder
 from mpccomm.errors import ConfigurationError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
 from mpccomm.trace.chrome import write
 from mpccomm.trace.drawing import plot
@@ -22,7 +23,7 @@ from mpccomm.trace.record import PartyRecord, Record
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 
 class Trace:
@@ -98,7 +99,7 @@ def close(trace: Trace) -> None:
     try:
         trace.stop()
     except OSError as error:
-        logger.error("the trace can't be written: %s", error)
+        log(LogEvent.TRACE_FAILED, "the trace can't be written: %s", error, level=logging.ERROR)
 
 
 def file_for(folder: str | os.PathLike[str], name: str, incarnation: bytes) -> Path:

@@ -7,18 +7,18 @@ why its handshake failed: asyncio drops the alert.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
 from mpccomm.address import IPAddress, of_socket
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import judge, send_alert
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 _OUT_OF_HANDLES = 0.5
 """Seconds until the next attempt, where the system has no file handle left for a connection."""
@@ -60,7 +60,7 @@ class Listener:
             except OSError as error:
                 if self._closing:
                     return
-                logger.warning("can't accept a connection: %s", error)
+                log(LogEvent.ACCEPT_FAILED, "can't accept a connection: %s", error)
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
             self._admit(_Handshake(self, sock, of_socket(where)))
@@ -149,4 +149,4 @@ class _Handshake:
             if sock is not None:
                 sock.close()
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("accepting a connection failed", exc_info=error)
+            log(LogEvent.INTERNAL, "accepting a connection failed", exc_info=error)

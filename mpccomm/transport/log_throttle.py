@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from mpccomm.logs import EventLog, LogEvent
+
 _PAUSE = 60.0
 """Seconds before the same complaint about the same caller is a warning again."""
 _REMEMBERED = 1000
@@ -24,34 +26,36 @@ class LogThrottle:
     counted, and the count stands on the next line of that kind.
     """
 
-    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        self._logger = logger
+    def __init__(self, log: EventLog, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
         self._clock = clock
-        self._warned: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._kinds: dict[str, _Budget] = {}
+        self._warned: OrderedDict[tuple[LogEvent, str, str], float] = OrderedDict()
+        self._kinds: dict[tuple[LogEvent, str], _Budget] = {}
 
-    def log(self, text: str, *, kind: str = "", who: str = "") -> None:
+    def log(self, text: str, event: LogEvent = LogEvent.REFUSED, *, kind: str = "", who: str = "") -> None:
         """Log a complaint, unless the same was logged a moment ago.
 
-        :param kind: a fixed text of ours, never one that the other side chooses
+        :param event: which line of the table this is
+        :param kind: of complaints of this event, a fixed text of ours, never one that the other side chooses
         :param who: who causes it; left out: the text says so
         """
         text = shortened(text)
         now = self._clock()
-        key = kind, who or text
+        key = event, kind, who or text
         if now < self._warned.get(key, now):
-            self._logger.debug("%s, again", text)
+            self._log(event, "%s, again", text, level=logging.DEBUG)
             return
-        budget = self._kinds.setdefault(kind, _Budget(now))
+        budget = self._kinds.setdefault((event, kind), _Budget(now))
         if not budget.spend(now):
-            self._logger.debug("%s", text)
+            self._log(event, "%s", text, level=logging.DEBUG)
             return
         self._warned[key] = now + _PAUSE
         self._warned.move_to_end(key)
         if len(self._warned) > _REMEMBERED:
             self._warned.popitem(last=False)
         left_out = budget.left_out()
-        self._logger.warning("%s%s", text, f" ({left_out} more of this kind were not logged)" if left_out else "")
+        more = f" ({left_out} more of this kind were not logged)" if left_out else ""
+        self._log(event, "%s%s", text, more)
 
 
 class _Budget:

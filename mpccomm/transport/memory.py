@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import math
 import os
 import threading
@@ -38,6 +37,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.transport import line
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.line import Lane, Line
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from mpccomm.settings import Settings
     from mpccomm.transport.handshake import Authenticator
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 T = TypeVar("T")
 
@@ -376,7 +376,7 @@ class _SimulatedConnection:
     def _note(self, what: str, forth: bool) -> None:
         fault = Fault(self.caller, self.callee, self._number, what, self._sent[forth])
         self._network.faults.append(fault)
-        logger.debug("%s", fault)
+        log(LogEvent.PLANNED_FAULT, "%s", fault)
 
 
 class _Connector:
@@ -443,7 +443,7 @@ class _NetworkServer:
         self._bound_port = bound_port
         self._authenticator = authenticator
         self._patience = settings.timing.greeting
-        self._log_throttle = LogThrottle(logger)
+        self._log_throttle = LogThrottle(log)
         self._greetings: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -493,7 +493,7 @@ class _NetworkServer:
             pipe.cut()
         elif (error := task.exception()) is not None:
             pipe.cut()
-            logger.error("answering a connection failed", exc_info=error)
+            log(LogEvent.INTERNAL, "answering a connection failed", exc_info=error)
 
     async def close(self) -> None:
         """Answer no more calls; what is still open ends."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from mpccomm.address import IPAddress
+from mpccomm.logs import ROOT, EventLog, LogEvent
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
 from mpccomm.transport.admission import Admission, PendingConnection
@@ -21,7 +22,7 @@ from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import CLOSE_TIMEOUT, PATH, Stream
 from mpccomm.transport.websocket import WebSocket, asked_for
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 GREETING = "An mpccomm pool listens here.\n"
 _READ_AHEAD = 384 * 1024
@@ -38,7 +39,7 @@ class Server:
     def __init__(self, sock: socket.socket, authenticator: Authenticator, settings: Settings) -> None:
         self._socket = sock
         self._authenticator = authenticator
-        self._log_throttle = LogThrottle(logger)
+        self._log_throttle = LogThrottle(log)
         self._closing = False
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
@@ -50,7 +51,7 @@ class Server:
         self._http = _HTTPServer(
             self._answer,
             access_log=None,
-            logger=logger,
+            logger=logging.getLogger(ROOT),
             keepalive_timeout=greeting,
             lingering_time=0,
             auto_decompress=False,
@@ -89,7 +90,7 @@ class Server:
 
     def _sent_away(self, address: IPAddress, reason: str) -> None:
         if self._closing:
-            logger.debug("closed a connection from %s: %s", address, reason)
+            log(LogEvent.CONNECTION_CLOSED, "closed a connection from %s: %s", address, reason)
             return
         self._log_throttle.log(f"closed a connection from {address}: {reason}", kind="closed")
         self._authenticator.refused(address, reason)
@@ -166,7 +167,8 @@ class Server:
             take_over = await greet(stream, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
             if error.usual:
-                logger.info("closed a connection from %s: %s", caller.address, error)
+                text = "closed a connection from %s: %s"
+                log(LogEvent.CONNECTION_CLOSED, text, caller.address, error, level=logging.INFO)
             elif not pending.dropped:
                 self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
             stream.close(error.code)
@@ -227,7 +229,7 @@ class _Protocol(web.RequestHandler):
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
             self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
-            logger.error("answering a request failed", exc_info=exc)
+            log(LogEvent.INTERNAL, "answering a request failed", exc_info=exc)
         return _bare(status)
 
 

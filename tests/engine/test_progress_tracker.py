@@ -11,6 +11,7 @@ import pytest
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.progress_tracker import ProgressTracker
+from mpccomm.logs import EventLog
 from mpccomm.progress import Transfer
 from mpccomm.protocol.frames import Part, Start, parse
 from mpccomm.protocol.link import Link
@@ -62,8 +63,8 @@ class Wire:
         self.now = 100.0
         self.recorders: list[Recorder] = []
         progress = Progress(above, after, make or self.record)
-        self._sending = ProgressTracker("Bob", progress)
-        self._receiving = ProgressTracker("Alice", progress)
+        self._sending = ProgressTracker("Bob", progress, EventLog())
+        self._receiving = ProgressTracker("Alice", progress, EventLog())
         self._parts: list[Buffer] = []
 
     def record(self, transfer: Transfer) -> Recorder:

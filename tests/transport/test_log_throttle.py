@@ -4,9 +4,8 @@ import logging
 
 import pytest
 
+from mpccomm.logs import EventLog
 from mpccomm.transport.log_throttle import LogThrottle
-
-logger = logging.getLogger("tests.log_throttle")
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -17,7 +16,7 @@ def test_each_line_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     spoken = [(0.0, "a"), (1.0, "a"), (2.0, "b"), (59.0, "a"), (61.0, "a"), (61.5, "b"), (62.0, "b")]
     times = iter([at for at, _ in spoken])
-    throttle = LogThrottle(logger, lambda: next(times))
+    throttle = LogThrottle(EventLog(), lambda: next(times))
     for _, text in spoken:
         throttle.log(text)
     assert [(record.getMessage(), record.levelname) for record in caplog.records] == [
@@ -33,7 +32,7 @@ def test_each_line_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    throttle = LogThrottle(logger, lambda: now)
+    throttle = LogThrottle(EventLog(), lambda: now)
     for number in range(5000):
         throttle.log(f"refused {number}", kind="refused", who=str(number))
     assert warnings(caplog) == [f"refused {number}" for number in range(8)]
@@ -45,14 +44,14 @@ def test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other(caplog: p
 
 
 def test_one_caller_is_one_line_whatever_it_says(caplog: pytest.LogCaptureFixture) -> None:
-    throttle = LogThrottle(logger, lambda: 0.0)
+    throttle = LogThrottle(EventLog(), lambda: 0.0)
     for number in range(100):
         throttle.log(f"10.0.0.1 says {number}", kind="words", who="10.0.0.1")
     assert warnings(caplog) == ["10.0.0.1 says 0"]
 
 
 def test_a_line_has_a_length(caplog: pytest.LogCaptureFixture) -> None:
-    LogThrottle(logger).log("begins " + "x" * 30_000 + " ends")
+    LogThrottle(EventLog()).log("begins " + "x" * 30_000 + " ends")
     (line,) = warnings(caplog)
     assert len(line) < 700
     assert line.startswith("begins")
@@ -67,7 +66,7 @@ def test_what_is_remembered_is_bounded() -> None:
         now += 10
         return now
 
-    throttle = LogThrottle(logger, clock)
+    throttle = LogThrottle(EventLog(), clock)
     for number in range(5000):
         throttle.log(str(number))
     assert len(throttle._warned) <= 1000

@@ -1,0 +1,152 @@
+"""What is logged: one table of all events, with the logger and the level of each, and how a line says which pool it is of.
+
+There is a logger for each topic, below ``mpccomm``. Each record has three attributes besides those that all have: ``pool``, the
+name of the pool (or where it listens, if it has none), ``party``, the name of the other party, and ``event``, a name in lower
+case out of this table; pool and party are empty where there is none. Where a process has several pools, a line begins with the
+name of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import Context, ContextVar
+from enum import Enum
+from weakref import WeakSet
+
+ROOT = "mpccomm"
+TOPICS = {
+    "connections": "connections come and go, and who is at the other end",
+    "security": "who is not let in, certificates, what is not encrypted",
+    "messages": "what was sent and received, and what will never be",
+    "waiting": "calls that wait for long, and what they wait for",
+    "failures": "code that failed: callbacks of the program, and parts of the pool",
+}
+"""The loggers below `ROOT`."""
+
+_DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+
+class LogEvent(Enum):
+    """Everything that is logged: the topic, the usual level, and what it means."""
+
+    LISTENING = "connections", _INFO, "the server of this pool is there"
+    REPLACED = "connections", _WARNING, "a new pool takes the place of the one that this session had at its port"
+    DIAL_FAILED = "connections", _DEBUG, "an attempt to connect came to nothing, for another reason than the one before"
+    CONNECTED = "connections", _INFO, "messages flow"
+    DISCONNECTED = "connections", _INFO, "the connection is lost or silent; the party is dialled again"
+    CONNECTION_CLOSED = (
+        "connections",
+        _DEBUG,
+        "one of several connections was closed, or one that nobody wants any more",
+    )
+    PARTY_ENDED = "connections", _INFO, "the party shut down, aborted or was restarted"
+    RESTARTED = "connections", _WARNING, "the party waits until its program accepts that this process is a new one"
+    RESTART_ACCEPTED = "connections", _INFO, "this program accepts that the party is a new process"
+    ACCEPT_FAILED = "connections", _WARNING, "the system does not let a connection in"
+    PLANNED_FAULT = "connections", _DEBUG, "a `MemoryNetwork` disturbs a connection"
+
+    PLAIN_HTTP = "security", _WARNING, "a party beyond this machine is reached without encryption"
+    KNOWN_BY = "security", _INFO, "by what a party is known; a warning where that is not enough"
+    OWN_CERTIFICATE = "security", _INFO, "the certificate of this pool; a warning if it will be refused or expires soon"
+    UNTRUSTED = "security", _WARNING, "one end of a connection does not accept the other's certificate"
+    REFUSED = "security", _WARNING, "a caller was not let in"
+    VIOLATION = "security", _WARNING, "a connection was closed for what came over it, or because nothing did"
+    BARRED = "security", _ERROR, "a party that broke the protocol too often is kept out"
+    READMITTED = "security", _INFO, "a party that was kept out is let in again"
+    DISMISSED = "security", _INFO, "a connection was closed whose certificate does not count any more"
+
+    TRAFFIC = "messages", _INFO, "at the end: how much was sent and received"
+    UNDELIVERED = "messages", _WARNING, "at the end: messages that could not be delivered"
+    UNREAD = "messages", _WARNING, "at the end: messages that this program did not receive"
+    NEVER_READ = "messages", _WARNING, "the party shut down without receiving everything"
+    TOO_LARGE = "messages", _WARNING, "the party does not take messages that large"
+    NOT_TAKEN = "messages", _WARNING, "a party that runs tno.mpc.communication did not take a message"
+    SEND_FAILED = "messages", _WARNING, "an `asend` failed, and nobody waits for its handle; an error at the end"
+
+    UNREACHABLE = "waiting", _WARNING, "calls wait for a party that is not connected"
+    WAITING = "waiting", _WARNING, "a receive has waited for long"
+    HELD_BACK = "waiting", _WARNING, "messages wait until the party has received others"
+    ROOM_AGAIN = "waiting", _WARNING, "the party has received others, and the messages go on"
+    DEADLOCK = "waiting", _WARNING, "two programs wait for each other"
+    ENDING_LATE = "waiting", _WARNING, "a callback goes on after the end of its pool"
+
+    TRACE_FAILED = "failures", _WARNING, "a trace is full, or can't be written"
+    CALLBACK_FAILED = "failures", _ERROR, "a function of the program raised"
+    INTERNAL = "failures", _ERROR, "a part of the pool failed: please report it"
+
+    def __init__(self, topic: str, level: int, meaning: str) -> None:
+        self.logger = logging.getLogger(f"{ROOT}.{topic}")
+        self.level = level
+        self.meaning = meaning
+
+
+class LoggedPool:
+    """A pool, as far as lines of the log name it."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.where = ""
+        """Where it listens."""
+        others = list(_open)
+        self.one_of_several = bool(others)
+        """It is, or was, not the only one: its lines say which it is, to its end."""
+        for other in others:
+            other.one_of_several = True
+        _open.add(self)
+
+    @property
+    def label(self) -> str:
+        """Its name, or where it is."""
+        name = self.name or self.where
+        return name if name.isprintable() else repr(name)
+
+    def close(self) -> None:
+        """It is no longer one of those that a line could be of."""
+        _open.discard(self)
+
+    def context(self) -> Context:
+        """Return an empty context for what runs as long as the pool: lines that are logged in it without a pool are of this one."""
+        context = Context()
+        context.run(_current.set, self)
+        return context
+
+
+_open: WeakSet[LoggedPool] = WeakSet()
+_current: ContextVar[LoggedPool | None] = ContextVar("mpccomm.pool", default=None)
+
+
+class EventLog:
+    """Where one pool, or what belongs to one of its parties, logs what happens.
+
+    Without a pool: of the one in whose context it is called.
+    """
+
+    __slots__ = ("party", "pool")
+
+    def __init__(self, pool: LoggedPool | None = None, party: str = "") -> None:
+        self.pool = pool
+        self.party = party
+
+    def of(self, party: str) -> EventLog:
+        """Return the log of a party of this pool."""
+        return EventLog(self.pool, party)
+
+    def __call__(
+        self,
+        event: LogEvent,
+        text: str,
+        *arguments: object,
+        level: int | None = None,
+        exc_info: BaseException | bool | None = None,
+        stacklevel: int = 1,
+    ) -> None:
+        """Log a line, with ``%s`` and so on for the arguments."""
+        level = event.level if level is None else level
+        if not event.logger.isEnabledFor(level):
+            return
+        pool = self.pool or _current.get()
+        label = "" if pool is None else pool.label
+        if label and pool is not None and pool.one_of_several:
+            text, arguments = f"[%s] {text}", (label, *arguments)
+        extra = {"pool": label, "party": self.party, "event": event.name.lower()}
+        event.logger.log(level, text, *arguments, exc_info=exc_info, extra=extra, stacklevel=stacklevel + 1)
