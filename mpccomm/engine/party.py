@@ -536,12 +536,12 @@ class Party:
         return f"{self}: {what} could not be delivered: {ids} ({state})"
 
     async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
-        """Tell it that we give up, and why. A connection with one that knows us is waited for."""
+        """Tell it that we give up, and why. A connection is waited for with one that knows us, or that something was sent to."""
         link = self.link
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
-        if link.state is not PartyState.UNKNOWN and not self.closed:
+        if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         link.abort(reason)
         self._close()

@@ -145,15 +145,9 @@ def _at_exit() -> None:
     try:
         _wind_up(lifetimes, died and died.__name__)
     finally:
-        try:
-            for loop_lifetime in lifetimes:
-                loop_lifetime.join()
-        except KeyboardInterrupt:
-            for loop_lifetime in lifetimes:
-                loop_lifetime.hurry()
-            for loop_lifetime in lifetimes:
-                loop_lifetime.join(loop_lifetime.grace)
-            leave(128 + signal.SIGINT)
+        _wait_for(lifetimes)
+        if _told_code is not None:
+            leave(_told_code)
 
 
 def _wind_up(lifetimes: Sequence[LoopLifetime], reason: str | None = None) -> None:
@@ -167,19 +161,37 @@ def _wind_up(lifetimes: Sequence[LoopLifetime], reason: str | None = None) -> No
         raise errors[0]
 
 
+def _wait_for(lifetimes: Sequence[LoopLifetime]) -> None:
+    """Until all have ended. Ctrl-C: they linger no more, and the process ends."""
+    try:
+        for loop_lifetime in lifetimes:
+            loop_lifetime.join()
+    except KeyboardInterrupt:
+        for loop_lifetime in lifetimes:
+            loop_lifetime.hurry()
+        for loop_lifetime in lifetimes:
+            loop_lifetime.join(loop_lifetime.grace)
+        leave(128 + signal.SIGINT)
+
+
 def _told_to_end(code: int) -> None:
     """By a signal, when the program itself is over: not by its threads, which may go on for ever."""
+    global _told_code
+    _told_code = code
     lifetimes = list(_lifetimes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         _wind_up(lifetimes)
 
     def wait() -> None:
-        for loop_lifetime in lifetimes:
-            loop_lifetime.join()
+        _wait_for(lifetimes)
         leave(code)
 
-    start_new_thread(wait, ())
+    try:
+        # What was interrupted goes on meanwhile: it may hold what the pools need to end.
+        start_new_thread(wait, ())
+    except RuntimeError:  # too late for new threads
+        wait()
 
 
 def _in_the_child_of_a_fork() -> None:
@@ -188,6 +200,8 @@ def _in_the_child_of_a_fork() -> None:
     _lifetimes.clear()
 
 
+_told_code: int | None = None
+"""The exit status, where a signal ended the program when it was over."""
 _inherited: list[LoopLifetime] = []
 _known: set[int] = set()
 """The processes of multiprocessing that end with their pools."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import socket
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from mpccomm.engine.lifecycle import Gate
 
@@ -15,13 +19,38 @@ _SETTLE = 1.0
 """Seconds that tasks have to end by themselves when the loop is told to stop."""
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, otherwise asyncio's."""
+@cache
+def _loop_class() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+        return asyncio.new_event_loop
+
+    class Loop(uvloop.Loop):
+        """Connects without a look-up: uvloop's takes threads of libuv for that, also where the address is an IP address.
+
+        These are no threads of Python's, and a process that was forked when they were there may end in a crash.
+        """
+
+        async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+            error = sock.connect_ex(address)
+            if error == errno.EINPROGRESS:
+                ready = asyncio.Event()
+                self.add_writer(sock, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    self.remove_writer(sock)
+                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, f"no connection to {address}: {os.strerror(error)}")
+
+    return Loop
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed, otherwise asyncio's."""
+    return _loop_class()()
 
 
 class LoopThread:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -285,6 +286,28 @@ async def test_abort_reaches_everybody_with_its_reason() -> None:
             await bob.send("Alice", 1)
         with pytest.raises(PoolClosedError):
             await alice.send("Bob", 1)
+
+
+async def test_abort_reaches_one_that_something_was_sent_to_and_that_was_not_connected_yet() -> None:
+    alice, bob = Pool(settings=quick()), Pool(settings=quick())
+    for pool in (alice, bob):
+        pool.add_http_server(0, LOCAL)
+    alice.add_http_client("Bob", LOCAL, bob.port)
+    bob.add_http_client("Alice", LOCAL, alice.port)
+    waiting = bob.arecv("Alice", "never sent")
+    handle = alice.asend("Bob", 1)
+    await alice.abort("boom")
+    with pytest.raises(PartyAbortedError, match="boom"):
+        await waiting
+    assert isinstance(handle.exception(), PoolClosedError)
+    # One that nothing was sent to is not waited for.
+    lonely = Pool(settings=quick())
+    lonely.add_http_server(0, LOCAL)
+    lonely.add_http_client("nobody", LOCAL, 9)
+    started = time.monotonic()
+    await lonely.abort("boom")
+    assert time.monotonic() - started < 10 * UNIT
+    await bob.shutdown()
 
 
 async def test_an_exception_that_leaves_the_with_block_is_an_abort() -> None:

@@ -80,11 +80,11 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def peer_of(body: str, *options: str) -> Iterator[tuple[SyncPool, subprocess.Popen[str]]]:
+def peer_of(body: str, *options: str, preamble: str = PREAMBLE) -> Iterator[tuple[SyncPool, subprocess.Popen[str]]]:
     """A pool here, and a program whose pool ``me`` knows it as ``peer``; here it is ``program``."""
     with SyncPool(settings=quick()) as pool:
         pool.add_http_server(0, LOCAL)
-        with program(body, pool.port, *options) as process:
+        with program(body, pool.port, *options, preamble=preamble) as process:
             pool.add_http_client("program", LOCAL, int(line(process)))
             yield pool, process
 
