@@ -96,12 +96,17 @@ def _lower_zone(encoder: Encoder, kind: Any) -> object:
 
 
 def _lower_field(encoder: Encoder, field: Any, depth: int) -> list[object]:
-    metadata = [part for pair in (field.metadata or {}).items() for part in pair]
     try:
-        return [field.name, field.nullable, lower_type(encoder, field.type, depth + 1), *metadata]
+        kind = lower_type(encoder, field.type, depth + 1)
     except Refusal as refusal:
         refusal.steps.append(f'.field("{field.name}")')
         raise
+    return [field.name, field.nullable, kind, *lower_metadata(field.metadata)]
+
+
+def lower_metadata(metadata: Any) -> list[bytes]:
+    """Return what a schema or a field says beside its types, keys and values in turn."""
+    return [part for pair in (metadata or {}).items() for part in pair]
 
 
 def read_type(decoder: Decoder, node: object, depth: int = 0) -> Any:
@@ -172,8 +177,12 @@ _READ: Final[dict[object, Callable[..., Any]]] = {
 
 def _read_field(decoder: Decoder, node: Any, depth: int) -> Any:
     name, nullable, kind, *metadata = node
-    if not set(map(type, metadata)) <= {bytes} or len(metadata) % 2:
-        raise TypeError("not a field")
-    pairs = dict(zip(metadata[::2], metadata[1::2], strict=True))
     field_type = read_type(decoder, kind, depth + 1)
-    return pa.field(decoder.typed(name, str), field_type, decoder.typed(nullable, bool), pairs or None)
+    return pa.field(decoder.typed(name, str), field_type, decoder.typed(nullable, bool), read_metadata(metadata))
+
+
+def read_metadata(parts: Any) -> dict[bytes, bytes] | None:
+    """Return what `lower_metadata` made *parts* of."""
+    if not set(map(type, parts)) <= {bytes}:
+        raise TypeError("not what a schema says")
+    return dict(zip(parts[::2], parts[1::2], strict=True)) or None

@@ -367,11 +367,21 @@ def _find(kind: type) -> Lower:
     return found
 
 
+_ADVICE: Final = {
+    "polars": "send value.to_arrow(), of a LazyFrame that of value.collect(), and give what arrives to polars.from_arrow",
+    "scipy.sparse": "send (m.data, m.indices, m.indptr, m.shape), where m is value.tocsr()",
+}
+"""What to do instead with the types of some libraries, by their modules."""
+
+
 def _refuse(encoder: Encoder, value: object) -> NoReturn:
     kind = type(value)
     base = next((base for base in kind.__mro__[1:] if base in LOWER or base in ATOMS), None)
     remedy = "register the class with Serialization.register_class"
-    if base is None:
+    advice = next((text for module, text in _ADVICE.items() if f"{kind.__module__}.".startswith(f"{module}.")), None)
+    if advice is not None:
+        remedy = advice
+    elif base is None:
         remedy += ", or convert the value to a type that can be sent"
     else:
         remedy += f", or convert the value to its base class {base.__qualname__}, as which it would arrive"

@@ -25,12 +25,20 @@ REGISTERED_COLUMNS: Final[dict[type, Column]] = {}
 REGISTERED: Final[dict[type, Lower]] = {}
 """How to lower the classes that the user registered; kept by `mpccomm.codec.registry`."""
 
-_EXTRAS: Final = {"numpy": "numpy", "gmpy2": "gmpy", "bitarray": "bitarray", "pandas": "pandas", "torch": "torch"}
-"""Library to extra; the plug-in's module has the name of the extra."""
+_EXTRAS: Final = {
+    "numpy": ("numpy", "numpy"),
+    "gmpy2": ("gmpy", "gmpy"),
+    "bitarray": ("bitarray", "bitarray"),
+    "pandas": ("pandas", "pandas"),
+    "pyarrow": ("pandas", "tables"),
+    "torch": ("torch", "torch"),
+}
+"""Library to extra and module of the plug-in."""
 
 _TAGS: Final = frozenset(Tag)
 _FIRST_TAGS: Final = (
     (Tag.TENSOR, "torch"),
+    (Tag.ARROW_ARRAY, "pyarrow"),
     (Tag.DATAFRAME, "pandas"),
     (Tag.BITARRAY, "bitarray"),
     (Tag.MPZ, "gmpy2"),
@@ -76,9 +84,9 @@ def of_tag(tag: int) -> Plugin | None:
 
 
 def _load(library: str) -> Plugin:
-    extra = _EXTRAS[library]
+    extra, module = _EXTRAS[library]
     try:
-        return import_module(f"mpccomm.codec.{extra}")
+        return import_module(f"mpccomm.codec.{module}")
     except ImportError as error:
         what = f"the message has a value of the library {library}: it"
         raise MissingExtraError(missing_library(what, error.name, extra)) from error

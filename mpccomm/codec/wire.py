@@ -116,6 +116,8 @@ class Tag(IntEnum):
     PERIOD = 88
     INTERVAL = 89
     MISSING = 90
+    ARROW_ARRAY = 96
+    ARROW_TABLE = 97
     TENSOR = 112
 
 

@@ -212,6 +212,15 @@ def _column(sent: Any, received: Any) -> None:
         _sequence(sent.tolist(), received.tolist())
 
 
+def _pyarrow(sent: Any, received: Any) -> None:
+    received.validate(full=True)
+    if hasattr(sent, "schema"):
+        assert received.schema.equals(sent.schema, check_metadata=True)
+    else:
+        assert received.type.equals(sent.type, check_metadata=True)
+    assert repr(received.to_pylist()) == repr(sent.to_pylist())
+
+
 def _torch(sent: Any, received: Any) -> None:
     import torch
 
@@ -223,4 +232,11 @@ def _torch(sent: Any, received: Any) -> None:
     assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
-_LIBRARIES = {"numpy": _numpy, "gmpy2": _gmpy2, "bitarray": _bitarray, "pandas": _pandas, "torch": _torch}
+_LIBRARIES = {
+    "numpy": _numpy,
+    "gmpy2": _gmpy2,
+    "bitarray": _bitarray,
+    "pandas": _pandas,
+    "pyarrow": _pyarrow,
+    "torch": _torch,
+}

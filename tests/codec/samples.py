@@ -343,6 +343,43 @@ def pandas() -> list[Any]:
     return samples()
 
 
+def tables() -> list[Any]:
+    import pyarrow as pa
+
+    arrays: list[Any] = [
+        pa.array([1, None, 3]),
+        pa.array(["text", None, ""])[1:],
+        pa.array([[1], None, []], pa.large_list(pa.int8())),
+        pa.nulls(3),
+        pa.array([{"a": 1}, None], pa.struct([("a", pa.int16())])),
+        pa.array([1, None], pa.timestamp("us", "Europe/Amsterdam")),
+        pa.array([b"x" * 16], pa.binary(16)).cast(pa.uuid()),
+    ]
+    fields = [
+        pa.field("a", pa.int64(), nullable=False, metadata={"unit": "m"}),
+        pa.field("a", pa.string()),
+        pa.field("", pa.list_(pa.float64())),
+    ]
+    columns = [pa.array([1, 2]), pa.array(["x", None]), pa.array([[0.5, None], None])]
+    table = pa.Table.from_arrays(columns, schema=pa.schema(fields, {"key": "value"}))
+    long = pa.table({"a": list(range(2000)), "b": [str(number) for number in range(2000)]})
+    return [
+        *arrays,
+        *map(pa.chunked_array, ([[1], [2, 3]], [["x"]])),
+        pa.chunked_array([], pa.int8()),
+        table,
+        table[1:],
+        table.to_batches()[0],
+        pa.concat_tables([table, table]),
+        pa.table({}),
+        pa.record_batch({}),
+        pa.table({"empty": pa.array([], pa.int8())}),
+        long,
+        long[1000:],
+        {"tables": [table, (table.to_batches()[0],)]},
+    ]
+
+
 def torch() -> list[Any]:
     import torch
 
@@ -379,13 +416,16 @@ def _without_warnings(make: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
 
 
 SAMPLES: dict[str, Callable[[], list[Any]]] = {
-    make.__name__: _without_warnings(make) for make in (builtin, columns, numpy, gmpy, bitarray, pandas, torch)
+    make.__name__: _without_warnings(make) for make in (builtin, columns, numpy, gmpy, bitarray, pandas, tables, torch)
 }
 LIBRARIES = {
     "numpy": ["numpy"],
     "gmpy": ["gmpy2"],
     "bitarray": ["bitarray"],
     "pandas": ["numpy", "pandas", "pyarrow", "gmpy2"],
+    "tables": ["numpy", "pyarrow"],
     "torch": ["torch", "safetensors"],
     "tno": ["numpy", "gmpy2", "bitarray"],
 }
+EXTRAS = {"tables": "pandas"}
+"""The extra that brings the libraries of a module, where it has another name."""

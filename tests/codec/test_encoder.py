@@ -90,6 +90,20 @@ def test_what_cannot_be_sent_is_refused(value: object) -> None:
         encode({"value": [value]})
 
 
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("polars.dataframe.frame", r"send value\.to_arrow\(\).*polars\.from_arrow"),
+        ("scipy.sparse._csr", r"send \(m\.data, m\.indices, m\.indptr, m\.shape\).*tocsr"),
+        ("polarsteps", "register the class"),
+    ],
+)
+def test_what_to_do_instead_with_types_of_other_libraries(module: str, advice: str) -> None:
+    kind = type("Matrix", (), {"__module__": module})
+    with pytest.raises(EncodingError, match=advice):
+        encode([kind()])
+
+
 def test_enum_member_arrives_as_its_value() -> None:
     assert_same([1, "green", (1, 2), 1], round_trip([*Colour, Level.LOW]))
     assert_same({"green": 1}, round_trip({Colour.GREEN: 1}))

@@ -13,11 +13,11 @@ import pytest
 from mpccomm.codec import archive
 from mpccomm.errors import DecodingError
 from tests.codec.mutation import CODECS, attempt
-from tests.codec.samples import LIBRARIES
+from tests.codec.samples import EXTRAS, LIBRARIES
 from tests.needs import missing
 
 ROOT = Path(__file__).parents[2]
-COUNT = int(os.environ.get("MPCCOMM_MUTATIONS", "20000"))
+COUNT = int(os.environ.get("MPCCOMM_MUTATIONS", "20000" if os.environ.get("MPCCOMM_TEST_LONG") else "4000"))
 CORPUS = sorted((ROOT / "fuzz" / "corpus").iterdir())
 
 
@@ -26,7 +26,7 @@ CORPUS = sorted((ROOT / "fuzz" / "corpus").iterdir())
 @pytest.mark.parametrize("codec", CODECS)
 def test_damaged_messages_give_a_value_or_an_error(codec: str, tmp_path: Path) -> None:
     for library in LIBRARIES.get(codec, []):
-        pytest.importorskip(library, reason=missing(library, extra=codec))
+        pytest.importorskip(library, reason=missing(library, extra=EXTRAS.get(codec, codec)))
     last = tmp_path / "last"
     command = [sys.executable, "-m", "tests.codec.mutation", codec, str(COUNT), "--last", str(last)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ def test_damaged_messages_give_a_value_or_an_error(codec: str, tmp_path: Path) -
 @pytest.mark.parametrize("codec", CORPUS, ids=lambda path: path.name)
 def test_what_once_did_harm_or_reached_far(codec: Path) -> None:
     for library in LIBRARIES.get(codec.name, []):
-        pytest.importorskip(library, reason=missing(library, extra=codec.name))
+        pytest.importorskip(library, reason=missing(library, extra=EXTRAS.get(codec.name, codec.name)))
     for path in codec.iterdir():
         data = path.read_bytes()
         try:

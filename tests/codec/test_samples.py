@@ -7,13 +7,13 @@ import pytest
 
 from mpccomm.codec import Serialization, decode, encode
 from tests.codec.exactness import assert_same
-from tests.codec.samples import LIBRARIES, SAMPLES
+from tests.codec.samples import EXTRAS, LIBRARIES, SAMPLES
 from tests.needs import missing
 
 
 def samples(codec: str) -> list[Any]:
     for library in LIBRARIES.get(codec, []):
-        pytest.importorskip(library, reason=missing(library, extra=codec))
+        pytest.importorskip(library, reason=missing(library, extra=EXTRAS.get(codec, codec)))
     return SAMPLES[codec]()
 
 
@@ -72,6 +72,6 @@ def test_an_honest_message_never_exceeds_what_its_size_allows(codec: str, monkey
 def test_every_plugin_has_samples() -> None:
     from mpccomm.codec.plugins import _EXTRAS
 
-    assert set(SAMPLES) == {*_EXTRAS.values(), "builtin", "columns"}
+    assert set(SAMPLES) == {*(module for _, module in _EXTRAS.values()), "builtin", "columns"}
     for name in SAMPLES:
         assert importlib.util.find_spec(f"mpccomm.codec.{name}")
