@@ -27,12 +27,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from mpccomm.cli import Status, main
-from mpccomm.cli.arguments import count, party_name, seconds
+from mpccomm.cli.arguments import add_rest, check_program, count, party_name, seconds
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.config import ME
 from mpccomm.environment import CONFIG
@@ -78,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
     parser.add_argument("script", help="the program that every party runs")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, default=[], help="what it is given")
+    add_rest(parser)
 
 
 def _names(text: str) -> list[str]:
@@ -92,11 +91,12 @@ def _names(text: str) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     """Run the parties; the exit status is that of the first that failed by itself, or 0."""
     names: list[str] = options.parties or [f"party-{number}" for number in range(options.n)]
-    if options.module:
-        if not _is_module(options.script.partition(".")[0]):
-            raise argparse.ArgumentError(None, f"there is no module {options.script}, seen from {Path.cwd()}")
-    elif not Path(options.script).exists():
-        raise argparse.ArgumentError(None, f"there is no file {options.script}")
+    check_program(options)
+    if options.log_dir is not None:
+        try:
+            options.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise argparse.ArgumentError(None, f"--log-dir: {options.log_dir}: {error.strerror or error}") from None
     lines = chosen_lines(options, names)
     with (
         tempfile.TemporaryDirectory(prefix="mpccomm-") as folder,
@@ -105,17 +105,6 @@ def run(options: argparse.Namespace) -> int:
     ):
         configs = _configure(Path(folder), dict(zip(names, ports, strict=True)), found, options.tls)
         return asyncio.run(_Group(names, options, configs).run())
-
-
-def _is_module(name: str) -> bool:
-    before = sys.path[:]
-    sys.path.insert(0, "")
-    try:
-        return find_spec(name) is not None
-    except ValueError:  # a name like "" or "__main__"
-        return False
-    finally:
-        sys.path[:] = before
 
 
 # -- what they need ----------------------------------------------------------------------------------------------------
@@ -215,6 +204,8 @@ class _Group:
         self._signals = asyncio.Queue[int]()
         self._unread = asyncio.Event()
         """The reader of our output has gone."""
+        self._unwritable: OSError | None = None
+        """Why what the parties print can't be printed: mostly that its reader has gone."""
 
     async def run(self) -> int:
         """Start them, wait for the end, leave nothing behind."""
@@ -225,8 +216,8 @@ class _Group:
                 said, status = await self._watch()
             finally:
                 await self._stop()
-        if self._unread.is_set():
-            raise BrokenPipeError
+        if self._unwritable is not None:
+            raise self._unwritable
         for party in self._parties:
             self._say(f"{party.name} {party.in_words()}", bad=party.failed)
         if culprit := self._culprit() if said is None else None:
@@ -259,7 +250,6 @@ class _Group:
         colours = {"FORCE_COLOR": "1"} if _in_colour(sys.stderr) else {}  # newer Pythons colour tracebacks
         log: BinaryIO | None = None
         if options.log_dir is not None:
-            options.log_dir.mkdir(parents=True, exist_ok=True)
             log = logs.enter_context((options.log_dir / f"{name}.log").open("wb"))
         # Pipes and threads of our own: asyncio's would not say that a party has ended while something that it started
         # holds them open.
@@ -280,9 +270,15 @@ class _Group:
         loop = asyncio.get_running_loop()
         for source, target in ((output, sys.stdout), (errors, sys.stderr)):
             label = _label(name.ljust(max(map(len, self._names))), number, _in_colour(target))
-            relay = _Relay(source, target.buffer, label, log, lambda: loop.call_soon_threadsafe(self._unread.set))
+            relay = _Relay(
+                source, target.buffer, label, log, lambda error: loop.call_soon_threadsafe(self._stop_for, error)
+            )
             relay.start()
             party.relays.append(relay)
+
+    def _stop_for(self, error: OSError) -> None:
+        self._unwritable = error
+        self._unread.set()
 
     async def _watch(self) -> tuple[str | None, int]:
         """Wait until all have ended, one has failed, time is up, or a signal says so.
@@ -417,7 +413,12 @@ class _Relay(threading.Thread):
     """Copies line by line, each with the label, and a traceback as one piece; what never ends a line is passed on in pieces."""
 
     def __init__(
-        self, source: BinaryIO, target: BinaryIO, label: bytes, log: BinaryIO | None, on_unread: Callable[[], object]
+        self,
+        source: BinaryIO,
+        target: BinaryIO,
+        label: bytes,
+        log: BinaryIO | None,
+        on_unread: Callable[[OSError], object],
     ) -> None:
         super().__init__(daemon=True)
         self.misses_another = False
@@ -481,7 +482,7 @@ class _Relay(threading.Thread):
             # In one piece: the others write there, too.
             self._target.write(b"".join(self._label + line + b"\n" for line in lines))
             self._target.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self._unread = True
             with contextlib.suppress(RuntimeError):  # all has ended
-                self._on_unread()
+                self._on_unread(error)

@@ -51,7 +51,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         network: Network = WEB,
     ) -> None:
         if not isinstance(settings, Settings):
-            raise TypeError(f"settings= takes an mpccomm.Settings, not a {type(settings).__name__}")
+            raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")
@@ -139,7 +139,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param addr: IP address or host name, resolved when needed
         :param port: port of the party's server; 80 if left out, with certificates 443; 0: it has none, and calls us
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
-            RemainingTime out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
+            Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
         :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
         :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         :raises DuplicatePartyError: that name, address or certificate has been added before
