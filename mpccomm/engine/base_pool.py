@@ -148,6 +148,17 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._space.prefix
         self._start_if_running()
 
+    def remove_http_client(self, name: str) -> None:
+        """Remove a party. It may be added again, under this name or another one, and starts from nothing then.
+
+        Returns at once. What was sent to it before is still delivered, for ``Settings.linger`` seconds at most, and then it is told
+        that we have left, as by `shutdown`. Receives that wait for it raise `PartyGoneError`; what it has sent and nobody received
+        is dropped, which is logged.
+
+        :raises UnknownPartyError: there is no party of that name
+        """
+        self._engine.remove(name)
+
     @property
     def http_server(self) -> ServerHandle | None:
         """The server: its address and port; None without one."""

@@ -123,8 +123,8 @@ class Party:
     _expectations = 0
     expected = False
     """A call waits for it to come, even if it said goodbye."""
-    dialled = False
-    """A dialler is at work."""
+    dialler: asyncio.Task[None] | None = None
+    """What sees to it that there is a connection."""
     absence: Absence | None = None
 
     def __init__(
@@ -414,18 +414,26 @@ class Party:
         """Go on with its new process, from nothing."""
         dropped = self.link.mailbox.unread_messages
         if self.link.accept_restart(self.clock()):
-            logger.info("%s: the restart is accepted; %d messages of the old process are dropped", self, dropped)
+            logger.info(
+                "%s: the restart is accepted; of the old process %s dropped",
+                self,
+                plural(dropped, "message is", "messages are"),
+            )
         self.flush()
 
     # -- endings -------------------------------------------------------------------------------------------------------
 
     def fail_waiting(self, cause: Cause) -> None:
         """End every call that waits for this party."""
+        self.fail_receives(cause)
+        self._fail_sends(cause)
+
+    def fail_receives(self, cause: Cause) -> None:
+        """End every receive from it that waits."""
         for receive in list(self.link.mailbox.receives()):
             if self.link.mailbox.cancel(receive):
                 receive.failure = cause
                 receive.done()
-        self._fail_sends(cause)
 
     def _fail_sends(self, cause: Cause) -> None:
         for message in list(self.link.sender.pending()):
@@ -439,10 +447,13 @@ class Party:
         for call in list(self.impatient):
             call.dial_failed()
 
-    async def leave(self, deadline: Callable[[], float], reason: str | None = None) -> list[Outgoing]:
+    async def leave(
+        self, deadline: Callable[[], float], reason: str | None = None, ending: GivenUp = GivenUp.CLOSED
+    ) -> list[Outgoing]:
         """Deliver what is pending, say goodbye, or with a reason that we give up, close.
 
         :param deadline: the time until which to wait; it may change meanwhile
+        :param ending: what calls fail with from then on
         :returns: the messages that could not be delivered
         """
         link = self.link
@@ -462,11 +473,11 @@ class Party:
                 await self.until(lambda: link.farewell or link.ending is not None, deadline)
             else:
                 link.abort(reason)
-        self._close()
+        self._close(ending)
         return undelivered
 
-    def _close(self) -> None:
-        self.closed = Cause(GivenUp.CLOSED)
+    def _close(self, ending: GivenUp = GivenUp.CLOSED) -> None:
+        self.closed = Cause(ending)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
@@ -510,17 +521,21 @@ class Party:
         """Log what shutting down left behind; but for what could not be delivered, which is returned as text."""
         counters = self.link.counters
         logger.info(
-            "%s: sent %s (%d bytes), received %d (%d bytes)",
+            "%s: sent %s (%s), received %d (%s)",
             self,
             plural(counters.messages_sent, "message"),
-            counters.bytes_sent,
+            plural(counters.bytes_sent, "byte"),
             counters.messages_received,
-            counters.bytes_received,
+            plural(counters.bytes_received, "byte"),
         )
         if self.link.mailbox.unread_messages:
-            logger.warning(
-                "this pool was shut down without receiving everything from %s; %s", self, self.describe_box()
+            removed = self.closed is not None and self.closed.ending is GivenUp.REMOVED
+            text = (
+                "%s was removed without receiving everything from it; %s"
+                if removed
+                else "this pool was shut down without receiving everything from %s; %s"
             )
+            logger.warning(text, self, self.describe_box())
         if not undelivered:
             return ""
         ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
