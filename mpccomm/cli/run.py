@@ -6,7 +6,7 @@
 
 The program makes its pool with ``SyncPool.from_env()`` or ``Pool.from_env()``. What the parties print is labelled with their
 names; they get no standard input. The first that fails by itself stops all, and its status is the exit status. Ctrl-C stops all,
-too, and a second time at once.
+too, and a second time at once. A party that has ended with status 0 while another one waits for it is named.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _LONGEST_PAUSE = 2.0
 """Seconds for which a traceback, and what follows it, is held back at most, to be written in one piece."""
 _COLOURS = (36, 33, 32, 35, 34, 31)
 _CHUNK = 1 << 16
+_LONGEST_LINE = 1000
+"""Characters, of one that is looked into."""
 _LONGEST_TRACEBACK = 5000
 """Lines."""
 
@@ -179,6 +181,10 @@ class _Party:
         """Whether it seems to have failed because another party had ended."""
         return any(relay.misses_another for relay in self.relays)
 
+    def waits_for(self) -> set[str]:
+        """The parties of which it has said that it waits for them, or that they are gone."""
+        return {name for relay in self.relays for name in relay.waits_for}
+
     def asked_for_input(self) -> bool:
         """Whether it ended since there is no standard input."""
         return any(relay.asked_for_input for relay in self.relays)
@@ -201,6 +207,7 @@ class _Group:
         self._parties: list[_Party] = []
         self._ended: list[_Party] = []
         """In the order in which they did."""
+        self._hinted: set[tuple[str, str]] = set()
         self._signals = asyncio.Queue[int]()
         self._unread = asyncio.Event()
         """The reader of our output has gone."""
@@ -223,6 +230,8 @@ class _Group:
         if culprit := self._culprit() if said is None else None:
             status = culprit.status or Status.WRONG
             said = f"{culprit.name} {culprit.in_words()}; it was the first to fail"
+            if missed := self._missed_by(culprit):
+                said += f". It waited for {' and '.join(missed)}, which had ended with status 0: too early?"
             if culprit.asked_for_input():
                 said += ". It asked for input, but parties get none: give it what it needs as arguments"
         if said is not None:
@@ -268,17 +277,34 @@ class _Group:
         party = _Party(name, process)
         self._parties.append(party)
         loop = asyncio.get_running_loop()
+
+        def tell(error: OSError | None) -> None:
+            loop.call_soon_threadsafe(self._told, error)
+
         for source, target in ((output, sys.stdout), (errors, sys.stderr)):
             label = _label(name.ljust(max(map(len, self._names))), number, _in_colour(target))
-            relay = _Relay(
-                source, target.buffer, label, log, lambda error: loop.call_soon_threadsafe(self._stop_for, error)
-            )
+            relay = _Relay(source, target.buffer, label, log, tell)
             relay.start()
             party.relays.append(relay)
 
-    def _stop_for(self, error: OSError) -> None:
-        self._unwritable = error
-        self._unread.set()
+    def _told(self, error: OSError | None) -> None:
+        """A relay can't print any more, or has read for whom its party waits."""
+        if error is None:
+            self._hint()
+        else:
+            self._unwritable = error
+            self._unread.set()
+
+    def _missed_by(self, party: _Party) -> list[str]:
+        """Those for which it waits in vain: they have ended, as if all was well."""
+        return [other.name for other in self._ended if other.status == 0 and other.name in party.waits_for()]
+
+    def _hint(self) -> None:
+        for party in self._parties:
+            for missed in self._missed_by(party) if party.status is None else ():
+                if (party.name, missed) not in self._hinted:
+                    self._hinted.add((party.name, missed))
+                    self._say(f"{party.name} waits for {missed}, which has ended with status 0: too early?")
 
     async def _watch(self) -> tuple[str | None, int]:
         """Wait until all have ended, one has failed, time is up, or a signal says so.
@@ -300,6 +326,7 @@ class _Group:
                 )
                 for task in [task for task in waiting if task in done]:
                     self._ended.append(waiting.pop(task))
+                    self._hint()
                 if told in done:
                     number = told.result()
                     await self._interrupted(number)
@@ -330,7 +357,7 @@ class _Group:
                 # Something that it started may hold its pipes open, so this has a limit.
                 await asyncio.to_thread(relay.join, _PAUSE)
         culprit = self._culprit()
-        return culprit is not None and not culprit.misses_another()
+        return culprit is not None and (not culprit.misses_another() or bool(self._missed_by(culprit)))
 
     async def _interrupted(self, number: int) -> None:
         """Pass the signal on, and give them time for their goodbyes."""
@@ -405,6 +432,9 @@ def _pipe() -> Iterator[tuple[BinaryIO, int]]:
 
 _TRACEBACK = re.compile(rb"[ |+]*(Exception Group )?Traceback \(most recent call last\):")
 _MISSES_ANOTHER = re.compile(rb"[ |]*mpccomm\.errors\.Party\w*Error\b")
+_WAITS_FOR = re.compile(
+    rb".*(?:\bwaiting for|\breceive of .* from|mpccomm\.errors\.Party\w*Error: (?:receiving|sending) .*(?:from|to)) (.+?) \("
+)
 _NO_INPUT = re.compile(rb"[ |]*EOFError: EOF when reading a line")
 _PAINT = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -418,17 +448,19 @@ class _Relay(threading.Thread):
         target: BinaryIO,
         label: bytes,
         log: BinaryIO | None,
-        on_unread: Callable[[OSError], object],
+        tell: Callable[[OSError | None], object],
     ) -> None:
         super().__init__(daemon=True)
         self.misses_another = False
         """Whether it told of an error that another party's end has caused."""
         self.asked_for_input = False
+        self.waits_for: set[str] = set()
+        """The names of parties in what it said of its waiting."""
         self._source = source
         self._target = target
         self._label = label
         self._log = log
-        self._on_unread = on_unread
+        self._tell = tell
         self._unread = False
         self._held: list[bytes] = []
         """A traceback, as far as it is here."""
@@ -461,6 +493,9 @@ class _Relay(threading.Thread):
             plain = _PAINT.sub(b"", line)
             self.misses_another |= bool(_MISSES_ANOTHER.match(plain))
             self.asked_for_input |= bool(_NO_INPUT.match(plain))
+            if waits := _WAITS_FOR.match(plain[:_LONGEST_LINE]):
+                self.waits_for.add(waits[1].decode(errors="replace"))
+                self._try_to_tell(None)
             if not self._held and _TRACEBACK.match(plain):
                 self._since = time.monotonic()
                 self._held.append(line)
@@ -484,5 +519,8 @@ class _Relay(threading.Thread):
             self._target.flush()
         except OSError as error:
             self._unread = True
-            with contextlib.suppress(RuntimeError):  # all has ended
-                self._on_unread(error)
+            self._try_to_tell(error)
+
+    def _try_to_tell(self, error: OSError | None) -> None:
+        with contextlib.suppress(RuntimeError):  # all has ended
+            self._tell(error)
