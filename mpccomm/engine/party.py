@@ -281,6 +281,8 @@ class Party:
         finished = link.finished
         if link.mailbox.taken:
             link.account(self.clock())
+        if finished and self._progress is not None:
+            self._progress.settle()
         while finished and most > 0:
             finished.popleft().done()
             most -= 1
