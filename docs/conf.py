@@ -17,13 +17,17 @@ html_show_copyright = False
 version = release = version_of("mpccomm")
 html_title = f"mpccomm {release}"
 
-extensions = ["sphinx.ext.autodoc", "myst_nb", "command_help", "house", "outside", "states"]
+extensions = ["sphinx.ext.autodoc", "myst_nb", "sphinx_copybutton", "command_help", "house", "outside", "states"]
 exclude_patterns = ["extensions"]
 root_doc = "index"
 default_role = "py:obj"
 html_theme = "furo"
 html_copy_source = False
 html_static_path = ["static"]
+# What is printed is nothing to copy.
+copybutton_selector = ", ".join(
+    f"div.highlight-{language} pre" for language in ("sh", "python", "toml", "yaml", "nginx", "ipython3")
+)
 html_css_files = ["site.css"]
 # The default underlines the names of modules, as if they led somewhere.
 pygments_dark_style = "a11y-dark"

@@ -165,7 +165,10 @@ class _Reader:
             self.text = self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ConfigurationError(f"the configuration {self.path} can't be read: {reason}") from error
+            seen_from = "" if self.path.is_absolute() else f" (seen from {Path.cwd()})"
+            raise ConfigurationError(
+                f"the configuration {self.path} can't be read: {reason}{seen_from}. Name the TOML file with all parties"
+            ) from error
         try:
             data = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:

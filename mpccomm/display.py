@@ -33,6 +33,13 @@ div.mpccomm table td.number {text-align: right !important}
 .mpccomm i.waiting {background: #d4a72c}
 .mpccomm i.bad {background: #e5534b}
 </style>"""
+_GREY = "#808080"
+PLOT_STYLE = {
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _GREY),
+}
+"""For matplotlib's ``rcParams``: plots that can be read on light pages and on dark ones. Their background is that of the page."""
+
 _LONGEST = 150
 _BAR = "width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em"
 

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mpccomm.display import PLOT_STYLE
+
 NAMES = ("Alice", "Bob", "Carol", "network to Alice", "network to Bob")
 
 # A party ends with this notebook, whatever becomes of it: then the other end of its standard input is closed.
@@ -73,6 +75,13 @@ def free_ports(names):
 
 def load_ipython_extension(shell):
     """Called by ``%load_ext``."""
+    try:
+        import matplotlib
+
+        # Plots take the background of the page, light or dark.
+        matplotlib.rcParams.update(PLOT_STYLE)
+    except ImportError:
+        pass
     ports = free_ports(NAMES)
     parties = {}
     shared = [f"{HEAD}\nports = {ports}\n"]

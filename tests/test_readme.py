@@ -92,7 +92,7 @@ def wait_for_server(port: int, process: subprocess.Popen[str]) -> None:
 
 def test_the_demo() -> None:
     """Its last step; `.ci/run` takes the first two for the tests."""
-    *_, command = blocks("command", README)["demo"].split(" && ")
+    *_, command = blocks("command", README)["demo"].split("&&")
     python, *arguments = command.split()
     assert python == ".venv/bin/python"
     run = subprocess.run(

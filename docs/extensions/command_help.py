@@ -25,7 +25,7 @@ class CommandHelp(Directive):
     def run(self) -> list[nodes.Node]:
         command = self.arguments[0].split() if self.arguments else []
         output = io.StringIO()
-        with patch.dict(os.environ, COLUMNS="110"), redirect_stdout(output), suppress(SystemExit):
+        with patch.dict(os.environ, COLUMNS="100"), redirect_stdout(output), suppress(SystemExit):
             main([*command, "-h"])
         return [nodes.literal_block(output.getvalue(), output.getvalue(), language="text")]
 

@@ -140,7 +140,7 @@ def draw() -> str:
             middle[place] = left + wide / 2, MARGIN + (len(rows) - 1 - floor) * (HEIGHT + RISE)
             left += wide + GAP
     parts = [_line([middle[place] for place in way]) for way in ways]
-    parts += [_admission(room, *middle[room], modules[room]) for row in rows for room in row if room in modules]
+    parts += [_room(room, *middle[room], modules[room]) for row in rows for room in row if room in modules]
     return (
         f'<svg class="house" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'style="max-width: {width:g}px" aria-label="The rooms of the package, and which imports which">'
@@ -162,7 +162,7 @@ def _line(places: list[tuple[float, float]]) -> str:
     return f'<path d="{path}"/>'
 
 
-def _admission(name: str, middle: float, top: float, paths: list[Path]) -> str:
+def _room(name: str, middle: float, top: float, paths: list[Path]) -> str:
     count = sum(path.read_text(encoding="utf-8").count("\n") for path in paths)
     size = f"{count} lines" if len(paths) == 1 else f"{len(paths)} modules, {count} lines"
     return (

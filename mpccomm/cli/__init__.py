@@ -8,6 +8,7 @@ command), else errors of this library or of the system.
 import argparse
 import gc
 import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from contextlib import suppress
 from enum import IntEnum
 from importlib import import_module
 from importlib.metadata import version
+from typing import TextIO
 
 from mpccomm.errors import CommunicationError, ConfigurationError
 
@@ -40,6 +42,7 @@ class Status(IntEnum):
     USAGE = 2
     TIMED_OUT = 124
     INTERRUPTED = 130
+    UNREAD = 141
 
 
 STATUSES = {
@@ -48,33 +51,32 @@ STATUSES = {
     Status.USAGE: "arguments, the configuration or a file that they name can't be used",
     Status.TIMED_OUT: "a time limit has passed",
     Status.INTERRUPTED: "Ctrl-C",
+    Status.UNREAD: "nobody reads what is printed any more, as with '| head'",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name (those of the process if None) and return the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    # Only the first argument is ours. The command alone knows its options, and what it needs installed.
-    command: str = overview().parse_args(arguments[:1]).command
-    if command == "compat":
-        # Its program's errors are its program's to tell.
-        return _run(command, arguments[1:])
+    _open_streams()
+    command = ""
     try:
+        # Only the first argument is ours. The command alone knows its options, and what it needs installed.
+        command = overview().parse_args(arguments[:1]).command
         status = _run(command, arguments[1:])
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         _drop(interrupt)
         return Status.INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as `head` does: that is no fault.
-        _let_go()
-        return Status.WRONG
-    except ConfigurationError as error:
-        return _say(command, error, Status.USAGE)
-    except TimeoutError as error:
-        return _say(command, error, Status.TIMED_OUT)
+        if not _let_go() and command == "compat":
+            raise  # another pipe, of its program
+        return Status.UNREAD
     except (CommunicationError, OSError) as error:
-        return _say(command, error, Status.WRONG)
+        if command == "compat":
+            # Its program's errors are its program's to tell.
+            raise
+        return _say(command, error)
     return status
 
 
@@ -125,13 +127,24 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     return status
 
 
-def _say(command: str, error: Exception, status: Status) -> Status:
-    text = str(error)
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        text = f"{error.filename}: {error.strerror}"
+def _say(command: str, error: CommunicationError | OSError) -> Status:
+    text, status = str(error), Status.WRONG
+    if isinstance(error, ConfigurationError):
+        status = Status.USAGE
+    elif isinstance(error, TimeoutError):
+        status = Status.TIMED_OUT
+    elif error_file := getattr(error, "filename", None):
+        text, status = f"{error_file}: {getattr(error, 'strerror', None) or error}", Status.USAGE
     with suppress(BrokenPipeError):
         print(f"mpccomm {command}: {text}", file=sys.stderr)
     return status
+
+
+def _open_streams() -> None:
+    """See that there are streams to print to, also where the one who has started us has closed them."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lasts
 
 
 def _drop(interrupt: KeyboardInterrupt) -> None:
@@ -146,12 +159,24 @@ def _drop(interrupt: KeyboardInterrupt) -> None:
         sys.unraisablehook = hook
 
 
-def _let_go() -> None:
-    """Have what is still buffered written to nowhere: at exit it would fail once more, with noise."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+def _let_go() -> bool:
+    """Have what is still buffered written to nowhere: at exit it would fail once more, with noise. False: all is read."""
+    unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+    for stream in unread:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    return bool(unread)
+
+
+def _is_unread(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+        if not hasattr(select, "poll"):  # Windows
+            return False
+        # What is written at once leaves nothing to flush.
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except OSError:
+        return True

@@ -7,6 +7,7 @@ import math
 import sys
 from functools import cache, partial
 from getpass import getpass
+from importlib.util import find_spec
 from pathlib import Path
 
 from mpccomm.address import check_host, check_port
@@ -83,6 +84,41 @@ def party_name(text: str) -> str:
             'without / \\ : * ? " < > | and no dot at the start'
         )
     return text
+
+
+# -- which program -----------------------------------------------------------------------------------------------------
+
+
+def add_rest(parser: argparse.ArgumentParser) -> None:
+    """Add all that follows a program, which is its own."""
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, default=[], help="what it is given")
+    rest.required = False  # or argparse would name it among what is missing
+
+
+def check_program(options: argparse.Namespace) -> None:
+    """See whether there is a program of that name, a ``script`` or with ``module`` set a module.
+
+    :raises argparse.ArgumentError: there is none
+    """
+    script = options.script
+    if options.module:
+        if not _is_module(script.partition(".")[0]):
+            raise argparse.ArgumentError(None, f"there is no module {script}, seen from {Path.cwd()}")
+    elif not Path(script).exists():
+        raise argparse.ArgumentError(None, f"there is no file {script}, seen from {Path.cwd()}")
+    elif Path(script).is_dir() and not (Path(script) / "__main__.py").exists():
+        raise argparse.ArgumentError(None, f"{script} is a folder, and has no __main__.py that could be run")
+
+
+def _is_module(name: str) -> bool:
+    before = sys.path[:]
+    sys.path.insert(0, "")
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # a name like "" or "__main__"
+        return False
+    finally:
+        sys.path[:] = before
 
 
 # -- which configuration, and which party of it ------------------------------------------------------------------------

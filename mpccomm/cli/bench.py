@@ -30,6 +30,8 @@ SMALL = bytes(range(100))
 SIZES = (64 * 1024, 1024 * 1024, 16 * 1024 * 1024)
 IN_FLIGHT = 1000
 _MIB = 1024 * 1024
+_OTHER = "the other party"
+"""What it is called where only its address was given."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,10 @@ def measure(link: Link, seconds: float) -> list[Figure]:
 
 def report(found: Sequence[Figure]) -> None:
     """Print the table."""
-    print(f"{'':34}{'median':>12}{'quartiles':>26}{'samples':>10}")
+    print(f"{'':34}{'median':>12}{'quartiles':>26}  {'unit':<12}{'samples':>10}")
     for figure in found:
         spread = f"{figure.low:,.3g} to {figure.high:,.3g}"
-        print(f"{figure.what:34}{figure.median:>12,.5g}{spread:>26}{figure.samples:>10,}  {figure.unit}")
+        print(f"{figure.what:34}{figure.median:>12,.5g}{spread:>26}  {figure.unit:<12}{figure.samples:>10,}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +201,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"connected; measuring for {2 * options.seconds:g} s", file=sys.stderr, flush=True)
         found = measure(link, options.seconds)
     if options.json:
-        print(json.dumps({"party": link.party, "figures": [asdict(figure) for figure in found]}, indent=2))
+        party = where if link.party == _OTHER else link.party
+        print(json.dumps({"party": party, "figures": [asdict(figure) for figure in found]}, indent=2))
     else:
         report(found)
     return Status.WELL
@@ -223,10 +226,9 @@ def _named_here(options: argparse.Namespace) -> tuple[Link, str]:
         name="bench",
         password=password_from(options.password_file),
     )
-    name = join(address, number)
-    pool.add_http_client(name, address, number, cert=options.party_cert)
+    pool.add_http_client(_OTHER, address, number, cert=options.party_cert)
     pool.add_http_server(options.port, options.listen)
-    return Link(pool, name), name
+    return Link(pool, _OTHER), join(address, number)
 
 
 def _from_file(options: argparse.Namespace) -> tuple[Link, str]:

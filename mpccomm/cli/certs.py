@@ -270,15 +270,14 @@ def _inside(path: Path, root: Path) -> Path:
 
 def _show(options: argparse.Namespace) -> None:
     for number, path in enumerate(options.file):
-        if number:
-            print()
-        print(path)
         if _holds_a_key(path):
             raise ConfigurationError(
                 f"{path} holds a private key, not a certificate: it is for its owner alone, and there is nothing in it to "
                 "show. The certificate that belongs to it is another file"
             )
-        for position, certificate in enumerate(read_certificates(path)):
+        certificates = read_certificates(path)
+        print(f"\n{path}" if number else path)
+        for position, certificate in enumerate(certificates):
             print(_describe(certificate, position))
 
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from mpccomm.cli import Status
+from mpccomm.cli.arguments import add_rest, check_program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
     parser.add_argument("script", help="the program")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what it is given")
+    add_rest(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the program that the arguments name."""
     from mpccomm.compat import install
 
-    if not options.module and not Path(options.script).exists():
-        raise argparse.ArgumentError(None, f"there is no file {options.script}")
+    check_program(options)
     install()
     sys.argv = [options.script, *options.arguments]
     if options.module:

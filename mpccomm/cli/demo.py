@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,6 +43,8 @@ LOOPBACK = "127.0.0.1"
 PATIENCE = 60.0
 """Seconds after which the demo gives a silent party up."""
 
+_ENDED = "{} ended before it was done; what it printed says why"
+
 SCALE = 2.0**32
 """A number x is encoded as round(x * SCALE), so what is added must stay within +-2**31, and is exact to 2**-33."""
 
@@ -64,15 +67,19 @@ def split(secret: Share, count: int) -> list[Share]:
 
 def secure_sum(pool: SyncPool, others: Sequence[str], vector: Vector) -> tuple[Vector, list[tuple[str, Share]]]:
     """The sum of the vectors of all parties, and every message that came in on the way, with its sender."""
-    mine, *theirs = split(encode(vector), 1 + len(others))
+    partial, *theirs = split(encode(vector), 1 + len(others))
     for other, share in zip(others, theirs, strict=True):
         pool.send(other, share)
-    shares = pool.recv_all(others)
-    partial = mine + np.sum([share for _, share in shares], axis=0, dtype=np.uint64)
+    seen = []
+    for other, share in pool.as_received(others):
+        partial = partial + share
+        seen.append((other, share))
     pool.broadcast(partial)
-    partials = pool.recv_all(others)
-    total = partial + np.sum([partial for _, partial in partials], axis=0, dtype=np.uint64)
-    return decode(total), shares + partials
+    total = partial
+    for other, theirs in pool.as_received(others):
+        total = total + theirs
+        seen.append((other, theirs))
+    return decode(total), seen
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,10 @@ class Outcome:
     """By receiver: how many messages and bytes it sent."""
 
 
-def party(name: str, vector: Vector, demo: Connection) -> None:
+def party(name: str, demo: Connection) -> None:
     """One party, in its own process: opens its pool, gets to know the others, computes, and reports to the demo."""
-    with demo, SyncPool(name=name) as pool:
+    with suppress(EOFError, BrokenPipeError), demo, SyncPool(name=name) as pool:  # these two errors: the demo has gone
+        vector: Vector = demo.recv()
         pool.add_http_server(port=0, addr=LOOPBACK)
         demo.send(pool.port)  # port 0 was any free one: the others learn from the demo which
         ports: dict[str, int] = demo.recv()
@@ -105,32 +113,36 @@ def compute(vectors: dict[str, Vector]) -> dict[str, Outcome]:
 
     Raises `RuntimeError` if a party ends without an outcome or says nothing for a minute.
     """
-    with _started(vectors) as connections:
+    with _started(list(vectors)) as connections:
+        for name, vector in vectors.items():
+            _tell(name, connections[name], vector)
         ports = _hear(connections)
-        for connection in connections.values():
-            connection.send(ports)
+        for name, connection in connections.items():
+            _tell(name, connection, ports)
         return _hear(connections)
 
 
 @contextmanager
-def _started(vectors: dict[str, Vector]) -> Iterator[dict[str, Connection]]:
+def _started(names: Sequence[str]) -> Iterator[dict[str, Connection]]:
     context = multiprocessing.get_context("spawn")  # nothing is inherited: each party knows only what it is given
     connections: dict[str, Connection] = {}
     processes: list[SpawnProcess] = []
     try:
-        for name, vector in vectors.items():
-            connections[name], theirs = context.Pipe()
-            process = context.Process(target=party, args=(name, vector, theirs), name=name)
-            with _interrupts_held():
+        with _interrupts_held():
+            for name in names:
+                connections[name], theirs = context.Pipe()
+                process = context.Process(target=party, args=(name, theirs), name=name)
                 process.start()
-            processes.append(process)
-            theirs.close()  # so that the pipe ends when the party does
+                processes.append(process)
+                theirs.close()  # so that the pipe ends when the party does
         yield connections
         for process in processes:
             process.join(PATIENCE)
     finally:
+        # All at once and without a word: none of them is to tell of the end of another.
         for process in processes:
-            process.terminate()
+            process.kill()
+        for process in processes:
             process.join()
         for connection in connections.values():
             connection.close()
@@ -142,11 +154,26 @@ def _interrupts_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # It would be started inside, with the first party, and let Ctrl-C through from then on.
+    resource_tracker.ensure_running()
+    held: list[int] = []
+    # What is blocked here is blocked in what is started here; but another thread of ours, as numpy has, may still get it.
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _tell(name: str, connection: Connection, message: object) -> None:
+    try:
+        connection.send(message)
+    except BrokenPipeError:
+        raise RuntimeError(_ENDED.format(name)) from None
 
 
 def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
@@ -161,8 +188,8 @@ def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
             name = waiting.pop(connection)
             try:
                 heard[name] = connection.recv()
-            except EOFError:
-                raise RuntimeError(f"{name} ended before it was done; what it printed says why") from None
+            except (EOFError, ConnectionResetError):
+                raise RuntimeError(_ENDED.format(name)) from None
     return {name: heard[name] for name in connections}
 
 

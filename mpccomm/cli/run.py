@@ -6,7 +6,7 @@
 
 The program makes its pool with ``SyncPool.from_env()`` or ``Pool.from_env()``. What the parties print is labelled with their
 names; they get no standard input. The first that fails by itself stops all, and its status is the exit status. Ctrl-C stops all,
-too, and a second time at once.
+too, and a second time at once. A party that has ended with status 0 while another one waits for it is named.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from mpccomm.cli import Status, main
-from mpccomm.cli.arguments import count, party_name, seconds
+from mpccomm.cli.arguments import add_rest, check_program, count, party_name, seconds
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
@@ -49,6 +48,8 @@ _LONGEST_PAUSE = 2.0
 """Seconds for which a traceback, and what follows it, is held back at most, to be written in one piece."""
 _COLOURS = (36, 33, 32, 35, 34, 31)
 _CHUNK = 1 << 16
+_LONGEST_LINE = 1000
+"""Characters, of one that is looked into."""
 _LONGEST_TRACEBACK = 5000
 """Lines."""
 _UNTRACED = (
@@ -89,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", action="store_true", dest="module", help="what follows is the name of a module, as of python -m"
     )
     parser.add_argument("script", help="the program that every party runs")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, default=[], help="what it is given")
+    add_rest(parser)
 
 
 def _names(text: str) -> list[str]:
@@ -103,11 +104,12 @@ def _names(text: str) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     """Run the parties; the exit status is that of the first that failed by itself, or 0."""
     names: list[str] = options.parties or [f"party-{number}" for number in range(options.n)]
-    if options.module:
-        if not _is_module(options.script.partition(".")[0]):
-            raise argparse.ArgumentError(None, f"there is no module {options.script}, seen from {Path.cwd()}")
-    elif not Path(options.script).exists():
-        raise argparse.ArgumentError(None, f"there is no file {options.script}")
+    check_program(options)
+    if options.log_dir is not None:
+        try:
+            options.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise argparse.ArgumentError(None, f"--log-dir: {options.log_dir}: {error.strerror or error}") from None
     if options.trace is not None and not options.trace.absolute().parent.is_dir():
         raise argparse.ArgumentError(None, f"there is no folder for {options.trace}")
     lines = chosen_lines(options, names)
@@ -131,17 +133,6 @@ def _say_what_was_traced(traces: Path, output: Path) -> None:
     except ConfigurationError:
         lines = [_UNTRACED]
     print(*(f"mpccomm run: {line}" for line in lines), sep="\n", file=sys.stderr)
-
-
-def _is_module(name: str) -> bool:
-    before = sys.path[:]
-    sys.path.insert(0, "")
-    try:
-        return find_spec(name) is not None
-    except ValueError:  # a name like "" or "__main__"
-        return False
-    finally:
-        sys.path[:] = before
 
 
 # -- what they need ----------------------------------------------------------------------------------------------------
@@ -222,6 +213,10 @@ class _Party:
         """Whether it seems to have failed because another party had ended."""
         return any(relay.misses_another for relay in self.relays)
 
+    def waits_for(self) -> set[str]:
+        """The parties of which it has said that it waits for them, or that they are gone."""
+        return {name for relay in self.relays for name in relay.waits_for}
+
     def asked_for_input(self) -> bool:
         """Whether it ended since there is no standard input."""
         return any(relay.asked_for_input for relay in self.relays)
@@ -244,9 +239,12 @@ class _Group:
         self._parties: list[_Party] = []
         self._ended: list[_Party] = []
         """In the order in which they did."""
+        self._hinted: set[tuple[str, str]] = set()
         self._signals = asyncio.Queue[int]()
         self._unread = asyncio.Event()
         """The reader of our output has gone."""
+        self._unwritable: OSError | None = None
+        """Why what the parties print can't be printed: mostly that its reader has gone."""
 
     async def run(self) -> int:
         """Start them, wait for the end, leave nothing behind."""
@@ -257,13 +255,15 @@ class _Group:
                 said, status = await self._watch()
             finally:
                 await self._stop()
-        if self._unread.is_set():
-            raise BrokenPipeError
+        if self._unwritable is not None:
+            raise self._unwritable
         for party in self._parties:
             self._say(f"{party.name} {party.in_words()}", bad=party.failed)
         if culprit := self._culprit() if said is None else None:
             status = culprit.status or Status.WRONG
             said = f"{culprit.name} {culprit.in_words()}; it was the first to fail"
+            if missed := self._missed_by(culprit):
+                said += f". It waited for {' and '.join(missed)}, which had ended with status 0: too early?"
             if culprit.asked_for_input():
                 said += ". It asked for input, but parties get none: give it what it needs as arguments"
         if said is not None:
@@ -291,7 +291,6 @@ class _Group:
         colours = {"FORCE_COLOR": "1"} if _in_colour(sys.stderr) else {}  # newer Pythons colour tracebacks
         log: BinaryIO | None = None
         if options.log_dir is not None:
-            options.log_dir.mkdir(parents=True, exist_ok=True)
             log = logs.enter_context((options.log_dir / f"{name}.log").open("wb"))
         # Pipes and threads of our own: asyncio's would not say that a party has ended while something that it started
         # holds them open.
@@ -310,11 +309,34 @@ class _Group:
         party = _Party(name, process)
         self._parties.append(party)
         loop = asyncio.get_running_loop()
+
+        def tell(error: OSError | None) -> None:
+            loop.call_soon_threadsafe(self._told, error)
+
         for source, target in ((output, sys.stdout), (errors, sys.stderr)):
             label = _label(name.ljust(max(map(len, self._names))), number, _in_colour(target))
-            relay = _Relay(source, target.buffer, label, log, lambda: loop.call_soon_threadsafe(self._unread.set))
+            relay = _Relay(source, target.buffer, label, log, tell)
             relay.start()
             party.relays.append(relay)
+
+    def _told(self, error: OSError | None) -> None:
+        """A relay can't print any more, or has read for whom its party waits."""
+        if error is None:
+            self._hint()
+        else:
+            self._unwritable = error
+            self._unread.set()
+
+    def _missed_by(self, party: _Party) -> list[str]:
+        """Those for which it waits in vain: they have ended, as if all was well."""
+        return [other.name for other in self._ended if other.status == 0 and other.name in party.waits_for()]
+
+    def _hint(self) -> None:
+        for party in self._parties:
+            for missed in self._missed_by(party) if party.status is None else ():
+                if (party.name, missed) not in self._hinted:
+                    self._hinted.add((party.name, missed))
+                    self._say(f"{party.name} waits for {missed}, which has ended with status 0: too early?")
 
     async def _watch(self) -> tuple[str | None, int]:
         """Wait until all have ended, one has failed, time is up, or a signal says so.
@@ -336,6 +358,7 @@ class _Group:
                 )
                 for task in [task for task in waiting if task in done]:
                     self._ended.append(waiting.pop(task))
+                    self._hint()
                 if told in done:
                     number = told.result()
                     await self._interrupted(number)
@@ -366,7 +389,7 @@ class _Group:
                 # Something that it started may hold its pipes open, so this has a limit.
                 await asyncio.to_thread(relay.join, _PAUSE)
         culprit = self._culprit()
-        return culprit is not None and not culprit.misses_another()
+        return culprit is not None and (not culprit.misses_another() or bool(self._missed_by(culprit)))
 
     async def _interrupted(self, number: int) -> None:
         """Pass the signal on, and give them time for their goodbyes."""
@@ -441,6 +464,9 @@ def _pipe() -> Iterator[tuple[BinaryIO, int]]:
 
 _TRACEBACK = re.compile(rb"[ |+]*(Exception Group )?Traceback \(most recent call last\):")
 _MISSES_ANOTHER = re.compile(rb"[ |]*mpccomm\.errors\.Party\w*Error\b")
+_WAITS_FOR = re.compile(
+    rb".*(?:\bwaiting for|\breceive of .* from|mpccomm\.errors\.Party\w*Error: (?:receiving|sending) .*(?:from|to)) (.+?) \("
+)
 _NO_INPUT = re.compile(rb"[ |]*EOFError: EOF when reading a line")
 _PAINT = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -449,17 +475,24 @@ class _Relay(threading.Thread):
     """Copies line by line, each with the label, and a traceback as one piece; what never ends a line is passed on in pieces."""
 
     def __init__(
-        self, source: BinaryIO, target: BinaryIO, label: bytes, log: BinaryIO | None, on_unread: Callable[[], object]
+        self,
+        source: BinaryIO,
+        target: BinaryIO,
+        label: bytes,
+        log: BinaryIO | None,
+        tell: Callable[[OSError | None], object],
     ) -> None:
         super().__init__(daemon=True)
         self.misses_another = False
         """Whether it told of an error that another party's end has caused."""
         self.asked_for_input = False
+        self.waits_for: set[str] = set()
+        """The names of parties in what it said of its waiting."""
         self._source = source
         self._target = target
         self._label = label
         self._log = log
-        self._on_unread = on_unread
+        self._tell = tell
         self._unread = False
         self._held: list[bytes] = []
         """A traceback, as far as it is here."""
@@ -492,6 +525,9 @@ class _Relay(threading.Thread):
             plain = _PAINT.sub(b"", line)
             self.misses_another |= bool(_MISSES_ANOTHER.match(plain))
             self.asked_for_input |= bool(_NO_INPUT.match(plain))
+            if waits := _WAITS_FOR.match(plain[:_LONGEST_LINE]):
+                self.waits_for.add(waits[1].decode(errors="replace"))
+                self._try_to_tell(None)
             if not self._held and _TRACEBACK.match(plain):
                 self._since = time.monotonic()
                 self._held.append(line)
@@ -513,7 +549,10 @@ class _Relay(threading.Thread):
             # In one piece: the others write there, too.
             self._target.write(b"".join(self._label + line + b"\n" for line in lines))
             self._target.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self._unread = True
-            with contextlib.suppress(RuntimeError):  # all has ended
-                self._on_unread()
+            self._try_to_tell(error)
+
+    def _try_to_tell(self, error: OSError | None) -> None:
+        with contextlib.suppress(RuntimeError):  # all has ended
+            self._tell(error)

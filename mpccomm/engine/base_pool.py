@@ -51,7 +51,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         network: Network = WEB,
     ) -> None:
         if not isinstance(settings, Settings):
-            raise TypeError(f"settings= takes an mpccomm.Settings, not a {type(settings).__name__}")
+            raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")
@@ -139,7 +139,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param addr: IP address or host name, resolved when needed
         :param port: port of the party's server; 80 if left out, with certificates 443; 0: it has none, and calls us
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
-            RemainingTime out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
+            Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
         :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
         :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         :raises DuplicatePartyError: that name, address or certificate has been added before
@@ -147,6 +147,17 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """
         self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._space.prefix
         self._start_if_running()
+
+    def remove_http_client(self, name: str) -> None:
+        """Remove a party. It may be added again, under this name or another one, and starts from nothing then.
+
+        Returns at once. What was sent to it before is still delivered, for ``Settings.linger`` seconds at most, and then it is told
+        that we have left, as by `shutdown`. Receives that wait for it raise `PartyGoneError`; what it has sent and nobody received
+        is dropped, which is logged.
+
+        :raises UnknownPartyError: there is no party of that name
+        """
+        self._engine.remove(name)
 
     @property
     def http_server(self) -> ServerHandle | None:

@@ -100,9 +100,17 @@ def limits_within(owner: object, limits: SendLimits) -> SendLimits:
     return SendLimits(limit, limits.retries)
 
 
+class CallRemainder(float):
+    """What is left of the limit of a call that waits several times, in seconds."""
+
+    of: float
+    """How long it was."""
+
+
 def describe_limit(limit: float | None) -> str:
     """A time limit as errors name it."""
     if isinstance(limit, RemainingTime):
         return f"the {float(limit):.3g} s that were left of the deadline of {limit.of:g} s"
-    # Of a limit for several calls, what is left of it: three digits tell enough.
+    if isinstance(limit, CallRemainder):
+        limit = limit.of
     return f"{limit:.3g} s"

@@ -14,3 +14,4 @@ class GivenUp(Enum):
     UNTRUSTED = "one end does not accept the other's certificate"
     BARRED = "the party broke the protocol too often"
     CLOSED = "the own pool shut down"
+    REMOVED = "the party was removed from the own pool"

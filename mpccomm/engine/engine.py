@@ -20,6 +20,7 @@ from mpccomm.address import check_host, check_name, check_port, join
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
@@ -44,6 +45,7 @@ from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.states import Cause
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
@@ -102,6 +104,8 @@ class Engine:
         self._server: NetworkServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
+        self._leaving: dict[Party, asyncio.Task[None]] = {}
+        """Parties that were removed and are still told so."""
         self.has_additions = False
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
@@ -269,6 +273,19 @@ class Engine:
         self.has_additions = True
         return party
 
+    def remove(self, name: str) -> None:
+        """Remove a party: it is told so in the background."""
+        self.check_open()
+        party = self.party(name)
+        self.parties = {other: one for other, one in self.parties.items() if one is not party}
+        self.authentication.know(self.parties)
+        # To a party that is added again we are another one: what this one had under way is over.
+        self._incarnation = secrets.token_bytes(16)
+        if self.loop_owner.settled:
+            self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
+        else:
+            party.closed = Cause(GivenUp.REMOVED)
+
     # -- running -------------------------------------------------------------------------------------------------------
 
     # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
@@ -303,10 +320,32 @@ class Engine:
             self._server = self._bound_port.server(self.authentication, self.settings)
             self._server.start()
         for party in self.parties.values():
-            if not party.dialled:
-                party.dialled = True
+            if party.dialler is None:
                 self.authentication.introduce(party)
-                self._spawn(self._mediator(party).run())
+                party.dialler = self._spawn(self._mediate(party))
+
+    def _start_to_part(self, party: Party) -> None:
+        if self.lifecycle.usable:
+            self._leaving[party] = self._spawn(self._part(party))
+
+    async def _part(self, party: Party) -> None:
+        party.fail_receives(Cause(GivenUp.REMOVED))
+        until = Party.clock() + self.settings.linger
+        try:
+            left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
+            tell_of_undelivered(self.log, {party.name: party.report(left)})
+            await party.disconnected()
+        finally:
+            del self._leaving[party]
+            self.authentication.correspondents.pop(party.name, None)
+            if party.dialler is not None:
+                party.dialler.cancel()
+
+    async def _mediate(self, party: Party) -> None:
+        before = [leaving for other, leaving in self._leaving.items() if other.where == party.where]
+        if before:
+            await asyncio.wait(before)
+        await self._mediator(party).run()
 
     def _mediator(self, party: Party) -> Dialler | TnoBridge:
         """Return what sees to it that there is a connection."""
@@ -346,7 +385,7 @@ class Engine:
         self.callbacks.withdraw_forgotten()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
-        for party in self.parties.values():
+        for party in (*self.parties.values(), *self._leaving):
             party.tick()
             if party.host.stale:
                 self._spawn(party.host.refresh())
@@ -505,6 +544,8 @@ class Engine:
         left = await asyncio.gather(*leaving)
         reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
         tell_of_undelivered(self.log, reports)
+        if self._leaving:
+            await asyncio.wait(self._leaving.values())
 
     async def _give_up(self, reason: str) -> None:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.endings import GivenUp
-from mpccomm.engine.requests import ReceiveCall, SendCall
+from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Cause, Ending
 
@@ -17,34 +17,77 @@ if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
 
 
+_MOST_LISTED = 8
+"""Parties of one call."""
+
+
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     """The error for a call that ended so."""
+    return _ERRORS[cause.ending](party, _action(call), cause, call)
+
+
+def _action(call: ReceiveCall | SendCall) -> str:
     if isinstance(call, ReceiveCall):
-        what = f"receiving {describe_key(call.key)} from {party}"
-    elif call.queued:
-        what = f"sending {describe_key(call.key)} to {party}"
+        return f"receiving {describe_key(call.key)} from {call.party}"
+    return f"sending {describe_key(call.key)} to {call.party}" if call.queued else f"sending to {call.party}"
+
+
+def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False) -> Exception:
+    """The error for all of one request whose time is up, receives or sends; with ``any_of``, one of them would have done."""
+    first = calls[0]
+    if len(calls) == 1:
+        return _timed_out(first.party, _action(first), TIMED_OUT, first)
+    receiving = isinstance(first, ReceiveCall)
+    direction = "from" if receiving else "to"
+    listed = calls[:_MOST_LISTED]
+    ids = {describe_key(call.key) for call in listed}
+    if len(ids) == 1:
+        what = f"{ids.pop()} {direction} {', '.join(str(call.party) for call in listed)}"
     else:
-        what = f"sending to {party}"
-    return _ERRORS[cause.ending](party, what, cause, call)
+        what = ", ".join(f"{describe_key(call.key)} {direction} {call.party}" for call in listed)
+    states: dict[str, list[str]] = {}
+    for call in listed:
+        states.setdefault(_state(call), []).append(call.party.name)
+    found = "; ".join(
+        f"{'' if len(names) == 1 else 'for each of '}{', '.join(names)}: {state}" for state, names in states.items()
+    )
+    more = f" and {len(calls) - _MOST_LISTED} more" if len(calls) > _MOST_LISTED else ""
+    hint = (
+        "No message is lost: the next receive gets it."
+        if receiving
+        else "What was sent may still arrive: once sent, it isn't withdrawn."
+    )
+    return errors.CommunicationTimeoutError(
+        f"{'receiving' if receiving else 'sending'} {'any of ' if any_of else ''}{what}{more} {_took(first)}; {found}. {hint}"
+    )
 
 
 def _timed_out(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    hint = (
+        ". The message is not lost: the next receive gets it."
+        if isinstance(call, ReceiveCall)
+        else "; the message may still arrive: once sent, it isn't withdrawn."
+    )
+    return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}")
+
+
+def _took(call: ReceiveCall | SendCall) -> str:
+    limit = call.timeout if isinstance(call, ReceiveCall) else call.limits.seconds
+    if limit or isinstance(limit, RemainingTime):
+        return f"took longer than {describe_limit(limit)}"
+    return "found no message"
+
+
+def _state(call: ReceiveCall | SendCall) -> str:
+    """How its party is doing."""
+    party = call.party
     if not party.link.connected:
         state = f"it is not connected: {party.trouble}"
     elif party.not_taken and not isinstance(call, ReceiveCall):
         state = f"it is there, but does not take what is sent: {party.not_taken}"
     else:
         state = "it is connected"
-    if isinstance(call, ReceiveCall):
-        limit = call.timeout
-        hint = f"{party.describe_box()}. The message is not lost: the next receive gets it."
-    else:
-        limit = call.limits.seconds
-        hint = "the message may still arrive: once sent, it isn't withdrawn."
-    took = (
-        f"took longer than {describe_limit(limit)}" if limit or isinstance(limit, RemainingTime) else "found no message"
-    )
-    return errors.CommunicationTimeoutError(f"{what} {took}; {state}; {hint}")
+    return f"{state}; {party.describe_box()}" if isinstance(call, ReceiveCall) else state
 
 
 def _shut_down(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -106,6 +149,10 @@ def _closed(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | Sen
     return errors.PoolClosedError(f"{what}: this pool was shut down. Make a new one.")
 
 
+def _removed(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    return errors.PartyGoneError(f"{what}: it was removed from this pool. To talk to it again: add_http_client().")
+
+
 _ERRORS: dict[Enum, Callable[[RemoteParty, str, Cause, ReceiveCall | SendCall], Exception]] = {
     GivenUp.TIMED_OUT: _timed_out,
     Ending.SHUT_DOWN: _shut_down,
@@ -118,5 +165,6 @@ _ERRORS: dict[Enum, Callable[[RemoteParty, str, Cause, ReceiveCall | SendCall], 
     GivenUp.UNTRUSTED: _untrusted,
     GivenUp.BARRED: _barred,
     GivenUp.CLOSED: _closed,
+    GivenUp.REMOVED: _removed,
     GivenUp.CANCELLED: _closed,
 }

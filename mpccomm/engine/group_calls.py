@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
-from mpccomm.engine.deadlines import RemainingTime, describe_limit, tightened
+from mpccomm.engine.deadlines import CallRemainder, RemainingTime, describe_limit, tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import seconds
@@ -39,7 +39,12 @@ class Deadline:
         if self._at is None:
             return None
         left = max(self._at - time.monotonic(), 0.0)
-        return self.timeout.now(left) if isinstance(self.timeout, RemainingTime) else left
+        if isinstance(self.timeout, RemainingTime):
+            return self.timeout.now(left)
+        assert self.timeout is not None
+        found = CallRemainder(left)
+        found.of = self.timeout
+        return found
 
 
 class _Progress(NamedTuple):
@@ -93,7 +98,7 @@ class GroupCall(Generic[T]):
     @property
     def title(self) -> str:
         """The operation and its number, which may differ from member to member after a restart."""
-        return f"{self._operation} {max(self.numbers.values(), default=0)}"
+        return f"{self._operation} #{max(self.numbers.values(), default=0)} of ({', '.join(self._calls.members.names)})"
 
     def msg_id(self, name: str) -> str:
         """The id of the messages of the present round to and from that member."""

@@ -124,8 +124,8 @@ class Party:
     _expectations = 0
     expected = False
     """A call waits for it to come, even if it said goodbye."""
-    dialled = False
-    """A dialler is at work."""
+    dialler: asyncio.Task[None] | None = None
+    """What sees to it that there is a connection."""
     absence: Absence | None = None
 
     def __init__(
@@ -284,6 +284,8 @@ class Party:
         finished = link.finished
         if link.mailbox.taken:
             link.account(self.clock())
+        if finished and self._progress is not None:
+            self._progress.settle()
         while finished and most > 0:
             finished.popleft().done()
             most -= 1
@@ -420,19 +422,23 @@ class Party:
         """Go on with its new process, from nothing."""
         dropped = self.link.mailbox.unread_messages
         if self.link.accept_restart(self.clock()):
-            text = "%s: the restart is accepted; %d messages of the old process are dropped"
-            self.log(LogEvent.RESTART_ACCEPTED, text, self, dropped)
+            text = "%s: the restart is accepted; of the old process %s dropped"
+            self.log(LogEvent.RESTART_ACCEPTED, text, self, plural(dropped, "message is", "messages are"))
         self.flush()
 
     # -- endings -------------------------------------------------------------------------------------------------------
 
     def fail_waiting(self, cause: Cause) -> None:
         """End every call that waits for this party."""
+        self.fail_receives(cause)
+        self._fail_sends(cause)
+
+    def fail_receives(self, cause: Cause) -> None:
+        """End every receive from it that waits."""
         for receive in list(self.link.mailbox.receives()):
             if self.link.mailbox.cancel(receive):
                 receive.failure = cause
                 receive.done()
-        self._fail_sends(cause)
 
     def _fail_sends(self, cause: Cause) -> None:
         for message in list(self.link.sender.pending()):
@@ -446,10 +452,13 @@ class Party:
         for call in list(self.impatient):
             call.dial_failed()
 
-    async def leave(self, deadline: Callable[[], float], reason: str | None = None) -> list[Outgoing]:
+    async def leave(
+        self, deadline: Callable[[], float], reason: str | None = None, ending: GivenUp = GivenUp.CLOSED
+    ) -> list[Outgoing]:
         """Deliver what is pending, say goodbye, or with a reason that we give up, close.
 
         :param deadline: the time until which to wait; it may change meanwhile
+        :param ending: what calls fail with from then on
         :returns: the messages that could not be delivered
         """
         link = self.link
@@ -469,11 +478,11 @@ class Party:
                 await self.until(lambda: link.farewell or link.ending is not None, deadline)
             else:
                 link.abort(reason)
-        self._close()
+        self._close(ending)
         return undelivered
 
-    def _close(self) -> None:
-        self.closed = Cause(GivenUp.CLOSED)
+    def _close(self, ending: GivenUp = GivenUp.CLOSED) -> None:
+        self.closed = Cause(ending)
         self.flush()
         self.fail_waiting(self.closed)
         self.connections.close(CloseCode.DONE)
@@ -518,15 +527,20 @@ class Party:
         counters = self.link.counters
         self.log(
             LogEvent.TRAFFIC,
-            "%s: sent %s (%d bytes), received %d (%d bytes)",
+            "%s: sent %s (%s), received %d (%s)",
             self,
             plural(counters.messages_sent, "message"),
-            counters.bytes_sent,
+            plural(counters.bytes_sent, "byte"),
             counters.messages_received,
-            counters.bytes_received,
+            plural(counters.bytes_received, "byte"),
         )
         if self.link.mailbox.unread_messages:
-            text = "this pool was shut down without receiving everything from %s; %s"
+            removed = self.closed is not None and self.closed.ending is GivenUp.REMOVED
+            text = (
+                "%s was removed without receiving everything from it; %s"
+                if removed
+                else "this pool was shut down without receiving everything from %s; %s"
+            )
             self.log(LogEvent.UNREAD, text, self, self.describe_box())
         if not undelivered:
             return ""

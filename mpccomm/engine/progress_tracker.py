@@ -34,15 +34,23 @@ class ProgressTracker:
         above = self._settings.above
         there = {message: done for message, done in self._under_way(link) if message.total > above}
         for message in self._followed.keys() - there.keys():
-            followed = self._followed.pop(message)
-            if message.complete if isinstance(message, Incoming) else message.delivered:
-                followed.move(message.total)
-            followed.close()
+            self._end(message)
         for message, done in there.items():
             followed = self._followed.setdefault(message, _Followed(now, self._log))
             if not followed.shown and now - followed.since >= self._settings.after:
                 followed.show(self._transfer(message), self._settings.callback or default_callback)
             followed.move(done)
+
+    def settle(self) -> None:
+        """Tell the end of those that are at their destination: called before anybody learns that they are."""
+        for message in [message for message in self._followed if _is_there(message)]:
+            self._end(message)
+
+    def _end(self, message: Incoming | Outgoing) -> None:
+        followed = self._followed.pop(message)
+        if _is_there(message):
+            followed.move(message.total)
+        followed.close()
 
     def _under_way(self, link: Link) -> Iterator[tuple[Incoming | Outgoing, int]]:
         """The messages of which a part is at its destination, and how many bytes at least."""
@@ -59,6 +67,10 @@ class ProgressTracker:
 
     def _transfer(self, message: Incoming | Outgoing) -> Transfer:
         return Transfer(isinstance(message, Outgoing), self._party, describe_key(message.key), message.total)
+
+
+def _is_there(message: Incoming | Outgoing) -> bool:
+    return message.complete if isinstance(message, Incoming) else message.delivered
 
 
 class _Followed:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
+from mpccomm.engine.error_messages import explain_all
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import Involved
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall, Waiter
@@ -108,9 +109,9 @@ class Several:
             part.waiter = self
             part.start()
         self._starting = False
-        failed = [part.error for part in self.parts if part.error is not None]
+        failed = [part for part in self.parts if part.error is not None]
         if failed or not self._missing:
-            self._end(_first_of(failed))
+            self._end(_joined(failed))
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """One of the parts is over."""
@@ -118,7 +119,11 @@ class Several:
         if self._starting or self.over:
             return
         if error is not None:
-            self._note_others(error)
+            failed = [part for part in self.parts if part.error is error]
+            if any(part.failure is TIMED_OUT for part in failed):
+                # The limit is the same for all.
+                failed = [part for part in self.parts if not part.over or part in failed]
+                error = _joined(failed)
             self._end(error)
         elif not self._missing:
             self._end(None)
@@ -129,13 +134,6 @@ class Several:
         self.waiter = None
         for part in self.parts:
             part.cancel()
-
-    def _note_others(self, error: Exception) -> None:
-        """Name in the error of a time limit all parts that it ends: the limit is the same for all."""
-        if any(part.error is error and part.failure is TIMED_OUT for part in self.parts):
-            for part in self.parts:
-                if not part.over and not isinstance(part, Delivery):
-                    error.add_note(f"and {part.party.explain(TIMED_OUT, part)}")
 
     def _end(self, error: Exception | None) -> None:
         self.error = error
@@ -183,7 +181,7 @@ class First:
             self._end(None)
         elif not self._missing:
             # Only now: as long as one may come, it is waited for.
-            self._end(_first_of([part.error for part in self.parts if part.error is not None]))
+            self._end(_joined(self.parts, any_of=True))
 
     def cancel(self) -> None:
         """End all parts; a message that was taken goes back."""
@@ -262,8 +260,18 @@ def together(calls: Sequence[Part]) -> Part | Several:
     return calls[0] if len(calls) == 1 else Several(calls)
 
 
-def _first_of(errors: Sequence[Exception]) -> Exception | None:
-    """The first error, if there is one, with notes of the others."""
-    for other in errors[1:]:
-        errors[0].add_note(f"and {other}")
+def _joined(failed: Sequence[Part], *, any_of: bool = False) -> Exception | None:
+    """One error for all parts that have failed, which names the party of each; None: there are none.
+
+    Where any one of them would have done, it is a time limit's as long as one was only late; where all were needed, as soon as
+    nothing else was wrong.
+    """
+    late = [
+        part for part in failed if not isinstance(part, Delivery) and (part.error is None or part.failure is TIMED_OUT)
+    ]
+    others = [part.error for part in failed if part.error is not None and part.failure is not TIMED_OUT]
+    errors = [explain_all(late, any_of=any_of)] if late else []
+    errors = [*errors, *others] if any_of else [*others, *errors]
+    if len(errors) > 1:
+        errors[0].args = ("; and ".join(map(str, errors)), *errors[0].args[1:])
     return errors[0] if errors else None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpccomm.display import bytes_unit, stats_html
+from mpccomm.display import PLOT_STYLE, bytes_unit, stats_html
 from mpccomm.errors import missing_library
 
 if TYPE_CHECKING:
@@ -109,12 +109,15 @@ class Stats(Mapping[str, PartyStats]):
     def plot(self, axes: Iterable[Axes] | None = None) -> np.ndarray[Any, Any]:
         """Draw messages and bytes over time, sent and received, per party; the time is in seconds since the pool started.
 
-        :param axes: two to draw on, for messages and bytes; left out: those of a new figure
+        :param axes: two to draw on, for messages and bytes; left out: those of a new figure, to be read on light and dark pages
         :returns: the two
         :raises ImportError: matplotlib is not installed
         """
         pyplot: Any = _library("matplotlib.pyplot", "plot")
-        drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
+        # Whoever has chosen colours gets those.
+        chosen = pyplot.rcParams["figure.facecolor"] != pyplot.matplotlib.rcParamsDefault["figure.facecolor"]
+        with pyplot.rc_context({} if chosen else PLOT_STYLE):
+            drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
         rows = self._history.rows(self._now, self._parties.values())
         times = [row.time for row in rows]
         most = max((max(figures[2:]) for figures in rows[-1].figures), default=0)

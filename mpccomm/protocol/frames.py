@@ -7,6 +7,7 @@ The parser checks every length against what is there and against the limits befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from itertools import islice
@@ -207,9 +208,20 @@ Frame: TypeAlias = Hello | Resume | Start | Part | Ping | Pong | Blocked | Deadl
 def describe_key(key: Key) -> str:
     """How an id appears in logs and errors: on one line, and not longer than one can read."""
     if isinstance(key, str):
-        return _shown(repr(key))
+        call = _OF_A_GROUP.fullmatch(key)
+        return _shown(repr(key) if call is None else _describe_call(*call.groups()))
     prefix, number = key
     return f"{_shown(prefix if prefix.isprintable() else repr(prefix))}#{number}"
+
+
+_OF_A_GROUP = re.compile(r"((?:@\[[^]]*\])*)@\(([^()]*)\)(\w+) (\d+)(?: ([\w ]+))?")
+"""The id of a message of a group: channels, members (or a digest of them), operation, number, and which of its rounds."""
+
+
+def _describe_call(channels: str, members: str, operation: str, number: str, phase: str | None) -> str:
+    of = f"group {members}" if members.startswith("#") else f"({', '.join(members.split(','))})"
+    text = f"{operation} #{number}{f' ({phase})' if phase else ''} of {of}{f' in {channels}' if channels else ''}"
+    return text if text.isprintable() else repr(text)
 
 
 def _shown(text: str) -> str:

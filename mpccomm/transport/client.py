@@ -160,6 +160,8 @@ def describe(error: BaseException) -> str:
         return "something else answers there (not HTTP)"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, OSError):
+        return _in_system_words(error)
     return f"{type(error).__name__}: {error}"
 
 

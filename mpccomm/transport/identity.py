@@ -147,7 +147,10 @@ def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
             ders = [found.public_bytes(Encoding.DER) for found in x509.load_pem_x509_certificates(data)]
         return tuple(map(certificate_from_der, ders))
     except ValueError as error:
-        raise ConfigurationError(f"{path} holds no certificate that can be read (PEM or DER)") from error
+        raise ConfigurationError(
+            f"{path} holds no certificate that can be read. What is meant is a file with a line -----BEGIN CERTIFICATE----- (PEM), "
+            "or a binary one (DER), as mpccomm certs issue makes"
+        ) from error
 
 
 def read_pins(paths: FilePath | Iterable[FilePath] | None) -> tuple[Certificate, ...]:

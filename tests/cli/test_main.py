@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.ports import free_ports
 from tests.timing import UNIT
 
 ROOT = Path(__file__).parents[2]
+LONG = bool(os.environ.get("MPCCOMM_TEST_LONG"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,35 +79,55 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
-def waiting(tmp_path: Path) -> dict[str, list[str]]:
-    """For each command arguments with which it goes on for long, and has said something by then."""
+def party_file(tmp_path: Path) -> str:
+    """A configuration of two parties, neither of which is there."""
     mine, theirs = free_ports(2)
     file = tmp_path / "mpccomm.toml"
     file.write_text(
         f"[parties.alice]\naddr = '{LOCAL}'\nport = {mine}\n[parties.bob]\naddr = '{LOCAL}'\nport = {theirs}\n"
     )
-    script = tmp_path / "script.py"
-    script.write_text("import time\nprint('here', flush=True)\ntime.sleep(1000)")
-    return {
-        "bench": ["bench", str(file), "--me", "alice"],
-        "demo": ["demo", "--length", "5000000"],
-        "doctor": ["doctor", str(file), "--me", "alice", "--timeout", "1000"],
-        "ping": ["ping", str(file), "--me", "alice", "--timeout", "1000"],
-        "run": ["run", "-n", "2", str(script)],
-    }
+    return str(file)
+
+
+def script(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "script.py"
+    file.write_text(text)
+    return str(file)
+
+
+SAYS_AND_WAITS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"
+LASTING: dict[str, Callable[[Path], list[str]]] = {
+    "bench": lambda path: [party_file(path), "--me", "alice"],
+    "compat": lambda path: [script(path, SAYS_AND_WAITS)],
+    "demo": lambda path: ["--length", "5000000"],
+    "doctor": lambda path: [party_file(path), "--me", "alice", "--timeout", "1000"],
+    "ping": lambda path: [party_file(path), "--me", "alice", "--timeout", "1000"],
+    "run": lambda path: ["-n", "2", script(path, SAYS_AND_WAITS)],
+}
+"""For each command that may take long the arguments with which it does, and has said something by then."""
+BRIEF: dict[str, Callable[[Path], list[str]]] = {
+    "certs": lambda path: ["init", "--folder", str(path / "folder")],
+    "completion": lambda path: ["bash"],
+}
+"""The others."""
+
+
+def test_every_command_is_here() -> None:
+    assert sorted([*LASTING, *BRIEF]) == sorted(COMMANDS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT that one process sends another")
-@pytest.mark.parametrize("name", ["bench", "demo", "doctor", "ping", "run"])
-def test_ctrl_c(name: str, tmp_path: Path) -> None:
-    with started(*waiting(tmp_path)[name]) as process:
+@pytest.mark.parametrize("name", LASTING)
+@pytest.mark.parametrize("later", [0.0, *([0.1 * step for step in range(1, 30, 2)] if LONG else [])])
+def test_ctrl_c(name: str, later: float, tmp_path: Path) -> None:
+    with started(name, *LASTING[name](tmp_path)) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        first = process.stderr if name == "bench" else process.stdout
         if name == "ping":  # it has nothing to say before it is connected
-            wait_for_children_or_ports(tmp_path)
+            wait_for_port(tmp_path)
         else:
-            first.readline()
+            (process.stderr if name == "bench" else process.stdout).readline()
+        time.sleep(later)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all that belong to it get it
         output, errors = process.communicate(timeout=300 * UNIT)
     assert process.returncode == Status.INTERRUPTED
@@ -113,7 +136,7 @@ def test_ctrl_c(name: str, tmp_path: Path) -> None:
     assert not [line for line in said if "Traceback" in line or "KeyboardInterrupt" in line]
 
 
-def wait_for_children_or_ports(tmp_path: Path) -> None:
+def wait_for_port(tmp_path: Path) -> None:
     port = int((tmp_path / "mpccomm.toml").read_text().split("port = ")[1].split()[0])
     while True:
         try:
@@ -123,18 +146,53 @@ def wait_for_children_or_ports(tmp_path: Path) -> None:
         return
 
 
+LOUD: dict[str, Callable[[Path], list[str]]] = {
+    **BRIEF,
+    "bench": lambda path: [],
+    "compat": lambda path: [script(path, "for number in range(10_000): print(number)")],
+    "demo": lambda path: ["--length", "1"],
+    "doctor": lambda path: [party_file(path), "--me", "alice", "--timeout", "1"],
+    "ping": lambda path: [party_file(path), "--me", "alice", "--timeout", "0.1"],
+    "run": lambda path: ["-n", "2", script(path, "while True: print(1)")],
+}
+"""For each command arguments with which it prints, if only its usage."""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that tells")
-@pytest.mark.parametrize(
-    "arguments", [["demo"], ["--help"], ["certs", "--help"], ["completion", "bash"], ["doctor", "none.toml"]], ids=str
-)
+@pytest.mark.parametrize("name", ["--help", "--version", *COMMANDS])
 @pytest.mark.parametrize("which", ["stdout", "stderr"])
-def test_a_closed_pipe(arguments: list[str], which: str) -> None:
-    with started(*arguments) as process:
+def test_a_closed_pipe(name: str, which: str, tmp_path: Path) -> None:
+    arguments = LOUD[name](tmp_path) if name in LOUD else []
+    if (name, which) == ("run", "stderr"):
+        arguments = ["-n", "2", script(tmp_path, "import sys\nwhile True: print(1, file=sys.stderr)")]
+    with started(name, *arguments) as process:
         getattr(process, which).close()
         setattr(process, which, None)
         output, errors = process.communicate(timeout=300 * UNIT)
     assert "Traceback" not in f"{output}{errors}"
     assert "Exception" not in f"{output}{errors}"
+    if name == "run" or (which == "stdout" and name in COMMANDS and name != "bench"):
+        assert process.returncode == Status.UNREAD
+    elif name not in ("doctor", "ping"):
+        assert process.returncode in (Status.WELL, Status.USAGE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file")
+@pytest.mark.parametrize("where", [">&-", "2>&-", "> /dev/full"])
+def test_streams_that_do_not_take_anything(where: str) -> None:
+    for arguments in ("completion bash", "--version", "run -n 1 -m this"):
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m mpccomm {arguments} {where}"],
+            cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stdout + done.stderr
+        assert done.returncode in (Status.WELL, Status.WRONG)
+
+
+def test_another_pipe_that_breaks_in_a_program_is_its_own_to_tell(tmp_path: Path) -> None:
+    done = command("compat", script(tmp_path, "raise BrokenPipeError('of the program')"))
+    assert done.returncode == 1
+    assert "BrokenPipeError: of the program" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -159,19 +217,34 @@ def test_a_closed_pipe(arguments: list[str], which: str) -> None:
         ["doctor", "none.toml", "--timeout", "inf"],
         ["ping", "none.toml", "--me", "alice", "--count", "1e3"],
         ["run", "-n", "2", "none.py"],
+        ["run", "-n", "2"],
+        ["run", "-n", "2", "tests/cli"],
+        ["run", "-n", "2", "--log-dir", "README.md", "-m", "this"],
         ["run", "--parties", "a,\x1b[31m", "none.py"],
+        ["compat"],
+        ["compat", "none.py"],
+        ["compat", "-m", "no_such_module"],
+        ["certs", "init", "--folder", "README.md/below"],
+        ["certs", "show", "tests/cli/test_main.py"],
+        ["certs", "show", "."],
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_is_told_in_words(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_can_not_be_is_told_in_words(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as end:
         sys.exit(main(arguments))
     assert end.value.code == Status.USAGE
-    assert re.search(r"mpccomm \w+( \w+)?: .+\n$", capsys.readouterr().err)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.search(r"mpccomm \w+( \w+)?: .+\n$", captured.err)
+    assert "required: script, arguments" not in captured.err
 
 
 def test_the_table_of_statuses_is_that_of_the_documents() -> None:
     text = (ROOT / "docs/reference/command_line.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE) == [
-        (str(int(status)), what) for status, what in STATUSES.items()
+        (str(int(status)), what.replace("|", r"\|")) for status, what in STATUSES.items()
     ]

@@ -279,6 +279,28 @@ def test_the_one_to_blame_is_named_last_with_its_traceback(tmp_path: Path, late:
     assert "bob   | ValueError: invalid literal for int() with base 10: 'five'" in errors
 
 
+@pytest.mark.parametrize("met", [True, False])
+def test_a_party_that_ended_well_but_too_early_is_hinted_at(tmp_path: Path, met: bool) -> None:
+    program = f"""
+        from mpccomm import SyncPool
+        pool = SyncPool.from_env()
+        if {met}:
+            pool.wait_ready(30)
+        if pool.name != "bob":
+            pool.recv("bob")
+    """
+    status, _, errors = ran(tmp_path, program, "--parties", "alice,bob", "--timeout", "6")
+    if met:
+        assert status == 1
+        assert errors.splitlines()[-1] == (
+            "mpccomm run: alice ended with status 1; it was the first to fail. It waited for bob, which had ended with status 0: "
+            "too early?"
+        )
+    else:
+        assert status == Status.TIMED_OUT
+        assert "mpccomm run: alice waits for bob, which has ended with status 0: too early?" in errors.splitlines()
+
+
 def test_tracebacks_are_not_mixed(tmp_path: Path) -> None:
     program = """
         def fall(depth):
@@ -305,7 +327,7 @@ def relayed(*pieces: bytes) -> tuple[list[bytes], _Relay]:
             written.append(bytes(data))
             return len(data)
 
-    relay = _Relay(os.fdopen(reading, "rb", buffering=0), Target(), b"a | ", None, lambda: None)
+    relay = _Relay(os.fdopen(reading, "rb", buffering=0), Target(), b"a | ", None, lambda _: None)
     relay.start()
     for piece in pieces:
         os.write(writing, piece)
@@ -337,7 +359,7 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == ""
-        assert process.wait(LIMIT) == Status.WRONG
+        assert process.wait(LIMIT) == Status.UNREAD
 
 
 @pytest.mark.parametrize(

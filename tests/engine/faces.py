@@ -34,10 +34,8 @@ async def faces(
         def call(method: str, *arguments: Any, **options: Any) -> Awaitable[Any]:
             if kind == "blocking":
                 return asyncio.to_thread(partial(getattr(alice, method), *arguments, **options))
-            awaitable: Awaitable[Any] = getattr(alice if isinstance(alice, Pool) else alice.pool, method)(
-                *arguments, **options
-            )
-            return awaitable
+            found = getattr(alice if isinstance(alice, Pool) else alice.pool, method)(*arguments, **options)
+            return found if isinstance(found, Awaitable) else asyncio.sleep(0, found)
 
         try:
             yield call, made

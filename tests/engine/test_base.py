@@ -97,7 +97,7 @@ def test_nothing_of_a_pool_is_copied(face: type[Pool | SyncPool], duplicate: Cal
 
 @pytest.mark.parametrize("face", [Pool, SyncPool])
 def test_what_a_pool_and_a_channel_are_made_with(face: type[Pool | SyncPool]) -> None:
-    with pytest.raises(TypeError, match=r"mpccomm\.Settings, not a int"):
+    with pytest.raises(TypeError, match=r"mpccomm\.Settings, not 3 \(int\)"):
         face(settings=3)  # type: ignore[arg-type]
     pool = face(settings=quick())
     with pytest.raises(TypeError, match="name of a channel"):

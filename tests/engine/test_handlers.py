@@ -148,8 +148,8 @@ async def test_shutdown_logs_the_totals(caplog: pytest.LogCaptureFixture) -> Non
     async with pools("Alice", "Bob") as (alice, bob):
         await alice.send("Bob", 1)
         await bob.recv("Alice")
-    assert len(log.lines("sent 1 message (1 bytes), received 0 (0 bytes)")) == 1
-    assert len(log.lines("sent 0 messages (0 bytes), received 1 (1 bytes)")) == 1
+    assert len(log.lines("sent 1 message (1 byte), received 0 (0 bytes)")) == 1
+    assert len(log.lines("sent 0 messages (0 bytes), received 1 (1 byte)")) == 1
 
 
 def test_of_a_blocking_pool() -> None:

@@ -214,9 +214,12 @@ def test_between_two_pools() -> None:
         value = bytes(128 * KiB * KiB)
         for _ in range(3):
             alice.send("Bob", value)
+            assert all(recorder.closed for recorder in recorders), "complete before the call returns"
             assert bob.recv("Alice") == value
-            bob.send("Alice", value)
+            handle = bob.asend("Alice", value)
             assert alice.recv("Bob") == value
+            assert all(recorder.closed for recorder in recorders), "complete before the call returns"
+            handle.result()
     assert {recorder.transfer.sending for recorder in recorders} == {True, False}
     for recorder in recorders:
         assert recorder.size == recorder.transfer.size >= len(value)

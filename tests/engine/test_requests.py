@@ -121,10 +121,26 @@ async def test_when_time_is_up_the_error_names_all_that_are_missing(kind: str) -
     async with faces(kind, "Bob", "Carol", "Dave") as (call, (bob, _, _)):
         await bob.send("Alice", "stays")
         for timeout in (0, UNIT):
-            with pytest.raises(CommunicationTimeoutError, match="Carol") as caught:
+            with pytest.raises(CommunicationTimeoutError, match=r"#0 from Carol \(.+\), Dave \(") as caught:
                 await call("recv_all", ["Bob", "Carol", "Dave"], timeout=timeout)
-            assert "Dave" in "".join(caught.value.__notes__)
+            assert "Bob" not in str(caught.value), "that one is here"
+            with pytest.raises(CommunicationTimeoutError, match=r"any of #0 from Carol \(.+\), Dave \("):
+                await call("recv_any", ["Carol", "Dave"], timeout=timeout)
         assert await call("recv", "Bob", timeout=0) == "stays"
+
+
+@pytest.mark.parametrize("kind", FACES)
+async def test_one_that_is_gone_is_named_beside_one_that_is_late(kind: str) -> None:
+    async with faces(kind, "Bob", "Carol") as (call, (bob, carol)):
+        await call("wait_ready", LIMIT)
+        await carol.shutdown()
+        with pytest.raises(CommunicationTimeoutError, match=r"(?s)#0 from Bob \(.+; and .+Carol .+shut down"):
+            await call("recv_any", timeout=UNIT)
+        with pytest.raises(PartyGoneError, match=r"Carol"):
+            await call("recv_all", timeout=UNIT)
+        await bob.shutdown()
+        with pytest.raises(PartyGoneError, match=r"(?s)Bob .+shut down.+Carol .+shut down"):
+            await call("recv_any", timeout=UNIT)
 
 
 # -- what fails on the loop reaches the caller ---------------------------------------------------------------------------

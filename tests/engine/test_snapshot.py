@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from mpccomm import CommunicationError, ConfigurationError, Pool, SyncPool
+from mpccomm.transport.tls import Verdict
 from tests.pools import LOCAL, pools, quick, until
 from tests.sync.duo import duo
 
@@ -39,6 +40,17 @@ async def test_states_of_a_party() -> None:
         assert "aborted: it rains" in str(alice._repr_html_())
         assert "shut down" in repr(bob)
     assert "shut down" in str(alice._repr_html_())
+
+
+async def test_one_that_is_not_who_it_says_is_bad() -> None:
+    pool = Pool(settings=quick())
+    pool.add_http_client("Bob", LOCAL, 1)
+    assert "class='waiting'" in str(pool._repr_html_())
+    pool._engine.party("Bob").reputation.refuse(Verdict("it shows the certificate of Mallory", theirs=False), 0.0)
+    html = str(pool._repr_html_())
+    assert "<i class='bad'></i>no connection: it shows the certificate of Mallory" in html
+    assert "not connected yet" not in html
+    await pool.shutdown()
 
 
 async def test_a_party_that_is_not_there() -> None:

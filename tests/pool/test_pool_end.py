@@ -264,7 +264,7 @@ async def test_accepting_drops_what_is_unread(caplog: pytest.LogCaptureFixture) 
         alice = await again(alice, ("Bob", bob))
         await until(lambda: bob._engine.party("Alice").link.state is PartyState.RESTARTED)
         bob.accept_restart("Alice")
-        assert log.lines("1 messages of the old process are dropped")
+        assert log.lines("of the old process 1 message is dropped")
         await alice.send("Bob", "new")
         assert await bob.recv("Alice") == "new"
         await alice.shutdown()

@@ -67,9 +67,8 @@ async def test_a_broadcast_tells_every_failure() -> None:
     alice = Pool(settings=quick())
     alice.add_http_client("Bob", LOCAL, 1)
     alice.add_http_client("Carol", LOCAL, 2)
-    with pytest.raises(CommunicationTimeoutError, match="Bob") as caught:
+    with pytest.raises(CommunicationTimeoutError, match=r"sending #0 to Bob \(.+\), Carol \("):
         await alice.broadcast(1, timeout=UNIT)
-    assert any("Carol" in note for note in caught.value.__notes__)
     await alice.shutdown(0)
 
 

@@ -168,6 +168,11 @@ def test_a_list_of_ids_is_short() -> None:
         (("p/", 3), "p/#3"),
         (("a\nb", 3), "'a\\nb'#3"),
         ("x" * 999, "'" + "x" * 199 + "..."),
+        ("@(alice,bob)barrier 0", "barrier #0 of (alice, bob)"),
+        ("@[c]@[d]@(alice,bob)reduce 12 digests", "reduce #12 (digests) of (alice, bob) in @[c]@[d]"),
+        ("@(#00ff)bcast 3", "bcast #3 of group #00ff"),
+        ("@(a\n,b)bcast 3", "'bcast #3 of (a\\n, b)'"),
+        ("@(alice,bob)of my own", "'@(alice,bob)of my own'"),
     ],
 )
 def test_how_an_id_is_shown(key: Key, text: str) -> None:

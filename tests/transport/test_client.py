@@ -69,6 +69,8 @@ async def answering(answer: bytes) -> AsyncIterator[tuple[int, bytearray]]:
         ),
         (TimeoutError(), "no answer in time"),
         (aiohttp.ServerTimeoutError(), "no answer in time"),
+        (aiohttp.ClientConnectionResetError("Cannot write to closing transport"), "it hung up before it answered"),
+        (aiohttp.ClientOSError(errno.ECONNRESET, "x"), "connection reset by peer"),
         (ValueError("port 99999"), "ValueError: port 99999"),
     ],
 )

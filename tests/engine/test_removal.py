@@ -1,0 +1,115 @@
+"""A party is removed from a pool, and perhaps added again."""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+import pytest
+
+from mpccomm import CommunicationError, PartyGoneError, PartyShutDownError, Pool, SyncPool, UnknownPartyError
+from tests.engine.faces import FACES, faces
+from tests.pools import LOCAL, Log, pools, quick, until
+from tests.timing import UNIT
+
+LIMIT = 100 * UNIT
+
+
+@pytest.mark.parametrize("kind", FACES)
+async def test_what_was_sent_is_delivered_and_then_it_is_told_that_we_left(kind: str) -> None:
+    async with faces(kind, "Bob", "Carol") as (call, (bob, carol)):
+        await call("wait_ready", LIMIT)
+        await call("asend", "Bob", "the last one")
+        await call("remove_http_client", "Bob")
+        assert await bob.recv("Alice", timeout=LIMIT) == "the last one"
+        with pytest.raises(PartyShutDownError, match="Alice"):
+            await bob.recv("Alice", timeout=LIMIT)
+        with pytest.raises(UnknownPartyError, match="there are: Carol"):
+            await call("send", "Bob", 1)
+        with pytest.raises(UnknownPartyError):
+            await call("remove_http_client", "Bob")
+        await call("broadcast", "for all that are left", timeout=LIMIT)
+        assert await carol.recv("Alice", timeout=LIMIT) == "for all that are left"
+
+
+@pytest.mark.parametrize("kind", FACES)
+async def test_receives_that_wait_end(kind: str) -> None:
+    async with faces(kind, "Bob") as (call, _):
+        await call("wait_ready", LIMIT)
+        waiting = [asyncio.ensure_future(call(method, *names)) for method, *names in (("recv", "Bob"), ("recv_any",))]
+        for _ in range(2 if kind != "blocking" else 200):
+            await asyncio.sleep(0)
+        await call("remove_http_client", "Bob")
+        for one in waiting:
+            with pytest.raises((PartyGoneError, UnknownPartyError), match=r"Bob.* was removed|no party 'Bob'"):
+                await asyncio.wait_for(one, LIMIT)
+
+
+async def test_it_is_added_again_and_starts_from_nothing() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        assert bob.port is not None
+        for number in range(3):
+            await alice.send("Bob", number)
+            assert await bob.recv("Alice", timeout=LIMIT) == number
+            alice.remove_http_client("Bob")
+            alice.add_http_client("Bob", LOCAL, bob.port)
+            with pytest.raises(PartyShutDownError):
+                await bob.recv("Alice", timeout=LIMIT)
+            await asyncio.gather(*(pool.wait_ready(LIMIT) for pool in (alice, bob)))
+        assert alice.stats["Bob"].messages_sent == 0
+        await bob.send("Alice", "for the new one")
+        assert await alice.recv("Bob", timeout=LIMIT) == "for the new one"
+
+
+async def test_what_nobody_received_is_dropped_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob") as (alice, bob):
+        assert bob.port is not None
+        await bob.send("Alice", "not wanted any more")
+        alice.remove_http_client("Bob")
+        await log.seen("was removed without receiving everything from it; here from it are #0", logging.WARNING)
+        alice.add_http_client("Bob", LOCAL, bob.port)
+        with pytest.raises(TimeoutError):
+            await alice.recv("Bob", timeout=0)
+
+
+async def test_one_that_never_came_and_a_pool_that_never_ran(caplog: pytest.LogCaptureFixture) -> None:
+    async with pools("Alice", settings=replace(quick(), linger=UNIT), ready=False) as (alice,):
+        alice.add_http_client("Nobody", LOCAL, 1)
+        handle = alice.asend("Nobody", 1)
+        alice.remove_http_client("Nobody")
+        with pytest.raises(CommunicationError, match="was removed"):
+            await asyncio.wait_for(handle, LIMIT)
+        await until(lambda: not alice._engine._leaving)
+        assert alice.parties == ()
+    pool = Pool()
+    pool.add_http_client("Nobody", LOCAL, 1)
+    pool.remove_http_client("Nobody")
+    pool.add_http_client("Nobody", LOCAL, 1)
+    await pool.shutdown()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_the_end_of_the_pool_waits_for_the_goodbye() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        handle = alice.asend("Bob", bytes(1 << 20))
+        alice.remove_http_client("Bob")
+        await alice.shutdown()
+        await handle
+        assert len(await bob.recv("Alice", timeout=LIMIT)) == 1 << 20
+        with pytest.raises(PartyShutDownError):
+            await bob.recv("Alice", timeout=LIMIT)
+
+
+def test_from_a_thread_of_its_own() -> None:
+    with SyncPool(name="Alice") as alice, SyncPool(name="Bob") as bob:
+        for pool in (alice, bob):
+            pool.add_http_server(0, LOCAL)
+        assert alice.port is not None
+        assert bob.port is not None
+        alice.add_http_client("Bob", LOCAL, bob.port)
+        bob.add_http_client("Alice", LOCAL, alice.port)
+        alice.send("Bob", 1)
+        alice.remove_http_client("Bob")
+        assert bob.recv("Alice") == 1
+        with pytest.raises(PartyShutDownError):
+            bob.recv("Alice", timeout=LIMIT)
