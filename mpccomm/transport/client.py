@@ -7,8 +7,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -18,7 +18,9 @@ from mpccomm.transport.address import Resolver
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
-from mpccomm.transport.websocket import WebSocket, asking, granted, new_key
+from mpccomm.transport.websocket import HTTPProtocol, WebSocket, asking, granted, new_key
+
+U = TypeVar("U")
 
 TELLING = ("User-Agent", "Accept-Encoding")
 """Otherwise aiohttp would tell every caller its version and Python's, and which libraries it finds."""
@@ -45,15 +47,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         # Neither proxies, nor cookies, nor settings from the environment.
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            ttl_dns_cache=None,
-            use_dns_cache=False,
-            resolver=Resolver(),
-            socket_factory=self._new_socket,
-        )
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self._new_connector(),
             timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -72,7 +67,7 @@ class Client:
             for spare in self._spares:
                 send_alert(spare, error)
             verdict = judge(error) or _judge_status(error, self._context() is not None)
-            raise DialError(describe(error), verdict) from error
+            raise self._failed(error, verdict) from error
         finally:
             while self._spares:
                 self._spares.pop().close()
@@ -86,28 +81,23 @@ class Client:
         context = self._context()
         scheme = "http" if context is None else "https"
         url = URL.build(scheme=scheme, host=self._addr, port=self._port, path=PATH)
-        key = new_key()
         async with asyncio.timeout(2 * self._connect_timeout):
-            # No answer sends us to another address.
-            response = await self._session.get(url, ssl=context or True, headers=asking(key), allow_redirects=False)
-        taken = False
-        try:
-            if response.status != 101 or not granted(response.headers, key):
-                raise aiohttp.WSServerHandshakeError(
-                    response.request_info, response.history, status=response.status, headers=response.headers
-                )
-            connection = response.connection
-            if connection is None or connection.transport is None or connection.protocol is None:
-                raise aiohttp.ServerDisconnectedError
-            stream = WebSocket(connection.transport, _Upgraded(response, connection.protocol), client=True)
-            # What it says already, before we have said a word.
-            connection.protocol.set_parser(stream, None)
-            stream.take_over()
-            taken = True
-        finally:
-            if not taken:
-                response.close()
+            stream = await upgrade(self._session, url, context, lambda *ends: WebSocket(*ends, client=True))
+        stream.take_over()
         return stream
+
+    def _new_connector(self) -> aiohttp.BaseConnector:
+        """What finds the way to the address."""
+        return aiohttp.TCPConnector(
+            limit=0,
+            ttl_dns_cache=None,
+            use_dns_cache=False,
+            resolver=Resolver(),
+            socket_factory=self._new_socket,
+        )
+
+    def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
+        return DialError(describe(error), verdict)
 
     def _new_socket(self, info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, *_ = info
@@ -116,6 +106,39 @@ class Client:
             # To tell the other end why, should the handshake fail.
             self._spares.append(sock.dup())
         return sock
+
+
+async def upgrade(
+    session: aiohttp.ClientSession,
+    url: URL,
+    context: ssl.SSLContext | None,
+    make: Callable[[asyncio.Transport, HTTPProtocol], U],
+    headers: Mapping[str, str] | None = None,
+) -> U:
+    """Ask for an upgrade to WebSocket there, and return what was made of the connection. It is to take over at once.
+
+    :param make: gets the transport, and what is to be told of its end
+    """
+    key = new_key()
+    # No answer sends us to another address.
+    response = await session.get(
+        url, ssl=context or True, headers={**asking(key), **(headers or {})}, allow_redirects=False
+    )
+    try:
+        if response.status != 101 or not granted(response.headers, key):
+            raise aiohttp.WSServerHandshakeError(
+                response.request_info, response.history, status=response.status, headers=response.headers
+            )
+        connection = response.connection
+        if connection is None or connection.transport is None or connection.protocol is None:
+            raise aiohttp.ServerDisconnectedError
+        made = make(connection.transport, _Upgraded(response, connection.protocol))
+        # What it says already, before we have said a word.
+        connection.protocol.set_parser(made, None)
+    except BaseException:
+        response.close()
+        raise
+    return made
 
 
 class _Upgraded:

@@ -33,11 +33,15 @@ _BANNER = {"Server": "mpccomm"}
 """Otherwise aiohttp would tell every caller its version and Python's."""
 
 
-class Server:
-    """Listens on one socket until it is closed."""
+class Answering:
+    """Answers on connections that come in, wherever from.
 
-    def __init__(self, sock: socket.socket, authenticator: Authenticator, settings: Settings) -> None:
-        self._socket = sock
+    :param parties_at: how many parties call from an address, as far as is known
+    """
+
+    def __init__(
+        self, authenticator: Authenticator, settings: Settings, parties_at: Callable[[IPAddress], int]
+    ) -> None:
         self._authenticator = authenticator
         self._log_throttle = LogThrottle(log)
         self._closing = False
@@ -46,9 +50,10 @@ class Server:
         self._new_desk = partial(tno.PostReader, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
         self._desks: dict[tno.PostReceiver, tno.PostReader] = {}
         greeting = settings.timing.greeting
-        self._admission = Admission(settings.strangers, greeting, authenticator.parties_at)
+        self.admission = Admission(settings.strangers, greeting, parties_at)
+        """Those whose caller is not known yet."""
         # A caller that sends no complete request within the greeting time is sent away by the keep-alive timer.
-        self._http = _HTTPServer(
+        self._http = HTTPServer(
             self._answer,
             access_log=None,
             logger=logging.getLogger(ROOT),
@@ -60,35 +65,25 @@ class Server:
             max_headers=settings.strangers.headers,
             log_throttle=self._log_throttle,
         )
-        self._listener = Listener(
-            sock, self._admission, self._receive, lambda: authenticator.answering, greeting, self._sent_away
-        )
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._listener.start()
-
-    def hand_over(self) -> None:
-        """Another one goes on listening, with a duplicate of the socket: don't shut that down when closing."""
-        self._listener.handed_over = True
 
     async def close(self) -> None:
-        """Stop listening; what is still open ends."""
+        """Answer no more; what is still open ends."""
         self._closing = True
-        await self._listener.close()
+        self.admission.close()
         for greeting in self._greetings:
             greeting.cancel()
         self._http.pre_shutdown()
         await self._http.shutdown(CLOSE_TIMEOUT)
-        self._socket.close()
 
-    def _receive(self, pending: PendingConnection) -> asyncio.Protocol:
+    def receive(self, pending: PendingConnection) -> asyncio.Protocol:
+        """Return what is to talk on a new connection."""
         if self._authenticator.correspondents:
             # What is read of a posted message until its sender is looked at.
             pending.unread += _READ_AHEAD
         return self._http.receive(pending)
 
-    def _sent_away(self, address: IPAddress, reason: str) -> None:
+    def sent_away(self, address: IPAddress, reason: str) -> None:
+        """A caller was sent away before it was known."""
         if self._closing:
             log(LogEvent.CONNECTION_CLOSED, "closed a connection from %s: %s", address, reason)
             return
@@ -180,7 +175,38 @@ class Server:
         await take_over()
 
 
-class _HTTPServer(web.Server):
+class Server(Answering):
+    """Listens on one socket until it is closed."""
+
+    def __init__(self, sock: socket.socket, authenticator: Authenticator, settings: Settings) -> None:
+        super().__init__(authenticator, settings, authenticator.parties_at)
+        self._socket = sock
+        self._listener = Listener(
+            sock,
+            self.admission,
+            self.receive,
+            lambda: authenticator.answering,
+            settings.timing.greeting,
+            self.sent_away,
+        )
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._listener.start()
+
+    def hand_over(self) -> None:
+        """Another one goes on listening, with a duplicate of the socket: don't shut that down when closing."""
+        self._listener.handed_over = True
+
+    async def close(self) -> None:
+        """Stop listening; what is still open ends."""
+        self._closing = True
+        await self._listener.close()
+        await super().close()
+        self._socket.close()
+
+
+class HTTPServer(web.Server):
     """aiohttp's server, whose answer to what is no HTTP is a bare status as well."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
