@@ -168,6 +168,10 @@ class Retry:
     give_way: float = 0.5
     """Seconds for which, where two parties can dial each other, one waits for the other one's call. Which one follows from
     their ports, and where those are the same from their addresses."""
+    head_start: float = 0.3
+    """Where there are several ways to a party, directly and through relays, each is tried so much later than the one before."""
+    direct: float = 30.0
+    """The pause between attempts to reach a party directly while it is connected through a relay."""
     doubt: float = 5.0
     """A party that does not accept our certificate may be about to learn of it: seconds until calls fail for it."""
     refused: float = 60.0

@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"address", "settings"}),
+    frozenset({"relays"}),
     frozenset({"codec", "protocol", "config"}),
     frozenset({"transport", "environment", "trace"}),
     frozenset({"engine"}),

@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "three parties on this machine add private vectors",
     "doctor": "find out what is wrong between this machine and the other parties",
     "ping": "round-trip times to the other parties",
+    "relay": "join parties that let nothing in, without a look at what they say",
     "run": "start all parties as processes on this machine",
     "trace": "put traces of several parties together, draw them",
 }

@@ -133,7 +133,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     add_password(parser)
 
 
-def add_password(parser: argparse.ArgumentParser) -> None:
+def add_password(parser: argparse._ActionsContainer) -> None:
     """Add the argument for an encrypted key."""
     parser.add_argument(
         "--password-file",

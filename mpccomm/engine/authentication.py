@@ -56,6 +56,11 @@ class Authentication:
         """For TLS on connections that we make; None: plain HTTP."""
         return None
 
+    @property
+    def credentials(self) -> Credentials:
+        """What this party shows of itself."""
+        raise ConfigurationError("this pool has no certificate")
+
     def announce(self) -> None:
         """Log what we are known by, if that is more than our address."""
 
@@ -66,6 +71,8 @@ class Authentication:
 
         :raises ConfigurationError: it could not be told apart, or not be identified at all
         """
+        if not party.addr:
+            raise ConfigurationError(f"where is {party.name}? Pass the address")
         if party.certificates is not None:
             raise ConfigurationError(
                 f"{party.name} is to be known by its certificate, but this pool has none itself: give it key= and cert="
@@ -213,6 +220,11 @@ class CertificateAuthentication(Authentication):
         """For TLS on connections that we make."""
         return self._credentials.dialling
 
+    @property
+    def credentials(self) -> Credentials:
+        """What this party shows of itself."""
+        return self._credentials
+
     def announce(self) -> None:
         """Log our own certificate, as a warning where the others will refuse it."""
         own = self._credentials.own
@@ -243,6 +255,10 @@ class CertificateAuthentication(Authentication):
             raise ConfigurationError(
                 f"nothing says which certificate {party.name} has: pass its certificate as cert=, "
                 "or the authority's as ca_cert= to the pool"
+            )
+        if not party.addr:
+            raise ConfigurationError(
+                f"nothing says which certificate {party.name} has: pass it as cert=, or the address that it is issued for"
             )
         for other in others:
             if not _same_host(other, party) and (other.check_hostname or party.check_hostname):

@@ -22,6 +22,7 @@ from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
 from mpccomm.engine.tracing import Trace, trace_of
+from mpccomm.relays import Relays, relays_of
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.trace.drawing import plot
 from mpccomm.trace.record import Record, load
@@ -49,12 +50,13 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         password: Password = None,
         audit: FilePath | Logger | None = None,
         network: Network = WEB,
+        relay: Relays = None,
     ) -> None:
         if not isinstance(settings, Settings):
             raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
-        engine = Engine(settings, authentication, network, name or "")
+        engine = Engine(settings, authentication, network, name or "", relays_of(relay))
         if audit is not None:
             from mpccomm.engine.audit import Audit
 
@@ -126,26 +128,31 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def add_http_client(
         self,
         name: str,
-        addr: str,
+        addr: str | None = None,
         port: int | None = None,
         cert: FilePath | Sequence[FilePath] | None = None,
         *,
         check_hostname: bool = True,
         wire: str = "mpccomm",
+        via: Relays = None,
     ) -> None:
         """Add another party.
 
         :param name: the name to use in ``send`` and ``recv``; it is ours alone, the party may call itself otherwise
-        :param addr: IP address or host name, resolved when needed
+        :param addr: IP address or host name, resolved when needed. May be left out where there are ``via`` and ``cert``
         :param port: port of the party's server; 80 if left out, with certificates 443; 0: it has none, and calls us
         :param cert: path of the party's certificate: it is known by exactly this one. Several paths: by any of these.
             Left out, on a pool with ``ca_cert``: by any certificate of that authority that is issued for ``addr``.
         :param check_hostname: without ``cert``: False takes any certificate of the authority that isn't another party's
         :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
+        :param via: the relay, or the relays, where it is reached if not directly: a URL or a `Relay`. Left out: those of the
+            pool; an empty list: none
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
-        self._engine.add(name, addr, port, cert, check_hostname, wire).prefix = self._space.prefix
+        relays = None if via is None else relays_of(via)
+        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays)
+        party.prefix = self._space.prefix
         self._start_if_running()
 
     def remove_http_client(self, name: str) -> None:
@@ -204,7 +211,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """
         self._engine.authentication.reload()
         self._enter()
-        self._engine.loop_owner.post(self._engine.authentication.review)
+        self._engine.loop_owner.post(self._engine.review_certificates)
 
     def readmit(self, name: str) -> None:
         """Let a party in again that broke the protocol too often (``Strangers.offences``)."""
@@ -287,7 +294,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one no party can call, or tell who calls."""
         engine = self._engine
-        if engine.port is None:
+        if engine.port is None and not engine.relays:
             return
         if not engine.loop_owner.settled:
             try:

@@ -46,10 +46,11 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause
+from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
-from mpccomm.transport.network import BoundPort, Network, NetworkServer
-from mpccomm.transport.reconnect import Dialler, DialSlots
+from mpccomm.transport.network import BoundPort, Network, NetworkServer, RelayAccess, Wanted
+from mpccomm.transport.reconnect import Connector, Dialler, DialSlots, DirectAttempts, Ways
 
 if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
@@ -61,9 +62,19 @@ _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        authentication: Authentication,
+        network: Network,
+        name: str,
+        relays: tuple[Relay, ...] = (),
+    ) -> None:
         if authentication.certified and not network.tls:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
+        self.relays = relays
+        """Where this party can be reached, and where it looks for the others."""
+        self._relay_accesses: dict[Relay, RelayAccess] = {}
         self.logged = LoggedPool(name)
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
@@ -84,6 +95,7 @@ class Engine:
         self.traces: list[Trace] = []
         """Those that were begun, the last one last."""
         self.network = network
+        self._check_relays(relays)
         self.name = name
         """That of our own party, if the user gave one."""
         self.settings = settings
@@ -235,16 +247,21 @@ class Engine:
     def add(
         self,
         name: str,
-        addr: str,
+        addr: str | None,
         port: int | None,
         certificates: FilePath | Iterable[FilePath] | None,
         check_hostname: bool,
         wire: str,
+        via: tuple[Relay, ...] | None = None,
     ) -> Party:
         """Add a party."""
         self.check_open()
         check_name(name)
-        addr = check_host(addr)
+        relays = self._relays_of(name, via, wire)
+        if addr is None and not relays:
+            raise ConfigurationError(f"where is {name}? Pass its address, or the relay where it is reached as via=")
+        addr = "" if addr is None else check_host(addr)
+        port = NO_PORT if not addr else port
         port = None if port is None else check_port(port, zero="a party without a server")
         if name in self.parties:
             raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
@@ -264,6 +281,7 @@ class Engine:
             wire_format=WIRE_FORMATS[wire],
             mailbox=_mailbox(wire),
         )
+        party.relays = relays
         party.audit = self.audit
         authentication.admit(party, self.parties)
         party.link.port = self._declared_port
@@ -285,6 +303,24 @@ class Engine:
             self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
         else:
             party.closed = Cause(GivenUp.REMOVED)
+
+    def _relays_of(self, name: str, via: tuple[Relay, ...] | None, wire: str) -> tuple[Relay, ...]:
+        """The relays through which a party is reached."""
+        if wire != OURS.name:
+            if via:
+                raise ConfigurationError(f"{name} runs tno.mpc.communication, which knows no relays: leave out via=")
+            return ()
+        if via is None:
+            return self.relays
+        self._check_relays(via)
+        return via
+
+    def _check_relays(self, relays: tuple[Relay, ...]) -> None:
+        if relays and self.network.tls and not self.authentication.certified:
+            raise ConfigurationError(
+                f"the {relays[0]} can't be used without certificates: it is they who tell one party from another there, and keep "
+                "what the parties say from those who run it. Give the pool key=, cert= and ca_cert="
+            )
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -319,6 +355,8 @@ class Engine:
         if self._bound_port is not None and self._server is None and self.lifecycle.usable:
             self._server = self._bound_port.server(self.authentication, self.settings)
             self._server.start()
+        for relay in self.relays:
+            self._relay_access(relay)
         for party in self.parties.values():
             if party.dialler is None:
                 self.authentication.introduce(party)
@@ -359,15 +397,60 @@ class Engine:
             authentication.correspondents[party.name] = gateway
             return gateway
         retry = self.settings.retry
-        connector = self.network.connector(
+        connector = self._direct(party)
+        if party.relays:
+            if not party.addr:
+                party.second = authentication.credentials.own.fingerprint > party.pins[0].fingerprint
+            elif party.port != NO_PORT:
+                self._spawn(DirectAttempts(party, self._direct(party), retry, self._slots, self._spawn).run())
+            connector = self._all_ways(party, connector)
+        return Dialler(party, connector, retry, self._slots, self._spawn, party.check_retries)
+
+    def _direct(self, party: Party) -> Connector:
+        authentication = self.authentication
+        return self.network.connector(
             self.name,
             party.addr,
             party.port,
-            connect_timeout=retry.connect_timeout,
+            connect_timeout=self.settings.retry.connect_timeout,
             context=lambda: authentication.dialling,
             examine=partial(authentication.examine, party),
         )
-        return Dialler(party, connector, retry, self._slots, self._spawn, party.check_retries)
+
+    def _all_ways(self, party: Party, direct: Connector) -> Ways:
+        """Directly, if it has an address, and through each of its relays."""
+        authentication, retry = self.authentication, self.settings.retry
+        ways = [("directly", direct)] if party.addr and party.port != NO_PORT else []
+        for relay in party.relays:
+            through = self._relay_access(relay).connector(
+                lambda: Wanted(tuple(pin.fingerprint for pin in party.pins), party.addr, party.port),
+                connect_timeout=retry.connect_timeout,
+                context=lambda: authentication.dialling,
+                examine=partial(authentication.examine, party),
+            )
+            ways.append((f"through the {relay}", through))
+        return Ways(ways, retry.head_start)
+
+    def _relay_access(self, relay: Relay) -> RelayAccess:
+        """The way through a relay, which is kept from now on."""
+        access = self._relay_accesses.get(relay)
+        if access is None:
+            access = self._relay_accesses[relay] = self.network.relay_access(
+                self.name,
+                relay,
+                self.authentication,
+                self.settings,
+                credentials=lambda: self.authentication.credentials,
+                port=lambda: self._declared_port,
+            )
+            self._spawn(access.run())
+        return access
+
+    def review_certificates(self) -> None:
+        """Look at all connections after the certificates were read again."""
+        self.authentication.review()
+        for access in self._relay_accesses.values():
+            access.renew()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop_owner.loop.create_task(coroutine)
@@ -572,6 +655,7 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await asyncio.gather(*(access.close() for access in self._relay_accesses.values()))
         self.loop_owner.close_workers()
         self.failures.report()
         if self.audit is not None:

@@ -28,6 +28,7 @@ from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, PartyState
+from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
@@ -127,6 +128,10 @@ class Party:
     dialler: asyncio.Task[None] | None = None
     """What sees to it that there is a connection."""
     absence: Absence | None = None
+    relays: tuple[Relay, ...] = ()
+    """Where it is reached, if not directly."""
+    second = False
+    """It dials first, where it has no address; the certificates decide."""
 
     def __init__(
         self,
@@ -183,6 +188,8 @@ class Party:
     @property
     def where(self) -> str:
         """The address, as people write it."""
+        if not self.addr:
+            return "through the " + " or the ".join(map(str, self.relays))
         return join(self.addr, self.port)
 
     def __str__(self) -> str:
@@ -202,7 +209,14 @@ class Party:
     @property
     def gives_way(self) -> bool:
         """Whether it dials first, and we wait a little for that."""
+        if not self.addr:
+            return self.second
         return self.wire_format is OURS and is_second(self.link.port, self.port, self.host.literal)
+
+    @property
+    def relayed(self) -> bool:
+        """Whether it is connected, through a relay."""
+        return self.link.relayed
 
     def expect(self, expected: bool) -> None:
         """Take note that a call waits for it to come, even if it said goodbye before, or does not wait any more."""

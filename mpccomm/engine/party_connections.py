@@ -80,7 +80,7 @@ class PartyConnections:
     async def run(self, stream: Stream, *, dialled: bool) -> None:
         """Run one connection to its end."""
         owner = self._owner
-        connection = owner.link.open(dialled=dialled, now=owner.clock())
+        connection = owner.link.open(dialled=dialled, relayed=stream.relayed, now=owner.clock())
         peer = StreamPeer(owner, connection, self._at_once)
         self._streams[connection] = stream
         self.update_wanted()

@@ -32,6 +32,8 @@ class Pool(BasePool, Messages):
     :param password: of the private key, or a function that returns it
     :param audit: path of a file, or a logger, for a record of all messages, see `mpccomm.engine.audit`
     :param network: what the parties reach each other through; for tests a `MemoryNetwork`
+    :param relay: where this party can be reached if not directly, and looks for the others: the URL of a relay, a `Relay`, or
+        several
     :raises ConfigurationError: certificates or key can't be used
     """
 

@@ -43,6 +43,7 @@ class Connection:
         "opened",
         "pinged",
         "position",
+        "relayed",
         "repeated",
         "state",
         "suspect",
@@ -51,9 +52,10 @@ class Connection:
         "verified",
     )
 
-    def __init__(self, number: int, *, dialled: bool, nonce: bytes, now: float) -> None:
+    def __init__(self, number: int, *, dialled: bool, nonce: bytes, now: float, relayed: bool = False) -> None:
         self.number = number
         self.dialled = dialled
+        self.relayed = relayed
         self.nonce = nonce
         self.opened = now
         self.state = ConnectionState.OPEN
@@ -143,10 +145,10 @@ class Connections:
         """Those whose other end has proved that it is there now."""
         return [connection for connection in self._all if connection.verified]
 
-    def open(self, *, dialled: bool, nonce: bytes, now: float) -> Connection:
+    def open(self, *, dialled: bool, relayed: bool, nonce: bytes, now: float) -> Connection:
         """A new connection."""
         self.opened += 1
-        connection = Connection(self.opened, dialled=dialled, nonce=nonce, now=now)
+        connection = Connection(self.opened, dialled=dialled, relayed=relayed, nonce=nonce, now=now)
         self._all.append(connection)
         return connection
 
@@ -166,13 +168,17 @@ class Connections:
         self._all.remove(connection)
 
     def choose(self, adopted: Callable[[Connection], bool], *, prefer_dialled: bool) -> list[Connection]:
-        """Settle on the current one: one that lives, dialled by the preferred side, the newest of those.
+        """Settle on the current one: one that lives, without a relay, dialled by the preferred side, the newest of those.
 
         Each side decides for itself: the other one listens on all of them. Returns those to close: whoever dialled a
         superfluous connection closes it, and one that shows no sign of life either side may.
         """
         flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]
-        best = max(flowing, key=lambda c: (not c.suspect, c.dialled is prefer_dialled, c.number), default=None)
+        best = max(
+            flowing,
+            key=lambda c: (not c.suspect, not c.relayed, c.dialled is prefer_dialled, c.number),
+            default=None,
+        )
         if best is not self.current:
             self.current = best
             if best is not None:

@@ -255,13 +255,22 @@ class Link:
         return self._connections.current is not None
 
     @property
+    def relayed(self) -> bool:
+        """They do, through a relay."""
+        current = self._connections.current
+        return current is not None and current.relayed
+
+    @property
     def wants_connection(self) -> bool:
         """Return whether no connection on which they have greeted us still shows signs of life."""
         return all(connection.suspect for connection in self._connections.verified())
 
-    def open(self, *, dialled: bool, now: float) -> Connection:
-        """A new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first."""
-        connection = self._connections.open(dialled=dialled, nonce=self._nonce(), now=now)
+    def open(self, *, dialled: bool, now: float, relayed: bool = False) -> Connection:
+        """A new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.
+
+        :param relayed: it goes through a relay, which both ends know
+        """
+        connection = self._connections.open(dialled=dialled, relayed=relayed, nonce=self._nonce(), now=now)
         hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds)
         connection.control[Kind.HELLO] = frames.hello(hello)
         superfluous = self._connections.superfluous()

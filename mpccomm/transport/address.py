@@ -110,7 +110,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Host:
-    """Where connections of one host come from; a name is looked up again when the answer is old."""
+    """Where connections of one host come from; a name is looked up again when the answer is old. No name: from nowhere."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -127,7 +127,7 @@ class Host:
 
     @property
     def _old(self) -> bool:
-        return self.literal is None and time.monotonic() - self._asked > _FRESH
+        return bool(self.name) and self.literal is None and time.monotonic() - self._asked > _FRESH
 
     async def addresses(self) -> frozenset[IPAddress]:
         """Return all of its addresses, in normal form; none as long as none could be found."""

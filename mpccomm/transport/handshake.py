@@ -24,6 +24,8 @@ class Caller(NamedTuple):
 
     address: IPAddress
     tls: ssl.SSLObject | None
+    relayed: bool = False
+    """It comes through a relay, and the address is that of none."""
 
 
 class NotRecognisedError(Exception):
@@ -80,7 +82,7 @@ async def greet(
         async with asyncio.timeout_at(deadline):
             first = await stream.first()
             silent = first is None and not stream.violation and stream.ended_with is None
-            if silent and authenticator.parties_at(caller.address):
+            if silent and (caller.relayed or authenticator.parties_at(caller.address)):
                 # A party dialled, and gave it up: it was busy, or the other way round was quicker.
                 raise NotRecognisedError(f"{_how_it_ended(stream.ended_with)} instead of a HELLO", usual=True)
             if first is None:

@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mpccomm.codec.wire_format import WIRE_FORMATS
+from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import BACKLOG, bind
 from mpccomm.transport.client import Client
 from mpccomm.transport.handshake import Authenticator
+from mpccomm.transport.tls import Credentials
 
 if TYPE_CHECKING:
+    from mpccomm.transport.relay_client import RelayLine
     from mpccomm.transport.server import Server
 
 
@@ -59,6 +62,21 @@ class Web:
         from mpccomm.transport.server import Server
 
         return _BoundPort(bind(addr, port), Server)
+
+    def relay_access(
+        self,
+        caller: str,
+        relay: Relay,
+        authenticator: Authenticator,
+        settings: Settings,
+        *,
+        credentials: Callable[[], Credentials],
+        port: Callable[[], int],
+    ) -> RelayLine:
+        """A connection to the relay, and what goes through it."""
+        from mpccomm.transport.relay_client import RelayLine
+
+        return RelayLine(relay, authenticator, settings, credentials=credentials, port=port)
 
     def connector(
         self,

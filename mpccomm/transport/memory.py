@@ -9,6 +9,9 @@ All of a pool runs as it would over HTTP, but for the bytes on the wire::
         network.partition("alice")  # nothing gets through ...
         network.heal()  # ... until now
 
+Parties that let nothing in need a relay, here as elsewhere: ``network.firewall("alice", "bob")``, and pools with ``relay=``. Any
+URL is that of a relay in this network, which runs unless `stop_relay` ended it.
+
 Pools with loops of their own, as those of `SyncPool`, take part like any other. Every pool is at 127.0.0.1, and the ports are
 those of this network: ``add_http_server`` and ``add_http_client`` can be used as elsewhere. There is no TLS.
 
@@ -39,6 +42,7 @@ from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.transport import line
+from mpccomm.relays import Relay
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.line import Lane, Line
 from mpccomm.transport.log_throttle import LogThrottle
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
 
     from mpccomm.settings import Settings
     from mpccomm.transport.handshake import Authenticator
+    from mpccomm.transport.network import Wanted
+    from mpccomm.transport.tls import Credentials
 
 log = EventLog()
 
@@ -164,6 +170,9 @@ class MemoryNetwork:
         self._sides: tuple[frozenset[str], ...] = ()
         self._lanes: dict[tuple[str, str], Lane] = {}
         """By who sends and who receives."""
+        self._firewalls: frozenset[str] = frozenset()
+        self._at_relay: Counter[tuple[str, str]] = Counter()
+        self._stopped: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """Makes another one with the same faults."""
@@ -232,6 +241,30 @@ class MemoryNetwork:
         with asyncio.Runner(loop_factory=SkippingLoop) as runner:
             return runner.run(main)
 
+    def firewall(self, *names: str) -> None:
+        """Have these parties, and no others, let nothing in from now on; what they dial themselves gets through. Connections
+        that there are break.
+
+        :raises UnknownPartyError: no pool of that name takes part
+        """
+        self._check(names)
+        self._firewalls = frozenset(names)
+        for connection in self._all():
+            if connection.relay is None and connection.callee in self._firewalls:
+                connection.pipe.cut()
+
+    def stop_relay(self, url: str) -> None:
+        """End a relay; connections through it break."""
+        where = Relay(url).url
+        self._stopped |= {where}
+        for connection in self._all():
+            if connection.relay == where:
+                connection.pipe.cut()
+
+    def start_relay(self, url: str) -> None:
+        """Let it run again."""
+        self._stopped -= {Relay(url).url}
+
     def planned(self, caller: str, callee: str, number: int) -> PlannedFaults:
         """Return the faults of the connection of that number, from 0, which the one makes to the other."""
         random = self._random(caller, callee, number, "planned")
@@ -266,6 +299,20 @@ class MemoryNetwork:
         self._names.add(caller)
         return _Connector(self, caller, addr, port)
 
+    def relay_access(
+        self,
+        caller: str,
+        relay: Relay,
+        authenticator: Authenticator,
+        settings: Settings,
+        *,
+        credentials: Callable[[], Credentials],
+        port: Callable[[], int],
+    ) -> _RelayAccess:
+        """The way of the pool of that name through a relay, which tells parties from one another by their ports."""
+        self._names.add(caller)
+        return _RelayAccess(self, caller, relay.url)
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _check(self, names: Iterable[str]) -> None:
@@ -290,13 +337,19 @@ class MemoryNetwork:
         with self._lock:
             return self._lanes.setdefault((sender, receiver), Lane(Line(rate=self.rate), Random()))
 
-    def _dial(self, caller: str, port: int) -> Stream:
+    def _dial(self, caller: str, port: int, relay: str | None = None) -> Stream:
         bound_port = self._entrances.get(port)
+        callee = "" if bound_port is None else bound_port.name
+        if relay is not None and not (self._at_relay[relay, caller] and relay not in self._stopped):
+            raise DialError("there is no relay")
+        if relay is not None and not self._at_relay[relay, callee]:
+            raise DialError("it is not at the relay")
         if bound_port is None or bound_port.answering is None:
             raise DialError("connection refused")
-        callee = bound_port.name
         if self._apart(caller, callee):
             raise DialError("the network is partitioned")
+        if relay is None and callee in self._firewalls:
+            raise DialError("no answer in time")
         with self._lock:
             number = self._dialled[caller, callee]
             self._dialled[caller, callee] += 1
@@ -304,7 +357,7 @@ class MemoryNetwork:
         if planned.lost:
             self.faults.append(Fault(caller, callee, number, "lost"))
             raise DialError("the network lost the attempt")
-        connection = _SimulatedConnection(self, caller, callee, number, planned, bound_port.answering)
+        connection = _SimulatedConnection(self, caller, callee, number, planned, bound_port.answering, relay)
         with self._lock:
             self._connections.add(connection)
         bound_port.answering.call(connection.pipe)
@@ -329,7 +382,9 @@ class _SimulatedConnection:
         number: int,
         planned: PlannedFaults,
         answering: _NetworkServer,
+        relay: str | None = None,
     ) -> None:
+        self.relay = relay
         self.caller = caller
         self.callee = callee
         self.ends = {caller, callee}
@@ -344,6 +399,7 @@ class _SimulatedConnection:
         self.distance = network.delay[1]
         self.batch_size = self._lanes[True].chunk
         self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
+        self.pipe.ours.relayed = self.pipe.theirs.relayed = relay is not None
 
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
         """A batch is sent."""
@@ -382,11 +438,12 @@ class _SimulatedConnection:
 class _Connector:
     """From one pool to a port."""
 
-    def __init__(self, network: MemoryNetwork, caller: str, addr: str, port: int) -> None:
+    def __init__(self, network: MemoryNetwork, caller: str, addr: str, port: int, relay: str | None = None) -> None:
         self._network = network
         self._caller = caller
         self._addr = addr
         self._port = port
+        self._relay = relay
 
     async def __aenter__(self) -> Self:
         return self
@@ -402,7 +459,45 @@ class _Connector:
         low, high = self._network.delay
         if high:
             await asyncio.sleep(low + high)
-        return self._network._dial(self._caller, self._port)
+        return self._network._dial(self._caller, self._port, self._relay)
+
+
+class _RelayAccess:
+    """One pool at one relay."""
+
+    trouble = ""
+
+    def __init__(self, network: MemoryNetwork, caller: str, relay: str) -> None:
+        self._network = network
+        self._caller = caller
+        self._relay = relay
+
+    async def run(self) -> None:
+        """Be there, until cancelled."""
+        here = self._relay, self._caller
+        self._network._at_relay[here] += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._network._at_relay[here] -= 1
+
+    async def close(self) -> None:
+        """Calls are answered by the server."""
+
+    def renew(self) -> None:
+        """There are no certificates."""
+
+    def connector(
+        self,
+        wanted: Callable[[], Wanted],
+        *,
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext | None],
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+    ) -> _Connector:
+        """A way to one party there."""
+        _, addr, port = wanted()
+        return _Connector(self._network, self._caller, addr, port, self._relay)
 
 
 class _BoundPort:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.reconnect import Connector
+from mpccomm.transport.tls import Credentials
 
 
 class NetworkServer(Protocol):
@@ -51,6 +53,42 @@ class BoundPort(Protocol):
         """Give up what a forked process has of it."""
 
 
+class Wanted(NamedTuple):
+    """Whom to ask a relay for: a party with one of these certificates, or else one whose certificate is for this address."""
+
+    fingerprints: tuple[str, ...]
+    addr: str
+    port: int
+    """0: any."""
+
+
+class RelayAccess(Protocol):
+    """The way through one relay, for one pool: to the parties there, and from them to this one."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the relay can't be used now; empty: it can."""
+
+    async def run(self) -> None:
+        """Keep the connection to the relay, until cancelled."""
+
+    async def close(self) -> None:
+        """End the calls that came in; `run` has ended."""
+
+    def renew(self) -> None:
+        """Show the relay the certificate that this party has now."""
+
+    def connector(
+        self,
+        wanted: Callable[[], Wanted],
+        *,
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext | None],
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+    ) -> Connector:
+        """A way to one party; parameters as of `Network.connector`."""
+
+
 class Network(Protocol):
     """Has ports, and ways to them."""
 
@@ -66,6 +104,22 @@ class Network(Protocol):
         """A port for the pool of that name; 0 takes any that is free.
 
         :raises OSError: it can't be had
+        """
+
+    def relay_access(
+        self,
+        caller: str,
+        relay: Relay,
+        authenticator: Authenticator,
+        settings: Settings,
+        *,
+        credentials: Callable[[], Credentials],
+        port: Callable[[], int],
+    ) -> RelayAccess:
+        """The way through a relay, for the pool of that name.
+
+        :param credentials: of this party, as of now
+        :param port: that this party declares; 0: it has no server
         """
 
     def connector(

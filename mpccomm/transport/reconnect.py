@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Protocol, Self
 
 from mpccomm.settings import Retry
@@ -47,6 +47,10 @@ class Destination(Protocol):
         """Whether it is to dial first."""
 
     @property
+    def relayed(self) -> bool:
+        """Whether it is connected, through a relay."""
+
+    @property
     def reputation(self) -> DialPolicy:
         """When not to dial."""
 
@@ -82,6 +86,97 @@ class Connector(Protocol):
 
         :raises DialError: there is none
         """
+
+
+class Ways:
+    """Several ways to one party, the best first. Each is tried a little later than the one before, or at once when that fails."""
+
+    def __init__(self, ways: Sequence[tuple[str, Connector]], head_start: float) -> None:
+        self._ways = ways
+        self._head_start = head_start
+        self._entered = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for _, way in self._ways:
+            await self._entered.enter_async_context(way)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._entered.aclose()
+
+    async def dial(self) -> Stream:
+        """A new connection, on the way that is there first."""
+        dials: dict[asyncio.Task[Stream], str] = {}
+        failed: dict[str, DialError] = {}
+        waiting = list(self._ways)
+        try:
+            while True:
+                if waiting:
+                    what, way = waiting.pop(0)
+                    dials[asyncio.ensure_future(way.dial())] = what
+                limit = self._head_start if waiting else None
+                done, _ = await asyncio.wait(dials, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+                for dial in sorted(done, key=list(dials).index):
+                    what = dials.pop(dial)
+                    if (error := dial.exception()) is None:
+                        return dial.result()
+                    if not isinstance(error, DialError):
+                        raise error
+                    failed[what] = error
+                if not dials and not waiting:
+                    raise _all_failed(failed)
+        finally:
+            await _give_up(dials)
+
+
+def _all_failed(failed: Mapping[str, DialError]) -> DialError:
+    text = "; ".join(f"{what}: {error}" for what, error in failed.items())
+    verdicts = [error.verdict for error in failed.values()]
+    first = verdicts[0]
+    # One that does not accept us may not be the party: another way may lead to it yet.
+    if first is None or not all(verdicts):
+        return DialError(text)
+    return DialError(text, first._replace(text=text, unpinned=""))
+
+
+async def _give_up(dials: Iterable[asyncio.Task[Stream]]) -> None:
+    """End what was begun and is not needed."""
+    for dial in dials:
+        dial.cancel()
+    for dial in dials:
+        with suppress(asyncio.CancelledError, DialError):
+            (await dial).abort()
+
+
+class DirectAttempts:
+    """Tries now and then to reach a party directly, while it is connected through a relay."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        direct: Connector,
+        retry: Retry,
+        slots: DialSlots,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._destination = destination
+        self._direct = direct
+        self._retry = retry
+        self._slots = slots
+        self._spawn = spawn
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        destination = self._destination
+        async with self._direct:
+            while True:
+                await asyncio.sleep(self._retry.direct * random.uniform(0.75, 1.25))
+                if not destination.relayed or destination.reputation.refusal:
+                    continue
+                async with self._slots.one():
+                    with suppress(DialError):
+                        stream = await self._direct.dial()
+                        self._spawn(destination.run_connection(stream, dialled=True))
 
 
 class DialSlots:

@@ -37,11 +37,18 @@ class Answering:
     """Answers on connections that come in, wherever from.
 
     :param parties_at: how many parties call from an address, as far as is known
+    :param relayed: they come through a relay
     """
 
     def __init__(
-        self, authenticator: Authenticator, settings: Settings, parties_at: Callable[[IPAddress], int]
+        self,
+        authenticator: Authenticator,
+        settings: Settings,
+        parties_at: Callable[[IPAddress], int],
+        *,
+        relayed: bool = False,
     ) -> None:
+        self._relayed = relayed
         self._authenticator = authenticator
         self._log_throttle = LogThrottle(log)
         self._closing = False
@@ -92,13 +99,13 @@ class Answering:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         pending = pending_of(request)
-        caller = Caller(pending.address, request.get_extra_info("ssl_object"))
+        caller = Caller(pending.address, request.get_extra_info("ssl_object"), self._relayed)
         address = pending.address
         if "Content-Encoding" in request.headers:
             return self._refuse(address, 415, "a compressed body")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
-                return _bare(200, GREETING)
+                return bare(200, GREETING)
             if request.method == "POST" and self._authenticator.correspondents:
                 return await self._take(request, caller, pending)
             return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
@@ -127,6 +134,7 @@ class Answering:
             return
         protocol.keep_alive(False)
         stream = WebSocket(transport, protocol, client=False, counts=pending.count)
+        stream.relayed = self._relayed
         # It gets what came together with the request.
         protocol.set_parser(cast(Any, stream))
         stream.take_over()
@@ -147,11 +155,11 @@ class Answering:
         pending.end()
         desk = self._desks.setdefault(correspondent, self._new_desk())
         status = await desk.receive(request, correspondent)
-        return _bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
+        return bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
         self._log_throttle.log(f"refused a request from {address}: {reason}", kind="refused")
-        return _bare(status)
+        return bare(status)
 
     async def _greet(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
         """Find out who it is, and hand the stream over to that party."""
@@ -256,7 +264,7 @@ class _Protocol(web.RequestHandler):
             self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
             log(LogEvent.INTERNAL, "answering a request failed", exc_info=exc)
-        return _bare(status)
+        return bare(status)
 
 
 def pending_of(request: web.BaseRequest) -> PendingConnection:
@@ -266,7 +274,8 @@ def pending_of(request: web.BaseRequest) -> PendingConnection:
     return protocol.pending
 
 
-def _bare(status: int, text: str | None = None) -> web.Response:
+def bare(status: int, text: str | None = None) -> web.Response:
+    """Return an answer that says nothing but a status, and ends the connection."""
     response = web.Response(status=status, text=text, headers=_BANNER)
     response.force_close()
     return response

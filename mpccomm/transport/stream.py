@@ -46,6 +46,8 @@ class Stream(ABC):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended_with: int | None = None
         """The close code that the other side gave, if it gave one."""
+        self.relayed = False
+        """It goes through a relay: one that does not is to be preferred."""
         self.violation = ""
         """What arrived that is no batch, and ended the connection."""
         self._loop = loop

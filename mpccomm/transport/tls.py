@@ -45,13 +45,13 @@ class Credentials:
         if cert is None:
             given = "key" if key is not None else "ca_cert"
             raise ConfigurationError(f"{given} was given without cert: both ends of a connection show a certificate")
-        chain = read_certificates(cert)
+        self.chain = chain = read_certificates(cert)
         self.own = chain[0]
         self.authorities = () if ca_cert is None else read_certificates(ca_cert)
         self._anchors = {authority.der for authority in self.authorities}
         self._answering = _Context(ssl.PROTOCOL_TLS_SERVER)
         self._dialling = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        secret_key = read_key(cert if key is None else key, password)
+        self.secret_key = secret_key = read_key(cert if key is None else key, password)
         for context in (self._answering, self._dialling):
             _load(context, secret_key, chain, cert)
         self.trust(self.authorities)
@@ -114,6 +114,20 @@ def _unfit_key(certificate: Certificate) -> str:
     elif not isinstance(key, rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
         return "TLS 1.3 has no signatures for its kind of key: use P-256 or Ed25519"
     return ""
+
+
+def listening_context(cert: FilePath, key: FilePath | None, password: Password = None) -> ssl.SSLContext:
+    """For a server that anybody may call, and that shows a certificate: TLS 1.3, without a certificate of the caller.
+
+    :raises ConfigurationError: a file can't be read or used
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    _set_groups(context)
+    _load(context, read_key(cert if key is None else key, password), read_certificates(cert), cert)
+    return context
 
 
 class _Context(ssl.SSLContext):

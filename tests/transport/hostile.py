@@ -97,7 +97,7 @@ class Place:
         """How many callers Alice does not know yet."""
         server = self.alice._engine._server
         assert isinstance(server, Server)
-        return len(server._admission)
+        return len(server.admission)
 
     def close(self) -> None:
         for pool in (self.carol, self.bob, self.alice):

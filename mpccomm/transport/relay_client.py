@@ -1,0 +1,467 @@
+"""A pool's side of a relay: one connection that is kept, on which calls are asked for and announced, and one more for each call.
+
+What is said on the kept connection is JSON in text messages of WebSocket, see docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from ipaddress import IPv6Address
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from mpccomm.errors import ConfigurationError
+from mpccomm.relays import Relay
+from mpccomm.settings import Settings
+from mpccomm.transport.address import Resolver
+from mpccomm.transport.client import TELLING, Client, describe, upgrade
+from mpccomm.transport.handshake import Authenticator
+from mpccomm.transport.network import Wanted
+from mpccomm.transport.reconnect import DialError
+from mpccomm.transport.relay_identity import lines_of, sign
+from mpccomm.transport.stream import Stream
+from mpccomm.transport.tls import Credentials, Verdict, judge
+from mpccomm.transport.tunnel import Tunnel
+from mpccomm.transport.websocket import HTTPProtocol
+
+logger = logging.getLogger("mpccomm")
+
+VERSION = 1
+CONTROL_PATH = "/mpccomm/relay"
+STREAM_PATH = "/mpccomm/stream"
+HEARTBEAT = 15.0
+"""Seconds after which each end of a kept connection asks the other for a sign of life."""
+MOST_SAID = 64 * 1024
+"""Bytes of a message on a kept connection."""
+_MOST_PENDING = 64
+"""So many calls that come in may be without an answer."""
+_CALLERS = 4
+"""Through a relay as many callers may be unknown at a time as from an address at which so many parties are."""
+NOT_ADMITTED = 4003
+"""The close code for those who may not use the relay."""
+_STATUSES = {
+    410: "the relay has forgotten the call",
+    429: "it, or this party, has too many connections through the relay",
+    504: "it did not come to the relay",
+}
+_REASONS = {
+    "absent": "it is not at the relay",
+    "busy": "it, or this party, has too many connections through the relay",
+}
+
+
+class RelayedAddress(IPv6Address):
+    """In the place of the address of a caller that came through a relay; it is in the block that no host is in (RFC 6666)."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__("100::1")
+        self._relay = relay
+
+    def __str__(self) -> str:
+        return f"the {self._relay}"
+
+
+class RelayError(aiohttp.ClientError):
+    """There is no way through the relay; the text says why."""
+
+
+class RelayLine:
+    """The way through one relay, for one pool: to the parties there, and from them to this one.
+
+    :param credentials: of this party, as of now
+    :param port: that this party declares; 0: it has no server
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        authenticator: Authenticator,
+        settings: Settings,
+        *,
+        credentials: Callable[[], Credentials],
+        port: Callable[[], int],
+    ) -> None:
+        # Not before a relay is used, and aiohttp's server comes along.
+        from mpccomm.transport.server import Answering
+
+        self.relay = relay
+        self.trouble = "no answer yet"
+        """Why there is no connection to the relay."""
+        self._settings = settings
+        self._credentials = credentials
+        self._port = port
+        self._authenticator = authenticator
+        self._answering = Answering(authenticator, settings, lambda _: _CALLERS, relayed=True)
+        self._address = RelayedAddress(relay)
+        self._url = URL(relay.url)
+        self._context: ssl.SSLContext | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._control: aiohttp.ClientWebSocketResponse | None = None
+        self._admitted = asyncio.Event()
+        """Set while the relay lets us make and take calls."""
+        self._failed = asyncio.Event()
+        """Set while it does not, since an attempt failed."""
+        self._numbers = count()
+        self._asked: dict[int, asyncio.Future[str]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+
+    # -- the kept connection -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the connection, until cancelled."""
+        retry = self._settings.retry
+        failures = 0
+        try:
+            while True:
+                began = asyncio.get_running_loop().time()
+                try:
+                    await self._keep()
+                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigurationError) as error:
+                    failures = 0 if self._admitted.is_set() else failures + 1
+                    self._note(self._describe(error))
+                self._admitted.clear()
+                self._failed.set()
+                self._forget()
+                pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(failures, 30)))
+                await asyncio.sleep(began + pause - asyncio.get_running_loop().time())
+        finally:
+            if self._session is not None:
+                await self._session.close()
+
+    async def close(self) -> None:
+        """End the calls that came in; `run` has ended."""
+        await self._answering.close()
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    def renew(self) -> None:
+        """Connect anew, and show the relay the certificate that we have now."""
+        self._context = None
+        if self._control is not None:
+            self._spawn(self._drop(self._control))
+
+    async def _drop(self, control: aiohttp.ClientWebSocketResponse) -> None:
+        await control.close()
+
+    async def _keep(self) -> None:
+        session = self._session = self._session or self._new_session()
+        headers = {}
+        if self.relay.token_file is not None:
+            headers["Authorization"] = f"Bearer {_token(self.relay)}"
+        patience = 2 * self._settings.retry.connect_timeout
+        async with asyncio.timeout(patience):
+            control = await session.ws_connect(
+                self._path(CONTROL_PATH),
+                headers=headers,
+                ssl=self._tls() or True,
+                heartbeat=HEARTBEAT,
+                max_msg_size=MOST_SAID,
+                autoping=True,
+            )
+        try:
+            self._control = control
+            async with asyncio.timeout(patience):
+                await self._apply(control)
+            logger.info("the %s lets us in", self.relay)
+            self.trouble = ""
+            self._failed.clear()
+            self._admitted.set()
+            while True:
+                self._on_message(await _read(control))
+        finally:
+            self._control = None
+            await control.close()
+
+    async def _apply(self, control: aiohttp.ClientWebSocketResponse) -> None:
+        """Prove who we are, and wait until we are let in."""
+        said = await _read(control)
+        challenge = base64.b64decode(str(said.get("challenge", "")), validate=True)
+        if said.get("relay") != VERSION:
+            raise RelayError(f"it speaks version {said.get('relay')!r:.20} of the protocol for relays, not {VERSION}")
+        credentials = self._credentials()
+        await control.send_json(
+            {
+                "url": self.relay.url,
+                "certificates": [base64.b64encode(one.der).decode() for one in credentials.chain],
+                "signature": base64.b64encode(sign(credentials, self.relay.url, challenge)).decode(),
+                "port": self._port(),
+            }
+        )
+        if "admitted" not in await _read(control):
+            raise RelayError("it does not say that it lets us in")
+
+    def _on_message(self, said: dict[str, Any]) -> None:
+        if isinstance(ticket := said.get("caller"), str):
+            if len(self._calls) < _MOST_PENDING:
+                self._spawn(self._answer(ticket))
+        elif isinstance(number := said.get("call"), int) and (asked := self._asked.pop(number, None)) is not None:
+            if asked.done():
+                return
+            if isinstance(ticket := said.get("ticket"), str):
+                asked.set_result(ticket)
+            else:
+                reason = _REASONS.get(str(said.get("refused")), "the relay makes no connection to it")
+                asked.set_exception(RelayError(reason))
+        elif "leaving" in said:
+            raise RelayError("it shuts down")
+
+    def _forget(self) -> None:
+        asked, self._asked = self._asked, {}
+        for future in asked.values():
+            if not future.done():
+                future.set_exception(RelayError(self.trouble))
+                future.exception()
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            logger.warning("the %s can't be used: %s", self.relay, trouble)
+
+    def _describe(self, error: BaseException) -> str:
+        if isinstance(error, RelayError | ConfigurationError):
+            return str(error)
+        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in (401, 403):
+            return "it does not let us in: is this party's certificate, or its token, known there?"
+        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == 429:
+            return "it has no room for another connection of ours"
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return "its certificate is not accepted: name its authority, or the certificate itself, as ca_cert of the relay"
+        if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
+            return "something else answers there (no mpccomm relay)"
+        return describe(error)
+
+    def connector(
+        self,
+        wanted: Callable[[], Wanted],
+        *,
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext | None],
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+    ) -> RelayedClient:
+        """A client for one party there."""
+        return RelayedClient(self, wanted, connect_timeout, context, examine)
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    async def call(self, wanted: Wanted, make: Callable[[asyncio.Transport, HTTPProtocol], Tunnel]) -> Tunnel:
+        """Ask for a connection to a party, and return what was made of it.
+
+        :raises RelayError: there is none
+        """
+        if not self._admitted.is_set():
+            await self._until_admitted()
+        number, asked = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._asked[number] = asked
+        try:
+            if self._control is None:
+                raise RelayError(self.trouble)
+            await self._control.send_json({"call": number, **wanted._asdict()})
+            ticket: str = await asked
+        finally:
+            self._asked.pop(number, None)
+        return await self._stream(ticket, make)
+
+    async def _until_admitted(self) -> None:
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._admitted, self._failed)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        if not self._admitted.is_set():
+            raise RelayError(self.trouble)
+
+    async def _stream(self, ticket: str, make: Callable[[asyncio.Transport, HTTPProtocol], Tunnel]) -> Tunnel:
+        """Open what the relay joins to the connection of the other party."""
+        if self._session is None:
+            raise RelayError(self.trouble)
+        headers = {"Authorization": f"Ticket {ticket}"}
+        try:
+            return await upgrade(self._session, self._path(STREAM_PATH), self._tls(), make, headers)
+        except aiohttp.WSServerHandshakeError as error:
+            raise RelayError(_STATUSES.get(error.status, describe(error))) from None
+
+    async def _answer(self, ticket: str) -> None:
+        """A call comes in."""
+        call = _Call()
+        pending = self._answering.admission.enter(self._address, call.drop)
+        greeting = self._settings.timing.greeting
+        context = self._authenticator.answering
+        assert context is not None
+        try:
+            async with asyncio.timeout(greeting):
+                call.tunnel = await self._stream(
+                    ticket,
+                    lambda below, before: Tunnel(
+                        below, before, context, partial(self._answering.receive, pending), server_side=True
+                    ),
+                )
+            await call.tunnel.open(greeting)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if pending.end():
+                verdict = judge(error)
+                self._answering.sent_away(
+                    self._address, verdict.advice if verdict else "it hung up during the TLS handshake"
+                )
+        except BaseException:
+            pending.end()
+            raise
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a call through the %s failed", self.relay, exc_info=error)
+
+    # -- the way there -------------------------------------------------------------------------------------------------
+
+    def _path(self, path: str) -> URL:
+        return self._url.with_path(self._url.path.rstrip("/") + path)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self.relay.tls:
+            return None
+        if self._context is None:
+            self._context = trust_of(self.relay)
+        return self._context
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, resolver=Resolver())
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(sock_connect=self._settings.retry.connect_timeout),
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=TELLING,
+        )
+
+
+class _Call:
+    """One that comes in, until it is known who calls."""
+
+    tunnel: Tunnel | None = None
+
+    def drop(self, reason: str) -> None:
+        """End it."""
+        if self.tunnel is not None:
+            self.tunnel.abort()
+
+
+class RelayedClient(Client):
+    """Dials one party through a relay."""
+
+    def __init__(
+        self,
+        line: RelayLine,
+        wanted: Callable[[], Wanted],
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext | None],
+        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+    ) -> None:
+        super().__init__(_NOBODY, 443, connect_timeout, context, examine)
+        self._line = line
+        self._wanted = wanted
+
+    async def dial(self) -> Stream:
+        """A new connection to the party, through the relay."""
+        stream = await super().dial()
+        stream.relayed = True
+        return stream
+
+    def _new_connector(self) -> aiohttp.BaseConnector:
+        return _Connector(self._open)
+
+    async def _open(self, protocol: asyncio.Protocol) -> None:
+        context = self._context()
+        assert context is not None
+        tunnel = await self._line.call(
+            self._wanted(),
+            lambda below, before: Tunnel(below, before, context, lambda: protocol, server_side=False),
+        )
+        await tunnel.open(2 * self._connect_timeout)
+
+    def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
+        if verdict is not None:
+            # That may be the relay's fault. If it goes on, it counts, as where the other end refuses.
+            verdict = verdict._replace(theirs=True)
+        return DialError(str(error) if isinstance(error, RelayError) else describe(error), verdict)
+
+
+_NOBODY = "party.invalid"
+"""The host in the request to a party. Its name would tell nobody anything but the party, which knows it."""
+
+
+class _Connector(aiohttp.BaseConnector):
+    """Has a way of its own to where a request goes."""
+
+    def __init__(self, open_way: Callable[[asyncio.Protocol], Awaitable[None]]) -> None:
+        super().__init__(limit=0, force_close=True)
+        self._open_way = open_way
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        protocol: ResponseHandler = self._factory()
+        await self._open_way(protocol)
+        return protocol
+
+
+def trust_of(relay: Relay) -> ssl.SSLContext:
+    """Return what the TLS of the relay itself has to satisfy.
+
+    :raises ConfigurationError: the file of its authorities can't be read
+    """
+    try:
+        context = ssl.create_default_context(cafile=relay.ca_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"{relay.ca_cert}, the ca_cert of the {relay}, can't be read: {error.strerror or error}"
+        ) from error
+    if relay.ca_cert is not None:
+        # The certificate of the relay itself is as good as an authority.
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
+    return context
+
+
+def _token(relay: Relay) -> str:
+    assert relay.token_file is not None
+    tokens = lines_of(Path(relay.token_file))
+    if not tokens:
+        raise ConfigurationError(f"{relay.token_file} has no token in its first line")
+    return tokens[0]
+
+
+async def _read(control: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+    """Return the next message of a relay.
+
+    :raises RelayError: the connection ended
+    :raises ValueError: it is none of a relay
+    """
+    message = await control.receive()
+    if message.type is aiohttp.WSMsgType.TEXT:
+        said = json.loads(message.data)
+        if not isinstance(said, dict):
+            raise ValueError("not a message of a relay")
+        return said
+    if control.close_code == NOT_ADMITTED:
+        raise RelayError("it does not let us in: is this party's certificate, or its token, known there?")
+    raise RelayError("it shuts down" if control.close_code == 1001 else "the connection to it broke")

@@ -1,0 +1,229 @@
+"""Two connections that a relay has joined: what comes from one goes to the other, no faster than that one takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from mpccomm.transport.stream import CLOSE_TIMEOUT
+from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
+from mpccomm.transport.websocket import FramingError, HTTPProtocol
+
+_HIGH = 128 * 1024
+_LOW = 32 * 1024
+"""Bytes that wait for a slow receiver before its sender is held back, and goes on. One more piece that was read may come on top."""
+_BURST = 0.25
+"""Seconds for which a party may send faster than its rate."""
+_FULL, _FAST = 1, 2
+"""Why nothing is read: the other end has enough; its party sent more than it may for the time."""
+
+
+class Slow(Protocol):
+    """A connection on which bytes wait."""
+
+    def cut(self) -> None:
+        """End it and the one that it is joined to."""
+
+
+class Meter:
+    """What the streams of one party, or all of a relay, have moved and keep waiting.
+
+    :param rate: bytes a second; 0: without limit
+    :param most: bytes that may wait; of more, the stream that has waited longest is cut
+    :param cut: told of each
+    """
+
+    def __init__(self, rate: int, most: int, cut: Callable[[], None]) -> None:
+        self.moved = 0
+        """Bytes that came in."""
+        self.waiting = 0
+        """Bytes that the other ends have not taken yet."""
+        self._rate = rate
+        self._most = most
+        self._cut = cut
+        self._slow: dict[Slow, int] = {}
+        self._debt = 0.0
+        self._counted = time.monotonic()
+
+    def move(self, size: int) -> float:
+        """Count bytes that came in. Returns the seconds until more may come."""
+        self.moved += size
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        self._debt = max(0.0, self._debt - (now - self._counted) * self._rate) + size
+        self._counted = now
+        return max(0.0, self._debt / self._rate - _BURST)
+
+    def hold(self, stream: Slow, size: int) -> None:
+        """So many bytes wait on this stream."""
+        self._slow[stream] = size
+        self.waiting += size
+        if self.waiting > self._most:
+            self._cut()
+            next(iter(self._slow)).cut()
+
+    def release(self, stream: Slow) -> None:
+        """None do any more."""
+        self.waiting -= self._slow.pop(stream, 0)
+
+
+class JoinedEnd(asyncio.Protocol):
+    """One of the two.
+
+    :param party: the meter of the party at this end
+    :param relay: that of the relay
+    """
+
+    def __init__(self, party: Meter, relay: Meter) -> None:
+        self._meters = party, relay
+        self._transport: asyncio.Transport | None = None
+        self._before: HTTPProtocol | None = None
+        self._other: JoinedEnd | None = None
+        self._deframer = Deframer(masked=True)
+        self._early: list[bytes] = []
+        self._held = 0
+        self._limit: asyncio.TimerHandle | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take_over(self, transport: asyncio.Transport, before: HTTPProtocol) -> None:
+        """Have this end read and write there from now on.
+
+        :param before: what was in charge, and is told of the end
+        """
+        self._transport, self._before = transport, before
+        transport.set_write_buffer_limits(high=_HIGH, low=_LOW)
+        transport.set_protocol(self)
+        if transport.is_closing():
+            self.connection_lost(None)
+
+    def join(self, other: JoinedEnd) -> None:
+        """Pass on what comes, in both directions."""
+        self._other, other._other = other, self
+        for end in (self, other):
+            early, end._early = end._early, []
+            for data in early:
+                end.data_received(data)
+            end._go(_FULL)
+            if end.ended.done():
+                end._part()
+
+    # -- what comes in -------------------------------------------------------------------------------------------------
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes arrived."""
+        other, deframer = self._other, self._deframer
+        if other is None:
+            self._early.append(data)
+            self._stop(_FULL)
+            return
+        if deframer.closed:
+            return
+        try:
+            pieces = deframer.feed(data)
+        except FramingError:
+            self.cut()
+            return
+        if pieces:
+            size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+            transport = other._transport
+            if transport is not None and not transport.is_closing():
+                frame(transport, pieces, size, 0)
+            delay = max(meter.move(size) for meter in self._meters)
+            if delay > 0:
+                self._stop(_FAST)
+                asyncio.get_running_loop().call_later(delay, self._go, _FAST)
+        if deframer.ping is not None:
+            ping, deframer.ping = deframer.ping, None
+            # One that asks without reading the answers gets none.
+            if self._transport is not None and self._transport.get_write_buffer_size() < _HIGH:
+                self._transport.write(pong_frame(ping, 0))
+        if deframer.closed:
+            self._part()
+            self._finish()
+
+    def _stop(self, why: int) -> None:
+        if not self._held and self._transport is not None:
+            self._transport.pause_reading()
+        self._held |= why
+
+    def _go(self, why: int) -> None:
+        was, self._held = self._held, self._held & ~why
+        if was and not self._held and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # -- what goes out -------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """This end has enough: hold back the other."""
+        if self._other is not None:
+            self._other._stop(_FULL)
+        assert self._transport is not None
+        size = self._transport.get_write_buffer_size()
+        for meter in self._meters:
+            meter.hold(self, size)
+
+    def resume_writing(self) -> None:
+        """This end takes more."""
+        self._release()
+        if self._other is not None:
+            self._other._go(_FULL)
+
+    def _release(self) -> None:
+        for meter in self._meters:
+            meter.release(self)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _part(self) -> None:
+        """This end has gone: the other one is closed when it has what was sent to it."""
+        if self._other is not None:
+            self._other._finish()
+
+    def _finish(self) -> None:
+        transport = self._transport
+        if transport is None or self.ended.done() or self._limit is not None:
+            return
+        self._limit = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+        if not transport.is_closing():
+            transport.write(closing_frame(1000, 0))
+        transport.close()
+
+    def cut(self) -> None:
+        """End both at once."""
+        # Not from within a write of a transport that calls this.
+        loop = asyncio.get_running_loop()
+        for end in (self, self._other):
+            if end is not None:
+                loop.call_soon(end.abort)
+
+    def abort(self) -> None:
+        """End this one at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        """This end will not say anything any more: that ends both directions."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """This end has gone."""
+        if self.ended.done():
+            return
+        self.ended.set_result(None)
+        self._release()
+        if self._limit is not None:
+            self._limit.cancel()
+        if self._before is not None:
+            self._before.connection_lost(exc)
+        self._part()

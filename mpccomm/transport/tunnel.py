@@ -1,0 +1,393 @@
+"""A connection through a relay: TLS from end to end, in WebSocket messages that the relay passes on without looking into them.
+
+To what is above it, a `Tunnel` is a transport like any other with TLS. Below it is a connection to the relay, which may have
+TLS of its own. Messages are as large as it happens: only their bytes count, and where one ends says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from mpccomm.transport.stream import CLOSE_TIMEOUT
+from mpccomm.transport.websocket import FramingError, HTTPProtocol, head_of, unmask
+
+_FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
+_MASKED = 0x80
+_LARGEST_CONTROL = 125
+_WIDTHS = {126: 2, 127: 8}
+_LARGEST_HEAD = 14
+_READ = 256 * 1024
+_MOST_IDLE = 1000
+"""So many frames in a row may carry nothing."""
+_SMALL = 64 * 1024
+"""Below this, copying head and payload into one is quicker than writing two."""
+Piece = bytes | memoryview
+
+
+class Deframer:
+    """Takes the frames off a stream of bytes as they come, without waiting for the end of any.
+
+    :param masked: whether the other end is the client, whose frames have masks
+    """
+
+    __slots__ = ("_control", "_idle", "_left", "_mask", "_masked", "_rest", "closed", "ping")
+
+    def __init__(self, *, masked: bool) -> None:
+        self.closed = False
+        """The other end said that it closes: nothing after that counts."""
+        self.ping: bytes | None = None
+        """What the latest ping asks to be answered with."""
+        self._masked = masked
+        self._rest = b""
+        self._left = 0
+        self._mask = b""
+        self._control: int | None = None
+        self._idle = 0
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Return what of these bytes is payload.
+
+        :raises FramingError: they are no frames that may come here
+        """
+        pieces: list[Piece] = []
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        view, at, end = memoryview(data), 0, len(data)
+        while at < end and not self.closed:
+            if self._left:
+                size = min(self._left, end - at)
+                pieces.append(self._unmasked(view[at : at + size]))
+                self._left -= size
+                at += size
+                self._idle = 0
+                continue
+            start = self._read_head(view, at, end)
+            if not start:
+                self._rest = bytes(view[at:])
+                break
+            at = start
+        return pieces
+
+    def _read_head(self, data: memoryview, at: int, end: int) -> int:
+        """Return where the payload begins, that of a control frame behind it; 0: not all is there yet."""
+        if end - at < 2:
+            return 0
+        first, second = data[at], data[at + 1]
+        if first & 0x70 or bool(second & _MASKED) is not self._masked:
+            raise FramingError("bytes that are no WebSocket frame")
+        kind, size, start = first & 0x0F, second & 0x7F, at + 2
+        if width := _WIDTHS.get(size):
+            start += width
+            if start > end:
+                return 0
+            size = int.from_bytes(data[start - width : start], "big")
+        if self._masked:
+            start += 4
+            if start > end:
+                return 0
+            mask = bytes(data[start - 4 : start])
+            self._mask = mask if any(mask) else b""
+        if kind in (_BINARY, _CONTINUED):
+            self._left = size
+        elif kind in (_CLOSE, _PING, _PONG) and first & _FIN and size <= _LARGEST_CONTROL:
+            if start + size > end:
+                return 0
+            self._on_control(kind, self._unmasked(data[start : start + size]))
+            start += size
+        else:
+            raise FramingError("a WebSocket frame that has no place in a tunnel")
+        if kind & _CLOSE or not size:
+            self._idle += 1
+            if self._idle > _MOST_IDLE:
+                raise FramingError(f"{self._idle} WebSocket frames in a row that carry nothing")
+        return start
+
+    def _on_control(self, kind: int, payload: Piece) -> None:
+        if kind == _CLOSE:
+            self.closed = True
+        elif kind == _PING:
+            self.ping = bytes(payload)
+
+    def _unmasked(self, piece: memoryview) -> Piece:
+        mask = self._mask
+        if not mask:
+            return piece
+        turn = len(piece) % 4
+        self._mask = mask[turn:] + mask[:turn]
+        return unmask(piece, mask)
+
+
+def frame(transport: asyncio.WriteTransport, pieces: Iterable[Piece], size: int, masked: int) -> None:
+    """Write these pieces, of so many bytes together, as one binary message.
+
+    The mask is one of zeros: masks protect proxies from bytes that somebody chose, and these come out of a cipher.
+    """
+    head = head_of(_FIN | _BINARY, size, masked)
+    if size < _SMALL:
+        transport.write(b"".join((head, *pieces)))
+    else:
+        transport.writelines((head, *pieces))
+
+
+def closing_frame(code: int, masked: int) -> bytes:
+    """Return the frame that ends a tunnel."""
+    return head_of(_FIN | _CLOSE, 2, masked) + code.to_bytes(2, "big")
+
+
+def pong_frame(payload: bytes, masked: int) -> bytes:
+    """Return the answer to a ping."""
+    return head_of(_FIN | _PONG, len(payload), masked) + payload
+
+
+class Tunnel(asyncio.Transport, asyncio.Protocol):
+    """TLS through a relay.
+
+    :param transport: the connection to the relay, after its upgrade
+    :param before: what was in charge of it, and is told of its end
+    :param protocol: what talks through the tunnel; it is told of the connection when the handshake is done
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        before: HTTPProtocol,
+        context: ssl.SSLContext,
+        protocol: Callable[[], asyncio.Protocol],
+        *,
+        server_side: bool,
+    ) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._below = transport
+        self._before = before
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._make_protocol = protocol
+        self._protocol: asyncio.Protocol | None = None
+        self._deframer = Deframer(masked=False)
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._closing = False
+        self._over = False
+        self._limit: asyncio.TimerHandle | None = None
+
+    async def open(self, patience: float) -> None:
+        """Take over the connection and shake hands.
+
+        :param patience: seconds
+        :raises ssl.SSLError: the two ends don't accept each other, or what lies between has changed what they say
+        :raises OSError: the connection ended
+        :raises TimeoutError: it took too long
+        """
+        self._below.set_protocol(self)
+        if self._below.is_closing():
+            raise ConnectionResetError("the relay closed the connection")
+        self._advance()
+        try:
+            async with asyncio.timeout(patience):
+                await asyncio.shield(self._ready)
+        except (asyncio.CancelledError, TimeoutError):
+            self.abort()
+            raise
+
+    # -- what comes from the relay ---------------------------------------------------------------------------------------
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes arrived."""
+        deframer = self._deframer
+        try:
+            for piece in deframer.feed(data):
+                self._incoming.write(piece)
+            if deframer.ping is not None:
+                ping, deframer.ping = deframer.ping, None
+                self._below.write(pong_frame(ping, _MASKED))
+            self._advance()
+        except FramingError as error:
+            self._fail(ConnectionAbortedError(str(error)))
+        if deframer.closed and not self._closing:
+            self._end()
+
+    def _advance(self) -> None:
+        try:
+            if not self._ready.done():
+                self._tls.do_handshake()
+                self._protocol = self._make_protocol()
+                self._ready.set_result(None)
+                self._flush()
+                self._protocol.connection_made(self)
+            self._deliver()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._flush()
+        except ssl.SSLError as error:
+            # The alert tells the other end why, where there is one.
+            alert = getattr(error, "alert", b"") or self._outgoing.read()
+            if alert and not self._below.is_closing():
+                frame(self._below, (alert,), len(alert), _MASKED)
+            self._fail(error)
+
+    def _deliver(self) -> None:
+        """Hand on what was decrypted."""
+        tls, parts, size = self._tls, [], 0
+        ended = False
+        try:
+            while size < _READ:
+                part = tls.read(_READ)
+                if not part:
+                    ended = True
+                    break
+                parts.append(part)
+                size += len(part)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except ssl.SSLZeroReturnError:
+            ended = True
+        if self._outgoing.pending:
+            self._flush()
+        protocol = self._protocol
+        if parts and protocol is not None and not self._over:
+            protocol.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if ended:
+            self.close()
+        elif size >= _READ and not self._over:
+            self._deliver()
+
+    def _fail(self, error: Exception) -> None:
+        if self._ready.done():
+            self.abort()
+            return
+        self._ready.set_exception(error)
+        # Also where nobody waits for it any more.
+        self._ready.exception()
+        self._end()
+
+    def _end(self) -> None:
+        """Close when what was written is sent, but do not wait for that without limit."""
+        self._closing = True
+        if self._limit is None:
+            self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._below.abort)
+        self._below.close()
+
+    def eof_received(self) -> None:
+        """The relay will not say anything any more: that ends both directions."""
+
+    def pause_writing(self) -> None:
+        """The connection to the relay has enough."""
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection to the relay has ended."""
+        if self._over:
+            return
+        self._over = self._closing = True
+        if self._limit is not None:
+            self._limit.cancel()
+        if not self._ready.done():
+            self._ready.set_exception(ConnectionResetError("the connection through the relay ended"))
+            self._ready.exception()
+        self._before.connection_lost(exc)
+        if self._protocol is not None:
+            self._protocol.connection_lost(exc if isinstance(exc, Exception) else None)
+
+    # -- what is above: a transport ------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send some bytes."""
+        self.writelines((data,))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send some bytes, in pieces."""
+        if self._closing:
+            return
+        for data in list_of_data:
+            if data:
+                self._tls.write(data)
+        self._flush()
+
+    def _flush(self) -> None:
+        if (size := self._outgoing.pending) and not self._below.is_closing():
+            frame(self._below, (self._outgoing.read(),), size, _MASKED)
+
+    def close(self) -> None:
+        """Send what was written, say that no more comes, and end it."""
+        if self._closing:
+            return
+        with suppress(ssl.SSLError):
+            self._tls.unwrap()
+        self._flush()
+        if not self._below.is_closing():
+            self._below.write(closing_frame(1000, _MASKED))
+        self._end()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._closing = True
+        self._below.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it ends."""
+        return self._closing
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol talk through it."""
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """What talks through it."""
+        assert self._protocol is not None
+        return self._protocol
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the relay for now."""
+        self._below.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take more."""
+        self._below.resume_reading()
+
+    def is_reading(self) -> bool:
+        """Whether what the relay sends is taken."""
+        return self._below.is_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """As of the connection to the relay: nothing waits in here."""
+        self._below.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """As of the connection to the relay."""
+        return self._below.get_write_buffer_limits()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the connection to the relay has not taken yet."""
+        return self._below.get_write_buffer_size()
+
+    def can_write_eof(self) -> bool:
+        """No: TLS ends in both directions at once."""
+        return False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What TLS between the parties knows, otherwise what the connection to the relay does."""
+        if name == "ssl_object":
+            return self._tls
+        if name == "sslcontext":
+            return self._tls.context
+        return self._below.get_extra_info(name, default)
