@@ -38,7 +38,7 @@ from mpccomm.transport.relay import RelayLimits, RelayServer
 from mpccomm.transport.relay_identity import Admitted, read_tokens
 from mpccomm.transport.tls import Password, listening_context
 
-logger = logging.getLogger("mpccomm.relay")
+logger = logging.getLogger("mpccomm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -189,7 +189,7 @@ class Party:
     def where(self) -> str:
         """The address, as people write it."""
         if not self.addr:
-            return "through the " + " or the ".join(map(str, self.relays))
+            return "the " + " or the ".join(map(str, self.relays))
         return join(self.addr, self.port)
 
     def __str__(self) -> str:

@@ -130,7 +130,9 @@ class Ways:
 
 
 def _all_failed(failed: Mapping[str, DialError]) -> DialError:
-    text = "; ".join(f"{what}: {error}" for what, error in failed.items())
+    if len(failed) == 1:
+        return next(iter(failed.values()))
+    text = "; ".join(f"{what}: {error.verdict.advice if error.verdict else error}" for what, error in failed.items())
     verdicts = [error.verdict for error in failed.values()]
     first = verdicts[0]
     # One that does not accept us may not be the party: another way may lead to it yet.

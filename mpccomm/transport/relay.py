@@ -46,7 +46,7 @@ from mpccomm.transport.server import HTTPServer, bare, pending_of
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.websocket import asked_for
 
-logger = logging.getLogger("mpccomm.relay")
+logger = logging.getLogger("mpccomm")
 
 GREETING = "An mpccomm relay listens here.\n"
 _PATIENCE = 10.0
@@ -288,10 +288,13 @@ class RelayServer:
     def review(self) -> None:
         """Send those away who may not use the relay any more, after the files have been read again."""
         for party in list(self._parties.values()):
-            for one in party.present:
+            for one in list(party.present):
                 if reason := self._admitted.examine(one.applicant):
                     logger.info("%s is sent away: %s", _short(one.applicant.certificate), reason)
+                    self._leave(one)
                     self._spawn(one.leave(NOT_ADMITTED))
+            if not party.present:
+                self._cut_streams(party)
 
     # -- who calls -----------------------------------------------------------------------------------------------------
 
@@ -538,6 +541,12 @@ class RelayServer:
             self._end_call(call)
             if not self.streams:
                 self._idle.set()
+
+    def _cut_streams(self, party: _Party) -> None:
+        for call in self._joined:
+            if party in call.parties:
+                for end in call.ends.values():
+                    end.abort()
 
     def _cut(self) -> None:
         self._counters["streams_cut"] += 1

@@ -173,6 +173,7 @@ class Tunnel(asyncio.Transport, asyncio.Protocol):
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
         self._over = False
+        self._error: Exception | None = None
         self._limit: asyncio.TimerHandle | None = None
 
     async def open(self, patience: float) -> None:
@@ -265,6 +266,7 @@ class Tunnel(asyncio.Transport, asyncio.Protocol):
             self._deliver()
 
     def _fail(self, error: Exception) -> None:
+        self._error = error
         if self._ready.done():
             self.abort()
             return
@@ -305,7 +307,8 @@ class Tunnel(asyncio.Transport, asyncio.Protocol):
             self._ready.exception()
         self._before.connection_lost(exc)
         if self._protocol is not None:
-            self._protocol.connection_lost(exc if isinstance(exc, Exception) else None)
+            # Also why the other end refused us: with TLS 1.3 that comes when our own handshake is done.
+            self._protocol.connection_lost(self._error or (exc if isinstance(exc, Exception) else None))
 
     # -- what is above: a transport ------------------------------------------------------------------------------------
 
