@@ -5,6 +5,7 @@ The same file goes to every party::
     timeout = 60                            # of a send, in seconds; optional, like all but name and addr
     max_retries = -1
     ca_cert = "authority.cert.pem"          # paths are relative to the file
+    relay = "https://relay.example"         # where those meet that let nothing in; or a list, or tables: see below
 
     [settings]                              # see mpccomm.settings
     linger = 10
@@ -20,6 +21,12 @@ The same file goes to every party::
 
     [parties.bob]
     addr = "192.168.0.102"
+
+    [parties.carol]                         # lets nothing in, and has no addr: she is reached through her relay
+    cert = "carol.cert.pem"
+    relay = {url = "https://relay.carol.example", token_file = "relay.token", ca_cert = "relay.ca.pem"}
+
+A relay of a party takes the place of that of the file; an empty list means that this party is reached directly only.
 
 What is not known here is an error: a wrong key would otherwise be a setting that silently does nothing.
 """
@@ -38,6 +45,7 @@ from typing import Any, NoReturn, Self, TypeAlias
 
 from mpccomm.address import ascii_name, check_host, check_port, normalise
 from mpccomm.errors import ConfigurationError
+from mpccomm.relays import Relay
 from mpccomm.settings import DEFAULTS, Settings
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -51,6 +59,7 @@ _COMMON: Mapping[str, tuple[type, ...]] = {
     "timeout": _NUMBER,
     "max_retries": (int,),
     "ca_cert": (str,),
+    "relay": (str, dict, list),
     "settings": (dict,),
     "parties": (dict,),
 }
@@ -61,7 +70,9 @@ _PARTY: Mapping[str, tuple[type, ...]] = {
     "listen_port": (int,),
     "cert": (str, list),
     "key": (str,),
+    "relay": (str, dict, list),
 }
+_RELAY: Mapping[str, tuple[type, ...]] = {"url": (str,), "token_file": (str,), "ca_cert": (str,)}
 _CALLBACKS = {"callback"}
 """Settings that a file can't hold."""
 
@@ -77,12 +88,21 @@ class PartyConfig:
     listen_port: int | None = None
     cert: tuple[Path, ...] = ()
     key: Path | None = None
+    relays: tuple[Relay, ...] = ()
+    """Where it is reached, if not directly."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a server of its own."""
+        return bool(self.addr or self.listen_addr or self.listen_port)
 
     @property
     def listens_at(self) -> str:
         """The address for its own server: where nothing else is said, this machine alone if it is to be found there alone."""
         if self.listen_addr:
             return self.listen_addr
+        if not self.addr:
+            return "0.0.0.0"
         try:
             address = normalise(self.addr)
         except ValueError:
@@ -140,14 +160,21 @@ def build(make: Callable[..., Any], config: Config, name: str | None, password: 
             f"{config.source}: there is no {me.key}, the key of {me.name}; copy it to this machine"
         )
     own = me.cert[0] if me.cert else None
+    for relay in me.relays:
+        if isinstance(relay.token_file, Path) and not relay.token_file.is_file():
+            raise ConfigurationError(
+                f"{config.source}: there is no {relay.token_file}, the token for the {relay}; copy it to this machine"
+            )
     pool = make(
         me.key, own, config.ca_cert, config.timeout, config.max_retries,
-        name=me.name, settings=config.settings, password=password,
+        name=me.name, settings=config.settings, password=password, relay=me.relays,
     )  # fmt: skip
     for other in config.parties.values():
         if other is not me:
-            pool.add_http_client(other.name, other.addr, other.port, other.cert or None)
+            pool.add_http_client(other.name, other.addr or None, other.port, other.cert or None, via=other.relays)
     # Last: from here on there is something to close.
+    if not me.listens:
+        return pool
     pool.add_http_server(me.port if me.listen_port is None else me.listen_port, me.listens_at, me.port)
     return pool
 
@@ -175,7 +202,8 @@ class _Reader:
             raise self._syntax(str(error)) from error
         self._known((), data, _COMMON)
         ca_cert = self._file(("ca_cert",), data["ca_cert"]) if "ca_cert" in data else None
-        parties = {name: self._party(name, entry) for name, entry in data.get("parties", {}).items()}
+        relays = self._relays(("relay",), data.get("relay"))
+        parties = {name: self._party(name, entry, relays) for name, entry in data.get("parties", {}).items()}
         if not parties:
             self.fail((), "there are no parties; add a table [parties.NAME] with an addr for each")
         self._check(parties, ca_cert)
@@ -201,13 +229,36 @@ class _Reader:
         remedy = "; each party, and each key of a table, can be there once" if twice else ""
         return ConfigurationError(f"{self.path}:{line}: {what}{remedy}")
 
-    def _party(self, name: str, entry: Any) -> PartyConfig:
+    def _relays(self, at: Key, given: Any) -> tuple[Relay, ...]:
+        entries = [] if given is None else given if isinstance(given, list) else [given]
+        return tuple(dict.fromkeys(self._relay(at, entry) for entry in entries))
+
+    def _relay(self, at: Key, entry: Any) -> Relay:
+        table = {"url": entry} if isinstance(entry, str) else entry
+        if not isinstance(table, dict) or "url" not in table:
+            self.fail(at, 'a relay is the text of a URL, or a table with it: {url = "https://relay.example", ...}')
+        self._known(at, table, _RELAY)
+        token, ca_cert = table.get("token_file"), table.get("ca_cert")
+        try:
+            return Relay(
+                table["url"],
+                # Who runs this needs it; who issues certificates, or looks at the file, does not.
+                None if token is None else self.path.parent / token,
+                None if ca_cert is None else self._file((*at, "ca_cert"), ca_cert),
+            )
+        except ConfigurationError as error:
+            self.fail(at, str(error))
+
+    def _party(self, name: str, entry: Any, relays: tuple[Relay, ...]) -> PartyConfig:
         at = ("parties", name)
         if not isinstance(entry, dict):
             self.fail(at, f"a party is a table: write [parties.{name}] and below it its addr")
         self._known(at, entry, _PARTY)
-        if not entry.get("addr"):
-            self.fail(at, "there is no addr; add the host name or IP address under which the others find this party")
+        own = self._relays((*at, "relay"), entry["relay"]) if "relay" in entry else relays
+        if not entry.get("addr") and not (own and entry.get("cert")):
+            reached = ", or its cert and a relay where it is reached" if own else ""
+            what = f"there is no addr; add the host name or IP address under which the others find this party{reached}"
+            self.fail(at, what)
         for key, check in (
             ("addr", check_host),
             ("listen_addr", check_host),
@@ -225,12 +276,13 @@ class _Reader:
             self.fail((*at, "cert"), "a path or a list of paths is needed")
         return PartyConfig(
             name,
-            entry["addr"],
+            entry.get("addr", ""),
             entry.get("port"),
             entry.get("listen_addr", ""),
             entry.get("listen_port"),
             tuple(self._file((*at, "cert"), path) for path in paths),
             self.path.parent / entry["key"] if "key" in entry else None,
+            own,
         )
 
     def _check(self, parties: Mapping[str, PartyConfig], ca_cert: Path | None) -> None:
@@ -239,7 +291,9 @@ class _Reader:
         for name, party in parties.items():
             at = ("parties", name)
             place = ascii_name(party.addr), party.port or (443 if tls else 80)
-            if place in places:
+            if party.relays and not tls:
+                self.fail(at, "a relay needs certificates: add the cert of each party, or ca_cert")
+            if party.addr and place in places:
                 key = "port" if party.port else "addr"
                 self.fail(
                     (*at, key),

@@ -7,7 +7,8 @@ Where: ``MPCCOMM_CONFIG`` is the file that all parties share (`mpccomm.config`);
 ``MPCCOMM_HOSTS`` says where party i is: a pattern such as ``party-{i}.mpc:61000``, or a list ``a.example:61000,b.example:61000``.
 There is no default: that all parties are on this machine is never assumed.
 
-With ``MPCCOMM_HOSTS``: names are ``party-0``, ``party-1`` and so on unless ``MPCCOMM_NAMES`` lists others; the number of parties
+With ``MPCCOMM_HOSTS``: ``MPCCOMM_RELAY`` is the URL of a relay for all of them, or several with commas (`mpccomm.relays`), with
+``MPCCOMM_RELAY_TOKEN_FILE`` and ``MPCCOMM_RELAY_CA_CERT``, if it needs these. Names are ``party-0``, ``party-1`` and so on unless ``MPCCOMM_NAMES`` lists others; the number of parties
 may have to be given as ``MPCCOMM_SIZE``; ``MPCCOMM_CERT``, ``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of
 certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for this party.
 
@@ -25,9 +26,11 @@ from pathlib import Path
 
 from mpccomm.config import ME, Config, FilePath, PartyConfig
 from mpccomm.errors import ConfigurationError
+from mpccomm.relays import Relay
 
 CONFIG = "MPCCOMM_CONFIG"
 HOSTS = "MPCCOMM_HOSTS"
+RELAY = "MPCCOMM_RELAY"
 NAMES = "MPCCOMM_NAMES"
 SIZE = "MPCCOMM_SIZE"
 
@@ -148,13 +151,26 @@ def _certified(config: Config, me: PartyConfig, environment: Mapping[str, str]) 
             if not paths[variable].is_file():
                 raise ConfigurationError(f"MPCCOMM_{variable}: there is no file {paths[variable]}")
     if not paths:
+        if environment.get(RELAY):
+            raise ConfigurationError(f"{RELAY} is set: a relay needs certificates, MPCCOMM_CERT and MPCCOMM_CA_CERT")
         return config
     if not {"CERT", "CA_CERT"} <= paths.keys():
         raise ConfigurationError(
             "with certificates, both MPCCOMM_CERT and MPCCOMM_CA_CERT are needed (and MPCCOMM_KEY)"
         )
-    mine = replace(me, cert=(paths["CERT"],), key=paths.get("KEY"))
-    return replace(config, parties=dict(config.parties) | {me.name: mine}, ca_cert=paths["CA_CERT"])
+    relays = _relays(environment)
+    parties = {name: replace(party, relays=relays) for name, party in config.parties.items()}
+    mine = replace(parties[me.name], cert=(paths["CERT"],), key=paths.get("KEY"))
+    return replace(config, parties=parties | {me.name: mine}, ca_cert=paths["CA_CERT"])
+
+
+def _relays(environment: Mapping[str, str]) -> tuple[Relay, ...]:
+    token, ca_cert = environment.get(f"{RELAY}_TOKEN_FILE"), environment.get(f"{RELAY}_CA_CERT")
+    urls = [url.strip() for url in environment.get(RELAY, "").split(",") if url.strip()]
+    try:
+        return tuple(Relay(url, token or None, ca_cert or None) for url in urls)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{RELAY}: {error}") from None
 
 
 def _split(place: str) -> tuple[str, int | None]:

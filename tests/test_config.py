@@ -227,3 +227,56 @@ def test_both_faces_have_the_same(name: str) -> None:
     ours, theirs = getattr(SyncPool, name), getattr(Pool, name)
     assert inspect.signature(ours) == inspect.signature(theirs)
     assert ours.__doc__ == theirs.__doc__
+
+
+# -- relays ------------------------------------------------------------------------------------------------------------
+
+RELAYED = """
+relay = "https://relay.example"
+[parties.a]
+addr = "a.example"
+cert = "alice.pem"
+[parties.b]
+cert = "alice.pem"
+relay = [{url = "https://relay.b:8443/mpc/", token_file = "b.token", ca_cert = "ca.pem"}, "https://other.b"]
+[parties.c]
+addr = "c.example"
+cert = "alice.pem"
+relay = []
+"""
+
+
+def test_relays_of_the_file_and_of_a_party(tmp_path: Path) -> None:
+    parties = Config.load(write(tmp_path, RELAYED)).parties
+    (common,) = parties["a"].relays
+    one, other = parties["b"].relays
+    assert common.url == "https://relay.example:443"
+    assert (one.url, one.token_file, one.ca_cert) == (
+        "https://relay.b:8443/mpc",
+        tmp_path / "b.token",
+        tmp_path / "ca.pem",
+    )
+    assert (other.url, other.token_file) == ("https://other.b:443", None)
+    assert not parties["c"].relays
+    assert [party.listens for party in parties.values()] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("relay = 'relay.example'\n[parties.a]\naddr = 'a'", "1: relay: a relay is a URL such as"),
+        ("relay = 'https://u:p@relay.example'\n[parties.a]\naddr = 'a'", "1: relay: a relay is a URL such as"),
+        ("relay = 3\n[parties.a]\naddr = 'a'", "1: relay: text or a table or a list is needed"),
+        ("relay = {token_file = 'x'}\n[parties.a]\naddr = 'a'", "1: relay: a relay is the text of a URL, or a table"),
+        ("[parties.a]\naddr = 'a'\nrelay = {url = 'https://r', tokne = 'x'}", "3: parties.a.relay.tokne: unknown"),
+        ("[parties.a]\nrelay = 'https://r'", "1: parties.a: there is no addr; .*, or its cert and a relay"),
+        ("[parties.a]\naddr = 'a'\nrelay = 'https://r'", "1: parties.a: a relay needs certificates"),
+        (
+            "[parties.a]\naddr = 'a'\nrelay = {url = 'http://r.example', token_file = 'x'}",
+            "3: parties.a.relay: .*use https",
+        ),
+    ],
+)
+def test_relays_that_can_not_be(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"mpccomm.toml:{error}"):
+        Config.load(write(tmp_path, text))

@@ -210,7 +210,9 @@ def _issue_all(options: argparse.Namespace) -> None:
         own = folder / name
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
-        print(f"made {own} for {', '.join(addresses[name])}. Copy it to {name}, and to no one else. There:")
+        print(
+            f"made {own} for {', '.join(addresses[name]) or 'no address'}. Copy it to {name}, and to no one else. There:"
+        )
         password = ", password=..." if options.password_file else ""
         print(f"    pool = Pool.from_config({source.name!r}, me={name!r}{password})")
         for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:
@@ -225,7 +227,7 @@ def _addresses_of(party: PartyConfig, config: Config) -> list[str]:
     """What its certificate is for: where the others find it, and where it listens, if that is one place."""
     try:
         _file_name(party.name)
-        found = [_address(party.addr)]
+        found = [_address(party.addr)] if party.addr else []
         if party.listen_addr and party.listen_addr not in ("0.0.0.0", "::"):
             found.append(_address(party.listen_addr))
     except argparse.ArgumentTypeError as error:
@@ -399,8 +401,10 @@ def _sign(
     )
     if not authority:
         uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        names = x509.SubjectAlternativeName([_general_name(address) for address in addresses])
-        builder = builder.add_extension(uses, critical=False).add_extension(names, critical=False)
+        builder = builder.add_extension(uses, critical=False)
+        if addresses:
+            names = x509.SubjectAlternativeName([_general_name(address) for address in addresses])
+            builder = builder.add_extension(names, critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 
