@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from mpccomm.pool import Pool
+    from mpccomm.relays import Relay
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
     from mpccomm.sync import SyncPool
     from mpccomm.transport.memory import MemoryNetwork
@@ -71,6 +72,7 @@ __all__ = [
     "PoolClosedError",
     "PortInUseError",
     "Progress",
+    "Relay",
     "RepetitionError",
     "Retry",
     "Serialization",
@@ -86,6 +88,7 @@ __all__ = [
 # Imported when they are first asked for: the command line and the pytest plugin need none of it to start.
 _MODULES = (
     "mpccomm.errors",
+    "mpccomm.relays",
     "mpccomm.settings",
     "mpccomm.codec",
     "mpccomm.pool",

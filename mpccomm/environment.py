@@ -8,9 +8,10 @@ Where: ``MPCCOMM_CONFIG`` is the file that all parties share (`mpccomm.config`);
 There is no default: that all parties are on this machine is never assumed.
 
 With ``MPCCOMM_HOSTS``: ``MPCCOMM_RELAY`` is the URL of a relay for all of them, or several with commas (`mpccomm.relays`), with
-``MPCCOMM_RELAY_TOKEN_FILE`` and ``MPCCOMM_RELAY_CA_CERT``, if it needs these. Names are ``party-0``, ``party-1`` and so on unless ``MPCCOMM_NAMES`` lists others; the number of parties
-may have to be given as ``MPCCOMM_SIZE``; ``MPCCOMM_CERT``, ``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of
-certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for this party.
+``MPCCOMM_RELAY_TOKEN_FILE`` and ``MPCCOMM_RELAY_CA_CERT``, if it needs these. Names are ``party-0``, ``party-1`` and so on
+unless ``MPCCOMM_NAMES`` lists others; the number of parties may have to be given as ``MPCCOMM_SIZE``; ``MPCCOMM_CERT``,
+``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for
+this party.
 
 A rank is a name and no proof of anything: who may speak for a party, the certificates decide.
 """

@@ -34,6 +34,7 @@ _FROM_ZERO = {
     "mapped_segment",
     "first",
     "cap",
+    "head_start",
     "refused",
 }
 

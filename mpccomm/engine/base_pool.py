@@ -56,7 +56,8 @@ class BasePool(BaseChannel, PoolCalls, Visible):
             raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
-        engine = Engine(settings, authentication, network, name or "", relays_of(relay))
+        engine = Engine(settings, authentication, network, name or "")
+        engine.use_relays(relays_of(relay))
         if audit is not None:
             from mpccomm.engine.audit import Audit
 

@@ -68,12 +68,9 @@ class Engine:
         authentication: Authentication,
         network: Network,
         name: str,
-        relays: tuple[Relay, ...] = (),
     ) -> None:
         if authentication.certified and not network.tls:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
-        self.relays = relays
-        """Where this party can be reached, and where it looks for the others."""
         self._relay_accesses: dict[Relay, RelayAccess] = {}
         self.logged = LoggedPool(name)
         self.log = authentication.log = EventLog(self.logged)
@@ -95,7 +92,6 @@ class Engine:
         self.traces: list[Trace] = []
         """Those that were begun, the last one last."""
         self.network = network
-        self._check_relays(relays)
         self.name = name
         """That of our own party, if the user gave one."""
         self.settings = settings
@@ -140,6 +136,9 @@ class Engine:
                 self.observe(made)
             self.reporter = self._reporters[""]
         return self.reporter
+
+    relays: tuple[Relay, ...] = ()
+    """Where this party can be reached, and where it looks for the others."""
 
     @property
     def title(self) -> str:
@@ -303,6 +302,11 @@ class Engine:
             self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
         else:
             party.closed = Cause(GivenUp.REMOVED)
+
+    def use_relays(self, relays: tuple[Relay, ...]) -> None:
+        """Be reached there, and look for the others there; before anything is added."""
+        self._check_relays(relays)
+        self.relays = relays
 
     def _relays_of(self, name: str, via: tuple[Relay, ...] | None, wire: str) -> tuple[Relay, ...]:
         """The relays through which a party is reached."""

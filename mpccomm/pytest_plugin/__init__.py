@@ -6,6 +6,9 @@
 ``https_pool_...``                       the same with certificates of their own
 ``sync_pool_...``                        the same as `SyncPool`\\ s
 ``sync_https_pool_...``                  both
+``relayed_pool_...``                     pools that let nothing in, and reach each other through ``pool_relay``
+``sync_relayed_pool_...``                the same as `SyncPool`\\ s
+``pool_relay``                           a relay on this machine, that can be ended and started again
 ``memory_pool_group_factory(n, net)``    in a `MemoryNetwork`, with faults if it has some; ``net`` can be left out
 ``sync_memory_pool_group_factory(...)``  the same as `SyncPool`\\ s
 =======================================  ================================================================

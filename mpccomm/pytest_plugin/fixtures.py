@@ -13,6 +13,7 @@ from mpccomm.pytest_plugin.scope import determine_pool_scope, get_available_port
 if TYPE_CHECKING:
     from mpccomm.pool import Pool
     from mpccomm.pytest_plugin.pools import Groups
+    from mpccomm.pytest_plugin.relays import LocalRelay
     from mpccomm.sync.pool import SyncPool
 
 __all__ = ["determine_pool_scope", "get_available_ports"]
@@ -101,6 +102,36 @@ def memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[Callab
         yield _in_memory(groups)
 
 
+@pytest.fixture(scope=determine_pool_scope)
+def pool_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRelay]:
+    """A relay on this machine: ``relay=pool_relay.relay``; ``stop()`` and ``start()`` end it and start it again."""
+    from mpccomm.pytest_plugin.relays import LocalRelay
+
+    with LocalRelay(tmp_path_factory.mktemp("relay")) as relay:
+        yield relay
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def relayed_pool_group_factory(
+    request: pytest.FixtureRequest, pool_relay: LocalRelay
+) -> Iterator[Callable[[int], tuple[Pool, ...]]]:
+    """A function that makes so many pools that let nothing in, and reach each other through `pool_relay`."""
+    with _groups(request, "awaitable", tls=True) as groups:
+        yield _through(groups, pool_relay)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def relayed_pool_duo(relayed_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -> tuple[Pool, ...]:
+    """Two pools that reach each other through `pool_relay`."""
+    return relayed_pool_group_factory(2)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def relayed_pool_trio(relayed_pool_group_factory: Callable[[int], tuple[Pool, ...]]) -> tuple[Pool, ...]:
+    """Three pools that reach each other through `pool_relay`."""
+    return relayed_pool_group_factory(3)
+
+
 # -- blocking ----------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +178,35 @@ def sync_memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[C
     """Return a function that makes that many blocking pools in the `MemoryNetwork` given, or in one without faults."""
     with _groups(request, "blocking") as groups:
         yield _in_memory(groups)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_relayed_pool_group_factory(
+    request: pytest.FixtureRequest, pool_relay: LocalRelay
+) -> Iterator[Callable[[int], tuple[SyncPool, ...]]]:
+    """A function that makes so many blocking pools that let nothing in, and reach each other through `pool_relay`."""
+    with _groups(request, "blocking", tls=True) as groups:
+        yield _through(groups, pool_relay)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_relayed_pool_duo(
+    sync_relayed_pool_group_factory: Callable[[int], tuple[SyncPool, ...]],
+) -> tuple[SyncPool, ...]:
+    """Two blocking pools that reach each other through `pool_relay`."""
+    return sync_relayed_pool_group_factory(2)
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def sync_relayed_pool_trio(
+    sync_relayed_pool_group_factory: Callable[[int], tuple[SyncPool, ...]],
+) -> tuple[SyncPool, ...]:
+    """Three blocking pools that reach each other through `pool_relay`."""
+    return sync_relayed_pool_group_factory(3)
+
+
+def _through(groups: Groups[Any], relay: LocalRelay) -> Callable[[int], tuple[Any, ...]]:
+    return lambda size: groups.group(size, relay=relay.relay)
 
 
 def _in_memory(groups: Groups[Any]) -> Callable[..., tuple[Any, ...]]:

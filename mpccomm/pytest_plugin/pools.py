@@ -62,16 +62,18 @@ class Groups(Generic[Some]):
         return pool
 
     def group(self, size: int, **options: Any) -> tuple[Some, ...]:
-        """Return that many pools, all of which know all others; options as of their class."""
+        """Return that many pools, all of which know all others; options as of their class. With ``relay=`` they let nothing in."""
         names = [f"local{number}" for number in range(size)]
         pools = tuple(self.new(*self._own(number), name=name, **options) for number, name in enumerate(names))
-        for pool in pools:
+        relayed = "relay" in options
+        for pool in () if relayed else pools:
             pool.add_http_server(0, _LOCAL)
         for pool, own in zip(pools, names, strict=True):
             self._names[id(pool)] = own
             for number, (name, other) in enumerate(zip(names, pools, strict=True)):
                 if other is not pool:
-                    pool.add_http_client(name, _LOCAL, other.port, self._pinned(number))
+                    addr, port = (None, None) if relayed else (_LOCAL, other.port)
+                    pool.add_http_client(name, addr, port, self._pinned(number))
         return pools
 
     def _own(self, number: int) -> tuple[Path, Path] | tuple[()]:

@@ -41,8 +41,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.transport import line
 from mpccomm.relays import Relay
+from mpccomm.transport import line
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.line import Lane, Line
 from mpccomm.transport.log_throttle import LogThrottle

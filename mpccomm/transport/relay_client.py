@@ -30,7 +30,7 @@ from mpccomm.transport.client import TELLING, Client, describe, upgrade
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.network import Wanted
 from mpccomm.transport.reconnect import DialError
-from mpccomm.transport.relay_identity import lines_of, sign
+from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
 from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Credentials, Verdict, judge
 from mpccomm.transport.tunnel import Tunnel
@@ -192,6 +192,8 @@ class RelayLine:
         challenge = base64.b64decode(str(said.get("challenge", "")), validate=True)
         if said.get("relay") != VERSION:
             raise RelayError(f"it speaks version {said.get('relay')!r:.20} of the protocol for relays, not {VERSION}")
+        if len(challenge) != CHALLENGE_SIZE:
+            raise ValueError("a challenge of another size")
         credentials = self._credentials()
         await control.send_json(
             {
@@ -382,7 +384,13 @@ class RelayedClient(Client):
 
     async def dial(self) -> Stream:
         """A new connection to the party, through the relay."""
-        stream = await super().dial()
+        try:
+            stream = await super().dial()
+        except DialError as error:
+            if error.verdict is None:
+                raise
+            # That may be the relay's fault. If it goes on, it counts, as where the other end refuses.
+            raise DialError(str(error), error.verdict._replace(theirs=True)) from error
         stream.relayed = True
         return stream
 
@@ -399,9 +407,6 @@ class RelayedClient(Client):
         await tunnel.open(2 * self._connect_timeout)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
-        if verdict is not None:
-            # That may be the relay's fault. If it goes on, it counts, as where the other end refuses.
-            verdict = verdict._replace(theirs=True)
         return DialError(str(error) if isinstance(error, RelayError) else describe(error), verdict)
 
 

@@ -38,6 +38,30 @@ def test_a_group(sync_pool_group_factory):
 """
 
 
+RELAYED = """
+import asyncio
+from mpccomm import Pool, SyncPool
+
+def test_it(sync_relayed_pool_trio, pool_relay):
+    one, two, three = sync_relayed_pool_trio
+    assert isinstance(one, SyncPool) and one.port is None
+    one.broadcast("hello", timeout=20)
+    assert two.recv("local0") == three.recv("local0") == "hello"
+    pool_relay.stop()
+    sent = one.asend("local1", 1)
+    pool_relay.start()
+    assert two.recv("local0", timeout=20) == 1
+    sent.result(20)
+
+def test_to_be_awaited(relayed_pool_duo):
+    async def main():
+        one, two = relayed_pool_duo
+        assert isinstance(one, Pool)
+        await one.send("local1", 1, timeout=20)
+        assert await two.recv("local0", timeout=20) == 1
+    asyncio.run(main())
+"""
+
 MEMORY = """
 import asyncio
 from mpccomm import MemoryNetwork, Pool, SyncPool
@@ -84,6 +108,10 @@ def passes(completed: subprocess.CompletedProcess[str], passed: int) -> None:
 
 def test_in_memory(tmp_path: Path) -> None:
     passes(run(tmp_path, MEMORY), 2)
+
+
+def test_through_a_relay(tmp_path: Path) -> None:
+    passes(run(tmp_path, RELAYED), 2)
 
 
 def test_without_any_other_plugin(tmp_path: Path) -> None:

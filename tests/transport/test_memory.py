@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mpccomm import (
     PartyGoneError,
     Pool,
     PortInUseError,
+    Retry,
     UnknownPartyError,
 )
 from mpccomm.transport.memory import Fault
@@ -322,3 +324,46 @@ async def test_one_pool_takes_the_place_of_another(monkeypatch: pytest.MonkeyPat
         await new.send("bob", "new", timeout=LIMIT)
         assert await bob.recv("alice") == "new"
         await new.shutdown()
+
+
+# -- parties that let nothing in ---------------------------------------------------------------------------------------
+
+RELAY = "https://relay.example"
+
+
+async def test_a_relay_between_two_that_let_nothing_in() -> None:
+    network = MemoryNetwork()
+    settings = replace(quick(), retry=Retry(cap=UNIT, give_way=UNIT / 10, head_start=0, direct=UNIT))
+    one = Pool(name="alice", network=network, relay=RELAY, settings=settings)
+    two = Pool(name="bob", network=network, relay=RELAY, settings=settings)
+    async with one as alice, two as bob:
+        network.connect(alice, bob)
+        network.firewall("alice", "bob")
+        await alice.send("bob", 1, timeout=50 * UNIT)
+        assert await bob.recv("alice", timeout=50 * UNIT) == 1
+        assert alice._engine.party("bob").relayed
+        network.stop_relay(RELAY)
+        sending = alice.asend("bob", 2)
+        with pytest.raises(TimeoutError):
+            await bob.recv("alice", timeout=2 * UNIT)
+        network.start_relay(RELAY)
+        assert await bob.recv("alice", timeout=50 * UNIT) == 2
+        await sending
+        network.firewall()
+        await until(lambda: not alice._engine.party("bob").relayed)
+        await bob.send("alice", 3, timeout=50 * UNIT)
+        assert await alice.recv("bob", timeout=50 * UNIT) == 3
+
+
+async def test_without_a_relay_two_that_let_nothing_in_do_not_meet() -> None:
+    network = MemoryNetwork()
+    async with (
+        Pool(name="alice", network=network, settings=quick()) as alice,
+        Pool(name="bob", network=network, relay=RELAY, settings=quick()) as bob,
+    ):
+        network.connect(alice, bob)
+        network.firewall("alice", "bob")
+        with pytest.raises(NotReadyError, match="no answer in time"):
+            await alice.wait_ready(2 * UNIT)
+        with pytest.raises(NotReadyError, match=r"through the relay relay.example:443: it is not at the relay"):
+            await bob.wait_ready(2 * UNIT)

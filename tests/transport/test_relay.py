@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -61,9 +63,9 @@ def pool_of(
 
 @asynccontextmanager
 async def duo(folder: Folder, relay: object, who: dict[str, Identity] = PARTIES) -> AsyncIterator[tuple[Pool, Pool]]:
-    async with pool_of(folder, "Alice", "Bob", relay=relay, who=who) as alice:
-        async with pool_of(folder, "Bob", "Alice", relay=relay, who=who) as bob:
-            yield alice, bob
+    alice = pool_of(folder, "Alice", "Bob", relay=relay, who=who)
+    async with alice, pool_of(folder, "Bob", "Alice", relay=relay, who=who) as bob:
+        yield alice, bob
 
 
 async def exchange(alice: Pool, bob: Pool, message: object = "hello") -> None:
@@ -131,17 +133,16 @@ async def test_tls_to_the_relay_itself(folder: Folder, tmp_path: Path) -> None:
 
 async def test_three_parties_of_which_one_has_an_address(folder: Folder, relay: LocalRelay) -> None:
     """Two that let nothing in use the relay between them, and dial the third one."""
-    async with duo(folder, relay.relay) as (alice, bob):
-        async with pool_of(folder, "Carol", relay=None) as carol:
-            carol.add_http_server(0, LOCAL)
-            for name, pool in (("Alice", alice), ("Bob", bob)):
-                carol.add_http_client(name, LOCAL, 0, folder.cert(PARTIES[name]))
-                pool.add_http_client("Carol", LOCAL, carol.port, folder.cert(PARTIES["Carol"]))
-            await exchange(alice, bob)
-            await alice.send("Carol", 1, timeout=PATIENCE)
-            await bob.send("Carol", 2, timeout=PATIENCE)
-            assert await carol.recv_all(["Alice", "Bob"], timeout=PATIENCE) == [("Alice", 1), ("Bob", 2)]
-            assert not relayed(alice, "Carol")
+    async with duo(folder, relay.relay) as (alice, bob), pool_of(folder, "Carol", relay=None) as carol:
+        carol.add_http_server(0, LOCAL)
+        for name, pool in (("Alice", alice), ("Bob", bob)):
+            carol.add_http_client(name, LOCAL, 0, folder.cert(PARTIES[name]))
+            pool.add_http_client("Carol", LOCAL, carol.port, folder.cert(PARTIES["Carol"]))
+        await exchange(alice, bob)
+        await alice.send("Carol", 1, timeout=PATIENCE)
+        await bob.send("Carol", 2, timeout=PATIENCE)
+        assert await carol.recv_all(["Alice", "Bob"], timeout=PATIENCE) == [("Alice", 1), ("Bob", 2)]
+        assert not relayed(alice, "Carol")
 
 
 # -- direct connections are preferred ----------------------------------------------------------------------------------
@@ -181,8 +182,6 @@ class Closed:
     """A port that is nobody's, and that nobody takes meanwhile."""
 
     def __enter__(self) -> int:
-        import socket
-
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((LOCAL, 0))
@@ -241,8 +240,6 @@ async def test_a_party_that_comes_later(folder: Folder, relay: LocalRelay) -> No
 
 @pytest.mark.parametrize("how", ["authority", "fingerprints"])
 async def test_by_certificate(folder: Folder, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    from hashlib import sha256
-
     log = Log(caplog)
     if how == "authority":
         who, admitted = PARTIES, Admitted(authorities=Path(folder.cert(CA)))
@@ -393,8 +390,6 @@ async def test_what_its_operator_sees(folder: Folder, relay: LocalRelay) -> None
 
 
 async def test_a_certificate_that_is_taken_off_the_list(folder: Folder, tmp_path: Path) -> None:
-    from hashlib import sha256
-
     fingerprints = {name: sha256(identity.der).hexdigest() for name, identity in SOLO.items()}
     listed = tmp_path / "fingerprints.txt"
     listed.write_text("\n".join(fingerprints.values()))
@@ -436,8 +431,7 @@ async def test_renewed_certificates(folder: Folder, tmp_path: Path, relay: Local
 
 async def test_somebody_else_than_was_meant(folder: Folder, relay: LocalRelay) -> None:
     """Bob shows Alice a certificate that she knows, and she shows him one that he doesn't."""
-    async with pool_of(folder, "Alice", "Bob", relay=relay.relay) as alice:
-        async with pool_of(folder, "Bob", "Carol", relay=relay.relay) as bob:
-            del bob
-            with pytest.raises((AuthenticationError, NotReadyError), match="recognise|trust"):
-                await alice.wait_ready(10 * UNIT)
+    alice = pool_of(folder, "Alice", "Bob", relay=relay.relay)
+    async with alice, pool_of(folder, "Bob", "Carol", relay=relay.relay):
+        with pytest.raises((AuthenticationError, NotReadyError), match=r"recognise|trust"):
+            await alice.wait_ready(10 * UNIT)
