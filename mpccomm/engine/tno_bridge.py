@@ -90,6 +90,10 @@ class _PostConnector:
     async def __aexit__(self, *exception: object) -> None:
         await self._poster.close()
 
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        await asyncio.sleep(seconds)
+
     async def dial(self) -> Stream:
         port = self._party.link.port
         if port == NO_PORT:

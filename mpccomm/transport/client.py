@@ -77,6 +77,10 @@ class Client:
             raise DialError(reason, Verdict(reason, theirs=False))
         return stream
 
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        await asyncio.sleep(seconds)
+
     async def _connect(self) -> Stream:
         context = self._context()
         scheme = "http" if context is None else "https"

@@ -451,6 +451,10 @@ class _Connector:
     async def __aexit__(self, *exception: object) -> None:
         """There is nothing to give back."""
 
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        await asyncio.sleep(seconds)
+
     async def dial(self) -> Stream:
         """A new connection."""
         if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):

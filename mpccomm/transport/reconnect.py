@@ -87,6 +87,9 @@ class Connector(Protocol):
         :raises DialError: there is none
         """
 
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt; less than that where something on the way has changed."""
+
 
 class Ways:
     """Several ways to one party, the best first. Each is tried a little later than the one before, or at once when that fails."""
@@ -103,6 +106,15 @@ class Ways:
 
     async def __aexit__(self, *exception: object) -> None:
         await self._entered.aclose()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait until one of the ways is worth another attempt."""
+        pauses = [asyncio.ensure_future(way.pause(seconds)) for _, way in self._ways]
+        try:
+            await asyncio.wait(pauses, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pause in pauses:
+                pause.cancel()
 
     async def dial(self) -> Stream:
         """A new connection, on the way that is there first."""
@@ -262,7 +274,7 @@ class Dialler:
         else:
             self._unasked = 0
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
-        await asyncio.sleep(started + pause - time.monotonic())
+        await self._line.pause(started + pause - time.monotonic())
 
     async def _urged(self) -> bool:
         """Return whether a call waits for it, although it was refused."""

@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import aiohttp
 from aiohttp import web
@@ -51,6 +51,10 @@ logger = logging.getLogger("mpccomm")
 GREETING = "An mpccomm relay listens here.\n"
 _PATIENCE = 10.0
 """Seconds that the two ends of a call have to come."""
+_EXPECTED = 1.0
+"""Seconds for which a call waits for a party that is not there: after a restart of the relay all come back, one after the other."""
+_MOST_EXPECTED = 64
+"""Calls of one party that wait so."""
 _GOING_AWAY = 1001
 _MOST_UNSAID = 256
 """Messages to a party that it has not taken yet."""
@@ -101,6 +105,8 @@ class _Party:
         self.present: list[_Present] = []
         self.streams = 0
         """Ends that are open or expected."""
+        self.expects = 0
+        """Calls that wait for a party to come."""
         self._limits = limits
         self._calls = 10.0 * limits.calls_per_second
         self._counted = time.monotonic()
@@ -183,6 +189,14 @@ class _Present:
             self.drop()
 
 
+class _Wanted(NamedTuple):
+    """Whom a call is for: one of these certificates, or one that is for this address."""
+
+    fingerprints: tuple[str, ...]
+    addr: str
+    port: int
+
+
 class _Call:
     """Two ends that are to be joined."""
 
@@ -232,6 +246,7 @@ class RelayServer:
         self._parties: dict[str, _Party] = {}
         self._names: dict[str, dict[_Present, None]] = {}
         self._calls: dict[str, _Call] = {}
+        self._expecting: dict[tuple[_Present, int], _Wanted] = {}
         self._joined: dict[_Call, None] = {}
         self._meter = Meter(0, self._limits.waiting, self._cut)
         self._counters = {"calls": 0, "calls_refused": 0, "callers_refused": 0, "streams_cut": 0}
@@ -274,6 +289,8 @@ class RelayServer:
                     await self._idle.wait()
             except TimeoutError:
                 logger.info("%d streams are cut", self.streams)
+        for call in set(self._calls.values()):
+            self._give_up(call)
         await self._listener.close()
         await asyncio.gather(*(one.leave(_GOING_AWAY) for one in present))
         for call in list(self._joined):
@@ -349,6 +366,7 @@ class RelayServer:
         logger.info("%s is here, from %s", _short(present.applicant.certificate), pending.address)
         try:
             present.say(admitted=True)
+            self._look_again()
             await self._attend(present)
         finally:
             self._leave(present)
@@ -414,32 +432,55 @@ class RelayServer:
             try:
                 said = await _read(present.socket)
                 number = int(said["call"])
-                wanted = tuple(map(str, said["fingerprints"]))[:_MOST_WANTED], str(said["addr"]), int(said["port"])
+                fingerprints = tuple(map(str, said["fingerprints"]))[:_MOST_WANTED]
+                wanted = _Wanted(fingerprints, str(said["addr"]), int(said["port"]))
             except ConnectionError:
                 return
             except (KeyError, TypeError, ValueError):
                 self._throttle.log(f"{_short(present.applicant.certificate)} says what no party says", kind="said")
                 await present.leave(1002)
                 return
-            self._call(present, number, *wanted)
+            if self._closing or not present.party.may_call():
+                self._refuse_call(present, number, "busy")
+            elif not self._call(present, number, wanted):
+                self._expect(present, number, wanted)
 
-    def _call(self, present: _Present, number: int, fingerprints: tuple[str, ...], addr: str, port: int) -> None:
-        """A party wants to be joined to another one."""
-        caller = present.party
-        if self._closing or not caller.may_call():
-            self._refuse_call(present, number, "busy")
-            return
-        found = list(self._meant(fingerprints, addr, port))
-        if not found:
+    def _expect(self, present: _Present, number: int, wanted: _Wanted) -> None:
+        """The party is not there yet."""
+        party, key = present.party, (present, number)
+        if party.expects >= _MOST_EXPECTED or key in self._expecting:
             self._refuse_call(present, number, "absent")
             return
+        party.expects += 1
+        self._expecting[key] = wanted
+        asyncio.get_running_loop().call_later(_EXPECTED, self._expect_no_more, present, number)
+
+    def _expect_no_more(self, present: _Present, number: int) -> None:
+        if self._expecting.pop((present, number), None) is not None:
+            present.party.expects -= 1
+            if present in present.party.present:
+                self._refuse_call(present, number, "absent")
+
+    def _look_again(self) -> None:
+        """A party has come."""
+        for (present, number), wanted in list(self._expecting.items()):
+            if present in present.party.present and self._call(present, number, wanted):
+                del self._expecting[present, number]
+                present.party.expects -= 1
+
+    def _call(self, present: _Present, number: int, wanted: _Wanted) -> bool:
+        """A party wants to be joined to another one. False: that is not there."""
+        caller = present.party
+        found = list(self._meant(*wanted))
+        if not found:
+            return False
         # The latest first: an older one may be dead, and not known to be.
-        called = found[-1 - caller.turn(f"{fingerprints} {addr} {port}") % len(found)]
+        called = found[-1 - caller.turn(str(wanted)) % len(found)]
         most = self._limits.streams_per_party
         total = self.streams + len(self._calls) // 2
         if max(caller.streams, called.party.streams) >= most or total >= self._limits.streams:
             self._refuse_call(present, number, "busy")
-            return
+            return True
         call = _Call(caller, called.party)
         for party, ticket in zip(call.parties, call.tickets, strict=True):
             party.streams += 1
@@ -448,6 +489,7 @@ class RelayServer:
         asyncio.get_running_loop().call_later(_PATIENCE, self._give_up, call)
         called.say(caller=call.tickets[1])
         present.say(call=number, ticket=call.tickets[0])
+        return True
 
     def _refuse_call(self, present: _Present, number: int, reason: str) -> None:
         self._counters["calls_refused"] += 1

@@ -12,6 +12,7 @@ import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address
 from itertools import count
@@ -31,8 +32,8 @@ from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.network import Wanted
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
-from mpccomm.transport.stream import Stream
-from mpccomm.transport.tls import Credentials, Verdict, judge
+from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
+from mpccomm.transport.tls import Credentials, Verdict, judge, public_context
 from mpccomm.transport.tunnel import Tunnel
 from mpccomm.transport.websocket import HTTPProtocol
 
@@ -47,6 +48,8 @@ MOST_SAID = 64 * 1024
 """Bytes of a message on a kept connection."""
 _MOST_PENDING = 64
 """So many calls that come in may be without an answer."""
+_LONGEST_PAUSE = 2.0
+"""Seconds between attempts to reach a relay, where `Retry.cap` is not less: many wait for it, and it for nobody."""
 _CALLERS = 4
 """Through a relay as many callers may be unknown at a time as from an address at which so many parties are."""
 NOT_ADMITTED = 4003
@@ -113,6 +116,8 @@ class RelayLine:
         """Set while the relay lets us make and take calls."""
         self._failed = asyncio.Event()
         """Set while it does not, since an attempt failed."""
+        self._next_admission = asyncio.Event()
+        """Of those who have heard that there is no way."""
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -134,7 +139,7 @@ class RelayLine:
                 self._admitted.clear()
                 self._failed.set()
                 self._forget()
-                pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(failures, 30)))
+                pause = random.uniform(0, min(retry.cap, _LONGEST_PAUSE, retry.first * 2 ** min(failures, 30)))
                 await asyncio.sleep(began + pause - asyncio.get_running_loop().time())
         finally:
             if self._session is not None:
@@ -170,7 +175,7 @@ class RelayLine:
                 ssl=self._tls() or True,
                 heartbeat=HEARTBEAT,
                 max_msg_size=MOST_SAID,
-                autoping=True,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
             )
         try:
             self._control = control
@@ -180,6 +185,8 @@ class RelayLine:
             self.trouble = ""
             self._failed.clear()
             self._admitted.set()
+            self._next_admission.set()
+            self._next_admission = asyncio.Event()
             while True:
                 self._on_message(await _read(control))
         finally:
@@ -277,6 +284,13 @@ class RelayLine:
             self._asked.pop(number, None)
         return await self._stream(ticket, make)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait for so long, or until the relay is there again."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._next_admission.wait()
+
     async def _until_admitted(self) -> None:
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._admitted, self._failed)]
         try:
@@ -314,11 +328,13 @@ class RelayLine:
                 )
             await call.tunnel.open(greeting)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if pending.end():
-                verdict = judge(error)
-                self._answering.sent_away(
-                    self._address, verdict.advice if verdict else "it hung up during the TLS handshake"
-                )
+            if not pending.end():
+                return
+            if verdict := judge(error):
+                self._answering.sent_away(self._address, verdict.advice)
+            else:
+                # Usual: it has found another way.
+                logger.debug("a call through the %s came to nothing: %s", self.relay, describe(error))
         except BaseException:
             pending.end()
             raise
@@ -342,7 +358,7 @@ class RelayLine:
         if not self.relay.tls:
             return None
         if self._context is None:
-            self._context = trust_of(self.relay)
+            self._context = public_context(self.relay.ca_cert)
         return self._context
 
     def _new_session(self) -> aiohttp.ClientSession:
@@ -394,6 +410,10 @@ class RelayedClient(Client):
         stream.relayed = True
         return stream
 
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt, but not when the relay is there again."""
+        await self._line.pause(seconds)
+
     def _new_connector(self) -> aiohttp.BaseConnector:
         return _Connector(self._open)
 
@@ -427,24 +447,6 @@ class _Connector(aiohttp.BaseConnector):
         protocol: ResponseHandler = self._factory()
         await self._open_way(protocol)
         return protocol
-
-
-def trust_of(relay: Relay) -> ssl.SSLContext:
-    """Return what the TLS of the relay itself has to satisfy.
-
-    :raises ConfigurationError: the file of its authorities can't be read
-    """
-    try:
-        context = ssl.create_default_context(cafile=relay.ca_cert)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"{relay.ca_cert}, the ca_cert of the {relay}, can't be read: {error.strerror or error}"
-        ) from error
-    if relay.ca_cert is not None:
-        # The certificate of the relay itself is as good as an authority.
-        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-        context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
-    return context
 
 
 def _token(relay: Relay) -> str:

@@ -121,12 +121,30 @@ def listening_context(cert: FilePath, key: FilePath | None, password: Password =
 
     :raises ConfigurationError: a file can't be read or used
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    _set_groups(context)
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_NONE
     _load(context, read_key(cert if key is None else key, password), read_certificates(cert), cert)
+    return context
+
+
+def public_context(authorities: FilePath | None) -> ssl.SSLContext:
+    """For connections to a server that anybody may call, and that is known by its host name.
+
+    :param authorities: a file of those that count, or the certificate of the server itself; None: those of this system
+    :raises ConfigurationError: it can't be read
+    """
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    # What is in front of such a server may be older than this.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = True
+    if authorities is None:
+        context.load_default_certs()
+        return context
+    try:
+        context.load_verify_locations(authorities)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "no certificate in PEM"
+        raise ConfigurationError(f"{authorities} can't be read: {reason}") from error
     return context
 
 

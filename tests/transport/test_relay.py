@@ -230,7 +230,7 @@ async def test_a_relay_that_starts_later(folder: Folder, relay: LocalRelay, capl
 async def test_a_party_that_comes_later(folder: Folder, relay: LocalRelay) -> None:
     async with pool_of(folder, "Alice", "Bob", relay=relay.relay) as alice:
         with pytest.raises(NotReadyError, match=r"Bob at the relay 127.0.0.1:\d+: it is not at the relay"):
-            await alice.wait_ready(8 * UNIT)
+            await alice.wait_ready(15 * UNIT)
         async with pool_of(folder, "Bob", "Alice", relay=relay.relay) as bob:
             await exchange(alice, bob)
 
