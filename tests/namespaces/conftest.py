@@ -76,6 +76,13 @@ class Machine:
             self.run("tc", "qdisc", "del", "dev", self.device, "root")
 
 
+def _check_tools(tools: tuple[str, ...]) -> None:
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("network namespaces need Linux and root")
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
+        pytest.skip(f"not installed here: {', '.join(missing)}; apt-get install iproute2 iptables")
+
+
 @pytest.fixture(scope="module")
 def star() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     """A machine with two cables, as seen from the first and from the second; and the machines at their ends."""
@@ -92,10 +99,7 @@ def cables() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
 
 @contextmanager
 def _star(tools: tuple[str, ...]) -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("network namespaces need Linux and root")
-    if missing := [tool for tool in tools if shutil.which(tool) is None]:
-        pytest.skip(f"not installed here: {', '.join(missing)}; apt-get install iproute2 iptables")
+    _check_tools(tools)
     hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", "bob", "carol"))
     made = []
     try:
@@ -120,3 +124,51 @@ def _star(tools: tuple[str, ...]) -> Iterator[tuple[Machine, Machine, Machine, M
         # What they contain goes with them.
         for name in made:
             subprocess.run(["ip", "netns", "del", name], stdin=subprocess.DEVNULL, check=False)
+
+
+@pytest.fixture(scope="module")
+def masqueraded() -> Iterator[tuple[Machine, Machine, Machine]]:
+    """A machine that everybody reaches, and two in private networks with the same addresses, behind routers that masquerade."""
+    _check_tools(("ip", "iptables"))
+    prefix = f"mpccomm-{os.getpid()}"
+    hub, sites = f"{prefix}-relay", ("a", "b")
+    made = []
+    try:
+        try:
+            for name in (hub, *(f"{prefix}-{what}{site}" for site in sites for what in ("router", "party"))):
+                run("ip", "netns", "add", name)
+                made.append(name)
+                run("ip", "netns", "exec", name, "iptables", "-t", "nat", "-L")
+        except CommandError as error:
+            pytest.skip(f"network namespaces can't be used here: {error}")
+        one, other = (_behind_a_router(hub, prefix, site, number) for number, site in enumerate(sites))
+        yield Machine(hub, "10.232.0.1", "pub0"), one, other
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], stdin=subprocess.DEVNULL, check=False)
+
+
+def _behind_a_router(hub: str, prefix: str, site: str, number: int) -> Machine:
+    router, party = (f"{prefix}-{what}{site}" for what in ("router", "party"))
+    outside = Machine(hub, f"10.232.{number}.1", f"pub{number}"), Machine(router, f"10.232.{number}.2", "out")
+    inside = Machine(router, "192.168.7.1", "in"), Machine(party, "192.168.7.2", "lan")
+    for one, other in (outside, inside):
+        run(*f"ip -n {one.name} link add {one.device} type veth peer name {other.device} netns {other.name}".split())
+        for end in (one, other):
+            run("ip", "-n", end.name, "address", "add", f"{end.address}/24", "dev", end.device)
+            end.plug_in()
+    for machine in (outside[0], inside[0], inside[1]):
+        run("ip", "-n", machine.name, "link", "set", "lo", "up")
+    run("ip", "-n", party, "route", "add", "default", "via", inside[0].address)
+    run("ip", "-n", router, "route", "add", "default", "via", outside[0].address)
+    inside[0].run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    rules = (
+        "-t nat -A POSTROUTING -o out -j MASQUERADE",
+        # Nothing new comes in.
+        "-P FORWARD DROP",
+        "-A FORWARD -i in -j ACCEPT",
+        "-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+    )
+    for rule in rules:
+        inside[0].run("iptables", *rule.split())
+    return inside[1]

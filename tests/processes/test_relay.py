@@ -26,8 +26,12 @@ class Setting:
     def __init__(self, folder: Path) -> None:
         self._folder = Folder(folder)
         self.ca = self._folder.cert(CA)
-        self._own = self._folder.key(RELAY), self._folder.cert(RELAY)
         self._parties: dict[str, tuple[str, str]] = {}
+        self.identify_relay(RELAY)
+
+    def identify_relay(self, identity: Identity) -> None:
+        """Give the relay its key and certificate."""
+        self._own = self._folder.key(identity), self._folder.cert(identity)
 
     def identify(self, name: str, identity: Identity) -> None:
         """Give a party its key and certificate."""
