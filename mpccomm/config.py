@@ -229,11 +229,11 @@ class _Reader:
         remedy = "; each party, and each key of a table, can be there once" if twice else ""
         return ConfigurationError(f"{self.path}:{line}: {what}{remedy}")
 
-    def _relays(self, at: Key, given: Any) -> tuple[Relay, ...]:
+    def _relays(self, at: KeyPath, given: Any) -> tuple[Relay, ...]:
         entries = [] if given is None else given if isinstance(given, list) else [given]
         return tuple(dict.fromkeys(self._relay(at, entry) for entry in entries))
 
-    def _relay(self, at: Key, entry: Any) -> Relay:
+    def _relay(self, at: KeyPath, entry: Any) -> Relay:
         table = {"url": entry} if isinstance(entry, str) else entry
         if not isinstance(table, dict) or "url" not in table:
             self.fail(at, 'a relay is the text of a URL, or a table with it: {url = "https://relay.example", ...}')

@@ -42,6 +42,9 @@ class LogEvent(Enum):
     PARTY_ENDED = "connections", _INFO, "the party shut down, aborted or was restarted"
     RESTARTED = "connections", _WARNING, "the party waits until its program accepts that this process is a new one"
     RESTART_ACCEPTED = "connections", _INFO, "this program accepts that the party is a new process"
+    RELAY_USABLE = "connections", _INFO, "a relay lets this party in"
+    RELAY_UNUSABLE = "connections", _WARNING, "a relay can't be used, and why"
+    AT_RELAY = "connections", _INFO, "of a relay: a party has come or gone, or a connection of one"
     ACCEPT_FAILED = "connections", _WARNING, "the system does not let a connection in"
     PLANNED_FAULT = "connections", _DEBUG, "a `MemoryNetwork` disturbs a connection"
 
@@ -53,6 +56,7 @@ class LogEvent(Enum):
     VIOLATION = "security", _WARNING, "a connection was closed for what came over it, or because nothing did"
     BARRED = "security", _ERROR, "a party that broke the protocol too often is kept out"
     READMITTED = "security", _INFO, "a party that was kept out is let in again"
+    RELAY_FILES = "security", _INFO, "of a relay: its files were read again; an error where they can't be"
     DISMISSED = "security", _INFO, "a connection was closed whose certificate does not count any more"
 
     TRAFFIC = "messages", _INFO, "at the end: how much was sent and received"

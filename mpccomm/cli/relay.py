@@ -30,6 +30,7 @@ from mpccomm.address import join
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_password, count, host_and_port, password_from, seconds
 from mpccomm.errors import ConfigurationError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.settings import MiB
 from mpccomm.sync.loop_thread import new_event_loop
@@ -38,7 +39,7 @@ from mpccomm.transport.relay import RelayLimits, RelayServer
 from mpccomm.transport.relay_identity import Admitted, read_tokens
 from mpccomm.transport.tls import Password, listening_context
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,9 +158,9 @@ class _Files:
             self._read_others()
             self.admitted.reload()
         except ConfigurationError as error:
-            logger.error("nothing is changed: %s", error)
+            log(LogEvent.RELAY_FILES, "nothing is changed: %s", error, level=logging.ERROR)
             return
-        logger.info("all files are read again")
+        log(LogEvent.RELAY_FILES, "all files are read again")
         review()
 
 

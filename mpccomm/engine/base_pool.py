@@ -57,7 +57,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")
-        engine.use_relays(relays_of(relay))
+        engine.ways.use(relays_of(relay))
         if audit is not None:
             from mpccomm.engine.audit import Audit
 
@@ -295,7 +295,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one no party can call, or tell who calls."""
         engine = self._engine
-        if engine.port is None and not engine.relays:
+        if engine.port is None and not engine.ways.relays:
             return
         if not engine.loop_owner.settled:
             try:

@@ -33,6 +33,7 @@ from mpccomm.engine.report import Reporter
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.engine.tracing import Trace, close, file_for
+from mpccomm.engine.ways import PartyWays
 from mpccomm.errors import (
     ConfigurationError,
     DuplicatePartyError,
@@ -49,8 +50,8 @@ from mpccomm.protocol.states import Cause
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
-from mpccomm.transport.network import BoundPort, Network, NetworkServer, RelayAccess, Wanted
-from mpccomm.transport.reconnect import Connector, Dialler, DialSlots, DirectAttempts, Ways
+from mpccomm.transport.network import BoundPort, Network, NetworkServer
+from mpccomm.transport.reconnect import Dialler, DialSlots
 
 if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
@@ -62,16 +63,11 @@ _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        authentication: Authentication,
-        network: Network,
-        name: str,
-    ) -> None:
+    _begun_at = 0.0
+
+    def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
             raise ConfigurationError("there are no certificates in this network: leave out key=, cert= and ca_cert=")
-        self._relay_accesses: dict[Relay, RelayAccess] = {}
         self.logged = LoggedPool(name)
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
@@ -105,7 +101,6 @@ class Engine:
         self._ending: asyncio.Task[None] | None = None
         self._patience: list[tuple[float, float]] = []
         """Of all who wait for the end: since when, and how many seconds."""
-        self._begun_at = 0.0
         self._incarnation = secrets.token_bytes(16)
         self._bound_port: BoundPort | None = None
         self._declared_port = NO_PORT
@@ -114,6 +109,7 @@ class Engine:
         self._slots = DialSlots()
         self._leaving: dict[Party, asyncio.Task[None]] = {}
         """Parties that were removed and are still told so."""
+        self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.has_additions = False
         """Something was added that `grow` has not seen yet."""
         self._ticker: asyncio.TimerHandle | None = None
@@ -136,9 +132,6 @@ class Engine:
                 self.observe(made)
             self.reporter = self._reporters[""]
         return self.reporter
-
-    relays: tuple[Relay, ...] = ()
-    """Where this party can be reached, and where it looks for the others."""
 
     @property
     def title(self) -> str:
@@ -256,7 +249,7 @@ class Engine:
         """Add a party."""
         self.check_open()
         check_name(name)
-        relays = self._relays_of(name, via, wire)
+        relays = self.ways.relays_of(name, via, wire)
         if addr is None and not relays:
             raise ConfigurationError(f"where is {name}? Pass its address, or the relay where it is reached as via=")
         addr = "" if addr is None else check_host(addr)
@@ -303,29 +296,6 @@ class Engine:
         else:
             party.closed = Cause(GivenUp.REMOVED)
 
-    def use_relays(self, relays: tuple[Relay, ...]) -> None:
-        """Be reached there, and look for the others there; before anything is added."""
-        self._check_relays(relays)
-        self.relays = relays
-
-    def _relays_of(self, name: str, via: tuple[Relay, ...] | None, wire: str) -> tuple[Relay, ...]:
-        """The relays through which a party is reached."""
-        if wire != OURS.name:
-            if via:
-                raise ConfigurationError(f"{name} runs tno.mpc.communication, which knows no relays: leave out via=")
-            return ()
-        if via is None:
-            return self.relays
-        self._check_relays(via)
-        return via
-
-    def _check_relays(self, relays: tuple[Relay, ...]) -> None:
-        if relays and self.network.tls and not self.authentication.certified:
-            raise ConfigurationError(
-                f"the {relays[0]} can't be used without certificates: it is they who tell one party from another there, and keep "
-                "what the parties say from those who run it. Give the pool key=, cert= and ca_cert="
-            )
-
     # -- running -------------------------------------------------------------------------------------------------------
 
     # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
@@ -359,8 +329,7 @@ class Engine:
         if self._bound_port is not None and self._server is None and self.lifecycle.usable:
             self._server = self._bound_port.server(self.authentication, self.settings)
             self._server.start()
-        for relay in self.relays:
-            self._relay_access(relay)
+        self.ways.start()
         for party in self.parties.values():
             if party.dialler is None:
                 self.authentication.introduce(party)
@@ -400,61 +369,17 @@ class Engine:
             )
             authentication.correspondents[party.name] = gateway
             return gateway
-        retry = self.settings.retry
-        connector = self._direct(party)
-        if party.relays:
-            if not party.addr:
-                party.second = authentication.credentials.own.fingerprint > party.pins[0].fingerprint
-            elif party.port != NO_PORT:
-                self._spawn(DirectAttempts(party, self._direct(party), retry, self._slots, self._spawn).run())
-            connector = self._all_ways(party, connector)
-        return Dialler(party, connector, retry, self._slots, self._spawn, party.check_retries)
+        way = self.ways.to(party, self._slots)
+        return Dialler(party, way, self.settings.retry, self._slots, self._spawn, party.check_retries)
 
-    def _direct(self, party: Party) -> Connector:
-        authentication = self.authentication
-        return self.network.connector(
-            self.name,
-            party.addr,
-            party.port,
-            connect_timeout=self.settings.retry.connect_timeout,
-            context=lambda: authentication.dialling,
-            examine=partial(authentication.examine, party),
-        )
-
-    def _all_ways(self, party: Party, direct: Connector) -> Ways:
-        """Directly, if it has an address, and through each of its relays."""
-        authentication, retry = self.authentication, self.settings.retry
-        ways = [("directly", direct)] if party.addr and party.port != NO_PORT else []
-        for relay in party.relays:
-            through = self._relay_access(relay).connector(
-                lambda: Wanted(tuple(pin.fingerprint for pin in party.pins), party.addr, party.port),
-                connect_timeout=retry.connect_timeout,
-                context=lambda: authentication.dialling,
-                examine=partial(authentication.examine, party),
-            )
-            ways.append((f"through the {relay}", through))
-        return Ways(ways, retry.head_start)
-
-    def _relay_access(self, relay: Relay) -> RelayAccess:
-        """The way through a relay, which is kept from now on."""
-        access = self._relay_accesses.get(relay)
-        if access is None:
-            access = self._relay_accesses[relay] = self.network.relay_access(
-                self.name,
-                relay,
-                self.authentication,
-                self.settings,
-                credentials=lambda: self.authentication.credentials,
-                port=lambda: self._declared_port,
-            )
-            self._spawn(access.run())
-        return access
+    def _get_port(self) -> int:
+        """That of our server, as the others know it."""
+        return self._declared_port
 
     def review_certificates(self) -> None:
         """Look at all connections after the certificates were read again."""
         self.authentication.review()
-        for access in self._relay_accesses.values():
-            access.renew()
+        self.ways.review()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop_owner.loop.create_task(coroutine)
@@ -659,7 +584,7 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await asyncio.gather(*(access.close() for access in self._relay_accesses.values()))
+        await self.ways.close()
         self.loop_owner.close_workers()
         self.failures.report()
         if self.audit is not None:

@@ -145,7 +145,7 @@ class Connections:
         """Those whose other end has proved that it is there now."""
         return [connection for connection in self._all if connection.verified]
 
-    def open(self, *, dialled: bool, relayed: bool, nonce: bytes, now: float) -> Connection:
+    def open(self, *, dialled: bool, nonce: bytes, now: float, relayed: bool = False) -> Connection:
         """A new connection."""
         self.opened += 1
         connection = Connection(self.opened, dialled=dialled, relayed=relayed, nonce=nonce, now=now)

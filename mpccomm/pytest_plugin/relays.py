@@ -78,8 +78,8 @@ class LocalRelay:
             return
         sock = bind(_LOCAL, self._port)
         self._port = sock.getsockname()[1]
-        self._thread = LoopThread("mpccomm relay")
-        self._thread.start(lambda loop: self._launch(loop, sock))
+        self._thread = LoopThread()
+        self._thread.start("mpccomm relay", lambda loop: self._launch(loop, sock))
 
     def _launch(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop

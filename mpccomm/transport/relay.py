@@ -25,6 +25,7 @@ from aiohttp import web
 
 from mpccomm.address import IPAddress, ascii_name, literal
 from mpccomm.errors import ConfigurationError
+from mpccomm.logs import ROOT, EventLog, LogEvent
 from mpccomm.settings import KiB, MiB, Strangers
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.identity import Certificate
@@ -46,7 +47,7 @@ from mpccomm.transport.server import HTTPServer, bare, pending_of
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.websocket import asked_for
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 GREETING = "An mpccomm relay listens here.\n"
 _PATIENCE = 10.0
@@ -242,7 +243,7 @@ class RelayServer:
         self._limits = limits or RelayLimits()
         self._status_tokens = status_tokens
         self._url = url
-        self._throttle = LogThrottle(logger)
+        self._throttle = LogThrottle(log)
         self._parties: dict[str, _Party] = {}
         self._names: dict[str, dict[_Present, None]] = {}
         self._calls: dict[str, _Call] = {}
@@ -259,7 +260,7 @@ class RelayServer:
         self._http = HTTPServer(
             self._answer,
             access_log=None,
-            logger=logger,
+            logger=logging.getLogger(ROOT),
             keepalive_timeout=_PATIENCE,
             lingering_time=0,
             auto_decompress=False,
@@ -288,7 +289,7 @@ class RelayServer:
                 async with asyncio.timeout(grace):
                     await self._idle.wait()
             except TimeoutError:
-                logger.info("%d streams are cut", self.streams)
+                log(LogEvent.AT_RELAY, "%d streams are cut", self.streams)
         for call in set(self._calls.values()):
             self._give_up(call)
         await self._listener.close()
@@ -307,7 +308,7 @@ class RelayServer:
         for party in list(self._parties.values()):
             for one in list(party.present):
                 if reason := self._admitted.examine(one.applicant):
-                    logger.info("%s is sent away: %s", _short(one.applicant.certificate), reason)
+                    log(LogEvent.AT_RELAY, "%s is sent away: %s", _short(one.applicant.certificate), reason)
                     self._leave(one)
                     self._spawn(one.leave(NOT_ADMITTED))
             if not party.present:
@@ -363,14 +364,14 @@ class RelayServer:
             return connection
         pending.end()
         self._enter(present)
-        logger.info("%s is here, from %s", _short(present.applicant.certificate), pending.address)
+        log(LogEvent.AT_RELAY, "%s is here, from %s", _short(present.applicant.certificate), pending.address)
         try:
             present.say(admitted=True)
             self._look_again()
             await self._attend(present)
         finally:
             self._leave(present)
-            logger.info("%s has left", _short(present.applicant.certificate))
+            log(LogEvent.AT_RELAY, "%s has left", _short(present.applicant.certificate))
         return connection
 
     async def _admit(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
@@ -24,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from mpccomm.errors import ConfigurationError
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Resolver
@@ -37,7 +37,7 @@ from mpccomm.transport.tls import Credentials, Verdict, judge, public_context
 from mpccomm.transport.tunnel import Tunnel
 from mpccomm.transport.websocket import HTTPProtocol
 
-logger = logging.getLogger("mpccomm")
+log = EventLog()
 
 VERSION = 1
 CONTROL_PATH = "/mpccomm/relay"
@@ -181,7 +181,7 @@ class RelayLine:
             self._control = control
             async with asyncio.timeout(patience):
                 await self._apply(control)
-            logger.info("the %s lets us in", self.relay)
+            log(LogEvent.RELAY_USABLE, "the %s lets us in", self.relay)
             self.trouble = ""
             self._failed.clear()
             self._admitted.set()
@@ -238,7 +238,7 @@ class RelayLine:
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
-            logger.warning("the %s can't be used: %s", self.relay, trouble)
+            log(LogEvent.RELAY_UNUSABLE, "the %s can't be used: %s", self.relay, trouble)
 
     def _describe(self, error: BaseException) -> str:
         if isinstance(error, RelayError | ConfigurationError):
@@ -334,7 +334,9 @@ class RelayLine:
                 self._answering.sent_away(self._address, verdict.advice)
             else:
                 # Usual: it has found another way.
-                logger.debug("a call through the %s came to nothing: %s", self.relay, describe(error))
+                log(
+                    LogEvent.CONNECTION_CLOSED, "a call through the %s came to nothing: %s", self.relay, describe(error)
+                )
         except BaseException:
             pending.end()
             raise
@@ -347,7 +349,7 @@ class RelayLine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a call through the %s failed", self.relay, exc_info=error)
+            log(LogEvent.INTERNAL, "a call through the %s failed", self.relay, exc_info=error)
 
     # -- the way there -------------------------------------------------------------------------------------------------
 

@@ -278,6 +278,6 @@ async def test_calls_that_nobody_made(folder: Folder, relay: LocalRelay) -> None
         relay._loop.call_soon_threadsafe(flood)
         for _ in range(20):
             await exchange(alice, bob)
-        (access,) = alice._engine._relay_accesses.values()
+        (access,) = alice._engine.ways.accesses.values()
         assert isinstance(access, relay_client.RelayLine)
         await until(lambda: not access._calls)

@@ -1,0 +1,142 @@
+"""The ways to the parties of a pool: directly, and through the relays where they, or this party, can be reached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from mpccomm.codec.wire_format import OURS
+from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.party import Party
+from mpccomm.errors import ConfigurationError
+from mpccomm.protocol.frames import NO_PORT
+from mpccomm.relays import Relay
+from mpccomm.settings import Settings
+from mpccomm.transport.network import Network, RelayAccess, Wanted
+from mpccomm.transport.reconnect import Connector, DialSlots, DirectAttempts, Ways
+
+
+class PartyWays:
+    """Of one pool.
+
+    :param spawn: runs what is to run as long as the pool
+    :param port: of this party's server, as the others know it; 0: it has none
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        authentication: Authentication,
+        settings: Settings,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        port: Callable[[], int],
+    ) -> None:
+        self.relays: tuple[Relay, ...] = ()
+        """Where this party can be reached, and where it looks for the others."""
+        self._name = name
+        self._network = network
+        self._authentication = authentication
+        self._settings = settings
+        self._spawn = spawn
+        self._port = port
+        self._accesses: dict[Relay, RelayAccess] = {}
+
+    def use(self, relays: tuple[Relay, ...]) -> None:
+        """Be reached there, and look for the others there; before any party is added."""
+        self._check(relays)
+        self.relays = relays
+
+    def relays_of(self, name: str, via: tuple[Relay, ...] | None, wire: str) -> tuple[Relay, ...]:
+        """Return the relays through which a party is to be reached.
+
+        :raises ConfigurationError: it can't be reached so
+        """
+        if wire != OURS.name:
+            if via:
+                raise ConfigurationError(f"{name} runs tno.mpc.communication, which knows no relays: leave out via=")
+            return ()
+        if via is None:
+            return self.relays
+        self._check(via)
+        return via
+
+    def _check(self, relays: tuple[Relay, ...]) -> None:
+        if relays and self._network.tls and not self._authentication.certified:
+            raise ConfigurationError(
+                f"the {relays[0]} can't be used without certificates: they alone tell one party from another there, and keep "
+                "what the parties say from those who run it. Give the pool key=, cert= and ca_cert="
+            )
+
+    # -- on the loop ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Go to our own relays, to be called there."""
+        for relay in self.relays:
+            self._access(relay)
+
+    def to(self, party: Party, slots: DialSlots) -> Connector:
+        """Return the way to a party: the best one of all that there are."""
+        retry = self._settings.retry
+        if not party.relays:
+            return self._direct(party)
+        ways: list[tuple[str, Connector]] = []
+        if not party.addr:
+            party.second = self._authentication.credentials.own.fingerprint > party.pins[0].fingerprint
+        elif party.port != NO_PORT:
+            ways.append(("directly", self._direct(party)))
+            self._spawn(DirectAttempts(party, self._direct(party), retry, slots, self._spawn).run())
+        ways += [(f"through the {relay}", self._through(relay, party)) for relay in party.relays]
+        return Ways(ways, retry.head_start)
+
+    def _direct(self, party: Party) -> Connector:
+        authentication = self._authentication
+        return self._network.connector(
+            self._name,
+            party.addr,
+            party.port,
+            connect_timeout=self._settings.retry.connect_timeout,
+            context=lambda: authentication.dialling,
+            examine=partial(authentication.examine, party),
+        )
+
+    def _through(self, relay: Relay, party: Party) -> Connector:
+        authentication = self._authentication
+        return self._access(relay).connector(
+            lambda: Wanted(tuple(pin.fingerprint for pin in party.pins), party.addr, party.port),
+            connect_timeout=self._settings.retry.connect_timeout,
+            context=lambda: authentication.dialling,
+            examine=partial(authentication.examine, party),
+        )
+
+    def _access(self, relay: Relay) -> RelayAccess:
+        """The way through a relay, which is kept from now on."""
+        access = self._accesses.get(relay)
+        if access is None:
+            authentication = self._authentication
+            access = self._accesses[relay] = self._network.relay_access(
+                self._name,
+                relay,
+                authentication,
+                self._settings,
+                credentials=lambda: authentication.credentials,
+                port=self._port,
+            )
+            self._spawn(access.run())
+        return access
+
+    @property
+    def accesses(self) -> dict[Relay, RelayAccess]:
+        """The relays that are used."""
+        return dict(self._accesses)
+
+    def review(self) -> None:
+        """Our certificate was read again: show it to the relays."""
+        for access in self._accesses.values():
+            access.renew()
+
+    async def close(self) -> None:
+        """End what came through relays; what was spawned has ended."""
+        await asyncio.gather(*(access.close() for access in self._accesses.values()))
