@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mpccomm.codec import Serialization
     from mpccomm.engine.expect import Array
+    from mpccomm.engine.explain import explain_on_signal
     from mpccomm.engine.stats import PartyStats, Stats
     from mpccomm.errors import (
         AnnotationError,
@@ -83,6 +84,7 @@ __all__ = [
     "UnexpectedTypeError",
     "UnknownPartyError",
     "WrongThreadError",
+    "explain_on_signal",
 ]
 
 # Imported when they are first asked for: the command line and the pytest plugin need none of it to start.
@@ -94,6 +96,7 @@ _MODULES = (
     "mpccomm.pool",
     "mpccomm.engine.stats",
     "mpccomm.engine.expect",
+    "mpccomm.engine.explain",
     "mpccomm.sync",
     "mpccomm.transport.memory",
 )

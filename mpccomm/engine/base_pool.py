@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from logging import Logger
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 import aiohttp
 
@@ -15,6 +15,7 @@ from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.calls import PoolCalls
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
+from mpccomm.engine.explain import explain
 from mpccomm.engine.handlers import Handler, ServerHandle
 from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
@@ -273,6 +274,15 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         records = [trace_of(one._engine.traces, one.name or "this pool").record for one in (self, *pools)]
         files = load(*(other for other in others if not isinstance(other, BasePool)))
         return plot(Record([party for record in (*records, files) for party in record.parties]), ax)
+
+    def explain(self, file: TextIO | None = None) -> None:
+        """Print who waits for what, for how long, which parties are connected, and at which lines the program stands.
+
+        For a program that hangs: any thread may call, and `mpccomm.explain_on_signal` does it for all pools of a process.
+
+        :param file: what to print to; left out: stdout
+        """
+        print(explain(self._engine), file=file)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

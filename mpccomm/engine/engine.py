@@ -604,6 +604,11 @@ _awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[Engi
 """Those that were set up where no loop ran yet, by thread. Only the thread itself looks at its own."""
 
 
+def running_engines() -> list[Engine]:
+    """Return those of this process that can be used."""
+    return [engine for engine in list(_engines) if engine.lifecycle.usable]
+
+
 def _close_all_inherited() -> None:
     for engine in list(_engines):
         engine.close_inherited()

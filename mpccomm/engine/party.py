@@ -115,6 +115,8 @@ class Party:
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     audit: Audit | None = None
+    oldest: tuple[Outgoing | None, float] = None, 0.0
+    """The first message that is not delivered, and when it was seen to be that."""
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
@@ -380,6 +382,9 @@ class Party:
         now = self.clock()
         self.connections.look(now)
         self.link.tick(now)
+        first = next(self.link.sender.pending(), None)
+        if first is not self.oldest[0]:
+            self.oldest = first, now
         if self._progress is not None:
             self._progress.look(self.link, now)
         self.absence = None

@@ -60,7 +60,7 @@ def _state_of(engine: Engine) -> str:
 def _look_at_party(party: Party, engine: Engine) -> PartyView:
     counters = party.link.counters
     queued, size = party.link.sender.queued()
-    mood, state = _party_state(party, engine)
+    mood, state = party_state(party, engine)
     return PartyView(
         name=party.name,
         where=party.where,
@@ -75,7 +75,8 @@ def _look_at_party(party: Party, engine: Engine) -> PartyView:
     )
 
 
-def _party_state(party: Party, engine: Engine) -> tuple[str, str]:
+def party_state(party: Party, engine: Engine) -> tuple[str, str]:
+    """Return the mood, as of a `PartyView`, and whether it is connected, in words."""
     ending, closed, link = party.link.ending, party.closed, party.link
     if closed is not None and closed.ending is GivenUp.BARRED:
         return "bad", f"kept out: {closed.reason}"
@@ -102,7 +103,7 @@ def _waits(party: Party, closing: bool) -> list[str]:
     to_be = "not" if closing else "to be"
     mailbox, sender = party.link.mailbox, party.link.sender
     lines = []
-    receives = _copy(lambda: islice(mailbox.receives(), _MOST_LISTED + 1))
+    receives = copied(lambda: islice(mailbox.receives(), _MOST_LISTED + 1))
     if receives:
         more = ", ..." if len(receives) > _MOST_LISTED else ""
         waited = seconds_text(party.clock() - min(receive.since for receive in receives))
@@ -123,7 +124,8 @@ def _id_of(receive: Receive) -> str:
     return describe_key(receive.key)
 
 
-def _copy(items: Callable[[], Iterable[T]]) -> list[T]:
+def copied(items: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what the loop of a pool may be changing now, as it was at some moment; nothing if it never stands still."""
     for _ in range(_ATTEMPTS):
         try:
             return list(items())
