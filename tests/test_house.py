@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"progress"}),
     frozenset({"address", "settings"}),
     frozenset({"relays"}),
-    frozenset({"codec", "protocol", "config"}),
+    frozenset({"codec", "protocol", "config", "line"}),
     frozenset({"transport", "environment", "trace"}),
     frozenset({"engine"}),
     frozenset({"pool"}),

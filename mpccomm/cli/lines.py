@@ -38,9 +38,9 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
 from mpccomm.errors import ConfigurationError
+from mpccomm.line import Line, duration, frequency, rate
 from mpccomm.transport import forwarder
 from mpccomm.transport.forwarder import Route, description
-from mpccomm.transport.line import Line, duration, frequency, rate
 
 T = TypeVar("T")
 

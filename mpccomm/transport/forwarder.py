@@ -34,7 +34,7 @@ from random import Random
 from select import select
 from typing import Any, Self
 
-from mpccomm.transport.line import QUEUE, SEGMENT, Lane, Line
+from mpccomm.line import QUEUE, SEGMENT, Lane, Line
 
 _WINDOW = 16 * 1024 * 1024
 """Bytes of one connection that are on their way at once, at least."""

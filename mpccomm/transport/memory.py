@@ -38,13 +38,13 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
+from mpccomm import line
 from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
+from mpccomm.line import Lane, Line
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
-from mpccomm.transport import line
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
-from mpccomm.transport.line import Lane, Line
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Pipe, Transfer
 from mpccomm.transport.reconnect import DialError
@@ -128,7 +128,7 @@ class MemoryNetwork:
     :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn. To connect
         takes a delay either way.
     :param rate: of the line between any two pools, in each direction by itself: bytes per second, or a text such as
-        ``"100mbit"``. Headers count, see `mpccomm.transport.line`; None: without a limit.
+        ``"100mbit"``. Headers count, see `mpccomm.line`; None: without a limit.
     :param repeat: probability that a connection, once it is over, comes once more, with all that the dialling end sent on it
     :raises ValueError: that can't be
     """

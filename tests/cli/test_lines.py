@@ -9,7 +9,7 @@ import pytest
 
 from mpccomm.cli.lines import KNOWN_NAMES, add_line_arguments, chosen_lines
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.line import Line
+from mpccomm.line import Line
 
 NAMES = ["alice", "bob", "carol", "dave"]
 FILE = """

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mpccomm.line import Line
 from mpccomm.transport.forwarder import Route, description
-from mpccomm.transport.line import Line
 from tests.namespaces.conftest import Machine
 from tests.timing import LONG
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from mpccomm.line import HEADERS, SEGMENT, Line
 from mpccomm.transport.forwarder import Route, description
-from mpccomm.transport.line import HEADERS, SEGMENT, Line
 from tests.timing import LONG, UNIT
 
 LOOPBACK = "127.0.0.1"

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.line import HEADERS, QUEUE, SEGMENT, Lane, Line, duration, frequency, in_words, rate
+from mpccomm.line import HEADERS, QUEUE, SEGMENT, Lane, Line, duration, frequency, in_words, rate
 
 
 @pytest.mark.parametrize(
