@@ -29,14 +29,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"pool"}),
     frozenset({"sync"}),
     frozenset({""}),  # the package itself: the public names
-    frozenset({"compat", "dask"}),
+    frozenset({"compat", "dask", "metrics", "spans"}),
     frozenset({"pytest_plugin", "cli"}),
     frozenset({"__main__"}),
 )
 """From the ground up. A room imports from rooms on lower floors and from itself, not from its neighbours."""
 
 OPTIONAL = {"bitarray", "cryptography", "gmpy2", "numpy", "pandas", "pyarrow", "pytest", "safetensors", "torch"}
-OPTIONAL |= {"dask", "distributed", "IPython", "matplotlib", "tqdm"}
+OPTIONAL |= {"dask", "distributed", "IPython", "matplotlib", "opentelemetry", "prometheus_client", "tqdm"}
 NEVER = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
 FORBIDDEN = {
     "protocol": {

@@ -58,6 +58,10 @@ class Outgoing:
     failure: Cause | None = None
     annotation = b""
     """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
+    span: Any = None
+    """What an observer follows it with."""
+    since = 0.0
+    """When it was made, for what measures; 0: nothing does."""
     noted: tuple[float, float, int] | None = None
     """What a recorder noted of its beginning."""
     _starts: list[int] | None = None

@@ -1,0 +1,271 @@
+"""Metrics of pools for Prometheus, through prometheus-client; the extra ``metrics`` brings it along.
+
+::
+
+    from prometheus_client import start_http_server
+    from mpccomm.metrics import export
+
+    export(pool)
+    start_http_server(9464, "127.0.0.1")
+
+Most figures are read when they are asked for, and cost nothing in between; two are measured at each call. Labels are ``pool``, the
+name of this party, and ``party``, that of the other one. There are names, numbers and times, and nothing of any message.
+
+==================================== ========= ====================================================================
+``mpccomm_messages_sent_total``      counter   messages that the program has handed over
+``mpccomm_messages_received_total``  counter   messages that have arrived, asked for or not
+``mpccomm_sent_bytes_total``         counter   their encoded bytes, without framing and repetitions
+``mpccomm_received_bytes_total``     counter   the same of what has arrived
+``mpccomm_resent_frames_total``      counter   frames that were sent again after a connection was lost
+``mpccomm_reconnects_total``         counter   connections after the first
+``mpccomm_connected``                gauge     1 while frames flow, else 0
+``mpccomm_round_trip_seconds``       gauge     smoothed over the last heartbeats
+``mpccomm_unread_messages``          gauge     messages that are here, and that nobody has asked for
+``mpccomm_unread_bytes``             gauge     their bytes
+``mpccomm_undelivered_messages``     gauge     messages whose acknowledgement is not here yet
+``mpccomm_waiting_receives``         gauge     receives that wait
+``mpccomm_delivery_seconds``         histogram from the call of a send to its acknowledgement
+``mpccomm_receive_wait_seconds``     histogram how long a call waited for messages of this party
+==================================== ========= ====================================================================
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+from mpccomm.engine.base_pool import BasePool, engine_of
+from mpccomm.engine.stats import stats_of
+from mpccomm.errors import MissingExtraError, missing_library
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise MissingExtraError(missing_library("mpccomm.metrics", "prometheus_client", "metrics")) from error
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from mpccomm.engine.engine import Engine
+    from mpccomm.engine.observer import Involved
+    from mpccomm.engine.party import Party
+    from mpccomm.protocol.receiver import Incoming
+    from mpccomm.protocol.sender import Outgoing
+
+__all__ = ["export"]
+
+T = TypeVar("T")
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""The upper bounds of the histograms, in seconds."""
+_LABELS = ["pool", "party"]
+_TRIES = 100
+
+_COUNTERS = {
+    "messages_sent": "Messages that the program has handed over",
+    "messages_received": "Messages that have arrived, asked for or not",
+    "sent_bytes": "Encoded bytes of the messages sent, without framing and repetitions",
+    "received_bytes": "Encoded bytes of the messages that have arrived",
+    "resent_frames": "Frames that were sent again after a connection was lost",
+    "reconnects": "Connections after the first",
+}
+_GAUGES = {
+    "connected": "Whether frames flow in both directions",
+    "round_trip_seconds": "Round trip, smoothed over the last heartbeats",
+    "unread_messages": "Messages that are here, and that nobody has asked for",
+    "unread_bytes": "Bytes of the messages that are here, and that nobody has asked for",
+    "undelivered_messages": "Messages whose acknowledgement is not here yet",
+    "waiting_receives": "Receives that wait",
+}
+_HISTOGRAMS = {
+    "delivery_seconds": "Time from the call of a send to its acknowledgement",
+    "receive_wait_seconds": "Time that a call waited for messages",
+}
+
+
+def export(pool: BasePool, registry: CollectorRegistry = REGISTRY) -> None:
+    """Have the figures of a pool in a registry, as long as the pool is used; twice is as good as once.
+
+    :param registry: left out, the one of prometheus-client that its servers show
+    """
+    with _adding:
+        collector = _collectors.get(registry)
+        if collector is None:
+            collector = _collectors[registry] = _Pools()
+            registry.register(collector)
+    collector.add(engine_of(pool))
+
+
+_adding = threading.Lock()
+_collectors: weakref.WeakKeyDictionary[CollectorRegistry, _Pools] = weakref.WeakKeyDictionary()
+
+
+class _Pools(Collector):
+    """All pools of one registry: each metric is there once, for all of them."""
+
+    def __init__(self) -> None:
+        self._meters: weakref.WeakKeyDictionary[Engine, _Meter] = weakref.WeakKeyDictionary()
+
+    def add(self, engine: Engine) -> None:
+        with _adding:
+            if engine not in self._meters:
+                meter = self._meters[engine] = _Meter()
+                engine.observe(meter)
+
+    def describe(self) -> Iterable[Metric]:
+        """The names, without a look at any pool."""
+        return self._families().values()
+
+    def collect(self) -> Iterator[Metric]:
+        families = self._families()
+        for engine, meter in list(self._meters.items()):
+            for party in list(engine.parties.values()):
+                _read(families, engine.name, party, meter)
+        return iter(families.values())
+
+    @staticmethod
+    def _families() -> dict[str, Metric]:
+        named = {name: f"mpccomm_{name}" for name in (*_COUNTERS, *_GAUGES, *_HISTOGRAMS)}
+        counters = {name: CounterMetricFamily(named[name], text, labels=_LABELS) for name, text in _COUNTERS.items()}
+        gauges = {name: GaugeMetricFamily(named[name], text, labels=_LABELS) for name, text in _GAUGES.items()}
+        histograms = {
+            name: HistogramMetricFamily(named[name], text, labels=_LABELS) for name, text in _HISTOGRAMS.items()
+        }
+        return {**counters, **gauges, **histograms}
+
+
+def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -> None:
+    """Add the figures of one party."""
+    labels = {"pool": pool, "party": party.name}
+
+    def add(name: str, value: float) -> None:
+        family = families[name]
+        family.add_sample(f"{family.name}_total" if name in _COUNTERS else family.name, labels, value)
+
+    stats = stats_of(party)
+    add("messages_sent", stats.messages_sent)
+    add("messages_received", stats.messages_received)
+    add("sent_bytes", stats.bytes_sent)
+    add("received_bytes", stats.bytes_received)
+    add("resent_frames", stats.retries)
+    add("reconnects", stats.reconnects)
+    add("connected", stats.connected)
+    if stats.round_trip is not None:
+        add("round_trip_seconds", stats.round_trip)
+    unread = list(party.link.mailbox.unread())
+    add("unread_messages", len(unread))
+    add("unread_bytes", sum(message.total for message in unread))
+    add("undelivered_messages", len(_copy(party.link.sender.pending)))
+    add("waiting_receives", len(_copy(party.link.mailbox.receives)))
+    for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receives_waited)):
+        histogram = families[name]
+        assert isinstance(histogram, HistogramMetricFamily)
+        histogram.add_metric([pool, party.name], *times.of(party.name))
+
+
+def _copy(items: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what is there now, though the pool's loop may change it meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            return list(items())
+        except RuntimeError:
+            continue
+    return []
+
+
+class _Tally:
+    """What one thread has measured of one party."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+
+class _Times:
+    """Times by party, in buckets. Without a lock: each thread has its own, and a reader adds them up."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+        self._tallies: deque[tuple[str, _Tally]] = deque()
+
+    def add(self, party: str, seconds: float) -> None:
+        """Count one."""
+        own: dict[str, _Tally] = self._here.__dict__
+        tally = own.get(party)
+        if tally is None:
+            tally = own[party] = _Tally()
+            self._tallies.append((party, tally))
+        tally.counts[bisect_left(BUCKETS, seconds)] += 1
+        tally.total += seconds
+
+    def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
+        """How many took at most so long, by upper bound, and the sum of all."""
+        tallies = [tally for name, tally in list(self._tallies) if name == party]
+        counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
+            _BOUNDS
+        )
+        return list(zip(_BOUNDS, accumulate(counts), strict=True)), sum(tally.total for tally in tallies)
+
+
+_BOUNDS = [*map(str, BUCKETS), "+Inf"]
+
+
+class _Meter:
+    """The `mpccomm.engine.observer.Observer` that measures."""
+
+    def __init__(self) -> None:
+        self.deliveries = _Times()
+        self.receives_waited = _Times()
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Keep when it was called."""
+        message.since = perf_counter()
+        return b""
+
+    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+        """Measure how long it took, if it was delivered."""
+        if error is None and message.since:
+            self.deliveries.add(party, perf_counter() - message.since)
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        """Measure the time until the function that is returned is called."""
+        begun = perf_counter()
+
+        def end() -> None:
+            seconds = perf_counter() - begun
+            for party, sends in involved:
+                if not sends:
+                    self.receives_waited.add(party, seconds)
+
+        return end
+
+    def queued(self, party: str, message: Outgoing) -> None:
+        """Nothing to measure."""
+
+    def receives(self, party: str, message: Incoming) -> None:
+        """Nothing to measure."""
+
+    def arrived(self, party: str, position: int) -> None:
+        """Nothing to measure."""
+
+    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
+        """Nothing to measure."""
+
+    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+        """Nothing to measure."""
+
+    def connection(self, party: str, connected: bool) -> None:
+        """Nothing to measure."""
+
+    def phase(self, path: str, begins: bool) -> None:
+        """Nothing to measure."""

@@ -1,0 +1,178 @@
+"""OpenTelemetry spans of what a pool sends and receives, where opentelemetry-api is installed (the extra ``opentelemetry``).
+
+::
+
+    from mpccomm.spans import instrument
+
+    instrument(pool)                        # spans of this party
+    instrument(pool, propagate=True)        # and links between those of all parties that say so
+
+A send is a producer span, from the call to the acknowledgement, in the trace of the code that called; a receive is a consumer span,
+from the call to the decoded value. Names and attributes follow the semantic conventions for messaging: ``send bob``, with
+``messaging.system`` "mpccomm", ``messaging.destination.name``, ``messaging.message.id`` and ``messaging.message.body.size``.
+
+With ``propagate=True`` a message carries the context of its span (27 bytes: ids that say nothing of its contents, but that tell the
+other party which of its messages belong to one trace), and the span of the receive has a link to that of the send, if the
+receiving party propagates as well. Without, nothing of a trace leaves this process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpccomm.engine.base_pool import BasePool, engine_of
+from mpccomm.engine.observer import TRACE_CONTEXT, Involved, fields_of, pack_field
+from mpccomm.errors import MissingExtraError, missing_library
+from mpccomm.protocol.frames import describe_key
+
+try:
+    from opentelemetry.trace import (
+        Link,
+        SpanContext,
+        SpanKind,
+        Status,
+        StatusCode,
+        TraceFlags,
+        Tracer,
+        TracerProvider,
+        get_tracer,
+    )
+except ImportError as error:
+    raise MissingExtraError(missing_library("mpccomm.spans", "opentelemetry", "opentelemetry")) from error
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from mpccomm.protocol.receiver import Incoming
+    from mpccomm.protocol.sender import Outgoing
+
+__all__ = ["instrument"]
+
+_CONTEXT = Struct("!16s8sB")
+"""Trace id, span id and flags, as in W3C Trace Context."""
+_AT_ONCE = 0.05
+"""What is decoded so many seconds after a wait was what it waited for; otherwise that came to nothing."""
+
+
+class _Wait(NamedTuple):
+    since: int
+    """By the time of day, in nanoseconds."""
+    ended: float
+    involved: Involved
+
+
+_NONE = _Wait(0, 0.0, ())
+_waited: ContextVar[_Wait] = ContextVar("mpccomm.waited", default=_NONE)
+"""The last wait of this thread or task."""
+
+
+def instrument(pool: BasePool, tracer_provider: TracerProvider | None = None, *, propagate: bool = False) -> None:
+    """Make spans of all that a pool sends and receives from now on.
+
+    :param tracer_provider: of the spans; left out: the global one of OpenTelemetry
+    :param propagate: let the context of a span travel with its message
+    """
+    engine_of(pool).observe(_Spans(get_tracer("mpccomm", tracer_provider=tracer_provider), propagate))
+
+
+class _Spans:
+    """The `mpccomm.engine.observer.Observer` that makes them."""
+
+    def __init__(self, tracer: Tracer, propagate: bool) -> None:
+        self._tracer = tracer
+        self._propagate = propagate
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Begin a span."""
+        span = self._tracer.start_span(
+            f"send {party}", kind=SpanKind.PRODUCER, attributes=_facts("send", party, message)
+        )
+        message.span = span
+        context = span.get_span_context()
+        if not (self._propagate and context.is_valid):
+            return b""
+        ids = context.trace_id.to_bytes(16), context.span_id.to_bytes(8), context.trace_flags
+        return pack_field(TRACE_CONTEXT, _CONTEXT.pack(*ids))
+
+    def queued(self, party: str, message: Outgoing) -> None:
+        """The message has its id."""
+        span: Span | None = message.span
+        if span is not None:
+            span.set_attribute("messaging.message.id", describe_key(message.key))
+
+    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+        """End the span."""
+        span: Span | None = message.span
+        if span is not None:
+            message.span = None
+            if error is not None:
+                kind = type(error).__name__
+                span.set_attribute("error.type", kind)
+                span.set_status(Status(StatusCode.ERROR, kind))
+            span.end()
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        """Keep since when: if it ends with a message, that is when its span began."""
+        since = time.time_ns()
+        return lambda: _keep(_Wait(since, time.perf_counter(), involved))
+
+    def receives(self, party: str, message: Incoming) -> None:
+        """Make a span of a receive that has just ended."""
+        wait = _waited.get()
+        start = wait.since if (party, False) in wait.involved else None
+        links = self._links(message) if self._propagate else ()
+        span = self._tracer.start_span(
+            f"receive {party}",
+            kind=SpanKind.CONSUMER,
+            attributes=_facts("receive", party, message) | {"messaging.message.id": describe_key(message.key)},
+            links=links,
+            start_time=start,
+        )
+        span.end()
+        # Perhaps it has waited for more than one.
+        _keep(wait._replace(ended=time.perf_counter()))
+
+    @staticmethod
+    def _links(message: Incoming) -> Sequence[Link]:
+        content = fields_of(message.annotation).get(TRACE_CONTEXT, b"")
+        if len(content) != _CONTEXT.size:
+            return ()
+        trace, span, flags = _CONTEXT.unpack(content)
+        context = SpanContext(int.from_bytes(trace), int.from_bytes(span), True, TraceFlags(flags))
+        return (Link(context),) if context.is_valid else ()
+
+    def arrived(self, party: str, position: int) -> None:
+        """No span."""
+
+    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
+        """No span of its own."""
+
+    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+        """Forget a wait that was not for this message."""
+        wait = _waited.get()
+        if wait.involved and begun - wait.ended > _AT_ONCE:
+            _keep(wait._replace(involved=()))
+
+    def connection(self, party: str, connected: bool) -> None:
+        """No span."""
+
+    def phase(self, path: str, begins: bool) -> None:
+        """No span: those of the program are its own."""
+
+
+def _facts(operation: str, party: str, message: Outgoing | Incoming) -> dict[str, str | int]:
+    return {
+        "messaging.system": "mpccomm",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": party,
+        "messaging.message.body.size": message.total,
+    }
+
+
+def _keep(wait: _Wait) -> None:
+    _waited.set(wait)

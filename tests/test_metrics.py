@@ -1,0 +1,120 @@
+"""Figures of pools as Prometheus reads them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mpccomm import Pool
+from tests.needs import library
+from tests.pools import pools, until
+
+library("prometheus_client")
+
+import prometheus_client as prometheus  # noqa: E402
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
+from mpccomm import metrics  # noqa: E402
+
+DASHBOARD = Path(__file__).parents[1] / "docs" / "deploy" / "grafana-dashboard.json"
+ALICE = {"pool": "Alice", "party": "Bob"}
+
+
+def value(registry: prometheus.CollectorRegistry, name: str, **labels: str) -> float | None:
+    found: float | None = registry.get_sample_value(f"mpccomm_{name}", ALICE | labels)
+    return found
+
+
+async def test_the_figures_of_a_party() -> None:
+    registry = prometheus.CollectorRegistry()
+    async with pools("Alice", "Bob") as (alice, bob):
+        metrics.export(alice, registry)
+        metrics.export(alice, registry)
+        await alice.send("Bob", b"x" * 100)
+        await alice.asend("Bob", 1)
+        await bob.send("Alice", 2, "unread")
+        await bob.send("Alice", 3)
+        assert await alice.recv("Bob") == 3
+        await until(lambda: value(registry, "undelivered_messages") == 0)
+        assert value(registry, "messages_sent_total") == 2
+        assert value(registry, "messages_received_total") == 2
+        assert (value(registry, "sent_bytes_total") or 0) > 100
+        assert (value(registry, "received_bytes_total") or 0) > 1
+        assert (value(registry, "unread_messages"), value(registry, "waiting_receives")) == (1, 0)
+        assert (value(registry, "unread_bytes") or 0) > 0
+        assert value(registry, "connected") == 1
+        assert (value(registry, "reconnects_total"), value(registry, "resent_frames_total")) == (0, 0)
+        assert value(registry, "delivery_seconds_count") == 2
+        assert value(registry, "delivery_seconds_bucket", le="+Inf") == 2
+        waiting = alice.arecv("Bob", "later")
+        await until(lambda: value(registry, "waiting_receives") == 1)
+        waiting.cancel()
+
+
+async def test_waits_are_measured() -> None:
+    registry = prometheus.CollectorRegistry()
+    async with pools("Alice", "Bob") as (alice, bob):
+        metrics.export(bob, registry)
+        handle = bob.asend("Alice", 1)
+        assert await alice.recv("Bob") == 1
+        await handle
+        with pytest.raises(TimeoutError):
+            await bob.recv("Alice", timeout=0.02)
+        labels = {"pool": "Bob", "party": "Alice"}
+        total = registry.get_sample_value("mpccomm_receive_wait_seconds_sum", labels)
+        assert total is not None
+        assert total >= 0.02
+        assert registry.get_sample_value("mpccomm_receive_wait_seconds_bucket", labels | {"le": "0.01"}) == 0
+
+
+async def test_several_pools_share_a_registry_and_one_that_is_gone_leaves_it() -> None:
+    registry = prometheus.CollectorRegistry()
+    async with pools("Alice", "Bob") as both:
+        for pool in both:
+            metrics.export(pool, registry)
+        text = prometheus.generate_latest(registry).decode()
+        families = list(text_string_to_metric_families(text))
+        assert len(families) == len({family.name for family in families})
+        assert {sample.labels["pool"] for family in families for sample in family.samples} == {"Alice", "Bob"}
+    del both, pool
+    gc.collect()
+    assert not [sample for family in registry.collect() for sample in family.samples]
+
+
+def test_names_and_units_are_by_the_conventions() -> None:
+    registry = prometheus.CollectorRegistry()
+    pool = Pool(name="Alice")
+    pool.add_http_client("Bob", "127.0.0.1", 1)
+    metrics.export(pool, registry)
+    text = prometheus.generate_latest(registry).decode()
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    for name, family in found.items():
+        assert re.fullmatch(r"mpccomm(_[a-z]+)+", name)
+        assert family.documentation
+        assert family.type in ("counter", "gauge", "histogram")
+        assert (family.type == "histogram") <= name.endswith("_seconds")
+    listed = set(re.findall(r"``(mpccomm_\w+?)(?:_total)?``", metrics.__doc__ or ""))
+    assert listed == found.keys()
+
+
+def test_the_dashboard_asks_for_what_there_is() -> None:
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+        for name in re.findall(r"mpccomm_\w+", target["expr"])
+    }
+    asked |= set(re.findall(r"mpccomm_\w+", json.dumps(dashboard["templating"])))
+    listed = set(re.findall(r"``(mpccomm_\w+)``", metrics.__doc__ or ""))
+    histograms = {name for name in listed if name in ("mpccomm_delivery_seconds", "mpccomm_receive_wait_seconds")}
+    there = (listed - histograms) | {f"{name}_{what}" for name in histograms for what in ("bucket", "sum", "count")}
+    assert asked <= there
+    assert len(asked) >= 8
+    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)

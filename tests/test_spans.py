@@ -1,0 +1,136 @@
+"""Spans of what is sent and received, as OpenTelemetry has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mpccomm import Pool, SyncPool
+from mpccomm.engine.observer import TRACE_CONTEXT, fields_of
+from tests.needs import library
+from tests.pools import pools, quick
+
+library("opentelemetry.sdk")
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
+from opentelemetry.trace import SpanKind, StatusCode  # noqa: E402
+
+from mpccomm.spans import instrument  # noqa: E402
+
+
+class Telemetry:
+    """A provider, and the spans that have ended."""
+
+    def __init__(self) -> None:
+        self.provider = TracerProvider()
+        self._exporter = InMemorySpanExporter()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+
+    def spans(self, kind: SpanKind) -> list[ReadableSpan]:
+        return [span for span in self._exporter.get_finished_spans() if span.kind is kind]
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+async def exchange(alice: Pool, bob: Pool) -> Any:
+    await alice.send("Bob", b"secret", "key")
+    return await bob.recv("Alice", "key")
+
+
+async def test_a_producer_and_a_consumer(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob") as both:
+        for pool in both:
+            instrument(pool, telemetry.provider)
+        with telemetry.provider.get_tracer("program").start_as_current_span("step") as step:
+            assert await exchange(*both) == b"secret"
+    (sent,) = telemetry.spans(SpanKind.PRODUCER)
+    (received,) = telemetry.spans(SpanKind.CONSUMER)
+    assert (sent.name, received.name) == ("send Bob", "receive Alice")
+    for span, operation in ((sent, "send"), (received, "receive")):
+        assert span.attributes is not None
+        assert span.attributes["messaging.system"] == "mpccomm"
+        assert span.attributes["messaging.operation.name"] == operation
+        assert span.attributes["messaging.message.id"] == "'key'"
+        assert span.parent is not None
+        assert span.parent.span_id == step.get_span_context().span_id
+        assert "secret" not in str(span.attributes)
+    # Nothing of the trace has left the process.
+    assert not received.links
+
+
+async def test_the_context_travels_when_both_sides_say_so(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob") as both:
+        for pool in both:
+            instrument(pool, telemetry.provider, propagate=True)
+        await exchange(*both)
+    (sent,) = telemetry.spans(SpanKind.PRODUCER)
+    (received,) = telemetry.spans(SpanKind.CONSUMER)
+    (link,) = received.links
+    assert sent.context is not None
+    assert link.context.span_id == sent.context.span_id
+    assert link.context.trace_id == sent.context.trace_id
+    assert link.context.is_remote
+
+
+@pytest.mark.parametrize(("here", "there"), [(True, False), (False, True), (False, False)])
+async def test_otherwise_it_does_not(telemetry: Telemetry, here: bool, there: bool) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(alice, telemetry.provider, propagate=here)
+        instrument(bob, telemetry.provider, propagate=there)
+        await alice.send("Bob", 1, "key")
+        message = bob._engine.parties["Alice"].link.mailbox.look("", "key")
+        assert message is not None
+        assert (TRACE_CONTEXT in fields_of(message.annotation)) is here
+        await bob.recv("Alice", "key")
+    assert not telemetry.spans(SpanKind.CONSUMER)[0].links
+
+
+async def test_a_receive_begins_with_its_call_and_a_send_ends_with_its_delivery(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(bob, telemetry.provider)
+        instrument(alice, telemetry.provider)
+        with pytest.raises(TimeoutError):
+            await bob.recv("Alice", timeout=0.06)
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+    (sent,) = telemetry.spans(SpanKind.PRODUCER)
+    (received,) = telemetry.spans(SpanKind.CONSUMER)
+    assert sent.start_time is not None
+    assert received.start_time is not None
+    assert sent.end_time is not None
+    assert sent.start_time < sent.end_time
+    # The wait that came to nothing is no part of it: that was at least 0.06 s before.
+    assert received.start_time > sent.start_time - 50_000_000
+
+
+async def test_a_send_that_fails_says_why(telemetry: Telemetry) -> None:
+    async with pools("Alice") as (alice,):
+        alice.add_http_client("Bob", "127.0.0.1", 1)
+        instrument(alice, telemetry.provider)
+        with pytest.raises(TimeoutError):
+            await alice.send("Bob", 1, timeout=0.01)
+    (sent,) = telemetry.spans(SpanKind.PRODUCER)
+    assert sent.status.status_code is StatusCode.ERROR
+    assert sent.attributes is not None
+    assert str(sent.attributes["error.type"]).endswith("TimeoutError")
+
+
+def test_the_blocking_face(telemetry: Telemetry) -> None:
+    alice, bob = (SyncPool(name=name, settings=quick()) for name in ("Alice", "Bob"))
+    with alice, bob:
+        for pool in (alice, bob):
+            pool.add_http_server(0, "127.0.0.1")
+        alice.add_http_client("Bob", "127.0.0.1", bob.port)
+        bob.add_http_client("Alice", "127.0.0.1", alice.port)
+        instrument(alice, telemetry.provider)
+        instrument(bob, telemetry.provider)
+        alice.broadcast(1)
+        assert bob.recv("Alice") == 1
+    assert [span.name for span in telemetry.spans(SpanKind.PRODUCER)] == ["send Bob"]
+    assert [span.name for span in telemetry.spans(SpanKind.CONSUMER)] == ["receive Alice"]
