@@ -14,7 +14,7 @@ from typing import Any, Final
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.scan import count_elements
+from mpccomm.codec.scan import DENSE, count_elements, tree_memory
 from mpccomm.codec.wire import (
     ALLOWANCE,
     EXPANSION,
@@ -23,6 +23,7 @@ from mpccomm.codec.wire import (
     MAX_WIRE_LEVELS,
     Extension,
     Tag,
+    tree_allowance,
     unpack_envelope,
 )
 from mpccomm.errors import DecodingError
@@ -56,6 +57,9 @@ class MessageDecoder:
 
     def message(self, node: object) -> Any:
         """The value of the whole message, of which *node* is the envelope."""
+        if type(node) is list and len(node) == 3 and type(node[0]) is Extension and node[0].start == Tag.PADDED:
+            _, ballast, node = node
+            self.buffer(ballast)
         if type(node) is not list or not node or type(node[0]) is not Extension or node[0].start != Tag.PARTS:
             return self.value(node)
         self._parts = [None] * len(node)
@@ -226,6 +230,10 @@ def decode(
         envelope = segments[0]
         if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
+        if len(envelope) >= DENSE:
+            allowance = tree_allowance(sum(map(len, segments)))
+            if tree_memory(envelope, allowance) > allowance:
+                raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
         node, tagged = unpack_envelope(envelope)
         if not tagged and len(segments) == 1:
             return node

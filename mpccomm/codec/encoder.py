@@ -22,8 +22,19 @@ from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import count_elements, count_written_out
-from mpccomm.codec.wire import EXPANSION, HEADS, INLINE, MAX_DEPTH, MAX_ELEMENTS, PART_DEPTH, Tag, pack_envelope
+from mpccomm.codec.scan import DENSE, count_elements, count_written_out, tree_memory
+from mpccomm.codec.wire import (
+    EXPANSION,
+    HEADS,
+    INLINE,
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    PART_DEPTH,
+    Tag,
+    pack_envelope,
+    padding,
+    tree_allowance,
+)
 from mpccomm.errors import EncodingError, MissingExtraError
 
 _STRINGS: Final = frozenset({str})
@@ -423,6 +434,8 @@ def encode(
             envelope = _second_attempt(node, option, error)
         if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise Refusal(TOO_MANY)
+        if len(envelope) >= DENSE:
+            envelope = _padded(envelope, segments)
     except Refusal as refusal:
         raise EncodingError(str(refusal)) from refusal.__cause__
     except MissingExtraError as error:
@@ -430,6 +443,19 @@ def encode(
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
     return Encoded((envelope, *segments), ordered)
+
+
+def _padded(envelope: bytes, segments: list[bytes | memoryview]) -> bytes:
+    """Return *envelope* with ballast among the *segments*, if its objects take more memory than its size allows."""
+    size = len(envelope) + sum(map(len, segments))
+    allowance = tree_allowance(size)
+    memory = tree_memory(envelope, allowance)
+    if memory <= allowance:
+        return envelope
+    segments.append(bytes(max(INLINE, padding(size, memory))))
+    ballast = ormsgpack.Ext(Tag.SEGMENT, len(segments).to_bytes(4, "little"))
+    # The array of these two and of what the envelope is.
+    return b"".join((b"\x93", pack_envelope(HEADS[Tag.PADDED]), pack_envelope(ballast), envelope))
 
 
 def _is_small(value: Any, levels: int) -> bool:

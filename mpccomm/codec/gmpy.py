@@ -112,15 +112,19 @@ def _mpfr(decoder: Decoder, precision: object, ballast: object, mantissa_node: o
         return gmpy2.mul_2exp(number, exponent) if exponent >= 0 else gmpy2.div_2exp(number, -exponent)
 
 
+_SCARCE: Final = 8
+"""How many bytes each byte of a number counts for: where there is not enough memory, GMP ends the process."""
+
+
 def _lower_precision(encoder: Encoder, precision: int) -> tuple[int, object]:
-    return precision, encoder.ballast(precision >> 3)
+    return precision, encoder.ballast(_SCARCE * (precision >> 3))
 
 
 def _precision(decoder: Decoder, precision: object, ballast: object) -> int:
     if type(precision) is not int or not 1 <= precision <= gmpy2.get_max_precision():
         raise ValueError("a precision that is none")
     # A few digits on the wire may ask for any amount of memory.
-    decoder.ballasted(precision >> 3, ballast)
+    decoder.ballasted(_SCARCE * (precision >> 3), ballast)
     return precision
 
 

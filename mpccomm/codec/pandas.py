@@ -294,7 +294,7 @@ def _block(decoder: Decoder, ballast: object, places_node: object, values_node: 
         size = 1
         if isinstance(values, np.ndarray):
             values = values.reshape(1, -1)
-    elif values.ndim == 2 and _is_for_blocks(values.dtype):
+    elif values.ndim == 2 and len(values) and _is_for_blocks(values.dtype):
         size = len(values)
     else:
         raise TypeError("not a block of columns")

@@ -47,6 +47,54 @@ def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
     return count
 
 
+_MAPS: Final = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
+_ARRAYS: Final = bytes([*range(0x90, 0xA0), 0xDC, 0xDD])
+_EXTENSIONS: Final = bytes([*range(0xC7, 0xCA), *range(0xD4, 0xD9)])
+_TEXTS: Final = bytes([*range(0xA1, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB])
+_NUMBERS: Final = bytes([0xCA, 0xCB, *range(0xCD, 0xD4)])
+_COSTS: Final = {_MAPS: 240, _ARRAYS: 72, _EXTENSIONS: 144, _TEXTS: 88, _NUMBERS: 32}
+"""Bytes of memory that such an element takes, beyond those of its own data and of what it contains."""
+_COST: Final = [next((cost for firsts, cost in _COSTS.items() if first in firsts), 0) for first in range(256)]
+_POINTER: Final = 8
+_ENTRY: Final = 56
+_FEW: Final = 5
+"""Entries of a dict that cost nothing beyond the dict."""
+DENSE: Final = 500_000
+"""Bytes; what is shorter takes too little memory to look at, whatever it is."""
+
+
+def tree_memory(data: bytes | bytearray | memoryview, limit: int) -> int:
+    """Return the bytes of memory that the objects in *data* take at most, or *limit* where they take no more.
+
+    A look at all bytes at once tells most often that it is not more. Otherwise the elements are counted one by one.
+    """
+    if len(data) < DENSE:
+        return limit
+    every = bytes(data)
+    most = sum(cost * (len(every) - len(every.translate(None, firsts))) for firsts, cost in _COSTS.items())
+    if most + _POINTER * len(every) <= limit:
+        return limit
+    memory = 0
+    position = 0
+    end = len(every)
+    steps = _STEPS
+    while position < end:
+        first = every[position]
+        skip, width, counts_bytes = steps[first]
+        memory += _COST[first] + _POINTER
+        if width:
+            size = int.from_bytes(every[position + 1 : position + 1 + width], "big")
+            if counts_bytes:
+                skip += size
+                memory += size
+        else:
+            size = first & 15
+        if 0x80 <= first < 0x90 or 0xDE <= first <= 0xDF:
+            memory += (_ENTRY * (size - _FEW) if size > _FEW else 0) - (0 if size else _COST[first] - 64)
+        position += skip + width
+    return max(memory, limit)
+
+
 def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:
     """Return how many keys of maps are arrays, counted until there are more than *limit*; nothing else is checked.
 

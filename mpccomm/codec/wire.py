@@ -7,6 +7,8 @@ A tagged value is one of two things, and neither can be produced by any value of
   constructors of this library builds the value from them; nothing is ever looked up by a name from the wire, except in
   the table of classes that the user registered.
 
+A message of very many, very small containers, which take more memory than its size allows, is a call with ballast.
+
 What is nested more than 40 levels deep is a *part* of its own, since neither msgpack's parser nor Python's stack goes to any
 depth: the envelope is then a call of all parts, the outermost first, and a leaf refers to each of the others by its
 number, once, from a part of a smaller number.
@@ -42,6 +44,8 @@ EXPANSION: Final = 100
 """Memory that a tree of objects may take when decoded, in multiples of its encoded size."""
 ALLOWANCE: Final = 1 << 20
 """Bytes on top of that, so that short messages need no accounting."""
+SMALL: Final = 64_000_000
+"""What a tree may take that comes in a message of about a megabyte; of longer ones each byte allows `EXPANSION` more."""
 
 
 class Tag(IntEnum):
@@ -81,6 +85,7 @@ class Tag(IntEnum):
     ROWS = 36
     RECORDS = 37
     RAGGED = 38
+    PADDED = 39
     OBJECT = 40
     INSTANCES = 41
     DATETIMES = 42
@@ -120,6 +125,18 @@ class Tag(IntEnum):
     ARROW_TABLE = 97
     TENSOR = 112
 
+
+def tree_allowance(size: int) -> int:
+    """Return the bytes that the objects of msgpack in a message of *size* bytes may take, before any has a meaning."""
+    return max(SMALL, EXPANSION * (size - _MEGABYTE) + SMALL)
+
+
+def padding(size: int, tree: int) -> int:
+    """Return the bytes that a message of *size* lacks, so that it may hold a tree that takes *tree* bytes."""
+    return max(0, (tree - SMALL) // EXPANSION + 1 + _MEGABYTE - size) if tree > SMALL else 0
+
+
+_MEGABYTE: Final = 1_000_000
 
 HEADS: Final = {tag: ormsgpack.Ext(tag, b"") for tag in Tag}
 """The first element of a call, ready-made."""

@@ -216,7 +216,29 @@ _KEYS = call(Tag.INDEX, b"", call(Tag.NDARRAY, "<i8", [SIZE // 8], False, True, 
 def bombs() -> dict[str, list[bytes]]:
     """Messages of up to a megabyte that ask for far more, by name."""
     made = {**_columns(), **_labels(), **_ranges()}
-    return {name: message(*parts) for name, parts in made.items()}
+    return {**_trees(), **{name: message(*parts) for name, parts in made.items()}}
+
+
+def _trees() -> dict[str, list[bytes]]:
+    """Very many, very small objects; numbers of very many digits."""
+    objects = {
+        "empty dicts": b"\x80",
+        "empty lists": b"\x90",
+        "dicts of one": b"\x81\xa0\xc0",
+        "dicts in dicts": b"\x81\xa0" * 50 + b"\xc0",
+        "lists in lists": b"\x91" * 50 + b"\x90",
+        "extensions in dicts": b"\x81\xa0" + ormsgpack.packb(ormsgpack.Ext(Tag.INT, b"x")),
+        "letters": b"\xa1x",
+    }
+    trees = {
+        name: [b"\xdd" + (SIZE // len(data)).to_bytes(4, "big") + data * (SIZE // len(data))]
+        for name, data in objects.items()
+    }
+    zero = call(Tag.MPFR, 1 << 23, b"", "0", 0)
+    return {
+        **trees,
+        "zeros of many digits": message([call(Tag.MPFR, 53, segment(1), "0", 0), *[zero] * 90], bytes(SIZE)),
+    }
 
 
 def _columns() -> dict[str, Any]:

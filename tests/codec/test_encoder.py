@@ -329,3 +329,17 @@ def test_too_many_elements_are_refused_as_the_receiver_would(value: list[Any]) -
         else:
             assert decode(segments, max_elements=limit) == [many]
     assert limit > 600
+
+
+def test_small_dicts_without_number_arrive_with_ballast() -> None:
+    value = [{} if number % 2 else {"": [number % 5]} for number in range(400_000)]
+    segments = encode(value).segments
+    assert 0 < sum(map(len, segments[1:])) < len(segments[0]) // 4
+    assert decode(segments) == value
+    with pytest.raises(DecodingError, match="times its size"):
+        decode([segments[0][8:]])
+    with pytest.raises(DecodingError):
+        decode_node(call(Tag.PADDED, 7, []))
+    assert decode_node(call(Tag.PADDED, b"", [7])) == [7]
+    with pytest.raises(DecodingError):
+        decode_node([call(Tag.PADDED, b"", [7])])

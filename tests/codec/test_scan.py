@@ -1,13 +1,15 @@
-"""The count of elements, against msgpack that was built."""
+"""The count of elements, and of their memory, against msgpack that was built."""
 
+import tracemalloc
 from collections import deque
 from typing import Any
 
 import ormsgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.codec.scan import count_elements, count_written_out
+from mpccomm.codec.scan import DENSE, count_elements, count_written_out, tree_memory
 
 # What is in a text or in bytes is passed over; only how long they are matters, and that is quickly drawn.
 text = st.integers(0, 300).map("x".__mul__)
@@ -64,3 +66,23 @@ def test_counts_what_a_value_comes_to() -> None:
     inner: list[Any] = [1]
     inner.append({"again": (inner,)})
     assert count_written_out([inner], 100) is None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *({}, [], {"": None}, {"a": {"b": {}}}, [[[[[]]]]], [1000, 2**40], {"key": [1.5]}, dict.fromkeys("abcdefg")),
+        *(dict.fromkeys(map(str, range(23))), "t\u00ebxt", "\u2603\u2603", b"xy"),
+    ],
+    ids=repr,
+)
+def test_memory_is_not_more_than_is_said(item: Any) -> None:
+    data = ormsgpack.packb([item])[1:]
+    data = b"\xdd" + (DENSE // len(data)).to_bytes(4, "big") + data * (DENSE // len(data)) + bytes(len(data))
+    tracemalloc.start()
+    value = ormsgpack.unpackb(data)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    said = tree_memory(data, 0)
+    assert len(value) == DENSE // len(ormsgpack.packb(item))
+    assert said / 5 < taken <= 1.03 * said
