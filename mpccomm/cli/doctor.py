@@ -28,6 +28,7 @@ from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_choice, chosen, password_from, seconds
 from mpccomm.config import Config, PartyConfig, build
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.channel import Channel
 from mpccomm.transport.identity import Certificate, certificate_from_der, read_certificates
@@ -125,7 +126,7 @@ def _own(config: Config, me: PartyConfig, password: Password) -> Iterator[Findin
     yield _validity(me.name, "certificate", own)
     if credentials.shortcomings and own.is_valid():
         yield Finding(me.name, "certificate", WRONG, credentials.shortcomings, "issue one for both uses")
-    if config.ca_cert is not None and not own.is_for(me.addr):
+    if config.ca_cert is not None and me.addr and not own.is_for(me.addr):
         text = f"it is for {own.names}, not for {me.addr}, under which the others look for this party"
         yield Finding(
             me.name, "certificate", WARNING, text, "issue one for this address, unless the others pin this one"
@@ -145,6 +146,8 @@ def _validity(name: str, check: str, certificate: Certificate) -> Finding:
 
 def _outside(config: Config, other: PartyConfig, timeout: float) -> Iterator[Finding]:
     """Name, port, and what answers there."""
+    if not other.addr:
+        return
     port = other.port or (443 if config.tls else 80)
     try:
         found = socket.getaddrinfo(other.addr, port, type=socket.SOCK_STREAM)
@@ -246,15 +249,20 @@ async def _inside(config: Config, me: PartyConfig, password: Password, timeout: 
 async def _connected(
     config: Config, me: PartyConfig, others: Sequence[PartyConfig], pool: Pool, timeout: float, together: bool
 ) -> list[Finding]:
-    found = [Finding(me.name, "server", OK, f"listens at {me.listens_at} port {pool.port}")]
+    listens = f"listens at {me.listens_at} port {pool.port}" if me.listens else "there is none: it calls, and is called"
+    found = [Finding(me.name, "server", OK, listens)]
     async with pool:
         # First of all: others may need a moment to start, and it is them that we want to look at.
         missing = await _missing(pool, timeout, [party.name for party in others])
+        found += _relays(pool, me, others)
         for party in others:
             seen = await asyncio.to_thread(lambda party=party: list(_outside(config, party, timeout)))  # type: ignore[misc]
             if party.name not in missing:
                 found += _all_the_same(seen)
                 found.append(await _round_trip(pool, party.name, timeout))
+                if found[-1].state == OK and engine_of(pool).party(party.name).relayed:
+                    through = f"{found[-1].text}; through a relay"
+                    found[-1] = replace(found[-1], text=through)
             else:
                 found += seen
                 remedy = _remedy(missing[party.name], me, party, seen)
@@ -265,6 +273,34 @@ async def _connected(
             for answers in await asyncio.gather(*(_compare(channel, name, timeout) for name in connected)):
                 found.extend(answers)
     return found
+
+
+def _relays(pool: Pool, me: PartyConfig, others: Sequence[PartyConfig]) -> Iterator[Finding]:
+    """Whether each relay that this party uses lets it in."""
+    for relay, access in engine_of(pool).ways.accesses.items():
+        if access.trouble:
+            remedy = next(remedy for word, remedy in _RELAY_REMEDIES if word in access.trouble)
+            yield Finding(me.name, "relay", WRONG, f"{relay.url}: {access.trouble}", remedy)
+        else:
+            users = [party.name for party in (me, *others) if relay in party.relays]
+            yield Finding(
+                me.name, "relay", OK, f"{relay.url} lets this party in; {', '.join(users)} can be reached there"
+            )
+
+
+_RELAY_REMEDIES = (
+    (
+        "let us in",
+        "ask those who run it to add the fingerprint of this party, or for a token (token_file of the relay)",
+    ),
+    ("certificate is not accepted", "name the authority of the relay, or its certificate, as ca_cert of the relay"),
+    ("token", "correct token_file of the relay, or put the file there"),
+    ("resolved", "correct the URL of the relay, or the name service of this machine"),
+    ("refused", "start the relay (mpccomm relay), or correct its URL"),
+    ("something else", "correct the URL; a reverse proxy in front of a relay has to pass on upgrades to WebSocket"),
+    ("", "check its URL, and whether this network lets this machine out to there"),
+)
+"""What to do about a relay that can't be used, by a word in why."""
 
 
 def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
@@ -286,13 +322,20 @@ _REMEDIES = (
         "certificate",
         "compare fingerprints with {other} on another way (mpccomm certs show FILE at both), and agree on one",
     ),
+    ("not at the relay", "start the program, or doctor, of {other}, with the same relay in its file"),
     ("resolved", "correct addr of {other}, or the name service of this machine"),
     ("refused", "start the program, or doctor, of {other}"),
     (
         "something else answers",
         "give {other} a port of its own, and set it in both files; a proxy has to pass on upgrades",
     ),
-    ("no answer", "open port {port} of {addr} in the firewalls on the way; one direction is enough"),
+    (
+        "no answer",
+        (
+            "open port {port} of {addr} in the firewalls on the way; one direction is enough. Where neither side lets anything "
+            "in: use a relay (mpccomm relay, and relay = in the file) or forward a port at one of them"
+        ),
+    ),
     ("no route", "check addr of {other}, and the network between these machines"),
     ("unreachable", "check addr of {other}, and the network between these machines"),
     ("hung up", "see in the log of {other} why; a proxy on the way has to pass on upgrades to WebSocket"),
@@ -303,7 +346,9 @@ _REMEDIES = (
 
 def _remedy(why: str, me: PartyConfig, other: PartyConfig, seen: Sequence[Finding]) -> str:
     first = next((finding for finding in seen if finding.state == WRONG), None)
-    names = {"me": me.name, "other": other.name, "addr": other.addr, "port": other.port}
+    names = {"me": me.name, "other": other.name, "addr": other.addr, "port": other.port or "443"}
+    if (me.relays or other.relays) and "relay" in why and "not at the relay" not in why:
+        return "first do what is said of the relay, then look again"
     remedy = next((remedy for word, remedy in _REMEDIES if word.lower() in why.lower()), None)
     if remedy is None and first is not None:
         return f"first do what is said of the {first.check} of {other.name}, then look again"

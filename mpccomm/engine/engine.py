@@ -63,7 +63,10 @@ _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
+    where = ""
+    """Where the server listens; empty: there is none."""
     _begun_at = 0.0
+    _ticker: asyncio.TimerHandle | None = None
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
@@ -95,8 +98,6 @@ class Engine:
         self.parties: dict[str, Party] = {}
         self.port: int | None = None
         self.server_handle: ServerHandle | None = None
-        self.where = ""
-        """Where the server listens; empty: there is none."""
         self.lifecycle = Lifecycle()
         self._ending: asyncio.Task[None] | None = None
         self._patience: list[tuple[float, float]] = []
@@ -112,7 +113,6 @@ class Engine:
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.has_additions = False
         """Something was added that `grow` has not seen yet."""
-        self._ticker: asyncio.TimerHandle | None = None
         _engines.add(self)
         if settings.report:
             self.count()

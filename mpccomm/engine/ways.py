@@ -83,13 +83,14 @@ class PartyWays:
         if not party.relays:
             return self._direct(party)
         ways: list[tuple[str, Connector]] = []
+        attempts: DirectAttempts | None = None
         if not party.addr:
             party.second = self._authentication.credentials.own.fingerprint > party.pins[0].fingerprint
         elif party.port != NO_PORT:
             ways.append(("directly", self._direct(party)))
-            self._spawn(DirectAttempts(party, self._direct(party), retry, slots, self._spawn).run())
+            attempts = DirectAttempts(party, self._direct(party), retry, slots, self._spawn)
         ways += [(f"through the {relay}", self._through(relay, party)) for relay in party.relays]
-        return Ways(ways, retry.head_start)
+        return Ways(ways, retry.head_start, attempts)
 
     def _direct(self, party: Party) -> Connector:
         authentication = self._authentication

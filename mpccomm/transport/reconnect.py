@@ -91,20 +91,63 @@ class Connector(Protocol):
         """Wait before the next attempt; less than that where something on the way has changed."""
 
 
-class Ways:
-    """Several ways to one party, the best first. Each is tried a little later than the one before, or at once when that fails."""
+class DirectAttempts:
+    """Tries now and then to reach a party directly, while it is connected through a relay."""
 
-    def __init__(self, ways: Sequence[tuple[str, Connector]], head_start: float) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        direct: Connector,
+        retry: Retry,
+        slots: DialSlots,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._destination = destination
+        self._direct = direct
+        self._retry = retry
+        self._slots = slots
+        self._spawn = spawn
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        destination = self._destination
+        async with self._direct:
+            while True:
+                await asyncio.sleep(self._retry.direct * random.uniform(0.75, 1.25))
+                if not destination.relayed or destination.reputation.refusal:
+                    continue
+                async with self._slots.one():
+                    with suppress(DialError):
+                        stream = await self._direct.dial()
+                        self._spawn(destination.run_connection(stream, dialled=True))
+
+
+class Ways:
+    """Several ways to one party, the best first. Each is tried a little later than the one before, or at once when that fails.
+
+    :param attempts: made at the best way, while another one serves
+    """
+
+    def __init__(
+        self, ways: Sequence[tuple[str, Connector]], head_start: float, attempts: DirectAttempts | None = None
+    ) -> None:
         self._ways = ways
         self._head_start = head_start
+        self._attempts = attempts
+        self._attempting: asyncio.Task[None] | None = None
         self._entered = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         for _, way in self._ways:
             await self._entered.enter_async_context(way)
+        if self._attempts is not None:
+            self._attempting = asyncio.ensure_future(self._attempts.run())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        if self._attempting is not None:
+            self._attempting.cancel()
+            await asyncio.wait((self._attempting,))
         await self._entered.aclose()
 
     async def pause(self, seconds: float) -> None:
@@ -160,37 +203,6 @@ async def _give_up(dials: Iterable[asyncio.Task[Stream]]) -> None:
     for dial in dials:
         with suppress(asyncio.CancelledError, DialError):
             (await dial).abort()
-
-
-class DirectAttempts:
-    """Tries now and then to reach a party directly, while it is connected through a relay."""
-
-    def __init__(
-        self,
-        destination: Destination,
-        direct: Connector,
-        retry: Retry,
-        slots: DialSlots,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-    ) -> None:
-        self._destination = destination
-        self._direct = direct
-        self._retry = retry
-        self._slots = slots
-        self._spawn = spawn
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        destination = self._destination
-        async with self._direct:
-            while True:
-                await asyncio.sleep(self._retry.direct * random.uniform(0.75, 1.25))
-                if not destination.relayed or destination.reputation.refusal:
-                    continue
-                async with self._slots.one():
-                    with suppress(DialError):
-                        stream = await self._direct.dial()
-                        self._spawn(destination.run_connection(stream, dialled=True))
 
 
 class DialSlots:

@@ -16,6 +16,7 @@ import pytest
 
 from mpccomm import SyncPool
 from mpccomm.cli import main as mpccomm
+from mpccomm.pytest_plugin.relays import LocalRelay
 from tests.certificates import DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.ports import free_ports
 from tests.timing import UNIT
@@ -328,3 +329,82 @@ def test_what_cannot_be_examined(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "none.toml" in capsys.readouterr().err
     assert main([str(setup(tmp_path)), "--me", "zoe"]) == 2
     assert "no party 'zoe'" in capsys.readouterr().err
+
+
+# -- through a relay ---------------------------------------------------------------------------------------------------
+
+
+def relayed(tmp_path: Path, relay: str) -> Path:
+    """A configuration for alice and bob, who let nothing in."""
+    folder = Folder(tmp_path)
+    text = f"relay = {relay}\n"
+    for name in ("alice", "bob"):
+        identity = self_signed(name)
+        text += f'[parties.{name}]\ncert = "{folder.cert(identity)}"\nkey = "{folder.key(identity)}"\n'
+    file = tmp_path / "mpccomm.toml"
+    file.write_text(text)
+    return file
+
+
+def table_of(relay: LocalRelay, token: Path | None = None) -> str:
+    return f'{{url = "{relay.relay.url}", token_file = "{token or relay.relay.token_file}"}}'
+
+
+def test_all_is_well_through_a_relay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LocalRelay(tmp_path) as relay:
+        file = relayed(tmp_path, table_of(relay))
+        with program(file):
+            status, found = findings(capsys, str(file), "--me", "alice", *MORE)
+    assert status == 0
+    assert "lets this party in; alice, bob can be reached there" in found["alice", "relay"][1]
+    assert "through a relay" in found["bob", "connection"][1]
+    assert "it calls, and is called" in found["alice", "server"][1]
+
+
+def test_a_party_that_is_not_at_the_relay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LocalRelay(tmp_path) as relay:
+        status, found = findings(capsys, str(relayed(tmp_path, table_of(relay))), "--me", "alice")
+    assert status == 1
+    assert found["alice", "relay"][0] == "ok"
+    assert "not at the relay" in found["bob", "connection"][1]
+    assert "with the same relay in its file" in found["bob", "connection"][2]
+
+
+def test_a_relay_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (port,) = free_ports(1)
+    status, found = findings(capsys, str(relayed(tmp_path, f'"https://{LOCAL}:{port}"')), "--me", "alice")
+    assert status == 1
+    assert "connection refused" in found["alice", "relay"][1]
+    assert "start the relay" in found["alice", "relay"][2]
+
+
+def test_a_relay_that_does_not_let_us_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    token = tmp_path / "wrong.token"
+    token.write_text("no token that anybody takes")
+    with LocalRelay(tmp_path) as relay:
+        status, found = findings(capsys, str(relayed(tmp_path, table_of(relay, token))), "--me", "alice")
+    assert status == 1
+    assert "add the fingerprint" in found["alice", "relay"][2]
+    assert found["bob", "connection"][2] == "first do what is said of the relay, then look again"
+
+
+def test_neither_side_lets_anything_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address from which nothing comes back, as behind a firewall that drops."""
+    with socket.socket() as full:
+        # A queue that is full: the system drops what comes.
+        full.bind((LOCAL, 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        try:
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex((LOCAL, port))
+            file = setup(tmp_path)
+            file.write_text(re.sub(r"(bob\]\nport = )\d+", rf"\g<1>{port}", file.read_text()))
+            status, found = findings(capsys, str(file), "--me", "alice")
+        finally:
+            for one in waiting:
+                one.close()
+    assert status == 1
+    assert "neither side lets anything in: use a relay" in found["bob", "connection"][2]
