@@ -18,7 +18,7 @@ version = release = version_of("mpccomm")
 html_title = f"mpccomm {release}"
 
 extensions = ["sphinx.ext.autodoc", "myst_nb", "sphinx_copybutton", "command_help", "house", "outside", "states"]
-exclude_patterns = ["extensions"]
+exclude_patterns = ["_build", "extensions"]
 root_doc = "index"
 default_role = "py:obj"
 html_theme = "furo"

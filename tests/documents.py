@@ -304,4 +304,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
+        # What is shown has nothing to warn of; other plugins, which are here for our tests, may.
+        "PYTEST_ADDOPTS": "-W error -p no:asyncio -p no:anyio",
     }

@@ -89,3 +89,24 @@ def test_every_page_from_elsewhere_is_there() -> None:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         (source,) = re.findall(r"^```\{include\} (.+)$", text, re.MULTILINE)
         assert Path(ROOT / "docs" / page).parent.joinpath(source).resolve().is_file()
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("install", "start.md"),
+        ("debug", "guides/logging.md"),
+        ("slurm", "deploy/README.md"),
+        ("timeout", "guides/timeouts_and_errors.md"),
+        ("docker", "deploy/README.md"),
+    ],
+)
+def test_words_that_people_search_for_are_in_a_heading_of_one_page(word: str, page: str) -> None:
+    """What the search of the site ranks first."""
+    docs = ROOT / "docs"
+    found = {
+        path.relative_to(docs).as_posix()
+        for path in docs.rglob("*.md")
+        if any(word in line.lower() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    }
+    assert found == {page}

@@ -9,6 +9,7 @@ import argparse
 import gc
 import os
 import select
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from contextlib import suppress
 from enum import IntEnum
 from importlib import import_module
 from importlib.metadata import version
+from textwrap import fill
 from typing import TextIO
 
 from mpccomm.errors import CommunicationError, ConfigurationError
@@ -111,11 +113,20 @@ def parser(command: str) -> argparse.ArgumentParser:
     module = import_module(f"{__name__}.{command}")
     made = argparse.ArgumentParser(
         prog=f"mpccomm {command}",
-        description=module.__doc__,
+        description=_wrapped(module.__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(made)
     return made
+
+
+def _wrapped(text: str) -> str:
+    """The text of a module for the terminal that is there: its paragraphs wrapped, its examples as they are."""
+    width = shutil.get_terminal_size().columns - 2
+    return "\n\n".join(
+        paragraph if paragraph.startswith("    ") else fill(paragraph.replace("``", ""), width)
+        for paragraph in text.strip("\n").split("\n\n")
+    )
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:

@@ -1,9 +1,9 @@
 """Make certificates for development and show any: an authority, and one folder per party, ready to be copied to it.
 
-    mpccomm certs init                                          an authority in ./certificates
-    mpccomm certs issue Alice alice.example 192.168.0.101       a folder for Alice: key, certificate, authority
-    mpccomm certs issue --config mpccomm.toml                   a folder for each party of the file, with all that it names
-    mpccomm certs show certificates/Alice/Alice.cert.pem        names, times, and the fingerprint to read out
+    mpccomm certs init                                     an authority in ./certificates
+    mpccomm certs issue Alice alice.example 192.0.2.1      a folder for Alice: key and certificates
+    mpccomm certs issue --config mpccomm.toml              a folder for each party of the file
+    mpccomm certs show certificates/Alice/Alice.cert.pem   names, times, the fingerprint to read out
 
 Each party gets its own folder, and no other's; the authority's key stays where it is. Nothing is ever overwritten.
 """

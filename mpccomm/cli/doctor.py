@@ -1,7 +1,7 @@
 """Find out what is wrong between this machine and the other parties.
 
-    mpccomm doctor mpccomm.toml --me alice               while the others run their programs, or doctor as well
-    mpccomm doctor mpccomm.toml --me alice --together    while all run this: also clocks, versions and bandwidth
+    mpccomm doctor mpccomm.toml --me alice               the others run their programs, or doctor
+    mpccomm doctor mpccomm.toml --me alice --together    all run this: clocks, versions, bandwidth
 
 It takes this party's place: its own program must not run meanwhile. To programs that run it is a party that came and left, and it
 sends them no message. The others may start some seconds later (--timeout), and a party that only dials out is well, too.

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from mpccomm.compat import Pool as CompatiblePool
 from mpccomm.compat.installation import installed
@@ -15,9 +15,11 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
 from mpccomm.pool import Pool
 from mpccomm.protocol.frames import describe_key
-from mpccomm.pytest_plugin.certificates import Certificates
 from mpccomm.sync.loop_lifetime import LoopLifetime
 from mpccomm.sync.pool import SyncPool, lifetime_of
+
+if TYPE_CHECKING:
+    from mpccomm.pytest_plugin.certificates import Certificates
 
 _LOCAL = "127.0.0.1"
 _LINGER = 2.0
@@ -80,6 +82,9 @@ class Groups(Generic[Some]):
         if self._folder is None:
             return ()
         if self._certificates is None:
+            # Pools without certificates need no library for them.
+            from mpccomm.pytest_plugin.certificates import Certificates
+
             self._certificates = Certificates(self._folder())
         return self._certificates.key(number), self._certificates.certificate(number)
 

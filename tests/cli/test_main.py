@@ -53,6 +53,16 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage: mpccomm demo" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_the_terminal(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert max(map(len, lines)) <= 102
+    assert "``" not in "".join(lines)
+
+
 def test_a_missing_library_is_named(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError(name='numpy')")
     done = command("demo", "--help", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")

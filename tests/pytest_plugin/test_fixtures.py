@@ -302,3 +302,17 @@ def test_tiny_at_import() -> None:
     )
     completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (completed.stdout.strip(), completed.stderr) == ("", "")
+
+
+def test_pools_without_certificates_need_no_library_for_them(tmp_path: Path) -> None:
+    test = """
+    import sys
+    sys.modules["cryptography"] = None
+
+    def test_it(sync_pool_duo):
+        one, other = sync_pool_duo
+        one.send("local1", 1)
+        assert other.recv("local0") == 1
+    """
+    completed = run(tmp_path, test)
+    assert completed.returncode == 0, completed.stdout
