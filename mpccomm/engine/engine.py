@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mpccomm")
 
+_STANDSTILL = 2.0
+"""Seconds for which an event loop may be held up without a word."""
 _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
 
 
@@ -343,7 +345,7 @@ class Engine:
     def _tick(self) -> None:
         timing = self.settings.timing
         late = 0.0 if self._ticker is None else self.loop_owner.loop.time() - self._ticker.when()
-        if late >= timing.waiting_notice:
+        if late >= max(timing.waiting_notice, _STANDSTILL):
             logger.warning(
                 "the event loop of this pool stood still for %.0f s, and nobody had an answer: was there a blocking call on it, "
                 "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)",
