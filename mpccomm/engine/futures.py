@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
@@ -20,8 +20,9 @@ T = TypeVar("T")
 class RequestFuture(asyncio.Future[Any]):
     """A future of the running loop that is done when a request is over; whether that failed stands on the request.
 
-    Who cancels it may ask for the same message in the same breath. So the request is cancelled at once: callbacks would hear of it
-    in the next turn of the loop.
+    Who cancels it may ask for the same message in the same breath. So the request is cancelled before anything that is posted
+    later: callbacks would hear of it in the next turn of the loop. And not here: it may be Ctrl-C that cancels the task, in the
+    middle of what the pool does on this very loop.
     """
 
     request: Request | None = None
@@ -45,7 +46,7 @@ class RequestFuture(asyncio.Future[Any]):
         if cancelled and request is not None:
             self.request = None
             with contextlib.suppress(PoolClosedError):
-                self.owner.post(request.cancel)
+                self.owner.post_soon(request.cancel)
         return cancelled
 
 
@@ -56,6 +57,8 @@ class ReceiveFuture(RequestFuture):
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The receive is over."""
+        if self.cancelled():
+            return False
         request, self.request = self.request, None
         if self.is_home or request is None:
             resolve_on(self, self.owner, value, error)
@@ -95,7 +98,7 @@ async def wait(request: Request, owner: LoopOwner) -> None:
 
     :raises CommunicationError: the request failed
     """
-    loop = asyncio.get_running_loop()
+    loop = asyncio._get_running_loop() or running_loop()
     if loop is not owner.home:
         owner.check()
         future = future_for(request, owner, loop, RequestFuture)
@@ -134,7 +137,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
     """Await a coroutine function on the pool's loop, from whichever loop. Cancelled, it is cancelled."""
-    if owner.home is None or asyncio.get_running_loop() is owner.home:
+    if owner.home is None or running_loop() is owner.home:
         await function()
     else:
         await wait(TaskCall(owner, function), owner)
