@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mpccomm.cli import parser
 from mpccomm.environment import find_rank, from_environment
 from mpccomm.transport.identity import read_certificates
 from tests.needs import missing
@@ -17,6 +18,7 @@ from tests.timing import UNIT
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 KUBERNETES = ["kubernetes-job.yaml", "kubernetes-statefulset.yaml"]
+RELAY = "relay-kubernetes.yaml"
 
 yaml = pytest.importorskip("yaml", reason=missing("pyyaml", extra="deploy"))
 
@@ -50,11 +52,12 @@ def test_compose_is_valid() -> None:
     schema = json.loads(path.read_text(encoding="utf-8"))
     (compose,) = documents("compose.yaml")
     jsonschema.validate(compose, schema)
+    jsonschema.validate(documents("relay-compose.yaml")[0], schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(compose | {"services": {"alice": {"imagine": "x"}}}, schema)
 
 
-@pytest.mark.parametrize("name", KUBERNETES)
+@pytest.mark.parametrize("name", [*KUBERNETES, RELAY])
 def test_kubernetes_is_valid(name: str) -> None:
     kubernetes_validate = pytest.importorskip(
         "kubernetes_validate", reason=missing("kubernetes-validate", extra="deploy")
@@ -150,3 +153,42 @@ def test_the_program_runs() -> None:
 
 def test_what_a_pod_without_a_number_is_told() -> None:
     assert find_rank({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "deployment-5d8f7-x2x") is None
+
+
+def relay_commands() -> dict[str, list[str]]:
+    """How each of the examples starts a relay."""
+    (compose,) = documents("relay-compose.yaml")
+    (container,) = of_kind(RELAY, "Deployment")["spec"]["template"]["spec"]["containers"]
+    unit = (DEPLOY / "mpccomm-relay.service").read_text().replace("\\\n", " ")
+    (start,) = re.findall(r"^ExecStart=/opt/mpccomm/bin/(.*)$", unit, re.MULTILINE)
+    return {
+        "compose": compose["services"]["relay"]["command"],
+        "kubernetes": container["command"] + container["args"],
+        "systemd": start.split(),
+    }
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes", "systemd"])
+def test_a_relay_is_started_with_options_that_there_are(where: str) -> None:
+    program, name, *arguments = relay_commands()[where]
+    assert (program, name) == ("mpccomm", "relay")
+    options = parser("relay").parse_args(arguments)
+    assert options.ca or options.fingerprints or options.token_file
+    assert options.status_token_file
+    # Behind something that has TLS it has to know its own name.
+    assert bool(options.cert) != bool(options.url)
+
+
+def test_what_a_relay_is_given_is_mounted() -> None:
+    (compose,) = documents("relay-compose.yaml")
+    service = compose["services"]["relay"]
+    mounted = {one["target"] for one in service["configs"]} | {
+        f"/run/secrets/{one['target']}" for one in service["secrets"]
+    }
+    options = parser("relay").parse_args(relay_commands()["compose"][2:])
+    assert {str(path) for path in (options.cert, options.key, options.ca, options.status_token_file)} == mounted
+    assert service["ports"] == [f"443:{options.listen[1]}"]
+    options = parser("relay").parse_args(relay_commands()["kubernetes"][2:])
+    (container,) = of_kind(RELAY, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["ports"][0]["containerPort"] == options.listen[1]
+    assert options.url == "https://" + of_kind(RELAY, "Ingress")["spec"]["rules"][0]["host"]
