@@ -29,6 +29,7 @@ COMMANDS = {
     "completion": "print what lets a shell complete these commands",
     "demo": "three parties on this machine add private vectors",
     "doctor": "find out what is wrong between this machine and the other parties",
+    "estimate": "say what a recorded run would have taken on other lines",
     "ping": "round-trip times to the other parties",
     "relay": "join parties that let nothing in, without a look at what they say",
     "run": "start all parties as processes on this machine",

@@ -15,6 +15,7 @@ import uuid
 from asyncio import _get_running_loop, current_task
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
@@ -47,6 +48,10 @@ class _Counted:
         self.number += 1
 
 
+_LANE = ContextVar("mpccomm-lane", default=(0, -1))
+"""The recorder, by its `id`, that has noted something of this context, and the lane."""
+
+
 class Recorder:
     """One record in the making, of the party of that name and incarnation, with those that ``links`` are to, by name."""
 
@@ -64,6 +69,7 @@ class Recorder:
         self._lanes: dict[int | str, int] = {}
         """Of threads by their numbers, of tasks by their names."""
         self._lane_names: list[str] = []
+        self._parents: list[int] = []
         self._peers: dict[tuple[str, str], int] = {}
         self._current: dict[str, int] = {}
         """The place of each party, as the process that it is now, among `_peers`."""
@@ -97,6 +103,10 @@ class Recorder:
         thread = threading.current_thread().name.replace("/", "_")
         self._lane_names.append(f"{thread}/{key}" if isinstance(key, str) else thread)
         lane = self._lanes[key] = len(self._lane_names) - 1
+        # A task has a copy of the context of the one that made it.
+        recorder, parent = _LANE.get()
+        self._parents.append(parent if recorder == id(self) else -1)
+        _LANE.set((id(self), lane))
         return lane
 
     def _leave_out(self) -> None:
@@ -216,6 +226,7 @@ class Recorder:
             self._lost.number,
             list(self._peers),
             list(self._lane_names),
+            list(self._parents),
             _when_waited_for(sorted(self._sends(by_kind[_SEND]), key=lambda send: send.encoded), waits),
             _since_asked_for(sorted(self._receives(by_kind[_RECEIVE]), key=lambda receive: receive.taken), waits),
             sorted(waits, key=lambda wait: wait.began),

@@ -16,6 +16,7 @@ A file that a pool writes has one PARTY; `merge` puts several together. A PARTY 
      "lost": 0,                  calls that were not noted since the record was full
      "peers": [["bob", "1b7a..."], ...]     the name under which this party knows each, and its incarnation
      "lanes": ["MainThread", "Task-3", ...] threads and tasks of the program
+     "parents": [-1, 0, ...]     for each lane the one that made the task; -1: a thread, or it is unknown
      "sends": [[...], ...], "receives": ..., "waits": ..., "phases": ..., "connections": ...}
 
 Rows are `Send`, `Receive`, `Wait`, `Phase` and `Connection`, field by field; their fields ``peer`` and ``lane`` are places in
@@ -127,6 +128,7 @@ class PartyRecord:
     lost: int = 0
     peers: list[tuple[str, str]] = field(default_factory=list)
     lanes: list[str] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     receives: list[Receive] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -146,6 +148,7 @@ class PartyRecord:
         plain = {name: found[name] for name in ("name", "incarnation", "clock", "zero", "wall", "end", "lost", "lanes")}
         return cls(
             **plain,
+            parents=list(found.get("parents", ())),
             peers=[(str(name), str(incarnation)) for name, incarnation in found["peers"]],
             sends=[Send(*row) for row in found["sends"]],
             receives=[Receive(*row) for row in found["receives"]],

@@ -1,0 +1,61 @@
+"""Say what a recorded run would have taken on other lines, without running it there.
+
+    mpccomm run -n 3 --trace run.json protocol.py
+    mpccomm estimate run.json --rtt 40ms --rate 100mbit
+    mpccomm estimate run.json --regions eu,us,asia
+
+A trace from one machine tells most: what it took there is the programs' own time. Which party is in which region is said in the
+order in which the parties are in the trace; a file of --lines has their names.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from mpccomm.cli import Status
+from mpccomm.cli.lines import add_line_arguments, chosen_lines
+from mpccomm.cli.trace import files
+from mpccomm.display import plural, seconds_text
+from mpccomm.errors import ConfigurationError
+from mpccomm.trace.estimate import Estimate, estimate
+from mpccomm.trace.record import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument(
+        "file", type=Path, nargs="+", help="a trace of all parties, or one of each, or a folder of traces"
+    )
+    add_line_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the estimate."""
+    record = load(*files(options.file))
+    lines = chosen_lines(options, record.names)
+    if not lines:
+        raise argparse.ArgumentError(None, "over which lines? Give --rtt and --rate, --regions or --lines")
+    if options.loss_of_connection is not None:
+        raise argparse.ArgumentError(None, "--loss-of-connection can't be estimated; emulate it with mpccomm run")
+    try:
+        found = estimate(record, lambda one, other: lines.get((one, other)) or lines[other, one])
+    except ValueError as error:
+        raise ConfigurationError(f"{', '.join(map(str, options.file))}: {error}") from error
+    print("\n".join(_report(found)))
+    return Status.WELL
+
+
+def _report(found: Estimate) -> Iterator[str]:
+    path = found.path
+    yield f"recorded {seconds_text(found.recorded)}, estimated {seconds_text(found.estimated)}, of which on the longest path:"
+    yield f"  {seconds_text(path.travelling):>9}  travelling: {plural(path.messages, 'message')}, one after the other"
+    yield f"  {seconds_text(path.line):>9}  getting onto the lines, and waiting for what was sent before"
+    yield f"  {seconds_text(path.handling):>9}  handling messages, as recorded"
+    yield f"  {seconds_text(path.computing):>9}  the programs between messages, as recorded"
+    if found.phases:
+        width = max(len("phase"), *(len(phase.path) for phase in found.phases))
+        yield f"{'phase':{width}}  {'recorded':>9}  {'estimated':>9}"
+        for phase in found.phases:
+            yield f"{phase.path:{width}}  {seconds_text(phase.recorded):>9}  {seconds_text(phase.estimated):>9}"

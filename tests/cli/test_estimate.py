@@ -1,0 +1,139 @@
+"""Estimates as a command; and, in the long form, how far from the emulated run they are."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from mpccomm.cli import Status, main
+from mpccomm.cli.lines import Line
+from mpccomm.trace.chrome import write
+from mpccomm.trace.estimate import estimate
+from mpccomm.trace.record import Record, load
+from tests.cli.test_run import ran
+from tests.timing import LONG
+from tests.trace.records import ping_pong
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    path = tmp_path / "run.json"
+    write(Record(list(ping_pong(rounds=3))), path)
+    return str(path)
+
+
+def test_an_estimate(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", trace, "--rtt", "2s", "--rate", "100mbit"]) == Status.WELL
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch("recorded 500.0 ms, estimated 6.5 s, of which on the longest path:", said[0])
+    assert re.fullmatch(" +6.0 s  travelling: 6 messages, one after the other", said[1])
+    assert said[-2:] == ["phase    recorded  estimated", "online   500.0 ms      6.5 s"]
+
+
+def test_regions_are_those_of_the_parties_in_the_trace(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", trace, "--regions", "eu,us"]) == Status.WELL
+    assert "travelling: 6 messages" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "over which lines"),
+        (["--rtt", "1s", "--loss-of-connection", "1/min"], "can't be estimated"),
+        (["--regions", "eu,us,asia"], "3 regions for 2 parties"),
+    ],
+)
+def test_what_can_not_be_estimated(
+    trace: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: int | str | None = main(["estimate", trace, *options])
+    except SystemExit as end:
+        status = end.code
+    assert status == Status.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_a_trace_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.json"
+    write(Record([]), path)
+    assert main(["estimate", str(path), "--rtt", "1s"]) == Status.USAGE
+    assert "no call was recorded" in capsys.readouterr().err
+
+
+# -- how far it is from the truth ------------------------------------------------------------------------------------------
+
+PROTOCOLS = {
+    # Many rounds of little: openings, as of multiplications one after the other.
+    "openings": """
+        for _ in range(40):
+            for other in pool.parties:
+                pool.asend(other, bytes(800))
+            pool.recv_all()
+    """,
+    # Few rounds of much, with computing in between, and deliveries that are waited for.
+    "tables": """
+        for _ in range(3):
+            pool.broadcast(bytes(400_000))
+            pool.recv_all()
+            sum(i * i for i in range(300_000))
+            for other in pool.parties:
+                pool.send(other, b"done")
+            pool.recv_all()
+    """,
+    # One after the other.
+    "ring": """
+        names = sorted([pool.name, *pool.parties])
+        me = names.index(pool.name)
+        for _ in range(6):
+            if me:
+                value = pool.recv(names[me - 1])
+                sum(i * i for i in range(100_000))
+                pool.asend(names[(me + 1) % 3], value)
+            else:
+                pool.asend(names[1], bytes(50_000))
+                pool.recv(names[2])
+    """,
+}
+ATTEMPTS = 4
+"""What else the machine does makes a run slower, never faster: the fastest counts."""
+
+
+def fastest(tmp_path: Path, protocol: str, *options: str) -> tuple[float, Record]:
+    body = PROTOCOLS[protocol].replace("\n", "\n    ")
+    program = f"""
+        from mpccomm import SyncPool
+        with SyncPool.from_env() as pool:
+            pool.wait_ready(60)
+            pool.group().barrier(60)
+            with pool.phase("protocol"):
+                {body}
+    """
+    runs = []
+    for _ in range(ATTEMPTS):
+        arguments = ("--parties", "alice,bob,carol", "--trace", "run.json", *options)
+        status, _, errors = ran(tmp_path, program, *arguments)
+        assert status == 0, errors
+        record = load(tmp_path / "run.json")
+        (phase,) = estimate(record, lambda one, other: Line()).phases
+        runs.append((phase.recorded, record))
+    return min(runs, key=lambda found: found[0])
+
+
+@LONG
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_within_15_percent_of_an_emulated_run(tmp_path: Path, protocol: str) -> None:
+    _, record = fastest(tmp_path, protocol)
+    errors = {}
+    for (rtt, shown), (rate, mbit) in product(
+        ((0.04, "40ms"), (0.1, "100ms")), ((12.5e6, "100mbit"), (2.5e6, "20mbit"))
+    ):
+        (phase,) = estimate(record, lambda one, other, line=Line(rtt, rate): line).phases  # type: ignore[misc]
+        emulated, _ = fastest(tmp_path, protocol, "--rtt", shown, "--rate", mbit)
+        errors[shown, mbit] = phase.estimated / emulated - 1
+        print(
+            f"{protocol}, {shown}, {mbit}: {phase.estimated:.3f} s, emulated {emulated:.3f}: {errors[shown, mbit]:+.1%}"
+        )  # noqa: T201
+    assert max(map(abs, errors.values())) < 0.15, errors
