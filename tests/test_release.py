@@ -1,5 +1,7 @@
 """A release can be made, as docs/releasing.md says, and works where nothing else is installed."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +28,7 @@ def run(name: str, folder: Path) -> str:
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MPCCOMM_"))}
+    environment["SOURCE_DATE_EPOCH"] = "1700000000"  # a copy has no commits
     environment |= {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
         ["bash", "-eu", "-c", COMMANDS[name]],
@@ -87,10 +90,10 @@ def test_it_works_where_nothing_else_is_installed(release: Path) -> None:
     shown = run("bare", release)
     assert "usage: mpccomm [-h] [--version] command" in shown
     python = release / "bare" / "bin" / "python"
-    listed = subprocess.run(
-        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
-    )
-    assert "numpy" not in listed.stdout
+    listing = "from importlib.metadata import distributions as d; print(*(it.name for it in d()))"
+    listed = subprocess.run([python, "-c", listing], capture_output=True, text=True, check=True)
+    assert {"mpccomm", "aiohttp"} <= set(listed.stdout.split())
+    assert not {"numpy", "pip"} & set(listed.stdout.split())
     # Two parties in one process, from a folder where no source is.
     talk = (
         "from mpccomm import SyncPool\n"
@@ -101,3 +104,22 @@ def test_it_works_where_nothing_else_is_installed(release: Path) -> None:
         "    assert b.recv('a', timeout=20) == {1: 2**100}\n"
     )
     subprocess.run([python, "-I", "-W", "error", "-c", talk], cwd=release / "dist", timeout=60, check=True)
+
+
+@pytest.mark.timeout(300)
+def test_what_is_published_is_told_with_its_hashes(release: Path) -> None:
+    if not (release / "bare").exists():
+        run("bare", release)
+    run("sbom", release)
+    bill = json.loads((release / "dist" / "mpccomm.cdx.json").read_text(encoding="utf-8"))
+    assert bill["metadata"]["component"]["name"] == "mpccomm"
+    components = {component["name"]: component for component in bill["components"]}
+    assert {"aiohttp", "ormsgpack"} <= components.keys()
+    assert not {"numpy", "pip", "cyclonedx-bom"} & components.keys()
+    assert all(component["version"] and component["licenses"] for component in components.values())
+    assert str(release) not in json.dumps(bill)
+    sums = (release / "dist" / "SHA256SUMS").read_text(encoding="utf-8").split()
+    told = dict(zip(sums[1::2], sums[::2], strict=True))
+    assert {name.rpartition(".")[2] for name in told} == {"whl", "gz", "json"}
+    for name, digest in told.items():
+        assert hashlib.sha256((release / "dist" / name).read_bytes()).hexdigest() == digest

@@ -46,6 +46,8 @@ with each piece."""
 _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
+_BYTES_AT_ONCE = 64 * 1024
+"""After so many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
 _IDLE = 1000
 """The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
 
@@ -236,6 +238,8 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
+        # Whoever sends on and on until it arrives gets no more of our attention.
+        self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
             self._transport.close()
@@ -319,6 +323,9 @@ class WebSocket(Stream, asyncio.Protocol):
             if self._held or not left:
                 self._hold(bytes(data[at:]))
                 return
+        if at >= _BYTES_AT_ONCE and self._gathered is None:
+            self._hold(bytes(data[at:]))
+            return
         if at < end:
             self._rest = bytes(data[at:]) if at else bytes(data)
         if self._rest or self._gathered is not None:
@@ -435,6 +442,10 @@ class WebSocket(Stream, asyncio.Protocol):
         if not self._ended.done():
             self._over()
             self._before.connection_lost(exc)
+
+
+def _ignore(batch: bytes | memoryview) -> None:
+    """What comes after the end."""
 
 
 def _private(transport: asyncio.Transport) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from tests.certificates import LOCAL, root
 from tests.hostile.attacks import ATTACKS, Target
 
-COLUMNS = ("p50_ms", "p99_ms", "memory_mib", "descriptors", "lines_per_s", "longest_line")
+COLUMNS = ("p50_ms", "p99_ms", "turn_ms", "memory_mib", "descriptors", "lines_per_s", "longest_line")
 
 
 def certificates(folder: Path) -> None:

@@ -299,6 +299,20 @@ async def test_many_small_messages_leave_the_loop_to_others() -> None:
     await bench.end()
 
 
+async def test_much_at_once_leaves_the_loop_to_others() -> None:
+    bench = Bench()
+    await asyncio.sleep(0)
+    batches = [bytes([number]) * 10_000 for number in range(30)]
+    bench.stream.data_received(b"".join(map(message, batches[:10])))
+    assert bench.peer.received == batches[:10]
+    assert not bench.wire.reading
+    bench.stream.data_received(b"".join(map(message, batches[10:])))  # what was read before it was asked to stop
+    assert bench.peer.received == batches[:10]
+    await until(lambda: bench.peer.received == batches)
+    await until(lambda: bench.wire.reading)
+    await bench.end()
+
+
 async def test_only_the_first_batch_before_somebody_takes_it() -> None:
     wire = Wire()
     stream = WebSocket(wire, Before(), client=True)
@@ -399,6 +413,7 @@ async def test_this_side_closes() -> None:
     assert bench.wire.ended == "closed"
     await bench.running
     assert bench.stream.closing
+    assert not bench.peer.received
 
 
 async def test_whoever_runs_it_is_told_what_breaks() -> None:
