@@ -36,7 +36,7 @@ def test_what_is_shown_works(document: Path, tmp_path: Path) -> None:
     if any("mpccomm.dask" in block.text for block in found):
         pytest.importorskip("distributed", reason="dask.distributed is not installed")
     if any("openssl" in block.text for block in found) and not shutil.which("openssl"):
-        pytest.skip("no openssl here")
+        pytest.skip("needs the command openssl: install OpenSSL")
     Reader(tmp_path).read(found)
 
 

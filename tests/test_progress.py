@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mpccomm.progress import Callback, NotebookCallback, TerminalCallback, TqdmCallback, Transfer, default_callback
+from tests.needs import library
 
 MiB = 1 << 20
 TRANSFER = Transfer(True, "Bob", "#3", 100 * MiB)
@@ -118,7 +119,7 @@ def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fsspec_callbacks_will_do() -> None:
-    callbacks = pytest.importorskip("fsspec.callbacks")
+    callbacks = library("fsspec.callbacks", extra="dask")
     callback = callbacks.Callback()
     drive(callback)
     assert (callback.size, callback.value) == (100 * MiB, 100 * MiB)

@@ -119,7 +119,11 @@ def _own(config: Config, me: PartyConfig, password: Password) -> Iterator[Findin
         credentials = Credentials(me.key, me.cert[0], config.ca_cert, password)
     except ConfigurationError as error:
         yield Finding(
-            me.name, "certificate", WRONG, str(error), "see mpccomm certs show; an encrypted key needs --password-file"
+            me.name,
+            "certificate",
+            WRONG,
+            str(error),
+            "name files that are here; an encrypted key needs --password-file",
         )
         return
     own = credentials.own

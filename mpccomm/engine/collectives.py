@@ -147,6 +147,11 @@ def allgather(
     return members.ordered(received | {members.me: value})
 
 
+def as_received(members: Members, value: object, expect: Expect | None = None) -> Collective[dict[str, Any]]:
+    """All tell all; what is still to come when the round ends is the result."""
+    return (yield Round([(members.others, value)], members.others, expect=expect))
+
+
 def alltoall(
     members: Members, values: Mapping[str, object], expect: Expect | None = None
 ) -> Collective[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
@@ -18,7 +19,7 @@ from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
-from mpccomm.engine.several import Delivery, Several
+from mpccomm.engine.several import Delivery, First, Several
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
 
 T = TypeVar("T")
@@ -141,6 +142,31 @@ class GroupCall(Generic[T]):
         self._receives = receives
         self._asked = len(progress.history)
         return Several([*receives, *deliveries])
+
+    @property
+    def to_come(self) -> tuple[str, ...]:
+        """The members of which a message is still to come in the present round."""
+        return self._round.sources
+
+    def first(self, limit: Deadline) -> First:
+        """What to wait for to have the next of those messages, from whichever member."""
+        channel, left, expect = self._calls.channel, limit.left, self._round.expect
+        return First([channel.receive(name, self.msg_id(name), left, expect) for name in self.to_come])
+
+    def read(self, first: First) -> tuple[str, Any]:
+        """Return the member and the value of what `first` has brought.
+
+        :raises CommunicationError: it can't be read, or is not as expected
+        """
+        try:
+            return first.value()
+        except CommunicationError as error:
+            self._progress = self._progress._replace(failed=error)
+            raise
+
+    def arrived(self, name: str) -> None:
+        """Note that the message of that member has been handed out: `request` and `leftovers` are about the others."""
+        self._round = replace(self._round, sources=tuple(other for other in self.to_come if other != name))
 
     def take(self) -> None:
         """Take what the request, which is over, has brought, and go on to the next round.

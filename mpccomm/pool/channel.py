@@ -187,7 +187,7 @@ class Messages(BaseChannel, ChannelCalls):
         calls = calls_of(self._space, self._members(names, me))
         group = self._groups.get(calls.members.label)
         if group is None or group.me != calls.members.me:
-            group = self._groups[calls.members.label] = Group(calls, self._carry_out)
+            group = self._groups[calls.members.label] = Group(calls, self._carry_out, self._first_of)
         return group
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -200,6 +200,11 @@ class Messages(BaseChannel, ChannelCalls):
         future.owner = owner
         future.is_home = loop is owner.home
         return future
+
+    async def _first_of(self, call: GroupCall[Any], limit: Deadline) -> tuple[str, Any]:
+        """Wait for the next message of a call of a group, from whichever member."""
+        request = call.first(limit)
+        return await taken(request, self._engine.loop_owner, partial(call.read, request))
 
     async def _carry_out(self, call: GroupCall[Any], limit: Deadline) -> None:
         """Wait for what a call of a group waits for now, and let it take that."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn, SupportsIndex, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
@@ -29,9 +29,15 @@ class Group:
     Every call raises what sending and receiving raise, above all `CommunicationTimeoutError` and `PartyGoneError`.
     """
 
-    def __init__(self, calls: GroupCalls, carry_out: Callable[[GroupCall[Any], Deadline], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        calls: GroupCalls,
+        carry_out: Callable[[GroupCall[Any], Deadline], Awaitable[None]],
+        first_of: Callable[[GroupCall[Any], Deadline], Awaitable[tuple[str, Any]]],
+    ) -> None:
         self._calls = calls
         self._carry_out = carry_out
+        self._first_of = first_of
         self._members = calls.members
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -122,6 +128,22 @@ class Group:
         )
         return await self._run(call, timeout)
 
+    def as_received(
+        self, value: Any, timeout: float | None = None, *, expect: Expect | None = None
+    ) -> AsyncIterator[tuple[str, Any]]:
+        """Every member gives a value and gets those of all, one after the other in the order of arrival: its own comes first.
+
+        It begins when the first is asked for. Leaving the loop early leaves the rest: `resume` returns it as a dict, and the next
+        call drops it.
+
+        :param expect: what each of them has to be, as of `Pool.recv`
+        :raises CommunicationError: of those that are still missing, none can come any more
+        :returns: pairs of name and value, for ``async for``
+        """
+        members = self._members
+        call = self._calls.make("as_received", lambda: collectives.as_received(members, value, expect), expect=expect)
+        return _Arrivals(self, call, value, self._calls.limit(timeout))
+
     async def alltoall(
         self, values: Mapping[str, Any], timeout: float | None = None, *, expect: Expect | None = None
     ) -> dict[str, Any]:
@@ -207,3 +229,50 @@ class Group:
             raise
         finally:
             call.running = False
+
+
+class _Arrivals:
+    """What `Group.as_received` goes through. A generator would end some time after its loop was left, and the next call is now."""
+
+    def __init__(self, group: Group, call: GroupCall[Any], value: object, limit: Deadline) -> None:
+        self._group = group
+        self._call = call
+        self._value = value
+        self._limit = limit
+        self._handed_out = ""
+        """The member whose value was handed out last; empty: none yet."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[str, Any]:
+        group, call = self._group, self._call
+        if call.redeemed:
+            raise StopAsyncIteration
+        call.running = True
+        try:
+            if not self._handed_out:
+                for _ in iter(call.send_next, False):
+                    await asyncio.sleep(0)  # one is on its way before the next is encoded
+                self._handed_out = group.me
+                return group.me, self._value
+            if call.to_come:
+                pair = await group._first_of(call, self._limit)
+                self._handed_out = pair[0]
+                call.arrived(pair[0])
+                return pair
+            await group._go_on(call, self._limit)
+        except BaseException:
+            self._leave()
+            raise
+        raise StopAsyncIteration
+
+    def _leave(self) -> None:
+        call = self._call
+        if call.running and not call.redeemed:
+            self._group._calls.interrupted(call)
+        call.running = False
+
+    def __del__(self) -> None:
+        # The loop was left. Nothing is waited for here, and no lock is taken.
+        self._leave()

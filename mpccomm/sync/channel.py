@@ -218,7 +218,7 @@ class SyncMessages(BaseChannel, ChannelCalls):
         calls = calls_of(self._space, self._members(names, me))
         group = self._groups.get(calls.members.label)
         if group is None or group.me != calls.members.me:
-            group = self._groups[calls.members.label] = SyncGroup(calls, self._carry_out)
+            group = self._groups[calls.members.label] = SyncGroup(calls, self._carry_out, self._first_of)
         return group
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -236,6 +236,12 @@ class SyncMessages(BaseChannel, ChannelCalls):
     def _launch(self, request: Request) -> None:
         # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.
         self._engine.loop_owner.post_soon(request.start)
+
+    def _first_of(self, call: GroupCall[Any], limit: Deadline) -> tuple[str, Any]:
+        """Wait for the next message of a call of a group, from whichever member."""
+        self._check_thread()
+        request = call.first(limit)
+        return self._wait_for(request, partial(call.read, request))
 
     def _carry_out(self, call: GroupCall[Any], limit: Deadline) -> None:
         """Wait for what a call of a group waits for now, and let it take that."""

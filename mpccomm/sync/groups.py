@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
@@ -28,9 +28,15 @@ class SyncGroup:
     Every call raises what sending and receiving raise, above all `CommunicationTimeoutError` and `PartyGoneError`.
     """
 
-    def __init__(self, calls: GroupCalls, carry_out: Callable[[GroupCall[Any], Deadline], None]) -> None:
+    def __init__(
+        self,
+        calls: GroupCalls,
+        carry_out: Callable[[GroupCall[Any], Deadline], None],
+        first_of: Callable[[GroupCall[Any], Deadline], tuple[str, Any]],
+    ) -> None:
         self._calls = calls
         self._carry_out = carry_out
+        self._first_of = first_of
         self._members = calls.members
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -121,6 +127,22 @@ class SyncGroup:
         )
         return self._run(call, timeout)
 
+    def as_received(
+        self, value: Any, timeout: float | None = None, *, expect: Expect | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        """Every member gives a value and gets those of all, one after the other in the order of arrival: its own comes first.
+
+        It begins when the first is asked for. Leaving the loop early leaves the rest: `resume` returns it as a dict, and the next
+        call drops it.
+
+        :param expect: what each of them has to be, as of `SyncPool.recv`
+        :raises CommunicationError: of those that are still missing, none can come any more
+        :returns: pairs of name and value
+        """
+        members = self._members
+        call = self._calls.make("as_received", lambda: collectives.as_received(members, value, expect), expect=expect)
+        return self._each(call, value, self._calls.limit(timeout))
+
     def alltoall(
         self, values: Mapping[str, Any], timeout: float | None = None, *, expect: Expect | None = None
     ) -> dict[str, Any]:
@@ -192,6 +214,25 @@ class SyncGroup:
 
     def _run(self, call: GroupCall[T], timeout: float | None) -> T:
         return self._go_on(call, self._calls.limit(timeout))
+
+    def _each(self, call: GroupCall[Any], value: object, limit: Deadline) -> Iterator[tuple[str, Any]]:
+        call.running = True
+        try:
+            for _ in iter(call.send_next, False):
+                pass
+            yield self.me, value
+            while call.to_come:
+                pair = self._first_of(call, limit)
+                try:
+                    yield pair
+                finally:
+                    call.arrived(pair[0])
+            self._go_on(call, limit)
+        except BaseException:
+            self._calls.interrupted(call)
+            raise
+        finally:
+            call.running = False
 
     def _go_on(self, call: GroupCall[T], limit: Deadline) -> T:
         call.running = True

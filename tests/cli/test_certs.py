@@ -81,7 +81,7 @@ def test_openssl_agrees(folder: Path) -> None:
                 [*command, *files], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
             )
         except FileNotFoundError:
-            pytest.skip("no openssl here")
+            pytest.skip("needs the command openssl: install OpenSSL")
         assert run.returncode == 0, run.stderr
 
 

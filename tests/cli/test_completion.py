@@ -29,7 +29,7 @@ def test_it_knows_every_command_and_option(shell: str, capsys: pytest.CaptureFix
 def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
     bash = shutil.which("bash")
     if bash is None:
-        pytest.skip("there is no bash")
+        pytest.skip("needs bash: install it by the package manager of the system")
     assert main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
     for line, expected in (

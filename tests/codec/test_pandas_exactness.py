@@ -138,7 +138,7 @@ def test_flags_and_duplicates() -> None:
 
 
 def test_zones_of_pytz() -> None:
-    pytz = pytest.importorskip("pytz")
+    pytz = pytest.importorskip("pytz", reason="not installed: pytz; python -m pip install pytz")
     moments = pd.DatetimeIndex(["1950-01-01", "2020-03-29 00:59:59", "2020-10-25 01:30", None]).tz_localize("UTC")
     for zone, arrives in (
         (pytz.timezone("Europe/Amsterdam"), ZoneInfo("Europe/Amsterdam")),

@@ -5,8 +5,10 @@ from typing import Any
 import ormsgpack
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("safetensors")
+from tests.needs import library
+
+torch = library("torch", extra="torch")
+library("safetensors", extra="torch")
 
 from safetensors.torch import save  # noqa: E402
 

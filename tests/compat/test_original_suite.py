@@ -27,7 +27,9 @@ mpccomm.compat.test.__path__.append({folder!r})
 FIND = "import pathlib, tno.mpc.communication as it; print(pathlib.Path(it.__file__).parent)"
 
 
-@pytest.mark.skipif(not PYTHON, reason="MPCCOMM_TNO4_PYTHON names no interpreter with tno.mpc.communication 4.x")
+@pytest.mark.skipif(
+    not PYTHON, reason="MPCCOMM_TNO4_PYTHON names no interpreter with tno.mpc.communication 4.x; .ci/run makes one"
+)
 @pytest.mark.timeout(120)
 def test_it_passes(tmp_path: Path) -> None:
     installed = subprocess.run([PYTHON, "-W", "ignore", "-c", FIND], capture_output=True, text=True, check=True).stdout

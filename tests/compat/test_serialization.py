@@ -17,6 +17,7 @@ import mpccomm
 from mpccomm import DecodingError, EncodingError
 from mpccomm.compat import Serialization
 from mpccomm.compat.serialization import DEFAULT_PACK_OPTION, DESERIALIZER_FUNCS, SERIALIZER_FUNCS
+from tests.needs import library
 
 PACKED = {
     name: bytes.fromhex(text)
@@ -191,7 +192,7 @@ def test_frames_and_tensors_that_it_packed_are_read() -> None:
 
 
 def test_tensors_that_it_packed_are_read() -> None:
-    torch = pytest.importorskip("torch")
+    torch = library("torch", extra="torch")
     packed = json.loads((Path(__file__).parent / "data/frames_packed_by_4_12.json").read_text())
     assert torch.equal(
         Serialization.unpack(bytes.fromhex(packed["tensor"]))[1], torch.tensor([[1.5, 2.0], [3.0, -1.0]])
@@ -225,7 +226,7 @@ def test_the_functions_that_are_registered() -> None:
 )
 def test_the_plug_ins(module: str, name: str, value: Any) -> None:
     if module == "torch":
-        pytest.importorskip("torch")
+        library("torch", extra="torch")
     plugin = importlib.import_module(f"mpccomm.compat.serializer_plugins.{module}")
     plugin.register()
     assert {*plugin.__all__} >= {"register"}

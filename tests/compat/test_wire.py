@@ -16,6 +16,7 @@ from bitarray import bitarray
 
 from mpccomm import Pool, Serialization
 from tests.certificates import Folder, root
+from tests.needs import library
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
@@ -58,7 +59,9 @@ class Point:
 def wire(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if not PYTHONS[name]:
-        pytest.skip(f"MPCCOMM_{name.upper()}_PYTHON names no interpreter with tno.mpc.communication {name[3]}.x")
+        pytest.skip(
+            f"MPCCOMM_{name.upper()}_PYTHON names no interpreter with tno.mpc.communication {name[3]}.x; .ci/run makes one"
+        )
     return name
 
 
@@ -160,7 +163,7 @@ async def test_frames(wire: str) -> None:
 
 
 async def test_tensors(wire: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = library("torch", extra="torch")
     async with echo(wire) as pool:
         for tensor in (
             torch.arange(6.0).reshape(2, 3),

@@ -16,6 +16,7 @@ from mpccomm import (
     DecodingError,
     EncodingError,
     Limits,
+    PartyGoneError,
     Pool,
     UnknownPartyError,
 )
@@ -194,6 +195,54 @@ async def test_what_was_never_sent_leaves_no_trace() -> None:
             await alice.resume()
         got = await together(made, lambda g: g.allgather(g.me, timeout=LIMIT))
         assert set(map(tuple, got.values())) == {NAMES}
+
+
+async def test_values_as_they_come() -> None:
+    async with pools(*NAMES) as made:
+        groups = [pool.group(NAMES) for pool in made]
+        first, second, last = groups
+        order: list[str] = []
+
+        async def late() -> None:
+            await until(lambda: len(order) == 2)
+            assert dict([pair async for pair in last.as_received(3, LIMIT)]) == {
+                first.me: 1,
+                second.me: 2,
+                last.me: 3,
+            }
+
+        async def listen() -> None:
+            async for name, _ in first.as_received(1, LIMIT):
+                order.append(name)
+
+        async def leave() -> None:
+            async for name, _ in second.as_received(2, LIMIT):
+                if name != second.me:
+                    break
+            await second.barrier(LIMIT)
+
+        async def then(before: Awaitable[None], group: Group) -> None:
+            await before
+            await group.barrier(LIMIT)
+
+        await asyncio.gather(then(listen(), first), leave(), then(late(), last))
+        assert order == [first.me, second.me, last.me]
+        assert all(party.link.mailbox.unread_messages == 0 for pool in made for party in pool._engine.parties.values())
+
+
+async def test_one_that_is_gone_ends_it_when_no_other_can_come() -> None:
+    async with pools(*NAMES) as made:
+        *staying, last = made
+        await last.shutdown()
+
+        async def listen(pool: Pool) -> list[str]:
+            seen = []
+            with pytest.raises(PartyGoneError, match="bob"):
+                async for name, _ in pool.group(NAMES).as_received(1, LIMIT):
+                    seen.append(name)
+            return seen
+
+        assert await asyncio.gather(*map(listen, staying)) == [["carol", "alice"], ["alice", "carol"]]
 
 
 async def test_time_is_up_before_all_have_confirmed() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mpccomm.codec import Serialization, decode, encode
 from mpccomm.errors import DecodingError
 from tests.codec.exactness import assert_same
+from tests.needs import library
 
 surrogates = st.text(st.characters(), max_size=20)
 integers = st.one_of(st.integers(), st.integers(-(2**70), 2**70), st.integers(0, 300).map(lambda bits: 2**bits))
@@ -191,8 +192,8 @@ def test_frames() -> None:
 
 
 def test_tensors() -> None:
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("safetensors")
+    torch = library("torch", extra="torch")
+    library("safetensors", extra="torch")
 
     names = ["bool", "uint8", "int64", "float16", "bfloat16", "float32", "float64", "complex64"]
 

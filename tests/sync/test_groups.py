@@ -46,6 +46,29 @@ def together(made: Sequence[SyncMessages], call: Callable[[SyncGroup], Any]) -> 
         return dict(zip([group.me for group in groups], threads.map(call, groups), strict=True))
 
 
+def test_as_received() -> None:
+    with trio() as made:
+        everything = {name: name for name in NAMES}
+        got = together(made, lambda g: list(g.as_received(g.me, LIMIT, expect=str)))
+        assert {name: dict(pairs) for name, pairs in got.items()} == dict.fromkeys(NAMES, everything)
+        assert all(pairs[0][0] == name for name, pairs in got.items())
+
+        def leave(group: SyncGroup) -> object:
+            for name, _ in group.as_received(group.me, LIMIT):
+                if name != group.me:
+                    break
+            rest = group.resume(LIMIT) if group.me == "bob" else {}
+            group.barrier(LIMIT)
+            return name, rest
+
+        left = together(made, leave)
+        name, rest = left["bob"]
+        assert {name, *rest, "bob"} == set(NAMES)
+        assert all(party.link.mailbox.unread_messages == 0 for pool in made for party in pool._engine.parties.values())
+        with pytest.raises(CommunicationTimeoutError, match=r"any of as_received #3 of \(carol, alice, bob\)"):
+            list(made[0].group(NAMES).as_received(1, UNIT))
+
+
 def test_collectives() -> None:
     with trio() as made:
         value = np.arange(100_000)
