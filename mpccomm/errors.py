@@ -56,7 +56,7 @@ class PoolClosedError(CommunicationError, RuntimeError):
 
 
 class WrongThreadError(CommunicationError, RuntimeError):
-    """A blocking call on the very thread that would have to answer it."""
+    """A blocking call on the very thread that would have to answer it, or a call of asyncio's where no event loop runs."""
 
 
 class PortInUseError(CommunicationError, OSError):

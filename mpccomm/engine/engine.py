@@ -25,7 +25,7 @@ from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
-from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
@@ -79,7 +79,7 @@ class Engine:
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
         self.authentication = authentication
-        self.launch: Callable[[], None] = lambda: self.start(asyncio.get_running_loop())
+        self.launch: Callable[[], None] = lambda: self.start(running_loop())
         """Finds or makes the loop to live on, and calls `start` there."""
         self.ended: Callable[[], None] = lambda: None
         """Called when nothing of it is left, to end what was started for it."""
@@ -393,7 +393,15 @@ class Engine:
             self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
 
     def _tick(self) -> None:
-        self._ticker = self.loop_owner.loop.call_later(self.settings.timing.tick, self._tick)
+        timing = self.settings.timing
+        late = 0.0 if self._ticker is None else self.loop_owner.loop.time() - self._ticker.when()
+        if late >= timing.waiting_notice:
+            logger.warning(
+                "the event loop of this pool stood still for %.0f s, and nobody had an answer: was there a blocking call on it, "
+                "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)",
+                late,
+            )
+        self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()

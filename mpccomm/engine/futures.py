@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
@@ -95,7 +95,7 @@ async def wait(request: Request, owner: LoopOwner) -> None:
 
     :raises CommunicationError: the request failed
     """
-    loop = asyncio.get_running_loop()
+    loop = asyncio._get_running_loop() or running_loop()
     if loop is not owner.home:
         owner.check()
         future = future_for(request, owner, loop, RequestFuture)
@@ -134,7 +134,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
     """Await a coroutine function on the pool's loop, from whichever loop. Cancelled, it is cancelled."""
-    if owner.home is None or asyncio.get_running_loop() is owner.home:
+    if owner.home is None or running_loop() is owner.home:
         await function()
     else:
         await wait(TaskCall(owner, function), owner)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from mpccomm.display import plural
 from mpccomm.engine.futures import resolve_on
 from mpccomm.engine.lifecycle import Gate
-from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.loop_owner import LoopOwner, running_loop, tell_of_blocked_loop
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
 from mpccomm.logs import LogEvent
 
@@ -38,6 +38,8 @@ T = TypeVar("T")
 _MOST_LISTED = 8
 _PAUSE = 0.5
 """Seconds between two lines of the log."""
+_LONG = 2.0
+"""Seconds of a wait that had better not hold up an event loop."""
 _KEPT = 1000
 """The failures that are remembered until the program looks at them; of further ones only the number."""
 
@@ -228,7 +230,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
                     "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
                 )
             gate: Gate = self.__dict__.setdefault("_gate", Gate())
-            if not self.outcomes and not gate.wait(timeout):
+            if not self.outcomes and not _wait(gate, timeout):
                 raise CommunicationTimeoutError(self._still(timeout))
         outcome = self.outcomes[0]
         if outcome.state is _CANCELLED:
@@ -318,6 +320,15 @@ class ThreadFuture(concurrent.futures.Future[T]):
     @property
     def _condition(self) -> _Condition:  # type: ignore[override]
         return _Condition(self)
+
+
+def _wait(gate: Gate, timeout: float | None) -> bool:
+    if timeout is not None and timeout <= _LONG:
+        return gate.wait(timeout)
+    if gate.wait(_LONG):
+        return True
+    tell_of_blocked_loop()
+    return gate.wait(None if timeout is None else timeout - _LONG)
 
 
 class _Shown:
@@ -442,7 +453,7 @@ class LoopHandle(_Watched, asyncio.Future[None]):
     """For asyncio callers."""
 
     def __init__(self, failures: Failures) -> None:
-        super().__init__(loop=asyncio.get_running_loop())
+        super().__init__(loop=running_loop())
         self._failures = failures
 
     def resolve(self, value: None, error: Exception | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +14,38 @@ from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.logs import EventLog
 
+logger = logging.getLogger("mpccomm")
+
 _WORKERS = 2
 """Threads that decode large messages for futures."""
+_owners: weakref.WeakSet[LoopOwner] = weakref.WeakSet()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs here.
+
+    :raises WrongThreadError: none does
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongThreadError(
+            "no event loop of asyncio runs here, and a Pool lives on one: use it inside of asyncio.run(...). Without asyncio take "
+            "SyncPool; in a program of trio call that in a thread: await trio.to_thread.run_sync(pool.recv, name)"
+        ) from None
+
+
+def tell_of_blocked_loop() -> None:
+    """Log that this thread, which waits in a blocking call, should run the loop of a pool meanwhile, if that is so."""
+    loop = asyncio._get_running_loop()
+    held_up = [] if loop is None else [owner.title for owner in _owners if owner.home is loop]
+    if held_up:
+        logger.warning(
+            "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer anybody before the call "
+            "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)",
+            threading.current_thread().name,
+            ", ".join(held_up),
+        )
 
 
 class LoopOwner:
@@ -48,6 +80,7 @@ class LoopOwner:
         """This is the loop; called once, on its own thread."""
         self.home = loop
         self.thread = threading.get_ident()
+        _owners.add(self)
         self.settled = True
 
     @property

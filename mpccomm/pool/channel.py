@@ -13,6 +13,7 @@ from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.futures import ReceiveFuture, RequestFuture, finish, future_for, taken, wait
 from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import LoopHandle
+from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
 from mpccomm.engine.several import together
 from mpccomm.pool.groups import Group
@@ -39,7 +40,7 @@ class Messages(BaseChannel, ChannelCalls):
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
         limits = self._limits(timeout, max_retries)
-        loop = asyncio.get_running_loop()
+        loop = asyncio._get_running_loop() or running_loop()
         owner = engine.loop_owner
         future = RequestFuture(loop=loop)
         future.owner = owner
@@ -95,7 +96,7 @@ class Messages(BaseChannel, ChannelCalls):
     def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> asyncio.Future[Any]:
         call = self._asking(name, msg_id, expect)
         owner = self._engine.loop_owner
-        future = future_for(call, owner, asyncio.get_running_loop(), ReceiveFuture)
+        future = future_for(call, owner, running_loop(), ReceiveFuture)
         call.immediate = future.is_home
         owner.post(call.start)
         call.immediate = False
@@ -194,7 +195,7 @@ class Messages(BaseChannel, ChannelCalls):
     def _future(self) -> RequestFuture:
         """Return a future of the running loop for a request, which is yet to come."""
         owner = self._engine.loop_owner
-        loop = asyncio.get_running_loop()
+        loop = asyncio._get_running_loop() or running_loop()
         future = RequestFuture(loop=loop)
         future.owner = owner
         future.is_home = loop is owner.home

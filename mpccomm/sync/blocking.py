@@ -14,6 +14,7 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LONG = 4
+"""So many of these pieces are a wait that had better not hold up an event loop."""
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
 elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
@@ -128,9 +131,12 @@ class BlockingCall(_Slots):
         assert lock is not None
         observer = self._loop_owner.observer
         end = None if observer is None else observer.waits(request.involved())
+        pieces = 0
         try:
             while not lock.acquire(True, _POLL):
-                pass
+                pieces += 1
+                if pieces == _LONG:
+                    tell_of_blocked_loop()
         finally:
             if end is not None:
                 end()
