@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.tno_bridge import TnoBridge
 
+_STANDSTILL = 2.0
+"""Seconds for which an event loop may be held up without a word."""
 _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
 
 
@@ -395,12 +397,12 @@ class Engine:
     def _tick(self) -> None:
         timing = self.settings.timing
         late = 0.0 if self._ticker is None else self.loop_owner.loop.time() - self._ticker.when()
-        if late >= timing.waiting_notice:
-            logger.warning(
+        if late >= max(timing.waiting_notice, _STANDSTILL):
+            text = (
                 "the event loop of this pool stood still for %.0f s, and nobody had an answer: was there a blocking call on it, "
-                "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)",
-                late,
+                "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)"
             )
+            self.log(LogEvent.LOOP_HELD_UP, text, late)
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
         self.history.sample(Party.clock(), self.parties.values())

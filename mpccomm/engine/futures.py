@@ -20,8 +20,9 @@ T = TypeVar("T")
 class RequestFuture(asyncio.Future[Any]):
     """A future of the running loop that is done when a request is over; whether that failed stands on the request.
 
-    Who cancels it may ask for the same message in the same breath. So the request is cancelled at once: callbacks would hear of it
-    in the next turn of the loop.
+    Who cancels it may ask for the same message in the same breath. So the request is cancelled before anything that is posted
+    later: callbacks would hear of it in the next turn of the loop. And not here: it may be Ctrl-C that cancels the task, in the
+    middle of what the pool does on this very loop.
     """
 
     request: Request | None = None
@@ -45,7 +46,7 @@ class RequestFuture(asyncio.Future[Any]):
         if cancelled and request is not None:
             self.request = None
             with contextlib.suppress(PoolClosedError):
-                self.owner.post(request.cancel)
+                self.owner.post_soon(request.cancel)
         return cancelled
 
 
@@ -56,6 +57,8 @@ class ReceiveFuture(RequestFuture):
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The receive is over."""
+        if self.cancelled():
+            return False
         request, self.request = self.request, None
         if self.is_home or request is None:
             resolve_on(self, self.owner, value, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import weakref
 from collections import deque
@@ -12,9 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
-from mpccomm.logs import EventLog
-
-logger = logging.getLogger("mpccomm")
+from mpccomm.logs import EventLog, LogEvent
 
 _WORKERS = 2
 """Threads that decode large messages for futures."""
@@ -40,12 +37,11 @@ def tell_of_blocked_loop() -> None:
     loop = asyncio._get_running_loop()
     held_up = [] if loop is None else [owner.title for owner in _owners if owner.home is loop]
     if held_up:
-        logger.warning(
+        text = (
             "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer anybody before the call "
-            "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)",
-            threading.current_thread().name,
-            ", ".join(held_up),
+            "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)"
         )
+        EventLog()(LogEvent.LOOP_HELD_UP, text, threading.current_thread().name, ", ".join(held_up))
 
 
 class LoopOwner:

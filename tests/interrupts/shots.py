@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -136,15 +136,15 @@ class _Gun:
             return self._instruction
 
 
-def shoot(call: Callable[[], Any], at: int, kind: Kind) -> Outcome:
-    """Make the call, with a signal before its ``at``-th instruction."""
+def shoot(call: Callable[..., Any], at: int, kind: Kind, *, hand_over: bool = False) -> Outcome:
+    """Make the call, with a signal before its ``at``-th instruction; or of what it does within the context manager handed over."""
     outcome = Outcome(at)
     gun = _Gun(kind, at)
     gc.disable()  # a finalizer has nobody to raise to
     try:
         try:
-            with gun:
-                outcome.value = call()
+            with nullcontext() if hand_over else gun:
+                outcome.value = call(gun) if hand_over else call()
         finally:
             _look()  # the last ones
     except kind.raises as error:
@@ -161,13 +161,19 @@ def _look() -> None:
 
 
 def everywhere(
-    call: Callable[[], Any], after: Callable[[Outcome], None], kind: Kind, *, stride: int = STRIDE, offset: int = OFFSET
+    call: Callable[..., Any],
+    after: Callable[[Outcome], None],
+    kind: Kind,
+    *,
+    hand_over: bool = False,
+    stride: int = STRIDE,
+    offset: int = OFFSET,
 ) -> int:
     """Shoot at each instruction of the call in turn, until it gets through. How often ``after`` has looked at what is left."""
     at, count = offset + 1, 0
     with handling(kind):
         while True:
-            outcome = shoot(call, at, kind)
+            outcome = shoot(call, at, kind, hand_over=hand_over)
             count += 1
             try:
                 after(outcome)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpccomm import CommunicationError, Pool, SyncPool
-from mpccomm.engine import handles
+from mpccomm.engine import engine, handles
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync import blocking
 from tests.pools import LOCAL, Log, quick, until
@@ -71,6 +71,7 @@ async def test_a_blocking_call_on_the_loop_of_a_pool(
 ) -> None:
     monkeypatch.setattr(blocking, "_POLL", UNIT / 2)
     monkeypatch.setattr(handles, "_LONG", UNIT)
+    monkeypatch.setattr(engine, "_STANDSTILL", UNIT)
     log = Log(caplog)
     settings = quick()
     async with Pool(name="Bob", settings=settings) as bob:
