@@ -72,7 +72,11 @@ class LogEvent(Enum):
     HELD_BACK = "waiting", _WARNING, "messages wait until the party has received others"
     ROOM_AGAIN = "waiting", _WARNING, "the party has received others, and the messages go on"
     DEADLOCK = "waiting", _WARNING, "two programs wait for each other"
-    STANDSTILL = "waiting", _WARNING, "the event loop of a pool was held up"
+    LOOP_HELD_UP = (
+        "waiting",
+        _WARNING,
+        "a blocking call keeps the event loop of a pool from running, or something else did",
+    )
     ENDING_LATE = "waiting", _WARNING, "a callback goes on after the end of its pool"
 
     TRACE_FAILED = "failures", _WARNING, "a trace is full, or can't be written"

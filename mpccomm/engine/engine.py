@@ -398,12 +398,11 @@ class Engine:
         timing = self.settings.timing
         late = 0.0 if self._ticker is None else self.loop_owner.loop.time() - self._ticker.when()
         if late >= max(timing.waiting_notice, _STANDSTILL):
-            self.log(
-                LogEvent.STANDSTILL,
-                "the event loop of this pool stood still for %.0f s, and no party had an answer: was there a blocking call on it, "
-                "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)",
-                late,
+            text = (
+                "the event loop of this pool stood still for %.0f s, and nobody had an answer: was there a blocking call on it, "
+                "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)"
             )
+            self.log(LogEvent.LOOP_HELD_UP, text, late)
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
         self.history.sample(Party.clock(), self.parties.values())

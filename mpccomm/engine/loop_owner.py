@@ -13,8 +13,6 @@ from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.logs import EventLog, LogEvent
 
-_log = EventLog()
-
 _WORKERS = 2
 """Threads that decode large messages for futures."""
 _owners: weakref.WeakSet[LoopOwner] = weakref.WeakSet()
@@ -39,13 +37,11 @@ def tell_of_blocked_loop() -> None:
     loop = asyncio._get_running_loop()
     held_up = [] if loop is None else [owner.title for owner in _owners if owner.home is loop]
     if held_up:
-        _log(
-            LogEvent.STANDSTILL,
+        text = (
             "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer anybody before the call "
-            "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)",
-            threading.current_thread().name,
-            ", ".join(held_up),
+            "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)"
         )
+        EventLog()(LogEvent.LOOP_HELD_UP, text, threading.current_thread().name, ", ".join(held_up))
 
 
 class LoopOwner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import time
@@ -27,7 +28,7 @@ from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
-from mpccomm.protocol.states import Cause, CloseCode, PartyState
+from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
@@ -57,6 +58,7 @@ _FIRST_NOTICE = 2.0
 """Seconds before it is said that a party which calls wait for can't be reached."""
 _CURT = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
+_NOT_RESUMED = "it talked to an earlier process of ours: its program has to receive what that one sent, and then to call accept_restart()"
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _MOST_LISTED = 8
 _TOGETHER = 1.0
@@ -343,9 +345,16 @@ class Party:
                     self.loop_owner.observer.connection(self.name, False)
             case events.ConnectionSuspect():
                 self._disconnected("connection shows no sign of life")
+            case events.PartyGone(cause) if cause.ending is Ending.RESTARTED:
+                text = (
+                    "%s was restarted: what its old process sent and is here can be received, nothing else will come of it; "
+                    "accept_restart(%r) goes on with the new one, which waits for that"
+                )
+                self.log(LogEvent.PARTY_ENDED, text, self, self.name, level=logging.WARNING)
             case events.PartyGone(cause):
                 self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
             case events.RestartNotAccepted():
+                self.trouble = _NOT_RESUMED
                 text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
                 self.log(LogEvent.RESTARTED, text, self)
             case events.HeldBack(messages, size, ids):

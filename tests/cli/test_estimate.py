@@ -135,5 +135,5 @@ def test_within_15_percent_of_an_emulated_run(tmp_path: Path, protocol: str) -> 
         errors[shown, mbit] = phase.estimated / emulated - 1
         print(
             f"{protocol}, {shown}, {mbit}: {phase.estimated:.3f} s, emulated {emulated:.3f}: {errors[shown, mbit]:+.1%}"
-        )  # noqa: T201
+        )
     assert max(map(abs, errors.values())) < 0.15, errors

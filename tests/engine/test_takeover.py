@@ -9,7 +9,16 @@ from concurrent.futures import Future
 
 import pytest
 
-from mpccomm import PartyRestartedError, PartyShutDownError, Pool, PoolClosedError, PortInUseError, SyncPool
+from mpccomm import (
+    CommunicationTimeoutError,
+    NotReadyError,
+    PartyRestartedError,
+    PartyShutDownError,
+    Pool,
+    PoolClosedError,
+    PortInUseError,
+    SyncPool,
+)
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.takeover import Takeover
 from tests.pools import LOCAL, Log, quick
@@ -80,6 +89,43 @@ def test_what_the_old_one_has_sent_is_delivered() -> None:
         bob.wait_ready(100 * UNIT)
         bob.send("Alice", "to the new one")
         assert asking.result(50 * UNIT) == "to the new one"
+    finally:
+        new.shutdown()
+        old.shutdown()
+        bob.shutdown()
+
+
+@pytest.mark.usefixtures("interactive")
+def test_the_cell_is_run_again_before_the_other_has_received(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing that was acknowledged is lost; the error of the one and the log of the other say what is to be done."""
+    log = Log(caplog)
+    bob, old = blocking(), blocking()
+    port = port_of(old)
+    bob.add_http_client("Alice", LOCAL, port)
+    old.add_http_client("Bob", LOCAL, port_of(bob))
+    old.send("Bob", "from the old one")
+    new = blocking(port)
+    new.add_http_client("Bob", LOCAL, port_of(bob))
+    remedy = r"its program has to receive what that one sent, and then to call accept_restart\(\)"
+    try:
+        sent = new.asend("Bob", "from the new one")
+        told = time.monotonic() + 100 * UNIT
+        while not log.lines("talked to an earlier process of ours", logging.WARNING):
+            assert time.monotonic() < told
+        with pytest.raises(CommunicationTimeoutError, match=remedy):
+            new.send("Bob", "and another", timeout=UNIT)
+        with pytest.raises(CommunicationTimeoutError, match=remedy):
+            new.recv("Bob", timeout=UNIT)
+        with pytest.raises(NotReadyError, match=remedy):
+            new.wait_ready(UNIT)
+        (line,) = log.lines("was restarted: what its old process sent", logging.WARNING)
+        assert "accept_restart('Alice') goes on" in line
+        assert bob.recv("Alice") == "from the old one"
+        with pytest.raises(PartyRestartedError, match=r"accept_restart\('Alice'\)"):
+            bob.recv("Alice")
+        bob.accept_restart("Alice")
+        assert [bob.recv("Alice", timeout=100 * UNIT) for _ in range(2)] == ["from the new one", "and another"]
+        assert sent.result(100 * UNIT) is None
     finally:
         new.shutdown()
         old.shutdown()
