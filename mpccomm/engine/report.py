@@ -11,14 +11,18 @@ Nothing in here waits, and no lock is held: every thread counts for itself, and 
 
 from __future__ import annotations
 
+import csv
+import json
+import os
 import threading
 import time
 from binascii import crc32
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
+from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +32,7 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
 from mpccomm.engine.stats import PartyStats, Stats
 from mpccomm.errors import missing_library
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 
@@ -117,6 +122,37 @@ class Report(Mapping[str, Figures]):
         index = pandas.MultiIndex.from_tuples(keys, names=["phase", "party"])
         frame: pd.DataFrame = pandas.DataFrame([asdict(row) for row in rows], index=index)
         return frame
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file: as JSON, or as CSV where the name of the file ends in that; times are in seconds.
+
+        :raises OSError: the file can't be written
+        """
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            if str(path).lower().endswith(".csv"):
+                writer = csv.writer(file)
+                writer.writerow(["phase", "party", *(field.name for field in fields(Figures))])
+                writer.writerows([*key, *asdict(row).values()] for key, row in self.rows())
+            else:
+                json.dump({"pool": self.pool, "phases": self.to_dict()}, file, indent=1)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """Return what `save` has written as JSON.
+
+        :raises OSError: the file can't be read
+        :raises ValueError: it is no such file
+        """
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            by_party = {phase: figures.pop("parties") for phase, figures in data["phases"].items()}
+            return cls(
+                data["pool"],
+                {phase: Figures(**figures) for phase, figures in data["phases"].items()},
+                {phase: {name: Figures(**one) for name, one in all_.items()} for phase, all_ in by_party.items()},
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is no report: {error}") from error
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Figures]]:
         """Yield the figures one by one: of a phase, then of each party in it."""
@@ -417,6 +453,35 @@ class Reporter:
                 sum(end - begin for _, _, begin, end in merged),
             )
         return found
+
+
+def joint(reports: Sequence[Report]) -> Report:
+    """Return the report of all parties together: each phase with the figures of each party in the place of those *with* each party.
+
+    The figures of a phase are sums, but for times other than CPU time, and rounds: of these the largest.
+    """
+    phases: dict[str, dict[str, Figures]] = {}
+    for number, report in enumerate(reports):
+        for phase, figures in report.items():
+            phases.setdefault(phase, {})[report.pool or f"party {number}"] = figures
+    return Report("", {phase: _together(list(figures.values())) for phase, figures in phases.items()}, phases)
+
+
+def _together(figures: Sequence[Figures]) -> Figures:
+    def over(combine: Callable[[list[Any]], Any], name: str) -> Any:
+        found = [getattr(one, name) for one in figures if getattr(one, name) is not None]
+        return combine(found) if found else None
+
+    largest = {name: over(max, name) for name in ("seconds", "receiving", "sending", "rounds")}
+    return Figures(**largest, **{name: over(sum, name) for name in ("cpu", *_SUMMED)})
+
+
+def keep(report: Report, path: Path, log: EventLog) -> None:
+    """Write a report at the end of its pool: if it can't be written that is only told."""
+    try:
+        report.save(path)
+    except OSError as error:
+        log(LogEvent.TRACE_FAILED, "the report can't be written: %s", error)
 
 
 _SUMMED = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")

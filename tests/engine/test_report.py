@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpccomm import MemoryNetwork, Settings, SyncPool
+from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine.observer import fields_of, pack_field
-from mpccomm.engine.report import Figures, Report
+from mpccomm.engine.report import Figures, Report, joint
 from tests.pools import pools, quick
 from tests.timing import UNIT
 
@@ -367,3 +368,62 @@ def test_as_dict_and_frame() -> None:
     frame = example().to_frame()
     assert frame.loc[("", "carol"), "messages_sent"] == 3
     assert list(frame.index.names) == ["phase", "party"]
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.csv"])
+def test_as_a_file(name: str, tmp_path: Path) -> None:
+    report = example()
+    report.save(tmp_path / name)
+    if name.endswith("json"):
+        again = Report.load(tmp_path / name)
+        assert again.pool == "alice"
+        assert again.to_dict() == report.to_dict()
+    else:
+        first, *rows = (tmp_path / name).read_text(encoding="utf-8").splitlines()
+        assert first.split(",") == ["phase", "party", *(field.name for field in dataclasses.fields(Figures))]
+        assert rows[1].split(",")[:5] == ["", "bob", "", "0.4", "0.1"]
+        assert len(rows) == 4
+
+
+def test_files_that_are_no_reports(tmp_path: Path) -> None:
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"pool": "x", "phases": {"": {}}}',
+        '{"pool": "x", "phases": {"": {"parties": {}, "no": 1}}}',
+    ):
+        (tmp_path / "x.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError):
+            Report.load(tmp_path / "x.json")
+
+
+def test_several_as_one() -> None:
+    part = Figures(seconds=1.0, receiving=0.5, sending=0.1, cpu=0.3, messages_sent=3, bytes_sent=10, rounds=2)
+    other = dataclasses.replace(part, seconds=2.0, receiving=0.1, messages_sent=4, rounds=None)
+    found = joint([Report("alice", {"": part, "a": part}, {}), Report("", {"": other, "b": other}, {})])
+    assert list(found) == ["", "a", "b"]
+    assert found[""] == Figures(2.0, 0.5, 0.1, 0.6, 7, 0, 20, 0, 2)
+    assert found.parties == {"": {"alice": part, "party 1": other}, "a": {"alice": part}, "b": {"party 1": other}}
+    assert found["b"].rounds is None
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+async def test_one_is_left_in_a_folder_at_the_end(face: type[Pool] | type[SyncPool], tmp_path: Path) -> None:
+    settings = dataclasses.replace(quick(), report_to=tmp_path / "reports")
+    pool = face(name="Ali/ce", settings=settings, network=MemoryNetwork())
+    with pool.phase("offline"):
+        pass
+    await (pool.shutdown() if isinstance(pool, Pool) else pool.pool.shutdown())
+    (path,) = (tmp_path / "reports").iterdir()
+    report = Report.load(path)
+    assert report.pool == "Ali/ce"
+    assert list(report) == ["", "offline"]
+
+
+async def test_one_that_can_not_be_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "reports"
+    async with Pool(name="Alice", settings=dataclasses.replace(quick(), report_to=folder)) as pool:
+        folder.rmdir()
+        await pool.shutdown()
+    assert "the report can't be written" in caplog.text
