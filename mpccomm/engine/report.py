@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from mpccomm.display import report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
+from mpccomm.engine.rounds import Depths
 from mpccomm.engine.stats import PartyStats, Stats
 from mpccomm.errors import missing_library
 from mpccomm.logs import EventLog, LogEvent
@@ -286,8 +287,6 @@ class _Thread:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], _Tally] = {}
         """By phase and party; "" for all."""
-        self.depths: dict[str, int] = {}
-        """The largest depth among the messages received, by phase."""
         self.deepest: dict[str, int] = {}
         """The largest depth among all messages, by phase."""
 
@@ -304,6 +303,7 @@ class Reporter:
     def __init__(self) -> None:
         self._here = threading.local()
         self._threads: list[_Thread] = []
+        self._depths = Depths()
         self._begun = time.perf_counter(), time.process_time()
         self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
         """For each phase, when it was entered and left, by the clock and by CPU time."""
@@ -327,6 +327,8 @@ class Reporter:
         """A phase begins."""
         stay.begun = time.perf_counter(), time.process_time()
         self._open[id(stay)] = stay
+        # The tasks that are made in the phase go on from this one.
+        self._depths.scope()
 
     def leave(self, stay: _Stay) -> None:
         """A phase ends."""
@@ -348,7 +350,7 @@ class Reporter:
             tally = thread.tally(path, party)
             tally.messages_sent += 1
             tally.bytes_sent += message.total
-            depth = min(1 + max(other.depths.get(path, 0) for other in self._threads), _DEEPEST)
+            depth = min(1 + self._depths.at(path), _DEEPEST)
             thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
             depths.append(depth)
         content = _DEPTH.pack(depths[0])
@@ -357,26 +359,28 @@ class Reporter:
         return pack_field(ROUNDS, content)
 
     def receives(self, party: str, message: Incoming) -> None:
-        """Count a message, and be as deep as it is."""
-        stay = _stay_of(self, _current.get())
-        paths = _ALL if stay is None else stay.paths
+        """Count a message."""
         thread = self._thread()
-        for path in paths:
+        for path in self._paths():
             tally = thread.tally(path, party)
             tally.messages_received += 1
             tally.bytes_received += message.total
+
+    def taken(self, party: str, message: Incoming) -> None:
+        """Be as deep as the message is."""
         content = fields_of(message.annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
-        carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
-        self._deepen(thread, "", _DEPTH.unpack_from(content)[0])
+        self._deepen("", _DEPTH.unpack_from(content)[0])
+        stay = _stay_of(self, _current.get())
         if stay is not None:
+            carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
             for code, path in zip(stay.codes, stay.paths[1:], strict=True):
-                self._deepen(thread, path, carried.get(code, 0))
+                self._deepen(path, carried.get(code, 0))
 
-    @staticmethod
-    def _deepen(thread: _Thread, path: str, depth: int) -> None:
-        thread.depths[path] = max(depth, thread.depths.get(path, 0))
+    def _deepen(self, path: str, depth: int) -> None:
+        self._depths.raise_to(path, depth)
+        thread = self._thread()
         thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
 
     def waits(self, involved: Involved) -> Callable[[], None]:

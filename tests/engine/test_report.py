@@ -18,7 +18,7 @@ import pytest
 from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine.observer import fields_of, pack_field
 from mpccomm.engine.report import Figures, Report, joint
-from tests.pools import pools, quick
+from tests.pools import pools, quick, until
 from tests.timing import UNIT
 
 COUNTED = dataclasses.replace(quick(), report=True)
@@ -87,6 +87,34 @@ def test_secure_comparison_by_bit_decomposition_takes_the_logarithm() -> None:
     assert rounds(reports) == rounds(reports, "compare") == 6
 
 
+async def test_the_same_on_the_asyncio_face() -> None:
+    """Beaver multiplications, then the carry of 32 bits by a prefix tree."""
+
+    async def opened_by(pool: Pool, *shares: int) -> None:
+        received = await asyncio.gather(pool.broadcast(shares), pool.recv_all())
+        assert len(received[1]) == 2
+
+    async def protocol(pool: Pool) -> None:
+        with pool.phase("multiply"):
+            for _ in range(4):
+                await opened_by(pool, random.randrange(PRIME), random.randrange(PRIME))
+        async with pool.phase("compare"):
+            pairs = 32
+            while pairs > 1:
+                pairs //= 2
+                await opened_by(pool, *range(2 * pairs))
+            await opened_by(pool, 1)
+
+    async with pools("alice", "bob", "carol", settings=COUNTED) as made:
+        await asyncio.gather(*map(protocol, made))
+        for pool in made:
+            assert {phase: figures.rounds for phase, figures in pool.report().items()} == {
+                "": 10,
+                "multiply": 4,
+                "compare": 6,
+            }
+
+
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_ring_takes_a_round_for_each_member(number: int) -> None:
     def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
@@ -146,6 +174,104 @@ def test_messages_at_the_same_time_are_one_round() -> None:
     reports = play(protocol, 3)
     assert rounds(reports) == 1
     assert {report[""].messages_received for report in reports.values()} == {20}
+
+
+def test_a_message_counts_when_its_value_is_asked_for() -> None:
+    """A handle that is done is no reason to be deeper: what is sent meanwhile can't depend on it."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        handle = pool.arecv(others[0], "x")
+        if name == "alice":
+            pool.send(others[0], 1, "x")
+            pool.recv(others[0], "sent")
+        else:
+            while not handle.done():
+                pass
+            pool.send(others[0], 2, "x")
+            pool.send(others[0], 3, "sent")
+        assert handle.result() in (1, 2)
+
+    assert rounds(play(protocol, 2)) == 1
+
+
+async def test_a_message_counts_when_its_value_is_asked_for_in_tasks() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        early = bob.arecv("Alice")
+        await alice.send("Bob", 1)
+        await until(early.done)
+        await bob.send("Alice", 2)
+        assert bob.report().rounds == 1
+        assert await early == 1
+        await bob.send("Alice", 3)
+        assert bob.report().rounds == 2
+        futures = [alice.arecv("Bob"), alice.arecv("Bob")]
+        assert await asyncio.gather(*futures) == [2, 3]
+        await alice.send("Bob", 4)
+        assert alice.report().rounds == 3
+        assert await bob.recv("Alice") == 4
+
+
+async def ping(pool: Pool, other: str, channel: str, times: int) -> None:
+    for number in range(times):
+        await pool.channel(channel).send(other, number)
+        await pool.channel(channel).recv(other)
+
+
+async def pong(pool: Pool, other: str, channel: str, times: int) -> None:
+    for number in range(times):
+        await pool.channel(channel).recv(other)
+        await pool.channel(channel).send(other, number)
+
+
+async def test_tasks_side_by_side_do_not_add_up() -> None:
+    """However one is ahead of the other; what comes after both is behind both."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        first_is_over = asyncio.Event()
+
+        async def late(protocol: Any, pool: Pool, other: str) -> None:
+            await protocol(pool, other, "late", 1)
+            await first_is_over.wait()
+            await protocol(pool, other, "late", 3)
+
+        async def early(protocol: Any, pool: Pool, other: str) -> None:
+            await protocol(pool, other, "early", 5)
+            if pool is alice:
+                first_is_over.set()
+
+        async def side(pool: Pool, protocol: Any, other: str) -> None:
+            with pool.phase("both"):
+                await asyncio.gather(early(protocol, pool, other), late(protocol, pool, other))
+
+        await asyncio.gather(side(alice, ping, "Bob"), side(bob, pong, "Alice"))
+        assert alice.report()["both"].rounds == bob.report()["both"].rounds == 10
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+        # This task made the others before it had anything to do with a pool: all that ended counts for it.
+        assert bob.report().rounds == 11
+
+
+async def test_what_tasks_have_received_is_behind_what_their_maker_sends_then() -> None:
+    async with pools("Alice", "Bob", "Carol", settings=COUNTED) as (alice, bob, carol):
+        for pool in (bob, carol):
+            await pool.send("Alice", pool.name)
+        early = asyncio.create_task(alice.recv("Bob"))
+        await alice.send("Carol", 0)
+        assert alice.report().rounds == 1
+        assert [await early, *await asyncio.gather(alice.recv("Carol"))] == ["Bob", "Carol"]
+        await alice.send("Carol", 1)
+        assert alice.report().rounds == 2
+        for _ in range(2):
+            await carol.recv("Alice")
+
+
+async def test_tasks_that_have_ended_are_let_go() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        with alice.phase("many"):
+            for number in range(5):
+                await bob.send("Alice", number)
+                await asyncio.create_task(alice.recv("Bob"))
+        await asyncio.sleep(0)
+        assert not alice._engine.count()._depths.scope().made
 
 
 # -- phases ------------------------------------------------------------------------------------------------------------
