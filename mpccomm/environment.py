@@ -13,6 +13,8 @@ unless ``MPCCOMM_NAMES`` lists others; the number of parties may have to be give
 ``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for
 this party.
 
+``MPCCOMM_EXPLAIN=1``: on SIGUSR1 the process prints who waits for what, see `mpccomm.explain_on_signal`.
+
 A rank is a name and no proof of anything: who may speak for a party, the certificates decide.
 """
 

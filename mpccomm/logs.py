@@ -79,7 +79,7 @@ class LogEvent(Enum):
     )
     ENDING_LATE = "waiting", _WARNING, "a callback goes on after the end of its pool"
 
-    TRACE_FAILED = "failures", _WARNING, "a trace is full, or can't be written"
+    TRACE_FAILED = "failures", _WARNING, "a trace is full, or a trace or report can't be written"
     CALLBACK_FAILED = "failures", _ERROR, "a function of the program raised"
     INTERNAL = "failures", _ERROR, "a part of the pool failed: please report it"
 

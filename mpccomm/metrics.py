@@ -252,6 +252,9 @@ class _Meter:
     def queued(self, party: str, message: Outgoing) -> None:
         """Nothing to measure."""
 
+    def taken(self, party: str, message: Incoming) -> None:
+        """Nothing to tell: see `receives`."""
+
     def receives(self, party: str, message: Incoming) -> None:
         """Nothing to measure."""
 

@@ -214,6 +214,8 @@ class Settings:
     """Count waiting, CPU time and rounds from the beginning, for ``Pool.report``; otherwise from the first ``Pool.phase`` on."""
     trace: str | os.PathLike[str] = ""
     """A folder, for a file of each pool with all that it sent, received and waited for, see ``Pool.trace``; empty: none."""
+    report_to: str | os.PathLike[str] = ""
+    """A folder, for a file of each pool with its report, written at its end; empty: none. It is counted from the beginning."""
     unreachable_timeout: float | None = None
     """Seconds after which a call raises that waits for a party which can't be reached; None: it waits on."""
 
@@ -224,8 +226,9 @@ class Settings:
             made = one.default_factory
             if isinstance(made, type) and not isinstance(value, made) and not (value is None and made is Progress):
                 raise TypeError(f"Settings({one.name}=...): a {made.__name__} is needed, not a {type(value).__name__}")
-        if not isinstance(self.trace, str | os.PathLike):
-            raise TypeError(f"Settings(trace=...): the path of a folder is needed, not a {type(self.trace).__name__}")
+        for name, path in (("trace", self.trace), ("report_to", self.report_to)):
+            if not isinstance(path, str | os.PathLike):
+                raise TypeError(f"Settings({name}=...): the path of a folder is needed, not a {type(path).__name__}")
         if self.unreachable_timeout is not None:
             _check_seconds(self, "unreachable_timeout", self.unreachable_timeout)
 

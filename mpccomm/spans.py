@@ -120,6 +120,9 @@ class _Spans:
         since = time.time_ns()
         return lambda: _keep(_Wait(since, time.perf_counter(), involved))
 
+    def taken(self, party: str, message: Incoming) -> None:
+        """Nothing to tell: see `receives`."""
+
     def receives(self, party: str, message: Incoming) -> None:
         """Make a span of a receive that has just ended."""
         wait = _waited.get()

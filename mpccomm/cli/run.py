@@ -6,7 +6,8 @@
 
 The program makes its pool with ``SyncPool.from_env()`` or ``Pool.from_env()``. What the parties print is labelled with their
 names; they get no standard input. The first that fails by itself stops all, and its status is the exit status. Ctrl-C stops all,
-too, and a second time at once. A party that has ended with status 0 while another one waits for it is named.
+too, and a second time at once. A party that has ended with status 0 while another one waits for it is named. SIGUSR1 makes all
+parties say who waits for what.
 """
 
 from __future__ import annotations
@@ -35,11 +36,15 @@ from mpccomm.cli.arguments import add_rest, check_program, count, party_name, se
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
+from mpccomm.engine.explain import ASKED
+from mpccomm.engine.report import Report, joint
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
 
 _GRACE = 5.0
 """Seconds that parties have to end by themselves when they are told to."""
+_ANSWER = 0.5
+"""Seconds that parties have to say who waits for what before they are told to end."""
 _SETTLE = 3.0
 """Seconds that the others have to end after a first one has failed: it may be the first only to notice."""
 _PAUSE = 0.2
@@ -52,6 +57,10 @@ _LONGEST_LINE = 1000
 """Characters, of one that is looked into."""
 _LONGEST_TRACEBACK = 5000
 """Lines."""
+_UNREPORTED = (
+    "no party has left a report: those pools are counted that are made with from_env() or from_config(), and that are shut down "
+    "at their end"
+)
 _UNTRACED = (
     "no party has written a trace: pools are traced that are made with from_env() or from_config(), and that are shut down at "
     "their end"
@@ -61,8 +70,9 @@ _UNTRACED = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.usage = (
-        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--trace FILE] [--timeout S] [--rtt TIME] [--rate RATE] "
-        "[--jitter TIME] [--loss-of-connection N/TIME] [--lines FILE] [--regions NAMES] (script.py | -m module) ..."
+        "%(prog)s [-h] (-n N | --parties NAMES) [--tls] [--log-dir DIR] [--trace FILE] [--report] [--report-to FILE] [--timeout S] "
+        "[--rtt TIME] [--rate RATE] [--jitter TIME] [--loss-of-connection N/TIME] [--lines FILE] [--regions NAMES] "
+        "(script.py | -m module) ..."
     )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("-n", type=count, metavar="N", help="how many; they are called party-0, party-1 and so on")
@@ -78,6 +88,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="write what all parties sent, received and waited for to FILE, which https://ui.perfetto.dev opens",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="say at the end where the time went: by phase and party, waiting, CPU time, traffic and rounds",
+    )
+    parser.add_argument(
+        "--report-to",
+        type=Path,
+        metavar="FILE",
+        help="say it, and write it to FILE: CSV if it ends in .csv, or else JSON",
     )
     parser.add_argument(
         "--timeout",
@@ -110,20 +131,38 @@ def run(options: argparse.Namespace) -> int:
             options.log_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise argparse.ArgumentError(None, f"--log-dir: {options.log_dir}: {error.strerror or error}") from None
-    if options.trace is not None and not options.trace.absolute().parent.is_dir():
-        raise argparse.ArgumentError(None, f"there is no folder for {options.trace}")
+    for output in (options.trace, options.report_to):
+        if output is not None and not output.absolute().parent.is_dir():
+            raise argparse.ArgumentError(None, f"there is no folder for {output}")
     lines = chosen_lines(options, names)
     with (
         tempfile.TemporaryDirectory(prefix="mpccomm-") as folder,
         _ports(len(names)) as ports,
         emulated(lines, dict(zip(names, ports, strict=True)), told_apart=options.tls) as found,
     ):
-        traces = None if options.trace is None else Path(folder) / "traces"
-        configs = _configure(Path(folder), dict(zip(names, ports, strict=True)), found, options.tls, traces)
+        traces, reports = Path(folder) / "traces", Path(folder) / "reports"
+        settings = {"trace": traces} if options.trace is not None else {}
+        if options.report or options.report_to is not None:
+            settings["report_to"] = reports
+        configs = _configure(Path(folder), dict(zip(names, ports, strict=True)), found, options.tls, settings)
         status = asyncio.run(_Group(names, options, configs).run())
-        if traces is not None:
+        if "report_to" in settings:
+            _report(reports, options.report_to)
+        if "trace" in settings:
             _say_what_was_traced(traces, options.trace)
         return status
+
+
+def _report(reports: Path, output: Path | None) -> None:
+    """Print, and write, what each party has counted until its end."""
+    found = [Report.load(path) for path in sorted(reports.glob("*.json"))]
+    if not found:
+        print(f"mpccomm run: {_UNREPORTED}", file=sys.stderr)
+        return
+    together = joint(found)
+    print(together, file=sys.stderr)
+    if output is not None:
+        together.save(output)
 
 
 def _say_what_was_traced(traces: Path, output: Path) -> None:
@@ -155,12 +194,12 @@ def _ports(count: int) -> Iterator[list[int]]:
 
 
 def _configure(
-    folder: Path, ports: Mapping[str, int], found: Places, tls: bool, traces: Path | None
+    folder: Path, ports: Mapping[str, int], found: Places, tls: bool, settings: Mapping[str, Path]
 ) -> dict[str, Path]:
     """Write a file for each party, with certificates if asked for.
 
     :param found: where one party finds another, if that is not where it listens
-    :param traces: the folder for their traces
+    :param settings: folders for what they write, by the names of the settings
     """
     common = ""
     if tls:
@@ -170,9 +209,11 @@ def _configure(
             if any(main(["certs", *command, "--folder", str(folder), "--days", "1"]) for command in commands):
                 raise ConfigurationError("the certificates could not be made")
         common = f"ca_cert = {json.dumps(str(folder / 'authority.cert.pem'))}\n"
-    if traces is not None:
-        traces.mkdir()
-        common += f"[settings]\ntrace = {json.dumps(str(traces))}\n"
+    if settings:
+        common += "[settings]\n"
+    for key, path in settings.items():
+        path.mkdir()
+        common += f"{key} = {json.dumps(str(path))}\n"
     paths = {}
     for number, me in enumerate(ports):
         text = common
@@ -250,8 +291,10 @@ class _Group:
         """Start them, wait for the end, leave nothing behind."""
         with self._listening(), contextlib.ExitStack() as logs:
             try:
-                for number, name in enumerate(self._names):
-                    await self._start(number, name, logs)
+                with _ignored():
+                    for number, name in enumerate(self._names):
+                        await self._start(number, name, logs)
+                self._listen_for_questions()
                 said, status = await self._watch()
             finally:
                 await self._stop()
@@ -282,8 +325,19 @@ class _Group:
         try:
             yield
         finally:
-            for number in signals:
+            for number in (*signals, signal.SIGUSR1):
                 loop.remove_signal_handler(number)
+
+    def _listen_for_questions(self) -> None:
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._ask_all)
+
+    def _ask_all(self) -> None:
+        """Have every party say who waits for what."""
+        if sys.platform != "win32":
+            for party in self._parties:
+                if party.process.returncode is None:
+                    party.process.send_signal(signal.SIGUSR1)
 
     async def _start(self, number: int, name: str, logs: contextlib.ExitStack) -> None:
         options = self._options
@@ -302,7 +356,9 @@ class _Group:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into_output,
                 stderr=into_errors,
-                env=os.environ | colours | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1"},
+                env=os.environ
+                | colours
+                | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", ASKED: "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.
                 start_new_session=True,
             )
@@ -371,6 +427,8 @@ class _Group:
                         return None, Status.WRONG
                 elif not done:
                     running = ", ".join(party.name for party in waiting.values())
+                    self._ask_all()
+                    await asyncio.wait(waiting, timeout=_ANSWER)
                     return f"stopped after {self._options.timeout:g} s; still running: {running}", Status.TIMED_OUT
             return None, Status.WELL
         finally:
@@ -432,6 +490,19 @@ class _Group:
         print(
             _paint(f"mpccomm run: {text}", 31 if bad and _in_colour(sys.stderr) else None), file=sys.stderr, flush=True
         )
+
+
+@contextlib.contextmanager
+def _ignored() -> Iterator[None]:
+    """Start processes in here that ignore SIGUSR1, which would end them, until they know what to do about it."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 _KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL

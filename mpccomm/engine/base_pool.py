@@ -15,7 +15,7 @@ from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.calls import PoolCalls
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
-from mpccomm.engine.explain import explain
+from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
 from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
@@ -78,6 +78,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """
         from mpccomm.config import Config, build
 
+        explain_if_asked()
         pool: Self = build(cls, Config.load(path), me, password)
         return pool
 
@@ -106,6 +107,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         from mpccomm.environment import from_environment
 
         config, me = from_environment(path, hosts, names_of(names))
+        explain_if_asked()
         pool: Self = build(cls, config, me, password)
         return pool
 

@@ -29,7 +29,7 @@ from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
-from mpccomm.engine.report import Reporter
+from mpccomm.engine.report import Reporter, keep
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.engine.tracing import Trace, close, file_for
@@ -116,10 +116,18 @@ class Engine:
         self.has_additions = False
         """Something was added that `grow` has not seen yet."""
         _engines.add(self)
-        if settings.report:
+        self._report_file: Path | None = None
+        self._begin_to_observe()
+
+    def _begin_to_observe(self) -> None:
+        """Count and trace from now on, as far as the settings say so."""
+        settings = self.settings
+        if settings.report_to:
+            self._report_file = file_for(settings.report_to, self.name, self._incarnation)
+        if settings.report or settings.report_to:
             self.count()
         if settings.trace:
-            self.trace(file_for(settings.trace, name, self._incarnation))
+            self.trace(file_for(settings.trace, self.name, self._incarnation))
 
     def observe(self, observer: Observer) -> None:
         """Tell this one, too, of what is sent, received and waited for from now on."""
@@ -576,6 +584,8 @@ class Engine:
         self.lifecycle.apply(PoolEvent.END)
         for trace in self.traces:
             close(trace)
+        if self._report_file is not None and self.reporter is not None:
+            keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
         self.logged.close()
         self.callbacks.end()
         self.takeover.end()

@@ -23,6 +23,7 @@ from mpccomm.engine.snapshot import copied, look_at, party_state
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import describe_key
 
+ASKED = "MPCCOMM_EXPLAIN"
 _MOST_LISTED = 8
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _AIOHTTP = str(Path(aiohttp.__file__).parent) + os.sep
@@ -169,6 +170,17 @@ def explain_on_signal(number: int | None = None) -> None:
             )
         number = signal.SIGUSR1
     signal.signal(number, _print_all)
+
+
+def explain_if_asked() -> None:
+    """Do as `explain_on_signal` where `ASKED` is set, in the main thread, unless the program has a handler of its own."""
+    if (
+        os.environ.get(ASKED)
+        and hasattr(signal, "SIGUSR1")
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN)
+    ):
+        explain_on_signal()
 
 
 def _print_all(number: int, frame: FrameType | None) -> None:

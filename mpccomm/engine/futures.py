@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -78,6 +78,36 @@ class ReceiveFuture(RequestFuture):
         elif message is not None:
             with contextlib.suppress(PoolClosedError):
                 self.owner.post(partial(request.give_back, message))
+
+
+class ObservedFuture(ReceiveFuture):
+    """One that tells when the program asks for the value."""
+
+    _taking: Callable[[], None] | None = None
+
+    def resolve(self, value: Any, error: Exception | None) -> bool | None:
+        """The receive is over."""
+        if self.request is not None:
+            self._taking = self.request.taking
+        return super().resolve(value, error)
+
+    def result(self) -> Any:
+        """As of any future."""
+        value = super().result()
+        self._tell()
+        return value
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        value = yield from super().__await__()
+        self._tell()
+        return value
+
+    __iter__ = __await__
+
+    def _tell(self) -> None:
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking()
 
 
 F = TypeVar("F", bound=RequestFuture)

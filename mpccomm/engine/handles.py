@@ -173,6 +173,10 @@ class ThreadFuture(concurrent.futures.Future[T]):
                 raise outcome.error
             finally:
                 del outcome, self  # no circle of the error and its traceback
+        call = self._call
+        if call is not None and call.taking is not None:
+            taking, call.taking = call.taking, None
+            taking()
         value: T = outcome.value
         return value
 

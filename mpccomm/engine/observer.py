@@ -38,6 +38,12 @@ class Observer(Protocol):
     def receives(self, party: str, message: Incoming) -> None:
         """The program gets a message, decoded; in the thread, and in the context, that it is decoded in."""
 
+    def taken(self, party: str, message: Incoming) -> None:
+        """The program has a message in its hands: a call returns it, or the result of a future was asked for; in its own context.
+
+        Of a future this is later than `receives`, and does not happen where no result is asked for.
+        """
+
     def arrived(self, party: str, position: int) -> None:
         """A batch arrived, and with it every frame up to this one is here; on the pool's loop."""
 
@@ -81,6 +87,11 @@ class Observers:
         """Tell all."""
         for observer in self.observers:
             observer.receives(party, message)
+
+    def taken(self, party: str, message: Incoming) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.taken(party, message)
 
     def arrived(self, party: str, position: int) -> None:
         """Tell all."""

@@ -150,6 +150,9 @@ class Recorder:
             peer = self._peer(party)
         self._append((_SEND, peer, message.number, key, message.total, noted, now, name))
 
+    def taken(self, party: str, message: Incoming) -> None:
+        """Nothing to keep: see `receives`."""
+
     def receives(self, party: str, message: Incoming) -> None:
         """Nothing to note: it was when it was decoded."""
 

@@ -11,14 +11,18 @@ Nothing in here waits, and no lock is held: every thread counts for itself, and 
 
 from __future__ import annotations
 
+import csv
+import json
+import os
 import threading
 import time
 from binascii import crc32
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
+from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,8 +30,10 @@ from typing import TYPE_CHECKING, Any
 from mpccomm.display import report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
+from mpccomm.engine.rounds import Depths
 from mpccomm.engine.stats import PartyStats, Stats
 from mpccomm.errors import missing_library
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 
@@ -117,6 +123,37 @@ class Report(Mapping[str, Figures]):
         index = pandas.MultiIndex.from_tuples(keys, names=["phase", "party"])
         frame: pd.DataFrame = pandas.DataFrame([asdict(row) for row in rows], index=index)
         return frame
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file: as JSON, or as CSV where the name of the file ends in that; times are in seconds.
+
+        :raises OSError: the file can't be written
+        """
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            if str(path).lower().endswith(".csv"):
+                writer = csv.writer(file)
+                writer.writerow(["phase", "party", *(field.name for field in fields(Figures))])
+                writer.writerows([*key, *asdict(row).values()] for key, row in self.rows())
+            else:
+                json.dump({"pool": self.pool, "phases": self.to_dict()}, file, indent=1)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """Return what `save` has written as JSON.
+
+        :raises OSError: the file can't be read
+        :raises ValueError: it is no such file
+        """
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            by_party = {phase: figures.pop("parties") for phase, figures in data["phases"].items()}
+            return cls(
+                data["pool"],
+                {phase: Figures(**figures) for phase, figures in data["phases"].items()},
+                {phase: {name: Figures(**one) for name, one in all_.items()} for phase, all_ in by_party.items()},
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is no report: {error}") from error
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Figures]]:
         """Yield the figures one by one: of a phase, then of each party in it."""
@@ -250,8 +287,6 @@ class _Thread:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], _Tally] = {}
         """By phase and party; "" for all."""
-        self.depths: dict[str, int] = {}
-        """The largest depth among the messages received, by phase."""
         self.deepest: dict[str, int] = {}
         """The largest depth among all messages, by phase."""
 
@@ -268,6 +303,7 @@ class Reporter:
     def __init__(self) -> None:
         self._here = threading.local()
         self._threads: list[_Thread] = []
+        self._depths = Depths()
         self._begun = time.perf_counter(), time.process_time()
         self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
         """For each phase, when it was entered and left, by the clock and by CPU time."""
@@ -291,6 +327,8 @@ class Reporter:
         """A phase begins."""
         stay.begun = time.perf_counter(), time.process_time()
         self._open[id(stay)] = stay
+        # The tasks that are made in the phase go on from this one.
+        self._depths.scope()
 
     def leave(self, stay: _Stay) -> None:
         """A phase ends."""
@@ -312,7 +350,7 @@ class Reporter:
             tally = thread.tally(path, party)
             tally.messages_sent += 1
             tally.bytes_sent += message.total
-            depth = min(1 + max(other.depths.get(path, 0) for other in self._threads), _DEEPEST)
+            depth = min(1 + self._depths.at(path), _DEEPEST)
             thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
             depths.append(depth)
         content = _DEPTH.pack(depths[0])
@@ -321,26 +359,28 @@ class Reporter:
         return pack_field(ROUNDS, content)
 
     def receives(self, party: str, message: Incoming) -> None:
-        """Count a message, and be as deep as it is."""
-        stay = _stay_of(self, _current.get())
-        paths = _ALL if stay is None else stay.paths
+        """Count a message."""
         thread = self._thread()
-        for path in paths:
+        for path in self._paths():
             tally = thread.tally(path, party)
             tally.messages_received += 1
             tally.bytes_received += message.total
+
+    def taken(self, party: str, message: Incoming) -> None:
+        """Be as deep as the message is."""
         content = fields_of(message.annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
-        carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
-        self._deepen(thread, "", _DEPTH.unpack_from(content)[0])
+        self._deepen("", _DEPTH.unpack_from(content)[0])
+        stay = _stay_of(self, _current.get())
         if stay is not None:
+            carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
             for code, path in zip(stay.codes, stay.paths[1:], strict=True):
-                self._deepen(thread, path, carried.get(code, 0))
+                self._deepen(path, carried.get(code, 0))
 
-    @staticmethod
-    def _deepen(thread: _Thread, path: str, depth: int) -> None:
-        thread.depths[path] = max(depth, thread.depths.get(path, 0))
+    def _deepen(self, path: str, depth: int) -> None:
+        self._depths.raise_to(path, depth)
+        thread = self._thread()
         thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
 
     def waits(self, involved: Involved) -> Callable[[], None]:
@@ -417,6 +457,35 @@ class Reporter:
                 sum(end - begin for _, _, begin, end in merged),
             )
         return found
+
+
+def joint(reports: Sequence[Report]) -> Report:
+    """Return the report of all parties together: each phase with the figures of each party in the place of those *with* each party.
+
+    The figures of a phase are sums, but for times other than CPU time, and rounds: of these the largest.
+    """
+    phases: dict[str, dict[str, Figures]] = {}
+    for number, report in enumerate(reports):
+        for phase, figures in report.items():
+            phases.setdefault(phase, {})[report.pool or f"party {number}"] = figures
+    return Report("", {phase: _together(list(figures.values())) for phase, figures in phases.items()}, phases)
+
+
+def _together(figures: Sequence[Figures]) -> Figures:
+    def over(combine: Callable[[list[Any]], Any], name: str) -> Any:
+        found = [getattr(one, name) for one in figures if getattr(one, name) is not None]
+        return combine(found) if found else None
+
+    largest = {name: over(max, name) for name in ("seconds", "receiving", "sending", "rounds")}
+    return Figures(**largest, **{name: over(sum, name) for name in ("cpu", *_SUMMED)})
+
+
+def keep(report: Report, path: Path, log: EventLog) -> None:
+    """Write a report at the end of its pool: if it can't be written that is only told."""
+    try:
+        report.save(path)
+    except OSError as error:
+        log(LogEvent.TRACE_FAILED, "the report can't be written: %s", error)
 
 
 _SUMMED = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")

@@ -13,7 +13,9 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
@@ -21,7 +23,7 @@ from mpccomm.engine import ordering
 from mpccomm.engine.delivery import decode, read
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
-from mpccomm.engine.observer import Involved
+from mpccomm.engine.observer import Involved, Observer
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.errors import CommunicationError
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
@@ -257,9 +259,14 @@ class ReceiveCall(Receive):
         if observer is not None:
             observer.decoded(party.name, message, begun)
             observer.receives(party.name, message)
+            self._hand_over(observer, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
+
+    def _hand_over(self, observer: Observer, message: Incoming) -> None:
+        """Tell that the program has the message in its hands."""
+        observer.taken(self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
@@ -279,7 +286,7 @@ class FutureCall(ReceiveCall):
     The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
     """
 
-    __slots__ = ("_context", "immediate", "landed")
+    __slots__ = ("_context", "immediate", "landed", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
@@ -287,7 +294,13 @@ class FutureCall(ReceiveCall):
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
         self.landed = True
         """The caller has the future. Until then the message is kept, lest an interrupt loses both."""
+        self.taking: Callable[[], None] | None = None
+        """To be called when the program asks for the value: there is an observer."""
         self._context = copy_context()
+
+    def _hand_over(self, observer: Observer, message: Incoming) -> None:
+        """The future will tell."""
+        self.taking = partial(observer.taken, self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:
         message = self.message

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from mpccomm.engine.base_channel import BaseChannel, BasePart, values_of
 from mpccomm.engine.calls import ChannelCalls
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.futures import ReceiveFuture, RequestFuture, finish, future_for, taken, wait
+from mpccomm.engine.futures import ObservedFuture, ReceiveFuture, RequestFuture, finish, future_for, taken, wait
 from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.loop_owner import running_loop
@@ -96,7 +96,8 @@ class Messages(BaseChannel, ChannelCalls):
     def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> asyncio.Future[Any]:
         call = self._asking(name, msg_id, expect)
         owner = self._engine.loop_owner
-        future = future_for(call, owner, running_loop(), ReceiveFuture)
+        kind = ReceiveFuture if owner.observer is None else ObservedFuture
+        future = future_for(call, owner, running_loop(), kind)
         call.immediate = future.is_home
         owner.post(call.start)
         call.immediate = False

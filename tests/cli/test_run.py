@@ -1,5 +1,6 @@
 """The launcher, with real processes."""
 
+import csv
 import io
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.run import _in_colour, _label, _Relay
+from mpccomm.engine.report import Report
 from tests.sync.duo import environment
 from tests.timing import UNIT
 
@@ -370,3 +372,80 @@ def test_a_program_that_is_not_there(program: list[str], word: str, capsys: pyte
         mpccomm(["run", "-n", "2", *program])
     assert end.value.code == 2
     assert f"there is no {word}" in capsys.readouterr().err
+
+
+# -- where the time goes, and what it hangs at -------------------------------------------------------------------------
+
+COUNTED = """
+    import sys
+    from mpccomm import SyncPool
+
+    with SyncPool.from_env() as pool:
+        with pool.phase("online"):
+            for number in range(3):
+                pool.group().allgather(number)
+"""
+
+
+def test_a_report_of_all_parties(tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, COUNTED, "-n", "2", "--report")
+    assert status == 0
+    rows = [line.split() for line in errors.splitlines()]
+    assert [row[-1] for row in rows if row[0] in ("all", "online")] == ["3", "3"]
+    assert sum(row[0] in ("party-0", "party-1") for row in rows) == 4
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.csv"])
+def test_a_report_in_a_file(name: str, tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, COUNTED, "--parties", "alice,bob", "--report-to", name)
+    assert status == 0
+    assert "rounds" in errors
+    if name.endswith("json"):
+        report = Report.load(tmp_path / name)
+        assert report["online"].rounds == 3
+        assert [one.messages_sent for one in report.parties["online"].values()] == [3, 3]
+    else:
+        with (tmp_path / name).open(encoding="utf-8", newline="") as file:
+            rows = {(row["phase"], row["party"]): row for row in csv.DictReader(file)}
+        assert rows["online", ""]["rounds"] == "3"
+        assert rows["online", "bob"]["messages_received"] == "3"
+
+
+def test_without_pools_there_is_no_report(tmp_path: Path) -> None:
+    status, _, errors = ran(tmp_path, "print(1)", "-n", "1", "--report")
+    assert status == 0
+    assert "no party has left a report" in errors
+
+
+def test_a_report_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "program.py"
+    script.touch()
+    with pytest.raises(SystemExit):
+        mpccomm(["run", "-n", "1", "--report-to", str(tmp_path / "none" / "x.csv"), str(script)])
+    assert "there is no folder for" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
+def test_parties_say_what_they_wait_for(tmp_path: Path) -> None:
+    """When they are asked, at any time, and before they are ended because time is up."""
+    program = """
+        from mpccomm import SyncPool
+
+        with SyncPool.from_env() as pool:
+            pool.wait_ready()
+            print("ready", flush=True)
+            pool.recv(pool.parties[0], "never")
+    """
+    with launched(tmp_path, program, "-n", "2", "--timeout", "5") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(2):
+            assert process.stdout.readline().endswith("ready\n")
+        seen = ""
+        while seen.count("receive of 'never' has waited for") < 2:
+            process.send_signal(signal.SIGUSR1)
+            seen += process.stderr.readline()
+        _, errors = process.communicate(timeout=LIMIT)
+        assert process.returncode == Status.TIMED_OUT
+    assert errors.count("receive of 'never' has waited for") >= 2
+    assert re.search(r"program.py:7 in <module>, in a call of mpccomm", errors)

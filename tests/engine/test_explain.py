@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mpccomm import ConfigurationError, Limits, MemoryNetwork, Pool, SyncPool, explain_on_signal
+from mpccomm.engine.explain import ASKED, explain_if_asked
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
@@ -153,6 +154,29 @@ def test_on_a_signal_of_a_program_that_hangs(face: str, tmp_path: Path) -> None:
         process.kill()
         rest = process.stderr.read()
     assert "MainThread is at" in rest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
+def test_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        monkeypatch.delenv(ASKED, raising=False)
+        explain_if_asked()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        monkeypatch.setenv(ASKED, "1")
+        thread = threading.Thread(target=explain_if_asked)
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        explain_if_asked()
+        own = signal.getsignal(signal.SIGUSR1)
+        assert own not in (signal.SIG_DFL, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        explain_if_asked()
+        assert signal.getsignal(signal.SIGUSR1) is not own
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_where_the_system_has_no_such_signal(monkeypatch: pytest.MonkeyPatch) -> None:

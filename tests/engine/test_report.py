@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpccomm import MemoryNetwork, Settings, SyncPool
+from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine.observer import fields_of, pack_field
-from mpccomm.engine.report import Figures, Report
-from tests.pools import pools, quick
+from mpccomm.engine.report import Figures, Report, joint
+from tests.pools import pools, quick, until
 from tests.timing import UNIT
 
 COUNTED = dataclasses.replace(quick(), report=True)
@@ -86,6 +87,34 @@ def test_secure_comparison_by_bit_decomposition_takes_the_logarithm() -> None:
     assert rounds(reports) == rounds(reports, "compare") == 6
 
 
+async def test_the_same_on_the_asyncio_face() -> None:
+    """Beaver multiplications, then the carry of 32 bits by a prefix tree."""
+
+    async def opened_by(pool: Pool, *shares: int) -> None:
+        received = await asyncio.gather(pool.broadcast(shares), pool.recv_all())
+        assert len(received[1]) == 2
+
+    async def protocol(pool: Pool) -> None:
+        with pool.phase("multiply"):
+            for _ in range(4):
+                await opened_by(pool, random.randrange(PRIME), random.randrange(PRIME))
+        async with pool.phase("compare"):
+            pairs = 32
+            while pairs > 1:
+                pairs //= 2
+                await opened_by(pool, *range(2 * pairs))
+            await opened_by(pool, 1)
+
+    async with pools("alice", "bob", "carol", settings=COUNTED) as made:
+        await asyncio.gather(*map(protocol, made))
+        for pool in made:
+            assert {phase: figures.rounds for phase, figures in pool.report().items()} == {
+                "": 10,
+                "multiply": 4,
+                "compare": 6,
+            }
+
+
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_ring_takes_a_round_for_each_member(number: int) -> None:
     def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
@@ -145,6 +174,104 @@ def test_messages_at_the_same_time_are_one_round() -> None:
     reports = play(protocol, 3)
     assert rounds(reports) == 1
     assert {report[""].messages_received for report in reports.values()} == {20}
+
+
+def test_a_message_counts_when_its_value_is_asked_for() -> None:
+    """A handle that is done is no reason to be deeper: what is sent meanwhile can't depend on it."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        handle = pool.arecv(others[0], "x")
+        if name == "alice":
+            pool.send(others[0], 1, "x")
+            pool.recv(others[0], "sent")
+        else:
+            while not handle.done():
+                pass
+            pool.send(others[0], 2, "x")
+            pool.send(others[0], 3, "sent")
+        assert handle.result() in (1, 2)
+
+    assert rounds(play(protocol, 2)) == 1
+
+
+async def test_a_message_counts_when_its_value_is_asked_for_in_tasks() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        early = bob.arecv("Alice")
+        await alice.send("Bob", 1)
+        await until(early.done)
+        await bob.send("Alice", 2)
+        assert bob.report().rounds == 1
+        assert await early == 1
+        await bob.send("Alice", 3)
+        assert bob.report().rounds == 2
+        futures = [alice.arecv("Bob"), alice.arecv("Bob")]
+        assert await asyncio.gather(*futures) == [2, 3]
+        await alice.send("Bob", 4)
+        assert alice.report().rounds == 3
+        assert await bob.recv("Alice") == 4
+
+
+async def ping(pool: Pool, other: str, channel: str, times: int) -> None:
+    for number in range(times):
+        await pool.channel(channel).send(other, number)
+        await pool.channel(channel).recv(other)
+
+
+async def pong(pool: Pool, other: str, channel: str, times: int) -> None:
+    for number in range(times):
+        await pool.channel(channel).recv(other)
+        await pool.channel(channel).send(other, number)
+
+
+async def test_tasks_side_by_side_do_not_add_up() -> None:
+    """However one is ahead of the other; what comes after both is behind both."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        first_is_over = asyncio.Event()
+
+        async def late(protocol: Any, pool: Pool, other: str) -> None:
+            await protocol(pool, other, "late", 1)
+            await first_is_over.wait()
+            await protocol(pool, other, "late", 3)
+
+        async def early(protocol: Any, pool: Pool, other: str) -> None:
+            await protocol(pool, other, "early", 5)
+            if pool is alice:
+                first_is_over.set()
+
+        async def side(pool: Pool, protocol: Any, other: str) -> None:
+            with pool.phase("both"):
+                await asyncio.gather(early(protocol, pool, other), late(protocol, pool, other))
+
+        await asyncio.gather(side(alice, ping, "Bob"), side(bob, pong, "Alice"))
+        assert alice.report()["both"].rounds == bob.report()["both"].rounds == 10
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+        # This task made the others before it had anything to do with a pool: all that ended counts for it.
+        assert bob.report().rounds == 11
+
+
+async def test_what_tasks_have_received_is_behind_what_their_maker_sends_then() -> None:
+    async with pools("Alice", "Bob", "Carol", settings=COUNTED) as (alice, bob, carol):
+        for pool in (bob, carol):
+            await pool.send("Alice", pool.name)
+        early = asyncio.create_task(alice.recv("Bob"))
+        await alice.send("Carol", 0)
+        assert alice.report().rounds == 1
+        assert [await early, *await asyncio.gather(alice.recv("Carol"))] == ["Bob", "Carol"]
+        await alice.send("Carol", 1)
+        assert alice.report().rounds == 2
+        for _ in range(2):
+            await carol.recv("Alice")
+
+
+async def test_tasks_that_have_ended_are_let_go() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        with alice.phase("many"):
+            for number in range(5):
+                await bob.send("Alice", number)
+                await asyncio.create_task(alice.recv("Bob"))
+        await asyncio.sleep(0)
+        assert not alice._engine.count()._depths.scope().made
 
 
 # -- phases ------------------------------------------------------------------------------------------------------------
@@ -367,3 +494,62 @@ def test_as_dict_and_frame() -> None:
     frame = example().to_frame()
     assert frame.loc[("", "carol"), "messages_sent"] == 3
     assert list(frame.index.names) == ["phase", "party"]
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.csv"])
+def test_as_a_file(name: str, tmp_path: Path) -> None:
+    report = example()
+    report.save(tmp_path / name)
+    if name.endswith("json"):
+        again = Report.load(tmp_path / name)
+        assert again.pool == "alice"
+        assert again.to_dict() == report.to_dict()
+    else:
+        first, *rows = (tmp_path / name).read_text(encoding="utf-8").splitlines()
+        assert first.split(",") == ["phase", "party", *(field.name for field in dataclasses.fields(Figures))]
+        assert rows[1].split(",")[:5] == ["", "bob", "", "0.4", "0.1"]
+        assert len(rows) == 4
+
+
+def test_files_that_are_no_reports(tmp_path: Path) -> None:
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"pool": "x", "phases": {"": {}}}',
+        '{"pool": "x", "phases": {"": {"parties": {}, "no": 1}}}',
+    ):
+        (tmp_path / "x.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError):
+            Report.load(tmp_path / "x.json")
+
+
+def test_several_as_one() -> None:
+    part = Figures(seconds=1.0, receiving=0.5, sending=0.1, cpu=0.3, messages_sent=3, bytes_sent=10, rounds=2)
+    other = dataclasses.replace(part, seconds=2.0, receiving=0.1, messages_sent=4, rounds=None)
+    found = joint([Report("alice", {"": part, "a": part}, {}), Report("", {"": other, "b": other}, {})])
+    assert list(found) == ["", "a", "b"]
+    assert found[""] == Figures(2.0, 0.5, 0.1, 0.6, 7, 0, 20, 0, 2)
+    assert found.parties == {"": {"alice": part, "party 1": other}, "a": {"alice": part}, "b": {"party 1": other}}
+    assert found["b"].rounds is None
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+async def test_one_is_left_in_a_folder_at_the_end(face: type[Pool] | type[SyncPool], tmp_path: Path) -> None:
+    settings = dataclasses.replace(quick(), report_to=tmp_path / "reports")
+    pool = face(name="Ali/ce", settings=settings, network=MemoryNetwork())
+    with pool.phase("offline"):
+        pass
+    await (pool.shutdown() if isinstance(pool, Pool) else pool.pool.shutdown())
+    (path,) = (tmp_path / "reports").iterdir()
+    report = Report.load(path)
+    assert report.pool == "Ali/ce"
+    assert list(report) == ["", "offline"]
+
+
+async def test_one_that_can_not_be_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "reports"
+    async with Pool(name="Alice", settings=dataclasses.replace(quick(), report_to=folder)) as pool:
+        folder.rmdir()
+        await pool.shutdown()
+    assert "the report can't be written" in caplog.text

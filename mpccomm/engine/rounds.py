@@ -1,0 +1,94 @@
+"""How deep the chains of messages are that a program has received: what it sends next is one deeper.
+
+Each asyncio task goes on from where the task that made it was (when it first sends or receives), and what it has received counts
+for that one as soon as it has ended: protocols that run side by side in tasks don't add up. What threads receive counts for the
+whole program at once, as it can't be known which of them wait for each other; and so does, when it has ended, what a task has
+received that was made by a task which had nothing to do with the pool until then.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import Task, _get_running_loop, current_task
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+
+class _Scope:
+    """What one task has received, and the tasks that it has made."""
+
+    __slots__ = ("depths", "made", "task")
+
+    def __init__(self, task: Task[Any] | None, depths: Mapping[str, int]) -> None:
+        self.task = task
+        self.depths = dict(depths)
+        self.made: dict[_Scope, None] = {}
+        """Those that were not seen to have ended."""
+
+    def settle(self) -> None:
+        """Take over what tasks that have ended had received."""
+        for scope in list(self.made):
+            if scope.task is None or scope.task.done():
+                self.made.pop(scope, None)
+                scope.settle()
+                self.made.update(scope.made)
+                for path, depth in scope.depths.items():
+                    self.raise_to(path, depth)
+
+    def raise_to(self, path: str, depth: int) -> None:
+        if depth > self.depths.get(path, 0):
+            self.depths[path] = depth
+
+
+_scopes: ContextVar[Mapping[Depths, _Scope]] = ContextVar("mpccomm.depths", default={})  # noqa: B039 - nothing changes it
+
+
+class Depths:
+    """The depths of one pool, for each path of phases."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+        self._threads: list[_Scope] = []
+
+    def at(self, path: str) -> int:
+        """Return the depth of what the calling task, or thread, has received."""
+        scope = self.scope()
+        scope.settle()
+        found = scope.depths.get(path, 0)
+        for thread in self._threads:
+            # Other threads settle theirs by themselves.
+            found = max(found, thread.depths.get(path, 0))
+        return found
+
+    def raise_to(self, path: str, depth: int) -> None:
+        """The calling task, or thread, has received a message of that depth."""
+        self.scope().raise_to(path, depth)
+
+    def scope(self) -> _Scope:
+        """Return that of the calling task, which is made on its first use, or of the thread."""
+        loop = _get_running_loop()
+        task = None if loop is None else current_task(loop)
+        scopes = _scopes.get()
+        found = scopes.get(self)
+        if found is not None and (task is None or found.task is task):
+            return found
+        thread = self._of_thread()
+        if task is None:
+            return thread
+        made = _Scope(task, {} if found is None else found.depths)
+        maker = found or thread
+        maker.made[made] = None
+        _scopes.set({**scopes, self: made})
+        # Not to keep the task, and its result, until the next call.
+        task.add_done_callback(lambda _: maker.settle())
+        return made
+
+    def _of_thread(self) -> _Scope:
+        try:
+            found: _Scope = self._here.scope
+        except AttributeError:
+            found = self._here.scope = _Scope(None, {})
+            self._threads.append(found)
+        found.settle()
+        return found
