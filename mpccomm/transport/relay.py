@@ -57,7 +57,7 @@ _EXPECTED = 1.0
 _MOST_EXPECTED = 64
 """Calls of one party that wait so."""
 _GOING_AWAY = 1001
-_MOST_UNSAID = 256
+_MOST_UNSAID = 2048
 """Messages to a party that it has not taken yet."""
 _REMEMBERED = 256
 """Calls of a party, by whom it wanted, that are remembered for the choice among several that can be meant."""
@@ -105,7 +105,7 @@ class _Party:
         self.meter = Meter(limits.bytes_per_second, limits.waiting_per_party, cut)
         self.present: list[_Present] = []
         self.streams = 0
-        """Ends that are open or expected."""
+        """Ends that are open, or for which it has called."""
         self.expects = 0
         """Calls that wait for a party to come."""
         self._limits = limits
@@ -483,9 +483,9 @@ class RelayServer:
             self._refuse_call(present, number, "busy")
             return True
         call = _Call(caller, called.party)
-        for party, ticket in zip(call.parties, call.tickets, strict=True):
-            party.streams += 1
-            self._calls[ticket] = call
+        # Not yet of the one that is called: none can take its places by calling it and not coming.
+        caller.streams += 1
+        self._calls.update(dict.fromkeys(call.tickets, call))
         self._counters["calls"] += 1
         asyncio.get_running_loop().call_later(_PATIENCE, self._give_up, call)
         called.say(caller=call.tickets[1])
@@ -520,8 +520,10 @@ class RelayServer:
         if call.over:
             return
         call.over = True
+        caller, called = call.parties
+        caller.streams -= 1
+        called.streams -= call.met.done() and not call.met.cancelled()
         for party in call.parties:
-            party.streams -= 1
             self._forget(party)
 
     async def _stream(
@@ -569,6 +571,7 @@ class RelayServer:
             end.abort()
 
     def _begin(self, call: _Call) -> None:
+        call.parties[1].streams += 1
         self.streams += 1
         self._joined[call] = None
         self._idle.clear()

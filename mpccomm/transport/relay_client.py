@@ -46,8 +46,6 @@ HEARTBEAT = 15.0
 """Seconds after which each end of a kept connection asks the other for a sign of life."""
 MOST_SAID = 64 * 1024
 """Bytes of a message on a kept connection."""
-_MOST_PENDING = 64
-"""So many calls that come in may be without an answer."""
 _LONGEST_PAUSE = 2.0
 """Seconds between attempts to reach a relay, where `Retry.cap` is not less: many wait for it, and it for nobody."""
 _CALLERS = 4
@@ -215,8 +213,7 @@ class RelayLine:
 
     def _on_message(self, said: dict[str, Any]) -> None:
         if isinstance(ticket := said.get("caller"), str):
-            if len(self._calls) < _MOST_PENDING:
-                self._spawn(self._answer(ticket))
+            self._spawn(self._answer(ticket))
         elif isinstance(number := said.get("call"), int) and (asked := self._asked.pop(number, None)) is not None:
             if asked.done():
                 return
@@ -313,7 +310,7 @@ class RelayLine:
 
     async def _answer(self, ticket: str) -> None:
         """A call comes in."""
-        call = _Call()
+        call = _Call(asyncio.current_task())
         pending = self._answering.admission.enter(self._address, call.drop)
         greeting = self._settings.timing.greeting
         context = self._authenticator.answering
@@ -377,12 +374,16 @@ class RelayLine:
 class _Call:
     """One that comes in, until it is known who calls."""
 
-    tunnel: Tunnel | None = None
+    def __init__(self, task: asyncio.Task[None] | None) -> None:
+        self.tunnel: Tunnel | None = None
+        self._task = task
 
     def drop(self, reason: str) -> None:
         """End it."""
         if self.tunnel is not None:
             self.tunnel.abort()
+        elif self._task is not None:
+            self._task.cancel()
 
 
 class RelayedClient(Client):
