@@ -146,20 +146,31 @@ def test_a_tree_takes_a_round_for_each_level() -> None:
     assert rounds(play(protocol, 4)) == 2
 
 
+COLLECTIVES: dict[str, tuple[Callable[[Any, str], Any], int]] = {
+    "gather": (lambda group, me: group.gather(1, root="alice"), 1),
+    "allgather": (lambda group, me: group.allgather(1), 1),
+    "bcast": (lambda group, me: group.bcast(1, root="bob"), 1),
+    "checked": (lambda group, me: group.bcast(1, root="bob", checked=True), 2),
+    "scatter": (lambda group, me: group.scatter(dict.fromkeys(group.names), root="alice"), 1),
+    "alltoall": (lambda group, me: group.alltoall(dict.fromkeys(group.names)), 1),
+    "exchange": (lambda group, me: group.exchange(NAMES[NAMES.index(me) ^ 1], 1), 1),
+    "barrier": (lambda group, me: group.barrier(), 1),
+    "reduce": (lambda group, me: group.reduce(1, int.__add__, root="carol"), 1),
+    "reduce for all": (lambda group, me: group.reduce(1, int.__add__), 1),
+}
+"""Each with its rounds, among four."""
+
+
 def test_collectives_count_what_they_do() -> None:
     def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
-        group = pool.group()
-        with pool.phase("gather"):
-            group.gather(1, root="alice")
-        with pool.phase("allgather"):
-            group.allgather(1)
-        with pool.phase("bcast"):
-            group.bcast(1, root="bob")
-        with pool.phase("barrier"):
-            group.barrier()
+        for phase, (call, _) in COLLECTIVES.items():
+            with pool.phase(phase):
+                call(pool.group(), name)
 
-    reports = play(protocol, 3)
-    assert [rounds(reports, phase) for phase in ("gather", "allgather", "bcast", "barrier")] == [1, 1, 1, 1]
+    reports = play(protocol, 4)
+    assert {phase: rounds(reports, phase) for phase in COLLECTIVES} == {
+        phase: number for phase, (_, number) in COLLECTIVES.items()
+    }
 
 
 def test_messages_at_the_same_time_are_one_round() -> None:
