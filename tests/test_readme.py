@@ -111,3 +111,16 @@ def test_no_field_of_the_project_is_given_twice() -> None:
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     assert set(setup["metadata"]) == {"version"} == set(PROJECT["dynamic"])
     assert set(setup["options"]) == {"packages"}
+
+
+def test_the_badges_are_true() -> None:
+    text = (ROOT / "docs" / "static" / "badges.svg").read_text(encoding="utf-8")
+    shown = re.findall(r"<text[^>]*>([^<]+)</text>", text)
+    versions = [
+        classifier.rpartition(" ")[2]
+        for classifier in PROJECT["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", classifier)
+    ]
+    assert shown == ["checks", ".ci/run", "python", f"{versions[0]} to {versions[-1]}", "licence", "Apache 2.0"]
+    assert PROJECT["license"] == "Apache-2.0"
+    assert (ROOT / ".ci" / "run").is_file()

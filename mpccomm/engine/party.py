@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
-from mpccomm.display import plural
+from mpccomm.display import bytes_text, plural
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
@@ -591,12 +591,20 @@ class Party:
         self._close()
 
     def describe_box(self) -> str:
-        """Which messages from it are here, unread."""
+        """Which messages from it are here, unread, and which are on the way."""
         unread = [describe_key(message.key) for message in self.link.mailbox.unread()]
-        if not unread:
-            return "no other message from it is here"
-        more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
-        return f"here from it are {', '.join(unread[:_MOST_LISTED])}{more}"
+        coming = [
+            f"{describe_key(message.key)} ({100 * message.written // message.total} % of {bytes_text(message.total)})"
+            for message in self.link.receiver.partial
+            if message.total
+        ]
+        parts = []
+        if unread:
+            more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
+            parts.append(f"here from it are {', '.join(unread[:_MOST_LISTED])}{more}")
+        if coming:
+            parts.append(f"on the way from it: {', '.join(coming[:_MOST_LISTED])}")
+        return "; ".join(parts) or "no other message from it is here"
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
         """The error for a call that ended so."""

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mpccomm import DeadlockError, Limits, NotReadyError, Pool, Settings, SyncPool
+from mpccomm import (
+    CommunicationTimeoutError,
+    DeadlockError,
+    Limits,
+    MemoryNetwork,
+    NotReadyError,
+    Pool,
+    Settings,
+    SyncPool,
+)
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import LONG, UNIT
 
@@ -227,3 +236,17 @@ async def test_wait_ready_says_whom_it_waits_for(blocking: bool, caplog: pytest.
             pool.shutdown(0)
         else:
             await pool.shutdown(0)
+
+
+async def test_a_message_that_is_on_its_way_is_named_and_how_much_of_it_is_here() -> None:
+    network = MemoryNetwork(rate=20 * 2**20)
+    async with Pool(name="Alice", network=network) as alice, Pool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        handle = bob.asend("Alice", bytes(8 * 2**20))
+        party = alice._engine.party("Bob")
+        await until(lambda: any(message.written > 2**20 for message in party.link.receiver.partial))
+        with pytest.raises(CommunicationTimeoutError, match=r"on the way from it: #0 \(\d+ % of 8.0 MiB\)") as caught:
+            await alice.recv("Bob", timeout=UNIT / 100)
+        assert "no other message" not in str(caught.value)
+        assert len(await alice.recv("Bob", timeout=100 * UNIT)) == 8 * 2**20
+        await handle
