@@ -155,6 +155,14 @@ async def test_a_web_page_is_no_party(origin: str, caplog: pytest.LogCaptureFixt
         assert Log(caplog).lines(f"refused a request from {LOCAL}: an upgrade on behalf of a web page")
 
 
+async def test_a_name_in_host_is_not_compared() -> None:
+    """Parties and proxies may know us by another name; a web page that was led here by one has an Origin as well."""
+    async with going_on() as alice:
+        for name in ("alice.example", "127.0.0.1:1"):
+            assert status_of(await exchange(alice.port, upgrade(Host=name))) == 101
+            assert_bare(await exchange(alice.port, upgrade(Host=name, Origin=f"http://{name}")), 403)
+
+
 @pytest.mark.parametrize("missing", ["Sec_WebSocket_Key", "Sec_WebSocket_Version", "Connection"])
 async def test_malformed_upgrade(missing: str, caplog: pytest.LogCaptureFixture) -> None:
     async with going_on() as alice:

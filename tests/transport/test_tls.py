@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
 from mpccomm.engine.authentication import CertificateAuthentication
 from mpccomm.transport.identity import Certificate
+from mpccomm.transport.tls import _set_groups
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, until
 from tests.timing import UNIT
@@ -415,6 +417,33 @@ async def test_no_stranger_makes_us_compute_in_large_fields(files: Folder) -> No
             assert not await asyncio.to_thread(group_of, bob.port, "ffdhe8192:ffdhe4096")
     finally:
         await bob.shutdown(UNIT)
+
+
+@pytest.mark.parametrize("version", [(3, 0), (3, 5)])
+def test_which_groups_are_asked_for(version: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By each Python and each OpenSSL there is: what this one can't do is played."""
+    asked: list[str] = []
+
+    class Newer:
+        def set_groups(self, groups: str) -> None:
+            asked.append(groups)
+
+    class Older:
+        def set_ecdh_curve(self, name: str) -> None:
+            asked.append(name)
+            if refuses and name == "X25519":
+                raise ValueError(name)
+
+    refuses = False
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", (*version, 0, 0, 0))
+    _set_groups(Newer())  # type: ignore[arg-type]
+    _set_groups(Older())  # type: ignore[arg-type]
+    refuses = True  # as FIPS mode does
+    _set_groups(Older())  # type: ignore[arg-type]
+    if version >= (3, 5):
+        assert asked == ["X25519MLKEM768:X25519:P-256:P-384"]
+    else:
+        assert asked == ["X25519:P-256:P-384", "X25519", "X25519", "prime256v1"]
 
 
 def test_a_plain_pool_has_nothing_to_reload() -> None:

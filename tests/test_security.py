@@ -1,0 +1,207 @@
+"""Each sentence of SECURITY.md is shown by a test, or says why none can."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SCOPE = "says what the page, or the library, is for"
+ADVICE = "tells people what to do"
+WORLD = "a fact about the world, or about what others do"
+
+MATRIX = "transport/test_tls_matrix.py::test_bob_calls transport/test_tls_matrix.py::test_alice_calls"
+BOMBS = "codec/test_limits.py::test_bombs codec/test_limits.py::test_generated_messages"
+FORGERY = "protocol/test_forgery.py::test_a_message_belongs_to_the_party_whose_connection_brought_it"
+SECRECY = "pool/test_secrecy.py::test_asyncio pool/test_secrecy.py::test_blocking"
+VIOLATIONS = (
+    "transport/test_hostile_parties.py::test_what_breaks_the_protocol transport/test_hostile_parties.py::test_floods "
+    "transport/test_hostile_parties.py::test_after_some_offences_it_stays_out"
+)
+PLAIN = "transport/test_hostile_parties.py::test_on_plain_http_only_connections_are_dropped"
+PIN = "transport/test_tls.py::test_a_connection_with_a_pin_that_was_given_up_ends"
+TICKETS = "transport/test_tls.py::test_no_ticket_saves_a_caller_from_showing_its_certificate"
+GROUPS = "transport/test_tls.py::test_no_stranger_makes_us_compute_in_large_fields"
+WEB_PAGE = "transport/test_server.py::test_a_web_page_is_no_party"
+ADMISSION = "transport/test_admission.py::"
+PRIVACY = "codec/test_pandas_privacy.py::"
+RELEASES = "test_dependencies.py::test_no_release_with_known_faults_is_allowed"
+
+SHOWN = {
+    "mpccomm carries the messages": SCOPE,
+    "This page says what": SCOPE,
+    "It has not been audited": WORLD,
+    "What is protected: the content": SCOPE,
+    "| somebody who reads the network": f"transport/test_tls_errors.py::test_an_old_version_calls {TICKETS}",
+    "| somebody who changes what is on the network": (
+        "faults/test_cuts.py::test_messages_in_both_directions faults/test_replay.py::"
+        "test_a_replayed_connection_is_refused_and_harmless properties/test_simulation.py::test_every_promise_is_kept"
+    ),
+    "| a stranger who can reach the port": (
+        "transport/test_hostile_strangers.py::test_a_crowd transport/test_hostile_strangers.py::test_a_crowd_disperses "
+        "engine/test_authentication.py::test_a_party_is_its_address_and_the_port_that_it_declares"
+    ),
+    "| a web page in a browser": WEB_PAGE,
+    "| a party that breaks the protocol": f"{VIOLATIONS} {PLAIN}",
+    "| a party that lies in its values": SCOPE,
+    "| whoever has a party's key": PIN,
+    "| the owner of a name server": WORLD,
+    "| whoever can read a process's memory": WORLD,
+    "Forward secrecy:": TICKETS,
+    "Against a quantum computer": WORLD,
+    "Large finite fields": GROUPS,
+    "Python 3.15 is told": "transport/test_tls.py::test_which_groups_are_asked_for",
+    "In between OpenSSL's own list": WORLD,
+    "`Pool(key=, cert=, ca_cert=)`": MATRIX,
+    "`mpccomm certs` makes": "cli/test_certs.py::test_ready_to_use",
+    "| whoever is on the network": f"transport/test_tls_errors.py::test_an_old_version_calls {TICKETS}",
+    "| somebody who poses as a party": MATRIX,
+    "| another authority": MATRIX,
+    "| certificates that have expired, or": f"{MATRIX} transport/test_identity.py::test_validity",
+    "| a party that poses as another": FORGERY,
+    "| a party that sends what the protocol forbids": VIOLATIONS,
+    "| strangers who want to occupy": (
+        f"{ADMISSION}test_from_one_address {ADMISSION}test_from_many_addresses {ADMISSION}test_how_much_one_may_say "
+        f"{ADMISSION}test_for_how_long {ADMISSION}test_the_places_of_parties_are_their_own "
+        f"{ADMISSION}test_whoever_posts_may_say_more"
+    ),
+    "| certificates that expire, or are replaced": (
+        "transport/test_tls.py::test_a_certificate_that_expires_meanwhile_ends_its_connection "
+        "transport/test_tls.py::test_from_a_reload_on_nothing_counts_and_nothing_goes_there "
+        "transport/test_tls.py::test_our_own_expiry_is_announced"
+    ),
+    "| strangers who want to fill the log": (
+        "transport/test_log_throttle.py::test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other "
+        "transport/test_log_throttle.py::test_a_line_has_a_length"
+    ),
+    "| whoever wants to learn something from refusals": (
+        "transport/test_client.py::test_no_version_is_told_to_whoever_answers transport/test_server.py::test_no_upgrade "
+        "transport/test_hostile_parties.py::test_what_breaks_the_protocol"
+    ),
+    "| an endless quarrel": (
+        "transport/test_tls_errors.py::test_a_refusal_is_final_but_each_call_tries_once_more "
+        "transport/test_tls_errors.py::test_it_is_not_tried_for_ever"
+    ),
+    "The private key never leaves": "transport/test_tls.py::test_the_key_never_lies_about_in_the_clear",
+    "What certificates do not protect against": SCOPE,
+    "a party that takes part in the protocol": SCOPE,
+    "somebody who can use a party's key": SCOPE,
+    "There are no revocation lists": f"{PIN} transport/test_tls.py::test_renewal_with_two_pins",
+    "parties without a pin that share": "transport/test_tls.py::test_two_unpinned_ones_at_one_address",
+    "The pool warns of it": "transport/test_tls.py::test_two_unpinned_ones_at_one_address",
+    "traffic analysis": WORLD,
+    "an attacker with so many addresses": WORLD,
+    "Parties whose addresses are known keep": (
+        f"{ADMISSION}test_the_places_of_parties_are_their_own "
+        "transport/test_server.py::test_many_idle_callers_keep_nobody_out"
+    ),
+    "Plain HTTP is for one machine": SCOPE,
+    "Everything can be read": WORLD,
+    "A party is known by the address": "engine/test_authentication.py::test_a_party_is_its_address_and_the_port_that_it_declares",
+    "The pool says so at the start": "engine/test_authentication.py::test_plain_http_elsewhere_is_warned_of_once",
+    "Since what is done in a party's name": PLAIN,
+    "Nothing that arrives runs code": (
+        "test_house.py::test_nothing_is_evaluated_or_unpickled "
+        "codec/test_registry.py::test_unregistered_here_is_an_error_that_says_what_to_do"
+    ),
+    "Decoding is bounded by": f"{BOMBS} codec/test_arrow.py::test_malformed codec/test_limits.py::test_many_small_values",
+    "pyarrow gets neither a schema": "codec/test_arrow.py::test_malformed",
+    "(A frame from a party with `wire=`": "codec/test_parquet.py::test_small_files_that_hold_much",
+    "Its metadata is read": "codec/test_parquet.py::test_of_honest_files codec/test_parquet.py::test_files_with_a_byte_changed",
+    "Nothing leaves that is not part": (
+        f"{PRIVACY}test_rows_that_are_not_selected_do_not_leave {PRIVACY}test_values_that_are_made_missing_do_not_leave "
+        "codec/test_tables.py::test_a_slice_leaves_without_the_rest"
+    ),
+    "But a categorical column": f"{PRIVACY}test_categories_are_part_of_the_type_until_they_are_removed",
+    "`cat.remove_unused_categories()`": f"{PRIVACY}test_categories_are_part_of_the_type_until_they_are_removed",
+    "Nothing of a message is read before": (
+        "transport/test_websocket.py::test_only_the_first_batch_before_somebody_takes_it "
+        "transport/test_server.py::test_frames_before_the_greeting_is_complete"
+    ),
+    "What a party may keep us holding": "protocol/test_receiver.py::test_a_full_box",
+    "`box_bytes` and `box_messages`": (
+        "protocol/test_box.py::test_messages_and_bytes_are_bounded protocol/test_receiver.py::test_contradictions "
+        "protocol/test_frames_mutation.py::test_a_batch_holds_a_limited_number_of_frames"
+    ),
+    "A party that was added with `wire=`": (
+        "transport/test_tno.py::test_what_does_not_fit_waits "
+        "transport/test_tno.py::test_whoever_stops_in_the_middle_makes_room"
+    ),
+    "No content of a message is logged": SECRECY,
+    "An error about a value that can't be sent": (
+        f"codec/test_encoder.py::test_error_names_path_type_and_remedy {SECRECY}"
+    ),
+    "An exception that ends a `with` block": "pool/test_secrecy.py::test_an_exception_that_leaves_the_block",
+    "What a `deserialize` method": ADVICE,
+    "The record of `audit=`": "engine/test_audit.py::test_both_ends",
+    "Keep it as closely": ADVICE,
+    "The file is readable by its owner": "engine/test_audit.py::test_a_file_that_others_could_read_becomes_ours_alone",
+    "A web page can't be a party": WEB_PAGE,
+    "A browser puts an `Origin`": WEB_PAGE,
+    "The name in `Host`": "transport/test_server.py::test_a_name_in_host_is_not_compared",
+    "Compressed bodies are refused": (
+        "transport/test_server.py::test_a_compressed_body_is_refused "
+        "transport/test_client.py::test_settings_of_the_environment_count_for_nothing "
+        "transport/test_client.py::test_something_else_answers"
+    ),
+    "All limits are in": "test_settings.py::test_the_defaults_are_good",
+    "What reads from the network or handles": RELEASES,
+    "| aiohttp |": RELEASES,
+    "| cryptography |": RELEASES,
+    "| ormsgpack |": RELEASES,
+    "OpenSSL comes with Python": ADVICE,
+    "`python -m tests.hostile` runs": "test_security.py::test_the_table_of_attacks_can_be_made",
+    "Certificates right and wrong": "test_security.py::test_files_that_are_named_are_there",
+    "`tests/test_security.py` names": "test_security.py::test_each_sentence_is_shown_or_says_why_not",
+    "Please report": ADVICE,
+    "Say what you did": ADVICE,
+    "The fix is published": ADVICE,
+}
+"""The beginning of each sentence, or row of a table, and the tests that show it, or the reason why there is none."""
+TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def sentences() -> list[str]:
+    """Return the sentences of the page; a row of a table is one, its head is none."""
+    text = re.sub(r"^#.*$|^\|.*\n\|[-|]+\|$", "", TEXT, flags=re.MULTILINE)
+    found: list[str] = []
+    for block in re.split(r"\n\s*\n|\n(?=\| )|\n(?=\* )", text):
+        whole = " ".join(block.split()).removeprefix("* ")
+        found += [whole] if whole.startswith("|") else re.split(r"(?<=[.:])\s+(?=[A-Z`(])|(?<=most\.)\s+", whole)
+    return [sentence for sentence in found if sentence]
+
+
+def test_each_sentence_is_shown_or_says_why_not() -> None:
+    page = sentences()
+    assert [sentence for sentence in page if not any(map(sentence.startswith, SHOWN))] == []
+    assert [begin for begin in SHOWN if not any(sentence.startswith(begin) for sentence in page)] == []
+
+
+NAMED = sorted({name for value in SHOWN.values() if "::" in value for name in value.split()})
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_test_is_there(name: str) -> None:
+    file, _, function = name.partition("::")
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert function in names
+
+
+def test_files_that_are_named_are_there() -> None:
+    for pattern in re.findall(r"`((?:tests|fuzz)/[\w/*.]*)`", TEXT):
+        assert list(ROOT.glob(pattern.rstrip("/"))), pattern
+
+
+def test_the_table_of_attacks_can_be_made() -> None:
+    command = [sys.executable, "-m", "tests.hostile", "--seconds", "0.1", "--loop", "asyncio", "--wire", "plain"]
+    run = subprocess.run([*command, "--only", "nothing"], cwd=ROOT, capture_output=True, text=True, check=True)
+    head, row = run.stdout.splitlines()
+    assert head.split()[0] == "attack"
+    assert row.startswith("nothing, to compare with")
