@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from mpccomm.pool import Pool
+    from mpccomm.proxies import Proxy
     from mpccomm.relays import Relay
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
     from mpccomm.sync import SyncPool
@@ -73,6 +74,7 @@ __all__ = [
     "PoolClosedError",
     "PortInUseError",
     "Progress",
+    "Proxy",
     "Relay",
     "RepetitionError",
     "Retry",
@@ -90,6 +92,7 @@ __all__ = [
 # Imported when they are first asked for: the command line and the pytest plugin need none of it to start.
 _MODULES = (
     "mpccomm.errors",
+    "mpccomm.proxies",
     "mpccomm.relays",
     "mpccomm.settings",
     "mpccomm.codec",

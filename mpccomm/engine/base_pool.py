@@ -23,6 +23,7 @@ from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
 from mpccomm.engine.tracing import Trace, trace_of
+from mpccomm.proxies import GivenProxy, proxy_of
 from mpccomm.relays import Relays, relays_of
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.trace.drawing import plot
@@ -52,6 +53,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         audit: FilePath | Logger | None = None,
         network: Network = WEB,
         relay: Relays = None,
+        proxy: GivenProxy = None,
     ) -> None:
         if not isinstance(settings, Settings):
             raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
@@ -59,6 +61,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")
         engine.ways.use(relays_of(relay))
+        engine.ways.go_through(proxy_of(proxy))
         if audit is not None:
             from mpccomm.engine.audit import Audit
 
@@ -139,6 +142,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         check_hostname: bool = True,
         wire: str = "mpccomm",
         via: Relays = None,
+        proxy: GivenProxy = None,
     ) -> None:
         """Add another party.
 
@@ -151,11 +155,13 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         :param via: the relay, or the relays, where it is reached if not directly: a URL or a `Relay`. Left out: those of the
             pool; an empty list: none
+        :param proxy: the proxy on the way there: a URL or a `Proxy`, "env" for that of ``HTTPS_PROXY``, or "none". Left out: that
+            of the pool
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
         relays = None if via is None else relays_of(via)
-        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays)
+        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays, proxy)
         party.prefix = self._space.prefix
         self._start_if_running()
 

@@ -47,6 +47,7 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause
+from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
@@ -255,6 +256,7 @@ class Engine:
         check_hostname: bool,
         wire: str,
         via: tuple[Relay, ...] | None = None,
+        proxy: GivenProxy = None,
     ) -> Party:
         """Add a party."""
         self.check_open()
@@ -283,7 +285,7 @@ class Engine:
             wire_format=WIRE_FORMATS[wire],
             mailbox=_mailbox(wire),
         )
-        party.relays = relays
+        party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
         party.audit = self.audit
         authentication.admit(party, self.parties)
         party.link.port = self._declared_port

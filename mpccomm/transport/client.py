@@ -14,7 +14,9 @@ import aiohttp
 from yarl import URL
 
 from mpccomm.protocol.states import CloseCode
+from mpccomm.proxies import Proxy
 from mpccomm.transport.address import Resolver
+from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
@@ -25,10 +27,11 @@ U = TypeVar("U")
 TELLING = ("User-Agent", "Accept-Encoding")
 """Otherwise aiohttp would tell every caller its version and Python's, and which libraries it finds."""
 _HUNG_UP = "it hung up before it answered"
+_OPENED = "if the {} opens TLS, have its operator except this host"
 
 
 class Client:
-    """Dials one address, time and again."""
+    """Dials one address, time and again; through a proxy, if there is one."""
 
     def __init__(
         self,
@@ -37,16 +40,18 @@ class Client:
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+        proxy: Proxy | None = None,
     ) -> None:
         self._addr = addr
         self._port = port
         self._connect_timeout = connect_timeout
         self._context = context
         self._examine = examine
+        self._proxy = proxy
         self._spares: list[socket.socket] = []
 
     async def __aenter__(self) -> Self:
-        # Neither proxies, nor cookies, nor settings from the environment.
+        # Neither cookies nor settings from the environment, and no proxy but the one that was asked for.
         self._session = aiohttp.ClientSession(
             connector=self._new_connector(),
             timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout),
@@ -66,8 +71,7 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             for spare in self._spares:
                 send_alert(spare, error)
-            verdict = judge(error) or _judge_status(error, self._context() is not None)
-            raise self._failed(error, verdict) from error
+            raise self._failed(error, self._judge(error)) from error
         finally:
             while self._spares:
                 self._spares.pop().close()
@@ -92,6 +96,8 @@ class Client:
 
     def _new_connector(self) -> aiohttp.BaseConnector:
         """What finds the way to the address."""
+        if self._proxy is not None:
+            return ProxyConnector(self._proxy, self._connect_timeout, self._new_socket)
         return aiohttp.TCPConnector(
             limit=0,
             ttl_dns_cache=None,
@@ -99,6 +105,16 @@ class Client:
             resolver=Resolver(),
             socket_factory=self._new_socket,
         )
+
+    def _judge(self, error: BaseException) -> Verdict | None:
+        if isinstance(error, ProxyError):
+            return error.verdict
+        verdict = judge(error) or _judge_status(error, self._context() is not None)
+        if verdict is None or self._proxy is None:
+            return verdict
+        # Whom it leads to is the proxy's affair. If it goes on, it counts, as where the other end refuses.
+        opened = f"{_OPENED.format(self._proxy)}; {verdict.unpinned}" if verdict.unseen and verdict.unpinned else ""
+        return verdict._replace(theirs=True, unpinned=opened or verdict.unpinned)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
         return DialError(describe(error), verdict)
@@ -172,6 +188,8 @@ def _judge_status(error: BaseException, certified: bool) -> Verdict | None:
 
 def describe(error: BaseException) -> str:
     """Why a dial failed, in words."""
+    if isinstance(error, ProxyError):
+        return str(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name can't be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):
