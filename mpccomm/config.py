@@ -14,6 +14,7 @@ The same file goes to every party::
     [parties.alice]
     addr = "alice.example"                  # where the others find her
     port = 8443
+    server_name = "alice.mpc.example"       # whom to ask for there, if not addr: where several parties are behind one address
     listen_addr = "0.0.0.0"                 # where her own server listens, if that is something else
     listen_port = 443
     cert = "alice.cert.pem"                 # or several: ["old.pem", "new.pem"]; her own is the first
@@ -48,7 +49,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
-from mpccomm.address import ascii_name, check_host, check_port, normalise
+from mpccomm.address import ascii_name, check_host, check_port, check_server_name, normalise
 from mpccomm.errors import ConfigurationError
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
@@ -73,6 +74,7 @@ _COMMON: Mapping[str, tuple[type, ...]] = {
 _PARTY: Mapping[str, tuple[type, ...]] = {
     "addr": (str,),
     "port": (int,),
+    "server_name": (str,),
     "listen_addr": (str,),
     "listen_port": (int,),
     "cert": (str, list),
@@ -106,6 +108,8 @@ class PartyConfig:
     """Where it is reached, if not directly."""
     proxy: Proxy | str | None = None
     """The way out of its network."""
+    server_name: str | None = None
+    """Whom to ask for at its address."""
 
     @property
     def listens(self) -> bool:
@@ -192,7 +196,14 @@ def build(make: Callable[..., Any], config: Config, name: str | None, password: 
     )  # fmt: skip
     for other in config.parties.values():
         if other is not me:
-            pool.add_http_client(other.name, other.addr or None, other.port, other.cert or None, via=other.relays)
+            pool.add_http_client(
+                other.name,
+                other.addr or None,
+                other.port,
+                other.cert or None,
+                via=other.relays,
+                server_name=other.server_name,
+            )
     # Last: from here on there is something to close.
     if not me.listens:
         return pool
@@ -308,6 +319,7 @@ class _Reader:
             ("listen_addr", check_host),
             ("port", check_port),
             ("listen_port", check_port),
+            ("server_name", lambda name, _: check_server_name(name)),
         ):
             if key in entry:
                 try:
@@ -328,14 +340,15 @@ class _Reader:
             self.path.parent / entry["key"] if "key" in entry else None,
             own,
             self._proxy((*at, "proxy"), entry["proxy"]) if "proxy" in entry else proxy,
+            entry.get("server_name"),
         )
 
     def _check(self, parties: Mapping[str, PartyConfig], ca_cert: Path | None) -> None:
         tls = ca_cert is not None or any(party.cert for party in parties.values())
-        places: dict[tuple[str, int], str] = {}
+        places: dict[tuple[str, int, str], str] = {}
         for name, party in parties.items():
             at = ("parties", name)
-            place = ascii_name(party.addr), party.port or (443 if tls else 80)
+            place = ascii_name(party.addr), party.port or (443 if tls else 80), party.server_name or ""
             if party.relays and not tls:
                 self.fail(at, "a relay needs certificates: add the cert of each party, or ca_cert")
             if isinstance(party.proxy, Proxy) and not tls:

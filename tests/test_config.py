@@ -330,3 +330,30 @@ def test_proxies_of_the_file_and_of_a_party(tmp_path: Path) -> None:
 def test_proxies_that_can_not_be(tmp_path: Path, text: str, error: str) -> None:
     with pytest.raises(ConfigurationError, match=f"mpccomm.toml:{error}"):
         Config.load(write(tmp_path, text))
+
+
+# -- several behind one address ----------------------------------------------------------------------------------------
+
+ONE_ADDRESS = """
+[parties.a]
+addr = "a.example"
+cert = "alice.pem"
+[parties.b]
+addr = "mpc.example"
+cert = "ca.pem"
+server_name = "b.mpc.example"
+[parties.c]
+addr = "mpc.example"
+cert = "bob.pem"
+server_name = "c.mpc.example"
+"""
+
+
+def test_parties_behind_one_address_have_names_there(tmp_path: Path) -> None:
+    text = ONE_ADDRESS
+    parties = Config.load(write(tmp_path, text)).parties
+    assert [party.server_name for party in parties.values()] == [None, "b.mpc.example", "c.mpc.example"]
+    with pytest.raises(ConfigurationError, match=r"mpc\.example port 443 is the address of b"):
+        Config.load(write(tmp_path, text.replace("c.mpc.example", "b.mpc.example")))
+    with pytest.raises(ConfigurationError, match=r"parties\.c\.server_name: server_name='192\.0\.2\.1' is an address"):
+        Config.load(write(tmp_path, text.replace("c.mpc.example", "192.0.2.1")))

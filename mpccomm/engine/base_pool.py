@@ -143,6 +143,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         wire: str = "mpccomm",
         via: Relays = None,
         proxy: GivenProxy = None,
+        server_name: str | None = None,
     ) -> None:
         """Add another party.
 
@@ -157,11 +158,13 @@ class BasePool(BaseChannel, PoolCalls, Visible):
             pool; an empty list: none
         :param proxy: the proxy on the way there: a URL or a `Proxy`, "env" for that of ``HTTPS_PROXY``, or "none". Left out: that
             of the pool
+        :param server_name: the host name to ask for at ``addr``, by which what listens there for several parties tells them apart
+            (SNI, and ``Host``). Left out: ``addr``, if it is a host name. It changes nothing about the certificate that is good
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
         relays = None if via is None else relays_of(via)
-        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays, proxy)
+        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays, proxy, server_name)
         party.prefix = self._space.prefix
         self._start_if_running()
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpccomm.address import check_host, check_name, check_port, join
+from mpccomm.address import check_host, check_name, check_port, check_server_name, join
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
@@ -257,6 +257,7 @@ class Engine:
         wire: str,
         via: tuple[Relay, ...] | None = None,
         proxy: GivenProxy = None,
+        server_name: str | None = None,
     ) -> Party:
         """Add a party."""
         self.check_open()
@@ -286,6 +287,7 @@ class Engine:
             mailbox=_mailbox(wire),
         )
         party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
+        party.server_name = "" if server_name is None else check_server_name(server_name)
         party.audit = self.audit
         authentication.admit(party, self.parties)
         party.link.port = self._declared_port

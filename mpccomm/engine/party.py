@@ -135,6 +135,8 @@ class Party:
     dialler: asyncio.Task[None] | None = None
     """What sees to it that there is a connection."""
     absence: Absence | None = None
+    server_name = ""
+    """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
     """What is on the way there."""
     relays: tuple[Relay, ...] = ()

@@ -132,6 +132,7 @@ class PartyWays:
             context=lambda: authentication.dialling,
             examine=partial(authentication.examine, party),
             proxy=party.proxy,
+            server_name=party.server_name,
         )
 
     def _through(self, relay: Relay, party: Party) -> Connector:

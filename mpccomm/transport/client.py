@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from yarl import URL
 
+from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
 from mpccomm.transport.address import Resolver
@@ -41,6 +42,7 @@ class Client:
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> None:
         self._addr = addr
         self._port = port
@@ -48,6 +50,7 @@ class Client:
         self._context = context
         self._examine = examine
         self._proxy = proxy
+        self._server_name = server_name
         self._spares: list[socket.socket] = []
 
     async def __aenter__(self) -> Self:
@@ -90,7 +93,9 @@ class Client:
         scheme = "http" if context is None else "https"
         url = URL.build(scheme=scheme, host=self._addr, port=self._port, path=PATH)
         async with asyncio.timeout(2 * self._connect_timeout):
-            stream = await upgrade(self._session, url, context, lambda *ends: WebSocket(*ends, client=True))
+            stream = await upgrade(
+                self._session, url, context, lambda *ends: WebSocket(*ends, client=True), server_name=self._server_name
+            )
         stream.take_over()
         return stream
 
@@ -134,15 +139,22 @@ async def upgrade(
     context: ssl.SSLContext | None,
     make: Callable[[asyncio.Transport, HTTPProtocol], U],
     headers: Mapping[str, str] | None = None,
+    server_name: str = "",
 ) -> U:
     """Ask for an upgrade to WebSocket there, and return what was made of the connection. It is to take over at once.
 
     :param make: gets the transport, and what is to be told of its end
+    :param server_name: whom to ask for, if not the host in the URL; which certificate is good does not depend on it
     """
     key = new_key()
+    named = {"Host": join(server_name, None if url.is_default_port() else url.port)} if server_name else {}
     # No answer sends us to another address.
     response = await session.get(
-        url, ssl=context or True, headers={**asking(key), **(headers or {})}, allow_redirects=False
+        url,
+        ssl=context or True,
+        server_hostname=server_name or None,
+        headers={**asking(key), **named, **(headers or {})},
+        allow_redirects=False,
     )
     try:
         if response.status != 101 or not granted(response.headers, key):

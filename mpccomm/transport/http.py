@@ -90,9 +90,10 @@ class Web:
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> Client:
         """A client for that address."""
-        return Client(addr, port, connect_timeout, context, examine, proxy)
+        return Client(addr, port, connect_timeout, context, examine, proxy, server_name)
 
 
 WEB = Web()

@@ -296,6 +296,7 @@ class MemoryNetwork:
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> _Connector:
         """Return a way from the pool of that name to the one that has that port."""
         self._names.add(caller)

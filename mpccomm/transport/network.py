@@ -135,6 +135,7 @@ class Network(Protocol):
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> Connector:
         """A way to the party at that address, for the pool of that name.
 
@@ -142,4 +143,5 @@ class Network(Protocol):
         :param context: for TLS, as of now; None: without
         :param examine: why the one that answers is not the one that was meant, by what TLS knows of it
         :param proxy: to go through; None: directly
+        :param server_name: whom to ask for there, if not ``addr``
         """
