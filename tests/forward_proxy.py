@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 import threading
 from contextlib import suppress
@@ -62,29 +63,41 @@ class ForwardProxy:
 
     async def _main(self) -> None:
         self._end = asyncio.Event()
-        server = await asyncio.start_server(self._attend, LOCAL, 0, ssl=self._context)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._end.wait()
-        server.close()
-        for task in list(self._tasks):
+        with socket.create_server((LOCAL, 0)) as server:
+            server.setblocking(False)
+            self.port = server.getsockname()[1]
+            self._ready.set()
+            accepting = asyncio.ensure_future(self._accept(server))
+            await self._end.wait()
+            accepting.cancel()
+            await asyncio.wait([accepting])
+        for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    # No `asyncio.start_server`: its tasks for connections that were just made can't be awaited.
+    async def _accept(self, server: socket.socket) -> None:
+        while True:
+            connection, _ = await self._loop.sock_accept(server)
+            task = asyncio.ensure_future(self._attend(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _attend(self, connection: socket.socket) -> None:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
         try:
+            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._context)
+        except (OSError, asyncio.CancelledError):
+            connection.close()
+            return
+        writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+        writer.close()
+        with suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.readexactly(1)
