@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
     from mpccomm.sync import SyncPool
     from mpccomm.transport.memory import MemoryNetwork
+    from mpccomm.transport.shared_port import Listener
 
 __all__ = [
     "AnnotationError",
@@ -60,6 +61,7 @@ __all__ = [
     "EncodingError",
     "EquivocationError",
     "Limits",
+    "Listener",
     "MemoryNetwork",
     "MessageTooLargeError",
     "MissingExtraError",
@@ -102,6 +104,7 @@ _MODULES = (
     "mpccomm.engine.explain",
     "mpccomm.sync",
     "mpccomm.transport.memory",
+    "mpccomm.transport.shared_port",
 )
 
 

@@ -31,6 +31,7 @@ from mpccomm.trace.record import Record, load
 from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
+from mpccomm.transport.shared_port import Listener
 from mpccomm.transport.tls import Password
 
 P = TypeVar("P", bound="BasePool")
@@ -116,15 +117,25 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
-    def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
+    def add_http_server(
+        self,
+        port: int | None = None,
+        addr: str = "0.0.0.0",
+        external_port: int | None = None,
+        *,
+        listener: Listener | None = None,
+        server_name: str | None = None,
+    ) -> None:
         """Listen for the other parties.
 
         :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
         :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
         :param external_port: the port under which the others know this party, where a router translates it
+        :param listener: in the place of port and address: a `Listener` that several pools of this process share
+        :param server_name: with a listener: the host name by which callers ask for this pool. Left out: those in its certificate
         :raises PortInUseError: the port can't be bound
         """
-        self._engine.listen(addr, port, external_port)
+        self._engine.listen(addr, port, external_port, listener, server_name)
         self._start_if_running()
 
     @property
