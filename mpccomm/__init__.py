@@ -41,10 +41,12 @@ if TYPE_CHECKING:
         WrongThreadError,
     )
     from mpccomm.pool import Pool
+    from mpccomm.proxies import Proxy
     from mpccomm.relays import Relay
     from mpccomm.settings import Limits, Progress, Retry, Settings, Timing
     from mpccomm.sync import SyncPool
     from mpccomm.transport.memory import MemoryNetwork
+    from mpccomm.transport.shared_port import Listener
 
 __all__ = [
     "AnnotationError",
@@ -59,6 +61,7 @@ __all__ = [
     "EncodingError",
     "EquivocationError",
     "Limits",
+    "Listener",
     "MemoryNetwork",
     "MessageTooLargeError",
     "MissingExtraError",
@@ -73,6 +76,7 @@ __all__ = [
     "PoolClosedError",
     "PortInUseError",
     "Progress",
+    "Proxy",
     "Relay",
     "RepetitionError",
     "Retry",
@@ -90,6 +94,7 @@ __all__ = [
 # Imported when they are first asked for: the command line and the pytest plugin need none of it to start.
 _MODULES = (
     "mpccomm.errors",
+    "mpccomm.proxies",
     "mpccomm.relays",
     "mpccomm.settings",
     "mpccomm.codec",
@@ -99,6 +104,7 @@ _MODULES = (
     "mpccomm.engine.explain",
     "mpccomm.sync",
     "mpccomm.transport.memory",
+    "mpccomm.transport.shared_port",
 )
 
 

@@ -132,6 +132,18 @@ def _checked_literal(host: str, what: str) -> IPAddress:
         raise ConfigurationError(f"{what}={host!r} is no IP address{reason}") from None
 
 
+def check_server_name(name: object) -> str:
+    """Return the host name that is to be asked for where a party is, unless it can't be one.
+
+    :raises TypeError: it is no text
+    :raises ConfigurationError: it is no host name; TLS sends no addresses
+    """
+    name = check_host(name, "server_name")
+    if literal(name) is not None:
+        raise ConfigurationError(f"server_name={name!r} is an address: give a host name, as bob.mpc.example")
+    return ascii_name(name)
+
+
 def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
     """Return the number of a port, unless it can't be one.
 

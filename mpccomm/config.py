@@ -14,6 +14,7 @@ The same file goes to every party::
     [parties.alice]
     addr = "alice.example"                  # where the others find her
     port = 8443
+    server_name = "alice.mpc.example"       # whom to ask for there, if not addr: where several parties are behind one address
     listen_addr = "0.0.0.0"                 # where her own server listens, if that is something else
     listen_port = 443
     cert = "alice.cert.pem"                 # or several: ["old.pem", "new.pem"]; her own is the first
@@ -26,7 +27,12 @@ The same file goes to every party::
     cert = "carol.cert.pem"
     relay = {url = "https://relay.carol.example", token_file = "relay.token", ca_cert = "relay.ca.pem"}
 
-A relay of a party takes the place of that of the file; an empty list means that this party is reached directly only.
+    [parties.dave]
+    addr = "dave.example"
+    proxy = {url = "http://proxy.dave.example:3128", credentials_file = "proxy.password"}   # his way out
+
+A relay of a party takes the place of that of the file; an empty list means that this party is reached directly only. A proxy is
+the way out of the party in whose table it is, or of all; "env" takes that of the environment, "none" takes none (see `Proxy`).
 
 What is not known here is an error: a wrong key would otherwise be a setting that silently does nothing.
 """
@@ -43,8 +49,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
-from mpccomm.address import ascii_name, check_host, check_port, normalise
+from mpccomm.address import ascii_name, check_host, check_port, check_server_name, normalise
 from mpccomm.errors import ConfigurationError
+from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import DEFAULTS, Settings
 
@@ -60,19 +67,28 @@ _COMMON: Mapping[str, tuple[type, ...]] = {
     "max_retries": (int,),
     "ca_cert": (str,),
     "relay": (str, dict, list),
+    "proxy": (str, dict),
     "settings": (dict,),
     "parties": (dict,),
 }
 _PARTY: Mapping[str, tuple[type, ...]] = {
     "addr": (str,),
     "port": (int,),
+    "server_name": (str,),
     "listen_addr": (str,),
     "listen_port": (int,),
     "cert": (str, list),
     "key": (str,),
     "relay": (str, dict, list),
+    "proxy": (str, dict),
 }
 _RELAY: Mapping[str, tuple[type, ...]] = {"url": (str,), "token_file": (str,), "ca_cert": (str,)}
+_PROXY: Mapping[str, tuple[type, ...]] = {
+    "url": (str,),
+    "credentials_file": (str,),
+    "ca_cert": (str,),
+    "bypass": (list,),
+}
 _CALLBACKS = {"callback"}
 """Settings that a file can't hold."""
 
@@ -90,6 +106,10 @@ class PartyConfig:
     key: Path | None = None
     relays: tuple[Relay, ...] = ()
     """Where it is reached, if not directly."""
+    proxy: Proxy | str | None = None
+    """The way out of its network."""
+    server_name: str | None = None
+    """Whom to ask for at its address."""
 
     @property
     def listens(self) -> bool:
@@ -165,13 +185,25 @@ def build(make: Callable[..., Any], config: Config, name: str | None, password: 
             raise ConfigurationError(
                 f"{config.source}: there is no {relay.token_file}, the token for the {relay}; copy it to this machine"
             )
+    file = me.proxy.credentials_file if isinstance(me.proxy, Proxy) else None
+    if isinstance(file, Path) and not file.is_file():
+        raise ConfigurationError(
+            f"{config.source}: there is no {file}, the password for the {me.proxy}; copy it to this machine"
+        )
     pool = make(
         me.key, own, config.ca_cert, config.timeout, config.max_retries,
-        name=me.name, settings=config.settings, password=password, relay=me.relays,
+        name=me.name, settings=config.settings, password=password, relay=me.relays, proxy=me.proxy,
     )  # fmt: skip
     for other in config.parties.values():
         if other is not me:
-            pool.add_http_client(other.name, other.addr or None, other.port, other.cert or None, via=other.relays)
+            pool.add_http_client(
+                other.name,
+                other.addr or None,
+                other.port,
+                other.cert or None,
+                via=other.relays,
+                server_name=other.server_name,
+            )
     # Last: from here on there is something to close.
     if not me.listens:
         return pool
@@ -203,7 +235,8 @@ class _Reader:
         self._known((), data, _COMMON)
         ca_cert = self._file(("ca_cert",), data["ca_cert"]) if "ca_cert" in data else None
         relays = self._relays(("relay",), data.get("relay"))
-        parties = {name: self._party(name, entry, relays) for name, entry in data.get("parties", {}).items()}
+        proxy = self._proxy(("proxy",), data.get("proxy"))
+        parties = {name: self._party(name, entry, relays, proxy) for name, entry in data.get("parties", {}).items()}
         if not parties:
             self.fail((), "there are no parties; add a table [parties.NAME] with an addr for each")
         self._check(parties, ca_cert)
@@ -249,7 +282,29 @@ class _Reader:
         except ConfigurationError as error:
             self.fail(at, str(error))
 
-    def _party(self, name: str, entry: Any, relays: tuple[Relay, ...]) -> PartyConfig:
+    def _proxy(self, at: KeyPath, entry: Any) -> Proxy | str | None:
+        if entry is None or entry in (ENV, NONE):
+            return entry  # type: ignore[no-any-return]
+        table = {"url": entry} if isinstance(entry, str) else entry
+        if "url" not in table:
+            self.fail(at, 'a proxy is the text of a URL, or a table with it: {url = "http://proxy.example:3128", ...}')
+        self._known(at, table, _PROXY)
+        credentials, ca_cert = table.get("credentials_file"), table.get("ca_cert")
+        bypass = table.get("bypass", [])
+        if not all(isinstance(host, str) for host in bypass):
+            self.fail((*at, "bypass"), "a list of host names, addresses or networks is needed")
+        try:
+            return Proxy(
+                table["url"],
+                # As with the token of a relay: only this party has it.
+                None if credentials is None else self.path.parent / credentials,
+                None if ca_cert is None else self.path.parent / ca_cert,
+                bypass,
+            )
+        except ConfigurationError as error:
+            self.fail(at, str(error))
+
+    def _party(self, name: str, entry: Any, relays: tuple[Relay, ...], proxy: Proxy | str | None) -> PartyConfig:
         at = ("parties", name)
         if not isinstance(entry, dict):
             self.fail(at, f"a party is a table: write [parties.{name}] and below it its addr")
@@ -264,6 +319,7 @@ class _Reader:
             ("listen_addr", check_host),
             ("port", check_port),
             ("listen_port", check_port),
+            ("server_name", lambda name, _: check_server_name(name)),
         ):
             if key in entry:
                 try:
@@ -283,16 +339,20 @@ class _Reader:
             tuple(self._file((*at, "cert"), path) for path in paths),
             self.path.parent / entry["key"] if "key" in entry else None,
             own,
+            self._proxy((*at, "proxy"), entry["proxy"]) if "proxy" in entry else proxy,
+            entry.get("server_name"),
         )
 
     def _check(self, parties: Mapping[str, PartyConfig], ca_cert: Path | None) -> None:
         tls = ca_cert is not None or any(party.cert for party in parties.values())
-        places: dict[tuple[str, int], str] = {}
+        places: dict[tuple[str, int, str], str] = {}
         for name, party in parties.items():
             at = ("parties", name)
-            place = ascii_name(party.addr), party.port or (443 if tls else 80)
+            place = ascii_name(party.addr), party.port or (443 if tls else 80), party.server_name or ""
             if party.relays and not tls:
                 self.fail(at, "a relay needs certificates: add the cert of each party, or ca_cert")
+            if isinstance(party.proxy, Proxy) and not tls:
+                self.fail(at, "a proxy needs certificates: add the cert of each party, or ca_cert")
             if party.addr and place in places:
                 key = "port" if party.port else "addr"
                 self.fail(

@@ -13,6 +13,10 @@ unless ``MPCCOMM_NAMES`` lists others; the number of parties may have to be give
 ``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for
 this party.
 
+With either: ``MPCCOMM_PROXY`` is the URL of the proxy that is this party's way out (`mpccomm.proxies`), in the place of the one in
+the file; user and password may be in it, or in ``MPCCOMM_PROXY_CREDENTIALS_FILE``, and ``MPCCOMM_PROXY_CA_CERT`` is for ``https``.
+``env`` takes that of ``HTTPS_PROXY``, ``none`` takes none.
+
 ``MPCCOMM_EXPLAIN=1``: on SIGUSR1 the process prints who waits for what, see `mpccomm.explain_on_signal`.
 
 A rank is a name and no proof of anything: who may speak for a party, the certificates decide.
@@ -29,11 +33,13 @@ from pathlib import Path
 
 from mpccomm.config import ME, Config, FilePath, PartyConfig
 from mpccomm.errors import ConfigurationError
+from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
 
 CONFIG = "MPCCOMM_CONFIG"
 HOSTS = "MPCCOMM_HOSTS"
 RELAY = "MPCCOMM_RELAY"
+PROXY = "MPCCOMM_PROXY"
 NAMES = "MPCCOMM_NAMES"
 SIZE = "MPCCOMM_SIZE"
 
@@ -101,7 +107,11 @@ def from_environment(path: FilePath | None, hosts: str | None, names: Sequence[s
             f"{HOSTS} to a pattern like party-{{i}}.mpc:61000; on one machine, start the parties with 'mpccomm run'"
         )
     name = me or _name_of(rank, config)
-    return (config if path else _certified(config, config.party(name), environment)), name
+    config = config if path else _certified(config, config.party(name), environment)
+    if environment.get(PROXY):
+        mine = replace(config.party(name), proxy=_proxy(environment))
+        config = replace(config, parties=dict(config.parties) | {name: mine})
+    return config, name
 
 
 def _name_of(rank: Rank | None, config: Config) -> str:
@@ -174,6 +184,17 @@ def _relays(environment: Mapping[str, str]) -> tuple[Relay, ...]:
         return tuple(Relay(url, token or None, ca_cert or None) for url in urls)
     except ConfigurationError as error:
         raise ConfigurationError(f"{RELAY}: {error}") from None
+
+
+def _proxy(environment: Mapping[str, str]) -> Proxy | str:
+    given = environment[PROXY]
+    if given in (ENV, NONE):
+        return given
+    credentials_file, ca_cert = (environment.get(f"{PROXY}_{what}") or None for what in ("CREDENTIALS_FILE", "CA_CERT"))
+    try:
+        return Proxy.with_credentials(given, credentials_file=credentials_file, ca_cert=ca_cert)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{PROXY}: {error}") from None
 
 
 def _split(place: str) -> tuple[str, int | None]:

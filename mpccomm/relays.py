@@ -63,6 +63,11 @@ class Relay:
         return self.url.startswith("https:")
 
     @property
+    def host(self) -> str:
+        """Its host name or address."""
+        return URL(self.url).host or ""
+
+    @property
     def where(self) -> str:
         """Host and port, as people write them."""
         return self.url.partition("://")[2].partition("/")[0]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mpccomm import ConfigurationError, Pool, PortInUseError, Settings, SyncPool, Timing
-from mpccomm.config import ME, Config, line_of
+from mpccomm import ConfigurationError, Pool, PortInUseError, Proxy, Settings, SyncPool, Timing
+from mpccomm.config import ME, Config, build, line_of
 from tests.certificates import LOCAL, Folder, root
 from tests.ports import free_ports
 from tests.timing import UNIT
@@ -280,3 +280,80 @@ def test_relays_of_the_file_and_of_a_party(tmp_path: Path) -> None:
 def test_relays_that_can_not_be(tmp_path: Path, text: str, error: str) -> None:
     with pytest.raises(ConfigurationError, match=f"mpccomm.toml:{error}"):
         Config.load(write(tmp_path, text))
+
+
+# -- proxies -----------------------------------------------------------------------------------------------------------
+
+BEHIND = """
+proxy = "http://proxy.example:3128"
+[parties.a]
+addr = "a.example"
+cert = "alice.pem"
+[parties.b]
+addr = "b.example"
+cert = "alice.pem"
+proxy = {url = "https://proxy.b:8443", credentials_file = "b.password", ca_cert = "ca.pem", bypass = ["a.example"]}
+[parties.c]
+addr = "c.example"
+cert = "alice.pem"
+proxy = "env"
+"""
+
+
+def test_proxies_of_the_file_and_of_a_party(tmp_path: Path) -> None:
+    config = Config.load(write(tmp_path, BEHIND))
+    a, b, c = (party.proxy for party in config.parties.values())
+    assert a == Proxy("http://proxy.example:3128")
+    assert b == Proxy("https://proxy.b:8443", tmp_path / "b.password", tmp_path / "ca.pem", ["a.example"])
+    assert c == "env"
+    with pytest.raises(
+        ConfigurationError, match=r"there is no .*b\.password, the password for the proxy proxy\.b:8443"
+    ):
+        build(Pool, config, "b", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("proxy = 'proxy.example'\n[parties.a]\naddr = 'a'", "1: proxy: a proxy is a URL such as"),
+        ("proxy = 'http://u:p@proxy.example'\n[parties.a]\naddr = 'a'", "1: proxy: the URL of a proxy has a password"),
+        ("proxy = 3\n[parties.a]\naddr = 'a'", "1: proxy: text or a table is needed"),
+        ("proxy = {ca_cert = 'x'}\n[parties.a]\naddr = 'a'", "1: proxy: a proxy is the text of a URL, or a table"),
+        ("[parties.a]\naddr = 'a'\nproxy = {url = 'http://r', bypas = []}", "3: parties.a.proxy.bypas: unknown"),
+        (
+            "[parties.a]\naddr = 'a'\nproxy = {url = 'http://r', bypass = [1]}",
+            "3: parties.a.proxy.bypass: a list of host",
+        ),
+        ("[parties.a]\naddr = 'a'\nproxy = 'http://r'", "1: parties.a: a proxy needs certificates"),
+    ],
+)
+def test_proxies_that_can_not_be(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"mpccomm.toml:{error}"):
+        Config.load(write(tmp_path, text))
+
+
+# -- several behind one address ----------------------------------------------------------------------------------------
+
+ONE_ADDRESS = """
+[parties.a]
+addr = "a.example"
+cert = "alice.pem"
+[parties.b]
+addr = "mpc.example"
+cert = "ca.pem"
+server_name = "b.mpc.example"
+[parties.c]
+addr = "mpc.example"
+cert = "bob.pem"
+server_name = "c.mpc.example"
+"""
+
+
+def test_parties_behind_one_address_have_names_there(tmp_path: Path) -> None:
+    text = ONE_ADDRESS
+    parties = Config.load(write(tmp_path, text)).parties
+    assert [party.server_name for party in parties.values()] == [None, "b.mpc.example", "c.mpc.example"]
+    with pytest.raises(ConfigurationError, match=r"mpc\.example port 443 is the address of b"):
+        Config.load(write(tmp_path, text.replace("c.mpc.example", "b.mpc.example")))
+    with pytest.raises(ConfigurationError, match=r"parties\.c\.server_name: server_name='192\.0\.2\.1' is an address"):
+        Config.load(write(tmp_path, text.replace("c.mpc.example", "192.0.2.1")))

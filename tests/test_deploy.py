@@ -57,7 +57,7 @@ def test_compose_is_valid() -> None:
         jsonschema.validate(compose | {"services": {"alice": {"imagine": "x"}}}, schema)
 
 
-@pytest.mark.parametrize("name", [*KUBERNETES, RELAY])
+@pytest.mark.parametrize("name", [*KUBERNETES, RELAY, "kubernetes-ingress.yaml"])
 def test_kubernetes_is_valid(name: str) -> None:
     kubernetes_validate = pytest.importorskip(
         "kubernetes_validate", reason=missing("kubernetes-validate", extra="deploy")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpccomm import ConfigurationError, SyncPool
+from mpccomm import ConfigurationError, Proxy, SyncPool
 from mpccomm.environment import from_environment
 from tests.certificates import LOCAL, root
 from tests.ports import free_ports
@@ -145,6 +145,27 @@ def test_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MPCCOMM_CERT", "no.pem")
     with pytest.raises(ConfigurationError, match="MPCCOMM_CERT: there is no file"):
         from_environment(None, PATTERN, None)
+
+
+def test_the_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "mpccomm.toml"
+    file.write_text("proxy = 'env'\n[parties.alice]\naddr = 'a.example'\n[parties.bob]\naddr = 'b.example'\n")
+    start(monkeypatch, {"MPCCOMM_PARTY": "alice", "MPCCOMM_PROXY": "http://me:hunt%40er2@proxy.corp:3128"})
+    config, _ = from_environment(file, None, None)
+    proxy = config.parties["alice"].proxy
+    assert isinstance(proxy, Proxy)
+    assert (proxy.url, proxy.authorization) == ("http://proxy.corp:3128", "me:hunt@er2")
+    assert config.parties["bob"].proxy == "env"
+    assert "hunt" not in repr(config)
+    start(monkeypatch, {"MPCCOMM_PROXY": "https://proxy.corp", "MPCCOMM_PROXY_CREDENTIALS_FILE": "password"})
+    proxy = from_environment(None, PATTERN, ["alice", "bob", "carol"])[0].parties["alice"].proxy
+    assert proxy == Proxy("https://proxy.corp", "password")
+    monkeypatch.setenv("MPCCOMM_PROXY", "none")
+    assert from_environment(file, None, None)[0].parties["alice"].proxy == "none"
+    monkeypatch.setenv("MPCCOMM_PROXY", "socks5://me:hunter2@proxy")
+    with pytest.raises(ConfigurationError, match="MPCCOMM_PROXY: a proxy is a URL") as caught:
+        from_environment(file, None, None)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec; pip install mpich")

@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"address", "settings"}),
-    frozenset({"relays"}),
+    frozenset({"relays", "proxies"}),
     frozenset({"codec", "protocol", "config", "line"}),
     frozenset({"transport", "environment", "trace"}),
     frozenset({"engine"}),

@@ -110,6 +110,10 @@ class Authentication:
     def look_at_the_date(self) -> None:
         """Say what is about to expire, and close what has expired; called often, and does something once an hour."""
 
+    def called(self, name: str) -> bool:
+        """Return whether this pool is the one of that host name, by its own certificate."""
+        return False
+
     # -- who is it -----------------------------------------------------------------------------------------------------
 
     def parties_at(self, address: IPAddress) -> int:
@@ -334,6 +338,10 @@ class CertificateAuthentication(Authentication):
                 level=WARNING,
             )
         self.review()
+
+    def called(self, name: str) -> bool:
+        """Return whether this pool is the one of that host name, by its own certificate."""
+        return self._credentials.own.is_for(name)
 
     # -- who is it -----------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
 from mpccomm.engine.tracing import Trace, trace_of
+from mpccomm.proxies import GivenProxy, proxy_of
 from mpccomm.relays import Relays, relays_of
 from mpccomm.settings import DEFAULTS, Settings
 from mpccomm.trace.drawing import plot
@@ -30,6 +31,7 @@ from mpccomm.trace.record import Record, load
 from mpccomm.transport.http import WEB
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import Network
+from mpccomm.transport.shared_port import Listener
 from mpccomm.transport.tls import Password
 
 P = TypeVar("P", bound="BasePool")
@@ -52,6 +54,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         audit: FilePath | Logger | None = None,
         network: Network = WEB,
         relay: Relays = None,
+        proxy: GivenProxy = None,
     ) -> None:
         if not isinstance(settings, Settings):
             raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
@@ -59,6 +62,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")
         engine.ways.use(relays_of(relay))
+        engine.ways.go_through(proxy_of(proxy))
         if audit is not None:
             from mpccomm.engine.audit import Audit
 
@@ -113,15 +117,25 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
-    def add_http_server(self, port: int | None = None, addr: str = "0.0.0.0", external_port: int | None = None) -> None:
+    def add_http_server(
+        self,
+        port: int | None = None,
+        addr: str = "0.0.0.0",
+        external_port: int | None = None,
+        *,
+        listener: Listener | None = None,
+        server_name: str | None = None,
+    ) -> None:
         """Listen for the other parties.
 
         :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
         :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
         :param external_port: the port under which the others know this party, where a router translates it
+        :param listener: in the place of port and address: a `Listener` that several pools of this process share
+        :param server_name: with a listener: the host name by which callers ask for this pool. Left out: those in its certificate
         :raises PortInUseError: the port can't be bound
         """
-        self._engine.listen(addr, port, external_port)
+        self._engine.listen(addr, port, external_port, listener, server_name)
         self._start_if_running()
 
     @property
@@ -139,6 +153,8 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         check_hostname: bool = True,
         wire: str = "mpccomm",
         via: Relays = None,
+        proxy: GivenProxy = None,
+        server_name: str | None = None,
     ) -> None:
         """Add another party.
 
@@ -151,11 +167,15 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param wire: "tno4" or "tno5" for a party that runs tno.mpc.communication 4.x or 5.x; see MIGRATING.md for what holds then
         :param via: the relay, or the relays, where it is reached if not directly: a URL or a `Relay`. Left out: those of the
             pool; an empty list: none
+        :param proxy: the proxy on the way there: a URL or a `Proxy`, "env" for that of ``HTTPS_PROXY``, or "none". Left out: that
+            of the pool
+        :param server_name: the host name to ask for at ``addr``, by which what listens there for several parties tells them apart
+            (SNI, and ``Host``). Left out: ``addr``, if it is a host name. It changes nothing about the certificate that is good
         :raises DuplicatePartyError: that name, address or certificate has been added before
         :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
         """
         relays = None if via is None else relays_of(via)
-        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays)
+        party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays, proxy, server_name)
         party.prefix = self._space.prefix
         self._start_if_running()
 

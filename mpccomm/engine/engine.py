@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import os
 import secrets
-import socket
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -16,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpccomm.address import check_host, check_name, check_port, join
+from mpccomm.address import check_host, check_name, check_port, check_server_name, join
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
@@ -39,7 +37,6 @@ from mpccomm.errors import (
     DuplicatePartyError,
     NotReadyError,
     PoolClosedError,
-    PortInUseError,
     UnknownPartyError,
 )
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
@@ -47,11 +44,14 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause
+from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
+from mpccomm.transport.address import taken
 from mpccomm.transport.identity import FilePath
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
 from mpccomm.transport.reconnect import Dialler, DialSlots
+from mpccomm.transport.shared_port import Listener
 
 if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
-_NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
 
 
 class Engine:
@@ -184,25 +183,30 @@ class Engine:
             )
         raise PoolClosedError("this pool was shut down; make a new one")
 
-    def listen(self, addr: str, port: int | None, external_port: int | None) -> None:
-        """Bind the server's port."""
+    def listen(
+        self,
+        addr: str,
+        port: int | None,
+        external_port: int | None,
+        listener: Listener | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """Bind the server's port, or share one."""
         self.check_open()
-        addr = check_host(addr)
-        port = self.authentication.default_port if port is None else check_port(port, zero="any that is free")
-        external_port = None if external_port is None else check_port(external_port, "external_port")
         if self._bound_port is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
-        try:
-            self._bound_port = self._bind(addr, port)
-        except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            foreign = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOT_OUR_ADDRESS
-            remedy = (
-                'Give an address of this machine as addr= ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4).'
-                if foreign
-                else "Choose another port (0 takes any free one)."
-            )
-            raise PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}") from error
+        external_port = None if external_port is None else check_port(external_port, "external_port")
+        if listener is not None:
+            self._bound_port, addr = self._share(listener, port, server_name), listener.addr
+        elif server_name is not None:
+            raise ConfigurationError("server_name= is for pools that share a Listener: pass it as listener=")
+        else:
+            addr = check_host(addr)
+            port = self.authentication.default_port if port is None else check_port(port, zero="any that is free")
+            try:
+                self._bound_port = self._bind(addr, port)
+            except (OSError, UnicodeError) as error:
+                raise taken(addr, port, error) from error
         self.port = self._bound_port.port
         self.where = self.logged.where = join(addr, self.port)
         self.has_additions = True
@@ -211,6 +215,14 @@ class Engine:
         for party in self.parties.values():
             party.link.port = self._declared_port
         self.log(LogEvent.LISTENING, "listening at %s", self.where)
+
+    def _share(self, listener: Listener, port: int | None, server_name: str | None) -> BoundPort:
+        if port not in (None, listener.port):
+            raise ConfigurationError(f"the listener has its port already, {listener.port}: leave out port=")
+        if not self.network.tls:
+            raise ConfigurationError("a Listener is for pools on the network, and not in memory")
+        name = "" if server_name is None else check_server_name(server_name)
+        return listener.join(self.name, self.authentication, name)
 
     def _bind(self, addr: str, port: int) -> BoundPort:
         older = predecessors(join(addr, port), [engine for engine in _engines if engine.network is self.network])
@@ -255,6 +267,8 @@ class Engine:
         check_hostname: bool,
         wire: str,
         via: tuple[Relay, ...] | None = None,
+        proxy: GivenProxy = None,
+        server_name: str | None = None,
     ) -> Party:
         """Add a party."""
         self.check_open()
@@ -283,7 +297,8 @@ class Engine:
             wire_format=WIRE_FORMATS[wire],
             mailbox=_mailbox(wire),
         )
-        party.relays = relays
+        party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
+        party.server_name = "" if server_name is None else check_server_name(server_name)
         party.audit = self.audit
         authentication.admit(party, self.parties)
         party.link.port = self._declared_port

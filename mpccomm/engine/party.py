@@ -29,6 +29,7 @@ from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Host
@@ -134,6 +135,10 @@ class Party:
     dialler: asyncio.Task[None] | None = None
     """What sees to it that there is a connection."""
     absence: Absence | None = None
+    server_name = ""
+    """Whom to ask for where it is; empty: its address, if that is a host name."""
+    proxy: Proxy | None = None
+    """What is on the way there."""
     relays: tuple[Relay, ...] = ()
     """Where it is reached, if not directly."""
     second = False

@@ -12,6 +12,7 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.party import Party
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import NO_PORT
+from mpccomm.proxies import NONE, GivenProxy, Proxy, proxy_of
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.network import Network, RelayAccess, Wanted
@@ -43,6 +44,8 @@ class PartyWays:
         self._spawn = spawn
         self._port = port
         self._accesses: dict[Relay, RelayAccess] = {}
+        self.proxy: Proxy | None = None
+        """The way out of this party's network."""
 
     def use(self, relays: tuple[Relay, ...]) -> None:
         """Be reached there, and look for the others there; before any party is added."""
@@ -62,6 +65,33 @@ class PartyWays:
             return self.relays
         self._check(via)
         return via
+
+    def go_through(self, proxy: Proxy | None) -> None:
+        """Reach the others, and relays, through a proxy; before any party is added."""
+        self._check_proxy(proxy)
+        self.proxy = proxy
+
+    def proxy_to(self, name: str, host: str, given: GivenProxy, wire: str) -> Proxy | None:
+        """Return the proxy through which a party is to be reached; None: there is none on the way.
+
+        :raises ConfigurationError: it can't be reached so
+        """
+        proxy = self.proxy if given is None else proxy_of(given)
+        self._check_proxy(proxy)
+        if proxy is None or not host or not proxy.serves(host):
+            return None
+        if wire != OURS.name:
+            raise ConfigurationError(
+                f"{name} runs tno.mpc.communication, which is not reached through a proxy: pass proxy={NONE!r} for it"
+            )
+        return proxy
+
+    def _check_proxy(self, proxy: Proxy | None) -> None:
+        if proxy is not None and not self._authentication.certified:
+            raise ConfigurationError(
+                f"the {proxy} can't be used without certificates: it could read and change what the parties say, and to them all "
+                "that comes through it would be one party. Give the pool key=, cert= and ca_cert="
+            )
 
     def _check(self, relays: tuple[Relay, ...]) -> None:
         if relays and self._network.tls and not self._authentication.certified:
@@ -101,6 +131,8 @@ class PartyWays:
             connect_timeout=self._settings.retry.connect_timeout,
             context=lambda: authentication.dialling,
             examine=partial(authentication.examine, party),
+            proxy=party.proxy,
+            server_name=party.server_name,
         )
 
     def _through(self, relay: Relay, party: Party) -> Connector:
@@ -124,6 +156,7 @@ class PartyWays:
                 self._settings,
                 credentials=lambda: authentication.credentials,
                 port=self._port,
+                proxy=self.proxy if self.proxy is not None and self.proxy.serves(relay.host) else None,
             )
             self._spawn(access.run())
         return access

@@ -34,6 +34,8 @@ class Pool(BasePool, Messages):
     :param network: what the parties reach each other through; for tests a `MemoryNetwork`
     :param relay: where this party can be reached if not directly, and looks for the others: the URL of a relay, a `Relay`, or
         several
+    :param proxy: the forward proxy that is this party's way out, if not each party's own: a URL, a `Proxy`, or "env" for that of
+        ``HTTPS_PROXY`` and ``NO_PROXY``, which do not count by themselves
     :raises ConfigurationError: certificates or key can't be used
     """
 

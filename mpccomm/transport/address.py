@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import socket
 import threading
@@ -12,12 +13,15 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mpccomm.address import IPAddress, ascii_name, equivalents, literal, of_socket
+from mpccomm.address import IPAddress, ascii_name, equivalents, join, literal, of_socket
+from mpccomm.errors import PortInUseError
 
 _FRESH = 10.0
 """Seconds for which the addresses of a host name are taken as they are: callers can't make us look it up more often."""
 BACKLOG = 128
 """Connections that may wait to be accepted."""
+
+_NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
 
 _Found = list[tuple[Any, ...]]
 
@@ -107,6 +111,18 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def taken(addr: str, port: int, error: OSError | UnicodeError) -> PortInUseError:
+    """Return the error that says why a port could not be had, and what to do."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    foreign = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOT_OUR_ADDRESS
+    remedy = (
+        'Give an address of this machine as addr= ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4).'
+        if foreign
+        else "Choose another port (0 takes any free one)."
+    )
+    return PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}")
 
 
 class Host:

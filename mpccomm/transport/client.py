@@ -13,8 +13,11 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from yarl import URL
 
+from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
+from mpccomm.proxies import Proxy
 from mpccomm.transport.address import Resolver
+from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
@@ -25,10 +28,11 @@ U = TypeVar("U")
 TELLING = ("User-Agent", "Accept-Encoding")
 """Otherwise aiohttp would tell every caller its version and Python's, and which libraries it finds."""
 _HUNG_UP = "it hung up before it answered"
+_OPENED = "if the {} opens TLS, have its operator except this host"
 
 
 class Client:
-    """Dials one address, time and again."""
+    """Dials one address, time and again; through a proxy, if there is one."""
 
     def __init__(
         self,
@@ -37,16 +41,20 @@ class Client:
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+        proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> None:
         self._addr = addr
         self._port = port
         self._connect_timeout = connect_timeout
         self._context = context
         self._examine = examine
+        self._proxy = proxy
+        self._server_name = server_name
         self._spares: list[socket.socket] = []
 
     async def __aenter__(self) -> Self:
-        # Neither proxies, nor cookies, nor settings from the environment.
+        # Neither cookies nor settings from the environment, and no proxy but the one that was asked for.
         self._session = aiohttp.ClientSession(
             connector=self._new_connector(),
             timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout),
@@ -66,8 +74,7 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             for spare in self._spares:
                 send_alert(spare, error)
-            verdict = judge(error) or _judge_status(error, self._context() is not None)
-            raise self._failed(error, verdict) from error
+            raise self._failed(error, self._judge(error)) from error
         finally:
             while self._spares:
                 self._spares.pop().close()
@@ -86,12 +93,16 @@ class Client:
         scheme = "http" if context is None else "https"
         url = URL.build(scheme=scheme, host=self._addr, port=self._port, path=PATH)
         async with asyncio.timeout(2 * self._connect_timeout):
-            stream = await upgrade(self._session, url, context, lambda *ends: WebSocket(*ends, client=True))
+            stream = await upgrade(
+                self._session, url, context, lambda *ends: WebSocket(*ends, client=True), server_name=self._server_name
+            )
         stream.take_over()
         return stream
 
     def _new_connector(self) -> aiohttp.BaseConnector:
         """What finds the way to the address."""
+        if self._proxy is not None:
+            return ProxyConnector(self._proxy, self._connect_timeout, self._new_socket)
         return aiohttp.TCPConnector(
             limit=0,
             ttl_dns_cache=None,
@@ -99,6 +110,16 @@ class Client:
             resolver=Resolver(),
             socket_factory=self._new_socket,
         )
+
+    def _judge(self, error: BaseException) -> Verdict | None:
+        if isinstance(error, ProxyError):
+            return error.verdict
+        verdict = judge(error) or _judge_status(error, self._context() is not None)
+        if verdict is None or self._proxy is None:
+            return verdict
+        # Whom it leads to is the proxy's affair. If it goes on, it counts, as where the other end refuses.
+        opened = f"{_OPENED.format(self._proxy)}; {verdict.unpinned}" if verdict.unseen and verdict.unpinned else ""
+        return verdict._replace(theirs=True, unpinned=opened or verdict.unpinned)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
         return DialError(describe(error), verdict)
@@ -118,15 +139,22 @@ async def upgrade(
     context: ssl.SSLContext | None,
     make: Callable[[asyncio.Transport, HTTPProtocol], U],
     headers: Mapping[str, str] | None = None,
+    server_name: str = "",
 ) -> U:
     """Ask for an upgrade to WebSocket there, and return what was made of the connection. It is to take over at once.
 
     :param make: gets the transport, and what is to be told of its end
+    :param server_name: whom to ask for, if not the host in the URL; which certificate is good does not depend on it
     """
     key = new_key()
+    named = {"Host": join(server_name, None if url.is_default_port() else url.port)} if server_name else {}
     # No answer sends us to another address.
     response = await session.get(
-        url, ssl=context or True, headers={**asking(key), **(headers or {})}, allow_redirects=False
+        url,
+        ssl=context or True,
+        server_hostname=server_name or None,
+        headers={**asking(key), **named, **(headers or {})},
+        allow_redirects=False,
     )
     try:
         if response.status != 101 or not granted(response.headers, key):
@@ -172,6 +200,8 @@ def _judge_status(error: BaseException, certified: bool) -> Verdict | None:
 
 def describe(error: BaseException) -> str:
     """Why a dial failed, in words."""
+    if isinstance(error, ProxyError):
+        return str(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name can't be resolved"
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -45,6 +45,9 @@ class Authenticator(Protocol):
     def answering(self) -> ssl.SSLContext | None:
         """For TLS on new connections; None: plain HTTP."""
 
+    def called(self, name: str) -> bool:
+        """Return whether this pool is the one of that host name, by its own certificate."""
+
     def parties_at(self, address: IPAddress) -> int:
         """How many parties call from there, as far as is known."""
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mpccomm.codec.wire_format import WIRE_FORMATS
+from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import BACKLOG, bind
@@ -72,11 +73,12 @@ class Web:
         *,
         credentials: Callable[[], Credentials],
         port: Callable[[], int],
+        proxy: Proxy | None = None,
     ) -> RelayLine:
         """A connection to the relay, and what goes through it."""
         from mpccomm.transport.relay_client import RelayLine
 
-        return RelayLine(relay, authenticator, settings, credentials=credentials, port=port)
+        return RelayLine(relay, authenticator, settings, credentials=credentials, port=port, proxy=proxy)
 
     def connector(
         self,
@@ -87,9 +89,11 @@ class Web:
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+        proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> Client:
         """A client for that address."""
-        return Client(addr, port, connect_timeout, context, examine)
+        return Client(addr, port, connect_timeout, context, examine, proxy, server_name)
 
 
 WEB = Web()

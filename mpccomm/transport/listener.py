@@ -10,11 +10,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from mpccomm.address import IPAddress, of_socket
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.transport.admission import Admission, PendingConnection
+from mpccomm.transport.client_hello import MOST, IncompleteError, asked_for
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import judge, send_alert
 
@@ -22,10 +23,16 @@ log = EventLog()
 
 _OUT_OF_HANDLES = 0.5
 """Seconds until the next attempt, where the system has no file handle left for a connection."""
+_MORE = 0.02
+"""Seconds until the next look at what a caller has said, where it was not all."""
 
 
-class Listener:
-    """Listens on one socket until it is closed. ``refused`` is told who was sent away, and why."""
+class Acceptor:
+    """Accepts connections at one socket until it is closed. ``refused`` is told who was sent away, and why.
+
+    :param choose: where several accept at one socket: whose a connection is, by the host name that its caller asks for and the
+        address that it comes from; None: there is nothing to choose
+    """
 
     def __init__(
         self,
@@ -35,6 +42,7 @@ class Listener:
         context: Callable[[], ssl.SSLContext | None],
         handshake_time: float,
         refused: Callable[[IPAddress, str], None],
+        choose: Choice | None = None,
     ) -> None:
         self._socket = sock
         self._admission = room
@@ -42,6 +50,8 @@ class Listener:
         self._context = context
         self._handshake_time = handshake_time
         self._refused = refused
+        self._choose = choose
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._closing = False
@@ -50,7 +60,25 @@ class Listener:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._loop = asyncio.get_running_loop()
+        self._accepting = self._loop.create_task(self._accept())
+
+    def take(self, sock: socket.socket, address: IPAddress) -> None:
+        """Take a connection that another one has accepted at the same socket. Any thread may call."""
+
+        def take() -> None:
+            if self._closing:
+                sock.close()
+            else:
+                self._admit(_Handshake(self, sock, address, chosen=True))
+
+        try:
+            if self._loop is None:
+                raise RuntimeError("not started")
+            self._loop.call_soon_threadsafe(take)
+        except RuntimeError:
+            # Its loop does not run yet, or not any more: the caller tries again.
+            sock.close()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -95,11 +123,38 @@ class Listener:
         task.add_done_callback(handshake.done)
 
 
+class Choice(Protocol):
+    """Knows all who accept at one socket."""
+
+    def __call__(self, name: str, address: IPAddress) -> Acceptor:
+        """Return the one that a caller means, by the host name that it asks for (empty: none) and where it calls from.
+
+        :raises LookupError: it can't be told; the text says why
+        """
+
+
+class Sharing(Protocol):
+    """The part that a pool has in a port of several."""
+
+    acceptor: Acceptor | None
+    """What takes the pool's connections, once it runs."""
+
+    def parties_at(self, address: IPAddress) -> int:
+        """Return how many parties call from there, of all pools: any of them may accept a connection."""
+
+    def choose(self, name: str, address: IPAddress) -> Acceptor:
+        """Return whose a connection is, as a `Choice`."""
+
+    def leave(self) -> None:
+        """Take part no more."""
+
+
 class _Handshake:
     """From a bare socket to a protocol that reads from it."""
 
-    def __init__(self, listener: Listener, sock: socket.socket, address: IPAddress) -> None:
+    def __init__(self, listener: Acceptor, sock: socket.socket, address: IPAddress, *, chosen: bool = False) -> None:
         self.address = address
+        self._chosen = chosen
         self.task: asyncio.Task[None] | None = None
         self._listener = listener
         self._socket: socket.socket | None = sock
@@ -108,6 +163,9 @@ class _Handshake:
 
     async def run(self, pending: PendingConnection) -> None:
         listener = self._listener
+        choose = None if self._chosen else listener._choose
+        if choose is not None and not await self._is_ours(choose, pending):
+            return
         context = listener._context()
         sock = self._socket
         assert sock is not None
@@ -128,6 +186,25 @@ class _Handshake:
         except BaseException:
             pending.end()
             raise
+
+    async def _is_ours(self, choose: Choice, pending: PendingConnection) -> bool:
+        """Return whether the caller means this one; otherwise the connection is handed on, or ended."""
+        sock = self._socket
+        assert sock is not None
+        try:
+            meant = choose(await _peek(sock), self.address)
+        except (LookupError, ConnectionError) as error:
+            if pending.end():
+                self._listener._refused(self.address, str(error))
+            return False
+        if meant is self._listener:
+            return True
+        self._socket = None
+        if pending.end():
+            meant.take(sock, self.address)
+        else:
+            sock.close()
+        return False
 
     def _explain(self, error: Exception) -> None:
         verdict = judge(error)
@@ -150,3 +227,19 @@ class _Handshake:
                 sock.close()
         if not task.cancelled() and (error := task.exception()) is not None:
             log(LogEvent.INTERNAL, "accepting a connection failed", exc_info=error)
+
+
+async def _peek(sock: socket.socket) -> str:
+    """Return the host name that a caller asks for, without taking anything of what it says."""
+    while True:
+        try:
+            said = sock.recv(MOST, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            said = None
+        if said == b"":
+            raise ConnectionError("it hung up before it said anything")
+        try:
+            return asked_for(said or b"")
+        except IncompleteError:
+            # What is there already would wake a reader at once, time and again.
+            await asyncio.sleep(_MORE if said else _MORE / 4)

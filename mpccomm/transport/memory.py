@@ -43,6 +43,7 @@ from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.line import Lane, Line
 from mpccomm.logs import EventLog, LogEvent
+from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.log_throttle import LogThrottle
@@ -294,6 +295,8 @@ class MemoryNetwork:
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+        proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> _Connector:
         """Return a way from the pool of that name to the one that has that port."""
         self._names.add(caller)
@@ -308,6 +311,7 @@ class MemoryNetwork:
         *,
         credentials: Callable[[], Credentials],
         port: Callable[[], int],
+        proxy: Proxy | None = None,
     ) -> _RelayAccess:
         """The way of the pool of that name through a relay, which tells parties from one another by their ports."""
         self._names.add(caller)

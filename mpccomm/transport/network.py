@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple, Protocol
 
+from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.handshake import Authenticator
@@ -115,11 +116,13 @@ class Network(Protocol):
         *,
         credentials: Callable[[], Credentials],
         port: Callable[[], int],
+        proxy: Proxy | None = None,
     ) -> RelayAccess:
         """The way through a relay, for the pool of that name.
 
         :param credentials: of this party, as of now
         :param port: that this party declares; 0: it has no server
+        :param proxy: the way out to the relay; None: directly
         """
 
     def connector(
@@ -131,10 +134,14 @@ class Network(Protocol):
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext | None],
         examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+        proxy: Proxy | None = None,
+        server_name: str = "",
     ) -> Connector:
         """A way to the party at that address, for the pool of that name.
 
         :param connect_timeout: seconds
         :param context: for TLS, as of now; None: without
         :param examine: why the one that answers is not the one that was meant, by what TLS knows of it
+        :param proxy: to go through; None: directly
+        :param server_name: whom to ask for there, if not ``addr``
         """

@@ -29,7 +29,7 @@ from mpccomm.logs import ROOT, EventLog, LogEvent
 from mpccomm.settings import KiB, MiB, Strangers
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.identity import Certificate
-from mpccomm.transport.listener import Listener
+from mpccomm.transport.listener import Acceptor
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.relay_client import CONTROL_PATH, HEARTBEAT, MOST_SAID, NOT_ADMITTED, STREAM_PATH, VERSION
 from mpccomm.transport.relay_identity import (
@@ -269,7 +269,7 @@ class RelayServer:
             max_headers=strangers.headers,
             log_throttle=self._throttle,
         )
-        self._listener = Listener(sock, self._admission, self._http.receive, context, _PATIENCE, self._sent_away)
+        self._listener = Acceptor(sock, self._admission, self._http.receive, context, _PATIENCE, self._sent_away)
 
     def start(self) -> None:
         """Begin to answer."""

@@ -24,12 +24,14 @@ from yarl import URL
 
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
+from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.address import Resolver
 from mpccomm.transport.client import TELLING, Client, describe, upgrade
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.network import Wanted
+from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
@@ -83,6 +85,7 @@ class RelayLine:
 
     :param credentials: of this party, as of now
     :param port: that this party declares; 0: it has no server
+    :param proxy: the way out to the relay; None: directly
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class RelayLine:
         *,
         credentials: Callable[[], Credentials],
         port: Callable[[], int],
+        proxy: Proxy | None = None,
     ) -> None:
         # Not before a relay is used, and aiohttp's server comes along.
         from mpccomm.transport.server import Answering
@@ -103,6 +107,7 @@ class RelayLine:
         self._settings = settings
         self._credentials = credentials
         self._port = port
+        self._proxy = proxy
         self._authenticator = authenticator
         self._answering = Answering(authenticator, settings, lambda _: _CALLERS, relayed=True)
         self._address = RelayedAddress(relay)
@@ -361,7 +366,11 @@ class RelayLine:
         return self._context
 
     def _new_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, resolver=Resolver())
+        connector: aiohttp.BaseConnector
+        if self._proxy is None:
+            connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, resolver=Resolver())
+        else:
+            connector = ProxyConnector(self._proxy, self._settings.retry.connect_timeout)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(sock_connect=self._settings.retry.connect_timeout),

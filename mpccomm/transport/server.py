@@ -17,7 +17,7 @@ from mpccomm.settings import Settings
 from mpccomm.transport import tno
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, greet
-from mpccomm.transport.listener import Listener
+from mpccomm.transport.listener import Acceptor, Sharing
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import CLOSE_TIMEOUT, PATH, Stream
 from mpccomm.transport.websocket import WebSocket, asked_for
@@ -186,21 +186,33 @@ class Answering:
 class Server(Answering):
     """Listens on one socket until it is closed."""
 
-    def __init__(self, sock: socket.socket, authenticator: Authenticator, settings: Settings) -> None:
-        super().__init__(authenticator, settings, authenticator.parties_at)
+    def __init__(
+        self,
+        sock: socket.socket,
+        authenticator: Authenticator,
+        settings: Settings,
+        membership: Sharing | None = None,
+    ) -> None:
+        parties_at = authenticator.parties_at if membership is None else membership.parties_at
+        super().__init__(authenticator, settings, parties_at)
         self._socket = sock
-        self._listener = Listener(
+        self._membership = membership
+        self._listener = Acceptor(
             sock,
             self.admission,
             self.receive,
             lambda: authenticator.answering,
             settings.timing.greeting,
             self.sent_away,
+            None if membership is None else membership.choose,
         )
 
     def start(self) -> None:
         """Begin to answer."""
         self._listener.start()
+        if self._membership is not None:
+            self._membership.acceptor = self._listener
+            self._listener.handed_over = True
 
     def hand_over(self) -> None:
         """Another one goes on listening, with a duplicate of the socket: don't shut that down when closing."""
@@ -209,6 +221,8 @@ class Server(Answering):
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
         self._closing = True
+        if self._membership is not None:
+            self._membership.leave()
         await self._listener.close()
         await super().close()
         self._socket.close()

@@ -1,0 +1,278 @@
+"""Parties beyond a forward proxy: real pools on loopback, both faces, both loops."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mpccomm import AuthenticationError, ConfigurationError, Pool, Proxy, SyncPool
+from mpccomm.proxies import GivenProxy
+from mpccomm.pytest_plugin.relays import LocalRelay
+from mpccomm.transport.tls import listening_context
+from tests.certificates import LOCAL, Folder, Identity, root, self_signed
+from tests.forward_proxy import ForwardProxy
+from tests.pools import Log, quick, until
+from tests.timing import UNIT
+
+CA = root()
+PROXY = CA.issue("proxy", LOCAL)
+PARTIES = {name: CA.issue(name, f"{name.lower()}.example") for name in ("Alice", "Bob")}
+STRANGER = self_signed("Stranger")
+PATIENCE = 100 * UNIT
+SETTINGS = replace(quick(), linger=5 * UNIT, retry=replace(quick().retry, doubt=UNIT))
+PASSWORD = "alice:open sesame"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def proxy() -> Iterator[ForwardProxy]:
+    with ForwardProxy() as proxy:
+        yield proxy
+
+
+def alice_of(folder: Folder, way_out: GivenProxy, port: int, bob: Identity = PARTIES["Bob"], **more: object) -> Pool:
+    """Alice has no server: only through the proxy the two can meet."""
+    own = PARTIES["Alice"]
+    pool = Pool(folder.key(own), folder.cert(own), name="Alice", proxy=way_out, settings=SETTINGS)
+    pool.add_http_client("Bob", LOCAL, port, folder.cert(bob), **more)  # type: ignore[arg-type]
+    return pool
+
+
+def bob_of(folder: Folder) -> Pool:
+    own = PARTIES["Bob"]
+    pool = Pool(folder.key(own), folder.cert(own), name="Bob", settings=SETTINGS)
+    pool.add_http_server(0, LOCAL)
+    pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+    return pool
+
+
+async def exchange(alice: Pool, bob: Pool, message: object = "hello") -> None:
+    await alice.send("Bob", message, timeout=PATIENCE)
+    assert await bob.recv("Alice", timeout=PATIENCE) == message
+    await bob.send("Alice", message, timeout=PATIENCE)
+    assert await alice.recv("Bob", timeout=PATIENCE) == message
+
+
+async def trouble(pool: Pool) -> str:
+    """Why there is no connection to Bob."""
+    party = pool._engine.party("Bob")
+    await until(lambda: party.trouble != "no answer yet")
+    return party.trouble
+
+
+# -- it works ----------------------------------------------------------------------------------------------------------
+
+
+async def test_messages_go_through_and_the_proxy_sees_tls_alone(folder: Folder, proxy: ForwardProxy) -> None:
+    async with bob_of(folder) as bob, alice_of(folder, proxy.url, bob.port or 0) as alice:
+        await exchange(alice, bob)
+        await exchange(alice, bob, b"a secret" * 300_000)
+        assert proxy.asked == [f"{LOCAL}:{bob.port}"]
+        assert b"a secret" not in proxy.heard
+        assert proxy.heard.startswith(b"\x16\x03")
+
+
+def test_blocking_pools(folder: Folder, proxy: ForwardProxy) -> None:
+    with ExitStack() as stack:
+        made = {}
+        for name, given in (("Alice", proxy.url), ("Bob", None)):
+            own = PARTIES[name]
+            made[name] = stack.enter_context(
+                SyncPool(folder.key(own), folder.cert(own), proxy=given, settings=SETTINGS)
+            )
+        made["Bob"].add_http_server(0, LOCAL)
+        made["Bob"].add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+        made["Alice"].add_http_client("Bob", LOCAL, made["Bob"].port, folder.cert(PARTIES["Bob"]))
+        answer = made["Bob"].arecv("Alice")
+        made["Alice"].send("Bob", bytes(1 << 20), timeout=PATIENCE)
+        assert answer.result(PATIENCE) == bytes(1 << 20)
+        assert proxy.asked
+
+
+def tls_proxy(folder: Folder, **options: object) -> ForwardProxy:
+    return ForwardProxy(context=listening_context(folder.cert(PROXY), folder.key(PROXY)), **options)  # type: ignore[arg-type]
+
+
+async def test_tls_to_the_proxy_itself(folder: Folder) -> None:
+    with tls_proxy(folder, credentials=PASSWORD) as proxy:
+        named = Proxy(proxy.url, credentials=PASSWORD, ca_cert=folder.cert(CA))
+        async with bob_of(folder) as bob, alice_of(folder, named, bob.port or 0) as alice:
+            await exchange(alice, bob)
+            await exchange(alice, bob, bytes(3 << 20))
+            assert proxy.asked
+
+
+def test_tls_in_tls_on_the_private_loop(folder: Folder) -> None:
+    with tls_proxy(folder) as proxy, ExitStack() as stack:
+        made = {}
+        for name, given in (("Alice", Proxy(proxy.url, ca_cert=folder.cert(CA))), ("Bob", None)):
+            own = PARTIES[name]
+            made[name] = stack.enter_context(
+                SyncPool(folder.key(own), folder.cert(own), proxy=given, settings=SETTINGS)
+            )
+        made["Bob"].add_http_server(0, LOCAL)
+        made["Bob"].add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+        made["Alice"].add_http_client("Bob", LOCAL, made["Bob"].port, folder.cert(PARTIES["Bob"]))
+        answer = made["Bob"].arecv("Alice")
+        made["Alice"].send("Bob", bytes(3 << 20), timeout=PATIENCE)
+        assert answer.result(PATIENCE) == bytes(3 << 20)
+
+
+async def test_the_proxy_resolves_the_name(folder: Folder, proxy: ForwardProxy) -> None:
+    own = PARTIES["Alice"]
+    async with bob_of(folder) as bob:
+        proxy.hosts["bob.example"] = bob.port or 0
+        async with Pool(
+            folder.key(own), folder.cert(own), folder.cert(CA), proxy=proxy.url, settings=SETTINGS
+        ) as alice:
+            # By authority: the certificate has to be for this name, wherever the proxy leads.
+            alice.add_http_client("Bob", "Bob.example", 443)
+            await exchange(alice, bob)
+        assert proxy.asked == ["bob.example:443"]
+
+
+async def test_per_party(folder: Folder, proxy: ForwardProxy) -> None:
+    async with bob_of(folder) as bob, alice_of(folder, "http://127.0.0.1:1", bob.port or 0, proxy=proxy.url) as alice:
+        await exchange(alice, bob)
+        assert proxy.asked
+    proxy.asked.clear()
+    async with bob_of(folder) as bob, alice_of(folder, proxy.url, bob.port or 0, proxy="none") as alice:
+        await exchange(alice, bob)
+        assert not proxy.asked
+
+
+async def test_the_environment_counts_when_it_is_asked_for(
+    folder: Folder, proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.credentials = PASSWORD
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//alice:open%20sesame@"))
+    monkeypatch.setenv("NO_PROXY", "")
+    own, ca = PARTIES["Alice"], folder.cert(CA)
+    async with bob_of(folder) as bob:
+        proxy.hosts["bob.example"] = bob.port or 0
+        async with Pool(folder.key(own), folder.cert(own), ca, proxy="env", settings=SETTINGS) as alice:
+            alice.add_http_client("Bob", "bob.example", 443)
+            await exchange(alice, bob)
+        assert proxy.asked == ["bob.example:443"]
+        async with alice_of(folder, None, bob.port or 0) as alice:
+            await exchange(alice, bob)
+        async with alice_of(folder, "env", bob.port or 0) as alice:
+            # This machine itself is never reached through the proxy of the environment.
+            await exchange(alice, bob)
+        assert proxy.asked == ["bob.example:443"]
+
+
+async def test_to_a_relay(folder: Folder, proxy: ForwardProxy, tmp_path: Path) -> None:
+    """A party whose only way out is a proxy, and that lets nothing in."""
+    with LocalRelay(tmp_path) as relay:
+        made = []
+        for name, other in (("Alice", "Bob"), ("Bob", "Alice")):
+            own = PARTIES[name]
+            pool = Pool(folder.key(own), folder.cert(own), relay=relay.relay, proxy=proxy.url, settings=SETTINGS)
+            pool.add_http_client(other, cert=folder.cert(PARTIES[other]))
+            made.append(pool)
+        async with made[0] as alice, made[1] as bob:
+            await exchange(alice, bob)
+        assert set(proxy.asked) == {f"{LOCAL}:{relay.port}"}
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+PAGE = b"<html>Please log in. Secret token: 12345</html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=x\r\n\r\n", "asks for a user name and password (407)"),
+        (
+            b"HTTP/1.1 407 X\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n",
+            "takes NTLM, Negotiate",
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n" + PAGE, "does not allow a connection to 127.0.0.1:"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "can't reach 127.0.0.1:"),
+        (b"HTTP/1.1 504 Late\r\n\r\n", "can't reach 127.0.0.1:"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://login.corp/?secret=12345\r\n\r\n", "a page of its own (status 302)"),
+        (b"HTTP/1.1 511 Login\r\n\r\n", "log in there with a browser"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + PAGE, "answers with a page of its own"),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + PAGE, "answers with a page of its own"),
+        (b"HTTP/1.1 405 No\r\n\r\n", "is it a forward proxy?"),
+        (b"HTTP/1.1 418 Teapot\r\n\r\n", "(status 418)"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is no HTTP proxy"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 4000, "is no HTTP proxy"),
+    ],
+)
+async def test_refusals_are_told_apart(folder: Folder, proxy: ForwardProxy, answer: bytes, words: str) -> None:
+    proxy.answer = answer
+    async with alice_of(folder, proxy.url, 8443) as alice:
+        told = await trouble(alice)
+        assert words in told
+        assert f"the proxy {LOCAL}:{proxy.port} " in told
+        assert "12345" not in told
+
+
+async def test_a_proxy_that_is_not_there(folder: Folder) -> None:
+    with socket.create_server((LOCAL, 0)) as busy:
+        port = busy.getsockname()[1]
+    async with alice_of(folder, f"http://{LOCAL}:{port}", 8443) as alice:
+        assert f"the proxy {LOCAL}:{port} can't be reached: connection refused" in await trouble(alice)
+    async with alice_of(folder, "http://proxy.invalid:3128", 8443) as alice:
+        assert "can't be used: its host name can't be resolved" in await trouble(alice)
+
+
+async def test_a_proxy_without_tls_and_one_that_is_not_trusted(folder: Folder, proxy: ForwardProxy) -> None:
+    async with alice_of(folder, proxy.url.replace("http", "https"), 8443) as alice:
+        assert "does it take TLS (https://) itself?" in await trouble(alice)
+    with tls_proxy(folder) as secured:
+        async with alice_of(folder, secured.url, 8443) as alice:
+            assert "shows a certificate that is not accepted" in await trouble(alice)
+
+
+async def test_a_wrong_password_ends_calls_and_is_not_repeated(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log(caplog)
+    with ForwardProxy(credentials=PASSWORD) as proxy:
+        wrong = Proxy(proxy.url, credentials="alice:wrong guess")
+        async with alice_of(folder, wrong, 8443) as alice:
+            with pytest.raises(
+                AuthenticationError, match=r"does not accept our user name and password \(407\)"
+            ) as caught:
+                await alice.send("Bob", 1, timeout=PATIENCE)
+            assert "guess" not in str(caught.value)
+        assert "guess" not in repr(wrong)
+    assert not log.lines("guess")
+    assert not log.lines("d3Jvbmcg")
+
+
+async def test_what_answers_behind_the_proxy_speaks_no_tls(folder: Folder, proxy: ForwardProxy) -> None:
+    async with Pool(name="Bob") as plain:
+        plain.add_http_server(0, LOCAL)
+        await asyncio.sleep(0)
+        async with alice_of(folder, proxy.url, plain.port or 0) as alice:
+            assert "speaks no TLS" in await trouble(alice)
+
+
+async def test_another_than_the_party_behind_the_proxy(folder: Folder, proxy: ForwardProxy) -> None:
+    """Wherever the proxy leads, the certificate that was agreed on is looked for: also past one that opens TLS."""
+    async with bob_of(folder) as bob, alice_of(folder, proxy.url, bob.port or 0, STRANGER) as alice:
+        with pytest.raises(AuthenticationError, match=r"opens TLS|not accepted|expected is"):
+            await alice.send("Bob", 1, timeout=PATIENCE)
+
+
+def test_without_certificates_there_is_none() -> None:
+    with pytest.raises(ConfigurationError, match="can't be used without certificates"):
+        Pool(proxy="http://proxy.example:3128")
+    pool = Pool()
+    with pytest.raises(ConfigurationError, match="can't be used without certificates"):
+        pool.add_http_client("Bob", "bob.example", proxy="http://proxy.example:3128")

@@ -1,0 +1,207 @@
+"""Several pools of one process at one port: real ones on loopback, both faces, each on a loop of its own or on one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import pytest
+
+from mpccomm import AuthenticationError, ConfigurationError, Listener, MemoryNetwork, Pool, PortInUseError, SyncPool
+from tests.certificates import LOCAL, Folder, root
+from tests.pools import Log
+from tests.timing import UNIT
+from tests.transport.test_proxy import PATIENCE, SETTINGS
+
+CA = root()
+PARTIES = {name: CA.issue(name, f"{name.lower()}.mpc.example") for name in ("Alice", "Bob", "Carol")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def pool_of(folder: Folder, name: str) -> Pool:
+    own = PARTIES[name]
+    return Pool(folder.key(own), folder.cert(own), name=name, settings=SETTINGS)
+
+
+def add_both(folder: Folder, alice: Pool | SyncPool, port: int) -> None:
+    for name in ("Bob", "Carol"):
+        server_name = f"{name.lower()}.mpc.example"
+        alice.add_http_client(name, LOCAL, port, folder.cert(PARTIES[name]), server_name=server_name)
+
+
+async def exchange(alice: Pool, name: str, pool: Pool) -> None:
+    await alice.send(name, name, timeout=PATIENCE)
+    assert await pool.recv("Alice", timeout=PATIENCE) == name
+    await pool.send("Alice", bytes(1 << 20), timeout=PATIENCE)
+    assert await alice.recv(name, timeout=PATIENCE) == bytes(1 << 20)
+
+
+async def test_told_apart_by_their_certificates(folder: Folder) -> None:
+    with Listener(0, LOCAL) as listener:
+        async with AsyncExitStack() as stack:
+            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
+            for pool in (bob, carol):
+                pool.add_http_server(listener=listener)
+                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+                assert pool.port == listener.port
+            add_both(folder, alice, listener.port)
+            for _ in range(3):
+                await exchange(alice, "Bob", bob)
+                await exchange(alice, "Carol", carol)
+            assert len(listener.members) == 2
+        assert not listener.members
+
+
+def test_blocking_pools_each_in_its_thread(folder: Folder) -> None:
+    with Listener(0, LOCAL) as listener, ExitStack() as stack:
+        alice, bob, carol = [
+            stack.enter_context(SyncPool(folder.key(own), folder.cert(own), name=name, settings=SETTINGS))
+            for name, own in PARTIES.items()
+        ]
+        for pool in (bob, carol):
+            pool.add_http_server(listener=listener)
+            pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+        add_both(folder, alice, listener.port)
+        for name, pool in (("Bob", bob), ("Carol", carol)):
+            alice.send(name, bytes(1 << 20), timeout=PATIENCE)
+            assert pool.recv("Alice", timeout=PATIENCE) == bytes(1 << 20)
+
+
+async def test_one_certificate_and_two_names(folder: Folder) -> None:
+    """One organisation takes part in two computations: its pools have names of their own, and one certificate."""
+    with Listener(0, LOCAL) as listener:
+        async with AsyncExitStack() as stack:
+            pools = [await stack.enter_async_context(pool_of(folder, "Bob")) for _ in range(2)]
+            for number, pool in enumerate(pools):
+                pool.add_http_server(listener=listener, server_name=f"{number}.mpc.example")
+                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            for number, pool in enumerate(pools):
+                alice = await stack.enter_async_context(pool_of(folder, "Alice"))
+                certificate = folder.cert(PARTIES["Bob"])
+                alice.add_http_client("Bob", LOCAL, listener.port, certificate, server_name=f"{number}.mpc.example")
+                await exchange(alice, "Bob", pool)
+            other = await stack.enter_async_context(pool_of(folder, "Carol"))
+            with pytest.raises(ConfigurationError, match=r"another pool is '0.mpc.example' at port"):
+                other.add_http_server(listener=listener, server_name="0.mpc.example")
+
+
+async def test_by_where_they_call_from(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    with Listener(0, LOCAL) as listener:
+        async with AsyncExitStack() as stack:
+            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
+            for pool, addr in ((bob, LOCAL), (carol, "192.0.2.1")):
+                pool.add_http_server(listener=listener)
+                pool.add_http_client("Alice", addr, 0, folder.cert(PARTIES["Alice"]))
+            alice.add_http_client("Bob", LOCAL, listener.port, folder.cert(PARTIES["Bob"]))
+            await exchange(alice, "Bob", bob)
+            third = await stack.enter_async_context(pool_of(folder, "Carol"))
+            third.add_http_server(listener=listener)
+            third.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            another = await stack.enter_async_context(pool_of(folder, "Alice"))
+            another.add_http_client("Bob", LOCAL, listener.port, folder.cert(PARTIES["Bob"]))
+            sending = another.asend("Bob", 1)
+            line = await log.seen("asks for no host name, and can't be told to be for one of 2 pools here (Bob, Carol)")
+            assert "server_name" in line
+            sending.cancel()
+
+
+async def test_a_name_vouches_for_nothing(folder: Folder) -> None:
+    """A caller that is no party of the pool it asks for is not let in there; the one it asks for is not who it expects."""
+    with Listener(0, LOCAL) as listener:
+        async with AsyncExitStack() as stack:
+            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
+            for pool in (bob, carol):
+                pool.add_http_server(listener=listener)
+                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            certificate = folder.cert(PARTIES["Bob"])
+            alice.add_http_client("Bob", LOCAL, listener.port, certificate, server_name="carol.mpc.example")
+            with pytest.raises(AuthenticationError, match="Bob"):
+                await alice.send("Bob", 1, timeout=PATIENCE)
+
+
+async def test_without_certificates(folder: Folder) -> None:
+    with Listener(0, LOCAL) as listener:
+        async with AsyncExitStack() as stack:
+            alice, bob, carol = [
+                await stack.enter_async_context(Pool(name=name, settings=SETTINGS)) for name in PARTIES
+            ]
+            alice.add_http_server(0, LOCAL)
+            for name, pool in (("Bob", bob), ("Carol", carol)):
+                pool.add_http_server(listener=listener, server_name=f"{name.lower()}.mpc.example")
+                pool.add_http_client("Alice", LOCAL, alice.port)
+            # By address and port the two would be one party to Alice.
+            alice.add_http_client("Bob", LOCAL, listener.port, server_name="bob.mpc.example")
+            await exchange(alice, "Bob", bob)
+
+
+async def test_pools_come_and_go(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    with Listener(0, LOCAL) as listener:
+        async with pool_of(folder, "Alice") as alice, pool_of(folder, "Bob") as bob:
+            bob.add_http_server(listener=listener, server_name="bob.mpc.example")
+            bob.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            add_both(folder, alice, listener.port)
+            await exchange(alice, "Bob", bob)
+            await log.seen("it asks for 'carol.mpc.example', and no pool here is called so (bob.mpc.example)")
+            async with pool_of(folder, "Carol") as carol:
+                carol.add_http_server(listener=listener, server_name="carol.mpc.example")
+                carol.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+                await exchange(alice, "Carol", carol)
+                await exchange(alice, "Bob", bob)
+            assert [str(member) for member in listener.members] == ["bob.mpc.example"]
+            await exchange(alice, "Bob", bob)
+
+
+async def test_callers_that_say_nothing_or_nonsense_stop_nobody(folder: Folder) -> None:
+    with Listener(0, LOCAL) as listener:
+        async with AsyncExitStack() as stack:
+            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
+            for pool in (bob, carol):
+                pool.add_http_server(listener=listener)
+                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            strangers = [socket.create_connection((LOCAL, listener.port)) for _ in range(20)]
+            for number, stranger in enumerate(strangers):
+                stack.enter_context(stranger)
+                stranger.sendall(
+                    (b"", b"\x16\x03\x01\x02", b"\x16\x03\x01\xff\xff\x01", b"GET / HTTP/1.1\r\n")[number % 4]
+                )
+            strangers[0].close()
+            add_both(folder, alice, listener.port)
+            await exchange(alice, "Bob", bob)
+            await exchange(alice, "Carol", carol)
+            assert alice.stats["Bob"].reconnects == 0
+
+
+def test_what_can_not_be(folder: Folder) -> None:
+    listener = Listener(0, LOCAL)
+    with pytest.raises(PortInUseError, match="Choose another port"):
+        Listener(listener.port, LOCAL)
+    with pytest.raises(PortInUseError, match="an address of this machine"):
+        Listener(0, "192.0.2.1")
+    pool = Pool()
+    with pytest.raises(ConfigurationError, match="leave out port="):
+        pool.add_http_server(listener.port + 1, listener=listener)
+    with pytest.raises(ConfigurationError, match="pass it as listener="):
+        pool.add_http_server(0, server_name="bob.example")
+    with pytest.raises(ConfigurationError, match="not in memory"):
+        Pool(network=MemoryNetwork()).add_http_server(listener=listener)
+    assert "none yet" in repr(listener)
+    listener.close()
+    with pytest.raises(ConfigurationError, match="is closed"):
+        pool.add_http_server(listener=listener)
+
+
+async def test_a_pool_that_never_ran_leaves_too(folder: Folder) -> None:
+    with Listener(0, LOCAL) as listener:
+        pool = pool_of(folder, "Bob")
+        await asyncio.to_thread(pool.add_http_server, listener=listener)
+        assert len(listener.members) == 1
+        await pool.shutdown(UNIT)
+        assert not listener.members
