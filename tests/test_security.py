@@ -31,6 +31,9 @@ GROUPS = "transport/test_tls.py::test_no_stranger_makes_us_compute_in_large_fiel
 WEB_PAGE = "transport/test_server.py::test_a_web_page_is_no_party"
 ADMISSION = "transport/test_admission.py::"
 PRIVACY = "codec/test_pandas_privacy.py::"
+RELAY = "transport/test_relay.py::"
+LIES = "transport/test_relay_that_lies.py::"
+AT_RELAY = "transport/test_hostile_relay.py::"
 RELEASES = "test_dependencies.py::test_no_release_with_known_faults_is_allowed"
 
 SHOWN = {
@@ -159,6 +162,25 @@ SHOWN = {
     "`python -m tests.hostile` runs": "test_security.py::test_the_table_of_attacks_can_be_made",
     "Certificates right and wrong": "test_security.py::test_files_that_are_named_are_there",
     "`tests/test_security.py` names": "test_security.py::test_each_sentence_is_shown_or_says_why_not",
+    "A relay (`mpccomm relay`) is untrusted": SCOPE,
+    "The parties' TLS 1.3 runs through it": f"{RELAY}test_two_parties_that_only_dial_out {RELAY}test_without_certificates",
+    "| it learns | the certificates": WORLD,
+    "| it can | refuse, delay, cut": f"{LIES}test_now_and_then {RELAY}test_a_restart_loses_nothing",
+    "| it can't | read, change": f"{LIES}test_now_and_then {LIES}test_in_the_handshake {LIES}test_another_party_than_was_asked_for",
+    "| if it goes on |": f"{LIES}test_for_ever_another_party",
+    "| whom it lets in |": f"{RELAY}test_by_certificate {RELAY}test_a_wrong_token {LIES}test_calls_that_nobody_made",
+    "| what that signature is good for |": (
+        f"{LIES}test_a_signature_is_for_one_relay_and_one_challenge {LIES}test_what_is_signed_can_be_taken_for_nothing_else "
+        f"{RELAY}test_a_relay_that_others_name_otherwise"
+    ),
+    "| a member of the relay that misbehaves |": (
+        f"{AT_RELAY}test_a_member_that_calls_without_end {AT_RELAY}test_a_member_with_many_connections "
+        f"{RELAY}test_somebody_else_than_was_meant"
+    ),
+    "| strangers | 256 places": f"{AT_RELAY}test_many_silent_strangers {AT_RELAY}test_strangers_get_a_bare_status",
+    "| a token | is sent in a header": f"{RELAY}test_a_wrong_token {RELAY}test_what_its_operator_sees",
+    "| its operator | sees": f"{RELAY}test_what_its_operator_sees",
+    "A party answers calls from a relay only": f"{AT_RELAY}test_strangers_have_less_than_what_they_are_granted_elsewhere",
     "Please report": ADVICE,
     "Say what you did": ADVICE,
     "The fix is published": ADVICE,
