@@ -61,5 +61,7 @@ def certified() -> type[SyncPool]:
 
 
 class _LocalPool(SyncPool):
-    def add_http_server(self, port: int | None = None, addr: str = LOCAL, external_port: int | None = None) -> None:
-        super().add_http_server(port or 0, addr, external_port)
+    def add_http_server(
+        self, port: int | None = None, addr: str = LOCAL, external_port: int | None = None, **options: Any
+    ) -> None:
+        super().add_http_server(port or 0, addr, external_port, **options)
