@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from mpccomm.cli import COMMANDS, STATUSES, Status, main
+from mpccomm.trace.chrome import write
+from mpccomm.trace.record import Record
 from tests.pools import LOCAL
 from tests.ports import free_ports
 from tests.timing import UNIT
+from tests.trace.records import ping_pong
 
 ROOT = Path(__file__).parents[2]
 LONG = bool(os.environ.get("MPCCOMM_TEST_LONG"))
@@ -105,6 +108,12 @@ def script(tmp_path: Path, text: str) -> str:
     return str(file)
 
 
+def trace_file(tmp_path: Path) -> str:
+    file = tmp_path / "run.json"
+    write(Record(list(ping_pong())), file)
+    return str(file)
+
+
 SAYS_AND_WAITS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"
 LASTING: dict[str, Callable[[Path], list[str]]] = {
     "bench": lambda path: [party_file(path), "--me", "alice"],
@@ -118,6 +127,8 @@ LASTING: dict[str, Callable[[Path], list[str]]] = {
 BRIEF: dict[str, Callable[[Path], list[str]]] = {
     "certs": lambda path: ["init", "--folder", str(path / "folder")],
     "completion": lambda path: ["bash"],
+    "estimate": lambda path: [trace_file(path), "--rtt", "40ms"],
+    "trace": lambda path: ["show", trace_file(path)],
 }
 """The others."""
 

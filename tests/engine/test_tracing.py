@@ -115,6 +115,8 @@ async def test_tasks_are_lanes_and_phases_nest() -> None:
     assert [phase.path for phase in party.phases] == ["outer", "outer/inner"]
     lanes = [party.lanes[receive.lane].rpartition("/")[2] for receive in party.receives]
     assert lanes == ["second", "first"]
+    main = next(place for place, lane in enumerate(party.lanes) if party.parents[place] < 0)
+    assert {party.parents[receive.lane] for receive in party.receives} == {main}
     assert all(receive.called < receive.arrived <= receive.taken for receive in party.receives)
 
 
