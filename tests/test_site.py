@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mpccomm.cli import COMMANDS
 from tests.documents import ROOT
 from tests.needs import missing
 from tests.test_house import FLOORS, MODULES, room
@@ -110,3 +111,8 @@ def test_words_that_people_search_for_are_in_a_heading_of_one_page(word: str, pa
         if any(word in line.lower() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
     }
     assert found == {page}
+
+
+def test_the_reference_has_every_command() -> None:
+    text = (ROOT / "docs" / "reference" / "command_line.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^## mpccomm (\w+)$", text, re.MULTILINE)) == sorted(COMMANDS)

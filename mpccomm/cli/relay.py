@@ -1,7 +1,7 @@
 """Serve as a relay, for parties that let nothing in.
 
     mpccomm relay --cert relay.cert.pem --key relay.key.pem --ca authority.cert.pem
-    mpccomm relay --listen 127.0.0.1:8080 --token-file tokens.txt          behind a reverse proxy that has TLS
+    mpccomm relay --listen 127.0.0.1:8080 --token-file tokens.txt     behind a proxy that has TLS
 
 Parties name it: Pool(relay="https://relay.example"), or relay = "https://relay.example" in the file of all parties. What they
 say to each other passes as TLS between them: who runs the relay can neither read nor change it. A party may use it that has a
@@ -126,8 +126,8 @@ def run(options: argparse.Namespace) -> int:
         waiting=options.waiting * MiB,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_serve(sock, host, files, limits, url, options.grace))
-    return Status.WELL
+        number = runner.run(_serve(sock, host, files, limits, url, options.grace))
+    return Status.INTERRUPTED if number == signal.SIGINT else Status.WELL
 
 
 def _place(text: str) -> tuple[str, int]:
@@ -164,7 +164,8 @@ class _Files:
         review()
 
 
-async def _serve(sock: socket.socket, host: str, files: _Files, limits: RelayLimits, url: str, grace: float) -> None:
+async def _serve(sock: socket.socket, host: str, files: _Files, limits: RelayLimits, url: str, grace: float) -> int:
+    """Serve until a signal says to end; return its number."""
     server = RelayServer(
         sock,
         files.admitted,
@@ -173,15 +174,15 @@ async def _serve(sock: socket.socket, host: str, files: _Files, limits: RelayLim
         status_tokens=lambda: files.status_tokens,
         url=url,
     )
-    ended = asyncio.Event()
+    told = asyncio.Queue[int]()
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError):  # on Windows Ctrl-C arrives as ever
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ended.set)
+            loop.add_signal_handler(number, told.put_nowait, number)
         loop.add_signal_handler(signal.SIGHUP, partial(files.reload, server.review))
     server.start()
     print(f"a relay listens at {join(host, server.port)}", flush=True)
     try:
-        await ended.wait()
+        return await told.get()
     finally:
         await server.close(grace)

@@ -1,8 +1,8 @@
 """Put traces of several parties together, draw them, or say in words what is in them.
 
-    mpccomm trace merge alice.json bob.json -o run.json     one file for https://ui.perfetto.dev, all on one clock
-    mpccomm trace draw run.json -o run.png                  a picture of it: .png, .svg or .pdf
-    mpccomm trace show run.json                             parties, rounds, waiting, how well the clocks are known
+    mpccomm trace merge alice.json bob.json -o run.json   one file for https://ui.perfetto.dev
+    mpccomm trace draw run.json -o run.png                a picture of it: .png, .svg or .pdf
+    mpccomm trace show run.json                           parties, rounds, waiting, clocks
 
 Such files come from Settings(trace=...), from pool.trace(...) and from mpccomm run --trace. A folder stands for all that are in it.
 They hold times, sizes, message ids and names, and never a payload.

@@ -59,7 +59,10 @@ _FIRST_NOTICE = 2.0
 """Seconds before it is said that a party which calls wait for can't be reached."""
 _CURT = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
-_NOT_RESUMED = "it talked to an earlier process of ours: its program has to receive what that one sent, then to call accept_restart()"
+_NOT_RESUMED = (
+    "it talked to an earlier process of ours: its program has to receive what that one sent, and then to call "
+    "accept_restart()"
+)
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _MOST_LISTED = 8
 _TOGETHER = 1.0

@@ -114,6 +114,12 @@ def trace_file(tmp_path: Path) -> str:
     return str(file)
 
 
+def token_file(tmp_path: Path) -> str:
+    file = tmp_path / "tokens.txt"
+    file.write_text("0123456789" * 4)
+    return str(file)
+
+
 SAYS_AND_WAITS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"
 LASTING: dict[str, Callable[[Path], list[str]]] = {
     "bench": lambda path: [party_file(path), "--me", "alice"],
@@ -121,6 +127,7 @@ LASTING: dict[str, Callable[[Path], list[str]]] = {
     "demo": lambda path: ["--length", "5000000"],
     "doctor": lambda path: [party_file(path), "--me", "alice", "--timeout", "1000"],
     "ping": lambda path: [party_file(path), "--me", "alice", "--timeout", "1000"],
+    "relay": lambda path: ["--listen", f"{LOCAL}:0", "--token-file", token_file(path)],
     "run": lambda path: ["-n", "2", script(path, SAYS_AND_WAITS)],
 }
 """For each command that may take long the arguments with which it does, and has said something by then."""
@@ -174,9 +181,12 @@ LOUD: dict[str, Callable[[Path], list[str]]] = {
     "demo": lambda path: ["--length", "1"],
     "doctor": lambda path: [party_file(path), "--me", "alice", "--timeout", "1"],
     "ping": lambda path: [party_file(path), "--me", "alice", "--timeout", "0.1"],
+    "relay": lambda path: ["--listen", "nowhere"],
     "run": lambda path: ["-n", "2", script(path, "while True: print(1)")],
 }
 """For each command arguments with which it prints, if only its usage."""
+ONLY_TO_STDERR = ("bench", "estimate", "relay", "trace")
+"""Of these, those that print nothing else with these arguments."""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that tells")
@@ -192,7 +202,7 @@ def test_a_closed_pipe(name: str, which: str, tmp_path: Path) -> None:
         output, errors = process.communicate(timeout=300 * UNIT)
     assert "Traceback" not in f"{output}{errors}"
     assert "Exception" not in f"{output}{errors}"
-    if name == "run" or (which == "stdout" and name in COMMANDS and name != "bench"):
+    if name == "run" or (which == "stdout" and name in COMMANDS and name not in ONLY_TO_STDERR):
         assert process.returncode == Status.UNREAD
     elif name not in ("doctor", "ping"):
         assert process.returncode in (Status.WELL, Status.USAGE)
@@ -248,6 +258,13 @@ def test_another_pipe_that_breaks_in_a_program_is_its_own_to_tell(tmp_path: Path
         ["certs", "init", "--folder", "README.md/below"],
         ["certs", "show", "tests/cli/test_main.py"],
         ["certs", "show", "."],
+        ["estimate", "none.json"],
+        ["estimate", "README.md"],
+        ["relay", "--listen", "nowhere"],
+        ["relay", "--listen", "127.0.0.1:0", "--token-file", "none.txt"],
+        ["trace", "show", "none.json"],
+        ["trace", "show", "README.md"],
+        ["trace", "draw", "none.json", "-o", "x.png"],
     ],
     ids=" ".join,
 )
