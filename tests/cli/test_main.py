@@ -185,7 +185,7 @@ LOUD: dict[str, Callable[[Path], list[str]]] = {
     "run": lambda path: ["-n", "2", script(path, "while True: print(1)")],
 }
 """For each command arguments with which it prints, if only its usage."""
-ONLY_TO_STDERR = ("bench", "estimate", "relay", "trace")
+ONLY_TO_STDERR = ("bench", "relay")
 """Of these, those that print nothing else with these arguments."""
 
 
