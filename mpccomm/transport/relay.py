@@ -54,6 +54,9 @@ _PATIENCE = 10.0
 """Seconds that the two ends of a call have to come."""
 _EXPECTED = 1.0
 """Seconds for which a call waits for a party that is not there: after a restart of the relay all come back, one after the other."""
+_MOST_BEGUN, _MOST_BEGUN_IN_ALL = 32, 512
+"""Calls whose ends have not both come yet, of one party and of all. When all come back at once, a few at a time are soon done; all
+together they would take so long that each is given up and begun anew."""
 _MOST_EXPECTED = 64
 """Calls of one party that wait so."""
 _GOING_AWAY = 1001
@@ -106,6 +109,8 @@ class _Party:
         self.present: list[_Present] = []
         self.streams = 0
         """Ends that are open, or for which it has called."""
+        self.begun = 0
+        """Its calls whose ends have not both come yet."""
         self.expects = 0
         """Calls that wait for a party to come."""
         self._limits = limits
@@ -479,12 +484,14 @@ class RelayServer:
         called = found[-1 - caller.turn(str(wanted)) % len(found)]
         most = self._limits.streams_per_party
         total = self.streams + len(self._calls) // 2
-        if max(caller.streams, called.party.streams) >= most or total >= self._limits.streams:
+        full = max(caller.streams, called.party.streams) >= most or total >= self._limits.streams
+        if full or caller.begun >= _MOST_BEGUN or len(self._calls) >= 2 * _MOST_BEGUN_IN_ALL:
             self._refuse_call(present, number, "busy")
             return True
         call = _Call(caller, called.party)
         # Not yet of the one that is called: none can take its places by calling it and not coming.
         caller.streams += 1
+        caller.begun += 1
         self._calls.update(dict.fromkeys(call.tickets, call))
         self._counters["calls"] += 1
         asyncio.get_running_loop().call_later(_PATIENCE, self._give_up, call)
@@ -513,6 +520,7 @@ class RelayServer:
         for ticket in call.tickets:
             self._calls.pop(ticket, None)
         if not call.met.done():
+            call.parties[0].begun -= 1
             call.met.cancel()
             self._end_call(call)
 
@@ -571,7 +579,9 @@ class RelayServer:
             end.abort()
 
     def _begin(self, call: _Call) -> None:
-        call.parties[1].streams += 1
+        caller, called = call.parties
+        caller.begun -= 1
+        called.streams += 1
         self.streams += 1
         self._joined[call] = None
         self._idle.clear()

@@ -435,3 +435,41 @@ async def test_somebody_else_than_was_meant(folder: Folder, relay: LocalRelay) -
     async with alice, pool_of(folder, "Bob", "Carol", relay=relay.relay):
         with pytest.raises((AuthenticationError, NotReadyError), match=r"recognise|trust"):
             await alice.wait_ready(10 * UNIT)
+
+
+# -- from a file, and from the environment -----------------------------------------------------------------------------
+
+
+async def test_from_a_file(folder: Folder, tmp_path: Path, relay: LocalRelay) -> None:
+    text = f'relay = {{url = "{relay.relay.url}", token_file = "{relay.relay.token_file}"}}\n'
+    for name in ("Alice", "Bob"):
+        own = PARTIES[name]
+        text += f'[parties.{name}]\ncert = "{folder.cert(own)}"\nkey = "{folder.key(own)}"\n'
+    file = tmp_path / "mpccomm.toml"
+    file.write_text(text)
+    async with Pool.from_config(file, "Alice") as alice, Pool.from_config(file, "Bob") as bob:
+        assert alice.port is None
+        await exchange(alice, bob)
+
+
+async def test_from_the_environment(folder: Folder, relay: LocalRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = folder.cert(CA)
+    made = []
+    for number, name in enumerate(("Alice", "Bob")):
+        variables = {
+            "PARTY": name,
+            "HOSTS": "alice.example:61000,bob.example:61000",
+            "NAMES": "Alice,Bob",
+            "CERT": folder.cert(PARTIES[name]),
+            "KEY": folder.key(PARTIES[name]),
+            "CA_CERT": ca,
+            "RELAY": relay.relay.url,
+            "RELAY_TOKEN_FILE": str(relay.relay.token_file),
+        }
+        for variable, value in variables.items():
+            monkeypatch.setenv(f"MPCCOMM_{variable}", value)
+        monkeypatch.setattr("mpccomm.config.PartyConfig.listens", False)
+        made.append(Pool.from_env())
+        assert made[number].parties == (("Bob",), ("Alice",))[number]
+    async with made[0] as alice, made[1] as bob:
+        await exchange(alice, bob)
