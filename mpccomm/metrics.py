@@ -35,7 +35,7 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -227,7 +227,7 @@ class _Meter:
         self.deliveries = _Times()
         self.receives_waited = _Times()
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
+    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Keep when it was called."""
         message.since = perf_counter()
         return b""
@@ -249,22 +249,13 @@ class _Meter:
 
         return end
 
-    def queued(self, party: str, message: Outgoing) -> None:
-        """Nothing to measure."""
-
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
-    def receives(self, party: str, message: Incoming) -> None:
+    def receives(self, party: str, message: Incoming, begun: float) -> None:
         """Nothing to measure."""
 
     def arrived(self, party: str, position: int) -> None:
-        """Nothing to measure."""
-
-    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
-        """Nothing to measure."""
-
-    def decoded(self, party: str, message: Incoming, begun: float) -> None:
         """Nothing to measure."""
 
     def connection(self, party: str, connected: bool) -> None:

@@ -86,7 +86,7 @@ class _Spans:
         self._tracer = tracer
         self._propagate = propagate
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
+    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Begin a span."""
         span = self._tracer.start_span(
             f"send {party}", kind=SpanKind.PRODUCER, attributes=_facts("send", party, message)
@@ -98,17 +98,13 @@ class _Spans:
         ids = context.trace_id.to_bytes(16), context.span_id.to_bytes(8), context.trace_flags
         return pack_field(TRACE_CONTEXT, _CONTEXT.pack(*ids))
 
-    def queued(self, party: str, message: Outgoing) -> None:
-        """The message has its id."""
-        span: Span | None = message.span
-        if span is not None:
-            span.set_attribute("messaging.message.id", describe_key(message.key))
-
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """End the span."""
         span: Span | None = message.span
         if span is not None:
             message.span = None
+            if hasattr(message, "key"):  # it was queued
+                span.set_attribute("messaging.message.id", describe_key(message.key))
             if error is not None:
                 kind = type(error).__name__
                 span.set_attribute("error.type", kind)
@@ -123,21 +119,22 @@ class _Spans:
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
-    def receives(self, party: str, message: Incoming) -> None:
+    def receives(self, party: str, message: Incoming, begun: float) -> None:
         """Make a span of a receive that has just ended."""
         wait = _waited.get()
-        start = wait.since if (party, False) in wait.involved else None
+        waited = (party, False) in wait.involved and begun - wait.ended <= _AT_ONCE
         links = self._links(message) if self._propagate else ()
         span = self._tracer.start_span(
             f"receive {party}",
             kind=SpanKind.CONSUMER,
             attributes=_facts("receive", party, message) | {"messaging.message.id": describe_key(message.key)},
             links=links,
-            start_time=start,
+            start_time=wait.since if waited else None,
         )
         span.end()
         # Perhaps it has waited for more than one.
-        _keep(wait._replace(ended=time.perf_counter()))
+        if waited:
+            _keep(wait._replace(ended=time.perf_counter()))
 
     @staticmethod
     def _links(message: Incoming) -> Sequence[Link]:
@@ -150,15 +147,6 @@ class _Spans:
 
     def arrived(self, party: str, position: int) -> None:
         """No span."""
-
-    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
-        """No span of its own."""
-
-    def decoded(self, party: str, message: Incoming, begun: float) -> None:
-        """Forget a wait that was not for this message."""
-        wait = _waited.get()
-        if wait.involved and begun - wait.ended > _AT_ONCE:
-            _keep(wait._replace(involved=()))
 
     def connection(self, party: str, connected: bool) -> None:
         """No span."""

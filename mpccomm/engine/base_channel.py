@@ -221,18 +221,15 @@ class BaseChannel:
             limits = limits_within(engine, limits)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
             self._enter()
-        observer = engine.loop_owner.observer
-        begun = 0.0 if observer is None else time.perf_counter()
+        begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
         serialising = Serialising(engine.serialising)
         try:
             encoded = party.wire_format.encode(
                 message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
             )
-            if observer is not None:
-                observer.encoded((party.name,), sum(map(len, encoded.segments)), begun)
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {party.wire_format: encoded})[party.wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, watcher is not None)
+            call = SendCall(party, prefix, own, encoded, limits, watcher is not None, begun)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
             if watcher is not None:
@@ -269,9 +266,10 @@ class BaseChannel:
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
+            begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
-                SendCall(party, *key, encoded[party.wire_format], limits, awaited)
+                SendCall(party, *key, encoded[party.wire_format], limits, awaited, begun)
                 for party, key in zip(parties, keys, strict=True)
             ]
             request = calls[0] if len(calls) == 1 else together(calls)
@@ -294,8 +292,6 @@ class BaseChannel:
     ) -> dict[WireFormat, Encoded]:
         """Return the bytes of a message: the same for all parties of one wire format."""
         context = {"destination": [party.handler for party in parties]}
-        observer = self._engine.loop_owner.observer
-        begun = 0.0 if observer is None else time.perf_counter()
         encoded: dict[WireFormat, Encoded] = {}
         for party in parties:
             wire_format = party.wire_format
@@ -304,8 +300,6 @@ class BaseChannel:
                     message, snapshot=snapshot, context=context, begin=serialising.begin
                 )
         sizes = {wire_format: sum(map(len, one.segments)) for wire_format, one in encoded.items()}
-        if observer is not None:
-            observer.encoded([party.name for party in parties], sum(sizes.values()), begun)
         # Where some take it, they get it: no party can keep a message from the others, and its own send fails.
         if parties and all(sizes[party.wire_format] > party.link.max_message_size for party in parties):
             _check_size(encoded[parties[0].wire_format], parties[0])

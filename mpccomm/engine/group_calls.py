@@ -254,6 +254,7 @@ class GroupChannel(BaseChannel):
         self._enter()
         serialising = Serialising(self._engine.serialising)
         try:
+            begun = 0.0 if self._engine.loop_owner.observer is None else time.perf_counter()
             encoded = self._encode(parties, message, serialising, snapshot=True)
             # What can't be encoded leaves no trace; anything else is on record before it is under way.
             call.begin()
@@ -264,6 +265,7 @@ class GroupChannel(BaseChannel):
                     encoded[party.wire_format],
                     self._space.limits,
                     False,
+                    begun,
                 )
                 for party in parties
             ]

@@ -23,20 +23,17 @@ TRACE_CONTEXT = 2
 class Observer(Protocol):
     """Who is told."""
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
+    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
 
-        Its id is not known yet.
+        Its encoding began at ``begun``, by `time.perf_counter`. Its id is not known yet.
         """
-
-    def queued(self, party: str, message: Outgoing) -> None:
-        """The message has its id and its place in the queue; on the pool's loop."""
 
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """The other party's pool holds the message, or the send has failed; on the pool's loop."""
 
-    def receives(self, party: str, message: Incoming) -> None:
-        """The program gets a message, decoded; in the thread, and in the context, that it is decoded in."""
+    def receives(self, party: str, message: Incoming, begun: float) -> None:
+        """The program gets a message, decoded since ``begun``; in the thread, and in the context, that it is decoded in."""
 
     def taken(self, party: str, message: Incoming) -> None:
         """The program has a message in its hands: a call returns it, or the result of a future was asked for; in its own context.
@@ -49,12 +46,6 @@ class Observer(Protocol):
 
     def waits(self, involved: Involved) -> Callable[[], None]:
         """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""
-
-    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
-        """A message of ``size`` bytes was encoded since ``begun``, by `time.perf_counter`; in the thread of the call."""
-
-    def decoded(self, party: str, message: Incoming, begun: float) -> None:
-        """A message was decoded since ``begun``, by `time.perf_counter`; in the thread that did it."""
 
     def connection(self, party: str, connected: bool) -> None:
         """A party was connected, or its connection was lost; on the pool's loop."""
@@ -69,24 +60,19 @@ class Observers:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
+    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Tell all. Returns the fields of all."""
-        return b"".join([observer.sends(party, message) for observer in self.observers])
-
-    def queued(self, party: str, message: Outgoing) -> None:
-        """Tell all."""
-        for observer in self.observers:
-            observer.queued(party, message)
+        return b"".join([observer.sends(party, message, begun) for observer in self.observers])
 
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """Tell all."""
         for observer in self.observers:
             observer.sent(party, message, error)
 
-    def receives(self, party: str, message: Incoming) -> None:
+    def receives(self, party: str, message: Incoming, begun: float) -> None:
         """Tell all."""
         for observer in self.observers:
-            observer.receives(party, message)
+            observer.receives(party, message, begun)
 
     def taken(self, party: str, message: Incoming) -> None:
         """Tell all."""
@@ -107,16 +93,6 @@ class Observers:
                 one()
 
         return end
-
-    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
-        """Tell all."""
-        for observer in self.observers:
-            observer.encoded(parties, size, begun)
-
-    def decoded(self, party: str, message: Incoming, begun: float) -> None:
-        """Tell all."""
-        for observer in self.observers:
-            observer.decoded(party, message, begun)
 
     def connection(self, party: str, connected: bool) -> None:
         """Tell all."""

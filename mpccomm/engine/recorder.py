@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import platform
 import threading
 import time
 import uuid
 from asyncio import _get_running_loop, current_task
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from threading import get_ident
@@ -73,9 +74,7 @@ class Recorder:
         self._peers: dict[tuple[str, str], int] = {}
         self._current: dict[str, int] = {}
         """The place of each party, as the process that it is now, among `_peers`."""
-        self._begun: dict[int, float] = {}
-        """When each thread began to encode."""
-        self._phases: dict[tuple[int, str], list[float]] = {}
+        self._phases: dict[tuple[int | str, str], list[float]] = {}
         self._logs: dict[str, _Log] = {}
         for party, link in links().items():
             self._meet(party, link)
@@ -91,15 +90,16 @@ class Recorder:
         peer = self._current.get(name)
         return self._meet(name, self._links().get(name)) if peer is None else peer
 
-    def _lane(self) -> int:
-        """The thread, or the task in it, that calls."""
+    def _lane(self) -> int | str:
+        """The number of the thread, or the name of the task in it, that calls."""
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
         key = get_ident() if task is None else task.get_name()
-        lane = self._lanes.get(key)
-        return self._new_lane(key) if lane is None else lane
+        if key not in self._lanes:
+            self._new_lane(key)
+        return key
 
-    def _new_lane(self, key: int | str) -> int:
+    def _new_lane(self, key: int | str) -> None:
         thread = threading.current_thread().name.replace("/", "_")
         self._lane_names.append(f"{thread}/{key}" if isinstance(key, str) else thread)
         lane = self._lanes[key] = len(self._lane_names) - 1
@@ -107,7 +107,6 @@ class Recorder:
         recorder, parent = _LANE.get()
         self._parents.append(parent if recorder == id(self) else -1)
         _LANE.set((id(self), lane))
-        return lane
 
     def _leave_out(self) -> None:
         """Count the notes that come now, no more. It is looked for with each batch, not with each note."""
@@ -123,18 +122,11 @@ class Recorder:
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def encoded(self, parties: Sequence[str], size: int, begun: float) -> None:
-        """Keep when that began: the message is about to be made."""
-        self._begun[get_ident()] = begun
-
-    def sends(self, party: str, message: Outgoing) -> bytes:
+    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Note the call."""
         now = perf_counter()
-        message.noted = self._begun.get(get_ident(), now), now, self._lane()
+        message.noted = begun or now, now, self._lane()
         return b""
-
-    def queued(self, party: str, message: Outgoing) -> None:
-        """Nothing to note: the number that it is known by comes later."""
 
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """Note the send."""
@@ -153,10 +145,7 @@ class Recorder:
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to keep: see `receives`."""
 
-    def receives(self, party: str, message: Incoming) -> None:
-        """Nothing to note: it was when it was decoded."""
-
-    def decoded(self, party: str, message: Incoming, begun: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float) -> None:
         """Note the receive."""
         now = perf_counter()
         peer = self._current.get(party)
@@ -210,15 +199,15 @@ class Recorder:
         for kind, *note in list(self._notes):
             by_kind[kind].append(tuple(note))
         current = dict(self._current)
-        at = self._at
+        at, lanes = self._at, self._lanes
         end = at(perf_counter())
         waits = [
-            Wait(lane, at(begun), at(ended), *_split(involved, current))
+            Wait(lanes[lane], at(begun), at(ended), *_split(involved, current))
             for lane, begun, ended, involved in by_kind[_WAIT]
         ]
-        phases = [Phase(path, lane, at(began), at(ended)) for path, lane, began, ended in by_kind[_PHASE]]
+        phases = [Phase(path, lanes[lane], at(began), at(ended)) for path, lane, began, ended in by_kind[_PHASE]]
         for (lane, path), still_open in list(self._phases.items()):
-            phases += [Phase(path, lane, at(began), end) for began in list(still_open)]
+            phases += [Phase(path, lanes[lane], at(began), end) for began in list(still_open)]
         return PartyRecord(
             self._name,
             self._incarnation.hex(),
@@ -244,14 +233,16 @@ class Recorder:
         at = self._at
         for peer, number, key, size, (called, encoded, lane), ended, error in notes:
             delivered = -1 if error else at(ended)
-            yield Send(peer, number, _id(key), size, lane, at(called), at(encoded), delivered, at(encoded), error)
+            if lane in self._lanes:  # otherwise it is from before the record began
+                line = self._lanes[lane]
+                yield Send(peer, number, _id(key), size, line, at(called), at(encoded), delivered, at(encoded), error)
 
     def _receives(self, notes: Iterable[tuple[Any, ...]]) -> Iterator[Receive]:
         at = self._at
         for peer, number, key, size, lane, log, seq, begun, ended in notes:
             place = bisect_left(log, (seq, -math.inf)) if log else 0
             arrived = at(log[place][1]) if 0 < place < len(log) else -1
-            yield Receive(peer, number, _id(key), size, lane, at(begun), arrived, at(begun), at(ended))
+            yield Receive(peer, number, _id(key), size, self._lanes[lane], at(begun), arrived, at(begun), at(ended))
 
     def _at(self, when: float) -> int:
         """A time in nanoseconds since the record began, at the earliest then."""
@@ -301,9 +292,9 @@ def _since_asked_for(receives: list[Receive], waits: Iterable[Wait]) -> list[Rec
 
 
 def clock_name() -> str:
-    """A name for the clock of this machine: that which `time.perf_counter` reads in all its processes."""
+    """Return a name for the clock that `time.perf_counter` reads here: another on each machine, and in each time namespace."""
     try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+        text = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/time")
     except OSError:
         text = f"{platform.node()} {uuid.getnode()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

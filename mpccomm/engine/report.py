@@ -340,7 +340,7 @@ class Reporter:
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
+    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Count a message, and give it its depth."""
         stay = _stay_of(self, _current.get())
         paths = _ALL if stay is None else stay.paths
@@ -358,7 +358,7 @@ class Reporter:
             content += b"".join(map(_IN_PHASE.pack, stay.codes, depths[1:]))
         return pack_field(ROUNDS, content)
 
-    def receives(self, party: str, message: Incoming) -> None:
+    def receives(self, party: str, message: Incoming, begun: float) -> None:
         """Count a message."""
         thread = self._thread()
         for path in self._paths():
@@ -405,19 +405,10 @@ class Reporter:
 
         return end
 
-    def queued(self, party: str, message: Outgoing) -> None:
-        """Nothing to count."""
-
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """Nothing to count."""
 
     def arrived(self, party: str, position: int) -> None:
-        """Nothing to count."""
-
-    def encoded(self, parties: object, size: int, begun: float) -> None:
-        """Nothing to count."""
-
-    def decoded(self, party: str, message: Incoming, begun: float) -> None:
         """Nothing to count."""
 
     def connection(self, party: str, connected: bool) -> None:

@@ -257,8 +257,7 @@ class ReceiveCall(Receive):
         else:
             value = decode(message, party)
         if observer is not None:
-            observer.decoded(party.name, message, begun)
-            observer.receives(party.name, message)
+            observer.receives(party.name, message, begun)
             self._hand_over(observer, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
@@ -394,8 +393,16 @@ class SendCall(Outgoing):
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, party: RemoteParty, prefix: str, msg_id: str | None, encoded: Encoded, limits: SendLimits, awaited: bool
+        self,
+        party: RemoteParty,
+        prefix: str,
+        msg_id: str | None,
+        encoded: Encoded,
+        limits: SendLimits,
+        awaited: bool,
+        begun: float = 0.0,
     ) -> None:
+        """``begun`` is when encoding began, by `time.perf_counter`, where there is an observer."""
         super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
         self.party = party
         self.limits = limits
@@ -405,7 +412,7 @@ class SendCall(Outgoing):
             self._encoded = encoded
         observer = party.loop_owner.observer
         if observer is not None:
-            annotation = observer.sends(party.name, self)
+            annotation = observer.sends(party.name, self, begun)
             if annotation:
                 self.annotation = pack_annotation(annotation)
 
@@ -430,9 +437,6 @@ class SendCall(Outgoing):
             if party.audit is not None:
                 party.audit.sent(party.name, self.key, self._encoded)
                 del self._encoded
-            observer = party.loop_owner.observer
-            if observer is not None:
-                observer.queued(party.name, self)
             limits = self.limits
             if limits is not NO_LIMIT:
                 self._set_limits(limits)

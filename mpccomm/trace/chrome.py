@@ -1,8 +1,7 @@
 """A record as a trace in the Trace Event Format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing show.
 
 Each party is a process. Its tracks are the threads of its program, with phases, waits, sends and receives; what is on its way to
-each other party; and what has arrived from each before it was asked for. Arrows go from sends to where their message was awaited
-or taken.
+each other party; and what has arrived from each before it was asked for. Arrows go from sends to receives.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ class Slice(NamedTuple):
     name: str
     category: str
     arguments: dict[str, Any]
-    flow_out: str = ""
-    """The arrow that begins here."""
-    flows_in: tuple[tuple[int, str], ...] = ()
-    """The arrows that end in it, and when."""
+    flow_out: int = 0
+    """The number of the arrow that begins here; 0: none."""
+    flow_in: int = 0
+    """That of the arrow that ends here."""
 
 
 def write(record: Record, path: str | Path) -> None:
@@ -52,14 +51,20 @@ def document(record: Record) -> dict[str, Any]:
 
 def events(record: Record) -> Iterator[dict[str, Any]]:
     """Draw a record: the events of all parties, times in microseconds since the first of them began."""
+    # Only whole numbers will do for Perfetto. An arrow has both ends.
+    whole = (key for key, pair in record.pairs.items() if None not in pair)
+    arrows = {key: number for number, key in enumerate(whole, 1)}
     for process, party in enumerate(record.parties, 1):
-        yield from _Process(record, party, process).events()
+        yield from _Process(record, party, process, arrows).events()
 
 
 class _Process:
     """What is drawn of one party."""
 
-    def __init__(self, record: Record, party: PartyRecord, number: int) -> None:
+    def __init__(
+        self, record: Record, party: PartyRecord, number: int, arrows: dict[tuple[str, str, int], int]
+    ) -> None:
+        self._arrows = arrows
         self._record = record
         self._party = party
         self._number = number
@@ -124,28 +129,20 @@ class _Process:
             name = phase.path.rpartition(" / ")[2]
             ended = phase.ended if phase.ended >= 0 else party.end
             lanes[phase.lane].append(Slice(phase.began, ended, name, "phase", {"phase": phase.path}))
-        waits = _Waits(party)
         for send in party.sends:
-            flow = self._flow(party.incarnation, party.peers[send.peer][1], send.number)
+            flow = self._arrows.get((party.incarnation, party.peers[send.peer][1], send.number), 0)
             name = f"send to {self._peer(send.peer)}"
             lanes[send.lane].append(
                 Slice(send.called, max(send.encoded, send.called + 1), name, "send", _facts(send), flow_out=flow)
             )
         for receive in party.receives:
-            flow = self._flow(party.peers[receive.peer][1], party.incarnation, receive.number)
+            flow = self._arrows.get((party.peers[receive.peer][1], party.incarnation, receive.number), 0)
             name = f"receive from {self._peer(receive.peer)}"
-            at = waits.place(receive)
-            if at is None:
-                flows: tuple[tuple[int, str], ...] = ((receive.taken, flow),) if flow else ()
-            else:
-                flows = ()
-                waits.arrivals[at].append((min(max(receive.arrived, 0), receive.taken), flow))
-            facts = _facts(receive)
-            lanes[receive.lane].append(Slice(receive.taken, receive.returned, name, "receive", facts, flows_in=flows))
-        for wait, arrivals in zip(party.waits, waits.arrivals, strict=True):
-            lanes[wait.lane].append(
-                Slice(wait.began, wait.ended, self._waiting_for(wait), "wait", {}, flows_in=tuple(arrivals))
+            lanes[receive.lane].append(
+                Slice(receive.taken, receive.returned, name, "receive", _facts(receive), flow_in=flow)
             )
+        for wait in party.waits:
+            lanes[wait.lane].append(Slice(wait.began, wait.ended, self._waiting_for(wait), "wait", {}))
         return lanes
 
     def _waiting_for(self, wait: Wait) -> str:
@@ -154,21 +151,17 @@ class _Process:
         parts = [f"for {of}" if of else "", f"until {to} {'has' if len(wait.to) == 1 else 'have'} it" if to else ""]
         return " ".join(["wait", *filter(None, parts)])
 
-    def _flow(self, sender: str, receiver: str, number: int) -> str:
-        pair = self._record.pairs.get((sender, receiver, number))
-        # An arrow has both ends.
-        return f"{sender}>{receiver}#{number}" if pair is not None and None not in pair else ""
-
     def _slice(self, one: Slice, thread: int) -> Iterator[dict[str, Any]]:
         duration = self._time(one.ended) - self._time(one.began)
         common = {"name": one.name, "cat": one.category}
         yield self._event("X", thread, one.began, **common, dur=round(max(duration, 0.001), 3), args=one.arguments)
         arrow = {"name": "message", "cat": "message"}
+        # Where two slices meet, an arrow might be taken for one of the other: all are well inside.
+        inside = one.began + (one.ended - one.began) // 2
         if one.flow_out:
-            yield self._event("s", thread, one.began, **arrow, id=one.flow_out)
-        for at, flow in one.flows_in:
-            if flow:
-                yield self._event("f", thread, min(max(at, one.began), one.ended), **arrow, id=flow, bp="e")
+            yield self._event("s", thread, inside, **arrow, id=one.flow_out)
+        if one.flow_in:
+            yield self._event("f", thread, inside, **arrow, id=one.flow_in, bp="e")
 
     def _time(self, at: int) -> float:
         return (self._clock.common(at) - self._record.origin) / 1000
@@ -178,20 +171,6 @@ class _Process:
 
     def _metadata(self, what: str, thread: int, **arguments: Any) -> dict[str, Any]:
         return {"ph": "M", "pid": self._number, "tid": thread, "name": what, "args": arguments}
-
-
-class _Waits:
-    """Finds the wait that a receive ended, to let the arrow end there."""
-
-    def __init__(self, party: PartyRecord) -> None:
-        self.arrivals: list[list[tuple[int, str]]] = [[] for _ in party.waits]
-        self._places: dict[tuple[int, int, int], int] = {
-            (wait.lane, wait.began, peer): place for place, wait in enumerate(party.waits) for peer in wait.of
-        }
-
-    def place(self, receive: Receive) -> int | None:
-        """Return which wait it was; None: the message was here before it was asked for."""
-        return self._places.get((receive.lane, receive.called, receive.peer))
 
 
 def _facts(note: Send | Receive) -> dict[str, Any]:

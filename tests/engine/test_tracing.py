@@ -227,6 +227,17 @@ async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:
         assert alice._engine.loop_owner.observer is None
 
 
+async def test_two_traces_at_a_time_know_the_lanes_of_their_own() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        first = alice.trace()
+        await asyncio.gather(asyncio.create_task(alice.send("Bob", 1), name="early"), bob.recv("Alice"))
+        second = alice.trace()
+        await asyncio.gather(asyncio.create_task(alice.send("Bob", 2), name="late"), bob.recv("Alice"))
+    for trace, expected in ((first, ["early", "late"]), (second, ["late"])):
+        (party,) = trace.record.parties
+        assert [party.lanes[send.lane].rpartition("/")[2] for send in party.sends] == expected
+
+
 async def test_without_a_trace_there_is_no_timeline() -> None:
     pytest.importorskip("matplotlib")
     async with pools("Alice") as (alice,):

@@ -40,9 +40,10 @@ def test_slices_of_a_track_follow_or_hold_each_other() -> None:
 
 def test_arrows_go_forward_and_end_in_slices() -> None:
     found = list(events(record()))
-    ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    ends: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for one in found:
         if one["ph"] in "sf":
+            assert isinstance(one["id"], int), "Perfetto takes nothing else"
             ends[one["id"]].append(one)
     assert len(ends) == 6
     for arrow in ends.values():
