@@ -83,7 +83,8 @@ def compared(cables: Cables, megabits: float, size: int) -> float:
 
 
 def test_as_fast_as_the_kernel_has_it(cables: Cables) -> None:
-    assert 0.9 < compared(cables, 40, 4_000_000) < 1.2
+    # What else the machine does makes one of them slower now and then.
+    assert any(0.9 < compared(cables, 40, 4_000_000) < 1.1 for _ in range(5))
 
 
 @LONG

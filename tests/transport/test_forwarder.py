@@ -120,7 +120,7 @@ def test_round_trips(echo: Service) -> None:
             assert time.monotonic() - start >= 0.04
             trips = [trip(sock) for _ in range(10)]
     assert min(trips) >= 0.02
-    assert statistics.median(trips) < 0.02 + UNIT / 10
+    assert statistics.median(trips) < 0.02 + UNIT / 2
 
 
 def test_all_bytes_in_order_through_jitter_and_back_pressure(echo: Service) -> None:
@@ -132,7 +132,7 @@ def test_all_bytes_in_order_through_jitter_and_back_pressure(echo: Service) -> N
         assert exchange(sock, data) == data
         took = time.monotonic() - start
     ideal = len(data) * ON_WIRE / line.rate
-    assert ideal < took < 1.5 * ideal + UNIT
+    assert ideal < took < 2 * ideal + 5 * UNIT
     assert echo.ends == ["ended"]
 
 
