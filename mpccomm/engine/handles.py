@@ -111,6 +111,8 @@ class _Outcome(NamedTuple):
     state: str
     value: Any = None
     error: BaseException | None = None
+    by_pool: bool = False
+    """Not by the program."""
 
 
 class ThreadFuture(concurrent.futures.Future[T]):
@@ -130,13 +132,19 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     # -- by the pool ---------------------------------------------------------------------------------------------------
 
+    @property
+    def resolved(self) -> bool:
+        """Whether it has what it is for."""
+        return bool(self.outcomes) and self.outcomes[0].by_pool
+
     def resolve(self, value: Any, error: Exception | None) -> bool:
         """The result is there. False: it was cancelled, and does not take it."""
-        outcome = _Outcome(_FINISHED, value, error)
+        outcome = _Outcome(_FINISHED, value, error, by_pool=True)
         self.outcomes.append(outcome)
-        self._to_here = None
         if self.outcomes[0] is not outcome:
+            self._to_here = None
             return False
+        # A receive knows its message until the program has looked: an interrupt may keep the handle from its caller.
         self._wake()
         if self.__dict__.get("_later"):
             self._callbacks.run(self._call_back)
@@ -190,7 +198,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         """As of any future. Callbacks run in a thread for them, one after the other; at once, here, where it is done already."""
         to_here = self._to_here
-        if to_here is not None:
+        if to_here is not None and not self.outcomes:
             # Who leaves a callback has not forgotten it.
             to_here.kept = self
         self.__dict__.setdefault("_later", deque()).append(fn)
@@ -239,6 +247,9 @@ class ThreadFuture(concurrent.futures.Future[T]):
         outcome = self.outcomes[0]
         if outcome.state is _CANCELLED:
             raise concurrent.futures.CancelledError
+        to_here = self._to_here
+        if to_here is not None:
+            self._to_here = to_here.call.message = None
         return outcome
 
     def _still(self, timeout: float | None) -> str:
@@ -267,7 +278,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def _ended_here(self) -> None:
         """Do all that follows from an outcome that the program has given; any number of times."""
-        if not self.outcomes:
+        if not self.outcomes or self.resolved:
             return
         to_here = self._to_here
         if to_here is not None:

@@ -292,7 +292,7 @@ class FutureCall(ReceiveCall):
         self.immediate = False
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
         self.landed = True
-        """The caller has the future. Until then the message is kept, lest an interrupt loses both."""
+        """The caller has the future for sure. Otherwise the message is kept until it looks, lest an interrupt loses both."""
         self.taking: Callable[[], None] | None = None
         """To be called when the program asks for the value: there is an observer."""
         self._context = copy_context()

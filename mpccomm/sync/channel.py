@@ -113,10 +113,6 @@ class SyncMessages(BaseChannel, ChannelCalls):
         call.landed = False
         try:
             self._launch(call)
-            call.landed = True
-            # The loop looks at the one after the other as well, in the other order: one of the two sees both.
-            if future.outcomes:
-                call.message = None
             return future
         except BaseException:
             # An interrupt: the caller does not get it.
