@@ -43,7 +43,7 @@ def test_what_is_shown_works(document: Path, tmp_path: Path) -> None:
 def test_commands_that_are_left_to_others() -> None:
     names = [block.name for document in SHOWING for block in blocks(document) if block.kind == "command"]
     # test_readme.py and .ci/run; test_release.py; .ci/run
-    assert sorted(names) == sorted(["demo", "tests", "release", "bare", "site"])
+    assert sorted(names) == sorted(["demo", "tests", "release", "sbom", "bare", "site"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs bash")
