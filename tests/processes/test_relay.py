@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mpccomm.cli import Status
 from tests.certificates import LOCAL, Folder, Identity, root
 from tests.processes.actor import Actor, act, free_ports
 from tests.timing import LONG
@@ -115,7 +116,7 @@ async def test_killed_under_load(setting: Setting, count: int, kills: int) -> No
 
 
 async def test_told_to_end(setting: Setting) -> None:
-    """It says so to the parties, which go on over their other relay; nothing is lost, and its exit status is 0."""
+    """It says so to the parties, which go on over their other relay; nothing is lost, and its exit status is that of the table."""
     ports = free_ports(2)
     where = [f"{LOCAL}:{port}" for port in ports]
     async with setting.relay(LOCAL, ports[0]) as one, setting.relay(LOCAL, ports[1]) as other:
@@ -133,7 +134,7 @@ async def test_told_to_end(setting: Setting) -> None:
             assert (await alice.end(), await bob.end()) == (0, 0)
             assert alice.heard("can't be used: it shuts down") or alice.heard("can't be used: connection refused")
         other.signal(signal.SIGINT)
-        assert await other.end() == 0
+        assert await other.end() == Status.INTERRUPTED
 
 
 async def test_told_to_read_its_files_again(setting: Setting, tmp_path: Path) -> None:
