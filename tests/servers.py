@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_connection
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -37,6 +39,15 @@ def changed(name: str, tmp_path: Path, changes: Sequence[tuple[str, str]]) -> Pa
     return path
 
 
+def _answers(where: str, port: int, prefix: Sequence[str]) -> bool:
+    if prefix:
+        look = f"import socket; socket.create_connection(({where!r}, {port}), 1)"
+        return not subprocess.run([*prefix, sys.executable, "-c", look], capture_output=True, check=False).returncode
+    with suppress(OSError), create_connection((where, port), 1):
+        return True
+    return False
+
+
 @contextmanager
 def listening(
     command: Sequence[str], port: int, where: str = "127.0.0.1", prefix: Sequence[str] = ()
@@ -46,7 +57,7 @@ def listening(
     try:
         deadline = time.monotonic() + _PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
-            with suppress(OSError), create_connection((where, port), 1):
+            if _answers(where, port, prefix):
                 break
             time.sleep(0.02)
         else:
@@ -61,3 +72,42 @@ def listening(
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+
+
+@contextmanager
+def squid(port: int, *, where: str = "127.0.0.1", password: str = "", prefix: Sequence[str] = ()) -> Iterator[None]:
+    """A forward proxy, by squid; with a ``user:password`` that it asks for, or for everybody."""
+    command = program("squid")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        # It gives up being root, and reads its files as somebody else.
+        folder.chmod(0o777)
+        lines = [
+            f"http_port {where}:{port}",
+            "cache deny all",
+            "access_log none",
+            f"cache_log {folder}/log",
+            f"pid_filename {folder}/pid",
+            f"coredump_dir {folder}",
+            "shutdown_lifetime 0 seconds",
+            "visible_hostname proxy",
+            "acl forbidden port 9999",
+            "http_access deny forbidden",
+        ]
+        if password:
+            user, _, secret = password.partition(":")
+            made = subprocess.run(
+                ["openssl", "passwd", "-apr1", "-stdin"], input=secret, capture_output=True, text=True, check=True
+            )
+            (folder / "passwords").write_text(f"{user}:{made.stdout}")
+            lines += [
+                f"auth_param basic program /usr/lib/squid/basic_ncsa_auth {folder}/passwords",
+                "acl known proxy_auth REQUIRED",
+                "http_access allow CONNECT known",
+            ]
+        else:
+            lines.append("http_access allow CONNECT")
+        lines.append("http_access deny all")
+        (folder / "squid.conf").write_text("\n".join(lines) + "\n")
+        with listening([command, "-N", "-f", f"{folder}/squid.conf"], port, where, prefix):
+            yield

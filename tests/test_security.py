@@ -34,6 +34,9 @@ PRIVACY = "codec/test_pandas_privacy.py::"
 RELAY = "transport/test_relay.py::"
 LIES = "transport/test_relay_that_lies.py::"
 AT_RELAY = "transport/test_hostile_relay.py::"
+PROXY = "transport/test_proxy.py::"
+NAME = "transport/test_server_name.py::"
+SHARED = "transport/test_shared_port.py::"
 RELEASES = "test_dependencies.py::test_no_release_with_known_faults_is_allowed"
 
 SHOWN = {
@@ -180,6 +183,21 @@ SHOWN = {
     "| strangers | 256 places": f"{AT_RELAY}test_many_silent_strangers {AT_RELAY}test_strangers_get_a_bare_status",
     "| a token | is sent in a header": f"{RELAY}test_a_wrong_token {RELAY}test_what_its_operator_sees",
     "| its operator | sees": f"{RELAY}test_what_its_operator_sees",
+    "A proxy on the way out": SCOPE,
+    "TLS runs through them unopened": (
+        f"{PROXY}test_messages_go_through_and_the_proxy_sees_tls_alone {PROXY}test_without_certificates_there_is_none"
+    ),
+    "| a proxy learns |": f"{PROXY}test_the_proxy_resolves_the_name {NAME}test_by_tls",
+    "| a proxy can |": f"{PROXY}test_refusals_are_told_apart",
+    "| a proxy can't |": f"{PROXY}test_another_than_the_party_behind_the_proxy",
+    "| the name that is asked for |": f"{NAME}test_routed_to_another_party {SHARED}test_a_name_vouches_for_nothing",
+    "| the password of a proxy |": (
+        f"{PROXY}test_a_wrong_password_ends_calls_and_is_not_repeated {PROXY}test_tls_to_the_proxy_itself "
+        f"{PROXY}test_a_proxy_without_tls_and_one_that_is_not_trusted "
+        "test_proxies.py::test_no_password_in_a_url_and_none_in_sight"
+    ),
+    "| what a proxy answers |": f"{PROXY}test_refusals_are_told_apart",
+    "| the environment |": f"{PROXY}test_the_environment_counts_when_it_is_asked_for",
     "A party answers calls from a relay only": f"{AT_RELAY}test_strangers_have_less_than_what_they_are_granted_elsewhere",
     "Please report": ADVICE,
     "Say what you did": ADVICE,

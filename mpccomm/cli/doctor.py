@@ -31,7 +31,9 @@ from mpccomm.config import Config, PartyConfig, build
 from mpccomm.engine.base_pool import engine_of
 from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.channel import Channel
+from mpccomm.proxies import ENV, Proxy, proxy_of
 from mpccomm.transport.identity import Certificate, certificate_from_der, read_certificates
+from mpccomm.transport.proxy import ProxyError, Target, connect
 from mpccomm.transport.server import GREETING
 from mpccomm.transport.tls import Credentials, Password
 
@@ -148,11 +150,14 @@ def _validity(name: str, check: str, certificate: Certificate) -> Finding:
     )
 
 
-def _outside(config: Config, other: PartyConfig, timeout: float) -> Iterator[Finding]:
+def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float) -> Iterator[Finding]:
     """Name, port, and what answers there."""
     if not other.addr:
         return
     port = other.port or (443 if config.tls else 80)
+    if (proxy := _proxy(me)) is not None and proxy.serves(other.addr):
+        yield from _look_through(proxy, config, other, port, timeout)
+        return
     try:
         found = socket.getaddrinfo(other.addr, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -167,9 +172,8 @@ def _outside(config: Config, other: PartyConfig, timeout: float) -> Iterator[Fin
         connection = socket.create_connection((other.addr, port), timeout)
     except TimeoutError:
         text = f"no answer from {other.addr} port {port} within {timeout:g} s"
-        yield Finding(
-            other.name, "port", WRONG, text, "open this port in the firewalls on the way, and check the address"
-        )
+        remedy = _UNUSED if _unused(me) else "open this port in the firewalls on the way, and check the address"
+        yield Finding(other.name, "port", WRONG, text, remedy)
         return
     except OSError as error:
         text = f"{other.addr} port {port}: {(error.strerror or str(error)).lower()}"
@@ -188,7 +192,8 @@ def _certificate(config: Config, other: PartyConfig, connection: socket.socket) 
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with context.wrap_socket(connection, server_hostname=None) as secured:
+        # What is in front of several parties goes by the name.
+        with context.wrap_socket(connection, server_hostname=other.server_name or other.addr) as secured:
             der = secured.getpeercert(binary_form=True)
         shown = certificate_from_der(der or b"")
     except (OSError, ValueError) as error:
@@ -196,9 +201,21 @@ def _certificate(config: Config, other: PartyConfig, connection: socket.socket) 
         remedy = "does that party use certificates as well? And is it the only program at this port?"
         yield Finding(other.name, "certificate", WRONG, text, remedy)
         return
+    yield from _shown_by(config, other, shown)
+
+
+def _shown_by(config: Config, other: PartyConfig, shown: Certificate) -> Iterator[Finding]:
+    """Say what is to be said of the certificate that was shown where that party is meant to be."""
     yield _validity(other.name, "certificate", shown)
+    owners = [one.name for one in config.parties.values() if one is not other and shown in _pins(one)]
+    if owners:
+        asked = other.server_name or other.addr
+        text = f"it is that of {owners[0]}: what is at {other.addr} leads callers for {asked} there"
+        remedy = f"route {asked} to {other.name} there; where parties are behind one address, each needs a server_name"
+        yield Finding(other.name, "identity", WRONG, text, remedy)
+        return
     if other.cert:
-        pins = [pin for path in other.cert for pin in read_certificates(path)[:1]]
+        pins = _pins(other)
         if shown not in pins:
             text = f"it is not the agreed one, {' or '.join(pin.fingerprint for pin in pins)}"
             yield Finding(
@@ -207,6 +224,29 @@ def _certificate(config: Config, other: PartyConfig, connection: socket.socket) 
     elif not shown.is_for(other.addr):
         text = f"it is for {shown.names}, not for {other.addr}"
         yield Finding(other.name, "identity", WRONG, text, "issue one for this address, or pin it with cert")
+
+
+def _pins(party: PartyConfig) -> list[Certificate]:
+    return [pin for path in party.cert for pin in read_certificates(path)[:1]]
+
+
+def _proxy(me: PartyConfig) -> Proxy | None:
+    with suppress(ConfigurationError):
+        return proxy_of(me.proxy)
+    return None
+
+
+def _unused(me: PartyConfig) -> bool:
+    """Whether the environment names a proxy that is not used."""
+    with suppress(ConfigurationError):
+        return me.proxy is None and proxy_of(ENV) is not None
+    return False
+
+
+_UNUSED = (
+    'the environment of this machine names a proxy (HTTPS_PROXY), which does not count by itself: write proxy = "env" in this '
+    "party's table. Otherwise open this port in the firewalls on the way"
+)
 
 
 def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
@@ -230,6 +270,100 @@ def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding
         )
 
 
+# -- through a proxy ---------------------------------------------------------------------------------------------------
+
+
+class _Seen(asyncio.Protocol):
+    """What a connection has reached, once it is made."""
+
+    def __init__(self) -> None:
+        self.certificate = b""
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        self.certificate = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set_result(None)
+
+
+def _look_through(proxy: Proxy, config: Config, other: PartyConfig, port: int, timeout: float) -> Iterator[Finding]:
+    """Whether the proxy makes a connection to that party, and what answers at the other end of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    async def look() -> bytes:
+        seen = _Seen()
+        target = Target(other.addr, port, context, other.server_name or other.addr)
+        async with asyncio.timeout(timeout):
+            await connect(proxy, target, seen, timeout)
+            await seen.over
+        return seen.certificate
+
+    try:
+        shown = certificate_from_der(asyncio.run(look()))
+    except ProxyError as error:
+        yield Finding(other.name, "proxy", WRONG, str(error), _proxy_remedy(str(error), other))
+    except TimeoutError:
+        text = f"the {proxy} gives no answer within {timeout:g} s"
+        yield Finding(other.name, "proxy", WRONG, text, _proxy_remedy(text, other))
+    except (OSError, ValueError) as error:
+        text = f"no TLS through the {proxy}: {getattr(error, 'reason', None) or error}"
+        remedy = "does that party use certificates as well? And is it the only program at this port?"
+        yield Finding(other.name, "proxy", WRONG, text, remedy)
+    else:
+        text = f"the {proxy} makes connections to {other.addr} port {port}"
+        yield Finding(other.name, "proxy", OK, text)
+        yield from _shown_by(config, other, shown)
+
+
+_PROXY_REMEDIES = (
+    (
+        "asks for a user name",
+        'write proxy = {{url = "...", credentials_file = "..."}}; user:password is its first line',
+    ),
+    ("does not accept our", "correct credentials_file of the proxy, before the account is locked"),
+    (
+        "logs in by Basic",
+        "ask its operator for a login by Basic, or run a helper on this machine that logs in by the others",
+    ),
+    (
+        "does not allow",
+        (
+            "ask its operator to allow CONNECT there; many allow port 443 alone: let {other} listen at that, or meet at a "
+            "relay that does (relay =)"
+        ),
+    ),
+    ("can't reach", "start the program, or doctor, of {other}; the proxy has to be able to resolve and reach {addr}"),
+    ("log in", "log in to this network with a browser, or ask its operator to let this machine out without"),
+    (
+        "certificate that is not accepted",
+        "name the authority of the proxy, or its certificate, as ca_cert of the proxy",
+    ),
+    (
+        "opens TLS",
+        "compare fingerprints with {other} on another way; have the proxy's operator except {addr} from inspection",
+    ),
+    (
+        "speaks no TLS",
+        "start {other} with its certificates; a page of the proxy's goes away by logging in with a browser",
+    ),
+    ("credentials_file", "correct credentials_file of the proxy, or put the file there"),
+    ("take TLS", "write http:// in its URL, unless it takes TLS itself"),
+    ("", "check the URL of the proxy, and whether it runs"),
+)
+"""What to do about a proxy that makes no connection, by words in why."""
+
+
+def _proxy_remedy(why: str, other: PartyConfig) -> str:
+    remedy = next(remedy for words, remedy in _PROXY_REMEDIES if words in why)
+    return remedy.format(other=other.name, addr=other.addr)
+
+
 # -- what only a connection shows --------------------------------------------------------------------------------------
 
 
@@ -247,7 +381,7 @@ async def _inside(config: Config, me: PartyConfig, password: Password, timeout: 
         broken = Finding(me.name, "configuration", WRONG, str(error), remedy)
     else:
         return await _connected(config, me, others, pool, timeout, together)
-    return [broken, *(finding for party in others for finding in _outside(config, party, timeout))]
+    return [broken, *(finding for party in others for finding in _outside(config, me, party, timeout))]
 
 
 async def _connected(
@@ -260,7 +394,7 @@ async def _connected(
         missing = await _missing(pool, timeout, [party.name for party in others])
         found += _relays(pool, me, others)
         for party in others:
-            seen = await asyncio.to_thread(lambda party=party: list(_outside(config, party, timeout)))  # type: ignore[misc]
+            seen = await asyncio.to_thread(lambda party=party: list(_outside(config, me, party, timeout)))  # type: ignore[misc]
             if party.name not in missing:
                 found += _all_the_same(seen)
                 found.append(await _round_trip(pool, party.name, timeout))
@@ -310,7 +444,7 @@ _RELAY_REMEDIES = (
 def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
     """What was seen from outside of a party that is connected: it need not be reached from here, if it reaches us."""
     for finding in seen:
-        if finding.state == WRONG and finding.check in ("name", "port", "program"):
+        if finding.state == WRONG and finding.check in ("name", "port", "program", "proxy"):
             text = f"{finding.text}; none of that is needed, as it dials this party, or has ended meanwhile"
             yield Finding(finding.party, finding.check, OK, text)
         else:
@@ -353,6 +487,8 @@ def _remedy(why: str, me: PartyConfig, other: PartyConfig, seen: Sequence[Findin
     names = {"me": me.name, "other": other.name, "addr": other.addr, "port": other.port or "443"}
     if (me.relays or other.relays) and "relay" in why and "not at the relay" not in why:
         return "first do what is said of the relay, then look again"
+    if "the proxy " in why:
+        return _proxy_remedy(why, other)
     remedy = next((remedy for word, remedy in _REMEDIES if word.lower() in why.lower()), None)
     if remedy is None and first is not None:
         return f"first do what is said of the {first.check} of {other.name}, then look again"

@@ -75,7 +75,7 @@ class ProxyConnector(aiohttp.BaseConnector):
         protocol: ResponseHandler = self._factory()
         # An alert in the clear would be in the midst of our TLS with the proxy.
         new_socket = None if self._proxy.tls else self._new_socket
-        await connect(self._proxy, target, protocol, self._connect_timeout, new_socket or _plain_socket)
+        await connect(self._proxy, target, protocol, self._connect_timeout, new_socket)
         return protocol
 
 
@@ -84,7 +84,7 @@ async def connect(
     target: Target,
     protocol: asyncio.Protocol,
     connect_timeout: float,
-    new_socket: Callable[[tuple[Any, ...]], socket.socket],
+    new_socket: Callable[[tuple[Any, ...]], socket.socket] | None = None,
 ) -> None:
     """Make a connection through a proxy, and give it to the protocol.
 
@@ -93,7 +93,7 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     answer = _Answer(proxy)
-    transport = await _open(proxy, answer, connect_timeout, new_socket)
+    transport = await _open(proxy, answer, connect_timeout, new_socket or _plain_socket)
     try:
         transport.write(_request(proxy, target))
         status, head = await answer.head

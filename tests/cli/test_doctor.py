@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from mpccomm import SyncPool
+from mpccomm import Proxy, SyncPool
 from mpccomm.cli import main as mpccomm
+from mpccomm.cli.doctor import _look_through
+from mpccomm.config import Config, PartyConfig
 from mpccomm.pytest_plugin.relays import LocalRelay
 from tests.certificates import DAY, LOCAL, Folder, Identity, root, self_signed
+from tests.forward_proxy import ForwardProxy
 from tests.ports import free_ports
 from tests.timing import UNIT
 
@@ -408,3 +411,96 @@ def test_neither_side_lets_anything_in(tmp_path: Path, capsys: pytest.CaptureFix
                 one.close()
     assert status == 1
     assert "neither side lets anything in: use a relay" in found["bob", "connection"][2]
+
+
+# -- proxies, and several behind one address ---------------------------------------------------------------------------
+
+
+def behind(proxy: str, **more: str) -> str:
+    """The lines of a party that only a proxy lets out."""
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in {"url": proxy, **more}.items())
+    return f"addr = {json.dumps(LOCAL)}\nproxy = {{{table}}}"
+
+
+def test_through_a_proxy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "password").write_text("alice:open sesame\n")
+    who = {name: self_signed(name, LOCAL) for name in ("alice", "bob")}
+    with ForwardProxy(credentials="alice:open sesame") as proxy:
+        file = setup(tmp_path, who, alice=behind(proxy.url, credentials_file="password"))
+        with program(file):
+            status, found = findings(capsys, str(file), "--me", "alice", *MORE)
+        assert status == 0
+        assert "makes connections to 127.0.0.1 port" in found["bob", "proxy"][1]
+        assert found["bob", "certificate"][0] == "ok"
+        assert "round trip" in found["bob", "connection"][1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "remedy"),
+    [
+        (b"HTTP/1.1 403 No\r\n\r\n", "(403)", "many allow port 443 alone"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", "page of its own", "with a browser"),
+    ],
+)
+def test_a_proxy_that_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes, words: str, remedy: str
+) -> None:
+    who = {name: self_signed(name, LOCAL) for name in ("alice", "bob")}
+    with ForwardProxy(answer=answer) as proxy:
+        status, found = findings(capsys, str(setup(tmp_path, who, alice=behind(proxy.url))), "--me", "alice")
+    assert status == 1
+    for check in ("proxy", "connection"):
+        assert words in found["bob", check][1]
+        assert remedy in found["bob", check][2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        (
+            b"HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=x\r\n\r\n",
+            'write proxy = {url = "...", credentials_file',
+        ),
+        (b"HTTP/1.1 407 X\r\nProxy-Authenticate: NTLM\r\n\r\n", "run a helper"),
+        (b"HTTP/1.1 502 No\r\n\r\n", "start the program, or doctor, of bob"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "with a browser"),
+        (b"hello\r\n", "check the URL of the proxy"),
+    ],
+)
+def test_each_refusal_has_its_remedy(answer: bytes, remedy: str) -> None:
+    bob = PartyConfig("bob", "bob.example")
+    with ForwardProxy(answer=answer) as proxy:
+        (found,) = _look_through(Proxy(proxy.url), Config({"bob": bob}), bob, 443, 100 * UNIT)
+    assert (found.party, found.check, found.state) == ("bob", "proxy", "wrong")
+    assert remedy in found.remedy
+
+
+def test_a_proxy_of_the_environment_that_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.corp:3128")
+    # An address that is no machine's: what is sent there is dropped, or there is no way.
+    monkeypatch.setattr(socket, "create_connection", lambda *_: (_ for _ in ()).throw(TimeoutError()))
+    _, found = findings(capsys, str(setup(tmp_path)), "--me", "alice")
+    assert 'write proxy = "env"' in found["bob", "port"][2]
+
+
+def test_an_address_that_leads_to_another_party(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    who = {name: self_signed(name, LOCAL) for name in ("alice", "bob")}
+    file = setup(tmp_path, who)
+    carol = Folder(tmp_path / "carol")
+    (tmp_path / "carol").mkdir()
+    port = re.findall(r"port = (\d+)", file.read_text())[1]
+    text = (
+        f"[parties.carol]\naddr = {json.dumps(LOCAL)}\nport = {port}\nserver_name = 'carol.mpc.example'\n"
+        f"cert = {json.dumps(carol.cert(self_signed('carol', LOCAL)))}\n"
+    )
+    file.write_text(file.read_text() + text)
+    with program(file):
+        status, found = findings(capsys, str(file), "--me", "alice")
+    assert status == 1
+    assert (
+        "it is that of bob: what is at 127.0.0.1 leads callers for carol.mpc.example there"
+        in found["carol", "identity"][1]
+    )
+    assert "each needs a server_name" in found["carol", "identity"][2]
