@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pandas._testing as checks  # type: ignore[import-not-found]
+import pandas._testing as checks
 import pytest
 
 from mpccomm.codec import decode, encode

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mpccomm import AuthenticationError, Proxy
+from tests.certificates import LOCAL, Folder
 from tests.ports import free_ports
 from tests.servers import squid
-from tests.transport.test_proxy import LOCAL, PASSWORD, PATIENCE, Folder, alice_of, bob_of, exchange, folder, trouble
+from tests.transport.test_proxy import PASSWORD, PATIENCE, alice_of, bob_of, exchange, folder, trouble
 
 __all__ = ["folder"]
 
