@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from asyncio import Task, _get_running_loop, current_task
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -49,16 +50,16 @@ class Depths:
 
     def __init__(self) -> None:
         self._here = threading.local()
-        self._threads: list[_Scope] = []
+        self._threads: list[tuple[threading.Thread, _Scope]] = []
 
     def at(self, path: str) -> int:
         """Return the depth of what the calling task, or thread, has received."""
         scope = self.scope()
         scope.settle()
         found = scope.depths.get(path, 0)
-        for thread in self._threads:
+        for _, other in self._threads:
             # Other threads settle theirs by themselves.
-            found = max(found, thread.depths.get(path, 0))
+            found = max(found, other.depths.get(path, 0))
         return found
 
     def raise_to(self, path: str, depth: int) -> None:
@@ -89,6 +90,19 @@ class Depths:
             found: _Scope = self._here.scope
         except AttributeError:
             found = self._here.scope = _Scope(None, {})
-            self._threads.append(found)
+            self._threads.append((threading.current_thread(), found))
+            self._take_over_from_the_dead(found)
         found.settle()
         return found
+
+    def _take_over_from_the_dead(self, scope: _Scope) -> None:
+        """Have one scope for all threads that have ended, so that a program may start any number of them."""
+        ended = [one for one in self._threads if not one[0].is_alive()]
+        for _, other in ended:
+            other.settle()
+            for path, depth in other.depths.items():
+                scope.raise_to(path, depth)
+        # Only now, so that their depths stand somewhere at any time.
+        for one in ended:
+            with suppress(ValueError):  # another new thread was first
+                self._threads.remove(one)

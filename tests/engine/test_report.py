@@ -87,6 +87,50 @@ def test_secure_comparison_by_bit_decomposition_takes_the_logarithm() -> None:
     assert rounds(reports) == rounds(reports, "compare") == 6
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_any_schedule_has_the_rounds_of_its_longest_chain(seed: int) -> None:
+    """Found by looking at every pair of messages, and not by counting along."""
+    rng = random.Random(seed)
+    names = NAMES[:3]
+    network = MemoryNetwork()
+    made = {name: Pool(name=name, settings=COUNTED, network=network) for name in names}
+    network.connect(*made.values())
+    sent: list[tuple[str, str, int]] = []
+    """Sender, receiver, and when: the number of the step."""
+    taken: dict[int, int] = {}
+    futures: dict[int, asyncio.Future[int]] = {}
+    try:
+        for step in range(120):
+            waiting = [number for number in range(len(sent)) if number not in taken]
+            if not waiting or rng.random() < 0.45:
+                sender, receiver = rng.sample(names, 2)
+                number = len(sent)
+                if rng.random() < 0.3:
+                    futures[number] = made[receiver].arecv(sender, str(number))
+                await made[sender].send(receiver, number, str(number))
+                sent.append((sender, receiver, step))
+            else:
+                number = rng.choice(waiting)
+                sender, receiver, _ = sent[number]
+                future = futures.get(number)
+                assert number == await (made[receiver].recv(sender, str(number)) if future is None else future)
+                taken[number] = step
+        longest: list[int] = []
+        for sender, _, at in sent:
+            before = [
+                longest[number]
+                for number, (_, receiver, _) in enumerate(sent[: len(longest)])
+                if receiver == sender and taken.get(number, at) < at
+            ]
+            longest.append(1 + max(before, default=0))
+        assert max(pool.report().rounds or 0 for pool in made.values()) == max(longest)
+        for number, (sender, receiver, _) in enumerate(sent):
+            if number not in taken:
+                await (futures[number] if number in futures else made[receiver].recv(sender, str(number)))
+    finally:
+        await asyncio.gather(*(pool.shutdown() for pool in made.values()))
+
+
 async def test_the_same_on_the_asyncio_face() -> None:
     """Beaver multiplications, then the carry of 32 bits by a prefix tree."""
 
@@ -283,6 +327,29 @@ async def test_tasks_that_have_ended_are_let_go() -> None:
                 await asyncio.create_task(alice.recv("Bob"))
         await asyncio.sleep(0)
         assert not alice._engine.count()._depths.scope().made
+
+
+def test_threads_that_have_ended_are_let_go() -> None:
+    network = MemoryNetwork()
+    with SyncPool(name="a", network=network, settings=COUNTED) as a, SyncPool(name="b", network=network) as b:
+        network.connect(a, b)
+        for _ in range(50):
+            b.send("a", 1)
+            thread = threading.Thread(target=lambda: a.send("b", a.recv("b")))
+            thread.start()
+            thread.join()
+            b.recv("a")
+        assert len(a._engine.count()._depths._threads) <= 2
+        assert a.report().rounds == 1
+        with b.phase("counts"):
+            b.send("a", 1)
+        for call in (lambda: a.recv("b"), a._engine.count()._depths.scope, a._engine.count()._depths.scope):
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+        a.send("b", 3)
+        assert a.report().rounds == 2
+        b.recv("a")
 
 
 # -- phases ------------------------------------------------------------------------------------------------------------
