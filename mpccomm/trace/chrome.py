@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mpccomm.trace.record import FORMAT, PartyRecord, Receive, Record, Send, Wait
 
 _MOST_ROWS = 8
-"""A track has so many rows for slices that overlap; further ones are left out of the picture."""
+"""Rows that a track has for slices that overlap; what would need more is left out of the picture."""
 
 
 class Slice(NamedTuple):

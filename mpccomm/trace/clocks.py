@@ -49,7 +49,7 @@ class Clock(NamedTuple):
     knots: Knots
     """What to subtract from its own time, by own time."""
     error: int
-    """At most so many nanoseconds wrong; -1: nothing is known but what the two machines take for the time of day."""
+    """By at most how many nanoseconds that is wrong; -1: nothing is known but what the two machines take for the time of day."""
 
     def common(self, at: int) -> int:
         """A time of this party on the common clock."""

@@ -22,9 +22,9 @@ CODING = "#e5534b"
 _HEIGHT = 0.34
 _UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 _MOST_HEADS = 2000
-"""So many messages get the head of an arrow; of more it would be all that one sees."""
+"""Up to this number, messages get the head of an arrow; of more it would be all that one sees."""
 _MOST_LABELS = 40
-"""So many stays in phases get their name in the picture."""
+"""Stays in phases that get their name in the picture."""
 
 
 class _Bar(NamedTuple):

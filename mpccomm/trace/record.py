@@ -159,7 +159,7 @@ class PartyRecord:
 
 
 class Message(NamedTuple):
-    """A message as both its parties saw it. Times are nanoseconds on the clock of the record; None where nobody noted it."""
+    """A message as both its parties saw it. Times are nanoseconds on the clock of the record; None where it was not noted."""
 
     sender: str
     receiver: str
