@@ -49,11 +49,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _report(found: Estimate) -> Iterator[str]:
     path = found.path
-    yield f"recorded {seconds_text(found.recorded)}, estimated {seconds_text(found.estimated)}, of which on the longest path:"
+    yield f"recorded {seconds_text(found.recorded)}, estimated {seconds_text(found.estimated)}, and of that, on the longest path:"
     yield f"  {seconds_text(path.travelling):>9}  travelling: {plural(path.messages, 'message')}, one after the other"
     yield f"  {seconds_text(path.line):>9}  getting onto the lines, and waiting for what was sent before"
     yield f"  {seconds_text(path.handling):>9}  handling messages, as recorded"
     yield f"  {seconds_text(path.computing):>9}  the programs between messages, as recorded"
+    yield f"  {seconds_text(path.starting):>9}  until the party where it begins had begun, as recorded, and was connected"
     if found.phases:
         width = max(len("phase"), *(len(phase.path) for phase in found.phases))
         yield f"{'phase':{width}}  {'recorded':>9}  {'estimated':>9}"

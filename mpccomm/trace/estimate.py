@@ -60,6 +60,8 @@ class Path(NamedTuple):
     """From a program to the line, and from there to the other program, as recorded."""
     computing: float
     """Everything between, as recorded."""
+    starting: float
+    """From the first event of all to the first one on the path: until its party has begun, and is connected."""
 
 
 class PhaseEstimate(NamedTuple):
@@ -418,7 +420,7 @@ class _Graph:
         last = max(events, key=lambda event: event.time)
         first = min(event.time for event in events)
         recorded = [event.recorded for event in events]
-        return Estimate(max(recorded) - min(recorded), last.time - first, _path(last), self._phases())
+        return Estimate(max(recorded) - min(recorded), last.time - first, _path(last, first), self._phases())
 
     def _phases(self) -> list[PhaseEstimate]:
         found: dict[str, PhaseEstimate] = {}
@@ -443,11 +445,11 @@ class _Graph:
         return list(found.values())
 
 
-def _path(last: _Event) -> Path:
-    """Follow the causes of an event back to the first one."""
+def _path(last: _Event, first: float) -> Path:
+    """Follow the causes of an event back to one that has none."""
     messages, travelling, line, handling, computing = 0, 0.0, 0.0, 0.0, 0.0
-    event: _Event | None = last
-    while event is not None and event.cause is not None:
+    event = last
+    while event.cause is not None:
         took = event.time - event.cause.time
         message = event.message
         if message is not None and event.kind in (_ARRIVED, _DELIVERED):
@@ -459,7 +461,7 @@ def _path(last: _Event) -> Path:
         else:
             computing += took
         event = event.cause
-    return Path(messages, travelling, line, handling, computing)
+    return Path(messages, travelling, line, handling, computing, event.time - first)
 
 
 def _both(calls: Iterable[_Call]) -> Iterator[_Event]:

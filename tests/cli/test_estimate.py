@@ -28,7 +28,7 @@ def trace(tmp_path: Path) -> str:
 def test_an_estimate(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", trace, "--rtt", "2s", "--rate", "100mbit"]) == Status.WELL
     said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch("recorded 500.0 ms, estimated 6.5 s, of which on the longest path:", said[0])
+    assert re.fullmatch("recorded 500.0 ms, estimated 6.5 s, and of that, on the longest path:", said[0])
     assert re.fullmatch(" +6.0 s  travelling: 6 messages, one after the other", said[1])
     assert said[-2:] == ["phase    recorded  estimated", "online   500.0 ms      6.5 s"]
 

@@ -161,6 +161,7 @@ async def test_round_trips_of_tasks(program: Callable[[Pool], Awaitable[None]], 
     record = Record([trace.record.parties[0] for trace in traces])
     found = over(record, Line(rtt=FAR))
     assert found.estimated == pytest.approx(trips * FAR, abs=10 * UNIT + found.recorded)
+    assert sum(found.path[1:]) == pytest.approx(found.estimated)
 
 
 def in_threads(pool: SyncPool) -> None:
@@ -207,3 +208,4 @@ def test_round_trips_of_threads(program: Callable[[SyncPool], None], trips: floa
     record = Record([trace.record.parties[0] for trace in traces])
     found = over(record, Line(rtt=FAR))
     assert found.estimated == pytest.approx(trips * FAR, abs=10 * UNIT + found.recorded)
+    assert sum(found.path[1:]) == pytest.approx(found.estimated)
