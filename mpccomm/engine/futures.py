@@ -61,8 +61,7 @@ class ReceiveFuture(RequestFuture):
             return False
         request, self.request = self.request, None
         if self.is_home or request is None:
-            resolve_on(self, self.owner, value, error)
-            return None
+            return resolve_on(self, self.owner, value, error)
         try:
             self.get_loop().call_soon_threadsafe(self._arrive, request, request.message, value, error)
         except RuntimeError:
@@ -193,23 +192,27 @@ def raise_error(request: Request) -> NoReturn:
         del error  # no circle of it and its traceback
 
 
-def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, error: Exception | None) -> None:
-    """Give a future its outcome, where the pool's loop is and the future's may be another."""
+def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, error: Exception | None) -> bool:
+    """Give a future its outcome, where the pool's loop is and the future's may be another. False: it has ended otherwise."""
     loop = future.get_loop()
     if owner.is_on(loop):
-        _resolve(future, value, error)
-        return
+        return _resolve(future, value, error)
     try:
         loop.call_soon_threadsafe(_resolve, future, value, error)
     except RuntimeError:
         # The caller's loop is closed: no call waits any more.
         future.cancel()
+    return True
 
 
-def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None) -> None:
+def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None) -> bool:
     if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(value)  # type: ignore[arg-type]
+        return False
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)  # type: ignore[arg-type]
+    except asyncio.InvalidStateError:
+        return False  # it was cancelled between these two steps, by Ctrl-C
+    return True

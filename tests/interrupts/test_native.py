@@ -25,6 +25,7 @@ class Duo:
         self.bob = bob
         self.numbers = itertools.count()
         self.got: Any = NOTHING
+        self.handle: asyncio.Future[Any] | None = None
         self.alice = Pool(name="Alice", settings=quick())
         self.run(self.begin)
 
@@ -97,7 +98,8 @@ async def all_of(duo: Duo) -> Any:
 
 
 async def held(duo: Duo) -> Any:
-    return await asyncio.wait_for(duo.alice.arecv("Bob"), LIMIT)
+    duo.handle = duo.alice.arecv("Bob")
+    return await asyncio.wait_for(duo.handle, LIMIT)
 
 
 @pytest.mark.parametrize("here", [False, True], ids=["on its way", "here"])
@@ -110,7 +112,11 @@ def test_receiving(duo: Duo, receive: str, here: bool) -> None:
 
     def look(outcome: Outcome) -> None:
         nonlocal number
+        if duo.got is NOTHING and duo.handle is not None and duo.handle.done() and not duo.handle.cancelled():
+            # The program has the future, and what came into it.
+            duo.got = duo.handle.result()
         assert (call() if duo.got is NOTHING else duo.got) == number
+        duo.handle = None
         number = duo.here() if here else duo.sent()
 
     everywhere(call, look, CTRL_C, hand_over=True)
