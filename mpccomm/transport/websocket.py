@@ -229,7 +229,8 @@ class WebSocket(Stream, asyncio.Protocol):
 
     def moving(self) -> float | None:
         """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
-        return self._pace.look()
+        # One of asyncio's with TLS, which aiohttp closes once more at the end, can't say then what it has not sent.
+        return None if self._ended.done() else self._pace.look()
 
     def _answer(self) -> None:
         """Answer the latest ping."""
@@ -242,11 +243,6 @@ class WebSocket(Stream, asyncio.Protocol):
         self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
-            self._close_transport()
-
-    def _close_transport(self) -> None:
-        # One of asyncio's with TLS that is closed twice has lost its inside: from then on it can't even say what it has not sent.
-        if not self._transport.is_closing():
             self._transport.close()
 
     def _abort(self) -> None:
@@ -393,7 +389,7 @@ class WebSocket(Stream, asyncio.Protocol):
         if not self._said_close:
             self._said_close = True
             self._write(_FIN | _CLOSE, bytes(payload[:2]))
-        self._close_transport()
+        self._transport.close()
 
     def _begin_to_gather(self, data: memoryview, size: int, mask: bytes) -> None:
         self._gathered = bytearray(size)

@@ -98,6 +98,8 @@ class Wire(asyncio.Transport):
         assert (high, low) == (1, 0)
 
     def get_write_buffer_size(self) -> int:
+        # As one of asyncio's with TLS that was closed twice.
+        assert self.ended is None, "asked of a transport that is gone"
         return 0
 
     def pause_reading(self) -> None:
@@ -414,6 +416,17 @@ async def test_this_side_closes() -> None:
     await bench.running
     assert bench.stream.closing
     assert not bench.peer.received
+
+
+async def test_one_that_has_ended_moves_nothing() -> None:
+    """Until its task has a turn, the clock of the pool may ask."""
+    bench = Bench()
+    await bench.feed(b"")
+    assert bench.stream.moving() is None
+    bench.wire.ended = "lost"
+    bench.stream.connection_lost(None)
+    assert bench.stream.moving() is None
+    await bench.running
 
 
 async def test_whoever_runs_it_is_told_what_breaks() -> None:
