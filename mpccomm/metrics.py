@@ -20,7 +20,7 @@ name of this party, and ``party``, that of the other one. There are names, numbe
 ``mpccomm_reconnects_total``         counter   connections after the first
 ``mpccomm_connected``                gauge     1 while frames flow, else 0
 ``mpccomm_round_trip_seconds``       gauge     smoothed over the last heartbeats
-``mpccomm_unread_messages``          gauge     messages that are here, and that nobody has asked for
+``mpccomm_unread_messages``          gauge     messages that are here, and were not asked for yet
 ``mpccomm_unread_bytes``             gauge     their bytes
 ``mpccomm_undelivered_messages``     gauge     messages whose acknowledgement is not here yet
 ``mpccomm_waiting_receives``         gauge     receives that wait
@@ -80,8 +80,8 @@ _COUNTERS = {
 _GAUGES = {
     "connected": "Whether frames flow in both directions",
     "round_trip_seconds": "Round trip, smoothed over the last heartbeats",
-    "unread_messages": "Messages that are here, and that nobody has asked for",
-    "unread_bytes": "Bytes of the messages that are here, and that nobody has asked for",
+    "unread_messages": "Messages that are here, and were not asked for yet",
+    "unread_bytes": "Bytes of the messages that are here, and were not asked for yet",
     "undelivered_messages": "Messages whose acknowledgement is not here yet",
     "waiting_receives": "Receives that wait",
 }

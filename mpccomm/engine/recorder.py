@@ -33,7 +33,7 @@ from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Send, 
 log = EventLog()
 
 MOST = 1_000_000
-"""So many notes are kept, of some 200 bytes each; of later ones only the number."""
+"""Notes that are kept, of some 200 bytes each; of later ones only the number is."""
 
 _SEND, _RECEIVE, _WAIT, _PHASE, _CONNECTION = range(5)
 _Log = list[tuple[int, float]]
