@@ -86,7 +86,8 @@ def certificate_from_der(der: bytes) -> Certificate:
 
     try:
         return _read(der)
-    except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+    # A TypeError tells of a name of a type that has no names; warnings are raised where the program asks for that.
+    except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType, TypeError, Warning) as error:
         raise ValueError(str(error)) from error
 
 
