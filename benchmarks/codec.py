@@ -26,6 +26,7 @@ import gmpy2
 import numpy as np
 import ormsgpack
 import pandas as pd
+import pyarrow as pa
 
 from mpccomm.codec import Serialization, decode, encode
 
@@ -85,7 +86,31 @@ class Reading:
     unit: str
 
 
-_LIMITS = {"50,000 dicts with a tuple": 2.0, "10,000 datetimes": 1.75, "10,000 dicts of 2 shapes": None}
+_LIMITS = {"10,000 dicts of 2 shapes": None}
+
+
+def beside_arrow() -> Iterator[Case]:
+    """A frame of many columns: what each direction takes, in times of Arrow's own format."""
+    source = np.random.default_rng(1)
+    columns = {f"x{index}": source.random(1000) for index in range(500)}
+    columns |= {f"n{index}": source.integers(0, 1000, 1000) for index in range(500)}
+    frame = pd.DataFrame(columns)
+    segments = [bytes(segment) for segment in encode(frame).segments]
+
+    def write() -> Any:
+        table = pa.Table.from_pandas(frame)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink.getvalue()
+
+    written = write()
+
+    def read() -> object:
+        return pa.ipc.open_stream(written).read_all().to_pandas()
+
+    yield Case("frame of 1,000 columns, encode", partial(encode, frame), write, 2.0, "Arrow IPC")
+    yield Case("frame of 1,000 columns, decode", partial(decode, segments), read, 2.0, "Arrow IPC")
 
 
 def beside_pickle() -> Iterator[Case]:
@@ -170,6 +195,7 @@ def cases() -> list[Case]:
         Case("dict of 4, one big int", there_and_back(message), msgpack({**message, "share": 1}), None, "ormsgpack"),
         Case("big int", there_and_back(1 << 2047), lambda: (1 << 2047).to_bytes(256, "little"), None, "to_bytes"),
         *beside_pickle(),
+        *beside_arrow(),
         Case("numpy of 100 B", there_and_back(array[:12]), copy(array[:12]), None, "copy of the memory"),
     ]
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mpccomm.transport.identity import Certificate, PresentedCertificate, certificate_from_der, mismatch, owners
+from mpccomm.transport.identity import PresentedCertificate, certificate_from_der, mismatch, owners
 from mpccomm.transport.tls import Credentials
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
 from tests.transport.certificate_mutation import Mutator, read
