@@ -12,8 +12,13 @@ SOURCE, TARGET = PACKAGE / "pool" / "groups.py", PACKAGE / "sync" / "groups.py"
 REPLACEMENTS = (
     ("what their members do together.", "what their members do together, blocking; made of mpccomm/pool/groups.py."),
     ("import asyncio\n", ""),
-    ("import Awaitable, Callable", "import Callable"),
+    ("import AsyncIterator, Awaitable, Callable, Mapping", "import Callable, Iterator, Mapping"),
+    ("NoReturn, Self, SupportsIndex", "NoReturn, SupportsIndex"),
     ("Awaitable[None]", "None"),
+    ("Awaitable[tuple[str, Any]]", "tuple[str, Any]"),
+    ("AsyncIterator[", "Iterator["),
+    (", for ``async for``", ""),
+    ("return _Arrivals(self, ", "return self._each("),
     ("class Group:", "class SyncGroup:"),
     ("`Pool.", "`SyncPool."),
     (
@@ -26,15 +31,39 @@ REPLACEMENTS = (
     ("await ", ""),
 )
 
+EACH = """
+    def _each(self, call: GroupCall[Any], value: object, limit: Deadline) -> Iterator[tuple[str, Any]]:
+        call.running = True
+        try:
+            for _ in iter(call.send_next, False):
+                pass
+            yield self.me, value
+            while call.to_come:
+                pair = self._first_of(call, limit)
+                try:
+                    yield pair
+                finally:
+                    call.arrived(pair[0])
+            self._go_on(call, limit)
+        except BaseException:
+            self._calls.interrupted(call)
+            raise
+        finally:
+            call.running = False
+
+"""
+"""What a generator is enough for where nothing is awaited: it ends when its loop is left."""
+
 
 def generated() -> str:
     """The text that the blocking face should have."""
-    text = SOURCE.read_text(encoding="utf-8")
+    text, arrivals, _ = SOURCE.read_text(encoding="utf-8").partition("\n\nclass _Arrivals:")
+    assert arrivals, "the iterator of the asyncio face has another name now"
     for old, new in REPLACEMENTS:
         if old not in text:
             raise ValueError(f"{SOURCE.name} has no {old!r} any more: change tests/sync/generate_groups.py with it")
         text = text.replace(old, new)
-    return text
+    return text.replace("\n    def _go_on(", f"{EACH}    def _go_on(")
 
 
 def main() -> int:
