@@ -21,6 +21,7 @@ from mpccomm.pytest_plugin.relays import LocalRelay
 from mpccomm.relays import Relay
 from mpccomm.transport.relay import RelayLimits
 from mpccomm.transport.relay_identity import Admitted
+from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, quick, until
@@ -32,7 +33,8 @@ PARTIES = {name: CA.issue(name, f"{name.lower()}.example") for name in ("Alice",
 SOLO = {name: self_signed(name) for name in ("Alice", "Bob")}
 STRANGER = self_signed("Stranger")
 PATIENCE = 100 * UNIT
-SETTINGS = replace(quick(), linger=5 * UNIT)
+# What is slow here for once is the machine: all pools share one loop.
+SETTINGS = replace(quick(), linger=5 * UNIT, timing=replace(quick().timing, greeting=50 * UNIT))
 
 
 @pytest.fixture
@@ -73,6 +75,13 @@ async def exchange(alice: Pool, bob: Pool, message: object = "hello") -> None:
     assert await bob.recv("Alice", timeout=PATIENCE) == message
     await bob.send("Alice", message, timeout=PATIENCE)
     assert await alice.recv("Bob", timeout=PATIENCE) == message
+
+
+async def only_stream(pool: Pool, name: str) -> Stream:
+    """The one that is left where both have dialled."""
+    connections = pool._engine.party(name).connections
+    await until(lambda: len(connections.streams) == 1)
+    return connections.streams[0]
 
 
 def relayed(pool: Pool, name: str) -> bool:
@@ -318,7 +327,7 @@ async def test_a_slow_receiver_holds_its_sender(folder: Folder, relay: LocalRela
     """The relay keeps little, whatever is sent, and other streams go on."""
     async with duo(folder, relay.relay) as (alice, bob):
         await exchange(alice, bob)
-        (stream,) = bob._engine.party("Alice").connections.streams
+        stream = await only_stream(bob, "Alice")
         stream._transport.pause_reading()  # type: ignore[attr-defined]
         sending = alice.asend("Bob", bytes(64 << 20))
         async with pool_of(folder, "Carol", "Alice", relay=relay.relay) as carol:
@@ -337,7 +346,7 @@ async def test_the_slowest_is_cut_where_too_much_waits(folder: Folder, tmp_path:
     with LocalRelay(tmp_path, limits=RelayLimits(waiting=1)) as relay:
         async with duo(folder, relay.relay) as (alice, bob):
             await exchange(alice, bob)
-            (stream,) = bob._engine.party("Alice").connections.streams
+            stream = await only_stream(bob, "Alice")
             stream._transport.pause_reading()  # type: ignore[attr-defined]
             sending = alice.asend("Bob", bytes(16 << 20))
             assert relay.server is not None
