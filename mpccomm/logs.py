@@ -136,6 +136,11 @@ class EventLog:
         self.pool = pool
         self.party = party
 
+    @classmethod
+    def here(cls) -> EventLog:
+        """Return the log of the pool in whose context this is called, to be used in others."""
+        return cls(_current.get())
+
     def of(self, party: str) -> EventLog:
         """Return the log of a party of this pool."""
         return EventLog(self.pool, party)

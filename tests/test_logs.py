@@ -108,6 +108,13 @@ def test_what_runs_for_a_pool_logs_as_of_that_pool(caplog: pytest.LogCaptureFixt
     assert [record.module for record in caplog.records] == ["test_logs"] * 2
 
 
+def test_a_log_of_one_context_is_used_in_another(caplog: pytest.LogCaptureFixture) -> None:
+    mine, other = LoggedPool("mine"), LoggedPool("other")
+    log = mine.context().run(EventLog.here)
+    other.context().run(log, LogEvent.REFUSED, "a caller")
+    assert shown(caplog) == [("security", "mine", "", "refused")]
+
+
 async def test_strangers_are_refused_by_a_pool(caplog: pytest.LogCaptureFixture) -> None:
     """The server does not know the pool; what it logs is of that pool all the same."""
     async with pools("Alice", "Bob") as (alice, _):

@@ -50,7 +50,9 @@ class Answering:
     ) -> None:
         self._relayed = relayed
         self._authenticator = authenticator
-        self._log_throttle = LogThrottle(log)
+        # A port that several pools share brings callers out of the context of another one.
+        self._log = EventLog.here()
+        self._log_throttle = LogThrottle(self._log)
         self._closing = False
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
@@ -92,7 +94,7 @@ class Answering:
     def sent_away(self, address: IPAddress, reason: str) -> None:
         """A caller was sent away before it was known."""
         if self._closing:
-            log(LogEvent.CONNECTION_CLOSED, "closed a connection from %s: %s", address, reason)
+            self._log(LogEvent.CONNECTION_CLOSED, "closed a connection from %s: %s", address, reason)
             return
         self._log_throttle.log(f"closed a connection from {address}: {reason}", kind="closed")
         self._authenticator.refused(address, reason)
@@ -171,7 +173,7 @@ class Answering:
         except NotRecognisedError as error:
             if error.usual:
                 text = "closed a connection from %s: %s"
-                log(LogEvent.CONNECTION_CLOSED, text, caller.address, error, level=logging.INFO)
+                self._log(LogEvent.CONNECTION_CLOSED, text, caller.address, error, level=logging.INFO)
             elif not pending.dropped:
                 self._log_throttle.log(f"closed a connection from {caller.address}: {error}", kind="unknown")
             stream.close(error.code)
