@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
-from mpccomm.protocol.receiver import Incoming
 
 T = TypeVar("T")
 
@@ -59,24 +57,23 @@ class ReceiveFuture(RequestFuture):
         """The receive is over."""
         if self.cancelled():
             return False
-        request, self.request = self.request, None
+        request = self.request
         if self.is_home or request is None:
+            self.request = None
             return resolve_on(self, self.owner, value, error)
         try:
-            self.get_loop().call_soon_threadsafe(self._arrive, request, request.message, value, error)
+            self.get_loop().call_soon_threadsafe(self._arrive, request, value, error)
         except RuntimeError:
             # The caller's loop is closed: no call waits any more.
             self.cancel()
             return False
         return None
 
-    def _arrive(self, request: FutureCall, message: Incoming | None, value: Any, error: Exception | None) -> None:
-        """On the caller's loop, where it may have been cancelled while the value was on the way."""
+    def _arrive(self, request: FutureCall, value: Any, error: Exception | None) -> None:
+        """On the caller's loop. Cancelled while the value was on the way, it has sent the message back before any later call."""
         if not self.done():
+            self.request = request.message = None
             _resolve(self, value, error)
-        elif message is not None:
-            with contextlib.suppress(PoolClosedError):
-                self.owner.post(partial(request.give_back, message))
 
 
 class ObservedFuture(ReceiveFuture):

@@ -342,11 +342,6 @@ class FutureCall(ReceiveCall):
             # It was not the message that was at fault, or its future was given up: the next receive gets it.
             self.cancel()
 
-    def give_back(self, message: Incoming) -> None:
-        """Return the message of which the waiter got the value after all. Called on the pool's loop."""
-        self.message = message
-        self.cancel()
-
     def _read_in_worker(self) -> None:
         message = self.message
         if message is None:

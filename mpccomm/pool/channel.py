@@ -98,7 +98,7 @@ class Messages(BaseChannel, ChannelCalls):
         owner = self._engine.loop_owner
         kind = ReceiveFuture if owner.observer is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
-        call.immediate = future.is_home
+        call.immediate = call.landed = future.is_home
         owner.post(call.start)
         call.immediate = False
         return future
