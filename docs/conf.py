@@ -56,6 +56,7 @@ nitpick_ignore = [
     ("py:class", "mpccomm.trace.clocks.Clock"),
     ("py:class", "mpccomm.transport.memory.T"),
     ("py:class", "mpccomm.transport.network.Network"),
+    ("py:class", "mpccomm.transport.shared_port.Listener"),
 ]
 
 
