@@ -56,6 +56,10 @@ nitpick_ignore = [
     ("py:class", "mpccomm.trace.clocks.Clock"),
     ("py:class", "mpccomm.transport.memory.T"),
     ("py:class", "mpccomm.transport.network.Network"),
+    ("py:class", "mpccomm.transport.handshake.Authenticator"),
+    ("py:class", "mpccomm.transport.listener.Acceptor"),
+    ("py:class", "mpccomm.transport.shared_port.Listener"),
+    ("py:class", "mpccomm.transport.shared_port.Membership"),
 ]
 
 

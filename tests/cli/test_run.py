@@ -291,7 +291,7 @@ def test_a_party_that_ended_well_but_too_early_is_hinted_at(tmp_path: Path, met:
         if pool.name != "bob":
             pool.recv("bob")
     """
-    status, _, errors = ran(tmp_path, program, "--parties", "alice,bob", "--timeout", "6")
+    status, _, errors = ran(tmp_path, program, "--parties", "alice,bob", "--timeout", "60" if met else "8")
     if met:
         assert status == 1
         assert errors.splitlines()[-1] == (
