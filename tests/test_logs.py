@@ -4,11 +4,12 @@ import ast
 import gc
 import logging
 import re
+import weakref
 from pathlib import Path
 
 import pytest
 
-from mpccomm import MemoryNetwork, Pool, SyncPool
+from mpccomm import MemoryNetwork, Pool, SyncPool, logs
 from mpccomm.logs import ROOT, TOPICS, EventLog, LogEvent, LoggedPool
 from tests.pools import LOCAL, pools, quick
 from tests.test_house import MODULES, tree
@@ -75,8 +76,9 @@ async def test_records_say_pool_party_and_event(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("face", [Pool, SyncPool])
 async def test_lines_say_which_pool_where_there_are_several(
-    face: type[Pool] | type[SyncPool], caplog: pytest.LogCaptureFixture
+    face: type[Pool] | type[SyncPool], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logs, "_open", weakref.WeakSet())  # whatever other tests have left in this process
     first = face(name="first", network=MemoryNetwork(), settings=quick())
     first.add_http_server(0)
     alone = caplog.records[-1].getMessage()

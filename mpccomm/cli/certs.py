@@ -206,6 +206,9 @@ def _issue_all(options: argparse.Namespace) -> None:
     shared = {party.cert[0]: issued[name][1] for name, party in config.parties.items()}
     if config.ca_cert is not None:
         shared[config.ca_cert] = authority.pem
+    for path in _of_relays(config):
+        # What a relay is known by is there already, or it is to have a certificate of this authority.
+        shared.setdefault(path, path.read_bytes() if path.is_file() else authority.pem)
     for name, party in config.parties.items():
         own = folder / name
         own.mkdir(mode=0o700)
@@ -235,6 +238,12 @@ def _addresses_of(party: PartyConfig, config: Config) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _of_relays(config: Config) -> list[Path]:
+    """Return the files with the certificates by which relays are known."""
+    found = (relay.ca_cert for party in config.parties.values() for relay in party.relays)
+    return list(dict.fromkeys(path for path in found if isinstance(path, Path)))
+
+
 def _check_files(config: Config, source: Path) -> None:
     """Every party has a place for its key and one for its certificate, and no two files of a folder have the same place."""
     shared = [source] + ([config.ca_cert] if config.ca_cert else [])
@@ -251,6 +260,7 @@ def _check_files(config: Config, source: Path) -> None:
                 f"issue the new one alone: mpccomm certs issue {party.name} {party.addr}"
             )
         shared.append(party.cert[0])
+    shared += [path for path in _of_relays(config) if path not in shared]
     for party in config.parties.values():
         places = Counter(_inside(path, source.parent) for path in [*shared, *_keys(party)])
         place, times = places.most_common(1)[0]

@@ -138,6 +138,10 @@ def _started(names: Sequence[str]) -> Iterator[dict[str, Connection]]:
         yield connections
         for process in processes:
             process.join(PATIENCE)
+    except RuntimeError:
+        # The one that has failed tells why before it ends.
+        wait([process.sentinel for process in processes], 2)
+        raise
     finally:
         # All at once and without a word: none of them is to tell of the end of another.
         for process in processes:

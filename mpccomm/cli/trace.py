@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mpccomm.cli import Status
 from mpccomm.display import bytes_text, plural, seconds_text
+from mpccomm.engine.tracing import REPORT
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.chrome import write
 from mpccomm.trace.drawing import save
@@ -70,7 +71,8 @@ def files(found: Sequence[Path]) -> Iterator[Path]:
     """The files that are meant: of a folder, all that may be traces."""
     for path in found:
         if path.is_dir():
-            inside = sorted(path.glob("*.json"))
+            # Reports may be in the same folder.
+            inside = sorted(file for file in path.glob("*.json") if not file.name.endswith(f"{REPORT}.json"))
             if not inside:
                 raise ConfigurationError(f"there is no trace in the folder {path}")
             yield from inside

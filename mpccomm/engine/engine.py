@@ -30,7 +30,7 @@ from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
 from mpccomm.engine.report import Reporter, keep
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
-from mpccomm.engine.tracing import Trace, close, file_for
+from mpccomm.engine.tracing import REPORT, Trace, close, file_for
 from mpccomm.engine.ways import PartyWays
 from mpccomm.errors import (
     ConfigurationError,
@@ -122,7 +122,7 @@ class Engine:
         """Count and trace from now on, as far as the settings say so."""
         settings = self.settings
         if settings.report_to:
-            self._report_file = file_for(settings.report_to, self.name, self._incarnation)
+            self._report_file = file_for(settings.report_to, self.name, self._incarnation, REPORT)
         if settings.report or settings.report_to:
             self.count()
         if settings.trace:

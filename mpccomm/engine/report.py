@@ -87,7 +87,11 @@ class Report(Mapping[str, Figures]):
         self._phases = dict(phases)
 
     def __getitem__(self, phase: str) -> Figures:
-        return self._phases[phase]
+        try:
+            return self._phases[phase]
+        except KeyError:
+            known = ", ".join(map(repr, self._phases))
+            raise KeyError(f"no phase {phase!r} was entered; there are {known}, where '' is the whole") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._phases)

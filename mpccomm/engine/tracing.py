@@ -102,8 +102,12 @@ def close(trace: Trace) -> None:
         log(LogEvent.TRACE_FAILED, "the trace can't be written: %s", error, level=logging.ERROR)
 
 
-def file_for(folder: str | os.PathLike[str], name: str, incarnation: bytes) -> Path:
-    """Return the file in a folder for the trace of a party; the folder is made."""
+REPORT = ".report"
+"""What the name of a file with a report has before its suffix: a folder may be that of traces as well."""
+
+
+def file_for(folder: str | os.PathLike[str], name: str, incarnation: bytes, what: str = "") -> Path:
+    """Return the file in a folder for the trace of a party, or for ``what`` else of it; the folder is made."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     plain = re.sub(r"[^\w.-]", "_", name) if name else f"pool-{incarnation.hex()[:8]}"
-    return Path(folder) / f"{plain}.json"
+    return Path(folder) / f"{plain}{what}.json"

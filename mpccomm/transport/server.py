@@ -121,6 +121,10 @@ class Answering:
         try:
             await self._authenticator.expect(caller)
         except NotRecognisedError as error:
+            if error.usual:
+                text = "refused a request from %s: %s"
+                self._log(LogEvent.CONNECTION_CLOSED, text, address, error, level=logging.INFO)
+                return bare(403)
             return self._refuse(address, 403, str(error))
         headers = asked_for(request.headers) if request.method == "GET" else None
         if headers is None:

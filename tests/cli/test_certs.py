@@ -220,6 +220,14 @@ def test_what_is_in_those_of_a_file(folder: Path, config: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows keeps access rights elsewhere")
+def test_what_a_relay_is_known_by_is_shared(folder: Path, config: Path) -> None:
+    relay = 'relay = {url = "https://relay.example", ca_cert = "relay.ca.pem"}\n'
+    config.write_text(relay + config.read_text())
+    assert issue_all(folder, config) == 0
+    for name in ("alice", "bob"):
+        assert (folder / name / "relay.ca.pem").read_bytes() == (folder / name / "certs/ca.pem").read_bytes()
+
+
 def test_keys_of_a_file_are_their_owners_alone(folder: Path, config: Path) -> None:
     before = os.umask(0)
     try:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
+from mpccomm.cli import main
 from mpccomm.engine.observer import fields_of, pack_field
 from mpccomm.engine.report import Figures, Report, joint
 from tests.pools import pools, quick, until
@@ -610,6 +611,15 @@ def test_several_as_one() -> None:
     assert found[""] == Figures(2.0, 0.5, 0.1, 0.6, 7, 0, 20, 0, 2)
     assert found.parties == {"": {"alice": part, "party 1": other}, "a": {"alice": part}, "b": {"party 1": other}}
     assert found["b"].rounds is None
+
+
+def test_reports_and_traces_in_one_folder(tmp_path: Path) -> None:
+    settings = dataclasses.replace(quick(), report_to=tmp_path, trace=tmp_path)
+    with SyncPool(name="alice", settings=settings, network=MemoryNetwork()):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alice.json", "alice.report.json"]
+    assert Report.load(tmp_path / "alice.report.json").pool == "alice"
+    assert main(["trace", "show", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("face", [Pool, SyncPool])

@@ -91,7 +91,7 @@ async def test_addresses_tell_parties_apart(star: Star) -> None:
         assert await one.line("received ") == "for Bob"
         assert await two.line("received ") == "for Carol"
         assert [await actor.end() for actor in (center, one, two)] == [0, 0, 0]
-        assert len(center.heard("plain HTTP: anybody")) == 1
+        assert len(center.heard("plain HTTP: anyone")) == 1
 
 
 async def test_a_caller_from_another_address_is_nobody(star: Star) -> None:

@@ -21,6 +21,14 @@ NO_LIMIT = dataclasses.replace(QUICK, timing=dataclasses.replace(QUICK.timing, d
 """Nothing raises but what nothing else in the program could end."""
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that other tests, or what they use, have left in this process don't count."""
+    others = set(threading.enumerate()) - {threading.current_thread()}
+    every = threading.enumerate
+    monkeypatch.setattr(threading, "enumerate", lambda: [thread for thread in every() if thread not in others])
+
+
 def test_a_thread_that_runs_is_seen() -> None:
     assert not program_waits()
 
