@@ -29,7 +29,7 @@ from pathlib import Path
 from mpccomm.address import join
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_password, count, host_and_port, password_from, seconds
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, PortInUseError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.settings import MiB
@@ -116,7 +116,12 @@ def run(options: argparse.Namespace) -> int:
     url = Relay(options.url).url if options.url else ""
     files = _Files(options, password_from(options.password_file))
     host, port = options.listen or (("127.0.0.1", 8080) if options.cert is None else ("0.0.0.0", 443))
-    sock = bind(host, port)
+    try:
+        sock = bind(host, port)
+    except OSError as error:
+        raise PortInUseError(
+            f"can't listen at {join(host, port)}: {error.strerror}; choose another with --listen"
+        ) from error
     limits = replace(
         RelayLimits(),
         streams=options.streams,

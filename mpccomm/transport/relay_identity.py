@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ _PURPOSE = b" " * 64 + b"mpccomm relay: the party with this certificate is here\
 """Nothing else that a party's key signs begins so: TLS has other words in that place."""
 _SHORTEST_TOKEN = 16
 _FINGERPRINT = re.compile(r"[0-9A-F]{64}")
+_HALF = re.compile(r"([0-9A-Fa-f]{2}:?){16}")
 
 
 class NotAdmittedError(Exception):
@@ -149,7 +150,7 @@ class Admitted:
         """Read the files again. What can't be read leaves all as it was."""
         authorities, fingerprints, tokens = self._files
         trusted = () if authorities is None else read_certificates(authorities)
-        listed = frozenset() if fingerprints is None else frozenset(map(_fingerprint, lines_of(fingerprints)))
+        listed = frozenset() if fingerprints is None else frozenset(_fingerprints(lines_of(fingerprints)))
         known = () if tokens is None else read_tokens(tokens)
         self._authorities, self._fingerprints, self._tokens = trusted, listed, known
 
@@ -196,6 +197,20 @@ def lines_of(path: Path) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'no text'}") from error
     return [line for raw in text.splitlines() if (line := raw.partition("#")[0].strip())]
+
+
+def _fingerprints(lines: Iterable[str]) -> Iterator[str]:
+    """Yield one per line, or per two lines: as ``mpccomm certs show`` prints it, with its title and in two halves."""
+    half = ""
+    for line in lines:
+        text = half + line.removeprefix("SHA-256").strip()
+        half = ""
+        if _HALF.fullmatch(text):
+            half = text.rstrip(":") + ":"
+        else:
+            yield _fingerprint(text)
+    if half:
+        yield _fingerprint(half)
 
 
 def _fingerprint(text: str) -> str:
