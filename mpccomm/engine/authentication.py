@@ -123,8 +123,8 @@ class Authentication:
     async def expect(self, caller: Caller) -> None:
         """Raise `NotRecognisedError` unless some party may call so."""
         if not await self._candidates(caller):
-            # A pool that was told of no party yet is one that others have found first, as where ports are made known at the start.
-            raise NotRecognisedError(self._unknown(caller), usual=not self._parties)
+            # A pool that knows no party yet was found by others first, as where ports are made known at the start.
+            raise NotRecognisedError(self._unknown(caller), usual=not self._parties and not self.certified)
 
     async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
         """The party that calls and has its server at that port, as a way to hand the stream over to it.

@@ -275,17 +275,19 @@ def test_together_with_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_the_others_start_some_seconds_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = setup(tmp_path)
-    listening = threading.Event()
+    listening, looked = threading.Event(), threading.Event()
 
     def other() -> None:
         listening.wait()
         with program(file) as bob:
             bob.wait_ready(100 * UNIT)
+            looked.wait(100 * UNIT)  # what leaves at once can't be looked at
 
     thread = threading.Thread(target=other)
     thread.start()
     threading.Timer(5 * UNIT, listening.set).start()
     status, found = findings(capsys, str(file), "--me", "alice", *MORE)
+    looked.set()
     thread.join()
     assert status == 0, found
 
