@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import combinations, product
@@ -44,6 +44,7 @@ class Authentication:
         self.correspondents: dict[str, PostReceiver] = {}
         """Those who post their messages, by name of their party."""
         self._parties: Mapping[str, Party] = {}
+        self._removed: Sequence[Party] = ()
         self._warned = False
 
     @property
@@ -92,9 +93,14 @@ class Authentication:
                 party,
             )
 
-    def know(self, parties: Mapping[str, Party]) -> None:
-        """These are the parties now."""
+    def know(self, parties: Mapping[str, Party], removed: Sequence[Party] = ()) -> None:
+        """These are the parties now; and those that were removed, and to which something is still to be delivered."""
         self._parties = parties
+        self._removed = removed
+
+    @property
+    def _known(self) -> list[Party]:
+        return [*self._parties.values(), *self._removed]
 
     def introduce(self, party: Party) -> None:
         """Log how it is known."""
@@ -118,7 +124,7 @@ class Authentication:
 
     def parties_at(self, address: IPAddress) -> int:
         """How many parties call from there, as far as their names have been looked up."""
-        return sum(address in party.host.known for party in self._parties.values())
+        return sum(address in party.host.known for party in self._known)
 
     async def expect(self, caller: Caller) -> None:
         """Raise `NotRecognisedError` unless some party may call so."""
@@ -150,10 +156,12 @@ class Authentication:
 
     async def _recognise(self, caller: Caller, port: int) -> Party:
         found = await self._candidates(caller)
-        party = await self._choose(found, caller, port)
+        present = [one for one in found if one not in self._removed]
+        party = await self._choose(present, caller, port) or await self._choose(found, caller, port)
         if party is None:
-            twins = await self._twins([one for one in found if one.port == port])
+            twins = await self._twins([one for one in present if one.port == port])
             raise NotRecognisedError(twins or self._unknown(caller, port))
+        party = party.first
         if party.reputation.barred:
             raise NotRecognisedError(f"{party} is kept out: {party.reputation.barred}", CloseCode.BARRED)
         if party.closed:
@@ -172,7 +180,7 @@ class Authentication:
 
     async def _twins(self, parties: Iterable[Party]) -> str | None:
         for party, other in product(parties, list(self._parties.values())):
-            if other is party or other.port != party.port or other.pins or party.pins:
+            if other.first is party.first or other.port != party.port or other.pins or party.pins:
                 continue
             if common := await other.host.addresses() & await party.host.addresses():
                 where = join(min(common, key=str), party.port)
@@ -186,7 +194,7 @@ class Authentication:
             there[0].trouble = f"a caller from its address was refused: {reason}"
 
     async def _candidates(self, caller: Caller) -> list[Party]:
-        return await _at(self._parties.values(), caller.address)
+        return await _at(self._known, caller.address)
 
     async def _choose(self, found: list[Party], caller: Caller, port: int) -> Party | None:
         if port != NO_PORT:
@@ -316,7 +324,7 @@ class CertificateAuthentication(Authentication):
 
     def review(self) -> None:
         """Close what would not be admitted now, and dial again where we were refused."""
-        for party in self._parties.values():
+        for party in self._known:
             party.review(partial(self.unacceptable, party))
 
     def look_at_the_date(self) -> None:
@@ -349,7 +357,7 @@ class CertificateAuthentication(Authentication):
     async def _candidates(self, caller: Caller) -> list[Party]:
         assert caller.tls is not None
         try:
-            return owners(self._parties.values(), self._credentials.shown(caller.tls))
+            return owners(self._known, self._credentials.shown(caller.tls))
         except ValueError:
             return []
 
@@ -368,7 +376,8 @@ class CertificateAuthentication(Authentication):
             shown = self._credentials.shown(tls)
             if not shown.certificate.is_valid():
                 return f"its certificate {shown.certificate.validity()}: {shown.certificate}"
-            return mismatch(party, list(self._parties.values()), shown)
+            others = [other for other in self._parties.values() if other is party or other.first is not party.first]
+            return mismatch(party, others, shown)
         except ValueError as error:
             return f"its certificate can't be read: {error}"
 

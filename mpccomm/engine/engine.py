@@ -109,6 +109,8 @@ class Engine:
         self._server: NetworkServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
+        self._removed: list[Party] = []
+        """Parties that were removed and are not gone yet; a new list for each change, since any thread may look."""
         self._leaving: dict[Party, asyncio.Task[None]] = {}
         """Parties that were removed and are still told so."""
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
@@ -302,9 +304,14 @@ class Engine:
         party.audit = self.audit
         authentication.admit(party, self.parties)
         party.link.port = self._declared_port
+        # Of several that were removed from the same place each waits for the one before it.
+        before = [other for other in self._removed if other.where == party.where and (addr or other.name == name)]
+        if before:
+            party.predecessor = before[-1]
+            party.trouble = "what was sent to it before it was removed is still being delivered"
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
-        authentication.know(self.parties)
+        authentication.know(self.parties, self._removed)
         self.has_additions = True
         return party
 
@@ -313,13 +320,14 @@ class Engine:
         self.check_open()
         party = self.party(name)
         self.parties = {other: one for other, one in self.parties.items() if one is not party}
-        self.authentication.know(self.parties)
         # To a party that is added again we are another one: what this one had under way is over.
         self._incarnation = secrets.token_bytes(16)
         if self.loop_owner.settled:
+            self._removed = [*self._removed, party]
             self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
         else:
             party.closed = Cause(GivenUp.REMOVED)
+        self.authentication.know(self.parties, self._removed)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -363,6 +371,18 @@ class Engine:
     def _start_to_part(self, party: Party) -> None:
         if self.lifecycle.usable:
             self._leaving[party] = self._spawn(self._part(party))
+        else:
+            self._parted(party)
+
+    def _parted(self, party: Party) -> None:
+        """A party that was removed is gone: the place is free for the one that was added after it."""
+        self._removed = [other for other in self._removed if other is not party]
+        for other in (*self.parties.values(), *self._removed):
+            if other.predecessor is party:
+                other.predecessor = None
+                other.trouble = Party.trouble
+                other.place_is_free.set()
+        self.authentication.know(self.parties, self._removed)
 
     async def _part(self, party: Party) -> None:
         party.fail_receives(Cause(GivenUp.REMOVED))
@@ -376,11 +396,11 @@ class Engine:
             self.authentication.correspondents.pop(party.name, None)
             if party.dialler is not None:
                 party.dialler.cancel()
+            self._parted(party)
 
     async def _mediate(self, party: Party) -> None:
-        before = [leaving for other, leaving in self._leaving.items() if other.where == party.where]
-        if before:
-            await asyncio.wait(before)
+        if party.predecessor is not None:
+            await party.place_is_free.wait()
         await self._mediator(party).run()
 
     def _mediator(self, party: Party) -> Dialler | TnoBridge:

@@ -144,6 +144,8 @@ class Party:
     """Where it is reached, if not directly."""
     second = False
     """It dials first, where it has no address; the certificates decide."""
+    predecessor: Party | None = None
+    """The one that was removed from this place, as long as something is still to be delivered to it: connections are its own."""
 
     def __init__(
         self,
@@ -182,6 +184,8 @@ class Party:
             alone=lambda: loop_owner.program_waits(),
             allocate=allocate,
         )
+        self.place_is_free = asyncio.Event()
+        """Set when the `predecessor` is gone."""
         self.retry_now = asyncio.Event()
         """Set when a call waits for it although it was refused."""
         self.wire_format = wire_format
@@ -206,6 +210,14 @@ class Party:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.where})"
+
+    @property
+    def first(self) -> Party:
+        """Whom connections to this place belong to: this party, or the first of those before it."""
+        party = self
+        while party.predecessor is not None:
+            party = party.predecessor
+        return party
 
     # -- connections ---------------------------------------------------------------------------------------------------
 

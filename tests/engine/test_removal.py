@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import pytest
@@ -113,3 +114,24 @@ def test_from_a_thread_of_its_own() -> None:
         assert bob.recv("Alice") == 1
         with pytest.raises(PartyShutDownError):
             bob.recv("Alice", timeout=LIMIT)
+
+
+@pytest.mark.parametrize("kind", FACES)
+async def test_again_and_again_while_messages_are_under_way(kind: str) -> None:
+    """Each entry delivers what was sent to it, and says goodbye, before the one that was added after it begins."""
+    async with faces(kind, "Bob") as (call, (bob,)):
+        await call("wait_ready", LIMIT)
+        handles: list[Awaitable[None]] = []
+        for number in range(5):
+            handle = call("asend", "Bob", number)
+            handles.append(asyncio.wrap_future(await handle) if kind == "blocking" else handle)
+            if number < 4:
+                await call("remove_http_client", "Bob")
+                await call("add_http_client", "Bob", LOCAL, bob.port)
+        for number in range(5):
+            assert await bob.recv("Alice", timeout=LIMIT) == number
+            if number < 4:
+                with pytest.raises(PartyShutDownError):
+                    await bob.recv("Alice", timeout=LIMIT)
+                await bob.wait_ready(LIMIT)
+        await asyncio.wait_for(asyncio.gather(*handles), LIMIT)
