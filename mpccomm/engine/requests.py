@@ -136,7 +136,13 @@ class ReceiveCall(Receive):
             ):
                 party.loop_owner.post_soon(party.flush)
             return True
-        if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
+        if (
+            self.timeout is not None
+            and self.timeout <= 0
+            and not mine
+            and self.arrival() == math.inf
+            and not link.succeeded
+        ):
             self.key = mailbox.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
             self.over = True
@@ -186,6 +192,10 @@ class ReceiveCall(Receive):
                 return
             timeout = self.timeout
             failure = link.ending or party.closed
+            if failure is not None and party.succeed():
+                self._claimed = False
+                self.start()
+                return
             if failure is None:
                 if timeout is None or timeout > 0:
                     if link.receive(self):
@@ -423,7 +433,7 @@ class SendCall(Outgoing):
         link = party.link
         try:
             failure = party.closed or link.ending
-            if failure is not None:
+            if failure is not None and not party.succeed():
                 raise party.explain(failure, self)
             msg_id = self._msg_id
             self.address(link.sender.next_key(self._prefix) if msg_id is None else self._prefix + msg_id)
