@@ -11,7 +11,7 @@ from sidebyside.contenders.base import HOST
 MOST_PARTIES = 9
 
 
-def write_certificates(directory: Path) -> None:
+def write_certificates(directory: Path, parties: int = MOST_PARTIES) -> None:
     """Write ``ca.pem`` and, for each party, ``0.key``, ``0.pem`` and so on."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -43,7 +43,7 @@ def write_certificates(directory: Path) -> None:
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
     authority = issue(authority_name, authority_key, (x509.BasicConstraints(True, None), True), (usage, True))
     (directory / "ca.pem").write_bytes(authority)
-    for number in range(MOST_PARTIES):
+    for number in range(parties):
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"party {number}")])
         addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
