@@ -86,21 +86,29 @@ def _check_tools(tools: tuple[str, ...]) -> None:
 @pytest.fixture(scope="module")
 def star() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     """A machine with two cables, as seen from the first and from the second; and the machines at their ends."""
-    with _star(TOOLS) as machines:
-        yield machines
+    with _star(TOOLS, "bob", "carol") as (bob, carol):
+        yield bob[0], carol[0], bob[1], carol[1]
 
 
 @pytest.fixture(scope="module")
 def cables() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
     """The same where nothing is dropped."""
-    with _star(("ip", "tc")) as machines:
-        yield machines
+    with _star(("ip", "tc"), "bob", "carol") as (bob, carol):
+        yield bob[0], carol[0], bob[1], carol[1]
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
+    """A machine as seen from that of Alice; and those of Alice, Bob and Carol, to which only the first has a way."""
+    with _star(("ip",), "alice", "bob", "carol") as (alice, bob, carol):
+        yield alice[0], alice[1], bob[1], carol[1]
 
 
 @contextmanager
-def _star(tools: tuple[str, ...]) -> Iterator[tuple[Machine, Machine, Machine, Machine]]:
+def _star(tools: tuple[str, ...], *ends: str) -> Iterator[list[tuple[Machine, Machine]]]:
+    """A machine with a cable to each of some others: for each the two ends of its cable."""
     _check_tools(tools)
-    hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", "bob", "carol"))
+    hub, *names = (f"mpccomm-{os.getpid()}-{what}" for what in ("hub", *ends))
     made = []
     try:
         try:
@@ -111,15 +119,15 @@ def _star(tools: tuple[str, ...]) -> Iterator[tuple[Machine, Machine, Machine, M
                     run("ip", "netns", "exec", name, "iptables", "-L")
         except CommandError as error:
             pytest.skip(f"network namespaces can't be used here: {error}")
-        machines: list[Machine] = []
+        cables = []
         for at, name in enumerate(names):
-            ends = (Machine(hub, f"10.231.{at}.1", f"v{at}hub"), Machine(name, f"10.231.{at}.2", f"v{at}end"))
-            run(*f"ip -n {hub} link add {ends[0].device} type veth peer name {ends[1].device} netns {name}".split())
-            for end in ends:
+            cable = (Machine(hub, f"10.231.{at}.1", f"v{at}hub"), Machine(name, f"10.231.{at}.2", f"v{at}end"))
+            run(*f"ip -n {hub} link add {cable[0].device} type veth peer name {cable[1].device} netns {name}".split())
+            for end in cable:
                 run("ip", "-n", end.name, "address", "add", f"{end.address}/24", "dev", end.device)
                 end.plug_in()
-            machines += ends
-        yield machines[0], machines[2], machines[1], machines[3]
+            cables.append(cable)
+        yield cables
     finally:
         # What they contain goes with them.
         for name in made:
