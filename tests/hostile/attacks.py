@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count, repeat
 from pathlib import Path
 
 from mpccomm.protocol import frames
@@ -216,15 +217,17 @@ def message(data: bytes, opcode: int = 2, *, final: bool = True) -> bytes:
     return head + bytes(4) + data
 
 
-def flood(target: Target, pieces: Iterator[bytes] | bytes, first: bytes = b"") -> None:
-    """As a party, say the same without end; come again when sent away."""
+def flood(target: Target, pieces: Callable[[], Iterator[bytes]] | bytes, first: bytes = b"") -> None:
+    """As a party, say the same without end, or what comes out of there on each connection; come again when sent away."""
     while target.going_on:
         with suppress(OSError):
             party = Party(target)
             with party.sock as sock:
                 sock.sendall(first)
-                while target.going_on:
-                    sock.sendall(pieces if isinstance(pieces, bytes) else next(pieces))
+                for piece in repeat(pieces) if isinstance(pieces, bytes) else pieces():
+                    if not target.going_on:
+                        break
+                    sock.sendall(piece)
         time.sleep(0.02)
 
 
@@ -266,3 +269,59 @@ def deadlocks(target: Target) -> None:
 @attack("a party: GOODBYE frames")
 def goodbyes(target: Target) -> None:
     flood(target, message(batch_of(frames.goodbye(frames.Goodbye(0, 0, 0, ())) * 500)) * 20)
+
+
+@attack("a party: BLOCKED frames")
+def blocked(target: Target) -> None:
+    frame = frames.blocked(frames.Blocked(9, 9, 0, 0, True, True, tuple(f"id {number}" for number in range(8))))
+    flood(target, message(batch_of(frame * 200)) * 20)
+
+
+@attack("a party: the same message over and over")
+def duplicates(target: Target) -> None:
+    frame = frames.message_head(1, frames.encode_key("x"), False, 1) + b"\xc0"
+    flood(target, message(batch_of(frame * 500)) * 20)
+
+
+@attack("a party: messages that nobody asks for, until the box is full")
+def unasked(target: Target) -> None:
+    def messages() -> Iterator[bytes]:
+        for number in count(1):
+            head = frames.message_head(number, frames.encode_key(f"\N{GRINNING FACE}{number}"), False, 1)
+            yield message(batch_of(head + b"\xc0"))
+
+    flood(target, messages)
+
+
+@attack("a party: messages of 2 MiB of which a byte comes")
+def begun(target: Target) -> None:
+    def starts() -> Iterator[bytes]:
+        for number in count(1):
+            head = frames.start_head(number, frames.encode_key(str(number)), False, 1, 2**21, 1)
+            yield message(batch_of(head + b"x"))
+
+    flood(target, starts)
+
+
+@attack("a party: messages of very many empty segments")
+def segments(target: Target) -> None:
+    def starts() -> Iterator[bytes]:
+        for number in count(1):
+            sizes = bytes(8 * 30_000)
+            head = frames.start_head(number, frames.encode_key(str(number)), False, 30_000, len(sizes), len(sizes))
+            yield message(batch_of(head + sizes))
+
+    flood(target, starts)
+
+
+@attack("a party: ever more connections")
+def connections(target: Target) -> None:
+    parties = []
+    while target.going_on:
+        with suppress(OSError):
+            parties.append(Party(target))
+            # A link would close them: this one is another process each time.
+            if len(parties) > 800:
+                parties.pop(0).sock.close()
+    for party in parties:
+        party.sock.close()
