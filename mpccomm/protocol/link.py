@@ -93,6 +93,8 @@ class Link:
         self._connections = Connections()
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
+        self._late = now + 2 * timing.tick
+        """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
         self._deadlock_heard: float | None = None
@@ -279,6 +281,7 @@ class Link:
 
         :param relayed: it goes through a relay, which both ends know
         """
+        self._look_at_the_clock(now)
         connection = self._connections.open(dialled=dialled, relayed=relayed, nonce=self._nonce(), now=now)
         hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds)
         connection.control[Kind.HELLO] = frames.hello(hello)
@@ -451,6 +454,8 @@ class Link:
         """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
         if connection.closed:
             return
+        if now > self._late:
+            self._look_at_the_clock(now)
         connection.heard = now
         connection.trickling = False
         if connection.awaiting is not None:
@@ -494,6 +499,7 @@ class Link:
     def heard(self, connection: Connection, now: float) -> None:
         """Bytes arrived there that are no whole batch yet."""
         if not connection.closed:
+            self._look_at_the_clock(now)
             connection.heard = now
             connection.trickling = True
             self._heartbeat.heard(connection, now)
@@ -501,6 +507,7 @@ class Link:
     def moved(self, connection: Connection, backlog: float, now: float) -> None:
         """What was sent there gets through, though slowly; the rest of it takes ``backlog`` seconds at this speed."""
         if not connection.closed:
+            self._look_at_the_clock(now)
             connection.heard = now
             self._heartbeat.moved(connection, backlog, now)
 
@@ -580,6 +587,8 @@ class Link:
 
     def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
         """The next batch for this connection, of about ``most`` bytes of messages; empty: nothing, until something happens."""
+        if now > self._late:
+            self._look_at_the_clock(now)
         parts: list[Buffer] = [NO_POSITIONS]
         if connection.control:
             parts += connection.control.values()
@@ -602,13 +611,8 @@ class Link:
 
     def tick(self, now: float) -> None:
         """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence."""
-        stalled = now - self._ticked - 2 * self._timing.tick
-        self._ticked = now
-        if stalled > 0:
-            self._deadlocks.shift(stalled)
+        self._look_at_the_clock(now)
         for connection in self._connections:
-            if stalled > 0:
-                connection.shift(stalled)
             self._check(connection, now)
         self.succeed(now)
         self._session.repeat_blocked(self._alone)
@@ -619,6 +623,15 @@ class Link:
         if held_back is not None:
             ids = sender.queued_ids(frames.MAX_LISTED_IDS)
             self.events.append(HeldBack(*sender.queued(), ids) if held_back else Admitted())
+
+    def _look_at_the_clock(self, now: float) -> None:
+        """Note the time, and for how long we stood still, before anything that happens now is counted from now on."""
+        stalled = now - self._late
+        self._ticked, self._late = now, now + 2 * self._timing.tick
+        if stalled > 0:
+            self._deadlocks.shift(stalled)
+            for connection in self._connections:
+                connection.shift(stalled)
 
     def _check(self, connection: Connection, now: float) -> None:
         silent = self._heartbeat.silent(connection, now)

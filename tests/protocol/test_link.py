@@ -11,7 +11,7 @@ from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
 from mpccomm.protocol.link import BEAT, RARE
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.states import CloseCode, PartyState
-from mpccomm.settings import Limits
+from mpccomm.settings import Limits, Timing
 from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, receive, told
 
 # -- greeting ----------------------------------------------------------------------------------------------------------
@@ -318,6 +318,28 @@ def test_our_own_standstill_is_nobodys_silence() -> None:
     stranger.now = 1000.1
     stranger.say(frames.pong(1))
     assert link.round_trip == pytest.approx(0.6, abs=1.0)
+
+
+@pytest.mark.parametrize("what_is_first", ["a batch", "bytes", "a batch to send"])
+def test_what_comes_after_our_own_standstill_counts_from_then(what_is_first: str) -> None:
+    """Whether it is seen before the clock is looked at or after."""
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    (end,) = alice._connections
+    dead = Timing().dead_after
+    if what_is_first == "a batch":
+        bob.send(message("x"))
+        alice.received(end, bob.to_send(pair.ends[1], 100.0), 100.0)
+    elif what_is_first == "bytes":
+        alice.heard(end, 100.0)
+    else:
+        alice.to_send(end, 100.0)
+    alice.tick(100.0)
+    now = 100.0
+    while now < 100.0 + dead + 1:
+        now += Timing().tick
+        alice.tick(now)
+    assert [closing.connection for closing in alice.closing] == [end]
 
 
 def test_a_suspect_connection_gives_way() -> None:
