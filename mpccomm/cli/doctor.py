@@ -3,8 +3,8 @@
     mpccomm doctor mpccomm.toml --me alice               the others run their programs, or doctor
     mpccomm doctor mpccomm.toml --me alice --together    all run this: clocks, versions, bandwidth
 
-It takes this party's place: its own program must not run meanwhile. To programs that run it is a party that came and left, and it
-sends them no message. The others may start some seconds later (--timeout), and a party that only dials out is well, too.
+It listens where this party does: its own program must not run meanwhile. The programs of the others take no note of it: to them
+this party has not come yet. The others may start some seconds later (--timeout), and a party that only dials out is well, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_choice, chosen, password_from, seconds
 from mpccomm.config import Config, PartyConfig, build
-from mpccomm.engine.base_pool import engine_of
+from mpccomm.engine.base_pool import engine_of, visiting
 from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.channel import Channel
 from mpccomm.proxies import ENV, Proxy, proxy_of
@@ -372,7 +372,7 @@ async def _inside(config: Config, me: PartyConfig, password: Password, timeout: 
     config = replace(config, settings=replace(config.settings, timing=timing))
     others = [party for party in config.parties.values() if party is not me]
     try:
-        pool: Pool = build(Pool, config, me.name, password)
+        pool: Pool = build(visiting(Pool), config, me.name, password)
     except PortInUseError as error:
         remedy = "stop this party's own program for the time of the examination"
         broken = Finding(me.name, "server", WRONG, str(error), remedy)

@@ -40,7 +40,7 @@ from mpccomm.errors import (
     UnknownPartyError,
 )
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
-from mpccomm.protocol.frames import NO_PORT
+from mpccomm.protocol.frames import NO_PORT, VISIT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause
@@ -66,6 +66,8 @@ class Engine:
 
     where = ""
     """Where the server listens; empty: there is none."""
+    visiting = False
+    """It has come to look, and takes no part: the programs of the others take no note of it."""
     _begun_at = 0.0
     _ticker: asyncio.TimerHandle | None = None
 
@@ -302,6 +304,8 @@ class Engine:
         party.audit = self.audit
         authentication.admit(party, self.parties)
         party.link.port = self._declared_port
+        if self.visiting:
+            party.link.features |= VISIT
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
         authentication.know(self.parties)

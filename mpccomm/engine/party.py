@@ -26,7 +26,7 @@ from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key
-from mpccomm.protocol.link import Link
+from mpccomm.protocol.link import ON_A_VISIT, Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.proxies import Proxy
@@ -365,6 +365,10 @@ class Party:
                 self.trouble = _NOT_RESUMED
                 text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
                 self.log(LogEvent.RESTARTED, text, self)
+            case events.Visited(dialled):
+                self.log(LogEvent.VISITED, "%s: a process of it has come to look, and takes no part", self)
+                if dialled:
+                    self.dial_failed(ON_A_VISIT)
             case events.HeldBack(messages, size, ids):
                 text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
                 self.log(

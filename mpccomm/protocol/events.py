@@ -33,6 +33,12 @@ class RestartNotAccepted(NamedTuple):
     """The other side talked to an earlier process of ours, and has not accepted this one yet."""
 
 
+class Visited(NamedTuple):
+    """Another process of this party has come to look, and takes no part; ``dialled``: it answered us in its place."""
+
+    dialled: bool
+
+
 class HeldBack(NamedTuple):
     """The other side's box has been full for a while: the messages that wait, their bytes, the first ids."""
 
@@ -75,6 +81,7 @@ Event: TypeAlias = (
     | ConnectionSuspect
     | PartyGone
     | RestartNotAccepted
+    | Visited
     | HeldBack
     | Admitted
     | DeadlockFound

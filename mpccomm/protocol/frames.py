@@ -78,6 +78,8 @@ _KNOWN_FLAGS = AUTOMATIC | ORDERED | ANNOTATED
 
 ANNOTATIONS = 1
 """The feature in a HELLO: annotations are understood."""
+VISIT = 2
+"""The feature in a HELLO: this process has come to look, and takes no part."""
 MAX_ANNOTATION = 63
 
 MAX_LISTED_IDS = 32

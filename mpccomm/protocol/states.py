@@ -91,6 +91,8 @@ CONNECTION = {
 }
 FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT, Kind.ADMIT))
 """What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
+FOR_A_VISIT = frozenset((Kind.PING, Kind.GOODBYE))
+"""What counts that a visit says, once it is greeted; all else is passed over."""
 
 
 class Ending(Enum):
