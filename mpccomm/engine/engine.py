@@ -257,6 +257,7 @@ class Engine:
             # Its program is over, and did not close it. There is no way to say goodbye any more.
             self.close_unused()
         else:
+            self.takeover.followed = True
             self.shut_down_in_background()
         return handed_over
 
@@ -589,7 +590,7 @@ class Engine:
     async def _leave(self, reason: str | None = None) -> None:
         self.failures.told_by_party = True
         parties = list(self.parties.values())
-        leaving = [party.leave(self.deadline, reason) for party in parties]
+        leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]
         left = await asyncio.gather(*leaving)
         reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
         tell_of_undelivered(self.log, reports)

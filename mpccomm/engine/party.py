@@ -361,6 +361,13 @@ class Party:
                 self.log(LogEvent.PARTY_ENDED, text, self, self.name, level=logging.WARNING)
             case events.PartyGone(cause):
                 self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
+            case events.PartyReplaced():
+                self._unreachable_since = self.clock()
+                self.trouble = "no answer yet"
+                text = "%s: its pool is replaced by another one of its process, which is waited for as at the beginning"
+                self.log(LogEvent.PARTY_ENDED, text, self)
+                if self.loop_owner.observer is not None:
+                    self.loop_owner.observer.connection(self.name, False)
             case events.RestartNotAccepted():
                 self.trouble = _NOT_RESUMED
                 text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
@@ -369,6 +376,11 @@ class Party:
                 self.log(LogEvent.VISITED, "%s: a process of it has come to look, and takes no part", self)
                 if dialled:
                     self.dial_failed(ON_A_VISIT)
+            case _:
+                self._tell_of_messages(event)
+
+    def _tell_of_messages(self, event: Event) -> None:
+        match event:
             case events.HeldBack(messages, size, ids):
                 text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
                 self.log(
@@ -435,11 +447,12 @@ class Party:
             waits = plural(len(receives), "receive") if receives else ""
             ready = "wait_ready" if self.expected else ""
             calls = ", ".join(filter(None, (what, waits, ready)))
-            text = (
-                f"waiting for {self}, which was connected before: {self.trouble} ({calls})"
-                if self.link.counters.connections
-                else f"waiting for {self}, which may start later: {self.trouble} ({calls})"
-            )
+            if self.link.state is PartyState.REPLACED:
+                text = f"waiting for {self}, whose pool made way for another one that has not come yet: {self.trouble} ({calls})"
+            elif self.link.counters.connections:
+                text = f"waiting for {self}, which was connected before: {self.trouble} ({calls})"
+            else:
+                text = f"waiting for {self}, which may start later: {self.trouble} ({calls})"
             self.absence = Absence(due, text)
 
     def absence_told(self, now: float) -> None:
@@ -493,12 +506,18 @@ class Party:
             call.dial_failed()
 
     async def leave(
-        self, deadline: Callable[[], float], reason: str | None = None, ending: GivenUp = GivenUp.CLOSED
+        self,
+        deadline: Callable[[], float],
+        reason: str | None = None,
+        ending: GivenUp = GivenUp.CLOSED,
+        *,
+        followed: bool = False,
     ) -> list[Outgoing]:
         """Deliver what is pending, say goodbye, or with a reason that we give up, close.
 
         :param deadline: the time until which to wait; it may change meanwhile
         :param ending: what calls fail with from then on
+        :param followed: another pool of this process takes the place of this one
         :returns: the messages that could not be delivered
         """
         link = self.link
@@ -513,7 +532,7 @@ class Party:
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
             if reason is None:
-                link.say_goodbye()
+                link.say_goodbye(followed=followed)
                 self.flush()
                 await self.until(lambda: link.farewell or link.ending is not None, deadline)
             else:

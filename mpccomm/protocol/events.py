@@ -29,6 +29,10 @@ class PartyGone(NamedTuple):
     cause: Cause
 
 
+class PartyReplaced(NamedTuple):
+    """The process at the other end left nothing, and another one takes its place: what waits goes on waiting, for that one."""
+
+
 class RestartNotAccepted(NamedTuple):
     """The other side talked to an earlier process of ours, and has not accepted this one yet."""
 
@@ -80,6 +84,7 @@ Event: TypeAlias = (
     | ConnectionLost
     | ConnectionSuspect
     | PartyGone
+    | PartyReplaced
     | RestartNotAccepted
     | Visited
     | HeldBack

@@ -27,6 +27,7 @@ from mpccomm.protocol.events import (
     HeldBack,
     NeverRead,
     PartyGone,
+    PartyReplaced,
     Refused,
     RestartNotAccepted,
     Visited,
@@ -87,7 +88,7 @@ class Link:
         """
         self.incarnation = incarnation
         self.port = frames.NO_PORT
-        self.features = frames.ANNOTATIONS
+        self.features = frames.ANNOTATIONS | frames.SUCCESSORS
         self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
@@ -239,10 +240,14 @@ class Link:
         """Our pool shuts down: what is sent is still delivered, and what arrives is held, until the goodbye is said."""
         self.leaving = True
 
-    def say_goodbye(self) -> None:
-        """Tell the other side that nothing more will come, what it will miss, and which of its messages were never read."""
+    def say_goodbye(self, *, followed: bool = False) -> None:
+        """Tell the other side that nothing more will come, what it will miss, and which of its messages were never read.
+
+        ``followed``: and that another pool of this process takes the place of this one.
+        """
         # What is unread from an incarnation that was replaced is none of its successor's business.
-        self._closing_notice.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
+        unread = self.state is not PartyState.RESTARTED
+        self._closing_notice.goodbye(self._session, unread=unread, followed=followed)
         self._part()
 
     def abort(self, reason: str) -> None:
@@ -456,8 +461,25 @@ class Link:
         incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
             self.events.append(NeverRead(frame.unread, frame.unread_ids))
-        incarnations.become(PartyEvent.GOODBYE)
-        self._end()
+        if frame.followed and incarnations.complete and not self._unread:
+            incarnations.become(PartyEvent.FOLLOWED)
+            self._renew(now)
+        else:
+            incarnations.become(PartyEvent.GOODBYE)
+            self._end()
+
+    def _renew(self, now: float) -> None:
+        """Another process takes the place of this one, and nothing was under way: what waits goes on waiting, for that one."""
+        waiting = list(self.mailbox.receives())
+        self._start_afresh(now)
+        stay: list[Receive] = []
+        left: list[Receive] = []
+        for receive in waiting:
+            (stay if receive.renew(self.mailbox) else left).append(receive)
+        self.mailbox.take_over(stay)
+        self._fail(left, Cause(Ending.SHUT_DOWN))
+        self.events.append(PartyReplaced())
+        self._choose()
 
     def _on_farewell(self, connection: Connection, frame: frames.Farewell, now: float) -> None:
         self._closing_notice.confirmed()
