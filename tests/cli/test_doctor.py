@@ -374,7 +374,7 @@ def test_all_is_well_through_a_relay(tmp_path: Path, capsys: pytest.CaptureFixtu
         with program(file):
             status, found = findings(capsys, str(file), "--me", "alice", *MORE)
     assert status == 0
-    assert "lets this party in; alice, bob can be reached there" in found["alice", "relay"][1]
+    assert "lets this party in; in the file it is the relay of alice, bob" in found["alice", "relay"][1]
     assert "through a relay" in found["bob", "connection"][1]
     assert "it calls, and is called" in found["alice", "server"][1]
 
