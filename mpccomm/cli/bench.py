@@ -20,11 +20,12 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median, quantiles
 from typing import Any
 
-from mpccomm import SyncPool
+from mpccomm import CommunicationTimeoutError, NotReadyError, SyncPool
 from mpccomm.address import join
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_choice, chosen, host, host_and_port, password_from, port, seconds
 from mpccomm.config import build
+from mpccomm.engine.base_pool import visiting
 
 SMALL = bytes(range(100))
 SIZES = (64 * 1024, 1024 * 1024, 16 * 1024 * 1024)
@@ -130,13 +131,20 @@ def _transfer(link: Link, data: bytes) -> float:
     return len(data) / _MIB / (time.perf_counter() - start)
 
 
-def measure(link: Link, seconds: float) -> list[Figure]:
-    """Both parties call this; each leads once. A drawn number decides who does so first."""
+def measure(link: Link, seconds: float, patience: float | None = None) -> list[Figure]:
+    """Both parties call this; each leads once. A drawn number decides who does so first.
+
+    :param patience: seconds for the other one to come, which may be connected and run something else
+    """
     mine = theirs = 0
     while mine == theirs:
         mine = secrets.randbits(62)
-        link.send(mine)
-        theirs = link.recv()
+        try:
+            link.pool.send(link.party, mine, timeout=patience)
+            theirs = link.pool.recv(link.party, timeout=patience)
+        except CommunicationTimeoutError as error:
+            text = f"{link.party} is connected, but runs no bench: its own program may be there, which takes no note of this one"
+            raise NotReadyError(text, {link.party: text}) from error
     if mine > theirs:
         found = lead(link, seconds)
         follow(link)
@@ -199,7 +207,7 @@ def run(options: argparse.Namespace) -> int:
         # On a loop of this thread Ctrl-C gets through at any moment; a lock that the thread is about to wait for may miss it.
         asyncio.run(link.pool.pool.wait_ready(options.wait))
         print(f"connected; measuring for {2 * options.seconds:g} s", file=sys.stderr, flush=True)
-        found = measure(link, options.seconds)
+        found = measure(link, options.seconds, options.wait)
     if options.json:
         party = where if link.party == _OTHER else link.party
         print(json.dumps({"party": party, "figures": [asdict(figure) for figure in found]}, indent=2))
@@ -219,7 +227,7 @@ def _named_here(options: argparse.Namespace) -> tuple[Link, str]:
         address, number = host_and_port(options.party)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentError(None, f"--party: {error}") from None
-    pool = SyncPool(
+    pool = visiting(SyncPool)(
         options.key,
         options.cert,
         options.ca_cert,
@@ -240,5 +248,5 @@ def _from_file(options: argparse.Namespace) -> tuple[Link, str]:
     if other.name == me:
         raise argparse.ArgumentError(None, f"{me} is this party itself")
     both = {name: config.parties[name] for name in config.parties if name in (me, other.name)}
-    pool: SyncPool = build(SyncPool, replace(config, parties=both), me, password_from(options.password_file))
+    pool: SyncPool = build(visiting(SyncPool), replace(config, parties=both), me, password_from(options.password_file))
     return Link(pool, other.name), f"{other.name} ({join(other.addr, other.port)})"

@@ -3,8 +3,8 @@
     mpccomm doctor mpccomm.toml --me alice               the others run their programs, or doctor
     mpccomm doctor mpccomm.toml --me alice --together    all run this: clocks, versions, bandwidth
 
-It takes this party's place: its own program must not run meanwhile. To programs that run it is a party that came and left, and it
-sends them no message. The others may start some seconds later (--timeout), and a party that only dials out is well, too.
+It listens where this party does: its own program must not run meanwhile. The programs of the others take no note of it: to them
+this party has not come yet. The others may start some seconds later (--timeout), and a party that only dials out is well, too.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from importlib.metadata import version
 from typing import Any
 
 from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
-from mpccomm.cli import Status
+from mpccomm.cli import Status, remedies
 from mpccomm.cli.arguments import add_choice, chosen, password_from, seconds
 from mpccomm.config import Config, PartyConfig, build
-from mpccomm.engine.base_pool import engine_of
+from mpccomm.engine.base_pool import engine_of, visiting
 from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.channel import Channel
 from mpccomm.proxies import ENV, Proxy, proxy_of
@@ -98,8 +98,11 @@ def _line(finding: Finding) -> str:
 
 def examine(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> Iterator[Finding]:
     """All that can be found out, one after the other."""
-    yield from _own(config, me, password)
-    yield from asyncio.run(_inside(config, me, password, timeout, together))
+    own = []
+    for finding in _own(config, me, password):
+        own.append(finding)
+        yield finding
+    yield from asyncio.run(_inside(config, me, password, own, timeout, together))
 
 
 # -- what one sees without the others ----------------------------------------------------------------------------------
@@ -113,25 +116,20 @@ def _own(config: Config, me: PartyConfig, password: Password) -> Iterator[Findin
         )
         return
     if not me.cert:
-        yield Finding(
-            me.name, "certificate", WRONG, "there is none, but certificates are used", "add cert to this party"
-        )
+        remedy = "add cert and key to the table of this party; mpccomm certs makes them"
+        yield Finding(me.name, "certificate", WRONG, "there is none, but certificates are used", remedy)
         return
     try:
         credentials = Credentials(me.key, me.cert[0], config.ca_cert, password)
     except ConfigurationError as error:
-        yield Finding(
-            me.name,
-            "certificate",
-            WRONG,
-            str(error),
-            "name files that are here; an encrypted key needs --password-file",
-        )
+        remedy = remedies.find(remedies.OWN_FILES, str(error))
+        yield Finding(me.name, "certificate", WRONG, str(error), remedy)
         return
     own = credentials.own
-    yield _validity(me.name, "certificate", own)
+    yield _validity(me.name, own, "issue a new one, and give it to those who pin it")
     if credentials.shortcomings and own.is_valid():
-        yield Finding(me.name, "certificate", WRONG, credentials.shortcomings, "issue one for both uses")
+        remedy = remedies.find(remedies.SHORTCOMINGS, credentials.shortcomings)
+        yield Finding(me.name, "certificate", WRONG, credentials.shortcomings, remedy)
     if config.ca_cert is not None and me.addr and not own.is_for(me.addr):
         text = f"it is for {own.names}, not for {me.addr}, under which the others look for this party"
         yield Finding(
@@ -139,15 +137,15 @@ def _own(config: Config, me: PartyConfig, password: Password) -> Iterator[Findin
         )
 
 
-def _validity(name: str, check: str, certificate: Certificate) -> Finding:
+def _validity(name: str, certificate: Certificate, renew: str) -> Finding:
     text = f"{certificate.subject}, {certificate.validity()}, SHA-256 {certificate.fingerprint}"
     if not certificate.is_valid():
         early = "not valid before" in certificate.validity()
-        return Finding(name, check, WRONG, text, "set the clocks of both machines" if early else "issue a new one")
+        return Finding(name, "certificate", WRONG, text, "set the clocks of both machines" if early else renew)
     days = (certificate.not_after.timestamp() - time.time()) / 86400
-    return (
-        Finding(name, check, WARNING, text, "issue a new one soon") if days < _SOON else Finding(name, check, OK, text)
-    )
+    if days < _SOON:
+        return Finding(name, "certificate", WARNING, text, f"soon: {renew}")
+    return Finding(name, "certificate", OK, text)
 
 
 def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float) -> Iterator[Finding]:
@@ -162,9 +160,8 @@ def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float
         found = socket.getaddrinfo(other.addr, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         text = f"{other.addr} can't be resolved: {getattr(error, 'strerror', None) or error}"
-        yield Finding(
-            other.name, "name", WRONG, text, "correct addr, or the name service (or /etc/hosts) of this machine"
-        )
+        remedy = f"correct addr of {other.name}, or the name service (or /etc/hosts) of this machine"
+        yield Finding(other.name, "name", WRONG, text, remedy)
         return
     addresses = ", ".join(dict.fromkeys(str(info[4][0]) for info in found))
     yield Finding(other.name, "name", OK, f"{other.addr} is {addresses}")
@@ -177,9 +174,7 @@ def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float
         return
     except OSError as error:
         text = f"{other.addr} port {port}: {(error.strerror or str(error)).lower()}"
-        yield Finding(
-            other.name, "port", WRONG, text, "start the program (or doctor) there; check port, and listen_addr there"
-        )
+        yield Finding(other.name, "port", WRONG, text, remedies.find(remedies.PORT, text, other=other.name))
         return
     yield Finding(other.name, "port", OK, f"{other.addr} port {port} takes connections")
     with connection:
@@ -198,7 +193,9 @@ def _certificate(config: Config, other: PartyConfig, connection: socket.socket) 
         shown = certificate_from_der(der or b"")
     except (OSError, ValueError) as error:
         text = f"no TLS there: {getattr(error, 'reason', None) or error}"
-        remedy = "does that party use certificates as well? And is it the only program at this port?"
+        remedy = (
+            f"start {other.name} with its certificates; if it has them, another program is at this port: correct port"
+        )
         yield Finding(other.name, "certificate", WRONG, text, remedy)
         return
     yield from _shown_by(config, other, shown)
@@ -206,7 +203,7 @@ def _certificate(config: Config, other: PartyConfig, connection: socket.socket) 
 
 def _shown_by(config: Config, other: PartyConfig, shown: Certificate) -> Iterator[Finding]:
     """Say what is to be said of the certificate that was shown where that party is meant to be."""
-    yield _validity(other.name, "certificate", shown)
+    yield _validity(other.name, shown, f"{other.name} has to issue a new one, and to give it to those who pin it")
     owners = [one.name for one in config.parties.values() if one is not other and shown in _pins(one)]
     if owners:
         asked = other.server_name or other.addr
@@ -218,12 +215,12 @@ def _shown_by(config: Config, other: PartyConfig, shown: Certificate) -> Iterato
         pins = _pins(other)
         if shown not in pins:
             text = f"it is not the agreed one, {' or '.join(pin.fingerprint for pin in pins)}"
-            yield Finding(
-                other.name, "identity", WRONG, text, "ask that party, on another way, which of them is theirs"
-            )
+            remedy = f"ask {other.name}, on another way, which of them is theirs; if it is this one, put it into the file here"
+            yield Finding(other.name, "identity", WRONG, text, remedy)
     elif not shown.is_for(other.addr):
         text = f"it is for {shown.names}, not for {other.addr}"
-        yield Finding(other.name, "identity", WRONG, text, "issue one for this address, or pin it with cert")
+        remedy = f"{other.name} has to show one for this address; or compare fingerprints, and name this one as its cert here"
+        yield Finding(other.name, "identity", WRONG, text, remedy)
 
 
 def _pins(party: PartyConfig) -> list[Certificate]:
@@ -261,13 +258,11 @@ def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding
         yield Finding(other.name, "program", OK, "mpccomm answers")
     else:
         text = "something answers, but not mpccomm"
-        yield Finding(
-            other.name,
-            "program",
-            WRONG,
-            text,
-            "check the port; behind a proxy, pass on upgrades to WebSocket",
+        remedy = (
+            f"correct the port of {other.name}, unless it uses certificates, which this file lacks; a proxy in front of it has "
+            "to pass on upgrades to WebSocket"
         )
+        yield Finding(other.name, "program", WRONG, text, remedy)
 
 
 # -- through a proxy ---------------------------------------------------------------------------------------------------
@@ -307,13 +302,15 @@ def _look_through(proxy: Proxy, config: Config, other: PartyConfig, port: int, t
     try:
         shown = certificate_from_der(asyncio.run(look()))
     except ProxyError as error:
-        yield Finding(other.name, "proxy", WRONG, str(error), _proxy_remedy(str(error), other))
+        yield Finding(other.name, "proxy", WRONG, str(error), _about_proxy(str(error), other))
     except TimeoutError:
         text = f"the {proxy} gives no answer within {timeout:g} s"
-        yield Finding(other.name, "proxy", WRONG, text, _proxy_remedy(text, other))
+        yield Finding(other.name, "proxy", WRONG, text, _about_proxy(text, other))
     except (OSError, ValueError) as error:
         text = f"no TLS through the {proxy}: {getattr(error, 'reason', None) or error}"
-        remedy = "does that party use certificates as well? And is it the only program at this port?"
+        remedy = (
+            f"start {other.name} with its certificates; if it has them, another program is at this port: correct port"
+        )
         yield Finding(other.name, "proxy", WRONG, text, remedy)
     else:
         text = f"the {proxy} makes connections to {other.addr} port {port}"
@@ -321,71 +318,40 @@ def _look_through(proxy: Proxy, config: Config, other: PartyConfig, port: int, t
         yield from _shown_by(config, other, shown)
 
 
-_PROXY_REMEDIES = (
-    (
-        "asks for a user name",
-        'write proxy = {{url = "...", credentials_file = "..."}}; user:password is its first line',
-    ),
-    ("does not accept our", "correct credentials_file of the proxy, before the account is locked"),
-    (
-        "logs in by Basic",
-        "ask its operator for a login by Basic, or run a helper on this machine that logs in by the others",
-    ),
-    (
-        "does not allow",
-        (
-            "ask its operator to allow CONNECT there; many allow port 443 alone: let {other} listen at that, or meet at a "
-            "relay that does (relay =)"
-        ),
-    ),
-    ("can't reach", "start the program, or doctor, of {other}; the proxy has to be able to resolve and reach {addr}"),
-    ("log in", "log in to this network with a browser, or ask its operator to let this machine out without"),
-    (
-        "certificate that is not accepted",
-        "name the authority of the proxy, or its certificate, as ca_cert of the proxy",
-    ),
-    (
-        "opens TLS",
-        "compare fingerprints with {other} on another way; have the proxy's operator except {addr} from inspection",
-    ),
-    (
-        "speaks no TLS",
-        "start {other} with its certificates; a page of the proxy's goes away by logging in with a browser",
-    ),
-    ("credentials_file", "correct credentials_file of the proxy, or put the file there"),
-    ("take TLS", "write http:// in its URL, unless it takes TLS itself"),
-    ("", "check the URL of the proxy, and whether it runs"),
-)
-"""What to do about a proxy that makes no connection, by words in why."""
-
-
-def _proxy_remedy(why: str, other: PartyConfig) -> str:
-    remedy = next(remedy for words, remedy in _PROXY_REMEDIES if words in why)
-    return remedy.format(other=other.name, addr=other.addr)
+def _about_proxy(why: str, other: PartyConfig) -> str:
+    return remedies.find(remedies.PROXY, why, other=other.name, addr=other.addr)
 
 
 # -- what only a connection shows --------------------------------------------------------------------------------------
 
 
-async def _inside(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> list[Finding]:
+async def _inside(
+    config: Config, me: PartyConfig, password: Password, own: Sequence[Finding], timeout: float, together: bool
+) -> list[Finding]:
     timing = replace(config.settings.timing, heartbeat=0.1, tick=0.05)
     config = replace(config, settings=replace(config.settings, timing=timing))
     others = [party for party in config.parties.values() if party is not me]
     try:
-        pool: Pool = build(Pool, config, me.name, password)
+        pool: Pool = build(visiting(Pool), config, me.name, password)
     except PortInUseError as error:
-        remedy = "stop this party's own program for the time of the examination"
+        remedy = remedies.find(remedies.SERVER, str(error), me=me.name)
         broken = Finding(me.name, "server", WRONG, str(error), remedy)
     except CommunicationError as error:
         remedy = "correct what it names, in the configuration here"
         broken = Finding(me.name, "configuration", WRONG, str(error), remedy)
     else:
-        return await _connected(config, me, others, pool, timeout, together)
+        return await _connected(config, me, others, pool, own, timeout, together)
     return [broken, *(finding for party in others for finding in _outside(config, me, party, timeout))]
 
 
 async def _connected(
-    config: Config, me: PartyConfig, others: Sequence[PartyConfig], pool: Pool, timeout: float, together: bool
+    config: Config,
+    me: PartyConfig,
+    others: Sequence[PartyConfig],
+    pool: Pool,
+    own: Sequence[Finding],
+    timeout: float,
+    together: bool,
 ) -> list[Finding]:
     listens = f"listens at {me.listens_at} port {pool.port}" if me.listens else "there is none: it calls, and is called"
     found = [Finding(me.name, "server", OK, listens)]
@@ -403,7 +369,7 @@ async def _connected(
                     found[-1] = replace(found[-1], text=through)
             else:
                 found += seen
-                remedy = _remedy(missing[party.name], me, party, seen)
+                remedy = _remedy(missing[party.name], me, party, [*own, *found], seen)
                 found.append(Finding(party.name, "connection", WRONG, missing[party.name], remedy))
         if together:
             connected = [party.name for party in others if party.name not in missing]
@@ -417,28 +383,12 @@ def _relays(pool: Pool, me: PartyConfig, others: Sequence[PartyConfig]) -> Itera
     """Whether each relay that this party uses lets it in."""
     for relay, access in engine_of(pool).ways.accesses.items():
         if access.trouble:
-            remedy = next(remedy for word, remedy in _RELAY_REMEDIES if word in access.trouble)
+            remedy = remedies.find(remedies.RELAY, access.trouble)
             yield Finding(me.name, "relay", WRONG, f"{relay.url}: {access.trouble}", remedy)
         else:
             users = [party.name for party in (me, *others) if relay in party.relays]
-            yield Finding(
-                me.name, "relay", OK, f"{relay.url} lets this party in; {', '.join(users)} can be reached there"
-            )
-
-
-_RELAY_REMEDIES = (
-    (
-        "let us in",
-        "ask those who run it to add the fingerprint of this party, or for a token (token_file of the relay)",
-    ),
-    ("certificate is not accepted", "name the authority of the relay, or its certificate, as ca_cert of the relay"),
-    ("token", "correct token_file of the relay, or put the file there"),
-    ("resolved", "correct the URL of the relay, or the name service of this machine"),
-    ("refused", "start the relay (mpccomm relay), or correct its URL"),
-    ("something else", "correct the URL; a reverse proxy in front of a relay has to pass on upgrades to WebSocket"),
-    ("", "check its URL, and whether this network lets this machine out to there"),
-)
-"""What to do about a relay that can't be used, by a word in why."""
+            text = f"{relay.url} lets this party in; in the file it is the relay of {', '.join(users)}"
+            yield Finding(me.name, "relay", OK, text)
 
 
 def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
@@ -451,48 +401,30 @@ def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
             yield finding
 
 
-_REMEDIES = (
-    (
-        "does not recognise us",
-        "there, in the file of {other}, correct addr and port of {me}: they are what {other} knows it by",
-    ),
-    (
-        "certificate",
-        "compare fingerprints with {other} on another way (mpccomm certs show FILE at both), and agree on one",
-    ),
-    ("not at the relay", "start the program, or doctor, of {other}, with the same relay in its file"),
-    ("resolved", "correct addr of {other}, or the name service of this machine"),
-    ("refused", "start the program, or doctor, of {other}"),
-    (
-        "something else answers",
-        "give {other} a port of its own, and set it in both files; a proxy has to pass on upgrades",
-    ),
-    (
-        "no answer",
-        (
-            "open port {port} of {addr} in the firewalls on the way; one direction is enough. Where neither side lets anything "
-            "in: use a relay (mpccomm relay, and relay = in the file) or forward a port at one of them"
-        ),
-    ),
-    ("no route", "check addr of {other}, and the network between these machines"),
-    ("unreachable", "check addr of {other}, and the network between these machines"),
-    ("hung up", "see in the log of {other} why; a proxy on the way has to pass on upgrades to WebSocket"),
-    ("TLS", "use certificates at both ends, or at none"),
-)
-"""What to do about a connection that was not made, by a word in why."""
-
-
-def _remedy(why: str, me: PartyConfig, other: PartyConfig, seen: Sequence[Finding]) -> str:
-    first = next((finding for finding in seen if finding.state == WRONG), None)
-    names = {"me": me.name, "other": other.name, "addr": other.addr, "port": other.port or "443"}
-    if (me.relays or other.relays) and "relay" in why and "not at the relay" not in why:
-        return "first do what is said of the relay, then look again"
+def _remedy(why: str, me: PartyConfig, other: PartyConfig, found: Sequence[Finding], seen: Sequence[Finding]) -> str:
+    """What to do about a connection that was not made; ``found``: about this party, ``seen``: about the other one."""
+    first = next((finding for finding in found if finding.state == WRONG and finding.check == "certificate"), None)
+    if first is None and "relay" in why and "not at the relay" not in why:
+        first = next((finding for finding in found if finding.state == WRONG and finding.check == "relay"), None)
+    if first is None:
+        checks = ("name", "certificate", "identity")
+        first = next((finding for finding in seen if finding.state == WRONG and finding.check in checks), None)
+    if first is not None:
+        of = "" if first.check == "relay" else f" of {first.party}"
+        return f"first do what is said of the {first.check}{of}, then look again"
+    names = {
+        "me": me.name,
+        "other": other.name,
+        "addr": other.addr or other.name,
+        "port": other.port or 443,
+        "own_port": me.port or 443,
+    }
     if "the proxy " in why:
-        return _proxy_remedy(why, other)
-    remedy = next((remedy for word, remedy in _REMEDIES if word.lower() in why.lower()), None)
-    if remedy is None and first is not None:
-        return f"first do what is said of the {first.check} of {other.name}, then look again"
-    return (remedy or "run mpccomm doctor at {other} as well, at the same time: it sees the other end").format(**names)
+        return remedies.find(remedies.PROXY, why, **names)
+    callable_ = bool(other.addr and other.port != 0) or bool(other.relays or me.relays)
+    if not callable_ and "was refused" not in why:
+        return remedies.WITHOUT_SERVER.format(**names)
+    return remedies.find(remedies.CONNECTION, why, **names)
 
 
 async def _missing(pool: Pool, timeout: float, others: Sequence[str]) -> dict[str, str]:

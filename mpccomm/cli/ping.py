@@ -3,8 +3,8 @@
     mpccomm ping mpccomm.toml --me alice
     mpccomm ping mpccomm.toml --me alice --party bob --count 10
 
-The others run their programs, or ping as well; this party's own program must not run meanwhile. No message is sent: the times are
-those of heartbeats, smoothed. The exit status is 1 if a party could not be reached.
+The others run their programs, which take no note of it, or ping as well; this party's own program must not run meanwhile. No
+message is sent: the times are those of heartbeats, smoothed. The exit status is 1 if a party could not be reached.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 from mpccomm import NotReadyError, Pool
 from mpccomm.cli.arguments import add_choice, chosen, count, password_from, seconds
 from mpccomm.config import Config, build
+from mpccomm.engine.base_pool import visiting
 
 _AT_ONCE = 0.001
 """Seconds."""
@@ -53,7 +54,7 @@ async def _ping(config: Config, me: str, names: Sequence[str], options: argparse
     retry = replace(config.settings.retry, give_way=_AT_ONCE)
     config = replace(config, settings=replace(config.settings, timing=timing, retry=retry))
     kept = {name: party for name, party in config.parties.items() if name in names or name == me}
-    pool: Pool = build(Pool, replace(config, parties=kept), me, password_from(options.password_file))
+    pool: Pool = build(visiting(Pool), replace(config, parties=kept), me, password_from(options.password_file))
     async with pool:
         missing: dict[str, str] = {}
         try:

@@ -40,6 +40,8 @@ P = TypeVar("P", bound="BasePool")
 class BasePool(BaseChannel, PoolCalls, Visible):
     """What doesn't wait. The faces add the calls that do."""
 
+    _visiting = False
+
     def __init__(
         self,
         key: FilePath | None = None,
@@ -61,6 +63,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
         engine = Engine(settings, authentication, network, name or "")
+        engine.visiting = self._visiting
         engine.ways.use(relays_of(relay))
         engine.ways.go_through(proxy_of(proxy))
         if audit is not None:
@@ -344,6 +347,14 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 def engine_of(pool: BasePool) -> Engine:
     """Return what a pool runs on, for parts of the library that look after pools of others."""
     return pool._engine
+
+
+def visiting(face: type[P]) -> type[P]:
+    """Return that face for pools that have come to look: the programs of the other parties take no note of them.
+
+    Among each other they exchange messages as any pools do.
+    """
+    return type(face.__name__, (face,), {"_visiting": True})
 
 
 def other_face(kind: type[P], pool: BasePool) -> P:

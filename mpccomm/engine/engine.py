@@ -40,7 +40,7 @@ from mpccomm.errors import (
     UnknownPartyError,
 )
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
-from mpccomm.protocol.frames import NO_PORT
+from mpccomm.protocol.frames import NO_PORT, VISIT
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause
@@ -66,6 +66,8 @@ class Engine:
 
     where = ""
     """Where the server listens; empty: there is none."""
+    visiting = False
+    """It has come to look, and takes no part: the programs of the others take no note of it."""
     _begun_at = 0.0
     _ticker: asyncio.TimerHandle | None = None
 
@@ -257,6 +259,7 @@ class Engine:
             # Its program is over, and did not close it. There is no way to say goodbye any more.
             self.close_unused()
         else:
+            self.takeover.followed = True
             self.shut_down_in_background()
         return handed_over
 
@@ -309,6 +312,8 @@ class Engine:
         if before:
             party.predecessor = before[-1]
             party.trouble = "what was sent to it before it was removed is still being delivered"
+        if self.visiting:
+            party.link.features |= VISIT
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
         authentication.know(self.parties, self._removed)
@@ -605,7 +610,7 @@ class Engine:
     async def _leave(self, reason: str | None = None) -> None:
         self.failures.told_by_party = True
         parties = list(self.parties.values())
-        leaving = [party.leave(self.deadline, reason) for party in parties]
+        leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]
         left = await asyncio.gather(*leaving)
         reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
         tell_of_undelivered(self.log, reports)

@@ -18,9 +18,11 @@ from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
+from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
 from mpccomm.engine.several import Delivery, First, Several
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
+from mpccomm.protocol.mailbox import Mailbox
 
 T = TypeVar("T")
 
@@ -59,6 +61,15 @@ class _Progress(NamedTuple):
     """What was wrong with a message of the present round, which was received by that."""
 
 
+class _Session:
+    """The session with a member that a call takes place in. It changes where the next one takes over what waits."""
+
+    __slots__ = ("mailbox",)
+
+    def __init__(self, mailbox: object) -> None:
+        self.mailbox = mailbox
+
+
 class GroupCall(Generic[T]):
     """One collective on its way."""
 
@@ -81,6 +92,8 @@ class GroupCall(Generic[T]):
         """It has its numbers."""
         self.numbers: Mapping[str, int] = {}
         """By the other members that take part."""
+        self.sessions: Mapping[str, _Session] = {}
+        """The same."""
         self.others = others
         self.pair = pair
         self._calls = calls
@@ -135,8 +148,7 @@ class GroupCall(Generic[T]):
         progress, round_, left = self._progress, self._round, limit.left
         if progress.failed is not None:
             raise progress.failed
-        channel = self._calls.channel
-        receives = [channel.receive(name, self.msg_id(name), left, round_.expect) for name in round_.sources]
+        receives = [self._receive(name, left) for name in round_.sources]
         sends = [send for posted in progress.posted for send in posted]
         deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
         self._receives = receives
@@ -150,8 +162,16 @@ class GroupCall(Generic[T]):
 
     def first(self, limit: Deadline) -> First:
         """What to wait for to have the next of those messages, from whichever member."""
-        channel, left, expect = self._calls.channel, limit.left, self._round.expect
-        return First([channel.receive(name, self.msg_id(name), left, expect) for name in self.to_come])
+        left = limit.left
+        return First([self._receive(name, left) for name in self.to_come])
+
+    def _receive(self, name: str, timeout: float | None) -> ReceiveCall:
+        progress = self._progress
+        told = any(send.party.name == name for posted in progress.posted for send in posted)
+        # To a process that takes the place of that member this call is the first one, if there was nothing before.
+        nothing_before = not (self.numbers[name] or progress.history or told)
+        session = self.sessions[name] if nothing_before else None
+        return self._calls.channel.receive(name, self.msg_id(name), timeout, self._round.expect, session)
 
     def read(self, first: First) -> tuple[str, Any]:
         """Return the member and the value of what `first` has brought.
@@ -240,6 +260,31 @@ class GroupCall(Generic[T]):
         )
 
 
+class _MemberCall(ReceiveCall):
+    """The receive of one message of a call."""
+
+    __slots__ = ("_session",)
+
+    def __init__(
+        self,
+        party: Party,
+        prefix: str,
+        msg_id: str | None,
+        timeout: float | None,
+        expect: Expect | None,
+        session: _Session | None,
+    ) -> None:
+        super().__init__(party, prefix, msg_id, timeout, expect)
+        self._session = session
+
+    def renew(self, mailbox: Mailbox) -> bool:
+        """Whether the process that takes the place of its member sends this message as well."""
+        if self._session is None:
+            return False
+        self._session.mailbox = mailbox
+        return True
+
+
 class GroupChannel(BaseChannel):
     """The message ids of a group. Nothing in here waits."""
 
@@ -275,11 +320,13 @@ class GroupChannel(BaseChannel):
         finally:
             serialising.end()
 
-    def receive(self, name: str, msg_id: str, timeout: float | None, expect: Expect | None) -> ReceiveCall:
-        """The receive of a member's message, not started."""
+    def receive(
+        self, name: str, msg_id: str, timeout: float | None, expect: Expect | None, session: _Session | None
+    ) -> ReceiveCall:
+        """The receive of a member's message, not started; with a session, that may go on with the next process of the member."""
         party = self._engine.party(name)
         self._enter()
-        return ReceiveCall(party, *self._key(party, msg_id), timeout, expect)
+        return _MemberCall(party, *self._key(party, msg_id), timeout, expect, session)
 
     def discard(self, name: str, msg_id: str) -> None:
         """Drop a message of a member, now or when it comes."""
@@ -309,7 +356,7 @@ def calls_of(space: IdSpace, members: Members) -> GroupCalls:
 class _Counted(NamedTuple):
     """How many calls there were with a member, in the session with it that lasts."""
 
-    session: object
+    session: _Session
     number: int
 
 
@@ -352,14 +399,16 @@ class GroupCalls:
         """Give the call its numbers; the interrupted one before it is left for good."""
         numbers, latest = self._state
         numbers = dict(numbers)
-        found = {}
+        found, sessions = {}, {}
         for name in call.others:
-            session = self.channel.session(name)
+            session = _Session(self.channel.session(name))
             counted = numbers.get((name, call.pair))
-            number = counted.number if counted is not None and counted.session is session else 0
+            lasts = counted is not None and counted.session.mailbox is session.mailbox
+            number = counted.number if counted is not None and lasts else 0
             found[name] = number
+            sessions[name] = session
             numbers[name, call.pair] = _Counted(session, number + 1)
-        call.numbers = found
+        call.numbers, call.sessions = found, sessions
         self._state = _State(numbers, call)
         if latest is not None and not (latest.running or latest.redeemed):
             for name, msg_id in latest.leftovers():

@@ -26,7 +26,7 @@ from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key
-from mpccomm.protocol.link import Link
+from mpccomm.protocol.link import ON_A_VISIT, Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.proxies import Proxy
@@ -377,6 +377,13 @@ class Party:
                 self.log(LogEvent.PARTY_ENDED, text, self, self.name, level=logging.WARNING)
             case events.PartyGone(cause):
                 self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
+            case events.PartyReplaced():
+                self._unreachable_since = self.clock()
+                self.trouble = "no answer yet"
+                text = "%s: its pool is replaced by another one of its process, which is waited for as at the beginning"
+                self.log(LogEvent.PARTY_ENDED, text, self)
+                if self.loop_owner.observer is not None:
+                    self.loop_owner.observer.connection(self.name, False)
             case events.RestartNotAccepted():
                 self.trouble = _NOT_RESUMED
                 text = (
@@ -384,6 +391,15 @@ class Party:
                     "or calls accept_restart"
                 )
                 self.log(LogEvent.RESTARTED, text, self)
+            case events.Visited(dialled):
+                self.log(LogEvent.VISITED, "%s: a process of it has come to look, and takes no part", self)
+                if dialled:
+                    self.dial_failed(ON_A_VISIT)
+            case _:
+                self._tell_of_messages(event)
+
+    def _tell_of_messages(self, event: Event) -> None:
+        match event:
             case events.HeldBack(messages, size, ids):
                 text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
                 self.log(
@@ -450,11 +466,12 @@ class Party:
             waits = plural(len(receives), "receive") if receives else ""
             ready = "wait_ready" if self.expected else ""
             calls = ", ".join(filter(None, (what, waits, ready)))
-            text = (
-                f"waiting for {self}, which was connected before: {self.trouble} ({calls})"
-                if self.link.counters.connections
-                else f"waiting for {self}, which may start later: {self.trouble} ({calls})"
-            )
+            if self.link.state is PartyState.REPLACED:
+                text = f"waiting for {self}, whose pool made way for another one that has not come yet: {self.trouble} ({calls})"
+            elif self.link.counters.connections:
+                text = f"waiting for {self}, which was connected before: {self.trouble} ({calls})"
+            else:
+                text = f"waiting for {self}, which may start later: {self.trouble} ({calls})"
             self.absence = Absence(due, text)
 
     def absence_told(self, now: float) -> None:
@@ -515,12 +532,18 @@ class Party:
             call.dial_failed()
 
     async def leave(
-        self, deadline: Callable[[], float], reason: str | None = None, ending: GivenUp = GivenUp.CLOSED
+        self,
+        deadline: Callable[[], float],
+        reason: str | None = None,
+        ending: GivenUp = GivenUp.CLOSED,
+        *,
+        followed: bool = False,
     ) -> list[Outgoing]:
         """Deliver what is pending, say goodbye, or with a reason that we give up, close.
 
         :param deadline: the time until which to wait; it may change meanwhile
         :param ending: what calls fail with from then on
+        :param followed: another pool of this process takes the place of this one
         :returns: the messages that could not be delivered
         """
         link = self.link
@@ -535,7 +558,7 @@ class Party:
         if not idle or link.state is not PartyState.UNKNOWN:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
             if reason is None:
-                link.say_goodbye()
+                link.say_goodbye(followed=followed)
                 self.flush()
                 await self.until(lambda: link.farewell or link.ending is not None, deadline)
             else:

@@ -376,6 +376,10 @@ class DiscardCall(ReceiveCall):
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str) -> None:
         super().__init__(party, prefix, msg_id, None)
 
+    def renew(self, mailbox: Mailbox) -> bool:
+        """It is a message of that process alone."""
+        return False
+
     def start(self) -> None:
         """Take the message, or wait for it."""
         super().start()

@@ -1,8 +1,9 @@
 """One pool takes the place of another: in an interactive session, when the cell that makes it is run once more.
 
 Without this the port would be taken by a pool that the user has no name for any more. The new one gets the listening socket
-at once, so that no caller is turned away meanwhile, and begins to talk when the old one has said goodbye: to the others it is
-then a party that left and came again, and not one that was restarted in the middle of something.
+at once, so that no caller is turned away meanwhile, and begins to talk when the old one has said goodbye, and that another one
+follows. Where nothing was under way the others go on waiting, for the new one, as they would at the beginning; otherwise it is
+to them a party that left and came again, and not one that was restarted in the middle of something.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Takeover:
         self._loop_owner = loop_owner
         self._before: list[Future[None]] = []
         self._end: Future[None] = Future()
+        self.followed = False
+        """Another pool has its port: the others are told so with the goodbye."""
 
     def follow(self, older: Takeover) -> None:
         """Wait for that one."""

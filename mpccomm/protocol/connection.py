@@ -50,6 +50,7 @@ class Connection:
         "told_accepted",
         "trickling",
         "verified",
+        "visit",
     )
 
     def __init__(self, number: int, *, dialled: bool, nonce: bytes, now: float, relayed: bool = False) -> None:
@@ -62,6 +63,8 @@ class Connection:
         self.hello: Hello | None = None
         self.verified = False
         """Their RESUME repeated our nonce: this is no recording."""
+        self.visit = False
+        """The other end has come to look, and takes no part in the conversation."""
         self.closed = False
         """Nothing that still arrives here counts."""
         self.control: dict[Kind, bytes] = {}
@@ -142,8 +145,13 @@ class Connections:
         return iter(self._all.copy())
 
     def verified(self) -> list[Connection]:
-        """Those whose other end has proved that it is there now."""
-        return [connection for connection in self._all if connection.verified]
+        """Those whose other end has proved that it is there now, and takes part."""
+        return [connection for connection in self._all if connection.verified and not connection.visit]
+
+    def visited(self, incarnation: bytes) -> bool:
+        """Whether that process is here on a visit."""
+        visits = (connection for connection in self._all if connection.verified and connection.visit)
+        return any(visit.hello is not None and visit.hello.incarnation == incarnation for visit in visits)
 
     def open(self, *, dialled: bool, nonce: bytes, now: float, relayed: bool = False) -> Connection:
         """A new connection."""
@@ -157,9 +165,13 @@ class Connections:
         unverified = [connection for connection in self._all if not connection.verified]
         return unverified[0] if len(unverified) > MOST_UNVERIFIED else None
 
-    def crowded(self) -> Connection | None:
-        """The connection to close because there are too many that nothing is sent on."""
-        others = [connection for connection in self._all if connection.verified and connection is not self.current]
+    def crowded(self, *, visit: bool = False) -> Connection | None:
+        """The connection to close because there are too many that nothing is sent on; visits count by themselves."""
+        others = [
+            connection
+            for connection in self._all
+            if connection.verified and connection.visit is visit and connection is not self.current
+        ]
         return others[0] if len(others) >= MOST_VERIFIED else None
 
     def drop(self, connection: Connection) -> None:

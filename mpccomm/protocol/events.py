@@ -29,8 +29,18 @@ class PartyGone(NamedTuple):
     cause: Cause
 
 
+class PartyReplaced(NamedTuple):
+    """The process at the other end left nothing, and another one takes its place: what waits goes on waiting, for that one."""
+
+
 class RestartNotAccepted(NamedTuple):
     """The other side talked to an earlier process of ours, and has not accepted this one yet."""
+
+
+class Visited(NamedTuple):
+    """Another process of this party has come to look, and takes no part; ``dialled``: it answered us in its place."""
+
+    dialled: bool
 
 
 class HeldBack(NamedTuple):
@@ -74,7 +84,9 @@ Event: TypeAlias = (
     | ConnectionLost
     | ConnectionSuspect
     | PartyGone
+    | PartyReplaced
     | RestartNotAccepted
+    | Visited
     | HeldBack
     | Admitted
     | DeadlockFound

@@ -78,6 +78,10 @@ _KNOWN_FLAGS = AUTOMATIC | ORDERED | ANNOTATED
 
 ANNOTATIONS = 1
 """The feature in a HELLO: annotations are understood."""
+SUCCESSORS = 4
+"""The feature in a HELLO: a GOODBYE may say that another process follows."""
+VISIT = 2
+"""The feature in a HELLO: this process has come to look, and takes no part."""
 MAX_ANNOTATION = 63
 
 MAX_LISTED_IDS = 32
@@ -178,12 +182,13 @@ class Deadlock(NamedTuple):
 
 
 class Goodbye(NamedTuple):
-    """The pool shut down: its last frame, what it gave up delivering, what it never read."""
+    """The pool shut down: its last frame, what it gave up delivering, what it never read; ``followed``: another one follows."""
 
     last_seq: int
     undelivered: int
     unread: int
     unread_ids: tuple[Key, ...]
+    followed: bool = False
 
 
 class Farewell(NamedTuple):
@@ -317,7 +322,7 @@ def deadlock(mutual: bool, final: bool) -> bytes:
 
 def goodbye(frame: Goodbye) -> bytes:
     """A GOODBYE."""
-    return _frame(Kind.GOODBYE, _GOODBYE.pack(*frame[:3]) + _pack_ids(frame.unread_ids))
+    return _frame(Kind.GOODBYE, _GOODBYE.pack(*frame[:3]) + _pack_ids(frame.unread_ids), frame.followed)
 
 
 def farewell() -> bytes:
@@ -561,10 +566,10 @@ def _read_deadlock(view: memoryview, header: Header, max_id_size: int) -> Deadlo
 
 
 def _read_goodbye(view: memoryview, header: Header, max_id_size: int) -> Goodbye:
-    _plain(header)
+    followed = _flag(header)
     at, end = header[5:]
     last_seq, undelivered, unread = _leading(_GOODBYE, view, at, end)
-    return Goodbye(last_seq, undelivered, unread, _ids(view, at + _GOODBYE.size, end))
+    return Goodbye(last_seq, undelivered, unread, _ids(view, at + _GOODBYE.size, end), followed)
 
 
 def _read_farewell(view: memoryview, header: Header, max_id_size: int) -> Farewell:

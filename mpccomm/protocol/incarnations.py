@@ -9,6 +9,8 @@ from mpccomm.protocol.frames import PROTOCOL_VERSION, Hello
 from mpccomm.protocol.states import ENDING, PARTY, Cause, CloseCode, PartyEvent, PartyState
 
 _MAX_FORMER = 64
+_OPEN = (PartyState.UNKNOWN, PartyState.REPLACED)
+"""The states in which any incarnation is a first contact."""
 
 
 class HelloRefusal(NamedTuple):
@@ -42,7 +44,7 @@ class Incarnations:
         """Whether frames of this incarnation are taken; ``unread``: there are messages that have not been received yet."""
         if incarnation == self.current:
             return self.state is not PartyState.RESTARTED
-        return self.state is PartyState.UNKNOWN or self.left_nothing(unread=unread)
+        return self.state in _OPEN or self.left_nothing(unread=unread)
 
     def left_nothing(self, *, unread: bool) -> bool:
         """It shut down, everything was delivered and received: the next incarnation is a first contact."""

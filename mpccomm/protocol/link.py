@@ -27,8 +27,10 @@ from mpccomm.protocol.events import (
     HeldBack,
     NeverRead,
     PartyGone,
+    PartyReplaced,
     Refused,
     RestartNotAccepted,
+    Visited,
 )
 from mpccomm.protocol.frames import (
     BATCH_HEAD,
@@ -49,8 +51,20 @@ from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import ClosingNotice, Session
-from mpccomm.protocol.states import FOR_THE_ADOPTED, Cause, CloseCode, ConnectionState, Ending, PartyEvent, PartyState
+from mpccomm.protocol.states import (
+    FOR_A_VISIT,
+    FOR_THE_ADOPTED,
+    Cause,
+    CloseCode,
+    ConnectionState,
+    Ending,
+    PartyEvent,
+    PartyState,
+)
 from mpccomm.settings import Limits, Timing
+
+ON_A_VISIT = "mpccomm doctor, ping or bench runs there, and not its program"
+"""Why a connection that was made is none to the party."""
 
 
 class Link:
@@ -74,7 +88,7 @@ class Link:
         """
         self.incarnation = incarnation
         self.port = frames.NO_PORT
-        self.features = frames.ANNOTATIONS
+        self.features = frames.ANNOTATIONS | frames.SUCCESSORS
         self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
@@ -237,10 +251,14 @@ class Link:
         """Our pool shuts down: what is sent is still delivered, and what arrives is held, until the goodbye is said."""
         self.leaving = True
 
-    def say_goodbye(self) -> None:
-        """Tell the other side that nothing more will come, what it will miss, and which of its messages were never read."""
+    def say_goodbye(self, *, followed: bool = False) -> None:
+        """Tell the other side that nothing more will come, what it will miss, and which of its messages were never read.
+
+        ``followed``: and that another pool of this process takes the place of this one.
+        """
         # What is unread from an incarnation that was replaced is none of its successor's business.
-        self._closing_notice.goodbye(self._session, unread=self.state is not PartyState.RESTARTED)
+        unread = self.state is not PartyState.RESTARTED
+        self._closing_notice.goodbye(self._session, unread=unread, followed=followed)
         self._part()
 
     def abort(self, reason: str) -> None:
@@ -325,6 +343,7 @@ class Link:
         """Whether what comes from there counts: the incarnation that we talk to, while we take anything."""
         return (
             self._incarnations.state is PartyState.ALIVE
+            and not connection.visit
             and connection.hello is not None
             and connection.hello.incarnation == self._incarnations.current
         )
@@ -333,9 +352,13 @@ class Link:
 
     def _on_hello(self, connection: Connection, frame: Hello, now: float) -> None:
         connection.hello = frame
+        connection.visit = bool(frame.features & ~self.features & frames.VISIT)
         refusal = self._incarnations.refuse_hello(frame)
         if refusal is not None:
             self._close(connection, *refusal)
+        elif connection.visit and connection.dialled and self._connections.visited(frame.incarnation):
+            self.events.append(Visited(True))
+            self._close(connection, CloseCode.REPLACED, ON_A_VISIT)
         else:
             # Before we know whether this is a recording: positions only; nothing changes before their RESUME.
             self._tell(connection, frame)
@@ -349,9 +372,9 @@ class Link:
 
     def _tell(self, connection: Connection, hello: Hello) -> None:
         """Answer their HELLO: whether we take their frames, and from where they should go on."""
-        connection.told_accepted = self._accepts(hello)
+        connection.told_accepted = connection.visit or self._accepts(hello)
         receiver = self.receiver
-        known = connection.told_accepted and hello.incarnation == self._incarnations.current
+        known = connection.told_accepted and not connection.visit and hello.incarnation == self._incarnations.current
         positions = (receiver.received, receiver.box.taken_bytes, receiver.box.taken) if known else (0, 0, 0)
         connection.control[Kind.RESUME] = frames.resume(Resume(hello.nonce, connection.told_accepted, *positions))
 
@@ -359,6 +382,9 @@ class Link:
         assert connection.hello is not None
         if frame.nonce != connection.nonce:
             raise ViolationError("its greeting is a recording of an earlier one")
+        if connection.visit:
+            self._be_visited(connection)
+            return
         if not connection.verified:
             if not self._meet(connection, connection.hello):
                 return
@@ -373,6 +399,18 @@ class Link:
             self.sender.box.hear(frame.consumed_bytes, frame.consumed_messages)
         self._choose()
 
+    def _be_visited(self, connection: Connection) -> None:
+        """The process behind this connection has come to look: it is answered, and changes nothing."""
+        if not connection.verified:
+            self._make_room(visit=True)
+            connection.verified = True
+            self.events.append(Visited(connection.dialled))
+
+    def _make_room(self, *, visit: bool = False) -> None:
+        crowded = self._connections.crowded(visit=visit)
+        if crowded is not None:
+            self._close(crowded, CloseCode.SILENT, "too many connections at once")
+
     def _meet(self, connection: Connection, hello: Hello) -> bool:
         """The process behind this connection is who it says and is there now. False: we don't want it."""
         incarnations = self._incarnations
@@ -383,9 +421,7 @@ class Link:
         if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
             incarnations.forget()
             self._start_afresh(self._ticked)
-        crowded = self._connections.crowded()
-        if crowded is not None:
-            self._close(crowded, CloseCode.SILENT, "too many connections at once")
+        self._make_room()
         connection.verified = True
         changed = incarnations.meet(hello.incarnation, self._connections.opened)
         for other in self._connections.verified():
@@ -437,8 +473,25 @@ class Link:
         incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
             self.events.append(NeverRead(frame.unread, frame.unread_ids))
-        incarnations.become(PartyEvent.GOODBYE)
-        self._end()
+        if frame.followed and incarnations.complete and not self._unread:
+            incarnations.become(PartyEvent.FOLLOWED)
+            self._renew(now)
+        else:
+            incarnations.become(PartyEvent.GOODBYE)
+            self._end()
+
+    def _renew(self, now: float) -> None:
+        """Another process takes the place of this one, and nothing was under way: what waits goes on waiting, for that one."""
+        waiting = list(self.mailbox.receives())
+        self._start_afresh(now)
+        stay: list[Receive] = []
+        left: list[Receive] = []
+        for receive in waiting:
+            (stay if receive.renew(self.mailbox) else left).append(receive)
+        self.mailbox.take_over(stay)
+        self._fail(left, Cause(Ending.SHUT_DOWN))
+        self.events.append(PartyReplaced())
+        self._choose()
 
     def _on_farewell(self, connection: Connection, frame: frames.Farewell, now: float) -> None:
         self._closing_notice.confirmed()
@@ -517,8 +570,12 @@ class Link:
         connection.step(kind)
         if kind in _IDLE:
             connection.charge(_IDLE[kind], now)
-        known = connection is self._connections.current or self._adopted(connection)
-        if known or kind not in FOR_THE_ADOPTED:
+        if connection.visit and connection.verified:
+            counts = kind in FOR_A_VISIT
+        else:
+            known = connection is self._connections.current or self._adopted(connection)
+            counts = known or kind not in FOR_THE_ADOPTED
+        if counts:
             handle(self, connection, frame, now)
 
     def _on_start(self, connection: Connection, frame: frames.Start, now: float) -> None:
@@ -637,7 +694,7 @@ class Link:
         silent = self._heartbeat.silent(connection, now)
         if silent is not None:
             self._close(connection, CloseCode.SILENT, silent)
-        elif connection.verified:
+        elif connection.verified and not connection.visit:
             current = connection is self._connections.current
             if self._heartbeat.check(connection, now, unacknowledged=current and self.sender.unacknowledged):
                 self.events.append(ConnectionSuspect())

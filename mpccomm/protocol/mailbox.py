@@ -35,6 +35,10 @@ class Receive:
         self.message: Incoming | None = None
         self.failure: Cause | None = None
 
+    def renew(self, mailbox: Mailbox) -> bool:
+        """Another process takes the place of the one that the message was to come from. False: it can't come from that one."""
+        return True
+
     def done(self) -> None:
         """To be called by the owner of the link once ``message`` or ``failure`` is set."""
 
@@ -221,6 +225,13 @@ class Mailbox:
             return None
         return next(islice(self._queue(key), before, None), None)
 
+    def take_over(self, receives: Iterable[Receive]) -> None:
+        """Have receives that another mailbox leaves wait here, in their order; the numbers of the automatic ones begin anew."""
+        for receive in sorted(receives, key=_number):
+            if not isinstance(receive.key, str):
+                receive.key = self.claim(receive.key[0])
+            self.wait(receive)
+
     def asks_for_more(self, key: Key) -> bool:
         """Whether more receives wait for this id than messages of it are under way."""
         there = self._receives.get(key)
@@ -313,3 +324,7 @@ class Mailbox:
             if kept:
                 self._messages[key] = kept
         return failed
+
+
+def _number(receive: Receive) -> int:
+    return 0 if isinstance(receive.key, str) else receive.key[1]

@@ -265,17 +265,24 @@ class ClosingNotice:
         self.heard = False
         """The other side has confirmed it."""
         self._word: tuple[Kind, bytes] | None = None
+        self._to_those_who_understand = b""
+        """The same, and that another pool follows; empty: none does."""
         self.said = False
         """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
 
-    def goodbye(self, session: Session, *, unread: bool) -> None:
-        """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this."""
+    def goodbye(self, session: Session, *, unread: bool, followed: bool = False) -> None:
+        """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
+
+        ``followed``: another pool of this process takes its place.
+        """
         sender = session.sender
         keys = [message.key for message in session.mailbox.unread()] if unread else []
         undelivered = sum(1 for _ in sender.pending())
         frame = frames.Goodbye(sender.last_seq, undelivered, len(keys), frames.some_ids(keys))
         self.said = True
         self._word = Kind.GOODBYE, frames.goodbye(frame)
+        if followed:
+            self._to_those_who_understand = frames.goodbye(frame._replace(followed=True))
 
     def abort(self, reason: str) -> None:
         """The program gave up."""
@@ -287,6 +294,9 @@ class ClosingNotice:
         if self._word is None or self.heard:
             return
         kind, frame = self._word
+        hello = connection.hello
+        if self._to_those_who_understand and hello is not None and hello.features & frames.SUCCESSORS:
+            frame = self._to_those_who_understand
         connection.control[kind] = frame
 
     def confirmed(self) -> None:

@@ -20,6 +20,7 @@ class PartyState(_State):
     UNKNOWN = "not heard of yet"
     ALIVE = "in conversation"
     LEFT = "shut down"
+    REPLACED = "shut down, and another one takes its place"
     ABORTED = "aborted"
     RESTARTED = "restarted, and not accepted yet"
 
@@ -30,6 +31,7 @@ class PartyEvent(_State):
     SAME = "greeted by the incarnation that we know"
     NEW = "greeted by an incarnation that we don't know"
     GOODBYE = "it shut down"
+    FOLLOWED = "it shut down and left nothing, and another one takes its place"
     ABORT = "it aborted"
     ACCEPT = "our program accepted the restart"
 
@@ -41,7 +43,10 @@ PARTY = {
     (_P.ALIVE, _E.SAME): _P.ALIVE,
     (_P.ALIVE, _E.NEW): _P.RESTARTED,
     (_P.ALIVE, _E.GOODBYE): _P.LEFT,
+    (_P.ALIVE, _E.FOLLOWED): _P.REPLACED,
     (_P.ALIVE, _E.ABORT): _P.ABORTED,
+    (_P.REPLACED, _E.SAME): _P.REPLACED,
+    (_P.REPLACED, _E.NEW): _P.ALIVE,
     (_P.LEFT, _E.SAME): _P.LEFT,
     (_P.LEFT, _E.NEW): _P.RESTARTED,  # ALIVE, where nothing was left over: then the old one is forgotten first
     (_P.LEFT, _E.GOODBYE): _P.LEFT,
@@ -91,6 +96,8 @@ CONNECTION = {
 }
 FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT, Kind.ADMIT))
 """What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
+FOR_A_VISIT = frozenset((Kind.PING, Kind.GOODBYE))
+"""What counts that a visit says, once it is greeted; all else is passed over."""
 
 
 class Ending(Enum):

@@ -12,6 +12,7 @@ from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.arguments import host_and_port
 from mpccomm.cli.bench import Figure, Link, measure
+from mpccomm.engine.base_pool import visiting
 from tests.cli.test_doctor import setup
 from tests.pools import LOCAL
 from tests.ports import free_ports
@@ -43,7 +44,7 @@ def test_from_a_file_and_for_programs(tmp_path: Path, capsys: pytest.CaptureFixt
     file = setup(tmp_path)
 
     def other() -> None:
-        with SyncPool.from_config(file, "bob") as bob:
+        with visiting(SyncPool).from_config(file, "bob") as bob:
             measure(Link(bob, "alice"), 0.05)
 
     thread = threading.Thread(target=other)

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from mpccomm import Proxy, SyncPool
+from mpccomm import NotReadyError, Proxy, SyncPool
+from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.doctor import _look_through
 from mpccomm.config import Config, PartyConfig
@@ -85,15 +86,28 @@ def test_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert "  ok    bob: port: " in capsys.readouterr().out
 
 
-def test_the_program_goes_on_after_the_doctor_has_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["doctor", "ping", "bench"])
+def test_the_program_takes_no_note_of_it(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What waits for the party goes on waiting, and gets what that sends."""
     file = setup(tmp_path)
+    options = {
+        "doctor": MORE,
+        "ping": ("--count", "1", "--interval", str(UNIT), *MORE),
+        "bench": ("--wait", str(5 * UNIT)),
+    }[command]
     with SyncPool.from_config(file, "bob") as bob:
-        handle = bob.channel("x").arecv("alice", "never sent by the doctor")
-        assert findings(capsys, str(file), "--me", "alice", *MORE)[0] == 0
-        assert handle.exception(20 * UNIT) is not None
+        handle = bob.arecv("alice")
+        expected = Status.TIMED_OUT if command == "bench" else Status.WELL
+        assert mpccomm([command, str(file), "--me", "alice", *options]) == expected
+        if command == "bench":
+            assert "bob is connected, but runs no bench" in capsys.readouterr().err
+        with pytest.raises(NotReadyError, match=r"mpccomm doctor, ping or bench|refused|no answer yet|hung up"):
+            bob.wait_ready(UNIT)
+        assert not handle.done()
+        assert bob.stats["alice"].messages_received == bob.stats["alice"].reconnects == 0
         with SyncPool.from_config(file, "alice") as alice:
             alice.send("bob", "the real one", timeout=100 * UNIT)
-            assert bob.recv("alice", timeout=100 * UNIT) == "the real one"
+            assert handle.result(100 * UNIT) == "the real one"
 
 
 def test_without_certificates_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,8 +293,7 @@ def test_the_others_start_some_seconds_later(tmp_path: Path, capsys: pytest.Capt
 
     def other() -> None:
         listening.wait()
-        with program(file) as bob:
-            bob.wait_ready(100 * UNIT)
+        with program(file):
             looked.wait(100 * UNIT)  # what leaves at once can't be looked at
 
     thread = threading.Thread(target=other)
@@ -361,7 +374,7 @@ def test_all_is_well_through_a_relay(tmp_path: Path, capsys: pytest.CaptureFixtu
         with program(file):
             status, found = findings(capsys, str(file), "--me", "alice", *MORE)
     assert status == 0
-    assert "lets this party in; alice, bob can be reached there" in found["alice", "relay"][1]
+    assert "lets this party in; in the file it is the relay of alice, bob" in found["alice", "relay"][1]
     assert "through a relay" in found["bob", "connection"][1]
     assert "it calls, and is called" in found["alice", "server"][1]
 

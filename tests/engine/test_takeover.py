@@ -5,7 +5,10 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -19,11 +22,13 @@ from mpccomm import (
     PortInUseError,
     SyncPool,
 )
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.takeover import Takeover
-from tests.pools import LOCAL, Log, quick
+from tests.pools import LOCAL, Log, quick, until
 from tests.timing import UNIT
 
+LIMIT = 100 * UNIT
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a socket can't be handed over")
 
 
@@ -68,6 +73,171 @@ def test_the_others_see_a_first_contact(caplog: pytest.LogCaptureFixture) -> Non
         alice.shutdown()
         old.shutdown()
         bob.shutdown()
+
+
+class Cell:
+    """A cell that makes Alice's pool, on either face, and Bob, who stays."""
+
+    def __init__(self, face: type[SyncPool] | type[Pool]) -> None:
+        self.face = face
+        self.bob = face(name="Bob", settings=quick())
+        self.bob.add_http_server(0, LOCAL)
+        self.pools: list[SyncPool | Pool] = []
+        self.port = 0
+        self.run()
+        self.bob.add_http_client("Alice", LOCAL, self.port)
+
+    def run(self) -> SyncPool | Pool:
+        """Run the cell, once more."""
+        pool = self.face(name="Alice", settings=quick())
+        pool.add_http_server(self.port, LOCAL)
+        self.port = port_of(pool)
+        pool.add_http_client("Bob", LOCAL, port_of(self.bob))
+        self.pools.append(pool)
+        return pool
+
+    async def call(self, pool: SyncPool | Pool, method: str, *arguments: Any, **options: Any) -> Any:
+        if isinstance(pool, SyncPool):
+            return await asyncio.to_thread(getattr(pool, method), *arguments, **options)
+        return await getattr(pool, method)(*arguments, **options)
+
+    def begin(self, method: str, *arguments: Any, **options: Any) -> asyncio.Task[Any]:
+        """A call of Bob's that will wait."""
+        return asyncio.ensure_future(self.call(self.bob, method, *arguments, **options))
+
+    async def meet(self) -> None:
+        await self.call(self.pools[-1], "wait_ready", LIMIT)
+        await self.call(self.bob, "wait_ready", LIMIT)
+
+    async def waits(self, number: int) -> None:
+        """Until that many receives of Bob's wait."""
+        party = engine_of(self.bob).party("Alice")
+        await until(lambda: len(list(party.link.mailbox.receives())) == number)
+
+    async def end(self) -> None:
+        for pool in (*self.pools[::-1], self.bob):
+            await self.call(pool, "shutdown")
+
+
+@asynccontextmanager
+async def cell(face: type[SyncPool] | type[Pool]) -> AsyncIterator[Cell]:
+    made = Cell(face)
+    try:
+        await made.meet()
+        yield made
+    finally:
+        await made.end()
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("interactive")
+async def test_who_waits_goes_on_waiting_for_the_new_one(
+    face: type[SyncPool] | type[Pool], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log(caplog)
+    async with cell(face) as one:
+        await one.call(one.pools[0], "send", "Bob", "of the first")
+        assert await one.call(one.bob, "recv", "Alice") == "of the first"
+        calls = {
+            "recv": one.begin("recv", "Alice"),
+            "named": one.begin("recv", "Alice", "x"),
+            "any": one.begin("recv_any", msg_id="y"),
+        }
+        await one.waits(3)
+        for _ in range(3):
+            one.run()
+        await one.meet()
+        assert not any(call.done() for call in calls.values())
+        new = one.pools[-1]
+        await one.call(new, "send", "Bob", "of the last")
+        await one.call(new, "send", "Bob", "named", "x")
+        await one.call(new, "send", "Bob", "any", "y")
+        async with asyncio.timeout(LIMIT):
+            assert await calls["recv"] == "of the last"
+            assert await calls["named"] == "named"
+            assert await calls["any"] == ("Alice", "any")
+        assert log.lines("its pool is replaced by another one of its process")
+        assert not log.lines("was restarted")
+        await one.call(one.bob, "send", "Alice", "back")
+        assert await one.call(new, "recv", "Bob") == "back"
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("interactive")
+async def test_a_group_whose_members_meet_anew(face: type[SyncPool] | type[Pool]) -> None:
+    """A call that had not begun with the old one begins with the new one, and both go on counting from there."""
+    async with cell(face) as one:
+        group = one.bob.group(("Alice", "Bob"))
+
+        def of_bob() -> asyncio.Task[Any]:
+            made = asyncio.to_thread(group.bcast, root="Alice") if face is SyncPool else group.bcast(root="Alice")
+            return asyncio.ensure_future(made)
+
+        async def of_alice(value: int) -> None:
+            other = one.pools[-1].group(("Alice", "Bob"))
+            made = (
+                asyncio.to_thread(other.bcast, value, root="Alice")
+                if face is SyncPool
+                else other.bcast(value, root="Alice")
+            )
+            async with asyncio.timeout(LIMIT):
+                await made
+
+        waiting = of_bob()
+        await one.waits(1)
+        one.run()
+        await one.meet()
+        async with asyncio.timeout(LIMIT):
+            for value in range(3):
+                await of_alice(value)
+                assert await waiting == value
+                waiting = of_bob()
+                await one.waits(1)
+        # The next call of the old ones would be another one to the new ones.
+        one.run()
+        with pytest.raises(PartyShutDownError):
+            await asyncio.wait_for(waiting, LIMIT)
+        await one.meet()
+        waiting = of_bob()
+        await of_alice(7)
+        assert await asyncio.wait_for(waiting, LIMIT) == 7
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("interactive")
+async def test_one_that_does_not_come_is_waited_for_as_one_that_has_not_started(
+    face: type[SyncPool] | type[Pool], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log(caplog)
+    async with cell(face) as one:
+        waiting = one.begin("recv", "Alice")
+        await one.waits(1)
+        engine_of(one.run()).close_unused() if face is Pool else one.run().shutdown()
+        await log.seen("whose pool made way for another one that has not come yet", logging.WARNING)
+        assert not waiting.done()
+        with pytest.raises(NotReadyError):
+            await one.call(one.bob, "wait_ready", UNIT)
+        ready = one.begin("wait_ready", LIMIT)
+        one.run()
+        await ready
+        await one.call(one.pools[-1], "send", "Bob", 1)
+        assert await asyncio.wait_for(waiting, LIMIT) == 1
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("interactive")
+async def test_a_cell_that_shuts_down_first_says_an_end(face: type[SyncPool] | type[Pool]) -> None:
+    """Nobody knows then that another pool follows. It is a first contact all the same."""
+    async with cell(face) as one:
+        waiting = one.begin("recv", "Alice")
+        await one.waits(1)
+        await one.call(one.pools[0], "shutdown")
+        one.run()
+        with pytest.raises(PartyShutDownError):
+            await asyncio.wait_for(waiting, LIMIT)
+        await one.meet()
+        await one.call(one.pools[-1], "send", "Bob", 1)
+        assert await one.call(one.bob, "recv", "Alice") == 1
 
 
 @pytest.mark.usefixtures("interactive")

@@ -129,7 +129,7 @@ class Simulation:
             self.world.after(random.choice((0.0, 0.1, 3.0)), party.start)
         elif evil == "leave":
             if party.process is not None:
-                party.process.leave(self.world.now + random.choice((0.1, 5.0)))
+                party.process.leave(self.world.now + random.choice((0.1, 5.0)), followed=random.random() < 0.5)
         elif evil == "replay":
             self.replay(party)
         elif evil == "orphan":

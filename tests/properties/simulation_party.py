@@ -126,6 +126,9 @@ class Side:
         link = self.link
         if link._session is not self.epoch.session:
             self.epoch = Epoch(link._session)
+            # Where another process takes the place of one, what waits goes on waiting.
+            for key in sorted(receive.key for receive in self.waiting if not isinstance(receive.key, str)):
+                self.epoch.claim(key)
             self.epochs[id(link.receiver)] = self.epoch
             self.told = 0
         if link.state is PartyState.ALIVE and self.epoch.sender != link._incarnations.current:
@@ -333,25 +336,27 @@ class Process:
                 side.act()
             self.after(self.world.random.expovariate(1 / self.simulation.habits.pause), self._act, side)
 
-    def leave(self, deadline: float) -> None:
-        """Shut down politely."""
+    def leave(self, deadline: float, *, followed: bool = False) -> None:
+        """Shut down politely; ``followed``: and say that another one follows."""
         for side in self.sides.values():
             side.link.leave()
             side.after_step()
-        self._leave(deadline, False)
+        self._leave(deadline, False, followed)
 
-    def _leave(self, deadline: float, said: bool) -> None:
+    def _leave(self, deadline: float, said: bool, followed: bool) -> None:
         late = self.world.now >= deadline
         links = [side.link for side in self.sides.values()]
         if not said and (late or all(link.sender.idle or link.ending is not None for link in links)):
             said = True
             for side in self.sides.values():
-                side.link.say_goodbye()
+                side.link.say_goodbye(followed=followed)
                 side.after_step()
         if said and (late or all(link.farewell or link.ending is not None for link in links)):
             self.party.stop(kill=False)
+            if followed:
+                self.party.start()
         else:
-            self.after(0.05, self._leave, deadline, said)
+            self.after(0.05, self._leave, deadline, said, followed)
 
 
 class SimulatedParty:

@@ -128,17 +128,19 @@ class Stranger:
         self.heard = frames.POSITIONS.unpack_from(batch) if batch else None
         return parsed(batch)
 
-    def greet(self, bounds: Bounds = BOUNDS, version: int = frames.PROTOCOL_VERSION) -> Resume | None:
+    def greet(
+        self, bounds: Bounds = BOUNDS, version: int = frames.PROTOCOL_VERSION, features: int = 0
+    ) -> Resume | None:
         """Say HELLO. Returns the answer, if there is one."""
-        self.say(frames.hello(Hello(version, self.incarnation, b"n" * 16, 0, 0, bounds)))
+        self.say(frames.hello(Hello(version, self.incarnation, b"n" * 16, 0, features, bounds)))
         return next((frame for frame in self.hear() if isinstance(frame, Resume)), None)
 
     def resume(self, *, accepted: bool = True, positions: tuple[int, int, int] = (0, 0, 0)) -> None:
         self.say(frames.resume(Resume(self.hello.nonce, accepted, *positions)))
 
-    def meet(self, bounds: Bounds = BOUNDS) -> Stranger:
+    def meet(self, bounds: Bounds = BOUNDS, features: int = 0) -> Stranger:
         """The whole greeting."""
-        self.greet(bounds)
+        self.greet(bounds, features=features)
         self.resume()
         return self
 

@@ -41,6 +41,7 @@ def raw(kind: int, body: bytes, flags: int = 0, id_size: int = 0) -> bytes:
         (frames.blocked(Blocked(1, 2, 3, 4, True, False, KEYS)), Blocked(1, 2, 3, 4, True, False, KEYS)),
         (frames.deadlock(True, False), frames.Deadlock(True, False)),
         (frames.goodbye(Goodbye(1, 2, 3, KEYS)), Goodbye(1, 2, 3, KEYS)),
+        (frames.goodbye(Goodbye(1, 2, 3, KEYS, True)), Goodbye(1, 2, 3, KEYS, True)),
         (frames.farewell(), frames.Farewell()),
         (frames.admit(7), frames.Admit(7)),
         (frames.abort("a\nb\x1b[31m"), Abort("a b [31m")),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.events import NeverRead
-from mpccomm.protocol.frames import Abort, Farewell, Goodbye
+from mpccomm.protocol.events import NeverRead, PartyReplaced
+from mpccomm.protocol.frames import SUCCESSORS, Abort, Farewell, Goodbye, Key, Resume
+from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from tests.protocol.links import Pair, Stranger, connected, ending, finished, message, new_link, receive, told
 
@@ -246,3 +247,112 @@ def test_abort_reaches_a_party_whose_restart_is_not_accepted() -> None:
     assert new.hear() == [Goodbye(0, 0, 0, ())]
     link.abort("reason")
     assert new.hear() == [Abort("reason")]
+
+
+# -- another one takes its place ---------------------------------------------------------------------------------------
+
+
+FOLLOWED = Goodbye(0, 0, 0, (), True)
+
+
+def test_what_waits_goes_on_waiting_for_the_one_that_takes_its_place() -> None:
+    link = new_link("a")
+    old = Stranger(link, "old").meet()
+    old.start(1, ("", 0))
+    assert link.take(link.mailbox.claim(""), 0.0) is not None
+    waiting = [Receive(link.mailbox.claim(""), 0.0), receive("x"), Receive(link.mailbox.claim(""), 0.0), receive("x")]
+    for one in waiting:
+        link.receive(one)
+    told(link)
+    old.say(frames.goodbye(FOLLOWED._replace(last_seq=1)))
+    assert Farewell() in old.hear()
+    assert (link.state, link.ending, link.connected) == (PartyState.REPLACED, None, False)
+    assert told(link) == [PartyReplaced]
+    assert [one.key for one in waiting] == [("", 0), "x", ("", 1), "x"]
+    sent = message(link.sender.next_key(""))
+    link.send(sent)
+    old.start(2, ("", 1))
+    old.say(frames.abort("it has no say any more"))
+    again = Stranger(link, "old")
+    assert again.greet() == Resume(b"n" * 16, True, 0, 0, 0)
+    again.resume()
+    again.start(1, ("", 0))
+    again.say(frames.goodbye(FOLLOWED))
+    assert Farewell() in again.hear()
+    assert not finished(link)
+    new = Stranger(link, "new").meet()
+    assert [one.code for one in link.closing] == [CloseCode.STALE] * 2
+    assert any(isinstance(frame, frames.Start) for frame in new.hear())
+    keys: list[Key] = [("", 0), ("", 1), "x", "x"]
+    for seq, key in enumerate(keys, 1):
+        new.start(seq, key)
+    assert finished(link) == [waiting[0], waiting[2], waiting[1], waiting[3]]
+    new.positions = (1, 0, 0)
+    new.say()
+    assert finished(link) == [sent]
+
+
+@pytest.mark.parametrize("what", ["unread there", "undelivered", "unacknowledged", "unread here", "still to come"])
+def test_where_something_was_under_way_it_has_shut_down(what: str) -> None:
+    link = new_link("a")
+    old = Stranger(link, "old").meet()
+    link.receive(waiting := receive("x"))
+    goodbye = FOLLOWED
+    match what:
+        case "unread there":
+            goodbye = FOLLOWED._replace(unread=1, unread_ids=("y",))
+        case "undelivered":
+            goodbye = FOLLOWED._replace(undelivered=1)
+        case "unacknowledged":
+            link.send(message("y"))
+        case "unread here":
+            old.start(1, "y")
+            goodbye = FOLLOWED._replace(last_seq=1)
+        case _:
+            goodbye = FOLLOWED._replace(last_seq=1)
+    old.say(frames.goodbye(goodbye))
+    assert link.state is PartyState.LEFT
+    assert finished(link)[0] is waiting
+    assert ending(waiting) is Ending.SHUT_DOWN
+
+
+def test_a_receive_that_is_for_this_process_alone() -> None:
+    class Bound(Receive):
+        def renew(self, mailbox: Mailbox) -> bool:
+            return False
+
+    link = new_link("a")
+    bound, free = Bound("x", 0.0), receive("y")
+    link.receive(bound)
+    link.receive(free)
+    Stranger(link, "old").meet().say(frames.goodbye(FOLLOWED))
+    assert finished(link) == [bound]
+    assert ending(bound) is Ending.SHUT_DOWN
+    assert list(link.mailbox.receives()) == [free]
+
+
+def test_that_another_one_follows_is_said_to_those_who_understand() -> None:
+    link = new_link("a")
+    old = Stranger(link, "b").meet()
+    new = Stranger(link, "b").meet(features=SUCCESSORS)
+    for one in (old, new):
+        one.hear()
+    link.leave()
+    link.say_goodbye(followed=True)
+    assert old.hear() == [Goodbye(0, 0, 0, ())]
+    assert new.hear() == [FOLLOWED]
+    late = Stranger(link, "b").meet(features=SUCCESSORS)
+    assert FOLLOWED in late.hear()
+
+
+def test_none_that_was_announced_and_does_not_come_is_none_that_has_started() -> None:
+    """Those after it, and one after that, are met as at the beginning."""
+    link = new_link("a")
+    link.receive(receive("x"))
+    for number in range(3):
+        one = Stranger(link, f"{number}").meet()
+        assert link.state is PartyState.ALIVE
+        one.say(frames.goodbye(FOLLOWED))
+    assert not finished(link)
+    Stranger(link, "last").meet().start(1, "x")
+    assert len(finished(link)) == 1
