@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, 
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.collectives import Members
-from mpccomm.engine.deadlines import PoolDeadline, current, limits_within, tightened
+from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
@@ -96,7 +96,7 @@ class BaseChannel:
         """Bound all calls of this pool that wait, and are made inside, by one time limit: ``with pool.deadline(30): ...``
 
         Each of them has what is left of it, or its own limit if that is less; also those on channels and in groups. It counts for
-        the thread or the task that enters it, and for tasks that are made inside. Deadlines nest.
+        the thread or the task that enters it, and for tasks that are made inside, until it is left. Deadlines nest.
 
         :param seconds: from when it is entered
         """
@@ -156,9 +156,8 @@ class BaseChannel:
         if expect is not None:
             check_expect(expect)
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
-        deadline = current.get()
-        if deadline is not None:
-            limit = deadline.tighten(engine, limit)
+        if entered.last() is not None:
+            limit = tightened(engine, limit)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or engine.callbacks.forgotten:
             self._enter()
         return ReceiveCall(party, prefix, own, limit, expect)
@@ -217,7 +216,7 @@ class BaseChannel:
         """Encode a message and queue it for one party, as `_queue` does for several."""
         prefix, own = self._key(party, msg_id)
         engine = self._engine
-        if watcher is not None and current.get() is not None:
+        if watcher is not None and entered.last() is not None:
             limits = limits_within(engine, limits)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
             self._enter()

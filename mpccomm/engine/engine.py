@@ -92,7 +92,7 @@ class Engine:
         self.traces: list[Trace] = []
         """Those that were begun, the last one last."""
         self.network = network
-        self.name = name
+        self.name = check_name(name) if name else name
         """That of our own party, if the user gave one."""
         self.settings = settings
         self.history = History()
