@@ -428,6 +428,7 @@ class Engine:
             self.log(LogEvent.LOOP_HELD_UP, text, late)
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
+        self.callbacks.notice(timing.waiting_notice)
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
         for party in (*self.parties.values(), *self._leaving):
