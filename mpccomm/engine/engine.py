@@ -122,11 +122,11 @@ class Engine:
         """Count and trace from now on, as far as the settings say so."""
         settings = self.settings
         if settings.report_to:
-            self._report_file = file_for(settings.report_to, self.name, self._incarnation, REPORT)
+            self._report_file = file_for("report_to", settings.report_to, self.name, self._incarnation, REPORT)
         if settings.report or settings.report_to:
             self.count()
         if settings.trace:
-            self.trace(file_for(settings.trace, self.name, self._incarnation))
+            self.trace(file_for("trace", settings.trace, self.name, self._incarnation))
 
     def observe(self, observer: Observer) -> None:
         """Tell this one, too, of what is sent, received and waited for from now on."""
