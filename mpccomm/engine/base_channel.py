@@ -166,7 +166,12 @@ class BaseChannel:
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
         """The receives of one message from each of the parties, not started yet."""
-        parties = self._engine.parties_named(names_of(names))
+        return self._receiving_of(self._engine.parties_named(names_of(names)), msg_id, timeout, expect)
+
+    def _receiving_of(
+        self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> list[ReceiveCall]:
+        """The receives of one message from each of the parties, not started yet; one of them may have been removed."""
         check_id_type(msg_id)
         check_expect(expect)
         limit = tightened(self._engine, receive_limit(timeout))
@@ -178,18 +183,25 @@ class BaseChannel:
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
         """The receive of whichever message comes first, not started yet."""
-        calls = self._receiving_all(None if names is None else unique(names), msg_id, timeout, expect)
+        parties = self._engine.parties_named(None if names is None else unique(names))
+        return self._receiving_any_of(parties, msg_id, timeout, expect)
+
+    def _receiving_any_of(
+        self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> First:
+        """The receive of whichever message comes first from these, of which one may have been removed."""
+        calls = self._receiving_of(parties, msg_id, timeout, expect)
         if not calls:
             raise ValueError("there is no party to receive from")
         return First(calls)
 
-    def _names_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[str]:
-        """The names of the parties for `as_received`, which begins only when its first message is asked for."""
+    def _parties_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[Party]:
+        """The parties for `as_received`, which begins only when its first message is asked for."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         check_expect(expect)
         for party in parties:
             self._key(party, msg_id)
-        return [party.name for party in parties]
+        return parties
 
     def _asking(self, name: str, msg_id: str | None, expect: Expect | None) -> FutureCall:
         """The receive of one message for a future, not started yet."""
