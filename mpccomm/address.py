@@ -161,13 +161,26 @@ def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
 
 
 def check_name(name: object) -> str:
-    """Return the name of a party, unless it can't be one: any text that is not empty.
+    """Return the name of a party, unless it can't be one: any text that is not empty, and can be written down.
 
     :raises TypeError: it is no text
-    :raises ConfigurationError: it is empty
+    :raises ConfigurationError: it is empty, or no valid Unicode
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a party is a text, not {name!r} ({type(name).__name__})")
     if not name:
         raise ConfigurationError("the name of a party is empty: give the name that send and recv are to use for it")
+    if not is_unicode(name):
+        raise ConfigurationError(
+            f"{name!r} can't be the name of a party: it has lone surrogates, and is no valid Unicode"
+        )
     return name
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: Python's may have lone surrogates, for which no file, log or wire has bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -252,7 +252,7 @@ class _Meter:
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
-    def receives(self, party: str, message: Incoming, begun: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Nothing to measure."""
 
     def arrived(self, party: str, position: int) -> None:
@@ -261,5 +261,5 @@ class _Meter:
     def connection(self, party: str, connected: bool) -> None:
         """Nothing to measure."""
 
-    def phase(self, path: str, begins: bool) -> None:
+    def phase(self, path: str, stay: object, begins: bool) -> None:
         """Nothing to measure."""

@@ -119,7 +119,7 @@ class _Spans:
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
-    def receives(self, party: str, message: Incoming, begun: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Make a span of a receive that has just ended."""
         wait = _waited.get()
         waited = (party, False) in wait.involved and begun - wait.ended <= _AT_ONCE
@@ -151,7 +151,7 @@ class _Spans:
     def connection(self, party: str, connected: bool) -> None:
         """No span."""
 
-    def phase(self, path: str, begins: bool) -> None:
+    def phase(self, path: str, stay: object, begins: bool) -> None:
         """No span: those of the program are its own."""
 
 

@@ -141,6 +141,7 @@ CONNECTION: Remedies = (
         "something else answers",
         "give {other} a port of its own, and set it in both files; a proxy has to pass on upgrades",
     ),
+    ("does not reach what is behind it", "start the program of {other}, or see where that proxy sends what is for it"),
     (
         "no answer",
         (

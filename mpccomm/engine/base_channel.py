@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, 
 from weakref import WeakValueDictionary
 
 from mpccomm.engine.collectives import Members
-from mpccomm.engine.deadlines import PoolDeadline, current, limits_within, tightened
+from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
@@ -96,7 +96,7 @@ class BaseChannel:
         """Bound all calls of this pool that wait, and are made inside, by one time limit: ``with pool.deadline(30): ...``
 
         Each of them has what is left of it, or its own limit if that is less; also those on channels and in groups. It counts for
-        the thread or the task that enters it, and for tasks that are made inside. Deadlines nest.
+        the thread or the task that enters it, and for tasks that are made inside, until it is left. Deadlines nest.
 
         :param seconds: from when it is entered
         """
@@ -156,9 +156,8 @@ class BaseChannel:
         if expect is not None:
             check_expect(expect)
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
-        deadline = current.get()
-        if deadline is not None:
-            limit = deadline.tighten(engine, limit)
+        if entered.last() is not None:
+            limit = tightened(engine, limit)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or engine.callbacks.forgotten:
             self._enter()
         return ReceiveCall(party, prefix, own, limit, expect)
@@ -167,7 +166,12 @@ class BaseChannel:
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
         """The receives of one message from each of the parties, not started yet."""
-        parties = self._engine.parties_named(names_of(names))
+        return self._receiving_of(self._engine.parties_named(names_of(names)), msg_id, timeout, expect)
+
+    def _receiving_of(
+        self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> list[ReceiveCall]:
+        """The receives of one message from each of the parties, not started yet; one of them may have been removed."""
         check_id_type(msg_id)
         check_expect(expect)
         limit = tightened(self._engine, receive_limit(timeout))
@@ -179,18 +183,25 @@ class BaseChannel:
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
         """The receive of whichever message comes first, not started yet."""
-        calls = self._receiving_all(None if names is None else unique(names), msg_id, timeout, expect)
+        parties = self._engine.parties_named(None if names is None else unique(names))
+        return self._receiving_any_of(parties, msg_id, timeout, expect)
+
+    def _receiving_any_of(
+        self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
+    ) -> First:
+        """The receive of whichever message comes first from these, of which one may have been removed."""
+        calls = self._receiving_of(parties, msg_id, timeout, expect)
         if not calls:
             raise ValueError("there is no party to receive from")
         return First(calls)
 
-    def _names_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[str]:
-        """The names of the parties for `as_received`, which begins only when its first message is asked for."""
+    def _parties_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[Party]:
+        """The parties for `as_received`, which begins only when its first message is asked for."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         check_expect(expect)
         for party in parties:
             self._key(party, msg_id)
-        return [party.name for party in parties]
+        return parties
 
     def _asking(self, name: str, msg_id: str | None, expect: Expect | None) -> FutureCall:
         """The receive of one message for a future, not started yet."""
@@ -217,7 +228,7 @@ class BaseChannel:
         """Encode a message and queue it for one party, as `_queue` does for several."""
         prefix, own = self._key(party, msg_id)
         engine = self._engine
-        if watcher is not None and current.get() is not None:
+        if watcher is not None and entered.last() is not None:
             limits = limits_within(engine, limits)
         if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
             self._enter()

@@ -259,8 +259,8 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def phase(self, name: str) -> Phase:
         """Give a part of the program a name, for `report`: ``with pool.phase("offline"): ...``
 
-        It counts for the thread or the task that enters it, and for tasks that are made inside. Phases nest, up to three deep; one
-        that is entered again goes on. From the first one on waiting, CPU time and rounds are counted.
+        It counts for the thread or the task that enters it, and for tasks that are made inside, until it is left. Phases nest, up
+        to three deep; one that is entered again goes on. From the first one on waiting, CPU time and rounds are counted.
 
         :param name: any text without "/", the same at all parties
         """

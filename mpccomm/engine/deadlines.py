@@ -3,66 +3,53 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar, Token
-from types import TracebackType
 
 from mpccomm.engine.options import SendLimits, seconds
+from mpccomm.engine.scopes import Block, Stay, Stays
 from mpccomm.errors import CommunicationTimeoutError
 
 
-class PoolDeadline:
+class PoolDeadline(Block["_Stay"]):
     """Bounds all calls of one pool that wait, made inside of its ``with`` (or ``async with``), by what is left of it.
 
     Such deadlines nest.
     """
 
-    __slots__ = ("_at", "_outer", "_owner", "_token", "seconds")
-
     def __init__(self, owner: object, limit: float) -> None:
         found = seconds(limit)
         if found is None or not found >= 0:
             raise ValueError(f"a deadline can't be {limit!r} seconds away")
+        super().__init__(entered)
         self.seconds = found
         self._owner = owner
         self._at = time.monotonic() + found
-        self._outer: PoolDeadline | None = None
-        self._token: Token[PoolDeadline | None] | None = None
 
-    def __enter__(self) -> PoolDeadline:
-        self._outer = current.get()
-        self._at = time.monotonic() + self.seconds
-        self._token = current.set(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._token is not None:
-            current.reset(self._token)
-            self._token = None
-
-    async def __aenter__(self) -> PoolDeadline:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, traceback)
+    def _begin(self, outer: _Stay | None) -> _Stay:
+        """It counts from now."""
+        stay = _Stay(self, outer)
+        self._at = stay.at
+        return stay
 
     @property
     def left(self) -> float:
-        """Seconds that are left."""
+        """Seconds that are left, since it was entered last."""
         return max(self._at - time.monotonic(), 0.0)
 
-    def tighten(self, owner: object, limit: float | None) -> float | None:
-        """The limit of a call, or what is left of the deadline for that pool, whichever is less."""
-        deadline: PoolDeadline | None = self
-        while deadline is not None:
-            if deadline._owner is owner and (limit is None or deadline.left < limit):
-                limit = RemainingTime(deadline.left)
-                limit.of = deadline.seconds
-            deadline = deadline._outer
-        return limit
+
+class _Stay(Stay):
+    """The time in which a deadline bounds what is called."""
+
+    __slots__ = ("at", "owner", "seconds")
+
+    def __init__(self, block: PoolDeadline, outer: _Stay | None) -> None:
+        super().__init__(block, outer)
+        self.owner = block._owner
+        self.seconds = block.seconds
+        self.at = time.monotonic() + block.seconds
+
+
+entered: Stays[_Stay] = Stays("mpccomm.deadline")
+"""All deadlines that calls may be bounded by."""
 
 
 class RemainingTime(float):
@@ -78,13 +65,15 @@ class RemainingTime(float):
         return found
 
 
-current: ContextVar[PoolDeadline | None] = ContextVar("mpccomm.deadline", default=None)
-
-
 def tightened(owner: object, limit: float | None) -> float | None:
-    """The limit of a call inside of whatever deadlines there are for that pool."""
-    deadline = current.get()
-    return limit if deadline is None else deadline.tighten(owner, limit)
+    """The limit of a call, or what is left of the deadlines that it is made in for that pool, whichever is less."""
+    for stay in entered:
+        if stay.owner is owner:
+            left = max(stay.at - time.monotonic(), 0.0)
+            if limit is None or left < limit:
+                limit = RemainingTime(left)
+                limit.of = stay.seconds
+    return limit
 
 
 def limits_within(owner: object, limits: SendLimits) -> SendLimits:

@@ -94,7 +94,7 @@ class Engine:
         self.traces: list[Trace] = []
         """Those that were begun, the last one last."""
         self.network = network
-        self.name = name
+        self.name = check_name(name) if name else name
         """That of our own party, if the user gave one."""
         self.settings = settings
         self.history = History()
@@ -126,11 +126,11 @@ class Engine:
         """Count and trace from now on, as far as the settings say so."""
         settings = self.settings
         if settings.report_to:
-            self._report_file = file_for(settings.report_to, self.name, self._incarnation, REPORT)
+            self._report_file = file_for("report_to", settings.report_to, self.name, self._incarnation, REPORT)
         if settings.report or settings.report_to:
             self.count()
         if settings.trace:
-            self.trace(file_for(settings.trace, self.name, self._incarnation))
+            self.trace(file_for("trace", settings.trace, self.name, self._incarnation))
 
     def observe(self, observer: Observer) -> None:
         """Tell this one, too, of what is sent, received and waited for from now on."""
@@ -453,6 +453,7 @@ class Engine:
             self.log(LogEvent.LOOP_HELD_UP, text, late)
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
+        self.callbacks.notice(timing.waiting_notice)
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
         for party in (*self.parties.values(), *self._leaving):

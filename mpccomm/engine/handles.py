@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import threading
 import time
 import weakref
 from _thread import allocate_lock, start_new_thread
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Sized
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -50,7 +51,8 @@ _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND
 class Callbacks:
     """Runs the callbacks of the handles of one pool, in the order in which the handles were done, in a thread of its own.
 
-    They are the program's: they may block, raise what they like, or call the pool. The loop goes on meanwhile.
+    They are the program's: they may block, raise what they like, or call the pool. The loop goes on meanwhile; other callbacks
+    wait, which `notice` tells.
     """
 
     def __init__(self, loop_owner: LoopOwner) -> None:
@@ -59,6 +61,47 @@ class Callbacks:
         """Of receives whose handles the program has forgotten."""
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._at_work = 0
+        """The number of the thread, once it runs."""
+        self._running: _Running | None = None
+        """The callback that runs in it."""
+
+    def call(self, callback: Callable[[Any], object], handle: ThreadFuture[Any], later: Sized) -> None:
+        """Run a callback here; those in ``later`` have to wait for it."""
+        if threading.get_ident() != self._at_work:
+            self._call(callback, handle)
+            return
+        # One that is done already when it gets a callback, in a callback, calls that inside.
+        around = self._running
+        self._running = _Running(callback, time.monotonic(), later)
+        try:
+            self._call(callback, handle)
+        finally:
+            self._running = around
+
+    def _call(self, callback: Callable[[Any], object], handle: ThreadFuture[Any]) -> None:
+        try:
+            callback(handle)
+        except Exception:
+            self.loop_owner.log(LogEvent.CALLBACK_FAILED, "a callback of %r raised", handle, exc_info=True)
+
+    def notice(self, after: float) -> None:
+        """Tell of a callback that has held up others for as many seconds, or twice as long as when that was told before."""
+        running = self._running
+        if running is None:
+            return
+        lasted = time.monotonic() - running.since
+        waiting = self._waiting.qsize() + len(running.later)
+        if waiting and lasted >= max(after, 2 * running.told):
+            running.told = lasted
+            self.loop_owner.log(
+                LogEvent.CALLBACK_BLOCKS,
+                "the callback %s has been running for %.0f s, and holds up %s: one thread runs those of all handles of this pool, "
+                "one after the other. What takes long belongs in a thread or an executor of your own",
+                _name(running.callback),
+                lasted,
+                plural(waiting, "other callback"),
+            )
 
     def run(self, function: Callable[[], None]) -> None:
         """Run it in that thread. Called on the pool's loop."""
@@ -99,12 +142,34 @@ class Callbacks:
                 )
 
     def _work(self) -> None:
+        self._at_work = threading.get_ident()
         while (function := self._waiting.get()) is not None:
             try:
                 function()
             except BaseException:
                 # `sys.exit`, for one: it means the thread that calls it, and this one serves others too.
                 self.loop_owner.log(LogEvent.CALLBACK_FAILED, "a callback of a handle raised", exc_info=True)
+
+
+class _Running:
+    """A callback that runs."""
+
+    __slots__ = ("callback", "later", "since", "told")
+
+    def __init__(self, callback: Callable[[Any], object], since: float, later: Sized) -> None:
+        self.callback = callback
+        self.since = since
+        self.later = later
+        self.told = 0.0
+        """How long it had been running when that was told last, in seconds; 0: it was not."""
+
+
+def _name(callback: object) -> str:
+    """Return where a function is from, and never what it is called with."""
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    named = callback if hasattr(callback, "__qualname__") else type(callback)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 class _Outcome(NamedTuple):
@@ -196,7 +261,10 @@ class ThreadFuture(concurrent.futures.Future[T]):
         return self._outcome(timeout).error
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
-        """As of any future. Callbacks run in a thread for them, one after the other; at once, here, where it is done already."""
+        """As of any future. One thread runs the callbacks of all handles of a pool, one after the other: let them be short.
+
+        Where it is done already, the callback runs at once, here.
+        """
         to_here = self._to_here
         if to_here is not None and not self.outcomes:
             # Who leaves a callback has not forgotten it.
@@ -306,11 +374,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
                 callback = later.popleft()
             except IndexError:
                 return  # another thread has taken the last one
-            try:
-                callback(self)
-            except Exception:
-                text = "a callback of %r raised"
-                self._callbacks.loop_owner.log(LogEvent.CALLBACK_FAILED, text, self, exc_info=True)
+            self._callbacks.call(callback, self, later)
 
     # What `concurrent.futures.wait` and `as_completed` use of a future.
 

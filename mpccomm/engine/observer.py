@@ -32,8 +32,11 @@ class Observer(Protocol):
     def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
         """The other party's pool holds the message, or the send has failed; on the pool's loop."""
 
-    def receives(self, party: str, message: Incoming, begun: float) -> None:
-        """The program gets a message, decoded since ``begun``; in the thread, and in the context, that it is decoded in."""
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
+        """The program gets a message, decoded since ``begun``; in the thread, and in the context, that it is decoded in.
+
+        That of a future is a copy of the context that asked for it, at the time ``asked``; otherwise this is infinite.
+        """
 
     def taken(self, party: str, message: Incoming) -> None:
         """The program has a message in its hands: a call returns it, or the result of a future was asked for; in its own context.
@@ -50,8 +53,8 @@ class Observer(Protocol):
     def connection(self, party: str, connected: bool) -> None:
         """A party was connected, or its connection was lost; on the pool's loop."""
 
-    def phase(self, path: str, begins: bool) -> None:
-        """A phase of the program begins or ends; in the thread of the program."""
+    def phase(self, path: str, stay: object, begins: bool) -> None:
+        """A stay in a phase of the program begins, in its thread, or ends, in whichever."""
 
 
 class Observers:
@@ -69,10 +72,10 @@ class Observers:
         for observer in self.observers:
             observer.sent(party, message, error)
 
-    def receives(self, party: str, message: Incoming, begun: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Tell all."""
         for observer in self.observers:
-            observer.receives(party, message, begun)
+            observer.receives(party, message, begun, asked)
 
     def taken(self, party: str, message: Incoming) -> None:
         """Tell all."""
@@ -99,10 +102,10 @@ class Observers:
         for observer in self.observers:
             observer.connection(party, connected)
 
-    def phase(self, path: str, begins: bool) -> None:
+    def phase(self, path: str, stay: object, begins: bool) -> None:
         """Tell all."""
         for observer in self.observers:
-            observer.phase(path, begins)
+            observer.phase(path, stay, begins)
 
 
 def joined(present: Observer | None, further: Observer) -> Observer:

@@ -74,7 +74,8 @@ class Recorder:
         self._peers: dict[tuple[str, str], int] = {}
         self._current: dict[str, int] = {}
         """The place of each party, as the process that it is now, among `_peers`."""
-        self._phases: dict[tuple[int | str, str], list[float]] = {}
+        self._phases: dict[object, tuple[str, int | str, float]] = {}
+        """Of the stays that go on: the path, the lane, and since when."""
         self._logs: dict[str, _Log] = {}
         for party, link in links().items():
             self._meet(party, link)
@@ -145,7 +146,7 @@ class Recorder:
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to keep: see `receives`."""
 
-    def receives(self, party: str, message: Incoming, begun: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Note the receive."""
         now = perf_counter()
         peer = self._current.get(party)
@@ -183,13 +184,12 @@ class Recorder:
             self._meet(party, self._links().get(party))
         self._append((_CONNECTION, self._peer(party), perf_counter(), connected))
 
-    def phase(self, path: str, begins: bool) -> None:
-        """Note when a phase begins and ends."""
-        lane = self._lane()
+    def phase(self, path: str, stay: object, begins: bool) -> None:
+        """Note when a phase begins and ends. It may end in another lane: a generator is closed where it happens to be."""
         if begins:
-            self._phases.setdefault((lane, path), []).append(perf_counter())
-        elif open_ones := self._phases.get((lane, path)):
-            self._append((_PHASE, path, lane, open_ones.pop(), perf_counter()))
+            self._phases[stay] = path, self._lane(), perf_counter()
+        elif (begun := self._phases.pop(stay, None)) is not None:
+            self._append((_PHASE, *begun, perf_counter()))
 
     # -- the record ------------------------------------------------------------------------------------------------
 
@@ -206,8 +206,7 @@ class Recorder:
             for lane, begun, ended, involved in by_kind[_WAIT]
         ]
         phases = [Phase(path, lanes[lane], at(began), at(ended)) for path, lane, began, ended in by_kind[_PHASE]]
-        for (lane, path), still_open in list(self._phases.items()):
-            phases += [Phase(path, lanes[lane], at(began), end) for began in list(still_open)]
+        phases += [Phase(path, lanes[lane], at(began), end) for path, lane, began in list(self._phases.values())]
         return PartyRecord(
             self._name,
             self._incarnation.hex(),

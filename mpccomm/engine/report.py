@@ -13,24 +13,25 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import threading
 import time
 from binascii import crc32
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar, Token
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mpccomm.address import is_unicode
 from mpccomm.display import report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
 from mpccomm.engine.rounds import Depths
+from mpccomm.engine.scopes import Block, Stay, Stays
 from mpccomm.engine.stats import PartyStats, Stats
 from mpccomm.errors import missing_library
 from mpccomm.logs import EventLog, LogEvent
@@ -47,7 +48,6 @@ _IN_PHASE = Struct("!II")
 _DEEPEST = 2**32 - 1
 _MANY = 4096
 """Stays in one phase that are kept one by one."""
-_ALL = ("",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,73 +179,63 @@ class Report(Mapping[str, Figures]):
 # -- phases ------------------------------------------------------------------------------------------------------------
 
 
-class Phase:
+class Phase(Block["_Stay"]):
     """A part of the program, from `Pool.phase`: entered by ``with`` (or ``async with``), and as often as wanted."""
 
     def __init__(self, reporter: Reporter, owner: LoopOwner, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the name of a phase is a text, not {type(name).__name__}")
-        if not name or "/" in name:
-            raise ValueError(f"a phase can't be called {name!r}: its name is a text without '/', and not empty")
+        if not name or "/" in name or not is_unicode(name):
+            raise ValueError(
+                f"a phase can't be called {name!r}: its name is a text of valid Unicode, without '/', and not empty"
+            )
+        super().__init__(_entered)
         self.name = name
         self._reporter = reporter
         self._owner = owner
-        self._entered: list[tuple[_Stay, Token[_Stay | None]]] = []
 
-    def __enter__(self) -> Phase:
-        outer = _current.get()
-        stay = _Stay(self._reporter, self.name, outer)
-        self._entered.append((stay, _current.set(stay)))
+    def _begin(self, outer: _Stay | None) -> _Stay:
+        """Count from now, inside of the phases of the same pool that go on."""
+        stay = _Stay(self, outer, self._reporter, self.name)
         self._reporter.enter(stay)
         if self._owner.observer is not None:
-            self._owner.observer.phase(stay.paths[-1], True)
-        return self
+            self._owner.observer.phase(stay.path, stay, True)
+        return stay
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        stay, token = self._entered.pop()
+    def _end(self, stay: _Stay) -> None:
+        """Count no more."""
         self._reporter.leave(stay)
         if self._owner.observer is not None:
-            self._owner.observer.phase(stay.paths[-1], False)
-        _current.reset(token)
-
-    async def __aenter__(self) -> Phase:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, traceback)
+            self._owner.observer.phase(stay.path, stay, False)
 
 
-class _Stay:
+class _Stay(Stay):
     """One stay in a phase: where it lies, and since when."""
 
-    __slots__ = ("begun", "codes", "outer", "paths", "reporter")
+    __slots__ = ("begun", "code", "path", "reporter")
 
-    def __init__(self, reporter: Reporter, name: str, outer: _Stay | None) -> None:
+    path: str
+    """The names of the phases that it was entered in, and its own."""
+
+    def __init__(self, block: Phase, outer: _Stay | None, reporter: Reporter, name: str) -> None:
+        super().__init__(block, outer)
         self.reporter = reporter
-        self.outer = outer
-        around = _stay_of(reporter, outer)
-        above: tuple[str, ...] = _ALL if around is None else around.paths
-        if len(above) > MAX_NESTING:
-            raise ValueError(f"phases nest at most {MAX_NESTING} deep: {name!r} within {above[-1]!r}")
-        path = f"{above[-1]}/{name}" if above[-1] else name
-        self.paths: tuple[str, ...] = (*above, path)
-        """Those of the phases around it and its own, from the outermost inwards; the first is the whole."""
-        self.codes = tuple(crc32(one.encode(errors="surrogatepass")) for one in self.paths[1:])
+        around = _stays_of(reporter)
+        if len(around) >= MAX_NESTING:
+            raise ValueError(f"phases nest at most {MAX_NESTING} deep: {name!r} within {around[-1].path!r}")
+        self.path = f"{around[-1].path}/{name}" if around else name
+        self.code = crc32(self.path.encode())
         self.begun = (0.0, 0.0)
 
 
-_current: ContextVar[_Stay | None] = ContextVar("mpccomm.phase", default=None)
+_entered: Stays[_Stay] = Stays("mpccomm.phase")
 
 
-def _stay_of(reporter: Reporter, stay: _Stay | None) -> _Stay | None:
-    """Return the innermost stay that is one of this pool: others may be in between."""
-    while stay is not None and stay.reporter is not reporter:
-        stay = stay.outer
-    return stay
+def _stays_of(reporter: Reporter, at: float = math.inf) -> list[_Stay]:
+    """Return those of this pool that go on here, or did at a time, from the outermost inwards: others may be in between."""
+    if _entered.last() is None:
+        return []
+    return [stay for stay in _entered.at(at) if stay.reporter is reporter][::-1]
 
 
 # -- counting ----------------------------------------------------------------------------------------------------------
@@ -321,9 +311,8 @@ class Reporter:
             self._threads.append(found)
         return found
 
-    def _paths(self) -> tuple[str, ...]:
-        stay = _stay_of(self, _current.get())
-        return _ALL if stay is None else stay.paths
+    def _paths(self, at: float = math.inf) -> list[str]:
+        return ["", *(stay.path for stay in _stays_of(self, at))]
 
     # -- phases ----------------------------------------------------------------------------------------------------
 
@@ -337,7 +326,7 @@ class Reporter:
     def leave(self, stay: _Stay) -> None:
         """A phase ends."""
         self._open.pop(id(stay), None)
-        stays = self._stays.setdefault(stay.paths[-1], deque())
+        stays = self._stays.setdefault(stay.path, deque())
         stays.append((stay.begun[0], time.perf_counter(), stay.begun[1], time.process_time()))
         if len(stays) > _MANY:
             stays.extend(_merged(_emptied(stays)))
@@ -346,11 +335,10 @@ class Reporter:
 
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Count a message, and give it its depth."""
-        stay = _stay_of(self, _current.get())
-        paths = _ALL if stay is None else stay.paths
+        stays = _stays_of(self)
         thread = self._thread()
         depths = []
-        for path in paths:
+        for path in ("", *(stay.path for stay in stays)):
             tally = thread.tally(path, party)
             tally.messages_sent += 1
             tally.bytes_sent += message.total
@@ -358,14 +346,14 @@ class Reporter:
             thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
             depths.append(depth)
         content = _DEPTH.pack(depths[0])
-        if stay is not None:
-            content += b"".join(map(_IN_PHASE.pack, stay.codes, depths[1:]))
+        if stays:
+            content += b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
 
-    def receives(self, party: str, message: Incoming, begun: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Count a message."""
         thread = self._thread()
-        for path in self._paths():
+        for path in self._paths(asked):
             tally = thread.tally(path, party)
             tally.messages_received += 1
             tally.bytes_received += message.total
@@ -376,11 +364,11 @@ class Reporter:
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
         self._deepen("", _DEPTH.unpack_from(content)[0])
-        stay = _stay_of(self, _current.get())
-        if stay is not None:
+        stays = _stays_of(self)
+        if stays:
             carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
-            for code, path in zip(stay.codes, stay.paths[1:], strict=True):
-                self._deepen(path, carried.get(code, 0))
+            for stay in stays:
+                self._deepen(stay.path, carried.get(stay.code, 0))
 
     def _deepen(self, path: str, depth: int) -> None:
         self._depths.raise_to(path, depth)
@@ -418,7 +406,7 @@ class Reporter:
     def connection(self, party: str, connected: bool) -> None:
         """Nothing to count."""
 
-    def phase(self, path: str, begins: bool) -> None:
+    def phase(self, path: str, stay: object, begins: bool) -> None:
         """Nothing to count: see `enter` and `leave`."""
 
     # -- the report ------------------------------------------------------------------------------------------------
@@ -443,7 +431,7 @@ class Reporter:
         """Return how long each phase has lasted, by the clock and by CPU time, in the order of their beginnings."""
         stays = {path: list(there) for path, there in list(self._stays.items())}
         for stay in list(self._open.values()):
-            stays.setdefault(stay.paths[-1], []).append((stay.begun[0], now, stay.begun[1], cpu))
+            stays.setdefault(stay.path, []).append((stay.begun[0], now, stay.begun[1], cpu))
         found = {}
         for path, there in sorted(stays.items(), key=lambda item: min(item[1])):
             merged = _merged(there)

@@ -87,6 +87,8 @@ class ReceiveCall(Receive):
     )
 
     _mailbox: Mailbox
+    asked = math.inf
+    """When the future was asked for that it is of, by `time.perf_counter`; infinite where a call waits for it."""
 
     def __init__(
         self, party: RemoteParty, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
@@ -267,7 +269,7 @@ class ReceiveCall(Receive):
         else:
             value = decode(message, party)
         if observer is not None:
-            observer.receives(party.name, message, begun)
+            observer.receives(party.name, message, begun, self.asked)
             self._hand_over(observer, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
@@ -295,10 +297,12 @@ class FutureCall(ReceiveCall):
     The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
     """
 
-    __slots__ = ("_context", "immediate", "landed", "taking")
+    __slots__ = ("_context", "asked", "immediate", "landed", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
+        if party.loop_owner.observer is not None:
+            self.asked = time.perf_counter()
         self.immediate = False
         """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
         self.landed = True

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
+from mpccomm.engine.abc import RemoteParty
 from mpccomm.engine.error_messages import explain_all
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import Involved
@@ -193,7 +194,13 @@ class First:
     def value(self) -> tuple[str, Any]:
         """The name of the party and its message, decoded."""
         assert self.winner is not None
-        return self.winner.party.name, self.winner.value()
+        return self.party.name, self.winner.value()
+
+    @property
+    def party(self) -> RemoteParty:
+        """The party whose message came first."""
+        assert self.winner is not None
+        return self.winner.party
 
     def _end(self, error: Exception | None) -> None:
         self.over = True

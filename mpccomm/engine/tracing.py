@@ -29,7 +29,8 @@ log = EventLog()
 class Trace:
     """What a pool did from `Pool.trace` until `stop`, or until the pool is shut down: every send, receive, wait and phase.
 
-    As a context manager it stops at the end of the block. Where it was given a path, it is written there when it stops.
+    As a context manager it stops at the end of the block. Where it was given a path, it is written there when it stops; where it
+    can't be, and an exception ends the block, that is only logged.
     """
 
     def __init__(
@@ -63,7 +64,11 @@ class Trace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        if error is None:
+            self.stop()
+        else:
+            # What the program raised is what its caller has to see.
+            close(self)
 
     @property
     def record(self) -> Record:
@@ -95,7 +100,7 @@ def trace_of(traces: Sequence[Trace], pool: str) -> Trace:
 
 
 def close(trace: Trace) -> None:
-    """Stop a trace at the end of its pool: what can't be written is only told."""
+    """Stop a trace where there is something else to see to: what can't be written is only told."""
     try:
         trace.stop()
     except OSError as error:
@@ -106,8 +111,18 @@ REPORT = ".report"
 """What the name of a file with a report has before its suffix: a folder may be that of traces as well."""
 
 
-def file_for(folder: str | os.PathLike[str], name: str, incarnation: bytes, what: str = "") -> Path:
-    """Return the file in a folder for the trace of a party, or for ``what`` else of it; the folder is made."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
+def file_for(option: str, folder: str | os.PathLike[str], name: str, incarnation: bytes, what: str = "") -> Path:
+    """Return the file in a folder for the trace of a party, or for ``what`` else of it; the folder is made.
+
+    :raises ConfigurationError: there can't be such a folder; it names the option
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(
+            f"Settings({option}={os.fspath(folder)!r}): there is no such folder, and it can't be made ({reason}); name one where "
+            "this program may write"
+        ) from error
     plain = re.sub(r"[^\w.-]", "_", name) if name else f"pool-{incarnation.hex()[:8]}"
     return Path(folder) / f"{plain}{what}.json"

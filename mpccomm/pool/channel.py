@@ -15,6 +15,7 @@ from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
+from mpccomm.engine.party import Party
 from mpccomm.engine.several import together
 from mpccomm.pool.groups import Group
 
@@ -160,16 +161,18 @@ class Messages(BaseChannel, ChannelCalls):
         *,
         expect: Expect | None = None,
     ) -> AsyncIterator[tuple[str, Any]]:
-        names = self._names_checked(handler_names, msg_id, expect)
-        return self._as_received(names, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
+        parties = self._parties_checked(handler_names, msg_id, expect)
+        return self._as_received(parties, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
 
     async def _as_received(
-        self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
+        self, parties: list[Party], msg_id: str | None, limit: Deadline, expect: Expect | None
     ) -> AsyncIterator[tuple[str, Any]]:
-        while names:
-            name, message = await self.recv_any(names, msg_id, limit.left, expect=expect)
-            names.remove(name)
-            yield name, message
+        while parties:
+            # By themselves, not by their names: one may be removed meanwhile, or another be added under its name.
+            request = self._receiving_any_of(parties, msg_id, limit.left, expect)
+            pair = await taken(request, self._engine.loop_owner, request.value)
+            parties = [party for party in parties if party is not request.party]
+            yield pair
 
     def arecv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, *, expect: Expect | None = None

@@ -14,6 +14,7 @@ from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import ThreadFuture, ThreadHandle
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
+from mpccomm.engine.party import Party
 from mpccomm.engine.requests import Request
 from mpccomm.engine.several import together
 from mpccomm.errors import WrongThreadError
@@ -185,17 +186,19 @@ class SyncMessages(BaseChannel, ChannelCalls):
         *,
         expect: Expect | None = None,
     ) -> Iterator[tuple[str, Any]]:
-        names = self._names_checked(handler_names, msg_id, expect)
-        return self._as_received(names, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
+        parties = self._parties_checked(handler_names, msg_id, expect)
+        return self._as_received(parties, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
 
     def _as_received(
-        self, names: list[str], msg_id: str | None, limit: Deadline, expect: Expect | None
+        self, parties: list[Party], msg_id: str | None, limit: Deadline, expect: Expect | None
     ) -> Iterator[tuple[str, Any]]:
-        while names:
+        while parties:
+            # By themselves, not by their names: one may be removed meanwhile, or another be added under its name.
+            request = self._receiving_any_of(parties, msg_id, limit.left, expect)
             # No step in between where an interrupt could lose it.
-            pair = self.recv_any(names, msg_id, limit.left, expect=expect)
+            pair = self._wait_for(request, request.value)
             yield pair
-            names.remove(pair[0])
+            parties = [party for party in parties if party is not request.party]
 
     def arecv_all(
         self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, *, expect: Expect | None = None

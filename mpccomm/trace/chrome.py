@@ -37,7 +37,8 @@ def write(record: Record, path: str | Path) -> None:
     :raises OSError: it can't be written
     """
     text = json.dumps(document(record), ensure_ascii=False, separators=(",", ":"))
-    Path(path).write_text(text, encoding="utf-8")
+    # A thread may be called anything: half of a surrogate pair becomes the escape that JSON has for it.
+    Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def document(record: Record) -> dict[str, Any]:
@@ -75,8 +76,7 @@ class _Process:
         party = self._party
         yield self._metadata("process_name", 0, name=self._record.name_of(party.incarnation))
         yield self._metadata("process_sort_index", 0, sort_index=self._number)
-        for name, slices in self._tracks():
-            rows = pack(slices)
+        for name, rows in self._tracks():
             for row, content in enumerate(rows):
                 self._threads += 1
                 thread = self._threads
@@ -95,15 +95,17 @@ class _Process:
         name, incarnation = self._party.peers[peer]
         return self._record.name_of(incarnation) if incarnation else name
 
-    def _tracks(self) -> Iterator[tuple[str, list[Slice]]]:
-        """The name of each track, and what is on it."""
+    def _tracks(self) -> Iterator[tuple[str, list[list[Slice]]]]:
+        """The name of each track, and what is on it, in rows."""
         party = self._party
         end = max(party.end, 0)
         lanes: dict[str, list[Slice]] = {}
         for lane, slices in enumerate(self._lanes()):
             # The tasks of one thread take turns there.
-            lanes.setdefault(party.lanes[lane].partition(" / ")[0], []).extend(slices)
-        yield from lanes.items()
+            lanes.setdefault(party.lanes[lane].partition("/")[0], []).extend(slices)
+        for name, slices in lanes.items():
+            # Nothing is left out of these: arrows end there.
+            yield name, pack(slices, len(slices))
         for peer in range(len(party.peers)):
             name = self._peer(peer)
             under_way = [
@@ -112,21 +114,21 @@ class _Process:
                 if send.peer == peer and send.number >= 0
             ]
             if under_way:
-                yield f"on the way to {name}", under_way
+                yield f"on the way to {name}", pack(under_way)
             unread = [
                 Slice(receive.arrived, receive.taken, receive.id, "unread", _facts(receive))
                 for receive in party.receives
                 if receive.peer == peer and 0 <= receive.arrived < receive.called
             ]
             if unread:
-                yield f"here from {name}, not asked for yet", unread
+                yield f"here from {name}, not asked for yet", pack(unread)
 
     def _lanes(self) -> list[list[Slice]]:
         """What each lane of the program did."""
         party = self._party
         lanes: list[list[Slice]] = [[] for _ in party.lanes]
         for phase in party.phases:
-            name = phase.path.rpartition(" / ")[2]
+            name = phase.path.rpartition("/")[2]
             ended = phase.ended if phase.ended >= 0 else party.end
             lanes[phase.lane].append(Slice(phase.began, ended, name, "phase", {"phase": phase.path}))
         for send in party.sends:
@@ -180,7 +182,7 @@ def _facts(note: Send | Receive) -> dict[str, Any]:
     return facts
 
 
-def pack(slices: Iterable[Slice]) -> list[list[Slice]]:
+def pack(slices: Iterable[Slice], most: int = _MOST_ROWS) -> list[list[Slice]]:
     """Distribute slices to rows, so that in a row each two follow each other or one holds the other."""
     rows: list[list[Slice]] = []
     open_in: list[list[int]] = []
@@ -193,7 +195,7 @@ def pack(slices: Iterable[Slice]) -> list[list[Slice]]:
                 ends.append(one.ended)
                 break
         else:
-            if len(rows) < _MOST_ROWS:
+            if len(rows) < most:
                 rows.append([one])
                 open_in.append([one.ended])
     return rows

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpccomm.display import plural
 from mpccomm.errors import missing_library
-from mpccomm.trace.record import Message, PartyRecord, Record
+from mpccomm.trace.record import Message, PartyRecord, Phase, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,10 @@ _HEIGHT = 0.34
 _UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 _MOST_HEADS = 2000
 """Up to this number, messages get the head of an arrow; of more it would be all that one sees."""
+_PHASES = 0.28
+"""The part of a row in which phases have their names: as high a band for each that goes on at a time."""
+_MOST_LEVELS = 6
+"""Bands of a row; phases that would need more share the last one."""
 _MOST_LABELS = 40
 """Stays in phases that get their name in the picture."""
 
@@ -43,13 +48,43 @@ def plot(record: Record, ax: Axes | None = None) -> Axes:
     except ImportError as error:
         raise ImportError(missing_library("this", "matplotlib.pyplot", "plot")) from error
     rows = _rows(record)
-    axes: Axes = ax or pyplot.subplots(figsize=_size(rows), layout="constrained")[1]
+    axes: Axes = ax or pyplot.subplots(figsize=_size(record), layout="constrained")[1]
     _Picture(record, axes, rows).draw()
     return axes
 
 
-def _size(rows: dict[str, int]) -> tuple[float, float]:
-    return 10, 1.3 + 0.9 * max(len(rows), 1)
+def _size(record: Record) -> tuple[float, float]:
+    """Return the width and the height of a figure, in inches."""
+    return 10, 1.3 + (0.7 + 0.2 * max(_levels(record), 1)) * max(len(_rows(record)), 1)
+
+
+def _levels(record: Record) -> int:
+    """How many phases of a party go on at a time."""
+    return max((level + 1 for party in record.parties for level, _ in _bands(party)), default=0)
+
+
+def _bands(party: PartyRecord) -> list[tuple[int, Phase]]:
+    """Each stay in a phase, together with those in the same that overlap it, and the band for it.
+
+    A phase lies below those around it, and below others that go on at the time: of another task, for one.
+    """
+    together: dict[str, list[Phase]] = {}
+    for phase in sorted(party.phases, key=lambda phase: phase.began):
+        stays = together.setdefault(phase.path, [])
+        if stays and phase.began <= stays[-1].ended:
+            stays[-1] = stays[-1]._replace(ended=max(stays[-1].ended, phase.ended))
+        else:
+            stays.append(phase)
+    free = [0] * _MOST_LEVELS
+    """From when on there is nothing in each band."""
+    found = []
+    for phase in sorted(chain(*together.values()), key=lambda phase: (phase.began, -phase.ended)):
+        level = phase.path.count("/")
+        while level < _MOST_LEVELS - 1 and free[level] > phase.began:
+            level += 1
+        free[level] = max(free[level], phase.ended)
+        found.append((level, phase))
+    return found
 
 
 def _rows(record: Record) -> dict[str, int]:
@@ -65,6 +100,7 @@ class _Picture:
         self._record = record
         self._axis = axis
         self._rows = rows
+        self._band = _PHASES / max(_levels(record), 1)
         self._origin = 0
         self._origin, end = self._extent()
         self._length = max(end - self._origin, 1)
@@ -135,26 +171,20 @@ class _Picture:
         return _Bar(self._common(party, begin), self._common(party, end))
 
     def _draw_phases(self, party: PartyRecord, row: int) -> None:
+        from matplotlib.patches import Rectangle
+
         axis = self._axis
-        for place, phase in enumerate(party.phases):
-            depth = phase.path.count("/")
+        for place, (level, phase) in enumerate(_bands(party)):
             bar = self._bar(party, phase.began, phase.ended)
             begin, end = self._x(bar.begin), self._x(min(bar.end, self._length))
-            top = row - 0.46 + 0.04 * depth
-            axis.fill_between((begin, end), top, row + 0.3, color=f"C{depth % 10}", alpha=0.18, linewidth=0, zorder=0)
+            top = row - 0.5 + self._band * level
+            place_of_it = Rectangle((begin, top), end - begin, row + 0.3 - top)
+            place_of_it.set(color=f"C{level % 10}", alpha=0.18, linewidth=0, zorder=0)
+            axis.add_patch(place_of_it)
             if place < _MOST_LABELS and end - begin > self._x(self._length) * 0.04:
-                name = phase.path.rpartition("/")[2]
-                axis.text(
-                    begin,
-                    top,
-                    f" {name}",
-                    fontsize="x-small",
-                    va="bottom",
-                    ha="left",
-                    alpha=0.8,
-                    clip_on=True,
-                    zorder=4,
-                )
+                label = axis.text(begin, top + self._band / 2, f" {phase.path.rpartition('/')[2]}", fontsize="x-small")
+                label.set(verticalalignment="center_baseline", alpha=0.8, zorder=4, clip_on=True)
+                label.set_clip_path(place_of_it)
 
     def _draw_messages(self) -> None:
         from matplotlib.collections import LineCollection
@@ -237,6 +267,6 @@ def save(record: Record, path: Any, style: Sequence[str] = ()) -> None:
         raise ImportError(missing_library("this", "matplotlib", "plot")) from error
     with styles.context(list(style)):
         # Without pyplot: no window, and no choice of what draws it.
-        figure = figures.Figure(figsize=_size(_rows(record)), layout="constrained", dpi=150)
+        figure = figures.Figure(figsize=_size(record), layout="constrained", dpi=150)
         plot(record, figure.subplots())
         figure.savefig(path)

@@ -99,7 +99,7 @@ class Wait(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A ``with pool.phase(...)``; the names of those around it and its own, with " / " in between."""
+    """A ``with pool.phase(...)``; the names of those around it and its own, with "/" in between."""
 
     path: str
     lane: int

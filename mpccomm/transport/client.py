@@ -211,6 +211,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, aiohttp.WSServerHandshakeError):
         if error.status == 403:
             return "it does not recognise us: add this party there, under the address that it sees"
+        if error.status in (502, 503, 504):
+            return f"a proxy answers there, and does not reach what is behind it, which may just start (HTTP status {error.status})"
         return f"something else answers there (HTTP status {error.status})"
     if isinstance(error, aiohttp.ClientResponseError):
         # Its text repeats what was received.

@@ -54,9 +54,11 @@ _CALLERS = 4
 """Through a relay as many callers may be unknown at a time as from an address at which so many parties are."""
 NOT_ADMITTED = 4003
 """The close code for those who may not use the relay."""
+_ENDING = "it is just ending, or being restarted; it is tried again"
 _STATUSES = {
     410: "the relay has forgotten the call",
     429: "it, or this party, has too many connections through the relay",
+    503: "the relay is just ending, or being restarted",
     504: "it did not come to the relay",
 }
 _REASONS = {
@@ -249,6 +251,8 @@ class RelayLine:
             return "it does not let us in: is this party's certificate, or its token, known there?"
         if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == 429:
             return "it has no room for another connection of ours"
+        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == 503:
+            return _ENDING
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return "its certificate is not accepted: name its authority, or the certificate itself, as ca_cert of the relay"
         if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):

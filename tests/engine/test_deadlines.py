@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mpccomm.engine.deadlines import PoolDeadline, RemainingTime, current, describe_limit, limits_within, tightened
+from mpccomm.engine.deadlines import PoolDeadline, RemainingTime, describe_limit, limits_within, tightened
 from mpccomm.engine.options import SendLimits
 from mpccomm.errors import CommunicationTimeoutError
 
@@ -59,21 +59,28 @@ def test_a_deadline_is_not_in_the_past(wrong: Any) -> None:
 def test_other_threads_have_their_own() -> None:
     found = []
     with PoolDeadline(ONE, 100):
-        thread = threading.Thread(target=lambda: found.append(current.get()))
+        thread = threading.Thread(target=lambda: found.append(tightened(ONE, None)))
         thread.start()
         thread.join()
     assert found == [None]
 
 
-async def test_tasks_that_are_made_inside_have_it() -> None:
+async def test_tasks_that_are_made_inside_have_it_as_long_as_it_lasts() -> None:
     async def limit() -> float | None:
         return tightened(ONE, None)
 
     async with PoolDeadline(ONE, 100):
+        assert await asyncio.create_task(limit()) is not None
         inside = asyncio.create_task(limit())
-    outside = asyncio.create_task(limit())
-    assert await inside is not None
-    assert await outside is None
+    assert await inside is None
+    assert await asyncio.create_task(limit()) is None
+
+
+def test_one_that_is_entered_again_counts_afresh() -> None:
+    deadline = PoolDeadline(ONE, 100)
+    with deadline, deadline:
+        assert 99 < (tightened(ONE, None) or 0) <= 100
+    assert tightened(ONE, None) is None
 
 
 def test_how_it_is_said() -> None:

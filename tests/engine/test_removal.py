@@ -4,10 +4,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from mpccomm import CommunicationError, PartyGoneError, PartyShutDownError, Pool, SyncPool, UnknownPartyError
+from mpccomm import (
+    CommunicationError,
+    MemoryNetwork,
+    PartyGoneError,
+    PartyShutDownError,
+    Pool,
+    SyncPool,
+    UnknownPartyError,
+)
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
@@ -136,3 +145,31 @@ async def test_again_and_again_while_messages_are_under_way(kind: str) -> None:
                 await bob.wait_ready(LIMIT)
         assert received == [*range(5)]
         await asyncio.wait_for(asyncio.gather(*handles), LIMIT)
+
+
+@pytest.mark.parametrize("add_again", [False, True])
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+async def test_one_that_is_removed_while_messages_come_one_by_one_is_gone(
+    kind: type[Pool | SyncPool], add_again: bool
+) -> None:
+    """Also where another party has its name by then."""
+    network = MemoryNetwork()
+    pool = kind(name="Alice", settings=quick(), network=network)
+    bob, carol = (Pool(name=name, settings=quick(), network=network) for name in ("Bob", "Carol"))
+    network.connect(pool, bob, carol)
+    arriving: Any = pool.as_received(timeout=LIMIT)
+
+    async def step() -> Any:
+        return await (anext(arriving) if isinstance(pool, Pool) else asyncio.to_thread(next, arriving))
+
+    try:
+        await bob.send("Alice", 1)
+        assert await step() == ("Bob", 1)
+        pool.remove_http_client("Carol")
+        if add_again:
+            pool.add_http_client("Carol", LOCAL, carol.port)
+        with pytest.raises(PartyGoneError, match=r"Carol.*was removed"):
+            await step()
+    finally:
+        await asyncio.gather(*(one.shutdown(0) for one in (bob, carol)))
+        await (pool.shutdown(0) if isinstance(pool, Pool) else asyncio.to_thread(pool.shutdown, 0))

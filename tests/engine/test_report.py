@@ -19,6 +19,7 @@ from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.cli import main
 from mpccomm.engine.observer import fields_of, pack_field
 from mpccomm.engine.report import Figures, Report, joint
+from mpccomm.errors import ConfigurationError
 from tests.pools import pools, quick, until
 from tests.timing import UNIT
 
@@ -480,10 +481,17 @@ def test_stays_without_number_take_no_memory() -> None:
     assert 0 < report["loop"].seconds < report[""].seconds  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["", "a/b"])
+@pytest.mark.parametrize("name", ["", "a/b", "lone \ud800"])
 def test_names_that_phases_do_not_have(name: str) -> None:
     with SyncPool() as pool, pytest.raises(ValueError, match="a phase can't be called"):
         pool.phase(name)
+
+
+def test_names_of_parties_can_be_written_too() -> None:
+    with SyncPool() as pool, pytest.raises(ConfigurationError, match="lone surrogates"):
+        pool.add_http_client("lone \ud800", "localhost", 1)
+    with pytest.raises(ConfigurationError, match="lone surrogates"):
+        SyncPool(name="lone \ud800")
 
 
 def test_phases_nest_three_deep() -> None:

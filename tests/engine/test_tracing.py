@@ -198,6 +198,30 @@ async def test_a_file_that_can_t_be_written_is_told_and_nothing_else(
         alice._engine.trace(tmp_path / "missing" / "x.json").stop()
 
 
+async def test_a_file_that_can_t_be_written_does_not_hide_what_the_program_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pools("Alice") as (alice,):
+        with pytest.raises(ValueError, match="of the program"), alice.trace(tmp_path / "missing" / "alice.json"):
+            raise ValueError("of the program")
+        assert "the trace can't be written" in caplog.text
+        with pytest.raises(OSError, match="missing"), alice.trace(tmp_path / "missing" / "alice.json"):
+            pass
+
+
+@pytest.mark.parametrize("option", ["trace", "report_to"])
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+@pytest.mark.parametrize("folder", ["file", "file/below", "\0"])
+def test_a_folder_that_can_t_be_is_named_with_its_option(
+    tmp_path: Path, kind: type[Pool | SyncPool], option: str, folder: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    change: dict[str, Any] = {option: str(tmp_path / folder)}
+    settings = dataclasses.replace(quick(), **change)
+    with pytest.raises(ConfigurationError, match=rf"Settings\({option}=.*no such folder, and it can't be made"):
+        kind(name="Alice", settings=settings)
+
+
 async def test_a_full_trace_counts_what_it_leaves_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

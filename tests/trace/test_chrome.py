@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mpccomm.trace.chrome import Slice, document, events, pack, write
-from mpccomm.trace.record import Connection, Record
+from mpccomm.trace.record import Connection, Phase, Record
 from tests.trace.records import ping_pong
 
 
@@ -80,3 +80,14 @@ def test_rows() -> None:
     first, inner, second, across = slice_of(0, 10), slice_of(2, 10), slice_of(10, 12), slice_of(5, 11)
     assert pack([second, across, inner, first]) == [[first, inner, second], [across]]
     assert len(pack(slice_of(at, 100 + at) for at in range(50))) == 8
+
+
+def test_the_tasks_of_a_thread_are_on_its_track_and_phases_have_their_last_name(tmp_path: Path) -> None:
+    alice, bob = ping_pong(1)
+    alice.lanes += ["MainThread/Task-1", "MainThread/Task-2", "Lone \ud800"]
+    alice.phases += [Phase("online/open", 1, 0, 10), Phase("online/share", 2, 20, 30), Phase("x", 3, 0, 1)]
+    write(Record([alice, bob]), tmp_path / "trace.json")
+    found = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    tracks = {event["args"]["name"] for event in found if event["name"] == "thread_name" and event["pid"] == 1}
+    assert tracks == {"MainThread", "Lone \ud800", "on the way to Bob"}
+    assert {"open", "share", "x"} <= {event["name"] for event in found if event.get("cat") == "phase"}

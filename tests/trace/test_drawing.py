@@ -15,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 
 from mpccomm.trace.drawing import plot, save
-from mpccomm.trace.record import Record
+from mpccomm.trace.record import Phase, Record
 from tests.trace.records import message, party, ping_pong
 
 
@@ -48,6 +48,29 @@ def test_messages_begin_and_end_where_they_did() -> None:
         assert begin[1] < end[1]
     finally:
         pyplot.close(figure)
+
+
+def test_phases_that_go_on_together_have_bands_of_their_own() -> None:
+    """Nested ones from the outermost down, those of tasks side by side too; the same phase twice is one."""
+    alice = party("Alice")
+    second = 10**9
+    alice.phases += [
+        Phase("a", 0, 0, second),
+        Phase("a/b", 0, 0, second // 2),
+        Phase("a/b/c", 0, 0, second // 2),
+        Phase("a/d", 0, second // 2, second),
+        Phase("a/e", 0, second // 2, second),
+        Phase("a/e", 0, second // 2, second),
+    ]
+    axes = plot(Record([alice]))
+    try:
+        heights = {label.get_text().strip(): round(label.get_position()[1], 3) for label in axes.texts}
+        assert len(axes.texts) == 5
+        assert heights["a"] < heights["b"] < heights["c"] < -0.17
+        assert heights["b"] == heights["d"]
+        assert heights["c"] == heights["e"]
+    finally:
+        pyplot.close(axes.figure)
 
 
 def test_one_party_alone_and_none_at_all() -> None:

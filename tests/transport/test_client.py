@@ -84,6 +84,10 @@ def test_in_words(error: Exception, words: str) -> None:
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "it does not recognise us"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "something else answers there (HTTP status 404)"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "something else answers there (HTTP status 200)"),
+        (
+            b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n",
+            "a proxy answers there, and does not reach what is behind it",
+        ),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "something else answers there (not HTTP)"),
         (b"", "it hung up before it answered"),
         (b"HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "(HTTP status 301)"),

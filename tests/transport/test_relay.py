@@ -236,6 +236,15 @@ async def test_a_relay_that_starts_later(folder: Folder, relay: LocalRelay, capl
         await sending
 
 
+async def test_a_relay_that_is_just_ending(folder: Folder, relay: LocalRelay, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    assert relay.server is not None
+    relay.server._closing = True
+    async with pool_of(folder, "Alice", "Bob", relay=relay.relay):
+        await log.seen("can't be used: it is just ending, or being restarted; it is tried again", logging.WARNING)
+    assert not log.lines("something else answers")
+
+
 async def test_a_party_that_comes_later(folder: Folder, relay: LocalRelay) -> None:
     async with pool_of(folder, "Alice", "Bob", relay=relay.relay) as alice:
         with pytest.raises(NotReadyError, match=r"Bob at the relay 127.0.0.1:\d+: it is not at the relay"):
