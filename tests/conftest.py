@@ -5,10 +5,12 @@ import functools
 import gc
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 
+from mpccomm.engine.states import Table
 from mpccomm.sync.loop_thread import new_event_loop
 from tests.leaks import LeakError, no_leaks
 
@@ -30,6 +32,25 @@ def _leaves_nothing_behind() -> Iterator[None]:
     # holds open is no leak, and a test's own fixtures have been taken down when this one looks.
     with no_leaks():
         yield
+
+
+@pytest.fixture(autouse=True)
+def misplaced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[AssertionError]]:
+    """Events that came in a state where they have no place: also those on a loop, which tells no caller, fail the test."""
+    found: list[AssertionError] = []
+    original = Table.__missing__
+
+    def missing(table: Table[Any, Any], change: tuple[Any, Any]) -> None:
+        try:
+            original(table, change)
+        except AssertionError as error:
+            found.append(error)
+            raise
+
+    monkeypatch.setattr(Table, "__missing__", missing)
+    yield found
+    if found:
+        raise found[0]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -319,7 +319,7 @@ class Engine:
         if self.loop_owner.settled:
             self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
         else:
-            party.closed = Cause(GivenUp.REMOVED)
+            party.give_up(GivenUp.REMOVED)
 
     # -- running -------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
 from mpccomm.engine.several import Delivery, First, Several
+from mpccomm.engine.states import OVER, RequestState
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
 
 T = TypeVar("T")
@@ -200,7 +201,7 @@ class GroupCall(Generic[T]):
             self._advance()
         for posted in self._progress.posted:
             for send in posted:
-                if not (send.queued or send.over):
+                if send.state is RequestState.NEW:
                     self._calls.channel.start(send)
 
     def leftovers(self) -> list[tuple[str, str]]:
@@ -233,7 +234,7 @@ class GroupCall(Generic[T]):
         self._live = collective, len(history)
 
     def _unconfirmed(self, sends: Sequence[SendCall], limit: Deadline) -> CommunicationTimeoutError:
-        late = ", ".join(send.party.name for send in sends if not send.over)
+        late = ", ".join(send.party.name for send in sends if send.state not in OVER)
         return CommunicationTimeoutError(
             f"{self.title}: not all of {late} have confirmed within {describe_limit(limit.timeout)}; what was sent to them may "
             "still arrive; resume() goes on with this call"

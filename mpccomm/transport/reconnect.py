@@ -24,10 +24,6 @@ class DialPolicy(Protocol):
     """When not to dial."""
 
     @property
-    def refusal(self) -> str:
-        """Return why it would be in vain unless a configuration is changed; empty: it would not."""
-
-    @property
     def not_before(self) -> float:
         """It was misbehaving: no connection to it until then, of `time.monotonic`."""
 
@@ -37,6 +33,8 @@ class Destination(Protocol):
 
     retry_now: asyncio.Event
     failed_dials: int
+    refusal: str
+    """Why a dial would be in vain unless a configuration is changed; empty: it would not."""
 
     @property
     def needs_connection(self) -> asyncio.Event:
@@ -114,7 +112,7 @@ class DirectAttempts:
         async with self._direct:
             while True:
                 await asyncio.sleep(self._retry.direct * random.uniform(0.75, 1.25))
-                if not destination.relayed or destination.reputation.refusal:
+                if not destination.relayed or destination.refusal:
                     continue
                 async with self._slots.one():
                     with suppress(DialError):
@@ -279,7 +277,7 @@ class Dialler:
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
-        while destination.reputation.refusal and not await self._urged():
+        while destination.refusal and not await self._urged():
             self._unasked += 1
             if self._unasked <= _UNASKED:
                 break
