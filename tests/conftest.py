@@ -53,20 +53,32 @@ def misplaced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[AssertionError]]
         raise found[0]
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """For coroutine functions that are to run on either event loop."""
+    if request.param == "asyncio":
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = pytest.importorskip("uvloop").new_event_loop
+    return factory
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Give a coroutine function an event loop of its own (with Hypothesis: one per example); pytest then calls it."""
     marker = pyfuncitem.get_closest_marker("timeout")
     # A little less than pytest-timeout allows: this one's traceback shows what the test was waiting for.
     limit = 0.9 * float(marker.args[0] if marker else pyfuncitem.config.getini("timeout"))
+    factory: Any = pyfuncitem.funcargs.get("loop_factory")
     if inspect.iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = _blocking(pyfuncitem.obj, limit)
+        pyfuncitem.obj = _blocking(pyfuncitem.obj, limit, factory)
     given = getattr(pyfuncitem.obj, "hypothesis", None)
     if given and inspect.iscoroutinefunction(given.inner_test):
-        given.inner_test = _blocking(given.inner_test, limit)
+        given.inner_test = _blocking(given.inner_test, limit, factory)
 
 
-def _blocking(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..., None]:
+def _blocking(
+    test: Callable[..., Awaitable[None]], limit: float, factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: object, **kwargs: object) -> None:
         async def main() -> None:
@@ -74,7 +86,7 @@ def _blocking(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..
                 await test(*args, **kwargs)
             await _all_tasks_done()
 
-        with asyncio.Runner(debug=False) as runner:
+        with asyncio.Runner(debug=False, loop_factory=factory) as runner:
             runner.run(main())
 
     return run
