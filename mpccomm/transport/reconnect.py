@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from mpccomm.settings import Retry
 from mpccomm.transport.stream import Stream
@@ -68,6 +69,17 @@ class DialError(Exception):
     def __init__(self, text: str, verdict: Verdict | None = None) -> None:
         super().__init__(text)
         self.verdict = verdict
+
+
+class DialTerms(NamedTuple):
+    """How a party is dialled, whichever the way."""
+
+    connect_timeout: float
+    """Seconds."""
+    context: Callable[[], ssl.SSLContext | None]
+    """For TLS, as of now; None: without."""
+    examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]]
+    """Why the one that answers is not the one that was meant, by what TLS knows of it."""
 
 
 class Connector(Protocol):

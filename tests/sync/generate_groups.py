@@ -34,6 +34,7 @@ REPLACEMENTS = (
     ("await ", ""),
 )
 
+
 def generated() -> str:
     """The text that the blocking face should have."""
     text = SOURCE.read_text(encoding="utf-8")

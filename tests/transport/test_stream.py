@@ -139,13 +139,13 @@ async def test_nothing_is_fetched_while_the_other_end_takes_nothing() -> None:
 
 
 async def test_what_is_to_be_sent_goes_out_before_the_close() -> None:
-    wire, party = Wire(), Party(b"1", b"2")
+    wire, party = Wire(), Party(b"1", b"2", b"3")
     task = await running(wire, party)
     wire.close(1000)
     wire.close(4000)
     assert wire.closing
-    await turns(3)
-    assert wire.wire == [b"1", b"2", 1000], "the first reason counts"
+    await turns(4)
+    assert wire.wire == [b"1", b"2", b"3", 1000], "the first reason counts"
     party.batches.append(b"too late")
     wire.wake()
     await turns()
@@ -153,6 +153,19 @@ async def test_what_is_to_be_sent_goes_out_before_the_close() -> None:
     wire.lose()
     await task
     assert wire.wire[-1] == 1000, "one that has ended is not aborted"
+    assert wire._limit is not None
+    assert wire._limit.cancelled()
+
+
+async def test_nothing_is_sent_after_the_end() -> None:
+    wire, party = Wire(), Party()
+    task = await running(wire, party)
+    wire.lose()
+    party.batches.append(b"too late")
+    wire.wake()
+    await task
+    await turns(2)
+    assert not wire.wire
 
 
 async def test_a_polite_end_takes_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +202,10 @@ async def test_what_is_no_batch_ends_it_and_says_why() -> None:
 async def test_what_breaks_in_the_party_is_raised_where_it_runs() -> None:
     wire, party = Wire(), Party(b"1")
     party.fails = ZeroDivisionError("broken")
+    wire.close(1000)
     with pytest.raises(ZeroDivisionError, match="broken"):
         await wire.run(party)
-    assert wire.wire == [None]
+    assert wire.wire == [None], "there is no polite end any more"
 
 
 async def test_one_whose_task_is_cancelled_is_aborted() -> None:
