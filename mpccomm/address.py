@@ -6,6 +6,7 @@ import re
 import socket
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Any
 
 from yarl import URL
@@ -184,3 +185,26 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class AtUrl:
+    """What is found at a URL, and known there by files: a frozen dataclass with ``url``."""
+
+    __slots__ = ()
+
+    url: str
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection to it is encrypted. What the parties say to each other through it is, in any case."""
+        return self.url.startswith("https:")
+
+    @property
+    def host(self) -> str:
+        """Its host name or address."""
+        return URL(self.url).host or ""
+
+    def _take_as_paths(self, *names: str) -> None:
+        for name in names:
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else Path(path))

@@ -13,7 +13,7 @@ from typing import Self, TypeAlias
 
 from yarl import URL
 
-from mpccomm.address import ascii_name, check_host, check_port, join, literal
+from mpccomm.address import AtUrl, ascii_name, check_host, check_port, join, literal
 from mpccomm.errors import ConfigurationError
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -24,7 +24,7 @@ _WHAT = "a proxy is a URL such as http://proxy.example:3128, or https:// for TLS
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(AtUrl):
     """The way out of a network that lets no other connection through: HTTP, by ``CONNECT``.
 
     TLS between the parties goes through it unopened. Needs certificates for that reason.
@@ -61,9 +61,7 @@ class Proxy:
             )
         object.__setattr__(self, "url", f"{url.scheme}://{join(url.host or '', url.port)}")
         object.__setattr__(self, "bypass", tuple(self.bypass))
-        for name in ("credentials_file", "ca_cert"):
-            path = getattr(self, name)
-            object.__setattr__(self, name, None if path is None else Path(path))
+        self._take_as_paths("credentials_file", "ca_cert")
 
     @classmethod
     def with_credentials(
@@ -80,16 +78,6 @@ class Proxy:
         parsed = _parsed(url if "://" in url else f"http://{url}")
         credentials = None if parsed.user is None else f"{parsed.user}:{parsed.password or ''}"
         return cls(str(parsed.with_user(None)), credentials_file, ca_cert, bypass, credentials)
-
-    @property
-    def tls(self) -> bool:
-        """Whether the connection to the proxy itself is encrypted. What the parties say to each other is, in any case."""
-        return self.url.startswith("https:")
-
-    @property
-    def host(self) -> str:
-        """Its host name or address."""
-        return URL(self.url).host or ""
 
     @property
     def port(self) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from yarl import URL
 
-from mpccomm.address import check_host, check_port, join, literal
+from mpccomm.address import AtUrl, check_host, check_port, join, literal
 from mpccomm.errors import ConfigurationError
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -18,7 +17,7 @@ _PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(AtUrl):
     """Where parties meet that can't reach each other: see ``mpccomm relay``.
 
     :param url: as in ``"https://relay.example"``, with ``:port`` where it is not 443 (80 for ``http``). A path is kept, for a
@@ -47,25 +46,13 @@ class Relay:
             # Not the text: who gives a password in a URL must not find it in a log.
             raise ConfigurationError("a relay is a URL such as https://relay.example or https://relay.example:8443")
         object.__setattr__(self, "url", f"{url.scheme}://{join(host, port)}{url.path.rstrip('/')}")
-        for name in ("token_file", "ca_cert"):
-            path = getattr(self, name)
-            object.__setattr__(self, name, None if path is None else Path(path))
+        self._take_as_paths("token_file", "ca_cert")
         local = host == "localhost" or ((address := literal(host)) is not None and address.is_loopback)
         if self.token_file is not None and not self.tls and not local:
             raise ConfigurationError(
                 f"the relay {self.url} would get a token that everybody on the way can read: use https, "
                 "or let the relay know this party by its certificate"
             )
-
-    @property
-    def tls(self) -> bool:
-        """Whether the connection to the relay itself is encrypted. What the parties say to each other is, in any case."""
-        return self.url.startswith("https:")
-
-    @property
-    def host(self) -> str:
-        """Its host name or address."""
-        return URL(self.url).host or ""
 
     @property
     def where(self) -> str:

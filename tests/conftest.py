@@ -5,10 +5,12 @@ import functools
 import gc
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 
+from mpccomm.engine.states import Table
 from mpccomm.sync.loop_thread import new_event_loop
 from tests.leaks import LeakError, no_leaks
 
@@ -32,20 +34,51 @@ def _leaves_nothing_behind() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def misplaced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[AssertionError]]:
+    """Events that came in a state where they have no place: also those on a loop, which tells no caller, fail the test."""
+    found: list[AssertionError] = []
+    original = Table.__missing__
+
+    def missing(table: Table[Any, Any], change: tuple[Any, Any]) -> None:
+        try:
+            original(table, change)
+        except AssertionError as error:
+            found.append(error)
+            raise
+
+    monkeypatch.setattr(Table, "__missing__", missing)
+    yield found
+    if found:
+        raise found[0]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """For coroutine functions that are to run on either event loop."""
+    if request.param == "asyncio":
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = pytest.importorskip("uvloop").new_event_loop
+    return factory
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Give a coroutine function an event loop of its own (with Hypothesis: one per example); pytest then calls it."""
     marker = pyfuncitem.get_closest_marker("timeout")
     # A little less than pytest-timeout allows: this one's traceback shows what the test was waiting for.
     limit = 0.9 * float(marker.args[0] if marker else pyfuncitem.config.getini("timeout"))
+    factory: Any = pyfuncitem.funcargs.get("loop_factory")
     if inspect.iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = _blocking(pyfuncitem.obj, limit)
+        pyfuncitem.obj = _blocking(pyfuncitem.obj, limit, factory)
     given = getattr(pyfuncitem.obj, "hypothesis", None)
     if given and inspect.iscoroutinefunction(given.inner_test):
-        given.inner_test = _blocking(given.inner_test, limit)
+        given.inner_test = _blocking(given.inner_test, limit, factory)
 
 
-def _blocking(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..., None]:
+def _blocking(
+    test: Callable[..., Awaitable[None]], limit: float, factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: object, **kwargs: object) -> None:
         async def main() -> None:
@@ -53,7 +86,7 @@ def _blocking(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..
                 await test(*args, **kwargs)
             await _all_tasks_done()
 
-        with asyncio.Runner(debug=False) as runner:
+        with asyncio.Runner(debug=False, loop_factory=factory) as runner:
             runner.run(main())
 
     return run

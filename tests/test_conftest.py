@@ -1,6 +1,7 @@
 """Tests may be coroutines, with Hypothesis and with fixtures."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -27,3 +28,8 @@ async def test_a_coroutine_for_every_example(example: int) -> None:
 class TestMethods:
     async def test_a_method(self, expected: int) -> None:
         assert await asyncio.sleep(0, expected) == expected
+
+
+async def test_a_coroutine_on_either_loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    of_uvloop = loop_factory is not asyncio.new_event_loop
+    assert type(asyncio.get_running_loop()).__module__.startswith("uvloop") == of_uvloop

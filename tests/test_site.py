@@ -3,6 +3,7 @@
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,24 @@ def test_the_floors_of_the_picture_are_those_of_the_house(extension: Any) -> Non
             assert laid_down[upper] > laid_down[lower]
 
 
-@pytest.mark.parametrize("name", ["engine.lifecycle.POOL", "protocol.states.PARTY", "protocol.states.CONNECTION"])
+STATES = re.findall(
+    r"^:::\{states\} mpccomm\.(.+)$", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.MULTILINE
+)
+
+
+def test_each_table_of_states_has_its_picture() -> None:
+    tables = {
+        f"{module.removeprefix('mpccomm.')}.{name}"
+        for module in ("mpccomm.engine.lifecycle", "mpccomm.engine.states", "mpccomm.protocol.states")
+        for name, value in vars(import_module(module)).items()
+        if isinstance(value, dict)
+        and all(isinstance(key, tuple) and isinstance(key[0], Enum) for key in value)
+        and value
+    }
+    assert set(STATES) == tables
+
+
+@pytest.mark.parametrize("name", STATES)
 def test_the_pictures_of_states_have_every_state_and_event(extension: Any, name: str) -> None:
     states = extension("states")
     table = states.table_of(f"mpccomm.{name}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, join
 from mpccomm.codec.wire_format import OURS
+from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.party import Party
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.logs import EventLog, LogEvent
@@ -162,9 +163,9 @@ class Authentication:
             twins = await self._twins([one for one in present if one.port == port])
             raise NotRecognisedError(twins or self._unknown(caller, port))
         party = party.first
-        if party.reputation.barred:
-            raise NotRecognisedError(f"{party} is kept out: {party.reputation.barred}", CloseCode.BARRED)
-        if party.closed:
+        if party.closed is not None:
+            if party.closed.ending is GivenUp.BARRED:
+                raise NotRecognisedError(f"{party} is kept out: {party.closed.reason}", CloseCode.BARRED)
             raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN)
         if party.clock() < party.reputation.not_before:
             raise NotRecognisedError(f"{party} broke the protocol a moment ago", CloseCode.VIOLATION)

@@ -331,7 +331,7 @@ class Engine:
             self._removed = [*self._removed, party]
             self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
         else:
-            party.closed = Cause(GivenUp.REMOVED)
+            party.give_up(GivenUp.REMOVED)
         self.authentication.know(self.parties, self._removed)
 
     # -- running -------------------------------------------------------------------------------------------------------

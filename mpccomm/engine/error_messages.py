@@ -10,6 +10,7 @@ from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
+from mpccomm.engine.states import RequestState
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Cause, Ending
 
@@ -29,7 +30,9 @@ def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> E
 def _action(call: ReceiveCall | SendCall) -> str:
     if isinstance(call, ReceiveCall):
         return f"receiving {describe_key(call.key)} from {call.party}"
-    return f"sending {describe_key(call.key)} to {call.party}" if call.queued else f"sending to {call.party}"
+    if call.state is RequestState.NEW:
+        return f"sending to {call.party}"
+    return f"sending {describe_key(call.key)} to {call.party}"
 
 
 def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False) -> Exception:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.several import TaskCall
+from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
 
 T = TypeVar("T")
@@ -132,7 +133,7 @@ async def wait(request: Request, owner: LoopOwner) -> None:
     else:
         # What can be done at once is done without a future.
         owner.post(request.start)
-        if request.over:
+        if request.state in OVER:
             if request.error is not None:
                 raise_error(request)
             return

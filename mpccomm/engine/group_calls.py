@@ -21,6 +21,7 @@ from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
 from mpccomm.engine.several import Delivery, First, Several
+from mpccomm.engine.states import OVER, RequestState
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
 from mpccomm.protocol.mailbox import Mailbox
 
@@ -220,7 +221,7 @@ class GroupCall(Generic[T]):
             self._advance()
         for posted in self._progress.posted:
             for send in posted:
-                if not (send.queued or send.over):
+                if send.state is RequestState.NEW:
                     self._calls.channel.start(send)
 
     def leftovers(self) -> list[tuple[str, str]]:
@@ -253,7 +254,7 @@ class GroupCall(Generic[T]):
         self._live = collective, len(history)
 
     def _unconfirmed(self, sends: Sequence[SendCall], limit: Deadline) -> CommunicationTimeoutError:
-        late = ", ".join(send.party.name for send in sends if not send.over)
+        late = ", ".join(send.party.name for send in sends if send.state not in OVER)
         return CommunicationTimeoutError(
             f"{self.title}: not all of {late} have confirmed within {describe_limit(limit.timeout)}; what was sent to them may "
             "still arrive; resume() goes on with this call"

@@ -9,6 +9,8 @@ from collections import deque
 from contextlib import suppress
 from enum import Enum
 
+from mpccomm.engine.states import Table
+
 
 class PoolState(Enum):
     """How far a pool has come."""
@@ -31,19 +33,20 @@ class PoolEvent(Enum):
 
 _S, _E = PoolState, PoolEvent
 
-POOL = {
-    (_S.NEW, _E.START): _S.RUNNING,
-    (_S.NEW, _E.END): _S.CLOSED,
-    (_S.NEW, _E.FORK): _S.INHERITED,
-    (_S.RUNNING, _E.CLOSE): _S.CLOSING,
-    (_S.RUNNING, _E.END): _S.CLOSED,  # its loop ended before it was closed
-    (_S.RUNNING, _E.FORK): _S.INHERITED,
-    (_S.CLOSING, _E.END): _S.CLOSED,
-    (_S.CLOSING, _E.FORK): _S.INHERITED,
-    (_S.CLOSED, _E.FORK): _S.CLOSED,
-    (_S.INHERITED, _E.FORK): _S.INHERITED,
-}
-"""What is not there never happens."""
+POOL = Table(
+    {
+        (_S.NEW, _E.START): _S.RUNNING,
+        (_S.NEW, _E.END): _S.CLOSED,
+        (_S.NEW, _E.FORK): _S.INHERITED,
+        (_S.RUNNING, _E.CLOSE): _S.CLOSING,
+        (_S.RUNNING, _E.END): _S.CLOSED,  # its loop ended before it was closed
+        (_S.RUNNING, _E.FORK): _S.INHERITED,
+        (_S.CLOSING, _E.END): _S.CLOSED,
+        (_S.CLOSING, _E.FORK): _S.INHERITED,
+        (_S.CLOSED, _E.FORK): _S.CLOSED,
+        (_S.INHERITED, _E.FORK): _S.INHERITED,
+    }
+)
 
 
 class Lifecycle:
@@ -59,10 +62,7 @@ class Lifecycle:
 
     def apply(self, event: PoolEvent) -> None:
         """It happened."""
-        after = POOL.get((self.state, event))
-        if after is None:
-            raise AssertionError(f"{event.value!r} has no place where a pool is {self.state.value!r}")
-        self.state = after
+        self.state = POOL[self.state, event]
 
 
 _PIECE = 0.1 if sys.platform == "win32" else 0.5

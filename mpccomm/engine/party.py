@@ -21,6 +21,7 @@ from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
+from mpccomm.engine.states import CONTACT, ContactEvent, ContactState
 from mpccomm.errors import AuthenticationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol import events
@@ -67,6 +68,7 @@ _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as ce
 _MOST_LISTED = 8
 _TOGETHER = 1.0
 """Seconds by which a notice may come early, to share a line with that about another party."""
+_ABSENT = (ContactState.MISSING, ContactState.REFUSED)
 AT_ONCE = 16
 """The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
@@ -130,9 +132,12 @@ class Party:
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
+    contact = ContactState.MISSING
+    closed: Cause | None = None
+    """Why calls fail: it is BARRED or CLOSED."""
+    refusal = ""
+    """Why one end does not accept the other's certificate: it is REFUSED."""
     _expectations = 0
-    expected = False
-    """A call waits for it to come, even if it said goodbye."""
     dialler: asyncio.Task[None] | None = None
     """What sees to it that there is a connection."""
     absence: Absence | None = None
@@ -173,7 +178,6 @@ class Party:
         self.loop_owner = loop_owner
         self.log = loop_owner.log.of(name)
         self.settings = settings
-        self.closed: Cause | None = None
         self.link = Link(
             incarnation=incarnation,
             nonce=lambda: secrets.token_bytes(16),
@@ -197,7 +201,8 @@ class Party:
         self.connections = PartyConnections(self, AT_ONCE)
         self._continued = False
         self._happening: asyncio.Future[None] | None = None
-        self._unreachable_since: float | None = self.clock()
+        self._missing_since = self.clock()
+        """While it is MISSING or REFUSED."""
         self._notice_after = 0.0
         self._next_notice = 0.0
 
@@ -218,6 +223,21 @@ class Party:
         while party.predecessor is not None:
             party = party.predecessor
         return party
+
+    def _change(self, event: ContactEvent, closed: Cause | None = None) -> bool:
+        """Note what happened. False: it changes nothing.
+
+        :param closed: what calls fail with from then on
+        """
+        before = self.contact
+        self.contact = after = CONTACT[before, event]
+        if after is before:
+            return False
+        self.closed = closed
+        self.refusal = ""
+        if after in _ABSENT and before not in _ABSENT:
+            self._missing_since = self.clock()
+        return True
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -242,10 +262,14 @@ class Party:
         """Whether it is connected, through a relay."""
         return self.link.relayed
 
+    @property
+    def expected(self) -> bool:
+        """Whether a call waits for it to come, even if it said goodbye."""
+        return self._expectations > 0
+
     def expect(self, expected: bool) -> None:
         """Take note that a call waits for it to come, even if it said goodbye before, or does not wait any more."""
         self._expectations += 1 if expected else -1
-        self.expected = self._expectations > 0
         if expected:
             self._urge()
         self.connections.update_wanted()
@@ -253,6 +277,7 @@ class Party:
     def dial_failed(self, trouble: str) -> None:
         """One attempt to connect came to nothing."""
         self.reputation.clear()
+        self._change(ContactEvent.FAIL)
         self._note(trouble)
 
     def _note(self, trouble: str, event: LogEvent = LogEvent.DIAL_FAILED) -> None:
@@ -272,6 +297,9 @@ class Party:
             verdict = verdict._replace(text=verdict.advice)
         self._note(verdict.text, LogEvent.UNTRUSTED)
         if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
+            self._change(ContactEvent.REFUSE)
+            if self.contact is ContactState.REFUSED:
+                self.refusal = verdict.text
             self.fail_waiting(Cause(GivenUp.UNTRUSTED, verdict.text))
             self.flush()
 
@@ -283,7 +311,7 @@ class Party:
             self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
 
     def _urge(self) -> None:
-        if self.reputation.refusal:
+        if self.contact is ContactState.REFUSED:
             self.retry_now.set()
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
@@ -294,21 +322,20 @@ class Party:
 
     def offended(self, reason: str) -> None:
         """It broke the protocol."""
-        if not self.reputation.offend(reason, self.clock()):
+        why = self.reputation.offend(reason, self.clock())
+        barred = Cause(GivenUp.BARRED, why)
+        if not why or not self._change(ContactEvent.BAR, barred):
             return
-        text = "%s is kept out until readmit(%r) is called: %s"
-        self.log(LogEvent.BARRED, text, self, self.name, self.reputation.barred)
-        self.closed = Cause(GivenUp.BARRED, self.reputation.barred)
-        self.connections.dismiss(CloseCode.BARRED, lambda _: self.reputation.barred)
-        self.fail_waiting(self.closed)
+        self.log(LogEvent.BARRED, "%s is kept out until readmit(%r) is called: %s", self, self.name, why)
+        self.connections.dismiss(CloseCode.BARRED, lambda _: why)
+        self.fail_waiting(barred)
         self.connections.update_wanted()
 
     def readmit(self) -> None:
         """Let it in again after it was barred."""
         self.reputation.readmit()
-        if self.closed is not None and self.closed.ending is GivenUp.BARRED:
+        if self._change(ContactEvent.READMIT):
             self.log(LogEvent.READMITTED, "%s is readmitted", self)
-            self.closed = None
             self.connections.update_wanted()
 
     # -- what the link has to say --------------------------------------------------------------------------------------
@@ -351,15 +378,15 @@ class Party:
             case events.Connected(again):
                 self._urge()
                 self.reputation.clear()
+                self._change(ContactEvent.CONNECT)
                 self.failed_dials = 0
-                self._unreachable_since = None
                 self._notice_after = 0.0
                 self.log(LogEvent.CONNECTED, "%s: %s", self, "connected again" if again else "connected")
                 if self.loop_owner.observer is not None:
                     self.loop_owner.observer.connection(self.name, True)
             case events.ConnectionLost():
-                # Not since it was first doubted: that may have been another connection, and long ago.
-                self._unreachable_since = self.clock()
+                # Not when it was first doubted: that may have been another connection, and long ago.
+                self._change(ContactEvent.LOSE)
                 self._disconnected("connection lost")
                 if self.loop_owner.observer is not None:
                     self.loop_owner.observer.connection(self.name, False)
@@ -378,7 +405,7 @@ class Party:
             case events.PartyGone(cause):
                 self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
             case events.PartyReplaced():
-                self._unreachable_since = self.clock()
+                self._change(ContactEvent.LOSE)
                 self.trouble = "no answer yet"
                 text = "%s: its pool is replaced by another one of its process, which is waited for as at the beginning"
                 self.log(LogEvent.PARTY_ENDED, text, self)
@@ -440,7 +467,7 @@ class Party:
         if self._progress is not None:
             self._progress.look(self.link, now)
         self.absence = None
-        if not self.link.connected and self._unreachable_since is not None:
+        if self.contact in _ABSENT:
             self._tick_unreachable(now)
         else:
             self._tick_receives(now)
@@ -451,16 +478,16 @@ class Party:
         receives = list(self.link.mailbox.receives())
         sends = [message for message in self.link.sender.pending() if message.failure is None]
         waited_for = receives or sends or self.expected
-        if not waited_for or self._unreachable_since is None or (self.link.ending is not None and not self.expected):
+        if not waited_for or (self.link.ending is not None and not self.expected):
             return
         self._urge()
         limit = self.settings.unreachable_timeout
-        if limit is not None and now - self._unreachable_since >= limit:
-            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._unreachable_since:.3g} s"))
+        if limit is not None and now - self._missing_since >= limit:
+            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._missing_since:.3g} s"))
             return
         # Parties that are started together come up one after the other: that is no news.
         patient = min(_FIRST_NOTICE, self.settings.timing.waiting_notice)
-        due = max(self._next_notice, self._unreachable_since + patient)
+        due = max(self._next_notice, self._missing_since + patient)
         if self.failed_dials and now >= due - _TOGETHER:
             what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
             waits = plural(len(receives), "receive") if receives else ""
@@ -566,10 +593,14 @@ class Party:
         self._close(ending)
         return undelivered
 
+    def give_up(self, ending: GivenUp) -> None:
+        """Let calls fail from now on."""
+        self._change(ContactEvent.CLOSE, Cause(ending))
+
     def _close(self, ending: GivenUp = GivenUp.CLOSED) -> None:
-        self.closed = Cause(ending)
+        self.give_up(ending)
         self.flush()
-        self.fail_waiting(self.closed)
+        self.fail_waiting(Cause(ending))
         self.connections.close(CloseCode.DONE)
 
     async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
@@ -595,8 +626,8 @@ class Party:
         there = await self.until(
             lambda: link.connected or bool(self.closed) or reputation.refusals != refusals, deadline
         )
-        if there and reputation.refusal and not link.connected:
-            raise AuthenticationError(f"no connection with {self}: {reputation.refusal}")
+        if there and self.refusal and not link.connected:
+            raise AuthenticationError(f"no connection with {self}: {self.refusal}")
         return there and not self.closed
 
     async def disconnected(self) -> None:

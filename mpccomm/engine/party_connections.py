@@ -39,8 +39,11 @@ class ConnectionOwner(Protocol):
     log: EventLog
     settings: Settings
     closed: Cause | None
-    expected: bool
     trouble: str
+
+    @property
+    def expected(self) -> bool:
+        """Whether a call waits for it to come, even if it said goodbye."""
 
     @property
     def clock(self) -> Callable[[], float]:

@@ -13,12 +13,8 @@ class Reputation:
     """One per party. ``certified``: it is known by its certificate, so that what is done in its name was done by it."""
 
     def __init__(self, retry: Retry, strangers: Strangers, *, certified: bool) -> None:
-        self.refusal = ""
-        """Why there won't be a connection unless a configuration is changed."""
         self.refusals = 0
-        """How often that was found."""
-        self.barred = ""
-        """Why it is kept out until our program readmits it."""
+        """How often it was final that one end does not accept the other's certificate."""
         self.not_before = 0.0
         """No connection to or from it until then."""
         self._retry = retry
@@ -33,29 +29,25 @@ class Reputation:
             self._doubted = now
         if verdict.theirs and now - self._doubted < self._retry.doubt:
             return False
-        self.refusal = verdict.text
         self.refusals += 1
         return True
 
     def clear(self) -> None:
         """Both are accepted; or something else is in the way, and whether they would be is open again."""
-        self.refusal = ""
         self._doubted = None
 
-    def offend(self, reason: str, now: float) -> bool:
-        """It broke the protocol. True: it is barred, from now on."""
+    def offend(self, reason: str, now: float) -> str:
+        """It broke the protocol. Returns why it is to be kept out from now on; empty: it is not."""
         if self._limit is None and now - self._last > _FORGOTTEN:
             self._offences = 0
         self._offences += 1
         self._last = now
         if self._limit is not None and self._offences >= self._limit:
-            self.barred = f"it broke the protocol {self._offences} times, at last by this: {reason}"
-            return True
+            return f"it broke the protocol {self._offences} times, at last by this: {reason}"
         self.not_before = now + min(self._retry.cap, self._retry.first * 2 ** min(self._offences, 30))
-        return False
+        return ""
 
     def readmit(self) -> None:
         """It starts anew."""
-        self.barred = ""
         self._offences = 0
         self.not_before = 0.0

@@ -1,8 +1,9 @@
 """What a caller waits for: one send, or one receive. Several with one outcome are in `mpccomm.engine.several`.
 
-A request is made once, in the thread of the caller. It is started on the pool's loop and ends there, once: then it is
-``over``, and its ``error`` says whether it failed. Its ``waiter`` is told: a future of an event loop, a lock on which a
-thread stands, or a handle. However the caller ends, `cancel` leaves no trace: a message that was taken goes back.
+A request is made once, in the thread of the caller. It is started on the pool's loop and ends there, once; its states are
+those of `mpccomm.engine.states.REQUEST`, and ``error`` says why it failed. Its ``waiter`` is told: a future of an event loop,
+a lock on which a thread stands, or a handle. However the caller ends, `cancel` leaves no trace: a message that was taken goes
+back.
 
 The time limit of a request lives on the loop: there a message is either handed over or still in its box, never in between.
 """
@@ -25,6 +26,7 @@ from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observer
 from mpccomm.engine.options import NO_LIMIT, SendLimits
+from mpccomm.engine.states import REQUEST, RequestEvent, RequestState
 from mpccomm.errors import CommunicationError
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -34,6 +36,11 @@ from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
+
+# By these names, as Python 3.11 calls a function for each member of an `Enum` that is named in full.
+_NEW, _WAITING, _READING = RequestState.NEW, RequestState.WAITING, RequestState.READING
+_START, _READ, _CANCEL = RequestEvent.START, RequestEvent.READ, RequestEvent.CANCEL
+_SUCCEED, _FAIL = RequestEvent.SUCCEED, RequestEvent.FAIL
 
 TIMED_OUT = Cause(GivenUp.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
@@ -54,7 +61,7 @@ class Waiter(Protocol):
 class Request(Protocol):
     """What all requests have in common."""
 
-    over: bool
+    state: RequestState
     error: Exception | None
     waiter: Waiter | None
 
@@ -72,7 +79,6 @@ class ReceiveCall(Receive):
     """The receive of one message."""
 
     __slots__ = (
-        "_claimed",
         "_mailbox",
         "_mine",
         "_msg_id",
@@ -80,8 +86,8 @@ class ReceiveCall(Receive):
         "_timer",
         "error",
         "expect",
-        "over",
         "party",
+        "state",
         "timeout",
         "waiter",
     )
@@ -100,12 +106,11 @@ class ReceiveCall(Receive):
         self.party = party
         self.timeout = timeout
         self.expect = expect
-        self.over = False
+        self.state = _NEW
         self.error: Exception | None = None
         self.waiter: Waiter | None = None
         self._prefix = prefix
         self._msg_id = msg_id
-        self._claimed = False
         self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -127,7 +132,7 @@ class ReceiveCall(Receive):
         self._mine = mine
         if mailbox.grab(self._prefix, self._msg_id, mine):
             self.message = message = mine[-1]
-            self.over = True
+            self.state = REQUEST[self.state, _SUCCEED]
             taken = mailbox.taken
             taken.append(message)
             limits = party.settings.limits
@@ -147,7 +152,7 @@ class ReceiveCall(Receive):
         ):
             self.key = mailbox.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
-            self.over = True
+            self.state = REQUEST[self.state, _FAIL]
             self.error = party.explain(self.failure, self)
             raise self.error
         return False
@@ -175,7 +180,8 @@ class ReceiveCall(Receive):
 
     def start(self) -> None:
         """Take the message, or wait for it."""
-        if self.over:
+        if self.state is not _NEW:
+            self.state = REQUEST[self.state, _START]
             return
         party = self.party
         link = party.link
@@ -186,7 +192,7 @@ class ReceiveCall(Receive):
             key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.claim(self._prefix, self._msg_id)
             self._mine = None
             self.key = key
-            self._claimed = True
+            self.state = REQUEST[self.state, _START]
             self.message = link.take(key, now)
             if self.message is not None:
                 self._end(None)
@@ -195,9 +201,8 @@ class ReceiveCall(Receive):
             timeout = self.timeout
             failure = link.ending or party.closed
             if failure is not None and party.succeed():
-                self._claimed = False
-                self.start()
-                return
+                failure, mailbox = None, link.mailbox
+                self.key = mailbox.claim(self._prefix, self._msg_id)
             if failure is None:
                 if timeout is None or timeout > 0:
                     if link.receive(self):
@@ -210,7 +215,7 @@ class ReceiveCall(Receive):
             self.failure = failure
             raise party.explain(failure, self)
         except Exception as error:
-            if self._claimed and self.message is None and not mailbox.cancel(self):
+            if self.message is None and not mailbox.cancel(self):
                 mailbox.release(self.key)
             self._end(error)
 
@@ -222,13 +227,13 @@ class ReceiveCall(Receive):
 
     def done(self) -> None:
         """The link has set ``message`` or ``failure``."""
-        if not self.over:
-            failure = self.failure
-            self._end(None if failure is None else self.party.explain(failure, self))
+        failure = self.failure
+        self._end(None if failure is None else self.party.explain(failure, self))
 
     def cancel(self) -> None:
         """Return the message to the mailbox, or end the wait for it."""
-        ended, self.over = self.over, True
+        before = self.state
+        self.state = REQUEST[before, _CANCEL]
         self.waiter = None
         if self._timer is not None:
             self._timer.cancel()
@@ -243,7 +248,7 @@ class ReceiveCall(Receive):
             message, self.message = self.message, None
             party.link.put_back(message, party.clock())
             party.flush()
-        elif not ended and self.failure is None:
+        elif before is _WAITING:
             party.link.mailbox.cancel(self)
 
     def value(self) -> Any:
@@ -280,9 +285,12 @@ class ReceiveCall(Receive):
         observer.taken(self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:
+        before = self.state
+        self.state = after = REQUEST[before, _SUCCEED if error is None else _FAIL]
+        if after is before:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self.over = True
         self.error = error
         waiter = self.waiter
         if waiter is not None:
@@ -329,8 +337,9 @@ class FutureCall(ReceiveCall):
             self._give(*outcome)
         else:
             # Not acknowledged before it is decoded.
+            self.state = REQUEST[self.state, _READ]
             message.receiver.hold(message)
-            self.party.loop_owner.run_in_worker(self._read_in_worker)
+            self.party.loop_owner.run_in_worker(partial(self._read_in_worker, message))
 
     def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
         try:
@@ -342,10 +351,10 @@ class FutureCall(ReceiveCall):
             raise
 
     def _give(self, value: Any, error: Exception | None) -> None:
-        message = self.message
-        if message is None or self.over:
+        before = self.state
+        self.state = after = REQUEST[before, _SUCCEED if error is None else _FAIL]
+        if after is before:
             return  # given up meanwhile: the message went back
-        self.over = True
         self.error = error
         waiter, self.waiter = self.waiter, None
         taken = waiter is not None and waiter.resolve(value, error) is not False
@@ -356,11 +365,9 @@ class FutureCall(ReceiveCall):
             # It was not the message that was at fault, or its future was given up: the next receive gets it.
             self.cancel()
 
-    def _read_in_worker(self) -> None:
-        message = self.message
-        if message is None:
-            return
-        value, error = self._try_to_read(message)
+    def _read_in_worker(self, message: Incoming) -> None:
+        value: Any = None
+        error: Exception | None = None
 
         def finish() -> None:
             try:
@@ -369,7 +376,12 @@ class FutureCall(ReceiveCall):
                 self.party.link.settle(message)
                 self.party.flush()
 
-        self.party.loop_owner.post(finish)
+        try:
+            if self.state is _READING:
+                value, error = self._try_to_read(message)
+        finally:
+            # Also where it was given up: what is held back is for ever not acknowledged.
+            self.party.loop_owner.post(finish)
 
 
 class DiscardCall(ReceiveCall):
@@ -397,9 +409,8 @@ class DiscardCall(ReceiveCall):
 class SendCall(Outgoing):
     """The send of one message."""
 
-    queued = False
-    """It has its id, and can't be withdrawn any more."""
-    over = False
+    state = _NEW
+    """Once it is no longer new it has its id, and can't be withdrawn any more."""
     error: Exception | None = None
     waiter: Waiter | None = None
     _failed_dials = 0
@@ -435,7 +446,8 @@ class SendCall(Outgoing):
 
     def start(self) -> None:
         """Number the message and queue it, unless it is already."""
-        if self.over or self.queued:
+        if self.state is not _NEW:
+            self.state = REQUEST[self.state, _START]
             return
         party = self.party
         link = party.link
@@ -446,7 +458,7 @@ class SendCall(Outgoing):
             msg_id = self._msg_id
             self.address(link.sender.next_key(self._prefix) if msg_id is None else self._prefix + msg_id)
             link.send(self)
-            self.queued = True
+            self.state = REQUEST[self.state, _START]
             if party.audit is not None:
                 party.audit.sent(party.name, self.key, self._encoded)
                 del self._encoded
@@ -479,16 +491,15 @@ class SendCall(Outgoing):
         """End the wait. The message has its number: it is sent all the same."""
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
-        self.over = True
+        self.state = REQUEST[self.state, _CANCEL]
         self._forget_limits()
 
     def done(self) -> None:
         """The link has set ``delivered`` or ``failure``."""
-        if not self.over:
-            self._end(None if self.failure is None else self.party.explain(self.failure, self))
+        self._end(None if self.failure is None else self.party.explain(self.failure, self))
 
     def _detach(self, cause: Cause) -> bool:
-        if self.over or not self.queued or self.failure is not None or self.delivered:
+        if self.state is not _WAITING or self.failure is not None or self.delivered:
             return False
         self.failure = cause
         self.detach()
@@ -501,12 +512,15 @@ class SendCall(Outgoing):
             self._timer.cancel()
 
     def _end(self, error: Exception | None) -> None:
+        before = self.state
+        self.state = after = REQUEST[before, _SUCCEED if error is None else _FAIL]
+        if after is before:
+            return
         if self.limits is not NO_LIMIT:
             self._forget_limits()
         observer = self.party.loop_owner.observer
         if observer is not None:
             observer.sent(self.party.name, self, error)
-        self.over = True
         self.error = error
         waiter = self.waiter
         if waiter is not None:

@@ -11,22 +11,45 @@ from mpccomm.engine.error_messages import explain_all
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import Involved
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall, Waiter
+from mpccomm.engine.states import OVER, REQUEST, RequestEvent, RequestState
 from mpccomm.errors import CommunicationError, PoolClosedError
 from mpccomm.protocol.states import Cause
 
 
-class Delivery:
+class _Compound:
+    """What these requests have in common: each ends once, and tells its waiter."""
+
+    __slots__ = ("error", "state", "waiter")
+
+    def __init__(self) -> None:
+        self.state = RequestState.NEW
+        self.error: Exception | None = None
+        self.waiter: Waiter | None = None
+
+    def _change(self, event: RequestEvent) -> bool:
+        """Note the event. False: it changes nothing."""
+        before = self.state
+        self.state = REQUEST[before, event]
+        return self.state is not before
+
+    def _end(self, error: Exception | None, value: Any = None) -> None:
+        if self._change(RequestEvent.SUCCEED if error is None else RequestEvent.FAIL):
+            self.error = error
+            waiter, self.waiter = self.waiter, None
+            if waiter is not None:
+                waiter.resolve(value, error)
+
+
+class Delivery(_Compound):
     """The wait for sends that were started before, of one message. When it is given up they go on."""
 
-    __slots__ = ("_explain", "_missing", "_timer", "calls", "error", "failure", "over", "timeout", "waiter")
+    __slots__ = ("_explain", "_missing", "_timer", "calls", "failure", "timeout")
 
     def __init__(self, calls: Sequence[SendCall], timeout: float | None, explain: Callable[[], Exception]) -> None:
+        super().__init__()
         self.calls = calls
         self.timeout = timeout
-        self.over = False
-        self.error: Exception | None = None
         self.failure: Cause | None = None
-        self.waiter: Waiter | None = None
         self._explain = explain
         self._missing = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -37,65 +60,63 @@ class Delivery:
 
     def start(self) -> None:
         """Look at the sends, and wait for those that last."""
+        if not self._change(RequestEvent.START):
+            return
         for call in self.calls:
-            if not call.over:
+            if call.state not in OVER:
                 self._missing += 1
                 call.waiter = self
             elif call.error is not None:
-                self._end(call.error)
+                self._leave(call.error)
                 return
         if not self._missing:
-            self._end(None)
+            self._leave(None)
         elif self.timeout is not None:
             self._timer = self.calls[0].party.loop_owner.loop.call_later(self.timeout, self._fail)
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """One of the sends is over."""
         self._missing -= 1
-        if not self.over and (error is not None or not self._missing):
-            self._end(error)
+        if error is not None or not self._missing:
+            self._leave(error)
 
     def cancel(self) -> None:
         """Wait no longer."""
-        self.over = True
+        self._change(RequestEvent.CANCEL)
         self.waiter = None
-        self._leave()
+        self._forget()
 
     def _fail(self) -> None:
-        if not self.over:
-            self._end(self._explain())
+        self._leave(self._explain())
 
-    def _leave(self) -> None:
+    def _forget(self) -> None:
+        """Hear no more of the sends, nor of the time."""
         if self._timer is not None:
             self._timer.cancel()
         for call in self.calls:
             if call.waiter is self:
                 call.waiter = None
 
-    def _end(self, error: Exception | None) -> None:
-        self.over = True
-        self.error = error
-        self._leave()
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.resolve(None, error)
+    def _leave(self, error: Exception | None) -> None:
+        self._forget()
+        self._end(error)
 
 
 Part: TypeAlias = ReceiveCall | SendCall | Delivery
 
 
-class Several:
-    """Several sends and receives with one outcome: when one fails all end, and messages that were taken go back."""
+class Several(_Compound):
+    """Several sends and receives with one outcome: when one fails all end, and messages that were taken go back.
 
-    __slots__ = ("_missing", "_starting", "error", "over", "parts", "waiter")
+    It stays new until all of its parts are started: what they bring until then is looked at together.
+    """
+
+    __slots__ = ("_missing", "parts")
 
     def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__()
         self.parts = parts
-        self.over = False
-        self.error: Exception | None = None
-        self.waiter: Waiter | None = None
         self._missing = len(parts)
-        self._starting = False
 
     def involved(self) -> Involved:
         """Return the parties of all parts."""
@@ -103,60 +124,56 @@ class Several:
 
     def start(self) -> None:
         """Start all: a send that comes after one that fails gets its number all the same."""
-        if self.over:
+        if self.state is not RequestState.NEW:
+            self._change(RequestEvent.START)
             return
-        self._starting = True
         for part in self.parts:
             part.waiter = self
             part.start()
-        self._starting = False
+        self._change(RequestEvent.START)
         failed = [part for part in self.parts if part.error is not None]
         if failed or not self._missing:
-            self._end(_joined(failed))
+            self._conclude(_joined(failed))
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """One of the parts is over."""
         self._missing -= 1
-        if self._starting or self.over:
+        if self.state is RequestState.NEW:
             return
         if error is not None:
             failed = [part for part in self.parts if part.error is error]
             if any(part.failure is TIMED_OUT for part in failed):
                 # The limit is the same for all.
-                failed = [part for part in self.parts if not part.over or part in failed]
+                failed = [part for part in self.parts if part.state is RequestState.WAITING or part in failed]
                 error = _joined(failed)
-            self._end(error)
+            self._conclude(error)
         elif not self._missing:
-            self._end(None)
+            self._conclude(None)
 
     def cancel(self) -> None:
         """End all parts; messages that were taken go back."""
-        self.over = True
+        self._change(RequestEvent.CANCEL)
         self.waiter = None
+        self._give_up_parts()
+
+    def _give_up_parts(self) -> None:
         for part in self.parts:
             part.cancel()
 
-    def _end(self, error: Exception | None) -> None:
-        self.error = error
-        waiter = self.waiter
+    def _conclude(self, error: Exception | None) -> None:
         if error is not None:
-            self.cancel()
-        self.over = True
-        self.waiter = None
-        if waiter is not None:
-            waiter.resolve(None, error)
+            self._give_up_parts()
+        self._end(error)
 
 
-class First:
+class First(_Compound):
     """Several receives, of which the first message counts; what comes for the others stays, and their numbers are free again."""
 
-    __slots__ = ("_missing", "error", "over", "parts", "waiter", "winner")
+    __slots__ = ("_missing", "parts", "winner")
 
     def __init__(self, parts: Sequence[ReceiveCall]) -> None:
+        super().__init__()
         self.parts = parts
-        self.over = False
-        self.error: Exception | None = None
-        self.waiter: Waiter | None = None
         self.winner: ReceiveCall | None = None
         self._missing = len(parts)
 
@@ -166,27 +183,27 @@ class First:
 
     def start(self) -> None:
         """Take the message that has been here for longest, or wait for one."""
+        if not self._change(RequestEvent.START):
+            return
         for part in sorted(self.parts, key=ReceiveCall.arrival):
-            if self.over:
-                return
             part.waiter = self
             part.start()
+            if self.state is not RequestState.WAITING:
+                return
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """One of the parts is over."""
-        if self.over:
-            return
         self._missing -= 1
         if error is None:
-            self.winner = next(part for part in self.parts if part.over and part.error is None)
-            self._end(None)
+            self.winner = next(part for part in self.parts if part.state is RequestState.DONE)
+            self._conclude(None)
         elif not self._missing:
             # Only now: as long as one may come, it is waited for.
-            self._end(_joined(self.parts, any_of=True))
+            self._conclude(_joined(self.parts, any_of=True))
 
     def cancel(self) -> None:
         """End all parts; a message that was taken goes back."""
-        self.over = True
+        self._change(RequestEvent.CANCEL)
         self.waiter = None
         for part in self.parts:
             part.cancel()
@@ -202,30 +219,24 @@ class First:
         assert self.winner is not None
         return self.winner.party
 
-    def _end(self, error: Exception | None) -> None:
-        self.over = True
-        self.error = error
+    def _conclude(self, error: Exception | None) -> None:
         for part in self.parts:
             if part is not self.winner:
                 part.cancel()
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.resolve(None, error)
+        self._end(error)
 
 
-class TaskCall:
+class TaskCall(_Compound):
     """A coroutine function that runs on the pool's loop. The coroutine is made there: it can't be left over."""
 
-    __slots__ = ("_function", "_owner", "_task", "error", "over", "result", "waiter")
+    __slots__ = ("_function", "_owner", "_task", "result")
 
     def __init__(self, owner: LoopOwner, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        super().__init__()
         self._owner = owner
         self._function = function
         self._task: asyncio.Task[Any] | None = None
-        self.over = False
-        self.error: Exception | None = None
         self.result: Any = None
-        self.waiter: Waiter | None = None
 
     def involved(self) -> Involved:
         """Return no parties: it may be for all of them, or none."""
@@ -233,13 +244,13 @@ class TaskCall:
 
     def start(self) -> None:
         """Begin, unless it was cancelled before."""
-        if not self.over:
+        if self._change(RequestEvent.START):
             self._task = self._owner.loop.create_task(self._function())
             self._task.add_done_callback(self._done)
 
     def cancel(self) -> None:
         """Cancel the task."""
-        self.over = True
+        self._change(RequestEvent.CANCEL)
         self.waiter = None
         if self._task is not None:
             self._task.cancel()
@@ -247,19 +258,14 @@ class TaskCall:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._task = None
         if task.cancelled():
-            self.error = PoolClosedError("the pool was shut down meanwhile")
+            self._end(PoolClosedError("the pool was shut down meanwhile"))
+            return
+        error = task.exception()
+        if error is None:
+            self.result = task.result()
+            self._end(None, self.result)
         else:
-            error = task.exception()
-            if error is None:
-                self.result = task.result()
-            elif isinstance(error, Exception):
-                self.error = error
-            else:
-                self.error = CommunicationError(f"interrupted: {error!r}")
-        self.over = True
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.resolve(self.result, self.error)
+            self._end(error if isinstance(error, Exception) else CommunicationError(f"interrupted: {error!r}"))
 
 
 def together(calls: Sequence[Part]) -> Part | Several:

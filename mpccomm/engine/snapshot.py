@@ -87,8 +87,8 @@ def party_state(party: Party, engine: Engine) -> tuple[str, str]:
         return "bad", f"aborted: {ending.reason}" if aborted else link.state.value
     if link.connected:
         return "good", "connected"
-    if party.reputation.refusal:
-        return "bad", f"no connection: {party.reputation.refusal}"
+    if party.refusal:
+        return "bad", f"no connection: {party.refusal}"
     before = "not connected yet" if link.state is PartyState.UNKNOWN else "not connected"
     return "waiting", f"{before}: {party.trouble}"
 

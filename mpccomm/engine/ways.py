@@ -15,8 +15,8 @@ from mpccomm.protocol.frames import NO_PORT
 from mpccomm.proxies import NONE, GivenProxy, Proxy, proxy_of
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
-from mpccomm.transport.network import Network, RelayAccess, Wanted
-from mpccomm.transport.reconnect import Connector, DialSlots, DirectAttempts, Ways
+from mpccomm.transport.network import Network, RelayAccess, RelayUser, Wanted
+from mpccomm.transport.reconnect import Connector, DialSlots, DialTerms, DirectAttempts, Ways
 
 
 class PartyWays:
@@ -122,26 +122,27 @@ class PartyWays:
         ways += [(f"through the {relay}", self._through(relay, party)) for relay in party.relays]
         return Ways(ways, retry.head_start, attempts)
 
-    def _direct(self, party: Party) -> Connector:
+    def _terms(self, party: Party) -> DialTerms:
         authentication = self._authentication
+        return DialTerms(
+            self._settings.retry.connect_timeout,
+            context=lambda: authentication.dialling,
+            examine=partial(authentication.examine, party),
+        )
+
+    def _direct(self, party: Party) -> Connector:
         return self._network.connector(
             self._name,
             party.addr,
             party.port,
-            connect_timeout=self._settings.retry.connect_timeout,
-            context=lambda: authentication.dialling,
-            examine=partial(authentication.examine, party),
+            self._terms(party),
             proxy=party.proxy,
             server_name=party.server_name,
         )
 
     def _through(self, relay: Relay, party: Party) -> Connector:
-        authentication = self._authentication
         return self._access(relay).connector(
-            lambda: Wanted(tuple(pin.fingerprint for pin in party.pins), party.addr, party.port),
-            connect_timeout=self._settings.retry.connect_timeout,
-            context=lambda: authentication.dialling,
-            examine=partial(authentication.examine, party),
+            lambda: Wanted(tuple(pin.fingerprint for pin in party.pins), party.addr, party.port), self._terms(party)
         )
 
     def _access(self, relay: Relay) -> RelayAccess:
@@ -149,15 +150,14 @@ class PartyWays:
         access = self._accesses.get(relay)
         if access is None:
             authentication = self._authentication
-            access = self._accesses[relay] = self._network.relay_access(
-                self._name,
-                relay,
+            user = RelayUser(
                 authentication,
                 self._settings,
                 credentials=lambda: authentication.credentials,
                 port=self._port,
                 proxy=self.proxy if self.proxy is not None and self.proxy.serves(relay.host) else None,
             )
+            access = self._accesses[relay] = self._network.relay_access(self._name, relay, user)
             self._spawn(access.run())
         return access
 

@@ -232,7 +232,7 @@ class Group:
 
 
 class _Arrivals:
-    """What `Group.as_received` goes through. A generator would end some time after its loop was left, and the next call is now."""
+    """What `Group.as_received` goes through. A generator may end long after its loop was left, and the next call is now."""
 
     def __init__(self, group: Group, call: GroupCall[Any], value: object, limit: Deadline) -> None:
         self._group = group

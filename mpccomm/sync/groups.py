@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, SupportsIndex, TypeVar
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
@@ -141,7 +141,7 @@ class SyncGroup:
         """
         members = self._members
         call = self._calls.make("as_received", lambda: collectives.as_received(members, value, expect), expect=expect)
-        return self._each(call, value, self._calls.limit(timeout))
+        return _Arrivals(self, call, value, self._calls.limit(timeout))
 
     def alltoall(
         self, values: Mapping[str, Any], timeout: float | None = None, *, expect: Expect | None = None
@@ -215,25 +215,6 @@ class SyncGroup:
     def _run(self, call: GroupCall[T], timeout: float | None) -> T:
         return self._go_on(call, self._calls.limit(timeout))
 
-    def _each(self, call: GroupCall[Any], value: object, limit: Deadline) -> Iterator[tuple[str, Any]]:
-        call.running = True
-        try:
-            for _ in iter(call.send_next, False):
-                pass
-            yield self.me, value
-            while call.to_come:
-                pair = self._first_of(call, limit)
-                try:
-                    yield pair
-                finally:
-                    call.arrived(pair[0])
-            self._go_on(call, limit)
-        except BaseException:
-            self._calls.interrupted(call)
-            raise
-        finally:
-            call.running = False
-
     def _go_on(self, call: GroupCall[T], limit: Deadline) -> T:
         call.running = True
         try:
@@ -247,3 +228,50 @@ class SyncGroup:
             raise
         finally:
             call.running = False
+
+
+class _Arrivals:
+    """What `SyncGroup.as_received` goes through. A generator may end long after its loop was left, and the next call is now."""
+
+    def __init__(self, group: SyncGroup, call: GroupCall[Any], value: object, limit: Deadline) -> None:
+        self._group = group
+        self._call = call
+        self._value = value
+        self._limit = limit
+        self._handed_out = ""
+        """The member whose value was handed out last; empty: none yet."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[str, Any]:
+        group, call = self._group, self._call
+        if call.redeemed:
+            raise StopIteration
+        call.running = True
+        try:
+            if not self._handed_out:
+                for _ in iter(call.send_next, False):
+                    pass  # one is on its way before the next is encoded
+                self._handed_out = group.me
+                return group.me, self._value
+            if call.to_come:
+                pair = group._first_of(call, self._limit)
+                self._handed_out = pair[0]
+                call.arrived(pair[0])
+                return pair
+            group._go_on(call, self._limit)
+        except BaseException:
+            self._leave()
+            raise
+        raise StopIteration
+
+    def _leave(self) -> None:
+        call = self._call
+        if call.running and not call.redeemed:
+            self._group._calls.interrupted(call)
+        call.running = False
+
+    def __del__(self) -> None:
+        # The loop was left. Nothing is waited for here, and no lock is taken.
+        self._leave()

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
 import aiohttp
@@ -18,7 +18,7 @@ from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
 from mpccomm.transport.address import Resolver
 from mpccomm.transport.proxy import ProxyConnector, ProxyError
-from mpccomm.transport.reconnect import DialError
+from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
 from mpccomm.transport.websocket import HTTPProtocol, WebSocket, asking, granted, new_key
@@ -38,17 +38,13 @@ class Client:
         self,
         addr: str,
         port: int,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
+        terms: DialTerms,
         proxy: Proxy | None = None,
         server_name: str = "",
     ) -> None:
         self._addr = addr
         self._port = port
-        self._connect_timeout = connect_timeout
-        self._context = context
-        self._examine = examine
+        self._connect_timeout, self._context, self._examine = terms
         self._proxy = proxy
         self._server_name = server_name
         self._spares: list[socket.socket] = []

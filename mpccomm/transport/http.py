@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mpccomm.codec.wire_format import WIRE_FORMATS
@@ -15,7 +13,8 @@ from mpccomm.settings import Settings
 from mpccomm.transport.address import BACKLOG, bind
 from mpccomm.transport.client import Client
 from mpccomm.transport.handshake import Authenticator
-from mpccomm.transport.tls import Credentials
+from mpccomm.transport.network import RelayUser
+from mpccomm.transport.reconnect import DialTerms
 
 if TYPE_CHECKING:
     from mpccomm.transport.relay_client import RelayLine
@@ -64,36 +63,24 @@ class Web:
 
         return _BoundPort(bind(addr, port), Server)
 
-    def relay_access(
-        self,
-        caller: str,
-        relay: Relay,
-        authenticator: Authenticator,
-        settings: Settings,
-        *,
-        credentials: Callable[[], Credentials],
-        port: Callable[[], int],
-        proxy: Proxy | None = None,
-    ) -> RelayLine:
+    def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> RelayLine:
         """A connection to the relay, and what goes through it."""
         from mpccomm.transport.relay_client import RelayLine
 
-        return RelayLine(relay, authenticator, settings, credentials=credentials, port=port, proxy=proxy)
+        return RelayLine(relay, user)
 
     def connector(
         self,
         caller: str,
         addr: str,
         port: int,
+        terms: DialTerms,
         *,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
         server_name: str = "",
     ) -> Client:
         """A client for that address."""
-        return Client(addr, port, connect_timeout, context, examine, proxy, server_name)
+        return Client(addr, port, terms, proxy, server_name)
 
 
 WEB = Web()

@@ -171,12 +171,13 @@ class _Handshake:
         assert sock is not None
         if context is not None:
             self._spare = sock.dup()
-        # From here on it is the loop that closes it.
-        self._socket = None
         times = {"ssl_handshake_timeout": listener._handshake_time, "ssl_shutdown_timeout": CLOSE_TIMEOUT}
         try:
+            protocol = listener._protocol(pending)
+            # From here on it is the loop that closes it.
+            self._socket = None
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: listener._protocol(pending), sock, ssl=context, **(times if context else {})
+                lambda: protocol, sock, ssl=context, **(times if context else {})
             )
             # Not a question of classes: uvloop's have nothing in common with asyncio's.
             self._transport = cast(asyncio.WriteTransport, transport)

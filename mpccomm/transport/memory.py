@@ -48,18 +48,16 @@ from mpccomm.relays import Relay
 from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Pipe, Transfer
-from mpccomm.transport.reconnect import DialError
+from mpccomm.transport.network import RelayUser, Wanted
+from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.skipping import SkippingLoop
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from mpccomm.settings import Settings
     from mpccomm.transport.handshake import Authenticator
-    from mpccomm.transport.network import Wanted
-    from mpccomm.transport.tls import Credentials
 
 log = EventLog()
 
@@ -291,10 +289,8 @@ class MemoryNetwork:
         caller: str,
         addr: str,
         port: int,
+        terms: DialTerms,
         *,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
         server_name: str = "",
     ) -> _Connector:
@@ -302,17 +298,7 @@ class MemoryNetwork:
         self._names.add(caller)
         return _Connector(self, caller, addr, port)
 
-    def relay_access(
-        self,
-        caller: str,
-        relay: Relay,
-        authenticator: Authenticator,
-        settings: Settings,
-        *,
-        credentials: Callable[[], Credentials],
-        port: Callable[[], int],
-        proxy: Proxy | None = None,
-    ) -> _RelayAccess:
+    def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> _RelayAccess:
         """The way of the pool of that name through a relay, which tells parties from one another by their ports."""
         self._names.add(caller)
         return _RelayAccess(self, caller, relay.url)
@@ -495,14 +481,7 @@ class _RelayAccess:
     def renew(self) -> None:
         """There are no certificates."""
 
-    def connector(
-        self,
-        wanted: Callable[[], Wanted],
-        *,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
-    ) -> _Connector:
+    def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> _Connector:
         """A way to one party there."""
         _, addr, port = wanted()
         return _Connector(self._network, self._caller, addr, port, self._relay)

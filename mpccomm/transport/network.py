@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.handshake import Authenticator
-from mpccomm.transport.reconnect import Connector
+from mpccomm.transport.reconnect import Connector, DialTerms
 from mpccomm.transport.tls import Credentials
 
 
@@ -63,6 +62,19 @@ class Wanted(NamedTuple):
     """0: any."""
 
 
+class RelayUser(NamedTuple):
+    """A pool, as those know it who take it to a relay."""
+
+    authenticator: Authenticator
+    settings: Settings
+    credentials: Callable[[], Credentials]
+    """Of this party, as of now."""
+    port: Callable[[], int]
+    """That this party declares; 0: it has no server."""
+    proxy: Proxy | None = None
+    """The way out to the relay; None: directly."""
+
+
 class RelayAccess(Protocol):
     """The way through one relay, for one pool: to the parties there, and from them to this one."""
 
@@ -79,15 +91,8 @@ class RelayAccess(Protocol):
     def renew(self) -> None:
         """Show the relay the certificate that this party has now."""
 
-    def connector(
-        self,
-        wanted: Callable[[], Wanted],
-        *,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
-    ) -> Connector:
-        """A way to one party; parameters as of `Network.connector`."""
+    def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> Connector:
+        """A way to one party."""
 
 
 class Network(Protocol):
@@ -107,41 +112,21 @@ class Network(Protocol):
         :raises OSError: it can't be had
         """
 
-    def relay_access(
-        self,
-        caller: str,
-        relay: Relay,
-        authenticator: Authenticator,
-        settings: Settings,
-        *,
-        credentials: Callable[[], Credentials],
-        port: Callable[[], int],
-        proxy: Proxy | None = None,
-    ) -> RelayAccess:
-        """The way through a relay, for the pool of that name.
-
-        :param credentials: of this party, as of now
-        :param port: that this party declares; 0: it has no server
-        :param proxy: the way out to the relay; None: directly
-        """
+    def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> RelayAccess:
+        """The way through a relay, for the pool of that name."""
 
     def connector(
         self,
         caller: str,
         addr: str,
         port: int,
+        terms: DialTerms,
         *,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
         proxy: Proxy | None = None,
         server_name: str = "",
     ) -> Connector:
         """A way to the party at that address, for the pool of that name.
 
-        :param connect_timeout: seconds
-        :param context: for TLS, as of now; None: without
-        :param examine: why the one that answers is not the one that was meant, by what TLS knows of it
         :param proxy: to go through; None: directly
         :param server_name: whom to ask for there, if not ``addr``
         """

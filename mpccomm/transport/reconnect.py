@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from mpccomm.settings import Retry
 from mpccomm.transport.stream import Stream
@@ -24,10 +25,6 @@ class DialPolicy(Protocol):
     """When not to dial."""
 
     @property
-    def refusal(self) -> str:
-        """Return why it would be in vain unless a configuration is changed; empty: it would not."""
-
-    @property
     def not_before(self) -> float:
         """It was misbehaving: no connection to it until then, of `time.monotonic`."""
 
@@ -37,6 +34,8 @@ class Destination(Protocol):
 
     retry_now: asyncio.Event
     failed_dials: int
+    refusal: str
+    """Why a dial would be in vain unless a configuration is changed; empty: it would not."""
 
     @property
     def needs_connection(self) -> asyncio.Event:
@@ -70,6 +69,17 @@ class DialError(Exception):
     def __init__(self, text: str, verdict: Verdict | None = None) -> None:
         super().__init__(text)
         self.verdict = verdict
+
+
+class DialTerms(NamedTuple):
+    """How a party is dialled, whichever the way."""
+
+    connect_timeout: float
+    """Seconds."""
+    context: Callable[[], ssl.SSLContext | None]
+    """For TLS, as of now; None: without."""
+    examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]]
+    """Why the one that answers is not the one that was meant, by what TLS knows of it."""
 
 
 class Connector(Protocol):
@@ -114,7 +124,7 @@ class DirectAttempts:
         async with self._direct:
             while True:
                 await asyncio.sleep(self._retry.direct * random.uniform(0.75, 1.25))
-                if not destination.relayed or destination.reputation.refusal:
+                if not destination.relayed or destination.refusal:
                     continue
                 async with self._slots.one():
                     with suppress(DialError):
@@ -279,7 +289,7 @@ class Dialler:
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
-        while destination.reputation.refusal and not await self._urged():
+        while destination.refusal and not await self._urged():
             self._unasked += 1
             if self._unasked <= _UNASKED:
                 break

@@ -24,18 +24,15 @@ from yarl import URL
 
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
-from mpccomm.settings import Settings
 from mpccomm.transport.address import Resolver
 from mpccomm.transport.client import TELLING, Client, describe, upgrade
-from mpccomm.transport.handshake import Authenticator
-from mpccomm.transport.network import Wanted
+from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
-from mpccomm.transport.reconnect import DialError
+from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
-from mpccomm.transport.tls import Credentials, Verdict, judge, public_context
+from mpccomm.transport.tls import Verdict, judge, public_context
 from mpccomm.transport.tunnel import Tunnel
 from mpccomm.transport.websocket import HTTPProtocol
 
@@ -83,35 +80,17 @@ class RelayError(aiohttp.ClientError):
 
 
 class RelayLine:
-    """The way through one relay, for one pool: to the parties there, and from them to this one.
+    """The way through one relay, for one pool: to the parties there, and from them to this one."""
 
-    :param credentials: of this party, as of now
-    :param port: that this party declares; 0: it has no server
-    :param proxy: the way out to the relay; None: directly
-    """
-
-    def __init__(
-        self,
-        relay: Relay,
-        authenticator: Authenticator,
-        settings: Settings,
-        *,
-        credentials: Callable[[], Credentials],
-        port: Callable[[], int],
-        proxy: Proxy | None = None,
-    ) -> None:
+    def __init__(self, relay: Relay, user: RelayUser) -> None:
         # Not before a relay is used, and aiohttp's server comes along.
         from mpccomm.transport.server import Answering
 
         self.relay = relay
         self.trouble = "no answer yet"
         """Why there is no connection to the relay."""
-        self._settings = settings
-        self._credentials = credentials
-        self._port = port
-        self._proxy = proxy
-        self._authenticator = authenticator
-        self._answering = Answering(authenticator, settings, lambda _: _CALLERS, relayed=True)
+        self._authenticator, self._settings, self._credentials, self._port, self._proxy = user
+        self._answering = Answering(self._authenticator, self._settings, lambda _: _CALLERS, relayed=True)
         self._address = RelayedAddress(relay)
         self._url = URL(relay.url)
         self._context: ssl.SSLContext | None = None
@@ -259,16 +238,9 @@ class RelayLine:
             return "something else answers there (no mpccomm relay)"
         return describe(error)
 
-    def connector(
-        self,
-        wanted: Callable[[], Wanted],
-        *,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
-    ) -> RelayedClient:
+    def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> RelayedClient:
         """A client for one party there."""
-        return RelayedClient(self, wanted, connect_timeout, context, examine)
+        return RelayedClient(self, wanted, terms)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -402,15 +374,8 @@ class _Call:
 class RelayedClient(Client):
     """Dials one party through a relay."""
 
-    def __init__(
-        self,
-        line: RelayLine,
-        wanted: Callable[[], Wanted],
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext | None],
-        examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]],
-    ) -> None:
-        super().__init__(_NOBODY, 443, connect_timeout, context, examine)
+    def __init__(self, line: RelayLine, wanted: Callable[[], Wanted], terms: DialTerms) -> None:
+        super().__init__(_NOBODY, 443, terms)
         self._line = line
         self._wanted = wanted
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
-from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
+from mpccomm.transport.tunnel import Deframer, Upgraded, closing_frame, frame, pong_frame
 from mpccomm.transport.websocket import FramingError, HTTPProtocol
 
 _HIGH = 128 * 1024
@@ -70,7 +70,7 @@ class Meter:
         self.waiting -= self._slow.pop(stream, 0)
 
 
-class JoinedEnd(asyncio.Protocol):
+class JoinedEnd(Upgraded):
     """One of the two.
 
     :param party: the meter of the party at this end
@@ -111,15 +111,6 @@ class JoinedEnd(asyncio.Protocol):
                 end._part()
 
     # -- what comes in -------------------------------------------------------------------------------------------------
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""

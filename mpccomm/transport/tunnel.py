@@ -144,7 +144,20 @@ def pong_frame(payload: bytes, masked: int) -> bytes:
     return head_of(_FIN | _PONG, len(payload), masked) + payload
 
 
-class Tunnel(asyncio.Transport, asyncio.Protocol):
+class Upgraded(asyncio.Protocol):
+    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
+
+
+class Tunnel(asyncio.Transport, Upgraded):
     """TLS through a relay.
 
     :param transport: the connection to the relay, after its upgrade
@@ -196,15 +209,6 @@ class Tunnel(asyncio.Transport, asyncio.Protocol):
             raise
 
     # -- what comes from the relay ---------------------------------------------------------------------------------------
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""

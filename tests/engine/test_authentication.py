@@ -12,6 +12,7 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
+from mpccomm.engine.states import ContactEvent
 from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
 
@@ -72,12 +73,12 @@ async def test_an_ipv4_address_is_the_same_in_the_notation_of_ipv6() -> None:
 async def test_those_who_are_not_let_in_learn_by_the_code() -> None:
     alice = new_party("alice")
     authentication, caller = knowing(alice), Caller(HERE, None)
-    alice.reputation.barred = "too often"
+    alice._change(ContactEvent.BAR, Cause(GivenUp.BARRED, "too often"))
     assert await code_of(authentication, caller, 1) == (CloseCode.BARRED, "alice (127.0.0.1:1) is kept out: too often")
-    alice.reputation.barred = ""
-    alice.closed = Cause(GivenUp.CLOSED)
+    alice.give_up(GivenUp.CLOSED)
     assert await code_of(authentication, caller, 1) == (CloseCode.SHUTTING_DOWN, "this pool is shut down")
-    alice.closed = None
+    alice = new_party("alice")
+    authentication = knowing(alice)
     alice.reputation.not_before = alice.clock() + 1000
     assert (await code_of(authentication, caller, 1))[0] is CloseCode.VIOLATION
 

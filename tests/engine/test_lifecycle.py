@@ -25,7 +25,9 @@ def test_every_state_is_reached_and_what_has_ended_has_no_way_back() -> None:
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(PoolState, PoolEvent)))
-def test_an_event_without_a_place_is_an_error(state: PoolState, event: PoolEvent) -> None:
+def test_an_event_without_a_place_is_an_error(
+    state: PoolState, event: PoolEvent, misplaced: list[AssertionError]
+) -> None:
     lifecycle = Lifecycle()
     lifecycle.state = state
     if (state, event) in POOL:
@@ -35,6 +37,7 @@ def test_an_event_without_a_place_is_an_error(state: PoolState, event: PoolEvent
         with pytest.raises(AssertionError, match="has no place"):
             lifecycle.apply(event)
         assert lifecycle.state is state
+        misplaced.clear()
 
 
 def test_the_states_of_a_blocking_pool() -> None:

@@ -22,6 +22,7 @@ from mpccomm import (
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.requests import ReceiveCall, SendCall
 from mpccomm.engine.several import TaskCall
+from mpccomm.engine.states import OVER
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, pools, quick, until
 from tests.sync.duo import duo
@@ -342,7 +343,7 @@ async def test_what_a_task_raises_is_its_error() -> None:
 
     call = TaskCall(owner, fail)
     call.start()
-    await until(lambda: call.over)
+    await until(lambda: call.state in OVER)
     assert isinstance(call.error, ZeroDivisionError)
 
 

@@ -46,7 +46,7 @@ async def test_one_that_is_not_who_it_says_is_bad() -> None:
     pool = Pool(settings=quick())
     pool.add_http_client("Bob", LOCAL, 1)
     assert "class='waiting'" in str(pool._repr_html_())
-    pool._engine.party("Bob").reputation.refuse(Verdict("it shows the certificate of Mallory", theirs=False), 0.0)
+    pool._engine.party("Bob").refused(Verdict("it shows the certificate of Mallory", theirs=False))
     html = str(pool._repr_html_())
     assert "<i class='bad'></i>no connection: it shows the certificate of Mallory" in html
     assert "not connected yet" not in html

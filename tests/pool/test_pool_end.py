@@ -17,7 +17,7 @@ from mpccomm import (
     PoolClosedError,
 )
 from mpccomm.engine.endings import GivenUp
-from mpccomm.protocol.states import Cause, PartyState
+from mpccomm.protocol.states import PartyState
 from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
@@ -40,7 +40,7 @@ async def crashed(pool: Pool) -> None:
         pass
 
     for party in engine.parties.values():
-        party.closed = Cause(GivenUp.CLOSED)
+        party.give_up(GivenUp.CLOSED)
         for stream in party.connections.streams:
             assert isinstance(stream, WebSocket)
             sock: socket.socket = stream.get_extra_info("socket")

@@ -295,7 +295,7 @@ def test_on_plain_http_only_connections_are_dropped(tmp_path: Path, caplog: pyte
             reputation.not_before = 0
             assert asyncio.run(misbehave(where, [raw(99)])) == CloseCode.VIOLATION
             pauses.append(reputation.not_before)
-        assert not reputation.barred
+        assert where.alice._engine.party("Mallory").closed is None
         assert asyncio.run(first_answer(where)) == CloseCode.VIOLATION
         assert Log(caplog).lines("broke the protocol a moment ago")
         reputation.not_before = 0

@@ -150,8 +150,8 @@ async def test_now_and_then(lie: Lie, folder: Folder, relay: LocalRelay, monkeyp
             liar.honest = liar.told > 5
         await asyncio.gather(*sends)
         assert liar.told
-        assert not bob._engine.party("Alice").reputation.barred
-        assert not alice._engine.party("Bob").reputation.barred
+        assert not bob._engine.party("Alice").closed
+        assert not alice._engine.party("Bob").closed
 
 
 @pytest.mark.parametrize("lie", [flip, inject, truncate, to_itself], ids=lambda lie: lie.__name__)

@@ -20,6 +20,7 @@ from mpccomm.settings import DEFAULTS
 from mpccomm.sync.loop_thread import new_event_loop
 from mpccomm.transport.client import Client
 from mpccomm.transport.handshake import Caller
+from mpccomm.transport.reconnect import DialTerms
 from mpccomm.transport.server import Server
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 from mpccomm.transport.websocket import WebSocket, accept
@@ -179,7 +180,7 @@ async def dialled(port: int, context: ssl.SSLContext | None, main: Callable[[Str
     async def examine(tls: ssl.SSLObject | None) -> None:
         assert (tls is not None) is (context is not None)
 
-    async with Client(LOCAL, port, 50 * UNIT, lambda: context, examine) as client:
+    async with Client(LOCAL, port, DialTerms(50 * UNIT, lambda: context, examine)) as client:
         stream = await client.dial()
         try:
             await main(stream)

@@ -1,0 +1,127 @@
+"""The states of a request, and how a pool stands with a party, and every transition, as tables. What is not there never happens."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NoReturn, TypeVar
+
+S = TypeVar("S", bound=Enum)
+E = TypeVar("E", bound=Enum)
+
+
+class Table(dict[tuple[S, E], S]):
+    """A state machine: the state after each event, where that can happen."""
+
+    def __missing__(self, change: tuple[S, E]) -> NoReturn:
+        state, event = change
+        raise AssertionError(f"{event} ({event.value}) has no place in {state} ({state.value})")
+
+
+class _State(Enum):
+    """Looked up for every message, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
+
+    __hash__ = object.__hash__
+
+
+class RequestState(_State):
+    """How far a request has come. While it is NEW, a message to be sent or received has no id yet."""
+
+    NEW = "not begun"
+    WAITING = "under way"
+    READING = "its message is being decoded"
+    DONE = "over, with success"
+    FAILED = "over, with an error"
+    CANCELLED = "given up by its caller"
+
+
+class RequestEvent(_State):
+    """What can change it."""
+
+    START = "the loop of the pool begins with it"
+    READ = "a thread decodes its message"
+    SUCCEED = "it has what it waited for"
+    FAIL = "it can't succeed any more"
+    CANCEL = "its caller gives it up"
+
+
+_R, _E = RequestState, RequestEvent
+
+REQUEST = Table(
+    {
+        (_R.NEW, _E.START): _R.WAITING,
+        (_R.NEW, _E.SUCCEED): _R.DONE,  # the message was here, and the thread of the caller took it
+        (_R.NEW, _E.FAIL): _R.FAILED,
+        (_R.NEW, _E.CANCEL): _R.CANCELLED,
+        (_R.WAITING, _E.START): _R.WAITING,  # an interrupted call of a group starts its sends once more, to be sure
+        (_R.WAITING, _E.READ): _R.READING,
+        (_R.WAITING, _E.SUCCEED): _R.DONE,
+        (_R.WAITING, _E.FAIL): _R.FAILED,
+        (_R.WAITING, _E.CANCEL): _R.CANCELLED,
+        (_R.READING, _E.SUCCEED): _R.DONE,
+        (_R.READING, _E.FAIL): _R.FAILED,
+        (_R.READING, _E.CANCEL): _R.CANCELLED,
+        (_R.DONE, _E.START): _R.DONE,
+        (_R.DONE, _E.CANCEL): _R.CANCELLED,  # the message that it took goes back
+        (_R.FAILED, _E.START): _R.FAILED,
+        (_R.FAILED, _E.SUCCEED): _R.FAILED,  # what was sent arrives all the same
+        (_R.FAILED, _E.FAIL): _R.FAILED,
+        (_R.FAILED, _E.CANCEL): _R.FAILED,
+        (_R.CANCELLED, _E.START): _R.CANCELLED,  # these were on the way to it
+        (_R.CANCELLED, _E.SUCCEED): _R.CANCELLED,
+        (_R.CANCELLED, _E.FAIL): _R.CANCELLED,
+        (_R.CANCELLED, _E.CANCEL): _R.CANCELLED,
+    }
+)
+
+OVER = frozenset((RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED))
+
+
+class ContactState(_State):
+    """How a pool stands with one party. What the process at the other end does says `mpccomm.protocol.states.PartyState`."""
+
+    MISSING = "no connection"
+    CONNECTED = "connected"
+    REFUSED = "one end does not accept the other's certificate"
+    BARRED = "kept out"
+    CLOSED = "given up by this pool"
+
+
+class ContactEvent(_State):
+    """What can change it."""
+
+    CONNECT = "messages flow"
+    LOSE = "the connection is gone"
+    FAIL = "an attempt to connect came to nothing"
+    REFUSE = "a certificate is not accepted"
+    BAR = "it broke the protocol too often"
+    READMIT = "our program lets it in again"
+    CLOSE = "the pool shuts down, or the party is removed"
+
+
+_C, _V = ContactState, ContactEvent
+
+CONTACT = Table(
+    {
+        (_C.MISSING, _V.CONNECT): _C.CONNECTED,
+        (_C.MISSING, _V.LOSE): _C.MISSING,  # one that showed no sign of life, and that was lost before
+        (_C.MISSING, _V.FAIL): _C.MISSING,
+        (_C.MISSING, _V.REFUSE): _C.REFUSED,
+        (_C.CONNECTED, _V.CONNECT): _C.CONNECTED,  # to its new process
+        (_C.CONNECTED, _V.LOSE): _C.MISSING,
+        (_C.CONNECTED, _V.FAIL): _C.CONNECTED,
+        (_C.CONNECTED, _V.REFUSE): _C.REFUSED,  # the connection shows no sign of life, and another one was tried
+        (_C.REFUSED, _V.CONNECT): _C.CONNECTED,  # it dialled us
+        (_C.REFUSED, _V.LOSE): _C.REFUSED,
+        (_C.REFUSED, _V.FAIL): _C.MISSING,  # something else is in the way: whether certificates would be is open again
+        (_C.REFUSED, _V.REFUSE): _C.REFUSED,
+        (_C.MISSING, _V.READMIT): _C.MISSING,
+        (_C.CONNECTED, _V.READMIT): _C.CONNECTED,
+        (_C.REFUSED, _V.READMIT): _C.REFUSED,
+        (_C.BARRED, _V.READMIT): _C.MISSING,
+        (_C.CLOSED, _V.READMIT): _C.CLOSED,
+        **{(state, _V.BAR): _C.BARRED for state in (_C.MISSING, _C.CONNECTED, _C.REFUSED, _C.BARRED)},
+        **{(_C.BARRED, event): _C.BARRED for event in (_V.CONNECT, _V.LOSE, _V.FAIL, _V.REFUSE)},
+        **{(_C.CLOSED, event): _C.CLOSED for event in (_V.CONNECT, _V.LOSE, _V.FAIL, _V.REFUSE, _V.BAR)},
+        **{(state, _V.CLOSE): _C.CLOSED for state in _C},
+    }
+)

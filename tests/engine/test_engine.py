@@ -1,0 +1,514 @@
+"""The running part of a pool: what is built, what runs, and its end. The network is the test's, and has no way to anyone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self, cast
+
+import pytest
+
+from mpccomm import (
+    ConfigurationError,
+    DuplicatePartyError,
+    NotReadyError,
+    PoolClosedError,
+    PortInUseError,
+    Settings,
+    UnknownPartyError,
+)
+from mpccomm.engine import engine as module
+from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.engine import Engine
+from mpccomm.engine.lifecycle import PoolState
+from mpccomm.engine.party import Party
+from mpccomm.engine.requests import ReceiveCall
+from mpccomm.engine.states import ContactState, RequestState
+from mpccomm.protocol.events import Connected
+from mpccomm.transport.network import BoundPort, Network
+from mpccomm.transport.reconnect import DialError
+from tests.pools import LOCAL, Log, quick, until
+from tests.timing import UNIT
+
+pytestmark = pytest.mark.usefixtures("loop_factory")
+
+
+class FakePort:
+    """A port, and the server there."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.open = True
+        self.events: list[str] = []
+
+    def server(self, *_: object) -> Self:
+        return self
+
+    def start(self) -> None:
+        self.events.append("started")
+
+    async def closed(self) -> None:
+        self.open = False
+
+    def close(self) -> Any:
+        """Awaited of a server, and called of a port."""
+        self.open = False
+        self.events.append("closed")
+        return self.closed()
+
+    def close_inherited(self) -> None:
+        self.events.append("closed in the child")
+
+
+class FakePortAlone(FakePort):
+    """One on which no server was started: closing it is all there is to do."""
+
+    def close(self) -> Any:
+        self.open = False
+        self.events.append("closed")
+
+
+class Nowhere:
+    """A network with ports, and no way to anyone."""
+
+    tls = True
+    wires = ("mpccomm",)
+
+    def __init__(self, kind: type[FakePort] = FakePort) -> None:
+        self.bound: list[FakePort] = []
+        self.dials: list[tuple[str, int]] = []
+        self.error: OSError | None = None
+        self._kind = kind
+
+    def bind(self, caller: str, addr: str, port: int) -> BoundPort:
+        if self.error is not None:
+            raise self.error
+        self.bound.append(self._kind(port or 4321))
+        return cast(BoundPort, self.bound[-1])
+
+    def connector(self, caller: str, addr: str, port: int, terms: object, **_: object) -> Any:
+        network = self
+
+        class Way:
+            async def __aenter__(self) -> Self:
+                return self
+
+            async def __aexit__(self, *_: object) -> None:
+                pass
+
+            async def dial(self) -> Any:
+                network.dials.append((addr, port))
+                raise DialError("there is no way")
+
+            async def pause(self, seconds: float) -> None:
+                await asyncio.sleep(max(seconds, 0))
+
+        return Way()
+
+
+def new_engine(network: Nowhere | None = None, settings: Settings | None = None) -> Engine:
+    return Engine(settings or quick(), Authentication(), cast(Network, network or Nowhere()), "Alice")
+
+
+def add(
+    engine: Engine, name: str = "Bob", addr: str | None = LOCAL, port: int | None = 1, wire: str = "mpccomm"
+) -> Party:
+    return engine.add(name, addr, port, None, True, wire)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *names: str, settings: Settings | None = None, network: Nowhere | None = None
+) -> AsyncIterator[Engine]:
+    engine = new_engine(network, settings)
+    for number, name in enumerate(names, 1):
+        add(engine, name, port=number)
+    engine.launch()
+    engine.start_added()
+    try:
+        yield engine
+    finally:
+        await engine.shutdown(0)
+
+
+# -- building ------------------------------------------------------------------------------------------------------------------
+
+
+def test_parties_by_name_in_the_order_in_which_they_were_added() -> None:
+    engine = new_engine()
+    with pytest.raises(UnknownPartyError, match=r"no party 'Bob' .*there are: none yet"):
+        engine.party("Bob")
+    bob, carol = add(engine), add(engine, "Carol", port=2)
+    assert engine.parties_named(None) == [bob, carol]
+    assert engine.parties_named(["Carol", "Bob"]) == [carol, bob]
+    with pytest.raises(UnknownPartyError, match="there are: Bob, Carol"):
+        engine.parties_named(["Dave"])
+    engine.close_unused()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"name": "Bob", "port": 2}, DuplicatePartyError, "there is a party 'Bob' already"),
+        ({"name": "Carol", "addr": None}, ConfigurationError, "where is Carol"),
+        ({"name": "Carol", "wire": "smoke"}, ConfigurationError, "wire='smoke' of Carol: there are 'mpccomm'"),
+        ({"name": "Carol", "port": 1}, DuplicatePartyError, "could not be told apart"),
+    ],
+    ids=["twice", "nowhere", "wire", "same place"],
+)
+def test_a_party_that_can_not_be_added_leaves_no_trace(
+    arguments: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    engine = new_engine()
+    add(engine)
+    engine.has_additions = False
+    with pytest.raises(error, match=text):
+        add(engine, **arguments)
+    assert list(engine.parties) == ["Bob"]
+    assert not engine.has_additions
+    engine.close_unused()
+
+
+def test_the_port_is_told_to_parties_that_were_added_before_and_after() -> None:
+    engine = new_engine(Nowhere(FakePortAlone))
+    before = add(engine)
+    assert before.link.port == 0
+    engine.listen(LOCAL, 1234, 443)
+    after = add(engine, "Carol", port=2)
+    assert (engine.port, engine.where) == (1234, f"{LOCAL}:1234")
+    assert before.link.port == after.link.port == 443
+    with pytest.raises(ConfigurationError, match="has a server already, at port 1234"):
+        engine.listen(LOCAL, 1235, None)
+    engine.close_unused()
+
+
+def test_a_port_that_can_not_be_had_leaves_the_pool_without_a_server() -> None:
+    network = Nowhere(FakePortAlone)
+    engine = new_engine(network)
+    network.error = OSError(errno.EADDRINUSE, "taken")
+    with pytest.raises(PortInUseError):
+        engine.listen(LOCAL, 1234, None)
+    with pytest.raises(ConfigurationError, match="server_name= is for pools that share a Listener"):
+        engine.listen(LOCAL, 1234, None, server_name="alice.example")
+    assert (engine.port, engine.listening) == (None, False)
+    network.error = None
+    engine.listen(LOCAL, 1234, None)
+    assert engine.listening
+    engine.close_unused()
+
+
+def test_its_threads_are_called_after_it_or_its_port() -> None:
+    engine = new_engine(Nowhere(FakePortAlone))
+    assert engine.title == "mpccomm Alice"
+    engine.name = ""
+    assert engine.title == "mpccomm"
+    engine.listen(LOCAL, 1234, None)
+    assert engine.title == "mpccomm at port 1234"
+    engine.close_unused()
+
+
+def test_reports_are_counted_once_and_the_last_trace_is_kept() -> None:
+    engine = new_engine()
+    assert engine.reporter is None
+    reporter = engine.count()
+    assert engine.count() is reporter is engine.reporter
+    first = engine.trace(None)
+    second = engine.trace(None)
+    assert engine.traces == [first, second]
+    module.close(first)
+    third = engine.trace(None)
+    assert engine.traces == [second, third], "those that ended are forgotten when another one begins"
+    engine.close_unused()
+
+
+# -- without a loop -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_never_ran_gives_its_port_back_and_can_not_be_used_again() -> None:
+    network, ended = Nowhere(FakePortAlone), list[int]()
+    engine = new_engine(network)
+    engine.ended = lambda: ended.append(1)
+    engine.listen(LOCAL, 1234, None)
+    for _ in range(2):
+        engine.close_unused()
+    assert network.bound[0].events == ["closed"]
+    assert ended == [1]
+    calls: list[Callable[[], object]] = [
+        engine.check_open,
+        lambda: add(engine),
+        lambda: engine.listen(LOCAL, 1235, None),
+        lambda: engine.remove("Bob"),
+    ]
+    for call in calls:
+        with pytest.raises(PoolClosedError, match="was shut down; make a new one"):
+            call()
+
+
+def test_in_a_forked_process_it_belongs_to_the_parent() -> None:
+    network = Nowhere(FakePortAlone)
+    engine = new_engine(network)
+    engine.listen(LOCAL, 1234, None)
+    engine.close_inherited()
+    assert network.bound[0].events == ["closed in the child"]
+    with pytest.raises(PoolClosedError, match="belongs to the parent process"):
+        engine.check_open()
+    engine.close_unused()
+    assert network.bound[0].events == ["closed in the child"], "the parent has it still"
+
+
+def test_a_party_that_is_removed_before_it_runs_takes_nothing_any_more() -> None:
+    engine = new_engine()
+    bob = add(engine)
+    incarnation = engine._incarnation
+    engine.remove("Bob")
+    assert bob.closed is not None
+    assert bob.closed.ending is GivenUp.REMOVED
+    assert not engine.parties
+    assert engine._incarnation != incarnation, "to one that is added again it is another process"
+    engine.close_unused()
+
+
+# -- running -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_it_starts_its_server_and_dials_each_party_once_it_runs() -> None:
+    network = Nowhere()
+    engine = new_engine(network)
+    engine.listen(LOCAL, 1234, None)
+    add(engine)
+    await asyncio.sleep(0)
+    assert (network.bound[0].events, network.dials) == ([], [])
+    engine.launch()
+    engine.start_added()
+    assert engine.lifecycle.usable
+    await until(lambda: network.dials)
+    engine.start_added()
+    await asyncio.sleep(0)
+    assert network.bound[0].events == ["started"], "once"
+    assert set(network.dials) == {(LOCAL, 1)}
+    await engine.shutdown(0)
+    assert network.bound[0].events == ["started", "closed"]
+    assert engine.lifecycle.state is PoolState.CLOSED
+
+
+def test_one_that_was_set_up_before_a_loop_ran_starts_with_the_next_that_does() -> None:
+    first, second = new_engine(), new_engine()
+    first.await_loop()
+
+    async def main() -> None:
+        second.launch()
+        assert first.lifecycle.state is PoolState.RUNNING
+        await asyncio.gather(first.shutdown(0), second.shutdown(0))
+
+    asyncio.run(main())
+
+
+def test_one_that_was_set_up_in_another_thread_does_not() -> None:
+    first, second = new_engine(), new_engine()
+    thread = threading.Thread(target=first.await_loop)
+    thread.start()
+    thread.join()
+
+    async def main() -> None:
+        second.launch()
+        assert first.lifecycle.state is PoolState.NEW
+        await second.shutdown(0)
+
+    asyncio.run(main())
+    first.close_unused()
+
+
+async def test_each_party_is_looked_at_as_time_goes_by() -> None:
+    async with running("Bob", "Carol") as engine:
+        seen: set[str] = set()
+        for party in engine.parties.values():
+            party.tick = lambda name=party.name: seen.add(name)  # type: ignore[method-assign,misc]
+        await until(lambda: seen == {"Bob", "Carol"})
+
+
+async def test_a_loop_that_was_held_up_is_told_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(caplog)
+    monkeypatch.setattr(module, "_STANDSTILL", 0.0)
+    async with running(settings=Settings()) as engine:
+        assert engine._ticker is not None
+        engine._ticker.cancel()
+
+        class Late:
+            def when(self) -> float:
+                return asyncio.get_running_loop().time() - 1000
+
+        engine._ticker = cast(asyncio.TimerHandle, Late())
+        engine._tick()
+        assert log.lines("stood still for 1000 s", logging.WARNING)
+
+
+async def test_a_part_that_fails_is_logged_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async with running("Bob") as engine:
+        engine._spawn(fail())
+        await log.seen("a part of the pool failed", logging.ERROR)
+        assert engine.lifecycle.usable
+
+
+async def test_a_party_that_is_removed_fails_its_receives_and_is_dialled_no_more() -> None:
+    network = Nowhere()
+    async with running("Bob", network=network, settings=quick()) as engine:
+        bob = engine.party("Bob")
+        call = ReceiveCall(bob, "", "id", None)
+        call.start()
+        engine.remove("Bob")
+        await until(lambda: call.state is RequestState.FAILED)
+        assert "removed" in str(call.error)
+        await until(lambda: bob.dialler is not None and bob.dialler.done())
+        assert bob.contact is ContactState.CLOSED
+
+
+# -- for all parties ------------------------------------------------------------------------------------------------------------
+
+
+async def test_ready_when_all_that_were_named_are_connected() -> None:
+    async with running("Bob", "Carol") as engine:
+        bob = engine.party("Bob")
+        waiting = asyncio.ensure_future(engine.wait_ready(None, ["Bob"]))
+        await until(lambda: bob.expected)
+        assert not engine.party("Carol").expected
+        bob.link._connections.current = cast(Any, object())
+        bob.link.events.append(Connected(False))
+        bob.flush()
+        await waiting
+        assert not bob.expected
+        bob.link._connections.current = None
+
+
+async def test_those_that_are_missing_are_named_with_address_and_cause() -> None:
+    async with running("Bob", "Carol") as engine:
+        await until(lambda: all(party.failed_dials for party in engine.parties.values()))
+        with pytest.raises(NotReadyError, match=rf"within .*: Bob at {LOCAL}:1: .*; Carol at {LOCAL}:2: ") as caught:
+            await engine.wait_ready(UNIT / 10)
+        assert caught.value.missing == dict.fromkeys(("Bob", "Carol"), "") | {
+            name: f"{LOCAL}:{port}: there is no way" for name, port in (("Bob", 1), ("Carol", 2))
+        }
+        assert not any(party.expected for party in engine.parties.values())
+
+
+# -- the end --------------------------------------------------------------------------------------------------------------------
+
+
+async def test_all_who_end_it_wait_for_one_end_and_the_longest_patience_counts() -> None:
+    engine = new_engine()
+    engine.launch()
+    assert engine.deadline() < 0
+    assert not engine.told_to_end
+    begun = time.monotonic()
+    engine._patience = [(begun, 1.0), (begun, 100.0), (begun - 50, 120.0)]
+    assert engine.deadline() == pytest.approx(begun + 100, abs=0.1)
+    assert engine.told_to_end
+    engine._patience.clear()
+    ends = [asyncio.ensure_future(engine.shutdown(0)), asyncio.ensure_future(engine.abort("late", 0))]
+    await asyncio.gather(*ends)
+    await engine.shutdown(0)
+    assert engine.lifecycle.state is PoolState.CLOSED
+
+
+async def test_who_is_cancelled_is_no_reason_to_linger() -> None:
+    engine = new_engine()
+    bob = add(engine)
+    engine.launch()
+    blocked: list[float] = []
+
+    async def leave(deadline: Callable[[], float], *_: object, **__: object) -> list[Any]:
+        blocked.append(deadline())
+        await bob.until(lambda: False, deadline)
+        return []
+
+    bob.leave = leave  # type: ignore[method-assign]
+    ending = asyncio.ensure_future(engine.shutdown(1000))
+    await until(lambda: blocked)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await until(lambda: engine.lifecycle.state is PoolState.CLOSED)
+
+
+async def test_one_that_is_hurried_from_another_thread_does_not_linger() -> None:
+    engine = new_engine()
+    bob = add(engine)
+    engine.launch()
+
+    async def leave(deadline: Callable[[], float], *_: object, **__: object) -> list[Any]:
+        await bob.until(lambda: False, deadline)
+        return []
+
+    bob.leave = leave  # type: ignore[method-assign]
+    ending = asyncio.ensure_future(engine.shutdown(1000))
+    await until(lambda: engine.lifecycle.state is PoolState.CLOSING)
+    thread = threading.Thread(target=engine.hurry)
+    thread.start()
+    await ending
+    thread.join()
+
+
+async def test_what_fails_in_leaving_does_not_keep_it_from_closing() -> None:
+    network = Nowhere()
+    engine = new_engine(network)
+    engine.listen(LOCAL, 1234, None)
+    bob = add(engine)
+    engine.launch()
+    engine.start_added()
+
+    async def leave(*_: object, **__: object) -> list[Any]:
+        raise ZeroDivisionError
+
+    bob.leave = leave  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        await engine.shutdown(0)
+    assert network.bound[0].events == ["started", "closed"]
+    assert engine.lifecycle.state is PoolState.CLOSED
+
+
+async def test_shut_down_in_the_background_it_waits_for_nothing() -> None:
+    engine = new_engine()
+    engine.launch()
+    engine.shut_down_in_background()
+    assert engine.told_to_end
+    assert engine.lifecycle.usable, "nothing has happened yet"
+    await until(lambda: engine.lifecycle.state is PoolState.CLOSED)
+
+
+async def test_one_whose_loop_has_ended_says_what_was_lost() -> None:
+    engine, loop = new_engine(), asyncio.new_event_loop()
+
+    async def begin() -> None:
+        engine.launch()
+
+    await asyncio.to_thread(loop.run_until_complete, begin())
+    loop.close()
+    with pytest.raises(PoolClosedError, match="ended before it"):
+        await engine.from_anywhere(lambda: engine.shutdown(0))
+    await engine.from_anywhere(lambda: engine.shutdown(0))
+    assert engine.lifecycle.state is PoolState.CLOSED
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def test_those_of_this_process_that_can_be_used() -> None:
+    engine = new_engine()
+    assert engine in module.running_engines()
+    engine.close_unused()
+    assert engine not in module.running_engines()
+    number = len(list(module._engines))
+    del engine
+    gc.collect()
+    assert len(list(module._engines)) < number, "the list keeps none alive"

@@ -1,0 +1,383 @@
+"""How an asyncio caller waits, on the loop of the pool and on another one. The requests are played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from mpccomm.engine.futures import (
+    ObservedFuture,
+    ReceiveFuture,
+    RequestFuture,
+    finish,
+    future_for,
+    raise_error,
+    resolve_on,
+    run,
+    taken,
+    wait,
+)
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.observer import Involved
+from mpccomm.engine.requests import FutureCall, Waiter
+from mpccomm.engine.states import RequestState
+from mpccomm.errors import CommunicationError, PoolClosedError
+from tests.pools import until
+
+pytestmark = pytest.mark.usefixtures("loop_factory")
+
+
+class FakeRequest:
+    """Ends when the test says so; ``at_once`` when it is started."""
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.state = RequestState.NEW
+        self.error: Exception | None = None
+        self.waiter: Waiter | None = None
+        self.message: object = "message"
+        self.taking: Callable[[], None] | None = None
+        self.cancelled = 0
+        self.started_in = 0
+        self._at_once = at_once
+
+    def involved(self) -> Involved:
+        return (("Bob", False),)
+
+    def start(self) -> None:
+        self.started_in = threading.get_ident()
+        self.state = RequestState.WAITING
+        if self._at_once:
+            self.end()
+
+    def end(self, value: Any = None, error: Exception | None = None) -> bool | None:
+        self.state = RequestState.DONE if error is None else RequestState.FAILED
+        self.error = error
+        waiter, self.waiter = self.waiter, None
+        return waiter.resolve(value, error) if waiter is not None else None
+
+    def finish(self, value: Any = None, error: Exception | None = None) -> None:
+        self.end(value, error)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        self.waiter = None
+
+
+class Watch:
+    """An observer that counts waits."""
+
+    def __init__(self) -> None:
+        self.waits_of: list[Involved] = []
+        self.ended = 0
+
+    def waits(self, involved: Involved) -> Callable[[], None]:
+        self.waits_of.append(involved)
+
+        def end() -> None:
+            self.ended += 1
+
+        return end
+
+
+def home_owner() -> LoopOwner:
+    owner = LoopOwner()
+    owner.settle_in(asyncio.get_running_loop())
+    return owner
+
+
+@contextlib.asynccontextmanager
+async def far_owner() -> AsyncIterator[LoopOwner]:
+    """The owner of a loop in another thread."""
+    owner, loop = LoopOwner(), asyncio.new_event_loop()
+    ready = threading.Event()
+
+    def live() -> None:
+        owner.settle_in(loop)
+        loop.call_soon(ready.set)
+        loop.run_forever()
+        loop.close()
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    ready.wait(10)
+    try:
+        yield owner
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        await asyncio.to_thread(thread.join)
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def begun(awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
+    future = asyncio.ensure_future(awaitable)
+    await asyncio.sleep(0)
+    return future
+
+
+# -- on the loop of the pool -----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_over_at_once_needs_no_future() -> None:
+    request = FakeRequest(at_once=True)
+    waiting = wait(request, home_owner())
+    with pytest.raises(StopIteration):
+        waiting.send(None)
+    assert request.waiter is None
+
+
+async def test_a_wait_ends_with_its_request() -> None:
+    request = FakeRequest()
+    waiting = await begun(wait(request, home_owner()))
+    assert not waiting.done()
+    request.end()
+    await waiting
+    assert not request.cancelled
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_the_error_of_a_request_is_raised_once_and_not_kept(at_once: bool) -> None:
+    request, error = FakeRequest(), CommunicationError("broken")
+    if at_once:
+        request.start = partial(request.finish, error=error)  # type: ignore[method-assign]
+    waiting = await begun(wait(request, home_owner()))
+    if not at_once:
+        request.end(error=error)
+    with pytest.raises(CommunicationError, match="broken"):
+        await waiting
+    assert request.error is None, "no circle of error, traceback and request"
+
+
+async def test_an_error_is_raised_as_it_is() -> None:
+    request, error = FakeRequest(), CommunicationError("broken")
+    request.error = error
+    with pytest.raises(CommunicationError) as caught:
+        raise_error(request)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_cancelled_it_cancels_the_request_also_one_that_is_over(ended: bool) -> None:
+    request = FakeRequest()
+    waiting = await begun(wait(request, home_owner()))
+    if ended:
+        request.end()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert request.cancelled
+
+
+@pytest.mark.parametrize("end", ["value", "error", "cancel"])
+async def test_each_wait_is_observed_from_begin_to_end(end: str) -> None:
+    owner, watch, request = home_owner(), Watch(), FakeRequest()
+    owner.observer = cast(Any, watch)
+    waiting = await begun(wait(request, owner))
+    assert (watch.waits_of, watch.ended) == ([(("Bob", False),)], 0)
+    if end == "cancel":
+        waiting.cancel()
+    else:
+        request.end(error=CommunicationError() if end == "error" else None)
+    await asyncio.wait((waiting,))
+    assert (waiting.cancelled(), waiting.cancelled() or waiting.exception() is not None) == (
+        end == "cancel",
+        end != "value",
+    )
+    assert watch.ended == 1
+
+
+async def test_what_was_taken_goes_back_if_it_can_not_be_read() -> None:
+    def read() -> Any:
+        raise ZeroDivisionError
+
+    request = FakeRequest(at_once=True)
+    with pytest.raises(ZeroDivisionError):
+        await taken(request, home_owner(), read)
+    assert request.cancelled == 1
+    request = FakeRequest(at_once=True)
+    assert await taken(request, home_owner(), lambda: 3) == 3
+    assert not request.cancelled
+
+
+async def test_a_coroutine_function_runs_in_its_caller() -> None:
+    owner, where = home_owner(), []
+
+    async def function() -> None:
+        where.append(asyncio.current_task())
+
+    await run(function, owner)
+    assert where == [asyncio.current_task()]
+
+
+# -- futures of receives -----------------------------------------------------------------------------------------------------
+
+
+def receive_future(request: FakeRequest, owner: LoopOwner, kind: type[ReceiveFuture] = ReceiveFuture) -> ReceiveFuture:
+    return future_for(cast(FutureCall, request), owner, asyncio.get_running_loop(), kind)
+
+
+async def test_a_future_gets_the_value_and_lets_go_of_its_request() -> None:
+    request = FakeRequest()
+    future = receive_future(request, home_owner())
+    assert request.end("value")
+    assert (future.result(), future.request) == ("value", None)
+
+
+async def test_a_cancelled_future_takes_nothing_and_cancels_before_anything_that_is_posted_later() -> None:
+    request, owner, order = FakeRequest(), home_owner(), list[str]()
+    request.cancel = lambda: order.append("cancelled")  # type: ignore[method-assign]
+    future = receive_future(request, owner)
+    assert future.cancel()
+    assert not order, "not in the middle of what the pool does on this very loop"
+    owner.post(lambda: order.append("asked for again"))
+    assert order == ["cancelled", "asked for again"]
+    assert future.resolve("value", None) is False
+    assert not future.cancel(), "it is done"
+    await asyncio.sleep(0)
+    assert order == ["cancelled", "asked for again"]
+
+
+async def test_one_that_is_cancelled_where_its_loop_has_gone_is_cancelled() -> None:
+    owner = LoopOwner()
+    loop = asyncio.new_event_loop()
+    owner.settle_in(loop)
+    loop.close()
+    future = receive_future(FakeRequest(), owner)
+    assert future.cancel()
+
+
+async def test_an_observed_future_tells_once_when_it_is_asked_for() -> None:
+    for look in ("result", "await"):
+        told: list[int] = []
+        request = FakeRequest()
+        request.taking = partial(told.append, 1)
+        future = receive_future(request, home_owner(), ObservedFuture)
+        request.end("value")
+        assert not told
+        for _ in range(2):
+            assert (await future if look == "await" else future.result()) == "value"
+            assert told == [1]
+
+
+async def test_a_future_of_another_kind_has_no_value() -> None:
+    request = FakeRequest()
+    future = future_for(request, home_owner(), asyncio.get_running_loop(), RequestFuture)
+    request.end("value")
+    assert future.result() is None
+
+
+# -- on another loop ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_is_started_where_the_pool_lives_and_its_end_comes_back() -> None:
+    async with far_owner() as owner:
+        for error in (None, CommunicationError("broken")):
+            request = FakeRequest()
+            waiting = await begun(wait(request, owner))
+            await until(partial(getattr, request, "started_in"))
+            assert request.started_in == owner.thread
+            owner.post(partial(request.finish, error=error))
+            if error is None:
+                await waiting
+            else:
+                with pytest.raises(CommunicationError, match="broken"):
+                    await waiting
+
+
+async def test_a_value_from_another_loop_arrives_in_a_further_turn() -> None:
+    async with far_owner() as owner:
+        request = FakeRequest()
+        future = receive_future(request, owner)
+        owner.post(partial(request.finish, "value"))
+        assert await future == "value"
+        assert (request.message, future.request) == (None, None), (
+            "it has landed: an interrupt does not lose it any more"
+        )
+
+
+async def test_one_that_is_cancelled_while_the_value_is_on_its_way_sends_it_back() -> None:
+    async with far_owner() as owner:
+        request, resolved = FakeRequest(), threading.Event()
+        future = receive_future(request, owner)
+        owner.post(partial(request.finish, "value"))
+        owner.post(resolved.set)
+        resolved.wait(10)
+        future.cancel()
+        await until(lambda: request.cancelled)
+        assert request.message == "message", "it was not handed out"
+        assert future.cancelled()
+
+
+async def test_a_coroutine_function_is_carried_to_the_loop_of_the_pool_and_cancelled_there() -> None:
+    async with far_owner() as owner:
+        where: list[int] = []
+
+        async def function() -> None:
+            where.append(threading.get_ident())
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                where.append(threading.get_ident())
+                raise
+
+        running = await begun(run(function, owner))
+        await until(lambda: where)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await until(lambda: len(where) == 2)
+        assert where == [owner.thread, owner.thread]
+
+
+async def test_an_outcome_for_a_loop_that_has_gone_is_no_error() -> None:
+    loop = asyncio.new_event_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    loop.close()
+    owner = home_owner()
+    with contextlib.suppress(RuntimeError):  # uvloop's can't even be cancelled
+        assert resolve_on(future, owner, 1, None)
+    request = FakeRequest()
+    waiting = ReceiveFuture(loop=loop)
+    waiting.request, waiting.owner, waiting.is_home = cast(FutureCall, request), owner, False
+    with contextlib.suppress(RuntimeError):
+        assert waiting.resolve(1, None) is False
+    await asyncio.sleep(0)
+    assert request.cancelled, "the message goes back"
+
+
+async def test_an_outcome_that_comes_late_is_dropped() -> None:
+    owner = home_owner()
+    future = asyncio.get_running_loop().create_future()
+    assert resolve_on(future, owner, 1, None)
+    assert not resolve_on(future, owner, 2, None)
+    assert future.result() == 1
+    failed = asyncio.get_running_loop().create_future()
+    assert resolve_on(failed, owner, None, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        failed.result()
+
+
+async def test_where_the_loop_of_the_pool_has_ended_it_says_so() -> None:
+    owner = LoopOwner()
+    loop = asyncio.new_event_loop()
+    owner.settle_in(loop)
+    loop.close()
+    with pytest.raises(PoolClosedError):
+        await wait(FakeRequest(), owner)
+
+
+async def test_a_wait_that_is_cancelled_when_the_loop_of_the_pool_has_ended_ends() -> None:
+    owner, loop = LoopOwner(), asyncio.new_event_loop()
+    owner.settle_in(loop)
+    request = FakeRequest()
+    future = future_for(request, owner, asyncio.get_running_loop(), RequestFuture)
+    waiting = await begun(finish(request, future))
+    loop.close()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -1,0 +1,302 @@
+"""The connections of a party: when another one is wanted, and what becomes of each. Streams and owner are played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, cast
+
+import pytest
+
+from mpccomm import Settings
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.party_connections import PartyConnections, is_second
+from mpccomm.logs import EventLog
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.events import Closing, ConnectionLost
+from mpccomm.protocol.states import Cause, CloseCode, Ending
+from mpccomm.transport.stream import Peer, Stream
+from tests.pools import Log
+from tests.protocol.links import connected, message, new_link
+
+pytestmark = pytest.mark.usefixtures("loop_factory")
+
+CLOSED = Cause(Ending.ABORTED)
+
+
+class FakeStream:
+    """Runs until the test ends it, and notes what it is told."""
+
+    relayed = False
+    tls = None
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.peer: Peer | None = None
+        self.violation = ""
+        self.closing = False
+        self.ended_with: int | None = None
+        self.awake = False
+        self.backlog: float | None = None
+        self.over = asyncio.get_running_loop().create_future()
+
+    async def run(self, peer: Peer) -> None:
+        self.peer = peer
+        await self.over
+
+    def wake(self) -> None:
+        self.told.append("wake")
+
+    def close(self, code: int) -> None:
+        self.closing = True
+        self.told.append(code)
+
+    def dismiss(self, code: int) -> None:
+        self.told.append(("dismiss", code))
+
+    def abort(self) -> None:
+        self.told.append("abort")
+
+    def moving(self) -> float | None:
+        return self.backlog
+
+
+class Owner:
+    """A party with a link, and what it was told."""
+
+    name = "Bob"
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.link = new_link("a", now=self.now)
+        self.loop_owner = LoopOwner()
+        self.log = EventLog()
+        self.settings = Settings()
+        self.closed: Cause | None = None
+        self.expected = False
+        self.trouble = "no answer yet"
+        self.offences: list[str] = []
+        self.turned: list[int | None] = []
+        self.flushes = 0
+        self.connections = PartyConnections(self, 16)
+
+    def __str__(self) -> str:
+        return "Bob (there)"
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return lambda: self.now
+
+    def flush(self, most: float = 0) -> None:
+        self.flushes += 1
+
+    def offended(self, reason: str) -> None:
+        self.offences.append(reason)
+
+    def turned_away(self, code: int | None) -> None:
+        self.turned.append(code)
+
+    async def begin(self) -> tuple[FakeStream, asyncio.Task[None]]:
+        stream = FakeStream()
+        task = asyncio.ensure_future(self.connections.run(cast(Stream, stream), dialled=True))
+        await asyncio.sleep(0)
+        return stream, task
+
+    def connection(self, number: int = 0) -> Connection:
+        return list(self.connections._streams)[number]
+
+
+def end(stream: FakeStream, code: int | None = None) -> None:
+    stream.ended_with = code
+    stream.over.set_result(None)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "second"),
+    [(2000, 1000, True), (1000, 2000, False), (0, 1000, False), (1000, 0, True)],
+)
+def test_the_one_with_the_lower_port_dials_first(ours: int, theirs: int, second: bool) -> None:
+    assert is_second(ours, theirs, None) is second
+
+
+def test_at_equal_ports_the_addresses_decide() -> None:
+    assert not is_second(1000, 1000, None), "where they are not known both dial"
+    assert not is_second(1000, 1000, ip_address("127.0.0.1")), "the same machine reaches itself under one address"
+
+
+async def test_another_one_is_wanted_until_one_is_being_greeted_and_again_when_that_takes_long() -> None:
+    owner = Owner()
+    connections = owner.connections
+    assert connections.wanted.is_set()
+    assert not connections
+    stream, task = await owner.begin()
+    assert connections.streams == [cast(Stream, stream)]
+    assert not connections.wanted.is_set()
+    owner.now += owner.settings.retry.connect_timeout
+    connections.update_wanted()
+    assert connections.wanted.is_set(), "it does not answer"
+    end(stream)
+    await task
+    assert not connections
+    assert connections.wanted.is_set()
+
+
+async def test_none_is_wanted_with_one_that_is_closed_or_gone_unless_a_call_expects_it() -> None:
+    owner = Owner()
+    owner.closed = CLOSED
+    owner.connections.update_wanted()
+    assert not owner.connections.wanted.is_set()
+    owner.closed = None
+    owner.connections.update_wanted()
+    assert owner.connections.wanted.is_set()
+    link = new_link("a")
+    pair = connected(link, new_link("b"))
+    pair.links[1].say_goodbye()
+    pair.pump()
+    pair.lose()
+    assert link.ending is not None
+    owner.link = link
+    owner.connections.update_wanted()
+    assert not owner.connections.wanted.is_set()
+    owner.expected = True
+    owner.connections.update_wanted()
+    assert owner.connections.wanted.is_set()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_one_that_the_other_side_ends_before_it_is_greeted_was_turned_away(ours: bool) -> None:
+    owner = Owner()
+    stream, task = await owner.begin()
+    stream.closing = ours
+    end(stream, CloseCode.NOT_RECOGNISED)
+    await task
+    assert owner.turned == ([] if ours else [CloseCode.NOT_RECOGNISED])
+    assert owner.flushes
+
+
+async def test_one_that_was_greeted_was_not_turned_away_but_is_lost() -> None:
+    owner = Owner()
+    stream, task = await owner.begin()
+    other = new_link("b", now=owner.now)
+    theirs, ours = other.open(dialled=False, now=owner.now), owner.connection()
+    for _ in range(5):
+        if batch := owner.link.to_send(ours, owner.now):
+            other.received(theirs, batch, owner.now)
+        if (batch := other.to_send(theirs, owner.now)) and stream.peer is not None:
+            stream.peer.batch_received(batch)
+    assert ours.verified
+    owner.link.events.clear()
+    end(stream)
+    await task
+    assert not owner.turned
+    assert [type(event) for event in owner.link.events] == [ConnectionLost]
+
+
+async def test_what_broke_the_protocol_is_an_offence_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    owner, log = Owner(), Log(caplog)
+    stream, task = await owner.begin()
+    stream.violation = "a frame of no kind"
+    end(stream)
+    await task
+    assert owner.offences == ["a frame of no kind"]
+    assert log.lines("Bob (there): closed a connection: a frame of no kind", logging.WARNING)
+
+
+async def test_those_that_have_something_to_send_are_woken_and_no_others() -> None:
+    owner = Owner()
+    first, one = await owner.begin()
+    second, two = await owner.begin()
+    owner.connections.wake()
+    assert (first.told, second.told) == (["wake"], ["wake"]), "each says hello"
+    owner.link.to_send(owner.connection(0), owner.now)
+    second.awake = True
+    owner.connections.wake()
+    assert (first.told, second.told) == (["wake"], ["wake"]), "one has said it, and the other is about to"
+    end(first)
+    end(second)
+    await asyncio.gather(one, two)
+
+
+async def test_one_whose_buffers_empty_is_alive() -> None:
+    owner = Owner()
+    first, one = await owner.begin()
+    second, two = await owner.begin()
+    second.backlog = 7.0
+    moved: list[tuple[Connection, float, float]] = []
+    owner.link.moved = lambda *of: moved.append(of)  # type: ignore[method-assign]
+    owner.connections.look(105.0)
+    assert moved == [(owner.connection(1), 7.0, 105.0)]
+    end(first)
+    end(second)
+    await asyncio.gather(one, two)
+
+
+async def test_all_are_closed_or_aborted() -> None:
+    owner = Owner()
+    first, one = await owner.begin()
+    second, two = await owner.begin()
+    owner.connections.close(CloseCode.DONE)
+    owner.connections.abort()
+    assert first.told == second.told == [CloseCode.DONE, "abort"]
+    end(first)
+    end(second)
+    await asyncio.gather(one, two)
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "offences"),
+    [
+        (CloseCode.REPLACED, logging.DEBUG, []),
+        (CloseCode.SILENT, logging.WARNING, []),
+        (CloseCode.VIOLATION, logging.WARNING, ["the reason"]),
+    ],
+)
+async def test_what_the_link_wants_closed_is_closed_with_its_reason(
+    code: CloseCode, level: int, offences: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="mpccomm")
+    owner = Owner()
+    stream, task = await owner.begin()
+    owner.link.closing.append(Closing(owner.connection(), code, "the reason"))
+    owner.connections.close_as_told()
+    assert stream.told == [code]
+    assert not owner.link.closing
+    assert owner.trouble == "the reason"
+    assert owner.offences == offences
+    assert [record.levelno for record in caplog.records if "the reason" in record.getMessage()] == [level]
+    end(stream)
+    await task
+    owner.link.closing.append(Closing(cast(Connection, object()), CloseCode.SILENT, "of one that has ended"))
+    owner.connections.close_as_told()
+    assert owner.trouble == "the reason"
+
+
+async def test_those_for_which_there_is_a_reason_are_dismissed_and_count_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    owner, log = Owner(), Log(caplog)
+    first, one = await owner.begin()
+    second, two = await owner.begin()
+    gone = owner.connection(0)
+    owner.connections.dismiss(
+        CloseCode.BARRED, lambda stream: "it is no friend" if stream is cast(Stream, first) else None
+    )
+    assert (first.told, second.told) == ([("dismiss", CloseCode.BARRED)], [])
+    assert gone.closed
+    assert log.lines("Bob (there): closing a connection: it is no friend")
+    end(first)
+    end(second)
+    await asyncio.gather(one, two)
+
+
+async def test_what_the_stream_sends_is_what_the_link_has_to_say() -> None:
+    owner = Owner()
+    stream, task = await owner.begin()
+    assert stream.peer is not None
+    owner.link.send(message("id", bytes(10)))
+    assert stream.peer.due()
+    assert stream.peer.batch_to_send(10_000)
+    end(stream)
+    await task

@@ -1,0 +1,145 @@
+"""How much is sent at a time, on lines of all speeds: a clock and a transport played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import cast
+
+import pytest
+
+from mpccomm.transport.pace import Pace
+
+KiB = 1024
+LEAST, FIRST, MOST = 4 * KiB, 16 * KiB, 256 * KiB
+
+
+class Line:
+    """A clock, and a transport that holds what the line has not moved yet."""
+
+    def __init__(self, sock: socket.socket | None = None) -> None:
+        self.now = 0.0
+        self.waiting = 0
+        self._socket = sock
+        self.pace = Pace(cast(asyncio.WriteTransport, self), lambda: self.now)
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        assert name == "socket"
+        return self._socket
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def held_up(self, waiting: int, seconds: float) -> None:
+        """Not all was taken; it was after some time."""
+        self.waiting = waiting
+        self.pace.pause()
+        self.now += seconds
+        self.waiting = 0
+        self.pace.resume()
+
+
+def test_what_is_taken_at_once_doubles_what_is_sent_up_to_a_bound() -> None:
+    line = Line()
+    budgets = []
+    for _ in range(7):
+        line.pace.sent(line.pace.budget)
+        budgets.append(line.pace.budget)
+    assert budgets == [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, MOST, MOST, MOST]
+
+
+def test_small_messages_say_nothing_of_the_line() -> None:
+    line = Line()
+    for _ in range(100):
+        line.pace.sent(FIRST // 2)
+    assert line.pace.budget == FIRST
+
+
+def test_a_slow_line_gets_what_it_moves_in_a_second_and_never_less_than_the_least() -> None:
+    line = Line()
+    line.held_up(20 * KiB, 2.0)
+    assert line.pace.budget == 10 * KiB
+    line.held_up(10 * KiB, 100.0)
+    assert line.pace.budget == LEAST
+
+
+def test_one_measurement_at_most_doubles_it() -> None:
+    line = Line()
+    line.held_up(1000 * KiB, 0.1)
+    assert line.pace.budget == 2 * FIRST
+
+
+def test_a_moment_is_too_short_to_measure_anything() -> None:
+    line = Line()
+    line.held_up(1, 0.01)
+    assert line.pace.budget == 2 * FIRST
+
+
+def test_after_a_pause_one_that_was_taken_at_once_is_not_enough() -> None:
+    line = Line()
+    line.pace.sent(FIRST)
+    line.held_up(FIRST, 1.0)
+    assert line.pace.budget == FIRST
+    line.pace.sent(FIRST)
+    assert line.pace.budget == FIRST, "whether this one is taken at once is not known yet"
+    line.pace.sent(FIRST)
+    assert line.pace.budget == 2 * FIRST
+
+
+def test_resumed_without_a_pause_nothing_changes() -> None:
+    line = Line()
+    line.pace.resume()
+    assert line.pace.budget == FIRST
+    line.held_up(8 * KiB, 1.0)
+    line.now += 100.0
+    line.pace.resume()
+    assert line.pace.budget == 8 * KiB
+
+
+def test_the_rest_takes_as_long_as_what_went_before() -> None:
+    line = Line()
+    line.pace.sent(100)
+    line.waiting, line.now = 75, 5.0
+    assert line.pace.look() == 75 * 5 / 25
+    line.now = 7.0
+    assert line.pace.look() is None, "nothing moved"
+    line.waiting, line.now = 0, 8.0
+    assert line.pace.look() is None, "nothing is left"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what the other end has not acknowledged")
+def test_what_the_system_still_holds_is_not_through() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+        with ours, theirs:
+            line = Line(ours)
+            ours.setblocking(False)
+            sent = 0
+            while True:
+                try:
+                    sent += ours.send(bytes(64 * KiB))
+                except BlockingIOError:
+                    break
+            line.pace.sent(sent)
+            line.now = 1.0
+            left = line.pace.look()
+            assert left is not None, "they don't read, and more was sent than they have room for"
+            assert left > 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system can't be told")
+def test_the_system_is_told_to_take_little_beyond_what_it_has_sent() -> None:
+    with socket.socket() as sock:
+        line = Line(sock)
+
+        def told() -> int:
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+        assert told() == FIRST
+        line.held_up(8 * KiB + 1, 1.0)
+        assert line.pace.budget == 8 * KiB + 1
+        assert told() == FIRST, "not for every little change"
+        line.held_up(8 * KiB, 1.0)
+        assert told() == 8 * KiB
