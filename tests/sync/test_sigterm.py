@@ -40,17 +40,18 @@ def test_the_second_one_does_not_wait() -> None:
     me = SyncPool(settings=Settings(linger=1000))
     me.add_http_client("nobody", "127.0.0.1", 9)
     me.asend("nobody", 1)
-    atexit.register(print, "not reached")
     try:
         print("ready", flush=True)
         me.recv("nobody")
     finally:
-        print("unwound", flush=True)
+        atexit.register(print, "lingering", flush=True)
     """
-    with program(body, None, preamble="from mpccomm import *\nimport atexit\n") as process:
+    # Registered before the pools are, it would be called when they have ended: after their lingering.
+    preamble = "import atexit\natexit.register(print, 'not reached')\nfrom mpccomm import *\n"
+    with program(body, None, preamble=preamble) as process:
         assert line(process) == "ready"
         process.send_signal(signal.SIGTERM)
-        assert line(process) == "unwound"
+        assert line(process) == "lingering"
         process.send_signal(signal.SIGTERM)
         assert ends(process, 60 * UNIT)[:2] == (-signal.SIGTERM, "")
 
