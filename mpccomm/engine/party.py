@@ -392,18 +392,8 @@ class Party:
                     self.loop_owner.observer.connection(self.name, False)
             case events.ConnectionSuspect():
                 self._disconnected("connection shows no sign of life")
-            case events.PartyGone(cause) if cause.ending is Ending.RESTARTED:
-                if self.link.succeeded:
-                    text = "%s shut down and is there again: what it sent before is to be received first; %s"
-                    self.log(LogEvent.PARTY_ENDED, text, self, self.describe_box())
-                    return
-                text = (
-                    "%s was restarted: what its old process sent and is here can be received, nothing else will come of it; "
-                    "accept_restart(%r) goes on with the new one, which waits for that"
-                )
-                self.log(LogEvent.PARTY_ENDED, text, self, self.name, level=logging.WARNING)
             case events.PartyGone(cause):
-                self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
+                self._tell_of_end(cause)
             case events.PartyReplaced():
                 self._change(ContactEvent.LOSE)
                 self.trouble = "no answer yet"
@@ -424,6 +414,19 @@ class Party:
                     self.dial_failed(ON_A_VISIT)
             case _:
                 self._tell_of_messages(event)
+
+    def _tell_of_end(self, cause: Cause) -> None:
+        if cause.ending is not Ending.RESTARTED:
+            self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
+        elif self.link.succeeded:
+            text = "%s shut down and is there again: what it sent before is to be received first; %s"
+            self.log(LogEvent.PARTY_ENDED, text, self, self.describe_box())
+        else:
+            text = (
+                "%s was restarted: what its old process sent and is here can be received, nothing else will come of it; "
+                "accept_restart(%r) goes on with the new one, which waits for that"
+            )
+            self.log(LogEvent.PARTY_ENDED, text, self, self.name, level=logging.WARNING)
 
     def _tell_of_messages(self, event: Event) -> None:
         match event:
