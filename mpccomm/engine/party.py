@@ -147,6 +147,8 @@ class Party:
     """What is on the way there."""
     relays: tuple[Relay, ...] = ()
     """Where it is reached, if not directly."""
+    _continued = False
+    _happening: asyncio.Future[None] | None = None
     second = False
     """It dials first, where it has no address; the certificates decide."""
     predecessor: Party | None = None
@@ -199,8 +201,6 @@ class Party:
         """Sends that fail after a number of failed dials."""
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress, self.log)
         self.connections = PartyConnections(self, AT_ONCE)
-        self._continued = False
-        self._happening: asyncio.Future[None] | None = None
         self._missing_since = self.clock()
         """While it is MISSING or REFUSED."""
         self._notice_after = 0.0
