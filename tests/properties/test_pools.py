@@ -7,18 +7,30 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from mpccomm import CommunicationTimeoutError, MemoryNetwork, PartyAbortedError, PartyRestartedError, Pool, SyncPool
+from mpccomm import (
+    AuthenticationError,
+    CommunicationTimeoutError,
+    MemoryNetwork,
+    PartyAbortedError,
+    PartyRestartedError,
+    Pool,
+    SyncPool,
+)
+from tests.certificates import root
+from tests.faults.proxy import Proxy
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
 LIMIT = 300 * UNIT
 COUNT = 30
 THREADS = 3
+AUTHORITY = root()
 
 
 def echo(bob: SyncPool, lane: int) -> "Future[None]":
@@ -131,3 +143,68 @@ def test_threads_callbacks_groups_and_a_restart(seed: int) -> None:
                 assert isinstance(waiting.exception(LIMIT), PartyAbortedError)
                 bob = begun_again(alice, bob, network)
     ended_at_once(alice, bob)
+
+
+class Papers:
+    """One party's key and certificate, in files that are replaced; the others know it by both of its certificates."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._identities = [AUTHORITY.issue(name, LOCAL) for _ in range(2)]
+        self._key, self._certificate = folder / f"{name}.key", folder / f"{name}.pem"
+        self.pins = [str(folder / f"{name}-{number}.pem") for number in range(2)]
+        for identity, pin in zip(self._identities, self.pins, strict=True):
+            Path(pin).write_bytes(identity.pem())
+        self.use(0)
+
+    def use(self, number: int) -> None:
+        self._key.write_bytes(self._identities[number].key_bytes())
+        self._certificate.write_bytes(self._identities[number].pem())
+
+    def forget(self, number: int) -> None:
+        """Let the others know it by its other certificate alone."""
+        Path(self.pins[number]).write_bytes(self._identities[1 - number].pem())
+
+    def pool(self, name: str) -> SyncPool:
+        return SyncPool(self._key, self._certificate, name=name, settings=quick())
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MPCCOMM_TEST_SEEDS", "1"))))
+async def test_certificates_are_replaced_and_connections_cut_under_threads(seed: int, tmp_path: Path) -> None:
+    """Each party changes its certificate again and again, and has the files read anew, while everything goes on."""
+    random = Random(seed)
+    papers = {name: Papers(tmp_path, name) for name in ("Alice", "Bob")}
+    alice, bob = (papers[name].pool(name) for name in papers)
+    loop = asyncio.get_running_loop()
+    async with Proxy() as proxy:
+        fronts = [proxy.front(), proxy.front()]
+        for pool, port in zip((alice, bob), fronts, strict=True):
+            pool.add_http_server(0, LOCAL, external_port=port)
+            proxy.aim(port, pool.port)
+        alice.add_http_client("Bob", LOCAL, fronts[1], papers["Bob"].pins)
+        bob.add_http_client("Alice", LOCAL, fronts[0], papers["Alice"].pins)
+        with ThreadPoolExecutor(THREADS + 2) as threads:
+            echoes = [echo(bob, lane) for lane in range(THREADS)]
+            talks = [
+                loop.run_in_executor(threads, talk, alice, lane, Random(seed * 10 + lane)) for lane in range(THREADS)
+            ]
+            over = asyncio.gather(*talks, *map(asyncio.wrap_future, echoes))
+            replaced = 0
+            while not over.done() or replaced < 6:
+                pool = random.choice((alice, bob))
+                papers[str(pool.name)].use(random.randrange(2))
+                pool.reload_certificates()
+                replaced += 1
+                if random.random() < 0.5:
+                    proxy.cut_all()
+                await asyncio.sleep(random.random() * UNIT)
+            await over
+            # What Bob shows now is not accepted any more, once Alice knows him by the other certificate alone.
+            papers["Bob"].use(0)
+            bob.reload_certificates()
+            papers["Bob"].forget(0)
+            alice.reload_certificates()
+            proxy.cut_all()  # perhaps made when he showed the other one
+            with pytest.raises((AuthenticationError, CommunicationTimeoutError)):
+                await asyncio.to_thread(alice.send, "Bob", "for the one that was", timeout=5 * UNIT)
+            await asyncio.to_thread(ended_at_once, alice, bob)
+    assert bob.stats["Alice"].messages_received == THREADS * COUNT
