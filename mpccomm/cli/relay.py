@@ -1,7 +1,7 @@
 """Serve as a relay, for parties that let nothing in.
 
     mpccomm relay --cert relay.cert.pem --key relay.key.pem --ca authority.cert.pem
-    mpccomm relay --listen 127.0.0.1:8080 --token-file tokens.txt     behind a proxy that has TLS
+    mpccomm relay --listen 127.0.0.1:8080 --token-file tokens.txt     plain HTTP, behind a proxy that has TLS
 
 Parties name it: Pool(relay="https://relay.example"), or relay = "https://relay.example" in the file of all parties. What they
 say to each other passes as TLS between them: who runs the relay can neither read nor change it. A party may use it that has a
@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where (default: 0.0.0.0:443; without --cert 127.0.0.1:8080). Port 0: any free one",
     )
-    own = parser.add_argument_group("its own TLS; without it the relay is to be behind a proxy that has TLS")
+    own = parser.add_argument_group(
+        "its own TLS; without it the relay speaks plain HTTP, and is to be behind a proxy that has TLS"
+    )
     own.add_argument("--cert", type=Path, metavar="FILE", help="its certificate, followed by those in between")
     own.add_argument("--key", type=Path, metavar="FILE", help="its private key (default: in the file of --cert)")
     add_password(own)
@@ -186,7 +188,14 @@ async def _serve(sock: socket.socket, host: str, files: _Files, limits: RelayLim
             loop.add_signal_handler(number, told.put_nowait, number)
         loop.add_signal_handler(signal.SIGHUP, partial(files.reload, server.review))
     server.start()
-    print(f"a relay listens at {join(host, server.port)}", flush=True)
+    where = join(host, server.port)
+    if files.context is None:
+        text = (
+            "without --cert this relay speaks plain HTTP: it is to be behind a proxy that has TLS, or for a trial, as "
+            "http://%s. What the parties say to each other is encrypted by their own TLS all the same"
+        )
+        log(LogEvent.PLAIN_HTTP, text, where, level=logging.INFO)
+    print(f"a relay listens at {where}", flush=True)
     try:
         return await told.get()
     finally:
