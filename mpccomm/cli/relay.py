@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where (default: 0.0.0.0:443; without --cert 127.0.0.1:8080). Port 0: any free one",
     )
-    own = parser.add_argument_group(
-        "its own TLS; without it the relay speaks plain HTTP, and is to be behind a proxy that has TLS"
-    )
+    own = parser.add_argument_group("its own TLS; without it it speaks plain HTTP, behind a proxy that has TLS")
     own.add_argument("--cert", type=Path, metavar="FILE", help="its certificate, followed by those in between")
     own.add_argument("--key", type=Path, metavar="FILE", help="its private key (default: in the file of --cert)")
     add_password(own)
