@@ -1,7 +1,7 @@
 """Serve as a relay, for parties that let nothing in.
 
     mpccomm relay --cert relay.cert.pem --key relay.key.pem --ca authority.cert.pem
-    mpccomm relay --listen 127.0.0.1:8080 --token-file tokens.txt     plain HTTP, behind a proxy that has TLS
+    mpccomm relay --listen 127.0.0.1:8080 --token-file tokens.txt     behind a proxy that has TLS
 
 Parties name it: Pool(relay="https://relay.example"), or relay = "https://relay.example" in the file of all parties. What they
 say to each other passes as TLS between them: who runs the relay can neither read nor change it. A party may use it that has a
