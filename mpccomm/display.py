@@ -131,11 +131,15 @@ _REPORT_TITLES = ("phase", "party", "time", "receiving", "sending", "CPU", "sent
 
 
 def _report_rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
-    """The cells of a report: a row per phase, then, where there are several, one per party in it."""
+    """The cells of a report: a row per phase, then, where there are several parties at all, one per party in it.
+
+    A phase that only one of them entered is the one to look at: its name may be misspelt there.
+    """
+    several = any(len(row["parties"]) > 1 for row in figures.values())
     for phase, row in figures.items():
         depth = phase.count("/") + 1 if phase else 0
         yield _report_row("  " * depth + (phase.rpartition("/")[2] or "all"), "", row)
-        if len(row["parties"]) > 1:
+        if several:
             for party, one in row["parties"].items():
                 yield _report_row("", party, one)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mpccomm import ConfigurationError, Proxy, SyncPool
+from mpccomm import ConfigurationError, Proxy, Settings, SyncPool
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.environment import from_environment
 from tests.certificates import LOCAL, root
 from tests.ports import free_ports
@@ -84,6 +85,24 @@ def test_it_never_falls_back_to_this_machine(starter: str, monkeypatch: pytest.M
         ConfigurationError, match=r"nothing says where the parties are; this process is .*1.*MPCCOMM_CONFIG"
     ):
         SyncPool.from_env()
+
+
+def test_settings_in_the_place_of_those_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """But what the launcher asks for stays."""
+    start(monkeypatch, {"MPCCOMM_PARTY": "alice"})
+    file = tmp_path / "mpccomm.toml"
+    ports = free_ports(2)
+    text = f"[settings]\nlinger = 3\nreport_to = {str(tmp_path)!r}\n"
+    for name, port in zip(("alice", "bob"), ports, strict=True):
+        text += f"[parties.{name}]\naddr = '{LOCAL}'\nport = {port}\n"
+    file.write_text(text)
+    with SyncPool.from_env(file, settings=Settings(linger=7, trace=tmp_path)) as pool:
+        settings = engine_of(pool).settings
+        assert (settings.linger, str(settings.report_to), settings.trace) == (7, str(tmp_path), tmp_path)
+    with SyncPool.from_env(
+        hosts=f"{LOCAL}:{ports[0]},{LOCAL}:{ports[1]}", names=["alice", "bob"], settings=Settings(linger=8)
+    ) as pool:
+        assert engine_of(pool).settings == Settings(linger=8)
 
 
 REFUSED = [

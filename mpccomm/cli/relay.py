@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where (default: 0.0.0.0:443; without --cert 127.0.0.1:8080). Port 0: any free one",
     )
-    own = parser.add_argument_group("its own TLS; without it the relay is to be behind a proxy that has TLS")
+    own = parser.add_argument_group("its own TLS; without it it speaks plain HTTP, behind a proxy that has TLS")
     own.add_argument("--cert", type=Path, metavar="FILE", help="its certificate, followed by those in between")
     own.add_argument("--key", type=Path, metavar="FILE", help="its private key (default: in the file of --cert)")
     add_password(own)
@@ -186,7 +186,14 @@ async def _serve(sock: socket.socket, host: str, files: _Files, limits: RelayLim
             loop.add_signal_handler(number, told.put_nowait, number)
         loop.add_signal_handler(signal.SIGHUP, partial(files.reload, server.review))
     server.start()
-    print(f"a relay listens at {join(host, server.port)}", flush=True)
+    where = join(host, server.port)
+    if files.context is None:
+        text = (
+            "without --cert this relay speaks plain HTTP: it is to be behind a proxy that has TLS, or for a trial, as "
+            "http://%s. What the parties say to each other is encrypted by their own TLS all the same"
+        )
+        log(LogEvent.PLAIN_HTTP, text, where, level=logging.INFO)
+    print(f"a relay listens at {where}", flush=True)
     try:
         return await told.get()
     finally:

@@ -126,6 +126,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the parties; the exit status is that of the first that failed by itself, or 0."""
     names: list[str] = options.parties or [f"party-{number}" for number in range(options.n)]
     check_program(options)
+    if stray := _options_of_ours(options):
+        text = (
+            f"{', '.join(stray)} comes after {options.script}, and goes to that; options of mpccomm run come before it"
+        )
+        print(f"mpccomm run: {text}", file=sys.stderr)
     if options.log_dir is not None:
         try:
             options.log_dir.mkdir(parents=True, exist_ok=True)
@@ -151,6 +156,12 @@ def run(options: argparse.Namespace) -> int:
         if "trace" in settings:
             _say_what_was_traced(traces, options.trace)
         return status
+
+
+def _options_of_ours(options: argparse.Namespace) -> list[str]:
+    """Return the arguments of the program that look as if they were meant for this command. It may have such itself."""
+    ours = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--script", "--arguments", "--module", "--n"}
+    return [argument for argument in options.arguments if argument.partition("=")[0] in ours]
 
 
 def _report(reports: Path, output: Path | None) -> None:

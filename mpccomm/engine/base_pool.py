@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from logging import Logger
 from pathlib import Path
 from types import MappingProxyType
@@ -97,6 +98,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         hosts: str | None = None,
         names: Sequence[str] | None = None,
         password: Password = None,
+        settings: Settings | None = None,
     ) -> Self:
         """A pool for the party that this process was started as; see `mpccomm.environment`.
 
@@ -107,6 +109,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
         :param names: with ``hosts``, the parties' names; left out: ``MPCCOMM_NAMES``, or else ``party-0`` and so on
         :param password: of the private key, or a function that returns it
+        :param settings: in the place of those in the file; what ``mpccomm run`` asks for, traces and reports, stays
         :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
         :raises PortInUseError: the port of this party can't be bound
         """
@@ -114,6 +117,12 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         from mpccomm.environment import from_environment
 
         config, me = from_environment(path, hosts, names_of(names))
+        if settings is not None:
+            asked = config.settings
+            settings = replace(
+                settings, trace=asked.trace or settings.trace, report_to=asked.report_to or settings.report_to
+            )
+            config = replace(config, settings=settings)
         explain_if_asked()
         pool: Self = build(cls, config, me, password)
         return pool

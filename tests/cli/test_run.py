@@ -411,6 +411,32 @@ def test_a_report_in_a_file(name: str, tmp_path: Path) -> None:
         assert rows["online", "bob"]["messages_received"] == "3"
 
 
+def test_a_phase_that_one_party_alone_entered_has_its_row(tmp_path: Path) -> None:
+    """Its name is misspelt there."""
+    program = """
+        from mpccomm import SyncPool
+        with SyncPool.from_env() as pool:
+            with pool.phase("online" if pool.name == "alice" else "onlnie"):
+                pool.group().barrier()
+    """
+    status, _, errors = ran(tmp_path, program, "--parties", "alice,bob", "--report")
+    assert status == 0
+    rows = [line.split()[0] for line in errors.splitlines() if line.startswith(" ")]
+    assert rows == ["alice", "bob", "online", "alice", "onlnie", "bob"]
+
+
+def test_an_option_that_comes_too_late(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text("import sys; print(sys.argv[1:])")
+    command = [sys.executable, "-m", "mpccomm", "run", "-n", "1", str(script), "--report", "--other", "--rtt=40ms"]
+    done = subprocess.run(
+        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert "['--report', '--other', '--rtt=40ms']" in done.stdout
+    hint = f"--report, --rtt=40ms comes after {script}, and goes to that; options of mpccomm run come before it"
+    assert hint in done.stderr
+
+
 def test_without_pools_there_is_no_report(tmp_path: Path) -> None:
     status, _, errors = ran(tmp_path, "print(1)", "-n", "1", "--report")
     assert status == 0

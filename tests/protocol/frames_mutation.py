@@ -23,9 +23,10 @@ _HEADER = Struct("!BBHI")
 _HEAD = bytes(frames.BATCH_HEAD)
 
 
-def greeting(port: int = 1) -> bytes:
+def greeting(port: int = 1, features: int = 0) -> bytes:
     """What the other side says first."""
-    return frames.hello(Hello(frames.PROTOCOL_VERSION, INCARNATION, OURS, port, 0, Bounds(2**20, 100, 2**20, 64, 64)))
+    bounds = Bounds(2**20, 100, 2**20, 64, 64)
+    return frames.hello(Hello(frames.PROTOCOL_VERSION, INCARNATION, OURS, port, features, bounds))
 
 
 def resume(accepted: bool = True, received: int = 0) -> bytes:
@@ -62,7 +63,11 @@ SEEDS: list[bytes] = [
     greeting() + resume() + frames.deadlock(True, True) + frames.goodbye(frames.Goodbye(0, 1, 2, ("left", ("", 3)))),
     greeting() + resume() + frames.abort("enough of it") + frames.farewell(),
     greeting() + resume(accepted=False) + resume() + start(1, "id", b"x"),
+    greeting(features=frames.VISIT) + resume() + frames.ping(1) + start(1, "id", b"x") + frames.farewell(),
+    greeting(features=frames.SUCCESSORS) + resume() + frames.goodbye(frames.Goodbye(0, 0, 0, (), True)),
 ]
+VISIT = len(SEEDS) - 2
+"""The one that changes nothing."""
 
 
 def attempt(data: bytes) -> str:

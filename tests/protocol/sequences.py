@@ -58,7 +58,8 @@ class Course:
             case Kind.HELLO:
                 bounds = Bounds(2**20, 100, 2**20 >> (what % 3 * 9), 64, 64)
                 version = frames.PROTOCOL_VERSION + (what % 16 == 15)
-                return frames.hello(Hello(version, INCARNATIONS[what % 5 == 4], b"o" * 16, 1, 0, bounds))
+                features = what // 32 & (frames.ANNOTATIONS | frames.SUCCESSORS) | frames.VISIT * (what % 7 == 6)
+                return frames.hello(Hello(version, INCARNATIONS[what % 5 == 4], b"o" * 16, 1, features, bounds))
             case Kind.RESUME:
                 # Most often of a connection that there is.
                 nonce = max(self.nonces - (what % 4 == 3), 0)
@@ -80,7 +81,7 @@ class Course:
             case Kind.DEADLOCK:
                 return frames.deadlock(what % 2 > 0, what % 3 > 1)
             case Kind.GOODBYE:
-                return frames.goodbye(Goodbye(what % 3, what % 5, what % 7, (key,)))
+                return frames.goodbye(Goodbye(what % 3, what % 5, what % 7, (key,), what % 11 > 5))
             case Kind.FAREWELL:
                 return frames.farewell()
             case Kind.ABORT:
