@@ -429,6 +429,8 @@ class Engine:
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
+        for trace in self.traces:
+            trace.look()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
         for party in (*self.parties.values(), *self._leaving):

@@ -294,6 +294,8 @@ class _Thread:
 class Reporter:
     """The `mpccomm.engine.observer.Observer` that counts for reports."""
 
+    counting = True
+
     def __init__(self) -> None:
         self._here = threading.local()
         self._threads: list[_Thread] = []
@@ -350,7 +352,7 @@ class Reporter:
             content += b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
 
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """Count a message."""
         thread = self._thread()
         for path in self._paths(asked):
@@ -358,7 +360,10 @@ class Reporter:
             tally.messages_received += 1
             tally.bytes_received += message.total
 
-    def taken(self, party: str, message: Incoming) -> None:
+    def vain(self, involved: Involved, since: float) -> None:
+        """Nothing to tell: see `waits`."""
+
+    def taken(self, party: str, message: Incoming, future: bool) -> None:
         """Be as deep as the message is."""
         content = fields_of(message.annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
@@ -375,7 +380,7 @@ class Reporter:
         thread = self._thread()
         thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
 
-    def waits(self, involved: Involved) -> Callable[[], None]:
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
         thread = self._thread()
         begun = time.perf_counter()
@@ -397,10 +402,7 @@ class Reporter:
 
         return end
 
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
-        """Nothing to count."""
-
-    def arrived(self, party: str, position: int) -> None:
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Nothing to count."""
 
     def connection(self, party: str, connected: bool) -> None:

@@ -57,6 +57,8 @@ class Request(Protocol):
     over: bool
     error: Exception | None
     waiter: Waiter | None
+    single: bool
+    """It is one send or receive, and known to who looks at the traffic by its message."""
 
     def involved(self) -> Involved:
         """Return the parties that it waits for, and whether it sends to them."""
@@ -87,6 +89,7 @@ class ReceiveCall(Receive):
     )
 
     _mailbox: Mailbox
+    single = True
     asked = math.inf
     """When the future was asked for that it is of, by `time.perf_counter`; infinite where a call waits for it."""
 
@@ -259,15 +262,16 @@ class ReceiveCall(Receive):
         else:
             value = decode(message, party)
         if observer is not None:
-            observer.receives(party.name, message, begun, self.asked)
-            self._hand_over(observer, message)
+            observer.receives(party.name, message, self.since, begun, self.asked)
+            if observer.counting or self.asked < math.inf:
+                self._hand_over(observer, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
         """Tell that the program has the message in its hands."""
-        observer.taken(self.party.name, message)
+        observer.taken(self.party.name, message, False)
 
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
@@ -303,7 +307,7 @@ class FutureCall(ReceiveCall):
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
         """The future will tell."""
-        self.taking = partial(observer.taken, self.party.name, message)
+        self.taking = partial(observer.taken, self.party.name, message, True)
 
     def _end(self, error: Exception | None) -> None:
         message = self.message
@@ -383,6 +387,7 @@ class DiscardCall(ReceiveCall):
 class SendCall(Outgoing):
     """The send of one message."""
 
+    single = True
     queued = False
     """It has its id, and can't be withdrawn any more."""
     over = False
@@ -465,7 +470,11 @@ class SendCall(Outgoing):
         """End the wait. The message has its number: it is sent all the same."""
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
-        self.over = True
+        if not self.over:
+            self.over = True
+            observer = self.party.loop_owner.observer
+            if observer is not None:
+                observer.sent(self.party.name, self, asyncio.CancelledError(), -1.0)
         self._forget_limits()
 
     def done(self) -> None:
@@ -491,13 +500,19 @@ class SendCall(Outgoing):
             self._forget_limits()
         observer = self.party.loop_owner.observer
         if observer is not None:
-            observer.sent(self.party.name, self, error)
+            observer.sent(self.party.name, self, error, self.party.link.receiver.now)
         self.over = True
         self.error = error
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
             waiter.resolve(None, error)
+
+
+def tell_of_failure(observer: Observer, request: Request) -> None:
+    """Tell that the wait for a request came to nothing, where no message tells of it."""
+    if isinstance(request, ReceiveCall) and request.since:
+        observer.vain(request.involved(), request.since)
 
 
 AnyCall: TypeAlias = ReceiveCall | SendCall

@@ -18,6 +18,7 @@ from mpccomm.protocol.states import Cause
 class Delivery:
     """The wait for sends that were started before, of one message. When it is given up they go on."""
 
+    single = False
     __slots__ = ("_explain", "_missing", "_timer", "calls", "error", "failure", "over", "timeout", "waiter")
 
     def __init__(self, calls: Sequence[SendCall], timeout: float | None, explain: Callable[[], Exception]) -> None:
@@ -87,6 +88,7 @@ Part: TypeAlias = ReceiveCall | SendCall | Delivery
 class Several:
     """Several sends and receives with one outcome: when one fails all end, and messages that were taken go back."""
 
+    single = False
     __slots__ = ("_missing", "_starting", "error", "over", "parts", "waiter")
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -150,6 +152,7 @@ class Several:
 class First:
     """Several receives, of which the first message counts; what comes for the others stays, and their numbers are free again."""
 
+    single = False
     __slots__ = ("_missing", "error", "over", "parts", "waiter", "winner")
 
     def __init__(self, parts: Sequence[ReceiveCall]) -> None:
@@ -216,6 +219,7 @@ class First:
 class TaskCall:
     """A coroutine function that runs on the pool's loop. The coroutine is made there: it can't be left over."""
 
+    single = False
     __slots__ = ("_function", "_owner", "_task", "error", "over", "result", "waiter")
 
     def __init__(self, owner: LoopOwner, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:

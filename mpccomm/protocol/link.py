@@ -442,7 +442,7 @@ class Link:
         """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
         if connection.closed:
             return
-        connection.heard = now
+        connection.heard = self.receiver.now = now
         connection.trickling = False
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)
