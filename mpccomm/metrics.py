@@ -254,7 +254,7 @@ class _Meter:
     def vain(self, involved: Involved, since: float) -> None:
         """Nothing to tell: see `waits`."""
 
-    def taken(self, party: str, message: Incoming, future: bool) -> None:
+    def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:

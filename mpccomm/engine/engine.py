@@ -135,7 +135,7 @@ class Engine:
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
         if self.reporter is None:
-            made = Reporter()
+            made = Reporter(self.loop_owner)
             # Of several threads that come at once, one is the first.
             if self._reporters.setdefault("", made) is made:
                 self.observe(made)

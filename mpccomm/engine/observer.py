@@ -24,8 +24,7 @@ class Observer(Protocol):
     """Who is told."""
 
     counting: bool
-    """Told of everything. Otherwise `waits` is for what no single message tells of: a call for several, or a future; and
-    `taken` for messages of futures."""
+    """Told of every wait. Otherwise `waits` is for what no single message tells of: a call for several, or a future."""
 
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
@@ -49,10 +48,11 @@ class Observer(Protocol):
         of that which asked for it, at the time ``asked``; otherwise this is infinite.
         """
 
-    def taken(self, party: str, message: Incoming, future: bool) -> None:
-        """The program has a message in its hands: a call returns it, or the result of a future was asked for; in its own context.
+    def taken(self, party: str, message: Incoming) -> None:
+        """The program has the message of a future in its hands: its result was asked for; in the context that asks.
 
-        Of a future this is later than `receives`, and does not happen where no result is asked for.
+        This is later than `receives`, and does not happen where no result is asked for. Any other message is in the hands of the
+        program with `receives`.
         """
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
@@ -94,10 +94,10 @@ class Observers:
         for observer in self.observers:
             observer.receives(party, message, since, begun, asked)
 
-    def taken(self, party: str, message: Incoming, future: bool) -> None:
+    def taken(self, party: str, message: Incoming) -> None:
         """Tell all."""
         for observer in self.observers:
-            observer.taken(party, message, future)
+            observer.taken(party, message)
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
         """Tell all."""

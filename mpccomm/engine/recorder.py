@@ -183,9 +183,9 @@ class Recorder:
         kind = RECEIVE if asked == math.inf else OF_FUTURE
         self._write(_pack(kind, peer, text, number, place, total, message.number, since, message.at, begun, ended))
 
-    def taken(self, party: str, message: Incoming, future: bool) -> None:
+    def taken(self, party: str, message: Incoming) -> None:
         """Note when the result of a future was asked for."""
-        if future and not self._full:
+        if not self._full:
             self._taken[self._peer(party), message.number] = perf_counter()
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:

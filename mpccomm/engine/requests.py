@@ -263,15 +263,14 @@ class ReceiveCall(Receive):
             value = decode(message, party)
         if observer is not None:
             observer.receives(party.name, message, self.since, begun, self.asked)
-            if observer.counting or self.asked < math.inf:
+            if self.asked < math.inf:
                 self._hand_over(observer, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
-        """Tell that the program has the message in its hands."""
-        observer.taken(self.party.name, message, False)
+        """See to it that what is to be told when the program has the message in its hands, later, is told then."""
 
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
@@ -307,7 +306,7 @@ class FutureCall(ReceiveCall):
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
         """The future will tell."""
-        self.taking = partial(observer.taken, self.party.name, message, True)
+        self.taking = partial(observer.taken, self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:
         message = self.message
