@@ -223,6 +223,8 @@ _BOUNDS = [*map(str, BUCKETS), "+Inf"]
 class _Meter:
     """The `mpccomm.engine.observer.Observer` that measures."""
 
+    counting = True
+
     def __init__(self) -> None:
         self.deliveries = _Times()
         self.receives_waited = _Times()
@@ -232,12 +234,12 @@ class _Meter:
         message.since = perf_counter()
         return b""
 
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Measure how long it took, if it was delivered."""
         if error is None and message.since:
             self.deliveries.add(party, perf_counter() - message.since)
 
-    def waits(self, involved: Involved) -> Callable[[], None]:
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""
         begun = perf_counter()
 
@@ -249,13 +251,13 @@ class _Meter:
 
         return end
 
+    def vain(self, involved: Involved, since: float) -> None:
+        """Nothing to tell: see `waits`."""
+
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
-        """Nothing to measure."""
-
-    def arrived(self, party: str, position: int) -> None:
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """Nothing to measure."""
 
     def connection(self, party: str, connected: bool) -> None:

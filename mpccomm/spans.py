@@ -82,6 +82,8 @@ def instrument(pool: BasePool, tracer_provider: TracerProvider | None = None, *,
 class _Spans:
     """The `mpccomm.engine.observer.Observer` that makes them."""
 
+    counting = True
+
     def __init__(self, tracer: Tracer, propagate: bool) -> None:
         self._tracer = tracer
         self._propagate = propagate
@@ -98,7 +100,7 @@ class _Spans:
         ids = context.trace_id.to_bytes(16), context.span_id.to_bytes(8), context.trace_flags
         return pack_field(TRACE_CONTEXT, _CONTEXT.pack(*ids))
 
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """End the span."""
         span: Span | None = message.span
         if span is not None:
@@ -111,15 +113,18 @@ class _Spans:
                 span.set_status(Status(StatusCode.ERROR, kind))
             span.end()
 
-    def waits(self, involved: Involved) -> Callable[[], None]:
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Keep since when: if it ends with a message, that is when its span began."""
         since = time.time_ns()
         return lambda: _keep(_Wait(since, time.perf_counter(), involved))
 
+    def vain(self, involved: Involved, since: float) -> None:
+        """Nothing to tell: see `waits`."""
+
     def taken(self, party: str, message: Incoming) -> None:
         """Nothing to tell: see `receives`."""
 
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """Make a span of a receive that has just ended."""
         wait = _waited.get()
         waited = (party, False) in wait.involved and begun - wait.ended <= _AT_ONCE
@@ -144,9 +149,6 @@ class _Spans:
         trace, span, flags = _CONTEXT.unpack(content)
         context = SpanContext(int.from_bytes(trace), int.from_bytes(span), True, TraceFlags(flags))
         return (Link(context),) if context.is_valid else ()
-
-    def arrived(self, party: str, position: int) -> None:
-        """No span."""
 
     def connection(self, party: str, connected: bool) -> None:
         """No span."""

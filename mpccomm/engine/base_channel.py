@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
 from mpccomm.engine.expect import Expect, check_expect
+from mpccomm.engine.handles import Handle
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
     UNSET,
@@ -222,7 +223,7 @@ class BaseChannel:
         message: object,
         msg_id: str | None,
         limits: SendLimits,
-        waiter: Waiter | None,
+        waiter: Handle | None,
         watcher: Watcher | None = None,
     ) -> SendCall:
         """Encode a message and queue it for one party, as `_queue` does for several."""
@@ -248,6 +249,8 @@ class BaseChannel:
                 call.waiter = watcher
             else:
                 call.waiter = waiter
+                if begun and waiter is not None:
+                    waiter.involved = call.involved()
             self._launch(call)
         finally:
             if serialising.held is not None:
@@ -260,7 +263,7 @@ class BaseChannel:
         message: object,
         msg_id: str | None,
         limits: SendLimits,
-        waiter: Waiter | None,
+        waiter: Handle | None,
         watcher: Watcher | None = None,
     ) -> Part | Several:
         """Encode a message and queue it for several parties: without a copy where there is a ``watcher``, which waits for it.
@@ -289,6 +292,8 @@ class BaseChannel:
                 request.waiter = watcher
             else:
                 request.waiter = waiter
+                if begun and waiter is not None:
+                    waiter.involved = request.involved()
             self._launch(request)
         finally:
             serialising.end()

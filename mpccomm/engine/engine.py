@@ -139,7 +139,7 @@ class Engine:
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
         if self.reporter is None:
-            made = Reporter()
+            made = Reporter(self.loop_owner)
             # Of several threads that come at once, one is the first.
             if self._reporters.setdefault("", made) is made:
                 self.observe(made)
@@ -454,6 +454,8 @@ class Engine:
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
         self.callbacks.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
+        for trace in self.traces:
+            trace.look()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
         for party in (*self.parties.values(), *self._leaving):

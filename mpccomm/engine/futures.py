@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.requests import FutureCall, Request, tell_of_failure
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -95,7 +95,13 @@ class ObservedFuture(ReceiveFuture):
         return value
 
     def __await__(self) -> Generator[Any, None, Any]:
-        value = yield from super().__await__()
+        request, observer = self.request, self.owner.observer
+        end = None if request is None or observer is None else observer.waits(request.involved(), False)
+        try:
+            value = yield from super().__await__()
+        finally:
+            if end is not None:
+                end()
         self._tell()
         return value
 
@@ -147,18 +153,24 @@ async def finish(request: Request, future: RequestFuture) -> None:
     :raises CommunicationError: the request failed
     """
     observer = future.owner.observer
-    end = None if observer is None else observer.waits(request.involved())
+    end = None
+    if observer is not None and (observer.counting or not request.single):
+        end = observer.waits(request.involved(), request.single)
     try:
         await future
     except asyncio.CancelledError:
         # Also where the request was over already, and the task was cancelled before it could run.
         with contextlib.suppress(PoolClosedError):
             future.owner.post(request.cancel)
+        if observer is not None:
+            tell_of_failure(observer, request)
         raise
     finally:
         if end is not None:
             end()
     if request.error is not None:
+        if observer is not None:
+            tell_of_failure(observer, request)
         raise_error(request)
 
 

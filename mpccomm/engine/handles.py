@@ -28,6 +28,7 @@ from mpccomm.display import plural
 from mpccomm.engine.futures import resolve_on
 from mpccomm.engine.lifecycle import Gate
 from mpccomm.engine.loop_owner import LoopOwner, running_loop, tell_of_blocked_loop
+from mpccomm.engine.observer import Involved, Observer
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
 from mpccomm.logs import LogEvent
 
@@ -310,8 +311,14 @@ class ThreadFuture(concurrent.futures.Future[T]):
                     "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
                 )
             gate: Gate = self.__dict__.setdefault("_gate", Gate())
-            if not self.outcomes and not _wait(gate, timeout):
-                raise CommunicationTimeoutError(self._still(timeout))
+            observer = self._callbacks.loop_owner.observer
+            end = None if observer is None else observer.waits(self._involved(), False)
+            try:
+                if not self.outcomes and not _wait(gate, timeout):
+                    raise CommunicationTimeoutError(self._still(timeout))
+            finally:
+                if end is not None:
+                    end()
         outcome = self.outcomes[0]
         if outcome.state is _CANCELLED:
             raise concurrent.futures.CancelledError
@@ -319,6 +326,9 @@ class ThreadFuture(concurrent.futures.Future[T]):
         if to_here is not None:
             self._to_here = to_here.call.message = None
         return outcome
+
+    def _involved(self) -> Involved:
+        return () if self._call is None else self._call.involved()
 
     def _still(self, timeout: float | None) -> str:
         if self._call is None:
@@ -514,6 +524,8 @@ class _Watched:
     """A future that notes whether the program has asked how it ended, or will be told."""
 
     looked_at = False
+    involved: Involved = ()
+    """The parties that it is for, where it was made while there was an observer."""
 
     def result(self, *arguments: Any, **options: Any) -> Any:
         self.looked_at = True
@@ -543,7 +555,18 @@ class LoopHandle(_Watched, asyncio.Future[None]):
 
     def __await__(self) -> Generator[Any, None, None]:
         self.looked_at = True
-        return super().__await__()
+        observer = self._failures.loop_owner.observer
+        if observer is None or self.done():
+            return super().__await__()
+        return self._await_observed(observer)
+
+    def _await_observed(self, observer: Observer) -> Generator[Any, None, None]:
+        end = observer.waits(self.involved, False)
+        try:
+            return (yield from super().__await__())
+        finally:
+            if end is not None:
+                end()
 
     __iter__ = __await__
 
@@ -554,6 +577,9 @@ class ThreadHandle(_Watched, ThreadFuture[None]):
     def __init__(self, callbacks: Callbacks, failures: Failures) -> None:
         super().__init__(callbacks)
         self._failures = failures
+
+    def _involved(self) -> Involved:
+        return self.involved
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
         """Its sends have ended."""

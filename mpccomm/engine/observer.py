@@ -23,32 +23,43 @@ TRACE_CONTEXT = 2
 class Observer(Protocol):
     """Who is told."""
 
+    counting: bool
+    """Told of every wait. Otherwise `waits` is for what no single message tells of: a call for several, or a future."""
+
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
 
         Its encoding began at ``begun``, by `time.perf_counter`. Its id is not known yet.
         """
 
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
-        """The other party's pool holds the message, or the send has failed; on the pool's loop."""
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
+        """The other party's pool holds the message, or the send has failed; on the pool's loop.
 
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
+        That it holds it, it has said in what arrived last, at the time ``heard``; negative: that is unknown.
+        """
+
+    def vain(self, involved: Involved, since: float) -> None:
+        """A call for one message has waited for nothing since then; in the thread of the call."""
+
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """The program gets a message, decoded since ``begun``; in the thread, and in the context, that it is decoded in.
 
-        That of a future is a copy of the context that asked for it, at the time ``asked``; otherwise this is infinite.
+        It was waited for from ``since`` on; where it was here before (or that is 0), it was not. The context of a future is a copy
+        of that which asked for it, at the time ``asked``; otherwise this is infinite.
         """
 
     def taken(self, party: str, message: Incoming) -> None:
-        """The program has a message in its hands: a call returns it, or the result of a future was asked for; in its own context.
+        """The program has the message of a future in its hands: its result was asked for; in the context that asks.
 
-        Of a future this is later than `receives`, and does not happen where no result is asked for.
+        This is later than `receives`, and does not happen where no result is asked for. Any other message is in the hands of the
+        program with `receives`.
         """
 
-    def arrived(self, party: str, position: int) -> None:
-        """A batch arrived, and with it every frame up to this one is here; on the pool's loop."""
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
+        """A call begins to wait; in the thread of the call. What is returned is called there when it ends.
 
-    def waits(self, involved: Involved) -> Callable[[], None]:
-        """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""
+        Where it is for one ``message``, `receives` or `sent` will tell of it, or `vain`.
+        """
 
     def connection(self, party: str, connected: bool) -> None:
         """A party was connected, or its connection was lost; on the pool's loop."""
@@ -62,34 +73,35 @@ class Observers:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
+        self.counting = any(observer.counting for observer in observers)
 
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Tell all. Returns the fields of all."""
         return b"".join([observer.sends(party, message, begun) for observer in self.observers])
 
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Tell all."""
         for observer in self.observers:
-            observer.sent(party, message, error)
+            observer.sent(party, message, error, heard)
 
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
+    def vain(self, involved: Involved, since: float) -> None:
         """Tell all."""
         for observer in self.observers:
-            observer.receives(party, message, begun, asked)
+            observer.vain(involved, since)
+
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+        """Tell all."""
+        for observer in self.observers:
+            observer.receives(party, message, since, begun, asked)
 
     def taken(self, party: str, message: Incoming) -> None:
         """Tell all."""
         for observer in self.observers:
             observer.taken(party, message)
 
-    def arrived(self, party: str, position: int) -> None:
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
         """Tell all."""
-        for observer in self.observers:
-            observer.arrived(party, position)
-
-    def waits(self, involved: Involved) -> Callable[[], None]:
-        """Tell all."""
-        ends = [observer.waits(involved) for observer in self.observers]
+        ends = [one for observer in self.observers if (one := observer.waits(involved, message)) is not None]
 
         def end() -> None:
             for one in ends:

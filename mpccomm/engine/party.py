@@ -120,7 +120,7 @@ class Party:
     the ``pins``; without any it has to have one from an authority, for its address unless ``check_hostname`` is False.
     """
 
-    clock: Callable[[], float] = staticmethod(time.monotonic)
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     audit: Audit | None = None
     oldest: tuple[Outgoing | None, float] = None, 0.0

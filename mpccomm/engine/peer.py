@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.link import Link
 
@@ -15,7 +14,6 @@ class LinkOwner(Protocol):
 
     name: str
     link: Link
-    loop_owner: LoopOwner
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -39,9 +37,6 @@ class StreamPeer:
         """One batch arrived."""
         party = self._party
         party.link.received(self._connection, batch, party.clock())
-        observer = party.loop_owner.observer
-        if observer is not None:
-            observer.arrived(party.name, party.link.receiver.received)
         party.flush(self._at_once)
 
     def heard(self) -> None:

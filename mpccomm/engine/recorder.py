@@ -1,7 +1,8 @@
 """What a pool notes for a timeline: an `mpccomm.engine.observer.Observer` that keeps what it is told, and works it out later.
 
-A hook looks at the clock and appends a tuple of plain values, no more: no message is kept, and nothing of its contents. What
-belongs to what (which wait was for which message, when a message arrived) is found out when the record is made.
+A hook looks at the clock, once, and packs some numbers, no more: no message is kept, and nothing of its contents. When a message
+or an acknowledgement arrived is known by the batch that brought it. What belongs to what (which wait was for which message) is
+found out when the record is made, in `mpccomm.engine.notes`.
 """
 
 from __future__ import annotations
@@ -10,76 +11,82 @@ import hashlib
 import math
 import os
 import platform
-import threading
 import time
 import uuid
-from asyncio import _get_running_loop, current_task
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
-from typing import Any
 
+from mpccomm.engine.lanes import Lanes, lane, of_tasks, running
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.notes import AWAITED, NOTE, OF_FUTURE, RECEIVE, SEND, Failed, Making, Stayed, Waited
 from mpccomm.engine.observer import Involved
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Send, Wait
+from mpccomm.trace.record import Connection, PartyRecord
 
 log = EventLog()
 
 MOST = 1_000_000
-"""Notes that are kept, of some 200 bytes each; of later ones only the number is."""
-
-_SEND, _RECEIVE, _WAIT, _PHASE, _CONNECTION = range(5)
-_Log = list[tuple[int, float]]
-"""Up to which frame everything had arrived, and when."""
+"""Notes that are kept, of about 70 bytes each; of later ones only the number is."""
+_SMALL = 1024
+"""What has no more bytes, and no classes of the program in it, is encoded or decoded at a stroke: one look at the clock does."""
+_pack = NOTE.pack
 
 
 class _Counted:
-    """Takes the place of a list."""
+    """Takes the place of where notes go."""
 
     number = 0
 
-    def append(self, note: object) -> None:
+    def add(self, note: object) -> None:
         self.number += 1
-
-
-_LANE = ContextVar("mpccomm-lane", default=(0, -1))
-"""The recorder, by its `id`, that has noted something of this context, and the lane."""
 
 
 class Recorder:
     """One record in the making, of the party of that name and incarnation, with those that ``links`` are to, by name."""
 
-    def __init__(self, name: str, incarnation: bytes, links: Callable[[], dict[str, Link]], most: int = MOST) -> None:
+    counting = False
+
+    def __init__(
+        self,
+        owner: LoopOwner,
+        name: str,
+        incarnation: bytes,
+        links: Callable[[], dict[str, Link]],
+        most: int = MOST,
+    ) -> None:
+        self._owner = owner
         self._name = name
         self._incarnation = incarnation
         self._links = links
         self._most = most
         self._zero = perf_counter()
         self._wall = time.time_ns()
-        self._notes: list[tuple[Any, ...]] = []
-        self._append = self._notes.append
+        self._messages = BytesIO()
+        """Notes of messages, packed."""
+        self._write: Callable[[bytes], object] = self._messages.write
+        self._others: list[Failed | Waited | Stayed] = []
+        self._append: Callable[[Failed | Waited | Stayed], object] = self._others.append
         self._lost = _Counted()
         self._full = False
-        self._lanes: dict[int | str, int] = {}
-        """Of threads by their numbers, of tasks by their names."""
-        self._lane_names: list[str] = []
-        self._parents: list[int] = []
+        self._lanes = Lanes()
         self._peers: dict[tuple[str, str], int] = {}
         self._current: dict[str, int] = {}
         """The place of each party, as the process that it is now, among `_peers`."""
-        self._phases: dict[object, tuple[str, int | str, float]] = {}
+        self._texts: dict[str, int] = {}
+        """The places of ids, or of their prefixes where they have numbers."""
+        self._taken: dict[tuple[int, int], float] = {}
+        """When the results of futures were asked for, by peer and number of the message."""
+        self._phases: dict[object, tuple[str, int, float]] = {}
         """Of the stays that go on: the path, the lane, and since when."""
-        self._logs: dict[str, _Log] = {}
+        self._connections: list[tuple[int, float, bool]] = []
         for party, link in links().items():
             self._meet(party, link)
-            self._logs[party] = [(link.receiver.received, -math.inf)]
 
     def _meet(self, name: str, link: Link | None) -> int:
         """Note which process a party is now."""
@@ -91,203 +98,160 @@ class Recorder:
         peer = self._current.get(name)
         return self._meet(name, self._links().get(name)) if peer is None else peer
 
-    def _lane(self) -> int | str:
-        """The number of the thread, or the name of the task in it, that calls."""
-        loop = _get_running_loop()
-        task = None if loop is None else current_task(loop)
-        key = get_ident() if task is None else task.get_name()
-        if key not in self._lanes:
-            self._new_lane(key)
-        return key
-
-    def _new_lane(self, key: int | str) -> None:
-        thread = threading.current_thread().name.replace("/", "_")
-        self._lane_names.append(f"{thread}/{key}" if isinstance(key, str) else thread)
-        lane = self._lanes[key] = len(self._lane_names) - 1
-        # A task has a copy of the context of the one that made it.
-        recorder, parent = _LANE.get()
-        self._parents.append(parent if recorder == id(self) else -1)
-        _LANE.set((id(self), lane))
-
-    def _leave_out(self) -> None:
-        """Count the notes that come now, no more. It is looked for with each batch, not with each note."""
-        if not self._full:
+    def look(self) -> None:
+        """Count the notes that come now, no more, if there are too many. Called now and then, not with each note."""
+        if not self._full and self._number >= self._most:
             self._full = True
-            self._append = self._lost.append
+            self._write = self._append = self._lost.add
             log(
                 LogEvent.TRACE_FAILED,
                 "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
                 "with pool.trace()",
-                len(self._notes),
+                self._number,
             )
+
+    @property
+    def _number(self) -> int:
+        return self._messages.tell() // NOTE.size + len(self._others)
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Note the call."""
-        now = perf_counter()
-        message.noted = begun or now, now, self._lane()
+        owner = self._owner
+        try:
+            number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
+        except KeyError:
+            number = lane()
+        if begun and message.total <= _SMALL and not message.ordered:
+            message.noted = number, message.awaited, begun, begun
+        else:
+            now = perf_counter()
+            message.noted = number, message.awaited, begun or now, now
         return b""
 
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Note the send."""
         noted = message.noted
         if noted is None:
             return  # from before the record began
-        now = perf_counter()
-        name = "" if error is None else type(error).__name__
-        # One that failed before it was queued has no id.
-        key = message.key if error is None else getattr(message, "key", "")
-        peer = self._current.get(party)
-        if peer is None:
+        number, awaited, called, encoded = noted
+        try:
+            peer = self._current[party]
+        except KeyError:
             peer = self._peer(party)
-        self._append((_SEND, peer, message.number, key, message.total, noted, now, name))
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Nothing to keep: see `receives`."""
-
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
-        """Note the receive."""
-        now = perf_counter()
-        peer = self._current.get(party)
-        if peer is None:
-            peer = self._peer(party)
-        log = self._logs.get(party)
-        self._append(
-            (_RECEIVE, peer, message.number, message.key, message.total, self._lane(), log, message.seq, begun, now)
+        if error is not None:
+            # One that failed before it was queued has no id.
+            key = getattr(message, "key", "")
+            size, name = message.total, type(error).__name__
+            self._append(
+                Failed(peer, message.number, key, size, number, awaited, called, encoded, perf_counter(), name)
+            )
+            return
+        key = message.key
+        words, place = (key, -1) if isinstance(key, str) else key
+        try:
+            text = self._texts[words]
+        except KeyError:
+            text = self._texts.setdefault(words, len(self._texts))
+        # Over another wire there are no acknowledgements.
+        delivered = heard if heard > encoded else perf_counter()
+        kind = AWAITED if awaited else SEND
+        self._write(
+            _pack(kind, peer, text, number, place, message.total, message.number, called, encoded, delivered, 0.0)
         )
 
-    def arrived(self, party: str, position: int) -> None:
-        """Note up to which frame everything is here."""
-        log = self._logs.get(party)
-        if log is None or log[-1][0] > position:
-            log = self._logs[party] = [(0, -math.inf)]  # another conversation
-        if log[-1][0] != position:
-            log.append((position, perf_counter()))
-        if len(self._notes) >= self._most:
-            self._leave_out()
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+        """Note the receive."""
+        owner = self._owner
+        try:
+            number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
+        except KeyError:
+            number = lane()
+        try:
+            peer = self._current[party]
+        except KeyError:
+            peer = self._peer(party)
+        key = message.key
+        words, place = (key, -1) if isinstance(key, str) else key
+        try:
+            text = self._texts[words]
+        except KeyError:
+            text = self._texts.setdefault(words, len(self._texts))
+        total = message.total
+        ended = begun if total <= _SMALL and not message.ordered else perf_counter()
+        kind = RECEIVE if asked == math.inf else OF_FUTURE
+        self._write(_pack(kind, peer, text, number, place, total, message.number, since, message.at, begun, ended))
 
-    def waits(self, involved: Involved) -> Callable[[], None]:
+    def taken(self, party: str, message: Incoming) -> None:
+        """Note when the result of a future was asked for."""
+        if not self._full:
+            self._taken[self._peer(party), message.number] = perf_counter()
+
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
         """Note the time until the function that is returned is called."""
-        lane = self._lane()
-        append = self._append
+        if message:
+            return None
         begun = perf_counter()
+        number = lane()
 
         def end() -> None:
-            append((_WAIT, lane, begun, perf_counter(), involved))
+            self._add_wait(number, begun, involved)
 
         return end
+
+    def vain(self, involved: Involved, since: float) -> None:
+        """Note the wait."""
+        self._add_wait(lane(), since, involved)
+
+    def _add_wait(self, number: int, since: float, involved: Involved) -> None:
+        to = [self._peer(name) for name, sends in involved if sends]
+        of = [self._peer(name) for name, sends in involved if not sends]
+        self._append(Waited(number, since, perf_counter(), to, of))
 
     def connection(self, party: str, connected: bool) -> None:
         """Note what became of it; it may be another process of that party."""
         if connected:
             self._meet(party, self._links().get(party))
-        self._append((_CONNECTION, self._peer(party), perf_counter(), connected))
+        self._connections.append((self._peer(party), perf_counter(), connected))
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
         """Note when a phase begins and ends. It may end in another lane: a generator is closed where it happens to be."""
         if begins:
-            self._phases[stay] = path, self._lane(), perf_counter()
+            self._phases[stay] = path, lane(), perf_counter()
         elif (begun := self._phases.pop(stay, None)) is not None:
-            self._append((_PHASE, *begun, perf_counter()))
+            self._append(Stayed(*begun, perf_counter()))
 
     # -- the record ------------------------------------------------------------------------------------------------
 
     def record(self) -> PartyRecord:
         """Return what was noted up to now. From any thread."""
-        by_kind: list[list[tuple[Any, ...]]] = [[] for _ in range(5)]
-        for kind, *note in list(self._notes):
-            by_kind[kind].append(tuple(note))
-        current = dict(self._current)
-        at, lanes = self._at, self._lanes
-        end = at(perf_counter())
-        waits = [
-            Wait(lanes[lane], at(begun), at(ended), *_split(involved, current))
-            for lane, begun, ended, involved in by_kind[_WAIT]
-        ]
-        phases = [Phase(path, lanes[lane], at(began), at(ended)) for path, lane, began, ended in by_kind[_PHASE]]
-        phases += [Phase(path, lanes[lane], at(began), end) for path, lane, began in list(self._phases.values())]
+        made = Making(self._zero, self._lanes)
+        now = perf_counter()
+        made.add_messages(self._messages.getvalue(), list(self._texts), dict(self._taken))
+        for note in (*list(self._others), *(Stayed(*begun, now) for begun in list(self._phases.values()))):
+            made.add(note)
+        made.finish()
         return PartyRecord(
             self._name,
             self._incarnation.hex(),
             clock_name(),
             round(self._zero * 1e9),
             self._wall,
-            end,
+            made.at(now),
             self._lost.number,
             list(self._peers),
-            list(self._lane_names),
-            list(self._parents),
-            _when_waited_for(sorted(self._sends(by_kind[_SEND]), key=lambda send: send.encoded), waits),
-            _since_asked_for(sorted(self._receives(by_kind[_RECEIVE]), key=lambda receive: receive.taken), waits),
-            sorted(waits, key=lambda wait: wait.began),
-            sorted(phases, key=lambda phase: phase.began),
+            made.lanes,
+            made.parents,
+            made.sends,
+            made.receives,
+            made.waits,
+            made.phases,
             [
-                Connection(peer, at(when), "connected" if connected else "connection lost")
-                for peer, when, connected in by_kind[_CONNECTION]
+                Connection(peer, made.at(when), "connected" if connected else "connection lost")
+                for peer, when, connected in list(self._connections)
             ],
         )
-
-    def _sends(self, notes: Iterable[tuple[Any, ...]]) -> Iterator[Send]:
-        at = self._at
-        for peer, number, key, size, (called, encoded, lane), ended, error in notes:
-            delivered = -1 if error else at(ended)
-            if lane in self._lanes:  # otherwise it is from before the record began
-                line = self._lanes[lane]
-                yield Send(peer, number, _id(key), size, line, at(called), at(encoded), delivered, at(encoded), error)
-
-    def _receives(self, notes: Iterable[tuple[Any, ...]]) -> Iterator[Receive]:
-        at = self._at
-        for peer, number, key, size, lane, log, seq, begun, ended in notes:
-            place = bisect_left(log, (seq, -math.inf)) if log else 0
-            arrived = at(log[place][1]) if 0 < place < len(log) else -1
-            yield Receive(peer, number, _id(key), size, self._lanes[lane], at(begun), arrived, at(begun), at(ended))
-
-    def _at(self, when: float) -> int:
-        """A time in nanoseconds since the record began, at the earliest then."""
-        return max(round((when - self._zero) * 1e9), 0)
-
-
-def _split(involved: Involved, current: dict[str, int]) -> tuple[list[int], list[int]]:
-    known = [(current[name], sends) for name, sends in involved if name in current]
-    return [peer for peer, sends in known if sends], [peer for peer, sends in known if not sends]
-
-
-def _id(key: Key) -> str:
-    return describe_key(key) if key else ""
-
-
-def _when_waited_for(sends: list[Send], waits: Iterable[Wait]) -> list[Send]:
-    """Let each send return when the wait ended that followed it: of the last one before it, in its lane and to its party."""
-    queued: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for place, send in enumerate(sends):
-        queued.setdefault((send.lane, send.peer), []).append((send.encoded, place))
-    for wait in waits:
-        for peer in wait.to:
-            before = queued.get((wait.lane, peer), [])
-            last = bisect_right(before, (wait.began, len(sends))) - 1
-            if last >= 0:
-                place = before[last][1]
-                sends[place] = sends[place]._replace(returned=max(sends[place].returned, wait.ended))
-    return sends
-
-
-def _since_asked_for(receives: list[Receive], waits: Iterable[Wait]) -> list[Receive]:
-    """Let each receive begin with the wait that it ended: the last one before it, in its lane and for its party."""
-    waited: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for wait in sorted(waits, key=lambda wait: wait.ended):
-        for peer in wait.of:
-            waited.setdefault((wait.lane, peer), []).append((wait.ended, wait.began))
-    used: dict[tuple[int, int], int] = {}
-    for place, receive in enumerate(receives):
-        key = receive.lane, receive.peer
-        before = waited.get(key, [])
-        last = bisect_right(before, (receive.taken, receive.taken)) - 1
-        # One that came after the wait was not what it ended with: its time was over.
-        if last >= used.get(key, 0) and receive.arrived <= before[last][0]:
-            used[key] = last + 1
-            receives[place] = receive._replace(called=before[last][1])
-    return receives
 
 
 def clock_name() -> str:

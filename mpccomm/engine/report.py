@@ -21,10 +21,11 @@ from binascii import crc32
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpccomm.address import is_unicode
 from mpccomm.display import report_html, report_text
@@ -46,8 +47,13 @@ MAX_NESTING = 3
 _DEPTH = Struct("!I")
 _IN_PHASE = Struct("!II")
 _DEEPEST = 2**32 - 1
+_WHOLE = Struct("!BBI")
+"""The field of an annotation that has a depth alone."""
 _MANY = 4096
 """Stays in one phase that are kept one by one."""
+Paths: TypeAlias = tuple[str, ...]
+"""Those of phases that go on, from the outermost inwards; the first is the whole."""
+_ALL: Paths = ("",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +287,8 @@ class _Thread:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], _Tally] = {}
         """By phase and party; "" for all."""
+        self.spans: dict[tuple[Involved, Paths], list[_Span]] = {}
+        """Those that a wait for one party is part of, in phases."""
         self.deepest: dict[str, int] = {}
         """The largest depth among all messages, by phase."""
 
@@ -294,10 +302,12 @@ class _Thread:
 class Reporter:
     """The `mpccomm.engine.observer.Observer` that counts for reports."""
 
-    def __init__(self) -> None:
+    counting = True
+
+    def __init__(self, owner: LoopOwner) -> None:
         self._here = threading.local()
         self._threads: list[_Thread] = []
-        self._depths = Depths()
+        self._depths = Depths(owner)
         self._begun = time.perf_counter(), time.process_time()
         self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
         """For each phase, when it was entered and left, by the clock and by CPU time."""
@@ -311,8 +321,10 @@ class Reporter:
             self._threads.append(found)
         return found
 
-    def _paths(self, at: float = math.inf) -> list[str]:
-        return ["", *(stay.path for stay in _stays_of(self, at))]
+    def _paths(self, at: float = math.inf) -> Paths:
+        if _entered.last() is None:
+            return _ALL
+        return ("", *(stay.path for stay in _stays_of(self, at)))
 
     # -- phases ----------------------------------------------------------------------------------------------------
 
@@ -335,72 +347,80 @@ class Reporter:
 
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Count a message, and give it its depth."""
-        stays = _stays_of(self)
+        stays = [] if _entered.last() is None else _stays_of(self)
+        paths = ("", *(stay.path for stay in stays)) if stays else _ALL
         thread = self._thread()
-        depths = []
-        for path in ("", *(stay.path for stay in stays)):
+        depths = [min(1 + depth, _DEEPEST) for depth in self._depths.at(paths)]
+        size = message.total
+        for path, depth in zip(paths, depths, strict=True):
             tally = thread.tally(path, party)
             tally.messages_sent += 1
-            tally.bytes_sent += message.total
-            depth = min(1 + self._depths.at(path), _DEEPEST)
-            thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
-            depths.append(depth)
-        content = _DEPTH.pack(depths[0])
-        if stays:
-            content += b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
+            tally.bytes_sent += size
+            if depth > thread.deepest.get(path, 0):
+                thread.deepest[path] = depth
+        if not stays:
+            return _WHOLE.pack(ROUNDS, _DEPTH.size, depths[0])
+        content = _DEPTH.pack(depths[0]) + b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
 
-    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
-        """Count a message."""
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+        """Count a message. One that is not for a future is in the hands of the program now."""
         thread = self._thread()
+        size = message.total
         for path in self._paths(asked):
             tally = thread.tally(path, party)
             tally.messages_received += 1
-            tally.bytes_received += message.total
+            tally.bytes_received += size
+        if asked == math.inf:
+            self.taken(party, message)
 
     def taken(self, party: str, message: Incoming) -> None:
         """Be as deep as the message is."""
-        content = fields_of(message.annotation).get(ROUNDS, b"")
+        annotation = message.annotation
+        if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS:
+            content = annotation[2:]
+        else:
+            content = fields_of(annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
-        self._deepen("", _DEPTH.unpack_from(content)[0])
-        stays = _stays_of(self)
-        if stays:
+        found = {"": _DEPTH.unpack_from(content)[0]}
+        if _entered.last() is not None and (stays := _stays_of(self)):
             carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
-            for stay in stays:
-                self._deepen(stay.path, carried.get(stay.code, 0))
+            found |= {stay.path: carried.get(stay.code, 0) for stay in stays}
+        deepest = self._thread().deepest
+        scope = self._depths.scope()
+        for path, depth in found.items():
+            scope.raise_to(path, depth)
+            if depth > deepest.get(path, 0):
+                deepest[path] = depth
 
-    def _deepen(self, path: str, depth: int) -> None:
-        self._depths.raise_to(path, depth)
-        thread = self._thread()
-        thread.deepest[path] = max(depth, thread.deepest.get(path, 0))
-
-    def waits(self, involved: Involved) -> Callable[[], None]:
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
         thread = self._thread()
-        begun = time.perf_counter()
+        paths = self._paths()
+        spans = thread.spans.get((involved, paths))
+        if spans is None:
+            spans = self._spans(thread, involved, paths)
+        now = time.perf_counter()
+        for span in spans:
+            span.begin(now)
+        return partial(_end, spans)
+
+    def _spans(self, thread: _Thread, involved: Involved, paths: Paths) -> list[_Span]:
         spans = []
-        for path in self._paths():
-            for sends in {sends for _, sends in involved}:
-                tally = thread.tally(path, "")
-                spans.append(tally.sending if sends else tally.receiving)
-            for party, sends in involved:
+        for path in paths:
+            sides = [("", sends) for sends in {sends for _, sends in involved}]
+            for party, sends in (*sides, *involved):
                 tally = thread.tally(path, party)
                 spans.append(tally.sending if sends else tally.receiving)
-        for span in spans:
-            span.begin(begun)
+        if len(involved) == 1:
+            thread.spans[involved, paths] = spans
+        return spans
 
-        def end() -> None:
-            ended = time.perf_counter()
-            for span in spans:
-                span.end(ended)
+    def vain(self, involved: Involved, since: float) -> None:
+        """Nothing to count: see `waits`."""
 
-        return end
-
-    def sent(self, party: str, message: Outgoing, error: Exception | None) -> None:
-        """Nothing to count."""
-
-    def arrived(self, party: str, position: int) -> None:
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Nothing to count."""
 
     def connection(self, party: str, connected: bool) -> None:
@@ -440,6 +460,12 @@ class Reporter:
                 sum(end - begin for _, _, begin, end in merged),
             )
         return found
+
+
+def _end(spans: Iterable[_Span]) -> None:
+    now = time.perf_counter()
+    for span in spans:
+        span.end(now)
 
 
 def joint(reports: Sequence[Report]) -> Report:

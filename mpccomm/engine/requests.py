@@ -64,6 +64,8 @@ class Request(Protocol):
     state: RequestState
     error: Exception | None
     waiter: Waiter | None
+    single: bool
+    """It is one send or receive, and known to who looks at the traffic by its message."""
 
     def involved(self) -> Involved:
         """Return the parties that it waits for, and whether it sends to them."""
@@ -93,6 +95,7 @@ class ReceiveCall(Receive):
     )
 
     _mailbox: Mailbox
+    single = True
     asked = math.inf
     """When the future was asked for that it is of, by `time.perf_counter`; infinite where a call waits for it."""
 
@@ -274,15 +277,15 @@ class ReceiveCall(Receive):
         else:
             value = decode(message, party)
         if observer is not None:
-            observer.receives(party.name, message, begun, self.asked)
-            self._hand_over(observer, message)
+            observer.receives(party.name, message, self.since, begun, self.asked)
+            if self.asked < math.inf:
+                self._hand_over(observer, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
-        """Tell that the program has the message in its hands."""
-        observer.taken(self.party.name, message)
+        """See to it that what is to be told when the program has the message in its hands, later, is told then."""
 
     def _end(self, error: Exception | None) -> None:
         before = self.state
@@ -409,6 +412,7 @@ class DiscardCall(ReceiveCall):
 class SendCall(Outgoing):
     """The send of one message."""
 
+    single = True
     state = _NEW
     """Once it is no longer new it has its id, and can't be withdrawn any more."""
     error: Exception | None = None
@@ -491,7 +495,11 @@ class SendCall(Outgoing):
         """End the wait. The message has its number: it is sent all the same."""
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
-        self.state = REQUEST[self.state, _CANCEL]
+        before = self.state
+        self.state = after = REQUEST[before, _CANCEL]
+        observer = self.party.loop_owner.observer
+        if observer is not None and after is not before:
+            observer.sent(self.party.name, self, asyncio.CancelledError(), -1.0)
         self._forget_limits()
 
     def done(self) -> None:
@@ -520,12 +528,18 @@ class SendCall(Outgoing):
             self._forget_limits()
         observer = self.party.loop_owner.observer
         if observer is not None:
-            observer.sent(self.party.name, self, error)
+            observer.sent(self.party.name, self, error, self.party.link.receiver.now)
         self.error = error
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
             waiter.resolve(None, error)
+
+
+def tell_of_failure(observer: Observer, request: Request) -> None:
+    """Tell that the wait for a request came to nothing, where no message tells of it."""
+    if isinstance(request, ReceiveCall) and request.since:
+        observer.vain(request.involved(), request.since)
 
 
 AnyCall: TypeAlias = ReceiveCall | SendCall

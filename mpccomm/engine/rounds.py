@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import threading
 from asyncio import Task, _get_running_loop, current_task
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any
+
+from mpccomm.engine.lanes import running
+from mpccomm.engine.loop_owner import LoopOwner
 
 
 class _Scope:
@@ -48,26 +52,36 @@ _scopes: ContextVar[Mapping[Depths, _Scope]] = ContextVar("mpccomm.depths", defa
 class Depths:
     """The depths of one pool, for each path of phases."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: LoopOwner) -> None:
+        self._owner = owner
+        self._of_tasks: dict[object, _Scope] = {}
+        """Of those that have not ended."""
         self._here = threading.local()
         self._threads: list[tuple[threading.Thread, _Scope]] = []
 
-    def at(self, path: str) -> int:
-        """Return the depth of what the calling task, or thread, has received."""
+    def at(self, paths: Iterable[str]) -> list[int]:
+        """Return the depths of what the calling task, or thread, has received."""
         scope = self.scope()
-        scope.settle()
-        found = scope.depths.get(path, 0)
+        if scope.made:
+            scope.settle()
+        found = [scope.depths.get(path, 0) for path in paths]
         for _, other in self._threads:
-            # Other threads settle theirs by themselves.
-            found = max(found, other.depths.get(path, 0))
+            if other is not scope:
+                # Other threads settle theirs by themselves.
+                found = [max(depth, other.depths.get(path, 0)) for depth, path in zip(found, paths, strict=True)]
         return found
-
-    def raise_to(self, path: str, depth: int) -> None:
-        """The calling task, or thread, has received a message of that depth."""
-        self.scope().raise_to(path, depth)
 
     def scope(self) -> _Scope:
         """Return that of the calling task, which is made on its first use, or of the thread."""
+        owner = self._owner
+        if get_ident() == owner.thread:
+            # Of a task on the pool's loop that has one: without a look for the running loop, which takes longer.
+            known = self._of_tasks.get(running.get(owner.home))
+            if known is not None:
+                return known
+        return self._find_scope()
+
+    def _find_scope(self) -> _Scope:
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
         scopes = _scopes.get()
@@ -81,8 +95,14 @@ class Depths:
         maker = found or thread
         maker.made[made] = None
         _scopes.set({**scopes, self: made})
-        # Not to keep the task, and its result, until the next call.
-        task.add_done_callback(lambda _: maker.settle())
+        self._of_tasks[task] = made
+
+        def end(task: object) -> None:
+            # Not to keep the task, and its result, until the next call.
+            self._of_tasks.pop(task, None)
+            maker.settle()
+
+        task.add_done_callback(end)
         return made
 
     def _of_thread(self) -> _Scope:

@@ -20,6 +20,7 @@ class _Compound:
     """What these requests have in common: each ends once, and tells its waiter."""
 
     __slots__ = ("error", "state", "waiter")
+    single = False
 
     def __init__(self) -> None:
         self.state = RequestState.NEW

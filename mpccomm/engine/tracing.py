@@ -37,10 +37,14 @@ class Trace:
         self, owner: LoopOwner, name: str, incarnation: bytes, links: Callable[[], dict[str, Link]], path: Path | None
     ) -> None:
         self._owner = owner
-        self._recorder = Recorder(name, incarnation, links)
+        self._recorder = Recorder(owner, name, incarnation, links)
         self._path = path
         self._stopped: PartyRecord | None = None
         owner.observer = joined(owner.observer, self._recorder)
+
+    def look(self) -> None:
+        """See to it that it does not grow without end. Called on the clock of the pool."""
+        self._recorder.look()
 
     @property
     def running(self) -> bool:

@@ -509,7 +509,7 @@ class Link:
             return
         if now > self._late:
             self._look_at_the_clock(now)
-        connection.heard = now
+        connection.heard = self.receiver.now = now
         connection.trickling = False
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)

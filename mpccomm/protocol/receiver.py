@@ -33,6 +33,8 @@ class Incoming:
     """It was taken at least once."""
     outcome: tuple[object, Exception | None] | None = None
     """What decoding it came to, value or error, where that was done before it was asked for."""
+    at = -1.0
+    """When its last piece arrived, by the clock that the link is told; negative: that is unknown."""
     arrival = 0
     """Its place among all messages of all parties that went into a mailbox."""
     segments: list[bytes | memoryview]
@@ -199,6 +201,8 @@ class Receiver:
         self._allocate = allocate
         self.received = 0
         """Up to this frame everything is here."""
+        self.now = -1.0
+        """When the last batch arrived."""
         self.duplicates = 0
         self.decode_order = DecodeOrder()
         self.box = Box(limits.box_messages, limits.box_bytes)
@@ -226,6 +230,7 @@ class Receiver:
         total = len(data)
         box = self.box
         message = Incoming(self, key, box.begun, seq, total, WHOLE_COST + total + (id_size and id_cost(key, id_size)))
+        message.at = self.now
         message.segments = [data]
         if total > self._limits.max_message_size:
             self._refuse(total)
@@ -248,6 +253,7 @@ class Receiver:
         message = Arriving(self, box.begun, frame, size, self._limits, self._allocate)
         box.begin(size)
         self.received = frame.seq
+        message.at = self.now
         if not message.complete:
             self._partial[message.number] = message
         return message
@@ -268,6 +274,7 @@ class Receiver:
         if message is None:
             raise ViolationError(f"a piece of message {number}, which is not under way")
         message.write(seq, data)
+        message.at = self.now
         self.received = seq
         if message.complete:
             del self._partial[number]

@@ -62,7 +62,7 @@ class Outgoing:
     """What an observer follows it with."""
     since = 0.0
     """When it was made, for what measures; 0: nothing does."""
-    noted: tuple[float, float, int | str] | None = None
+    noted: tuple[Any, ...] | None = None
     """What a recorder noted of its beginning."""
     _starts: list[int] | None = None
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
+from mpccomm.engine.requests import Request, tell_of_failure
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from mpccomm.engine.loop_owner import LoopOwner
-    from mpccomm.engine.requests import Request
 
 T = TypeVar("T")
 
@@ -130,17 +130,25 @@ class BlockingCall(_Slots):
         lock = self._lock
         assert lock is not None
         observer = self._loop_owner.observer
-        end = None if observer is None else observer.waits(request.involved())
+        end = None
+        if observer is not None and (observer.counting or not request.single):
+            end = observer.waits(request.involved(), request.single)
         pieces = 0
         try:
             while not lock.acquire(True, _POLL):
                 pieces += 1
                 if pieces == _LONG:
                     tell_of_blocked_loop()
+        except BaseException:
+            if observer is not None:
+                tell_of_failure(observer, request)
+            raise
         finally:
             if end is not None:
                 end()
         if request.error is not None:
+            if observer is not None:
+                tell_of_failure(observer, request)
             raise request.error
 
     def __del__(self) -> None:

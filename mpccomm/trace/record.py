@@ -83,7 +83,9 @@ class Receive(NamedTuple):
     taken: int
     """When decoding began."""
     returned: int
-    """When it was decoded, and the program had its value."""
+    """When it was decoded."""
+    handed: int | None = None
+    """When the program had its value in its hands, where that was later: asked for the result of a future; -1: it never did."""
 
 
 class Wait(NamedTuple):
@@ -180,7 +182,7 @@ class Message(NamedTuple):
     taken: int | None = None
     """When decoding began."""
     received: int | None = None
-    """When the receiver's program had its value."""
+    """When the receiver's program had its value in its hands: of a future, when its result was asked for."""
     after: int | None = None
     """What it depends on: the place, in `Record.messages`, of the message that its sender's program had received before it
     called; of several the last at the end of the longest chain; None: none. The chain of these is what makes rounds."""
@@ -270,7 +272,7 @@ class Record:
                     arrived=self.time(there, receive.arrived),
                     asked=self.time(there, receive.called),
                     taken=self.time(there, receive.taken),
-                    received=self.time(there, receive.returned),
+                    received=self.time(there, receive.returned if receive.handed is None else receive.handed),
                 )
             found.append(message)
         found.sort(key=_begin)

@@ -36,6 +36,8 @@ pytestmark = pytest.mark.usefixtures("loop_factory")
 class FakeRequest:
     """Ends when the test says so; ``at_once`` when it is started."""
 
+    single = False
+
     def __init__(self, *, at_once: bool = False) -> None:
         self.state = RequestState.NEW
         self.error: Exception | None = None
@@ -72,17 +74,23 @@ class FakeRequest:
 class Watch:
     """An observer that counts waits."""
 
+    counting = True
+
     def __init__(self) -> None:
         self.waits_of: list[Involved] = []
         self.ended = 0
 
-    def waits(self, involved: Involved) -> Callable[[], None]:
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+        assert not message
         self.waits_of.append(involved)
 
         def end() -> None:
             self.ended += 1
 
         return end
+
+    def vain(self, involved: Involved, since: float) -> None:
+        raise AssertionError("this is the wait of no single message")
 
 
 def home_owner() -> LoopOwner:

@@ -412,6 +412,43 @@ def test_time_that_is_waited_counts_for_the_party_that_was_waited_for() -> None:
     assert alice["slow"].cpu is not None
 
 
+def test_waiting_for_handles_counts() -> None:
+    """In the phase in which the result is asked for, and for the party that the handle is for."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        if name == "alice":
+            receiving = pool.arecv("bob")
+            with pool.phase("receiving"):
+                assert receiving.result(100 * UNIT) == 1
+            with pool.phase("sending"):
+                pool.asend("bob", bytes(2**22)).result(100 * UNIT)
+        else:
+            time.sleep(2 * UNIT)
+            pool.send("alice", 1)
+            pool.recv("alice")
+
+    report = play(protocol, 2)["alice"]
+    assert report["receiving"].receiving == pytest.approx(report.parties["receiving"]["bob"].receiving, rel=0.1)
+    assert report["receiving"].receiving >= UNIT  # type: ignore[operator]
+    assert (report["receiving"].sending, report["sending"].receiving) == (0, 0)
+    assert report.parties["sending"]["bob"].sending > 0  # type: ignore[operator]
+
+
+async def test_waiting_for_handles_counts_in_tasks() -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        receiving = alice.arecv("Bob")
+        asyncio.get_running_loop().call_later(2 * UNIT, bob.asend, "Alice", 1)
+        with alice.phase("receiving"):
+            assert await receiving == 1
+        sending = alice.asend("Bob", bytes(2**22))
+        with alice.phase("sending"):
+            await sending
+        report = alice.report()
+        assert report.parties["receiving"]["Bob"].receiving >= UNIT  # type: ignore[operator]
+        assert report.parties["sending"]["Bob"].sending > 0  # type: ignore[operator]
+        await bob.recv("Alice")
+
+
 async def test_tasks_keep_their_phases() -> None:
     async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
 

@@ -1,0 +1,81 @@
+"""The threads and tasks of the program, by numbers: what traces call lanes.
+
+Looking up the lane of a call has to cost next to nothing, since each message does it. So a lane is made on its first call, and
+told then to all records that are being made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar
+from itertools import count
+from typing import NamedTuple
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+
+class Lane(NamedTuple):
+    """A thread, or a task in one."""
+
+    number: int
+    maker: int
+    """The number of the task or thread that has made it; -1: of none that has a lane, or it is a thread."""
+    name: str
+
+
+class Lanes(dict[int, Lane]):
+    """The lanes that there are, by their numbers, and those that are made later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _told[id(self)] = self
+        for lane in (*list(_of_threads.values()), *list(_made.values())):
+            self[lane.number] = lane
+
+
+_numbers = count()
+_told: WeakValueDictionary[int, Lanes] = WeakValueDictionary()
+_here: ContextVar[Lane | None] = ContextVar("mpccomm.lane", default=None)
+"""That of this context. A task has a copy of the context of the one that has made it."""
+_of_threads: WeakKeyDictionary[threading.Thread, Lane] = WeakKeyDictionary()
+_made: dict[object, Lane] = {}
+
+of_tasks: dict[object, int] = {}
+"""The numbers of tasks, until they have ended."""
+running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
+"""The task that runs on each loop, as `asyncio.current_task` finds it. Where Python keeps it elsewhere there is none in here."""
+
+
+def lane() -> int:
+    """Return the number of the lane that calls.
+
+    For the task that runs on a loop, ``of_tasks[running[loop]]`` is the same without a call; a `KeyError` where it has none yet.
+    (What asks for the running loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
+    """
+    loop = asyncio._get_running_loop()
+    task = None if loop is None else asyncio.current_task(loop)
+    thread = threading.current_thread()
+    found = _of_threads.get(thread) if task is None else _made.get(task)
+    if found is None:
+        name = thread.name.replace("/", "_")
+        maker = None if task is None else _here.get()
+        number = next(_numbers)
+        found = Lane(
+            number, -1 if maker is None else maker.number, name if task is None else f"{name}/{task.get_name()}"
+        )
+        _here.set(found)
+        if task is None:
+            _of_threads[thread] = found
+        else:
+            _made[task] = found
+            of_tasks[task] = number
+            task.add_done_callback(_forget)
+        for lanes in list(_told.values()):
+            lanes[number] = found
+    return found.number
+
+
+def _forget(task: object) -> None:
+    of_tasks.pop(task, None)
+    _made.pop(task, None)

@@ -1,0 +1,208 @@
+"""What a recorder keeps of each message, packed, and how it becomes the rows of a record.
+
+A note of a message has a fixed size and holds no objects: memory that is used for the first time, and what the collector has to
+look through, cost more than all the rest of a trace.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from struct import Struct
+from typing import NamedTuple
+
+from mpccomm.engine.lanes import Lane
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.trace.record import Phase, Receive, Send, Wait
+
+NOTE = Struct("=BIIIqQqdddd")
+"""What it is, the places of the peer, of the text of the id (all of it, or its prefix), and the lane; the number in the id (-1:
+none); bytes; how many messages began before it; and four times. Of a send: when it was called, queued, delivered, and nothing. Of
+a receive: since when it was waited for, when it arrived, when decoding began and ended."""
+SEND, AWAITED, RECEIVE, OF_FUTURE = range(4)
+"""What it is: a send, one that a call waits for; a receive, one for a future."""
+
+
+class Failed(NamedTuple):
+    """A send that has failed."""
+
+    peer: int
+    number: int
+    key: Key
+    size: int
+    lane: int
+    awaited: bool
+    called: float
+    encoded: float
+    ended: float
+    error: str
+
+
+class Waited(NamedTuple):
+    """A wait that no message tells of."""
+
+    lane: int
+    began: float
+    ended: float
+    to: list[int]
+    of: list[int]
+
+
+class Stayed(NamedTuple):
+    """A stay in a phase."""
+
+    path: str
+    lane: int
+    began: float
+    ended: float
+
+
+class Making:
+    """The rows of a record in the making, of times since ``zero``."""
+
+    def __init__(self, zero: float, lanes: Mapping[int, Lane]) -> None:
+        self._zero = zero
+        self._lanes = lanes
+        self._lines: dict[int, int] = {}
+        """The places of lanes by their numbers."""
+        self.sends: list[Send] = []
+        self.receives: list[Receive] = []
+        self.waits: list[Wait] = []
+        self.phases: list[Phase] = []
+        self._awaited: list[int] = []
+        """The places of sends that a call waited for."""
+        self._waited: dict[int, int] = {}
+        """Since when receives were waited for, by their places."""
+
+    def at(self, when: float) -> int:
+        """A time in nanoseconds since the record began, at the earliest then."""
+        return max(round((when - self._zero) * 1e9), 0)
+
+    def _line(self, lane: int) -> int:
+        return self._lines.setdefault(lane, len(self._lines))
+
+    @property
+    def lanes(self) -> list[str]:
+        """The names of the lanes."""
+        return [self._lanes[number].name for number in self._lines]
+
+    @property
+    def parents(self) -> list[int]:
+        """For each lane the place of the one that has made it; -1: it is not in the record, or a thread."""
+        return [self._lines.get(self._lanes[number].maker, -1) for number in self._lines]
+
+    def add_messages(self, notes: bytes, texts: list[str], taken: Mapping[tuple[int, int], float]) -> None:
+        """Add the sends and receives; ``taken`` has when the results of futures were asked for, by peer and number."""
+        for kind, peer, text, lane, place, size, number, first, second, third, fourth in NOTE.iter_unpack(notes):
+            key: Key = texts[text] if place < 0 else (texts[text], place)
+            if kind <= AWAITED:
+                self._add_send(peer, number, key, size, lane, kind == AWAITED, first, second, third, "")
+                continue
+            handed = None
+            if kind == OF_FUTURE:
+                asked = taken.get((peer, number))
+                handed = -1 if asked is None else self.at(asked)
+            elif 0 < first < second:
+                self._waited[len(self.receives)] = self.at(first)
+            there = self.at(second) if second > self._zero else -1
+            begun = self.at(third)
+            ended = self.at(fourth)
+            self.receives.append(
+                Receive(peer, number, describe_key(key), size, self._line(lane), begun, there, begun, ended, handed)
+            )
+
+    def add(self, note: Failed | Waited | Stayed) -> None:
+        """Add what is noted of something else."""
+        if isinstance(note, Failed):
+            self._add_send(*note)
+        elif isinstance(note, Waited):
+            self.waits.append(Wait(self._line(note.lane), self.at(note.began), self.at(note.ended), note.to, note.of))
+        else:
+            self.phases.append(Phase(note.path, self._line(note.lane), self.at(note.began), self.at(note.ended)))
+
+    def _add_send(
+        self,
+        peer: int,
+        number: int,
+        key: Key,
+        size: int,
+        lane: int,
+        awaited: bool,
+        called: float,
+        encoded: float,
+        ended: float,
+        error: str,
+    ) -> None:
+        if called < self._zero:
+            return  # it is from before the record began
+        if awaited:
+            self._awaited.append(len(self.sends))
+        name = describe_key(key) if key else ""
+        queued, delivered = self.at(encoded), -1 if error else self.at(ended)
+        returned = self.at(ended) if awaited else queued
+        line = self._line(lane)
+        self.sends.append(Send(peer, number, name, size, line, self.at(called), queued, delivered, returned, error))
+
+    def finish(self) -> None:
+        """Find out what the waits were for that were noted as such, make those of calls for one message, and sort all."""
+        let_return = _when_waited_for(self.sends, self._awaited, self.waits)
+        asked_for = _since_asked_for(self.receives, self.waits)
+        for place in self._awaited:
+            send = self.sends[place]
+            if place not in let_return and send.returned > send.encoded:
+                self.waits.append(Wait(send.lane, send.encoded, send.returned, [send.peer], []))
+        for place, since in self._waited.items():
+            receive = self.receives[place]
+            if place not in asked_for:
+                self.receives[place] = receive._replace(called=since)
+                self.waits.append(Wait(receive.lane, since, receive.taken, [], [receive.peer]))
+        self.sends.sort(key=lambda send: send.encoded)
+        self.receives.sort(key=lambda receive: receive.taken)
+        self.waits.sort(key=lambda wait: wait.began)
+        self.phases.sort(key=lambda phase: phase.began)
+
+
+def _when_waited_for(sends: list[Send], awaited: Iterable[int], waits: Iterable[Wait]) -> set[int]:
+    """Let each of the sends at those places return when the wait ended that followed it: in its lane and to its party.
+
+    Returns the places of those sends.
+    """
+    queued: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for place in awaited:
+        send = sends[place]
+        queued.setdefault((send.lane, send.peer), []).append((send.encoded, place))
+    for there in queued.values():
+        there.sort()
+    found = set()
+    for wait in waits:
+        for peer in wait.to:
+            before = queued.get((wait.lane, peer), [])
+            last = bisect_right(before, (wait.began, len(sends))) - 1
+            if last >= 0:
+                place = before[last][1]
+                sends[place] = sends[place]._replace(returned=max(sends[place].returned, wait.ended))
+                found.add(place)
+    return found
+
+
+def _since_asked_for(receives: list[Receive], waits: Iterable[Wait]) -> set[int]:
+    """Let each receive begin with the wait that it ended: the last one before it, in its lane and for its party.
+
+    Returns the places of those receives.
+    """
+    waited: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for wait in sorted(waits, key=lambda wait: wait.ended):
+        for peer in wait.of:
+            waited.setdefault((wait.lane, peer), []).append((wait.ended, wait.began))
+    used: dict[tuple[int, int], int] = {}
+    found = set()
+    for place, receive in sorted(enumerate(receives), key=lambda one: one[1].taken):
+        key = receive.lane, receive.peer
+        before = waited.get(key, [])
+        last = bisect_right(before, (receive.taken, receive.taken)) - 1
+        # One that came after the wait was not what it ended with: its time was over.
+        if last >= used.get(key, 0) and receive.arrived <= before[last][0]:
+            used[key] = last + 1
+            receives[place] = receive._replace(called=before[last][1])
+            found.add(place)
+    return found
