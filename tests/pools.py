@@ -43,6 +43,15 @@ async def pools(*names: str, settings: Settings | None = None, ready: bool = Tru
         await asyncio.gather(*(pool.shutdown(20 * UNIT) for pool in made))
 
 
+async def exchange(alice: Pool, bob: Pool, message: object = "hello") -> None:
+    """Have Alice send Bob something, and Bob send it back."""
+    limit = 100 * UNIT
+    await alice.send("Bob", message, timeout=limit)
+    assert await bob.recv("Alice", timeout=limit) == message
+    await bob.send("Alice", message, timeout=limit)
+    assert await alice.recv("Bob", timeout=limit) == message
+
+
 async def until(condition: Callable[[], object], limit: float = 50 * UNIT) -> None:
     """Let the loop run until the condition holds."""
     async with asyncio.timeout(limit):

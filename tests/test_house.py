@@ -206,3 +206,88 @@ def test_every_directory_of_tests_is_a_package() -> None:
         path.parent for path in (ROOT / "tests").rglob("__init__.py")
     }
     assert not missing, "two files of one name would hide each other"
+
+
+TESTED_IN = {
+    # Which types a plug-in carries is one table of samples: each of them goes through every test of the codec.
+    "codec/arrow_types": "codec/test_arrow.py",
+    "codec/calendar": "codec/test_samples.py",
+    "codec/classes": "codec/test_registry.py",
+    "codec/pandas_arrays": "codec/test_pandas.py",
+    "codec/pandas_keys": "codec/test_pandas_privacy.py",
+    "codec/pandas_zones": "codec/test_pandas.py",
+    "codec/refusal": "codec/test_keys.py",
+    "codec/thrift": "codec/test_parquet.py",
+    "codec/tno": "codec/test_tno_pack.py",
+    "codec/tno_gmpy": "codec/test_tno_pack.py",
+    "codec/wire_format": "codec/test_wire.py",
+    # The package of the original library under its old names: that one's own tests run on it.
+    "compat/exceptions": "compat/test_original_suite.py",
+    "compat/functions": "compat/test_original_suite.py",
+    "compat/httphandlers": "compat/test_original_suite.py",
+    "compat/serializer_plugins/_forms": "compat/test_serialization.py",
+    "compat/serializer_plugins/bitarray": "compat/test_serialization.py",
+    "compat/serializer_plugins/gmpy": "compat/test_serialization.py",
+    "compat/serializer_plugins/int": "compat/test_serialization.py",
+    "compat/serializer_plugins/numpy": "compat/test_serialization.py",
+    "compat/serializer_plugins/pandas": "compat/test_serialization.py",
+    "compat/serializer_plugins/torch": "compat/test_serialization.py",
+    "compat/serializer_plugins/tuple": "compat/test_serialization.py",
+    "compat/test/pool_fixtures_http": "compat/test_original_suite.py",
+    # What commands share is tested through the commands.
+    "cli/arguments": "cli/test_main.py",
+    "cli/compat": "compat/test_installation.py",
+    "cli/relay": "processes/test_relay.py",
+    # Declarations: signatures and docstrings for both faces, protocols, names of states, errors.
+    "engine/abc": "engine/test_party.py",
+    "engine/calls": "sync/test_pool.py",
+    "engine/endings": "engine/test_requests.py",
+    "errors": "engine/test_requests.py",
+    "protocol/events": "protocol/test_link.py",
+    "protocol/states": "protocol/test_protocol.py",
+    "transport/network": "transport/test_memory.py",
+    # Two halves of one thing.
+    "engine/base_channel": "engine/test_base.py",
+    "engine/base_pool": "engine/test_base.py",
+    "engine/delivery": "engine/test_requests.py",
+    "engine/error_messages": "engine/test_requests.py",
+    "engine/recorder": "engine/test_tracing.py",
+    "engine/rounds": "engine/test_report.py",
+    "pool/channel": "pool/test_pool.py",
+    "sync/channel": "sync/test_pool.py",
+    "sync/loop_lifetime": "sync/test_exit.py",
+    "sync/loop_thread": "sync/test_blocking.py",
+    "pytest_plugin/certificates": "pytest_plugin/test_fixtures.py",
+    "pytest_plugin/pools": "pytest_plugin/test_fixtures.py",
+    "pytest_plugin/relays": "transport/test_relay.py",
+    "pytest_plugin/scope": "pytest_plugin/test_fixtures.py",
+    # What does nothing but bring connections about is tested by connections.
+    "engine/ways": "transport/test_relay.py",
+    "transport/http": "transport/test_server.py",
+    "transport/relay_client": "transport/test_relay.py",
+    "transport/relay_stream": "transport/test_relay.py",
+}
+"""The modules without a test file of their own name, and where they are tested."""
+
+
+def own_test_of(path: Path) -> str:
+    place = path.relative_to(PACKAGE)
+    return (place.parent / f"test_{place.name}").as_posix()
+
+
+MIRRORED = [path for path in MODULES.values() if path.name not in ("__init__.py", "__main__.py")]
+
+
+@pytest.mark.parametrize("path", MIRRORED, ids=name_of)
+def test_each_module_has_its_tests(path: Path) -> None:
+    module = path.relative_to(PACKAGE).with_suffix("").as_posix()
+    elsewhere = TESTED_IN.get(module)
+    there = (ROOT / "tests" / own_test_of(path)).exists()
+    assert there or elsewhere is not None, f"{module} has no tests: write tests/{own_test_of(path)}"
+    assert not (there and elsewhere), f"{module} has tests of its own by now: take it out of TESTED_IN"
+    assert elsewhere is None or (ROOT / "tests" / elsewhere).exists(), f"tests/{elsewhere} is gone"
+
+
+def test_no_module_that_is_gone_is_said_to_be_tested() -> None:
+    modules = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in MIRRORED}
+    assert set(TESTED_IN) <= modules

@@ -121,7 +121,14 @@ def test_the_one_with_the_lower_port_dials_first(ours: int, theirs: int, second:
     assert is_second(ours, theirs, None) is second
 
 
-def test_at_equal_ports_the_addresses_decide() -> None:
+@pytest.mark.parametrize(("here", "second"), [("192.0.2.2", False), ("192.0.2.8", True), ("2001:db8::1", True)])
+def test_at_equal_ports_the_addresses_decide(here: str, second: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpccomm.engine.party_connections.towards", lambda _: ip_address(here))
+    assert is_second(1000, 1000, ip_address("192.0.2.7")) is second
+    assert is_second(2000, 1000, ip_address("192.0.2.7")), "the ports come first"
+
+
+def test_where_that_can_not_be_known_both_dial() -> None:
     assert not is_second(1000, 1000, None), "where they are not known both dial"
     assert not is_second(1000, 1000, ip_address("127.0.0.1")), "the same machine reaches itself under one address"
 
@@ -140,7 +147,11 @@ async def test_another_one_is_wanted_until_one_is_being_greeted_and_again_when_t
     end(stream)
     await task
     assert not connections
-    assert connections.wanted.is_set()
+    another, task = await owner.begin()
+    assert not connections.wanted.is_set()
+    end(another)
+    await task
+    assert connections.wanted.is_set(), "at once, when it ends"
 
 
 async def test_none_is_wanted_with_one_that_is_closed_or_gone_unless_a_call_expects_it() -> None:

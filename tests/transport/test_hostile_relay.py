@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,8 @@ from mpccomm.transport.relay_client import CONTROL_PATH, STREAM_PATH
 from mpccomm.transport.relay_identity import sign
 from mpccomm.transport.tls import Credentials
 from tests.certificates import LOCAL, Folder, Identity
-from tests.pools import Log, until
-from tests.transport.test_relay import PARTIES, PATIENCE, STRANGER, duo, exchange, pool_of
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[LocalRelay]:
-    with LocalRelay(tmp_path) as relay:
-        yield relay
+from tests.pools import Log, exchange, until
+from tests.transport.test_relay import PARTIES, PATIENCE, STRANGER, duo, pool_of
 
 
 class Member:
@@ -220,14 +209,18 @@ async def test_nobody_is_let_in_by_that(
     assert not log.lines("answering a request failed")
 
 
+async def call(control: aiohttp.ClientWebSocketResponse, fingerprint: str, times: int) -> None:
+    for number in range(times):
+        await control.send_json({"call": number, "fingerprints": [fingerprint], "addr": "", "port": 0})
+
+
 async def test_a_member_that_calls_without_end(folder: Folder, relay: LocalRelay) -> None:
     """It has its calls a second; those that it calls and does not come for cost little, and the honest ones go on."""
     async with duo(folder, relay.relay) as (alice, bob), member(folder, relay) as attacker:
         await exchange(alice, bob)
         bobs = engine_of(bob).authentication.credentials.own.fingerprint
         async with attacker.there() as control:
-            for number in range(400):
-                await control.send_json({"call": number, "fingerprints": [bobs], "addr": "", "port": 0})
+            await call(control, bobs, 400)
             said = [await control.receive_json() for _ in range(400)]
             busy = sum(one.get("refused") == "busy" for one in said)
             assert busy >= 100
@@ -394,8 +387,7 @@ async def test_calls_of_one_that_does_not_come_take_no_places_from_others(folder
         await exchange(alice, bob)
         bobs = engine_of(bob).authentication.credentials.own.fingerprint
         async with attacker.there() as control:
-            for number in range(150):
-                await control.send_json({"call": number, "fingerprints": [bobs], "addr": "", "port": 0})
+            await call(control, bobs, 150)
             bob.add_http_client("Carol", cert=folder.cert(PARTIES["Carol"]))
             async with pool_of(folder, "Carol", "Bob", relay=relay.relay) as carol:
                 await carol.send("Bob", "through", timeout=PATIENCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mpccomm.pytest_plugin.relays import LocalRelay
 from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
 from tests.forward_proxy import ForwardProxy
-from tests.pools import Log, quick, until
+from tests.pools import Log, exchange, quick, until
 from tests.timing import UNIT
 
 CA = root()
@@ -27,11 +27,6 @@ STRANGER = self_signed("Stranger")
 PATIENCE = 100 * UNIT
 SETTINGS = replace(quick(), linger=5 * UNIT, retry=replace(quick().retry, doubt=UNIT))
 PASSWORD = "alice:open sesame"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 @pytest.fixture
@@ -56,13 +51,6 @@ def bob_of(folder: Folder) -> Pool:
     return pool
 
 
-async def exchange(alice: Pool, bob: Pool, message: object = "hello") -> None:
-    await alice.send("Bob", message, timeout=PATIENCE)
-    assert await bob.recv("Alice", timeout=PATIENCE) == message
-    await bob.send("Alice", message, timeout=PATIENCE)
-    assert await alice.recv("Bob", timeout=PATIENCE) == message
-
-
 async def trouble(pool: Pool) -> str:
     """Why there is no connection to Bob."""
     party = pool._engine.party("Bob")
@@ -82,10 +70,12 @@ async def test_messages_go_through_and_the_proxy_sees_tls_alone(folder: Folder, 
         assert proxy.heard.startswith(b"\x16\x03")
 
 
-def test_blocking_pools(folder: Folder, proxy: ForwardProxy) -> None:
+@contextmanager
+def blocking_pools(folder: Folder, way_out: GivenProxy) -> Iterator[dict[str, SyncPool]]:
+    """Alice has the way out, and no server; Bob is called."""
     with ExitStack() as stack:
         made = {}
-        for name, given in (("Alice", proxy.url), ("Bob", None)):
+        for name, given in (("Alice", way_out), ("Bob", None)):
             own = PARTIES[name]
             made[name] = stack.enter_context(
                 SyncPool(folder.key(own), folder.cert(own), proxy=given, settings=SETTINGS)
@@ -93,6 +83,11 @@ def test_blocking_pools(folder: Folder, proxy: ForwardProxy) -> None:
         made["Bob"].add_http_server(0, LOCAL)
         made["Bob"].add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
         made["Alice"].add_http_client("Bob", LOCAL, made["Bob"].port, folder.cert(PARTIES["Bob"]))
+        yield made
+
+
+def test_blocking_pools(folder: Folder, proxy: ForwardProxy) -> None:
+    with blocking_pools(folder, proxy.url) as made:
         answer = made["Bob"].arecv("Alice")
         made["Alice"].send("Bob", bytes(1 << 20), timeout=PATIENCE)
         assert answer.result(PATIENCE) == bytes(1 << 20)
@@ -113,16 +108,7 @@ async def test_tls_to_the_proxy_itself(folder: Folder) -> None:
 
 
 def test_tls_in_tls_on_the_private_loop(folder: Folder) -> None:
-    with tls_proxy(folder) as proxy, ExitStack() as stack:
-        made = {}
-        for name, given in (("Alice", Proxy(proxy.url, ca_cert=folder.cert(CA))), ("Bob", None)):
-            own = PARTIES[name]
-            made[name] = stack.enter_context(
-                SyncPool(folder.key(own), folder.cert(own), proxy=given, settings=SETTINGS)
-            )
-        made["Bob"].add_http_server(0, LOCAL)
-        made["Bob"].add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
-        made["Alice"].add_http_client("Bob", LOCAL, made["Bob"].port, folder.cert(PARTIES["Bob"]))
+    with tls_proxy(folder) as proxy, blocking_pools(folder, Proxy(proxy.url, ca_cert=folder.cert(CA))) as made:
         answer = made["Bob"].arecv("Alice")
         made["Alice"].send("Bob", bytes(3 << 20), timeout=PATIENCE)
         assert answer.result(PATIENCE) == bytes(3 << 20)

@@ -8,7 +8,7 @@ import logging
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -24,7 +24,7 @@ from mpccomm.transport.relay_identity import Admitted
 from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
-from tests.pools import Log, quick, until
+from tests.pools import Log, exchange, quick, until
 from tests.timing import UNIT
 
 CA = root()
@@ -35,17 +35,6 @@ STRANGER = self_signed("Stranger")
 PATIENCE = 100 * UNIT
 # What is slow here for once is the machine: all pools share one loop.
 SETTINGS = replace(quick(), linger=5 * UNIT, timing=replace(quick().timing, greeting=50 * UNIT))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[LocalRelay]:
-    with LocalRelay(tmp_path) as relay:
-        yield relay
 
 
 def pool_of(
@@ -68,13 +57,6 @@ async def duo(folder: Folder, relay: object, who: dict[str, Identity] = PARTIES)
     alice = pool_of(folder, "Alice", "Bob", relay=relay, who=who)
     async with alice, pool_of(folder, "Bob", "Alice", relay=relay, who=who) as bob:
         yield alice, bob
-
-
-async def exchange(alice: Pool, bob: Pool, message: object = "hello") -> None:
-    await alice.send("Bob", message, timeout=PATIENCE)
-    assert await bob.recv("Alice", timeout=PATIENCE) == message
-    await bob.send("Alice", message, timeout=PATIENCE)
-    assert await alice.recv("Bob", timeout=PATIENCE) == message
 
 
 async def only_stream(pool: Pool, name: str) -> Stream:

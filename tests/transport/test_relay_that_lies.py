@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,24 +22,13 @@ from mpccomm.transport.relay_stream import JoinedEnd
 from mpccomm.transport.tls import Credentials
 from mpccomm.transport.tunnel import frame
 from tests.certificates import Folder
-from tests.pools import Log, until
+from tests.pools import Log, exchange, until
 from tests.timing import UNIT
-from tests.transport.test_relay import PARTIES, PATIENCE, SETTINGS, STRANGER, duo, exchange, pool_of
+from tests.transport.test_relay import PARTIES, PATIENCE, SETTINGS, STRANGER, duo, pool_of
 
 Lie = Callable[[JoinedEnd, list[bytes]], list[bytes]]
 """What it passes on in the place of what came."""
 MESSAGES = 200
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[LocalRelay]:
-    with LocalRelay(tmp_path) as relay:
-        yield relay
 
 
 class Liar:

@@ -21,11 +21,6 @@ CA = root()
 PARTIES = {name: CA.issue(name, f"{name.lower()}.mpc.example") for name in ("Alice", "Bob", "Carol")}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
 def pool_of(folder: Folder, name: str) -> Pool:
     own = PARTIES[name]
     return Pool(folder.key(own), folder.cert(own), name=name, settings=SETTINGS)

@@ -5,34 +5,30 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack, ExitStack
-from pathlib import Path
 
 import pytest
 
 from mpccomm import AuthenticationError, ConfigurationError, Listener, MemoryNetwork, Pool, PortInUseError, SyncPool
-from tests.certificates import LOCAL, Folder, root
+from tests.certificates import LOCAL, Folder
 from tests.pools import Log
 from tests.timing import UNIT
 from tests.transport.test_proxy import PATIENCE, SETTINGS
-
-CA = root()
-PARTIES = {name: CA.issue(name, f"{name.lower()}.mpc.example") for name in ("Alice", "Bob", "Carol")}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
-def pool_of(folder: Folder, name: str) -> Pool:
-    own = PARTIES[name]
-    return Pool(folder.key(own), folder.cert(own), name=name, settings=SETTINGS)
+from tests.transport.test_server_name import PARTIES, pool_of
 
 
 def add_both(folder: Folder, alice: Pool | SyncPool, port: int) -> None:
     for name in ("Bob", "Carol"):
         server_name = f"{name.lower()}.mpc.example"
         alice.add_http_client(name, LOCAL, port, folder.cert(PARTIES[name]), server_name=server_name)
+
+
+async def at_one_port(folder: Folder, listener: Listener, stack: AsyncExitStack) -> list[Pool]:
+    """Alice, who has no server, and Bob and Carol, whom she does not know yet."""
+    made = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
+    for pool in made[1:]:
+        pool.add_http_server(listener=listener)
+        pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+    return made
 
 
 async def exchange(alice: Pool, name: str, pool: Pool) -> None:
@@ -45,11 +41,8 @@ async def exchange(alice: Pool, name: str, pool: Pool) -> None:
 async def test_told_apart_by_their_certificates(folder: Folder) -> None:
     with Listener(0, LOCAL) as listener:
         async with AsyncExitStack() as stack:
-            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
-            for pool in (bob, carol):
-                pool.add_http_server(listener=listener)
-                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
-                assert pool.port == listener.port
+            alice, bob, carol = await at_one_port(folder, listener, stack)
+            assert bob.port == carol.port == listener.port
             add_both(folder, alice, listener.port)
             for _ in range(3):
                 await exchange(alice, "Bob", bob)
@@ -116,10 +109,7 @@ async def test_a_name_vouches_for_nothing(folder: Folder) -> None:
     """A caller that is no party of the pool it asks for is not let in there; the one it asks for is not who it expects."""
     with Listener(0, LOCAL) as listener:
         async with AsyncExitStack() as stack:
-            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
-            for pool in (bob, carol):
-                pool.add_http_server(listener=listener)
-                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            alice, *_ = await at_one_port(folder, listener, stack)
             certificate = folder.cert(PARTIES["Bob"])
             alice.add_http_client("Bob", LOCAL, listener.port, certificate, server_name="carol.mpc.example")
             with pytest.raises(AuthenticationError, match="Bob"):
@@ -162,10 +152,7 @@ async def test_pools_come_and_go(folder: Folder, caplog: pytest.LogCaptureFixtur
 async def test_callers_that_say_nothing_or_nonsense_stop_nobody(folder: Folder) -> None:
     with Listener(0, LOCAL) as listener:
         async with AsyncExitStack() as stack:
-            alice, bob, carol = [await stack.enter_async_context(pool_of(folder, name)) for name in PARTIES]
-            for pool in (bob, carol):
-                pool.add_http_server(listener=listener)
-                pool.add_http_client("Alice", LOCAL, 0, folder.cert(PARTIES["Alice"]))
+            alice, bob, carol = await at_one_port(folder, listener, stack)
             strangers = [socket.create_connection((LOCAL, listener.port)) for _ in range(20)]
             for number, stranger in enumerate(strangers):
                 stack.enter_context(stranger)

@@ -6,11 +6,10 @@ import pytest
 
 from mpccomm import AuthenticationError, Proxy
 from tests.certificates import LOCAL, Folder
+from tests.pools import exchange
 from tests.ports import free_ports
 from tests.servers import squid
-from tests.transport.test_proxy import PASSWORD, PATIENCE, alice_of, bob_of, exchange, folder, trouble
-
-__all__ = ["folder"]
+from tests.transport.test_proxy import PASSWORD, PATIENCE, alice_of, bob_of, trouble
 
 
 async def test_for_everybody(folder: Folder) -> None:

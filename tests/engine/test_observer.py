@@ -1,0 +1,93 @@
+"""Several observers as one, and the fields of an annotation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpccomm.engine.observer import Observer, Observers, fields_of, joined, pack_field, without
+
+
+class Watch:
+    """Notes what it is told."""
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.told: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, hook: str) -> Any:
+        def note(*of: Any) -> Any:
+            self.told.append((hook, *of))
+            return self.name if hook == "sends" else lambda: self.told.append(("end",))
+
+        return note
+
+
+def watches(number: int) -> list[Any]:
+    return [Watch(b"%d" % each) for each in range(number)]
+
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "sends": ("Bob", "message", 1.0),
+    "sent": ("Bob", "message", None),
+    "receives": ("Bob", "message", 1.0),
+    "taken": ("Bob", "message"),
+    "arrived": ("Bob", 7),
+    "waits": ((("Bob", True),),),
+    "connection": ("Bob", True),
+    "phase": ("setup", True),
+}
+
+
+def test_all_hooks_are_called_here() -> None:
+    assert set(CALLS) == {name for name in vars(Observer) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("hook", CALLS)
+def test_each_hook_tells_all_what_it_was_told(hook: str) -> None:
+    those = watches(3)
+    found = getattr(Observers(those), hook)(*CALLS[hook])
+    assert [watch.told for watch in those] == [[(hook, *CALLS[hook])]] * 3
+    if hook == "sends":
+        assert found == b"012", "the fields of all"
+    if hook == "waits":
+        found()
+        assert [watch.told[-1] for watch in those] == [("end",)] * 3
+
+
+def test_one_is_itself_and_several_are_one_that_is_not_nested() -> None:
+    first, second, third = watches(3)
+    assert [joined(None, first)] == [first]
+    both: Any = joined(first, second)
+    all_three: Any = joined(both, third)
+    assert isinstance(both, Observers)
+    assert isinstance(all_three, Observers)
+    assert list(both.observers) == [first, second], "a pool may look at it from another thread meanwhile"
+    assert list(all_three.observers) == [first, second, third]
+    assert [without(both, first)] == [second]
+    left: Any = without(all_three, second)
+    assert isinstance(left, Observers)
+    assert list(left.observers) == [first, third]
+    assert without(left, first) is third
+    assert [without(first, first), without(None, first), without(first, second)] == [None, None, first]
+
+
+@given(st.dictionaries(st.integers(0, 255), st.binary(max_size=255), max_size=5))
+def test_fields_come_back(fields: dict[int, bytes]) -> None:
+    packed = b"".join(pack_field(kind, content) for kind, content in fields.items())
+    assert fields_of(packed) == fields
+
+
+@given(st.binary(max_size=40))
+def test_what_does_not_add_up_has_no_fields(annotation: bytes) -> None:
+    found = fields_of(annotation)
+    assert not found or sum(2 + len(content) for content in found.values()) <= len(annotation)
+
+
+@pytest.mark.parametrize("annotation", [b"\x01", b"\x01\x02a", b"\x01\x01ab"])
+def test_a_field_that_is_cut_off_spoils_all(annotation: bytes) -> None:
+    assert fields_of(annotation) == {}
+    assert fields_of(pack_field(1, b"a") + annotation) == {}

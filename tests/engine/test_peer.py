@@ -1,0 +1,115 @@
+"""What passes between a stream and the link of a party; both are the test's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.peer import StreamPeer
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.mailbox import Receive
+from tests.protocol.links import message, new_link
+
+
+class Owner:
+    """A party with a link, that notes what is flushed."""
+
+    name = "Bob"
+
+    def __init__(self, name: str) -> None:
+        self.now = 1.0
+        self.link = new_link(name, now=self.now)
+        self.loop_owner = LoopOwner()
+        self.flushed: list[float] = []
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return lambda: self.now
+
+    def flush(self, most: float = 0) -> None:
+        self.flushed.append(most)
+
+
+class Ends:
+    """Two parties, and their peers on one connection."""
+
+    def __init__(self) -> None:
+        self.owners = (Owner("a"), Owner("b"))
+        self.connections: tuple[Connection, Connection] = tuple(  # type: ignore[assignment]
+            owner.link.open(dialled=dialled, now=1.0) for owner, dialled in zip(self.owners, (True, False), strict=True)
+        )
+        self.peers = [
+            StreamPeer(owner, connection, 16) for owner, connection in zip(self.owners, self.connections, strict=True)
+        ]
+
+    def carry(self) -> None:
+        moved = True
+        while moved:
+            moved = False
+            for sender in (0, 1):
+                if self.peers[sender].due() and (batch := self.peers[sender].batch_to_send(100_000)):
+                    self.peers[1 - sender].batch_received(batch)
+                    moved = True
+
+
+def test_batches_go_from_one_link_to_the_other() -> None:
+    ends = Ends()
+    ends.carry()
+    sender, receiver = ends.owners
+    assert sender.link.connected
+    assert not any(peer.due() for peer in ends.peers)
+    sender.link.send(message("id", b"contents"))
+    receive = Receive("id", 1.0)
+    receiver.link.receive(receive)
+    assert ends.peers[0].due()
+    ends.carry()
+    assert receive.message is not None
+    assert bytes(receive.message.segments[0]) == b"contents"
+
+
+def test_what_a_batch_brings_ends_a_few_calls_at_a_time() -> None:
+    ends = Ends()
+    ends.carry()
+    for owner in ends.owners:
+        owner.flushed.clear()
+        owner.link.events.clear()
+    ends.owners[0].link.send(message("id"))
+    ends.peers[1].batch_received(ends.peers[0].batch_to_send(100_000))
+    assert ends.owners[1].flushed == [16]
+    assert ends.owners[0].flushed == [], "nothing has happened that is to be told"
+
+
+def test_what_happens_while_something_is_sent_is_told() -> None:
+    ends = Ends()
+    ends.carry()
+    owner = ends.owners[0]
+    owner.flushed.clear()
+    owner.link.events.append(cast(Any, "something"))
+    ends.peers[0].batch_to_send(100_000)
+    assert len(owner.flushed) == 1
+
+
+def test_the_observer_hears_how_far_the_other_side_has_come() -> None:
+    ends = Ends()
+    ends.carry()
+    seen: list[tuple[str, int]] = []
+
+    class Watch:
+        def arrived(self, party: str, position: int) -> None:
+            seen.append((party, position))
+
+    ends.owners[1].loop_owner.observer = cast(Any, Watch())
+    for number in range(2):
+        ends.owners[0].link.send(message(str(number)))
+        ends.peers[1].batch_received(ends.peers[0].batch_to_send(100_000))
+    assert seen == [("Bob", 1), ("Bob", 2)]
+
+
+def test_a_piece_of_a_batch_is_a_sign_of_life() -> None:
+    ends = Ends()
+    ends.carry()
+    ends.owners[0].now = 50.0
+    ends.peers[0].heard()
+    assert ends.connections[0].heard == 50.0
+    assert ends.connections[0].trickling
