@@ -419,8 +419,12 @@ def encode(
     """
     segments: list[bytes | memoryview] = []
     ordered = False
+    kind = type(value)
+    # What is one thing of the interpreter's own goes straight through.
+    if kind is bytes and len(value) < INLINE:  # type: ignore[arg-type]
+        return _new(Encoded, ((pack_envelope(value, option),), False))
     try:
-        if _is_small(value, 2):
+        if kind in ATOMS or _is_small(value, 2):
             node = value
         else:
             encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
@@ -442,7 +446,11 @@ def encode(
         raise EncodingError(f"message cannot be sent: {error}") from error
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
-    return Encoded((envelope, *segments), ordered)
+    return _new(Encoded, ((envelope, *segments), ordered))
+
+
+_new: Final = tuple.__new__
+"""Makes an `Encoded` of its fields, without the call of Python that the class makes for that."""
 
 
 def _padded(envelope: bytes, segments: list[bytes | memoryview]) -> bytes:
