@@ -32,8 +32,11 @@ from mpccomm.protocol.events import (
 )
 from mpccomm.protocol.frames import (
     BATCH_HEAD,
+    MAX_FRAMES,
+    MESSAGE,
     NO_POSITIONS,
     PROTOCOL_VERSION,
+    TOO_MANY,
     Batch,
     Frame,
     Header,
@@ -42,6 +45,7 @@ from mpccomm.protocol.frames import (
     Kind,
     Resume,
     ViolationError,
+    read_header,
 )
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
@@ -456,24 +460,26 @@ class Link:
             if connection is connections.current or (connection.verified and self._adopted(connection)):
                 received, taken_bytes, taken = _read_positions(batch)
                 news = self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
-            for header in frames.split(batch):
-                if header[0] != _MESSAGE:
+            at, left = BATCH_HEAD, MAX_FRAMES
+            while at < size:
+                is_message = batch[at] == MESSAGE
+                if is_message and (connection is connections.current or self._lets_in(connection)):
+                    if not self._closing_notice.said:
+                        deadlocks = self._deadlocks
+                        if deadlocks.blocked is not None or deadlocks.found is not None:
+                            deadlocks.admitted()
+                        at, left = self._session.messages(batch, at, left, connection, now)
+                        continue
+                    self._session.ack_due = True  # a sign of life, no more
+                if not left:
+                    raise ViolationError(TOO_MANY)
+                left -= 1
+                header = read_header(batch, at)
+                at = header[-1]
+                if not is_message:
                     self._on_frame(connection, memoryview(batch), header, now)
                     if connection.closed:
                         return
-                    continue
-                if connection is not connections.current:
-                    connection.step(Kind.MESSAGE)
-                    if not self._adopted(connection):
-                        continue
-                if self._closing_notice.said:
-                    self._session.ack_due = True  # a sign of life, no more
-                    continue
-                deadlocks = self._deadlocks
-                if deadlocks.blocked is not None or deadlocks.found is not None:
-                    deadlocks.admitted()
-                if not self._session.message(batch, header):
-                    connection.repeats(header[3], now)
             if size == BATCH_HEAD and not news:
                 connection.charge(1, now)
         except ViolationError as error:
@@ -481,6 +487,11 @@ class Link:
             return
         if self._session.unacknowledged:
             self._session.look_at(now)
+
+    def _lets_in(self, connection: Connection) -> bool:
+        """Whether messages that arrive there count."""
+        connection.step(Kind.MESSAGE)
+        return self._adopted(connection)
 
     def heard(self, connection: Connection, now: float) -> None:
         """Bytes arrived there that are no whole batch yet."""
@@ -652,7 +663,6 @@ RARE = 40
 """What a frame counts for that brings nothing forward, takes a while to deal with, and of which an honest side says few."""
 BEAT = 10
 _IDLE = {Kind.PING: BEAT, Kind.PONG: BEAT, Kind.FAREWELL: RARE, Kind.DEADLOCK: RARE, Kind.GOODBYE: RARE}
-_MESSAGE = int(Kind.MESSAGE)
 _read_positions = frames.POSITIONS.unpack_from
 
 _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float], None]]] = {

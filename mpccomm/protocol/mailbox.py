@@ -63,9 +63,11 @@ class Mailbox:
     def announce(self, message: Incoming) -> None:
         """The first frame of a message is here: it takes its place in the queue of its id."""
         message.arrival = next(_arrivals)
-        there = self._messages.setdefault(message.key, message)
-        if there is message:
-            return
+        before = self._messages.setdefault(message.key, message)
+        if before is not message:
+            self._queue_up(before, message)
+
+    def _queue_up(self, there: Incoming | deque[Incoming], message: Incoming) -> None:
         if isinstance(there, deque):
             there.append(message)
         else:
@@ -96,7 +98,10 @@ class Mailbox:
             del self._receives[key]
             there.message = message
             return there
-        self.announce(message)
+        message.arrival = next(_arrivals)
+        before = self._messages.setdefault(key, message)
+        if before is not message:
+            self._queue_up(before, message)
         return None
 
     def _match(self, message: Incoming) -> Receive:
