@@ -417,14 +417,12 @@ def encode(
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
+    if option is None and (plain := encode_plain(value)) is not None:
+        return plain
     segments: list[bytes | memoryview] = []
     ordered = False
-    kind = type(value)
-    # What is one thing of the interpreter's own goes straight through.
-    if kind is bytes and len(value) < INLINE:  # type: ignore[arg-type]
-        return _new(Encoded, ((pack_envelope(value, option),), False))
     try:
-        if kind in ATOMS or _is_small(value, 2):
+        if _is_small(value, 2):
             node = value
         else:
             encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
@@ -447,6 +445,22 @@ def encode(
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
     return _new(Encoded, ((envelope, *segments), ordered))
+
+
+def encode_plain(value: object, _packb: Callable[..., bytes] = ormsgpack.packb) -> Encoded | None:
+    """Encode *value* if it is one small thing that msgpack knows: bytes, a number, a short text. None: `encode` has to see it."""
+    kind = type(value)
+    if kind is bytes:
+        if len(value) >= INLINE:  # type: ignore[arg-type]
+            return None
+    elif kind not in ATOMS or (kind is str and len(value) >= INLINE):  # type: ignore[arg-type]
+        return None
+    try:
+        return _new(Encoded, ((_packb(value),), False))
+    except TypeError as error:
+        if is_interrupt(error):
+            raise
+        return None
 
 
 _new: Final = tuple.__new__

@@ -24,7 +24,7 @@ import os
 import re
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 import ormsgpack
 
@@ -182,7 +182,7 @@ _SUFFIX: Final = b"\xc4\x10" + _END
 _PREFIX: Final = b"\x92"
 
 
-_SIZES: Final = bytes(
+SIZES: Final = bytes(
     [1] * 0x80  # positive integers
     + [0] * 0x20  # maps and arrays
     + list(range(1, 0x21))  # text
@@ -194,19 +194,15 @@ _SIZES: Final = bytes(
     + [1] * 0x20  # negative integers
 )
 """By its first byte: how long the encoding of a single value is, its head included; 0: that byte alone does not say it."""
-_BYTES: Final = 0xC4
+BYTES: Final = 0xC4
 """The first byte of up to 255 bytes; the next one says how many."""
 
 
 def unpack_envelope(
     envelope: bytes | bytearray | memoryview,
-    _unpackb: Callable[..., Any] = ormsgpack.unpackb,
+    _unpackb: Callable[..., list[object]] = ormsgpack.unpackb,
 ) -> tuple[object, bool]:
     """Return the node in *envelope*, and whether it may hold an `Extension`; ValueError unless it is exactly one."""
-    size = len(envelope)
-    # Most messages are one small thing: its head shows that nothing is tagged in it, and that nothing follows.
-    if size and (size == _SIZES[envelope[0]] or (envelope[0] == _BYTES and size > 1 and size == envelope[1] + 2)):
-        return _unpackb(envelope), False
     tagged = _may_hold_extensions(envelope) is not None
     value, end = _unpackb(b"".join((_PREFIX, envelope, _SUFFIX)), ext_hook=Extension if tagged else None)
     if end != _END:

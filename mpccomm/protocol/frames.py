@@ -66,7 +66,8 @@ HEADER_SIZE = _HEADER.size
 MESSAGE_OVERHEAD = PART_OVERHEAD = NUMBERED.size
 START_OVERHEAD = NUMBERED.size + _LARGE.size
 
-_NUMBERS = NUMBERED.size - _HEADER.size
+NUMBERS = NUMBERED.size - _HEADER.size
+"""What the numbers of a numbered frame count for in its size."""
 MESSAGE = int(Kind.MESSAGE)
 """As what stands in a frame: an enumeration is slow to use as a number."""
 
@@ -261,9 +262,9 @@ def message_head(seq: int, name: Name, ordered: bool, size: int, annotation: byt
         flags |= ANNOTATED
         length = len(text)
         size += len(annotation)
-        return NUMBERED.pack(MESSAGE, flags, length, _NUMBERS + length + size, seq, number) + text + annotation
+        return NUMBERED.pack(MESSAGE, flags, length, NUMBERS + length + size, seq, number) + text + annotation
     length = len(text)
-    head = NUMBERED.pack(MESSAGE, flags, length, _NUMBERS + length + size, seq, number)
+    head = NUMBERED.pack(MESSAGE, flags, length, NUMBERS + length + size, seq, number)
     return head + text if text else head
 
 
@@ -284,7 +285,7 @@ def start_head(
 
 def part_head(seq: int, number: int, size: int) -> bytes:
     """Return everything of a PART before its ``size`` bytes of body."""
-    return NUMBERED.pack(Kind.PART, 0, 0, _NUMBERS + size, seq, number)
+    return NUMBERED.pack(Kind.PART, 0, 0, NUMBERS + size, seq, number)
 
 
 def hello(frame: Hello) -> bytes:
@@ -505,7 +506,7 @@ def check_id(flags: int, id_size: int, max_id_size: int, left: int) -> None:
 
 def _read_message(view: memoryview, header: Header, max_id_size: int) -> Start:
     _, flags, id_size, seq, number, at, end = header
-    at += _NUMBERS
+    at += NUMBERS
     check_id(flags, id_size, max_id_size, end - at)
     key = read_key(flags, number, view, at, at + id_size)
     at += id_size
@@ -524,7 +525,7 @@ def read_annotation(batch: Batch, at: int, end: int) -> tuple[bytes, int]:
 
 def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
     _, flags, id_size, seq, number, at, end = header
-    at += _NUMBERS
+    at += NUMBERS
     segments, total = _leading(_LARGE, view, at, end)
     at += _LARGE.size
     check_id(flags, id_size, max_id_size, end - at)
@@ -539,7 +540,7 @@ def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
 def _read_part(view: memoryview, header: Header, max_id_size: int) -> Part:
     _, _, _, seq, number, at, end = header
     _plain(header)
-    at += _NUMBERS
+    at += NUMBERS
     if at > end:
         raise ViolationError("a PART without its numbers")
     return Part(seq, number, view[at:end])

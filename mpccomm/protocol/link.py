@@ -79,6 +79,8 @@ class Link:
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = frames.ANNOTATIONS
+        self.ending: Cause | None = None
+        """Why nothing more will come from this party, nor be taken by it; None while it may."""
         self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
@@ -131,25 +133,23 @@ class Link:
         return self._incarnations.current
 
     @property
-    def ending(self) -> Cause | None:
-        """Why nothing more will come from this party, nor be taken by it; None while it may."""
-        return self._incarnations.ending
-
-    @property
     def round_trip(self) -> float | None:
         """Seconds, smoothed; None as long as none was measured."""
         return self._heartbeat.round_trip
 
     def send(self, message: Outgoing) -> None:
         """Queue a message; only while `ending` is None."""
-        self._session.sender.add(message)
-        counters = self.counters
-        counters.messages_sent += 1
-        counters.bytes_sent += message.total
+        self.sender.add(message)
 
     def take(self, key: Key, now: float) -> Incoming | None:
         """The message if it is here; then its place in the box is free again."""
-        message = self.mailbox.take(key)
+        return self._taken(self.mailbox.take(key), now)
+
+    def take_next(self, prefix: str, msg_id: str | None, now: float) -> Incoming | None:
+        """The message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
+        return self._taken(self.mailbox.take_next(prefix, msg_id), now)
+
+    def _taken(self, message: Incoming | None, now: float) -> Incoming | None:
         if message is not None:
             self._session.consume(message)
             deadlocks = self._deadlocks
@@ -213,6 +213,7 @@ class Link:
         if self.state is not PartyState.RESTARTED:
             return False
         self._incarnations.become(PartyEvent.ACCEPT)
+        self.ending = self._incarnations.ending
         self._start_afresh(now)
         for connection in self._connections.verified():
             self._adopt(connection)
@@ -405,7 +406,7 @@ class Link:
 
     def _end(self) -> None:
         """The state of the party has changed: if that ends the conversation, tell all who wait."""
-        ending = self.ending
+        self.ending = ending = self._incarnations.ending
         if ending is not None:
             self._deadlocks.admitted()
             self._session.forget_partial()

@@ -159,6 +159,21 @@ class Mailbox:
             message = self._messages.pop(key, None)  # type: ignore[arg-type,assignment]
         return message
 
+    def take_next(self, prefix: str, msg_id: str | None) -> Incoming | None:
+        """Claim the next id and take its message, if that is here; otherwise nothing has changed. Not for other threads."""
+        if msg_id is not None:
+            return self.take(prefix + msg_id)
+        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+        number = released[0] if released else _NUMBERS - length_hint(numbers)
+        if (prefix, number) not in self._messages:
+            return None
+        key = self.claim(prefix) if released else (prefix, next(numbers))
+        # Another thread may have been faster, with the number or with the message.
+        message = self.take(key)
+        if message is None:
+            self.release(key)
+        return message
+
     def grab(self, prefix: str, msg_id: str | None, mine: deque[Any]) -> bool:
         """Take the next message if it is here, from any thread and at any time: ``mine`` gets its number, if that is automatic,
         and the message.

@@ -74,13 +74,14 @@ class Session:
         self._counters = counters
         self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - frames.BATCH_HEAD
         self._acknowledged_at = now
-        self._told_messages = 0
-        self._told_bytes = 0
         self._told_blocked = _NOT_TOLD
         self._awaited = False
         self._alone = False
         self._most_untold = limits.box_messages // _CONSUMED_EVERY
         self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
+        self._tell_after = self._most_untold
+        """How many messages may be taken out of the box before the sender has to hear of it."""
+        self._tell_after_bytes = self._most_untold_bytes
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -93,61 +94,69 @@ class Session:
         :param left: frames that the batch may still have
         :returns: where they end, and how many frames may follow then
         """
-        receiver, mailbox, counters = self.receiver, self.mailbox, self._counters
-        box = receiver.box
-        limits = self._limits
+        receiver, finished, limits = self.receiver, self._finished, self._limits
+        box, put = receiver.box, self.mailbox.put
+        most, before, total_bytes = limits.max_message_size, box.begun, 0
         end = len(batch)
         self.ack_due = True
-        while at < end and batch[at] == MESSAGE:
-            if not left:
-                raise ViolationError(TOO_MANY)
-            left -= 1
-            if end - at < MESSAGE_OVERHEAD:
-                raise ViolationError(f"{end - at} bytes left over, no message fits in them")
-            _, flags, id_size, size, seq, number = _unpack(batch, at)
-            begins = at + MESSAGE_OVERHEAD
-            at += HEADER_SIZE + size
-            if at > end:
-                raise ViolationError(f"a frame claims {size} bytes where {end - at + size} are left")
-            data = begins + id_size
-            annotation = b""
-            if flags == AUTOMATIC and not id_size and data <= at:
-                key: Key = "", number
-                cost = WHOLE_COST
-            else:
-                check_id(flags, id_size, limits.max_id_size, at - begins)
-                key = read_key(flags, number, batch, begins, data)
-                cost = WHOLE_COST + id_cost(key, id_size)
-                if flags & ANNOTATED:
-                    annotation, data = read_annotation(batch, data, at)
-            if seq != receiver.received + 1:
-                receiver.repeated(seq)
-                connection.repeats(seq, now)
-                continue
-            total = at - data
-            cost += total
-            # The one copy: a slice of bytes, which `bytes` then leaves as it is.
-            message = Incoming(receiver, key, box.begun, seq, total, cost, [bytes(batch[data:at])])
-            if total > limits.max_message_size or not box.fits(cost):
-                receiver.overfull(total)
-            box.begun += 1
-            box.begun_bytes += cost
-            receiver.received = seq
-            counters.messages_received += 1
-            counters.bytes_received += total
-            if annotation:
-                message.annotation = annotation
-            if flags & ORDERED:
-                message.ordered = True
-                self._begin(message)
-                self._admit(receiver.decode_order.arrive(message))
-                continue
-            receive = mailbox.put(message)
-            if receive is not None:
-                message.consumed = True
-                box.taken += 1
-                box.taken_bytes += cost
-                self._finished.append(receive)
+        try:
+            while at < end and batch[at] == MESSAGE:
+                if not left:
+                    raise ViolationError(TOO_MANY)
+                left -= 1
+                data = begins = at + MESSAGE_OVERHEAD
+                if begins > end:
+                    raise ViolationError(f"{end - at} bytes left over, no message fits in them")
+                _, flags, id_size, size, seq, number = _unpack(batch, at)
+                at += HEADER_SIZE + size
+                if at > end:
+                    raise ViolationError(f"a frame claims {size} bytes where {end - at + size} are left")
+                if flags == AUTOMATIC and not id_size and begins <= at:
+                    key: Key = "", number
+                    cost = WHOLE_COST
+                    annotation = b""
+                else:
+                    check_id(flags, id_size, limits.max_id_size, at - begins)
+                    data += id_size
+                    key = read_key(flags, number, batch, begins, data)
+                    cost = WHOLE_COST + id_cost(key, id_size)
+                    annotation, data = read_annotation(batch, data, at) if flags & ANNOTATED else (b"", data)
+                if seq != receiver.received + 1:
+                    receiver.repeated(seq)
+                    connection.repeats(seq, now)
+                    continue
+                total = at - data
+                cost += total
+                begun = box.begun
+                # The one copy: a slice of bytes, which `bytes` then leaves as it is.
+                message = Incoming(receiver, key, begun, seq, total, cost, [bytes(batch[data:at])])
+                there = begun - box.taken
+                # As `Box.fits`, which one call less says here.
+                if total > most or (
+                    there and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
+                ):
+                    receiver.overfull(total)
+                box.begun = begun + 1
+                box.begun_bytes += cost
+                receiver.received = seq
+                total_bytes += total
+                if flags > AUTOMATIC:
+                    message.annotation = annotation
+                    if flags & ORDERED:
+                        message.ordered = True
+                        self._begin(message)
+                        self._admit(receiver.decode_order.arrive(message))
+                        continue
+                receive = put(message)
+                if receive is not None:
+                    message.consumed = True
+                    box.taken += 1
+                    box.taken_bytes += cost
+                    finished.append(receive)
+        finally:
+            counters = self._counters
+            counters.messages_received += box.begun - before
+            counters.bytes_received += total_bytes
         return at, left
 
     def start(self, frame: frames.Start) -> bool:
@@ -223,10 +232,7 @@ class Session:
             message.consumed = True
             box.taken += 1
             box.taken_bytes += message.cost
-        if (
-            box.taken - self._told_messages > self._most_untold
-            or box.taken_bytes - self._told_bytes > self._most_untold_bytes
-        ):
+        if box.taken > self._tell_after or box.taken_bytes > self._tell_after_bytes:
             self.ack_due = True
 
     def forget_partial(self) -> None:
@@ -249,7 +255,9 @@ class Session:
         ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
         """
         sender = self.sender
-        budget = min(self._budget, most)
+        budget = self._budget
+        if most < budget:
+            budget = most
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
@@ -264,8 +272,9 @@ class Session:
         if self.ack_due or len(parts) > 1:
             receiver = self.receiver
             box = receiver.box
-            self._told_messages = taken = box.taken
-            self._told_bytes = taken_bytes = box.taken_bytes
+            taken, taken_bytes = box.taken, box.taken_bytes
+            self._tell_after = taken + self._most_untold
+            self._tell_after_bytes = taken_bytes + self._most_untold_bytes
             # As `positions`, which one call less says here.
             parts[0] = _positions(receiver.acknowledged if receiver.held else receiver.received, taken_bytes, taken)
             self.ack_due = False

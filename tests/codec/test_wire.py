@@ -35,39 +35,6 @@ def test_anything_but_one_value_is_refused(envelope: bytes) -> None:
         unpack_envelope(envelope)
 
 
-SINGLE = [
-    None,
-    False,
-    0,
-    127,
-    128,
-    300,
-    70_000,
-    2**40,
-    -1,
-    -32,
-    -33,
-    -300,
-    -70_000,
-    -(2**40),
-    1.5,
-    "",
-    "a" * 31,
-    "a" * 32,
-    b"",
-    b"b",
-]
-
-
-@pytest.mark.parametrize("value", [*SINGLE, b"b" * 255, b"b" * 256, [], {}])
-def test_what_is_cut_or_followed_is_no_value(value: object) -> None:
-    envelope = pack_envelope(value)
-    assert unpack_envelope(envelope) == (value, False)
-    for wrong in (envelope[:-1], envelope + b"\0", envelope + envelope):
-        with pytest.raises(ValueError):
-            unpack_envelope(wrong)
-
-
 def test_any_buffer_is_an_envelope() -> None:
     for kind in (bytes, bytearray, memoryview):
         assert unpack_envelope(kind(b"\x93\x01\x02\x03")) == ([1, 2, 3], False)
