@@ -62,6 +62,13 @@ def _bounds() -> Iterator[Bound]:
         for loop in ("", "-uv"):
             what = f"64 MiB of bytes, WebSocket / Pool{', TLS' * bool(tls)} ({'uvloop' if loop else 'asyncio'})"
             yield Bound(what, "bytes64", f"ws{tls}{loop}", f"pool{tls}{loop}", 0.8, True)
+    for loop, ours, limit, buffer in (
+        ("uvloop", "pool-uv", "limit-uv", "buffer-uv"),
+        ("asyncio", "pool", "limit", "buffer"),
+    ):
+        yield Bound(f"round trip, Pool / bare lower limit ({loop})", "roundtrip", ours, limit, 1.4)
+        yield Bound(f"messages per second, Pool / bare lower limit ({loop})", "rate", ours, limit, 0.5, True)
+        yield Bound(f"64 MiB of bytes, Pool / bare BufferedProtocol ({loop})", "bytes64", ours, buffer, 1.2)
     yield Bound("round trip, Pool with TLS / without (uvloop)", "roundtrip", "pool-tls-uv", "pool-uv", 1.8)
     yield Bound("round trip, SyncPool / Pool (uvloop)", "roundtrip", "sync", "pool-uv", 1.6)
     yield Bound("broadcast per MiB, to 8 / to 2", "broadcast8", "pool-uv", "pool-uv", 1.3, False, "broadcast2")

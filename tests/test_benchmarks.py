@@ -51,6 +51,9 @@ def test_quick_tells_which_bounds_hold() -> None:
     done = run("quick.py", "--smoke")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round trip, Pool / bare WebSocket (uvloop)" in done.stdout
+    assert "round trip, Pool / bare lower limit (uvloop)" in done.stdout
+    assert "64 MiB of bytes, Pool / bare BufferedProtocol (asyncio)" in done.stdout
+    assert "message, 100 in flight (asyncio)" in done.stdout
 
 
 def test_a_contender_that_fails_is_told_and_the_others_go_on(benchmarks: Any) -> None:

@@ -11,16 +11,20 @@ from itertools import chain
 from operator import countOf
 from typing import Any, Final
 
+from ormsgpack import unpackb
+
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import DENSE, count_elements, tree_memory
 from mpccomm.codec.wire import (
     ALLOWANCE,
+    BYTES,
     EXPANSION,
     MAX_ELEMENTS,
     MAX_WIRE_DEPTH,
     MAX_WIRE_LEVELS,
+    SIZES,
     Extension,
     Tag,
     tree_allowance,
@@ -228,9 +232,15 @@ def decode(
     """
     try:
         envelope = segments[0]
-        if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
+        size = len(envelope)
+        # Most messages are one small thing: its head shows that nothing is tagged in it, and that nothing follows.
+        if size and len(segments) == 1:
+            first = envelope[0]
+            if size == SIZES[first] or (first == BYTES and size > 1 and size == envelope[1] + 2):
+                return unpackb(envelope)
+        if size > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
-        if len(envelope) >= DENSE:
+        if size >= DENSE:
             allowance = tree_allowance(sum(map(len, segments)))
             if tree_memory(envelope, allowance) > allowance:
                 raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")

@@ -417,6 +417,8 @@ def encode(
 
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
+    if option is None and (plain := encode_plain(value)) is not None:
+        return plain
     segments: list[bytes | memoryview] = []
     ordered = False
     try:
@@ -442,7 +444,27 @@ def encode(
         raise EncodingError(f"message cannot be sent: {error}") from error
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
-    return Encoded((envelope, *segments), ordered)
+    return _new(Encoded, ((envelope, *segments), ordered))
+
+
+def encode_plain(value: object, _packb: Callable[..., bytes] = ormsgpack.packb) -> Encoded | None:
+    """Encode *value* if it is one small thing that msgpack knows: bytes, a number, a short text. None: `encode` has to see it."""
+    kind = type(value)
+    if kind is bytes:
+        if len(value) >= INLINE:  # type: ignore[arg-type]
+            return None
+    elif kind not in ATOMS or (kind is str and len(value) >= INLINE):  # type: ignore[arg-type]
+        return None
+    try:
+        return _new(Encoded, ((_packb(value),), False))
+    except TypeError as error:
+        if is_interrupt(error):
+            raise
+        return None
+
+
+_new: Final = tuple.__new__
+"""Makes an `Encoded` of its fields, without the call of Python that the class makes for that."""
 
 
 def _padded(envelope: bytes, segments: list[bytes | memoryview]) -> bytes:

@@ -182,6 +182,22 @@ _SUFFIX: Final = b"\xc4\x10" + _END
 _PREFIX: Final = b"\x92"
 
 
+SIZES: Final = bytes(
+    [1] * 0x80  # positive integers
+    + [0] * 0x20  # maps and arrays
+    + list(range(1, 0x21))  # text
+    + [1, 0, 1, 1]  # nil, (never used), booleans
+    + [0] * 6  # bytes, extensions
+    + [5, 9]  # floats
+    + [2, 3, 5, 9] * 2  # integers
+    + [0] * 12  # extensions, longer text, arrays and maps
+    + [1] * 0x20  # negative integers
+)
+"""By its first byte: how long the encoding of a single value is, its head included; 0: that byte alone does not say it."""
+BYTES: Final = 0xC4
+"""The first byte of up to 255 bytes; the next one says how many."""
+
+
 def unpack_envelope(
     envelope: bytes | bytearray | memoryview,
     _unpackb: Callable[..., list[object]] = ormsgpack.unpackb,

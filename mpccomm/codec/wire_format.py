@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mpccomm.codec.abc import Buffer
 from mpccomm.codec.decoder import decode
-from mpccomm.codec.encoder import Encoded, encode
+from mpccomm.codec.encoder import Encoded, encode, encode_plain
 from mpccomm.errors import DecodingError
 
 
@@ -28,6 +28,10 @@ class Decode(Protocol):
         """The value."""
 
 
+def _never_plain(value: object) -> None:
+    """No value is that simple."""
+
+
 @dataclass(frozen=True, eq=False)
 class WireFormat:
     """How values become bytes and come back, under the name that ``wire=`` gives it."""
@@ -35,6 +39,8 @@ class WireFormat:
     name: str
     encode: Encode
     decode: Decode
+    encode_plain: Callable[[object], Encoded | None] = _never_plain
+    """The bytes of a value for which nothing has to be known, at once; None: it is not that simple."""
 
 
 def _encode_tno(value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]) -> Encoded:
@@ -52,7 +58,7 @@ def _decode_tno(segments: Sequence[Buffer], *, context: Mapping[str, object]) ->
     return tno.unpack_object(segments[0], context)
 
 
-OURS = WireFormat("mpccomm", encode, decode)
+OURS = WireFormat("mpccomm", encode, decode, encode_plain)
 WIRE_FORMATS = {
     wire_format.name: wire_format
     for wire_format in (OURS, *(WireFormat(f"tno{n}", _encode_tno, _decode_tno) for n in (4, 5)))

@@ -14,6 +14,7 @@ from mpccomm.engine.audit import Audit
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.ordering import Ordering
 from mpccomm.protocol.link import Link
+from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Settings
 
@@ -65,6 +66,9 @@ class RemoteParty(Protocol):
 
     def flush(self) -> None:
         """Hand on what the link has brought about, and see that what it wants to send goes out."""
+
+    def return_message(self, message: Incoming) -> None:
+        """Return a message that was taken to the mailbox."""
 
     def explain(self, cause: Cause, call: Any) -> Exception:
         """Return the error for a call that ended so."""

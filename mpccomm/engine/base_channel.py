@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="BasePart")
 
+_RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
 """How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
 
@@ -78,6 +79,8 @@ class BaseChannel:
     def __init__(self, space: IdSpace) -> None:
         self._space = space
         self._engine = space.engine
+        self._post: Callable[[Callable[[], None]], None] = space.engine.loop_owner.post
+        """How the start of a send gets to the loop."""
         self._channels: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._groups: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
@@ -159,7 +162,7 @@ class BaseChannel:
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
         if entered.last() is not None:
             limit = tightened(engine, limit)
-        if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or engine.callbacks.forgotten:
+        if engine.lifecycle.state is not _RUNNING or engine.has_additions or engine.callbacks.forgotten:
             self._enter()
         return ReceiveCall(party, prefix, own, limit, expect)
 
@@ -231,16 +234,20 @@ class BaseChannel:
         engine = self._engine
         if watcher is not None and entered.last() is not None:
             limits = limits_within(engine, limits)
-        if engine.lifecycle.state is not PoolState.RUNNING or engine.has_additions or watcher is None:
+        if engine.lifecycle.state is not _RUNNING or engine.has_additions or watcher is None:
             self._enter()
         begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
-        serialising = Serialising(engine.serialising)
+        wire_format = party.wire_format
+        encoded = wire_format.encode_plain(message)
+        serialising = None if encoded is not None else Serialising(engine.serialising)
         try:
-            encoded = party.wire_format.encode(
-                message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
-            )
+            if serialising is not None:
+                encoded = wire_format.encode(
+                    message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
+                )
+            assert encoded is not None
             if engine.audit is not None:
-                encoded = engine.audit.noted(message, {party.wire_format: encoded})[party.wire_format]
+                encoded = engine.audit.noted(message, {wire_format: encoded})[wire_format]
             call = SendCall(party, prefix, own, encoded, limits, watcher is not None, begun)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
@@ -251,9 +258,9 @@ class BaseChannel:
                 call.waiter = waiter
                 if begun and waiter is not None:
                     waiter.involved = call.involved()
-            self._launch(call)
+            self._post(call.start)
         finally:
-            if serialising.held is not None:
+            if serialising is not None and serialising.held is not None:
                 serialising.end()
         return call
 
@@ -294,14 +301,10 @@ class BaseChannel:
                 request.waiter = waiter
                 if begun and waiter is not None:
                     waiter.involved = request.involved()
-            self._launch(request)
+            self._post(request.start)
         finally:
             serialising.end()
         return request
-
-    def _launch(self, request: Request) -> None:
-        """Start a request that was made for a message of ours."""
-        self._engine.loop_owner.post(request.start)
 
     def _encode(
         self, parties: Sequence[Party], message: object, serialising: Serialising, *, snapshot: bool

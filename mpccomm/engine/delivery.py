@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 
 def read(message: Incoming, party: RemoteParty) -> Any:
-    """The value of a message."""
+    """The value of a message.
+
+    :raises DecodingError: it can't be read
+    """
+    if not message.ordered and message.outcome is None and party.audit is None:
+        # As `decode`, which one call less says here.
+        try:
+            return party.wire_format.decode(message.segments, context={"origin": party.handler})
+        except DecodingError as error:
+            _locate(error, message, party)
+            raise
     if message.ordered:
         return ordering.read_in_order(message, party.ordering.reading, partial(_decode, party=party))
     if message.outcome is not None:
@@ -37,16 +47,16 @@ def peek(message: Incoming, party: RemoteParty) -> Any:
     return party.wire_format.decode(copies, context={"origin": party.handler})
 
 
-def decode(message: Incoming, party: RemoteParty) -> Any:
-    """The value of a message of which neither order nor record are kept.
-
-    :raises DecodingError: it can't be read
-    """
+def _decode_alone(message: Incoming, party: RemoteParty) -> Any:
     try:
         return party.wire_format.decode(message.segments, context={"origin": party.handler})
     except DecodingError as error:
-        error.add_note(f"in message {describe_key(message.key)} from {party}")
+        _locate(error, message, party)
         raise
+
+
+def _locate(error: DecodingError, message: Incoming, party: RemoteParty) -> None:
+    error.add_note(f"in message {describe_key(message.key)} from {party}")
 
 
 def _decode(message: Incoming, party: RemoteParty) -> Any:
@@ -54,7 +64,7 @@ def _decode(message: Incoming, party: RemoteParty) -> Any:
     # Before it is decoded: arrays are the very memory of the message, and the program's to change.
     note = None if audit is None else audit.note(message.segments)
     try:
-        value = decode(message, party)
+        value = _decode_alone(message, party)
     except DecodingError:
         _record(audit, message, party, note, None, readable=False)
         raise

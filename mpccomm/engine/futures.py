@@ -24,7 +24,9 @@ class RequestFuture(asyncio.Future[Any]):
     middle of what the pool does on this very loop.
     """
 
-    request: Request | None = None
+    __slots__ = ("is_home", "owner", "request")
+
+    request: Request | None
     owner: LoopOwner
     is_home: bool
     """The loop is the pool's own."""
@@ -49,8 +51,33 @@ class RequestFuture(asyncio.Future[Any]):
         return cancelled
 
 
+class SendWaiter:
+    """Resolves a plain future of the pool's own loop when a send is over; whether that failed stands on the request.
+
+    asyncio waits for its own futures in fewer steps than for any other. Where it is cancelled, the coroutine that waits sees to
+    the rest: no other call can ask for what a send has given away.
+    """
+
+    __slots__ = ("future", "request")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.request: Request | None = None
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """The request is over."""
+        self.request = None
+        if not self.future.done():
+            try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
+                self.future.set_result(None)
+            except asyncio.InvalidStateError:
+                pass
+
+
 class ReceiveFuture(RequestFuture):
     """A future that gets the value of a receive, or its error."""
+
+    __slots__ = ()
 
     request: FutureCall | None
 
@@ -126,6 +153,15 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
     return future
 
 
+def future_of(loop: asyncio.AbstractEventLoop, owner: LoopOwner) -> RequestFuture:
+    """A future of the loop, for a request that is yet to come."""
+    future = RequestFuture(loop=loop)
+    future.request = None
+    future.owner = owner
+    future.is_home = loop is owner.home
+    return future
+
+
 async def wait(request: Request, owner: LoopOwner) -> None:
     """Start a request and wait until it is over. Cancelled, it is cancelled.
 
@@ -159,9 +195,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
     try:
         await future
     except asyncio.CancelledError:
-        # Also where the request was over already, and the task was cancelled before it could run.
-        with contextlib.suppress(PoolClosedError):
-            future.owner.post(request.cancel)
+        give_up(request, future.owner)
         if observer is not None:
             tell_of_failure(observer, request)
         raise
@@ -172,6 +206,12 @@ async def finish(request: Request, future: RequestFuture) -> None:
         if observer is not None:
             tell_of_failure(observer, request)
         raise_error(request)
+
+
+def give_up(request: Request, owner: LoopOwner) -> None:
+    """The task that waits was cancelled, perhaps when the request was over already, and before it could run."""
+    with contextlib.suppress(PoolClosedError):
+        owner.post(request.cancel)
 
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:

@@ -50,11 +50,10 @@ class LoopOwner:
     program_waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the whole program stands still in calls of pools. On a loop of its own there may always be something else."""
 
-    observer: Observer | None = None
-    """Who is told of what is sent, received and waited for; None: nothing is asked for."""
-
     def __init__(self, log: EventLog | None = None) -> None:
         self.log = log or EventLog()
+        self.observer: Observer | None = None
+        """Who is told of what is sent, received and waited for; None: nothing is asked for."""
         self._posted: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self._running = False
@@ -67,8 +66,7 @@ class LoopOwner:
         self.settled = False
         """Whether there is a loop yet."""
 
-    @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether something that was posted is still to be run, or runs: what comes now comes after it."""
         return bool(self._posted) or self._running
 

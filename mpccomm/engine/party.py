@@ -29,6 +29,7 @@ from mpccomm.protocol.events import Event
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import ON_A_VISIT, Link
 from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
@@ -122,7 +123,6 @@ class Party:
 
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
-    audit: Audit | None = None
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and when it was seen to be that."""
     pins: tuple[Certificate, ...] = ()
@@ -180,6 +180,7 @@ class Party:
         self.loop_owner = loop_owner
         self.log = loop_owner.log.of(name)
         self.settings = settings
+        self.audit: Audit | None = None
         self.link = Link(
             incarnation=incarnation,
             nonce=lambda: secrets.token_bytes(16),
@@ -349,14 +350,15 @@ class Party:
         finished = link.finished
         if link.mailbox.taken:
             link.account(self.clock())
-        if finished and self._progress is not None:
-            self._progress.settle()
-        while finished and most > 0:
-            finished.popleft().done()
-            most -= 1
-        if finished and not self._continued:
-            self._continued = True
-            self.loop_owner.loop.call_soon(self._continue)
+        if finished:
+            if self._progress is not None and self._progress.followed:
+                self._progress.settle()
+            while finished and most > 0:
+                finished.popleft().done()
+                most -= 1
+            if finished and not self._continued:
+                self._continued = True
+                self.loop_owner.loop.call_soon(self._continue)
         if link.events:
             happened, link.events = link.events, []
             for event in happened:
@@ -368,6 +370,11 @@ class Party:
         if self._happening is not None:
             self._happening.set_result(None)
             self._happening = None
+
+    def return_message(self, message: Incoming) -> None:
+        """Return a message that was taken to the mailbox: the next receive that asks for it gets it."""
+        self.link.put_back(message, self.clock())
+        self.flush()
 
     def _continue(self) -> None:
         self._continued = False

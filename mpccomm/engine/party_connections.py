@@ -68,6 +68,8 @@ class PartyConnections:
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
+        self._only: Stream | None = None
+        """The one that there is, if it is one."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
@@ -86,11 +88,13 @@ class PartyConnections:
         connection = owner.link.open(dialled=dialled, relayed=stream.relayed, now=owner.clock())
         peer = StreamPeer(owner, connection, self._at_once)
         self._streams[connection] = stream
+        self._count()
         self.update_wanted()
         try:
             await stream.run(peer)
         finally:
             del self._streams[connection]
+            self._count()
             owner.link.lost(connection)
             if stream.violation:
                 self._throttle.log(f"{owner}: closed a connection: {stream.violation}", LogEvent.VIOLATION)
@@ -99,6 +103,9 @@ class PartyConnections:
                 owner.turned_away(stream.ended_with)
             owner.flush()
             self.update_wanted()
+
+    def _count(self) -> None:
+        self._only = next(iter(self._streams.values())) if len(self._streams) == 1 else None
 
     def update_wanted(self) -> None:
         """Find out whether another connection is wanted."""
@@ -114,6 +121,9 @@ class PartyConnections:
 
     def wake(self) -> None:
         """See that what the link wants to send goes out."""
+        only = self._only
+        if only is not None and only.awake:
+            return
         link = self._owner.link
         for connection, stream in self._streams.items():
             if not stream.awake and link.due(connection):

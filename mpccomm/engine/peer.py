@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from mpccomm.protocol.connection import Connection
@@ -26,12 +27,14 @@ class LinkOwner(Protocol):
 class StreamPeer:
     """Passes batches between the stream and the party's link. What one batch brings ends at most ``at_once`` calls in a turn."""
 
-    __slots__ = ("_at_once", "_connection", "_party")
+    __slots__ = ("_at_once", "_connection", "_party", "due")
 
     def __init__(self, party: LinkOwner, connection: Connection, at_once: int) -> None:
         self._party = party
         self._connection = connection
         self._at_once = at_once
+        self.due = partial(party.link.due, connection)
+        """Whether there may be something to send."""
 
     def batch_received(self, batch: bytes | memoryview) -> None:
         """One batch arrived."""
@@ -43,10 +46,6 @@ class StreamPeer:
         """Something arrived that is no whole batch yet: the other end lives."""
         party = self._party
         party.link.heard(self._connection, party.clock())
-
-    def due(self) -> bool:
-        """Whether there may be something to send."""
-        return self._party.link.due(self._connection)
 
     def batch_to_send(self, budget: int) -> bytes:
         """The next batch to send, of about ``budget`` bytes; empty: nothing now."""

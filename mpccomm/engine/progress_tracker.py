@@ -27,27 +27,28 @@ class ProgressTracker:
         self._log = log
         self._party = party
         self._settings = settings
-        self._followed: dict[Incoming | Outgoing, _Followed] = {}
+        self.followed: dict[Incoming | Outgoing, _Followed] = {}
+        """The messages that were large and under way when it last looked."""
 
     def look(self, link: Link, now: float) -> None:
         """See how far they are by now, and tell."""
         above = self._settings.above
         there = {message: done for message, done in self._under_way(link) if message.total > above}
-        for message in self._followed.keys() - there.keys():
+        for message in self.followed.keys() - there.keys():
             self._end(message)
         for message, done in there.items():
-            followed = self._followed.setdefault(message, _Followed(now, self._log))
+            followed = self.followed.setdefault(message, _Followed(now, self._log))
             if not followed.shown and now - followed.since >= self._settings.after:
                 followed.show(self._transfer(message), self._settings.callback or default_callback)
             followed.move(done)
 
     def settle(self) -> None:
         """Tell the end of those that are at their destination: called before anybody learns that they are."""
-        for message in [message for message in self._followed if _is_there(message)]:
+        for message in [message for message in self.followed if _is_there(message)]:
             self._end(message)
 
     def _end(self, message: Incoming | Outgoing) -> None:
-        followed = self._followed.pop(message)
+        followed = self.followed.pop(message)
         if _is_there(message):
             followed.move(message.total)
         followed.close()
@@ -58,9 +59,7 @@ class ProgressTracker:
             yield incoming, incoming.written
         sender = link.sender
         # Of messages that have been sent to their last byte, only those that we have seen before are worth a look.
-        sent = [
-            message for message in self._followed if isinstance(message, Outgoing) and message.sent == message.total
-        ]
+        sent = [message for message in self.followed if isinstance(message, Outgoing) and message.sent == message.total]
         for message in (*sender.under_way, *sent):
             if not message.delivered and (message.sent < message.total or message.failure is None):
                 yield message, max(0, message.sent - sender.in_flight)

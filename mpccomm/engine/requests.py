@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
-from mpccomm.engine.delivery import decode, read
+from mpccomm.engine.delivery import read
 from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observer
@@ -249,8 +249,7 @@ class ReceiveCall(Receive):
             party.flush()
         elif self.message is not None:
             message, self.message = self.message, None
-            party.link.put_back(message, party.clock())
-            party.flush()
+            party.return_message(message)
         elif before is _WAITING:
             party.link.mailbox.cancel(self)
 
@@ -272,10 +271,7 @@ class ReceiveCall(Receive):
         party = self.party
         observer = party.loop_owner.observer
         begun = 0.0 if observer is None else time.perf_counter()
-        if message.ordered or message.outcome is not None or party.audit is not None:
-            value = read(message, party)
-        else:
-            value = decode(message, party)
+        value = read(message, party)
         if observer is not None:
             observer.receives(party.name, message, self.since, begun, self.asked)
             if self.asked < math.inf:
@@ -431,7 +427,18 @@ class SendCall(Outgoing):
         begun: float = 0.0,
     ) -> None:
         """``begun`` is when encoding began, by `time.perf_counter`, where there is an observer."""
-        super().__init__(encoded.segments, ordered=encoded.ordered, awaited=awaited)
+        segments, ordered = encoded
+        if len(segments) == 1:
+            # All of `Outgoing` too, without a call for it: one is made for every message.
+            self.failure = None
+            self.annotation = b""
+            self.ordered = ordered
+            self.awaited = awaited
+            self.segments = 1
+            self.body = segments
+            self.total = len(segments[0])
+        else:
+            super().__init__(segments, ordered=ordered, awaited=awaited)
         self.party = party
         self.limits = limits
         self._prefix = prefix
@@ -460,8 +467,12 @@ class SendCall(Outgoing):
             if failure is not None and not party.succeed():
                 raise party.explain(failure, self)
             msg_id = self._msg_id
-            self.address(link.sender.next_key(self._prefix) if msg_id is None else self._prefix + msg_id)
-            link.send(self)
+            sender = link.sender
+            if msg_id is None:
+                sender.address_next(self, self._prefix)
+            else:
+                self.address(self._prefix + msg_id)
+            sender.add(self)
             self.state = REQUEST[self.state, _START]
             if party.audit is not None:
                 party.audit.sent(party.name, self.key, self._encoded)

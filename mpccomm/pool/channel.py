@@ -9,14 +9,28 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, values_of
 from mpccomm.engine.calls import ChannelCalls
+from mpccomm.engine.delivery import read
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.futures import ObservedFuture, ReceiveFuture, RequestFuture, finish, future_for, taken, wait
+from mpccomm.engine.futures import (
+    ObservedFuture,
+    ReceiveFuture,
+    RequestFuture,
+    SendWaiter,
+    finish,
+    future_for,
+    future_of,
+    give_up,
+    raise_error,
+    taken,
+    wait,
+)
 from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.several import together
+from mpccomm.errors import CommunicationError
 from mpccomm.pool.groups import Group
 
 if TYPE_CHECKING:
@@ -40,17 +54,24 @@ class Messages(BaseChannel, ChannelCalls):
     ) -> None:
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
-        limits = self._limits(timeout, max_retries)
+        limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         loop = asyncio._get_running_loop() or running_loop()
         owner = engine.loop_owner
-        future = RequestFuture(loop=loop)
-        future.owner = owner
-        if loop is not owner.home:
+        if loop is not owner.home or owner.observer is not None:
             self._enter()
-        future.is_home = loop is owner.home
-        call = self._queue_one(party, message, msg_id, limits, None, future)
-        if not future.done() or call.error is not None:
-            await finish(call, future)
+            watched = future_of(loop, owner)
+            await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
+            return
+        future = loop.create_future()
+        call = self._queue_one(party, message, msg_id, limits, None, SendWaiter(future))
+        # As `finish`, in which each message would need a coroutine more.
+        try:
+            await future
+        except asyncio.CancelledError:
+            give_up(call, owner)
+            raise
+        if call.error is not None:
+            raise_error(call)
 
     def asend(
         self,
@@ -81,8 +102,24 @@ class Messages(BaseChannel, ChannelCalls):
     async def recv(
         self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
     ) -> Any:
+        engine = self._engine
+        owner = engine.loop_owner
+        if timeout is None and expect is None and engine.is_quiet() and asyncio._get_running_loop() is owner.home:
+            # What is here already needs no request.
+            party = engine.parties.get(name) or engine.party(name)
+            prefix, own = self._key(party, msg_id)
+            message = party.link.take_next(prefix, own, party.clock())
+            if message is not None:
+                try:
+                    party.connections.wake()
+                    return read(message, party)
+                except CommunicationError:
+                    raise
+                except BaseException:
+                    party.return_message(message)
+                    raise
         call = self._receiving(name, msg_id, timeout, expect)
-        return await taken(call, self._engine.loop_owner, call.value)
+        return await taken(call, owner, call.value)
 
     @overload
     def arecv(self, name: str, msg_id: str | None = None) -> asyncio.Future[Any]: ...
@@ -199,11 +236,7 @@ class Messages(BaseChannel, ChannelCalls):
     def _future(self) -> RequestFuture:
         """Return a future of the running loop for a request, which is yet to come."""
         owner = self._engine.loop_owner
-        loop = asyncio._get_running_loop() or running_loop()
-        future = RequestFuture(loop=loop)
-        future.owner = owner
-        future.is_home = loop is owner.home
-        return future
+        return future_of(asyncio._get_running_loop() or running_loop(), owner)
 
     async def _first_of(self, call: GroupCall[Any], limit: Deadline) -> tuple[str, Any]:
         """Wait for the next message of a call of a group, from whichever member."""

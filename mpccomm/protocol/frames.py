@@ -19,6 +19,7 @@ MAX_BATCH = 1024 * 1024
 """The largest batch that may be sent, in bytes."""
 MAX_FRAMES = 2048
 """Most frames in a batch: however small they are, the receiver's loop has to be free again soon."""
+TOO_MANY = f"more than {MAX_FRAMES} frames in a batch"
 NO_PORT = 0
 
 Key: TypeAlias = str | tuple[str, int]
@@ -50,7 +51,7 @@ class Kind(IntEnum):
 POSITIONS = Struct("!QQQ")
 """The head of a batch: up to which frame everything is held; bytes and messages taken out of the box."""
 _HEADER = Struct("!BBHI")
-_NUMBERED = Struct("!BBHIQQ")
+NUMBERED = Struct("!BBHIQQ")
 _LARGE = Struct("!IQ")
 _HELLO = Struct("!H16s16sHIQIQIH")
 _RESUME = Struct("!16sQQQ")
@@ -62,11 +63,13 @@ _SHORT = Struct("!H")
 
 BATCH_HEAD = POSITIONS.size
 HEADER_SIZE = _HEADER.size
-MESSAGE_OVERHEAD = PART_OVERHEAD = _NUMBERED.size
-START_OVERHEAD = _NUMBERED.size + _LARGE.size
+MESSAGE_OVERHEAD = PART_OVERHEAD = NUMBERED.size
+START_OVERHEAD = NUMBERED.size + _LARGE.size
 
-_NUMBERS = _NUMBERED.size - _HEADER.size
-_MESSAGE = int(Kind.MESSAGE)  # an enumeration is slow to use as a number
+NUMBERS = NUMBERED.size - _HEADER.size
+"""What the numbers of a numbered frame count for in its size."""
+MESSAGE = int(Kind.MESSAGE)
+"""As what stands in a frame: an enumeration is slow to use as a number."""
 
 NO_POSITIONS = bytes(BATCH_HEAD)
 """The head of a batch on a connection whose other end is not known yet."""
@@ -264,9 +267,9 @@ def message_head(seq: int, name: Name, ordered: bool, size: int, annotation: byt
         flags |= ANNOTATED
         length = len(text)
         size += len(annotation)
-        return _NUMBERED.pack(_MESSAGE, flags, length, _NUMBERS + length + size, seq, number) + text + annotation
+        return NUMBERED.pack(MESSAGE, flags, length, NUMBERS + length + size, seq, number) + text + annotation
     length = len(text)
-    head = _NUMBERED.pack(_MESSAGE, flags, length, _NUMBERS + length + size, seq, number)
+    head = NUMBERED.pack(MESSAGE, flags, length, NUMBERS + length + size, seq, number)
     return head + text if text else head
 
 
@@ -281,13 +284,13 @@ def start_head(
         flags |= ANNOTATED
         size += len(annotation)
     length = len(text)
-    head = _NUMBERED.pack(Kind.START, flags, length, START_OVERHEAD - HEADER_SIZE + length + size, seq, number)
+    head = NUMBERED.pack(Kind.START, flags, length, START_OVERHEAD - HEADER_SIZE + length + size, seq, number)
     return head + _LARGE.pack(segments, total) + text + annotation
 
 
 def part_head(seq: int, number: int, size: int) -> bytes:
     """Return everything of a PART before its ``size`` bytes of body."""
-    return _NUMBERED.pack(Kind.PART, 0, 0, _NUMBERS + size, seq, number)
+    return NUMBERED.pack(Kind.PART, 0, 0, NUMBERS + size, seq, number)
 
 
 def hello(frame: Hello) -> bytes:
@@ -374,27 +377,32 @@ and where the body begins and ends."""
 
 def split(batch: Batch) -> Iterator[Header]:
     """Find the frames behind the head of a batch, in order; one that is not whole raises `ViolationError` when its turn comes."""
-    end = len(batch)
     at = BATCH_HEAD
-    number = 0
-    while at < end:
-        number += 1
-        if number > MAX_FRAMES:
-            raise ViolationError(f"more than {MAX_FRAMES} frames in a batch")
-        left = end - at
-        if left >= MESSAGE_OVERHEAD:
-            # Nearly every frame is a numbered one. What is read beyond the header of another has no meaning.
-            kind, flags, id_size, size, seq, which = _NUMBERED.unpack_from(batch, at)
-        elif left >= HEADER_SIZE:
-            kind, flags, id_size, size = _HEADER.unpack_from(batch, at)
-            seq = which = 0
-        else:
-            raise ViolationError(f"{left} bytes left over, no frame fits in them")
-        start = at + HEADER_SIZE
-        at = start + size
-        if at > end:
-            raise ViolationError(f"a frame claims {size} bytes where {end - start} are left")
-        yield kind, flags, id_size, seq, which, start, at
+    left = MAX_FRAMES
+    while at < len(batch):
+        if not left:
+            raise ViolationError(TOO_MANY)
+        left -= 1
+        header = read_header(batch, at)
+        at = header[-1]
+        yield header
+
+
+def read_header(batch: Batch, at: int) -> Header:
+    """Read the header of the frame that begins there."""
+    left = len(batch) - at
+    if left >= MESSAGE_OVERHEAD:
+        # What is read beyond the header of a frame without a number has no meaning.
+        kind, flags, id_size, size, seq, which = NUMBERED.unpack_from(batch, at)
+    elif left >= HEADER_SIZE:
+        kind, flags, id_size, size = _HEADER.unpack_from(batch, at)
+        seq = which = 0
+    else:
+        raise ViolationError(f"{left} bytes left over, no frame fits in them")
+    start = at + HEADER_SIZE
+    if size > len(batch) - start:
+        raise ViolationError(f"a frame claims {size} bytes where {len(batch) - start} are left")
+    return kind, flags, id_size, seq, which, start, start + size
 
 
 def parse(batch: Batch, *, max_id_size: int) -> Iterator[Frame]:
@@ -503,7 +511,7 @@ def check_id(flags: int, id_size: int, max_id_size: int, left: int) -> None:
 
 def _read_message(view: memoryview, header: Header, max_id_size: int) -> Start:
     _, flags, id_size, seq, number, at, end = header
-    at += _NUMBERS
+    at += NUMBERS
     check_id(flags, id_size, max_id_size, end - at)
     key = read_key(flags, number, view, at, at + id_size)
     at += id_size
@@ -522,7 +530,7 @@ def read_annotation(batch: Batch, at: int, end: int) -> tuple[bytes, int]:
 
 def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
     _, flags, id_size, seq, number, at, end = header
-    at += _NUMBERS
+    at += NUMBERS
     segments, total = _leading(_LARGE, view, at, end)
     at += _LARGE.size
     check_id(flags, id_size, max_id_size, end - at)
@@ -537,7 +545,7 @@ def _read_start(view: memoryview, header: Header, max_id_size: int) -> Start:
 def _read_part(view: memoryview, header: Header, max_id_size: int) -> Part:
     _, _, _, seq, number, at, end = header
     _plain(header)
-    at += _NUMBERS
+    at += NUMBERS
     if at > end:
         raise ViolationError("a PART without its numbers")
     return Part(seq, number, view[at:end])

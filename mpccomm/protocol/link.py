@@ -34,8 +34,11 @@ from mpccomm.protocol.events import (
 )
 from mpccomm.protocol.frames import (
     BATCH_HEAD,
+    MAX_FRAMES,
+    MESSAGE,
     NO_POSITIONS,
     PROTOCOL_VERSION,
+    TOO_MANY,
     Batch,
     Frame,
     Header,
@@ -44,6 +47,7 @@ from mpccomm.protocol.frames import (
     Kind,
     Resume,
     ViolationError,
+    read_header,
 )
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
@@ -89,6 +93,8 @@ class Link:
         self.incarnation = incarnation
         self.port = frames.NO_PORT
         self.features = frames.ANNOTATIONS | frames.SUCCESSORS
+        self.ending: Cause | None = None
+        """Why nothing more will come from this party, nor be taken by it; None while it may."""
         self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
@@ -143,25 +149,23 @@ class Link:
         return self._incarnations.current
 
     @property
-    def ending(self) -> Cause | None:
-        """Why nothing more will come from this party, nor be taken by it; None while it may."""
-        return self._incarnations.ending
-
-    @property
     def round_trip(self) -> float | None:
         """Seconds, smoothed; None as long as none was measured."""
         return self._heartbeat.round_trip
 
     def send(self, message: Outgoing) -> None:
         """Queue a message; only while `ending` is None."""
-        self._session.sender.add(message)
-        counters = self.counters
-        counters.messages_sent += 1
-        counters.bytes_sent += message.total
+        self.sender.add(message)
 
     def take(self, key: Key, now: float) -> Incoming | None:
         """The message if it is here; then its place in the box is free again."""
-        message = self.mailbox.take(key)
+        return self._taken(self.mailbox.take(key), now)
+
+    def take_next(self, prefix: str, msg_id: str | None, now: float) -> Incoming | None:
+        """The message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
+        return self._taken(self.mailbox.take_next(prefix, msg_id), now)
+
+    def _taken(self, message: Incoming | None, now: float) -> Incoming | None:
         if message is not None:
             self._session.consume(message)
             deadlocks = self._deadlocks
@@ -225,6 +229,7 @@ class Link:
         if self.state is not PartyState.RESTARTED:
             return False
         self._incarnations.accept()
+        self.ending = self._incarnations.ending
         self._start_afresh(now)
         for connection in self._connections.verified():
             self._adopt(connection)
@@ -449,7 +454,7 @@ class Link:
 
     def _end(self) -> None:
         """The state of the party has changed: if that ends the conversation, tell all who wait."""
-        ending = self.ending
+        self.ending = ending = self._incarnations.ending
         if ending is not None:
             self._deadlocks.admitted()
             self._session.forget_partial()
@@ -523,24 +528,26 @@ class Link:
             if connection is connections.current or (connection.verified and self._adopted(connection)):
                 received, taken_bytes, taken = _read_positions(batch)
                 news = self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
-            for header in frames.split(batch):
-                if header[0] != _MESSAGE:
+            at, left = BATCH_HEAD, MAX_FRAMES
+            while at < size:
+                is_message = batch[at] == MESSAGE
+                if is_message and (connection is connections.current or self._lets_in(connection)):
+                    if not self._closing_notice.said:
+                        deadlocks = self._deadlocks
+                        if deadlocks.blocked is not None or deadlocks.found is not None:
+                            deadlocks.admitted()
+                        at, left = self._session.messages(batch, at, left, connection, now)
+                        continue
+                    self._session.ack_due = True  # a sign of life, no more
+                if not left:
+                    raise ViolationError(TOO_MANY)
+                left -= 1
+                header = read_header(batch, at)
+                at = header[-1]
+                if not is_message:
                     self._on_frame(connection, memoryview(batch), header, now)
                     if connection.closed:
                         return
-                    continue
-                if connection is not connections.current:
-                    connection.step(Kind.MESSAGE)
-                    if not self._adopted(connection):
-                        continue
-                if self._closing_notice.said:
-                    self._session.ack_due = True  # a sign of life, no more
-                    continue
-                deadlocks = self._deadlocks
-                if deadlocks.blocked is not None or deadlocks.found is not None:
-                    deadlocks.admitted()
-                if not self._session.message(batch, header):
-                    connection.repeats(header[3], now)
             if size == BATCH_HEAD and not news:
                 connection.charge(1, now)
         except ViolationError as error:
@@ -548,6 +555,11 @@ class Link:
             return
         if self._session.unacknowledged:
             self._session.look_at(now)
+
+    def _lets_in(self, connection: Connection) -> bool:
+        """Whether messages that arrive there count."""
+        connection.step(Kind.MESSAGE)
+        return self._adopted(connection)
 
     def heard(self, connection: Connection, now: float) -> None:
         """Bytes arrived there that are no whole batch yet."""
@@ -732,7 +744,6 @@ RARE = 40
 """What a frame counts for that brings nothing forward, takes a while to deal with, and of which an honest side says few."""
 BEAT = 10
 _IDLE = {Kind.PING: BEAT, Kind.PONG: BEAT, Kind.FAREWELL: RARE, Kind.DEADLOCK: RARE, Kind.GOODBYE: RARE}
-_MESSAGE = int(Kind.MESSAGE)
 _read_positions = frames.POSITIONS.unpack_from
 
 _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float], None]]] = {

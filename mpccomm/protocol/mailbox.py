@@ -67,9 +67,11 @@ class Mailbox:
     def announce(self, message: Incoming) -> None:
         """The first frame of a message is here: it takes its place in the queue of its id."""
         message.arrival = next(_arrivals)
-        there = self._messages.setdefault(message.key, message)
-        if there is message:
-            return
+        before = self._messages.setdefault(message.key, message)
+        if before is not message:
+            self._queue_up(before, message)
+
+    def _queue_up(self, there: Incoming | deque[Incoming], message: Incoming) -> None:
         if isinstance(there, deque):
             there.append(message)
         else:
@@ -100,7 +102,10 @@ class Mailbox:
             del self._receives[key]
             there.message = message
             return there
-        self.announce(message)
+        message.arrival = next(_arrivals)
+        before = self._messages.setdefault(key, message)
+        if before is not message:
+            self._queue_up(before, message)
         return None
 
     def _match(self, message: Incoming) -> Receive:
@@ -156,6 +161,21 @@ class Mailbox:
             if not there.complete:
                 return None
             message = self._messages.pop(key, None)  # type: ignore[arg-type,assignment]
+        return message
+
+    def take_next(self, prefix: str, msg_id: str | None) -> Incoming | None:
+        """Claim the next id and take its message, if that is here; otherwise nothing has changed. Not for other threads."""
+        if msg_id is not None:
+            return self.take(prefix + msg_id)
+        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+        number = released[0] if released else _NUMBERS - length_hint(numbers)
+        if (prefix, number) not in self._messages:
+            return None
+        key = self.claim(prefix) if released else (prefix, next(numbers))
+        # Another thread may have been faster, with the number or with the message.
+        message = self.take(key)
+        if message is None:
+            self.release(key)
         return message
 
     def grab(self, prefix: str, msg_id: str | None, mine: deque[Any]) -> bool:

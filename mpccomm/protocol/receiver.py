@@ -6,9 +6,9 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from struct import iter_unpack
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
-from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
+from mpccomm.protocol.box import Box, cost, id_cost
 from mpccomm.protocol.frames import Key, Part, Start, ViolationError
 from mpccomm.settings import Limits
 
@@ -27,23 +27,34 @@ _BROKEN = -1
 class Incoming:
     """A message that has arrived as a whole."""
 
-    complete = True
-    ordered = False
-    consumed = False
-    """It was taken at least once."""
-    outcome: tuple[object, Exception | None] | None = None
+    outcome: tuple[object, Exception | None] | None
     """What decoding it came to, value or error, where that was done before it was asked for."""
     at = -1.0
     """When its last piece arrived, by the clock that the link is told; negative: that is unknown."""
     arrival = 0
     """Its place among all messages of all parties that went into a mailbox."""
-    segments: list[bytes | memoryview]
     annotation = b""
     """What came along with it for those who look at the traffic; empty: nothing."""
     recorded = False
     """The record of what was received has it, however often it is taken and put back."""
 
-    def __init__(self, receiver: Receiver, key: Key, number: int, seq: int, total: int, cost: int) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        key: Key,
+        number: int,
+        seq: int,
+        total: int,
+        cost: int,
+        segments: list[bytes | memoryview],
+    ) -> None:
+        # What is looked at in every message stands in the message itself: what stands in the class takes longer to find.
+        self.complete = True
+        self.ordered = False
+        self.consumed = False
+        """It was taken at least once."""
+        self.outcome = None
+        self.segments = segments
         self.receiver = receiver
         self.key = key
         self.number = number
@@ -69,8 +80,7 @@ class Arriving(Incoming):
     def __init__(
         self, receiver: Receiver, number: int, start: Start, cost: int, limits: Limits, allocate: Allocate
     ) -> None:
-        super().__init__(receiver, start.key, number, start.seq, start.total, cost)
-        self.segments = []
+        super().__init__(receiver, start.key, number, start.seq, start.total, cost, [])
         self.ordered = start.ordered
         if start.annotation:
             self.annotation = start.annotation
@@ -222,34 +232,15 @@ class Receiver:
         """The messages of which a part is here, and a part is not."""
         return self._partial.values()
 
-    def whole(self, seq: int, key: Key, id_size: int, data: bytes) -> Incoming | None:
-        """A message arrives in one piece. None: this frame was here before."""
-        if seq != self.received + 1:
-            self._repeated(seq)
-            return None
-        total = len(data)
-        box = self.box
-        message = Incoming(self, key, box.begun, seq, total, WHOLE_COST + total + (id_size and id_cost(key, id_size)))
-        message.at = self.now
-        message.segments = [data]
-        if total > self._limits.max_message_size:
-            self._refuse(total)
-        if not box.admit(message.cost):
-            if box.begun != self.admitted:
-                self._refuse(total)
-            box.begin(message.cost)
-        self.received = seq
-        return message
-
     def start(self, frame: Start) -> Incoming | None:
         """A message begins. None: this frame was here before."""
         if frame.seq != self.received + 1:
-            self._repeated(frame.seq)
+            self.repeated(frame.seq)
             return None
         size = cost(frame.total, frame.segments, id_cost(frame.key, frame.id_size))
         box = self.box
-        if frame.total > self._limits.max_message_size or not (box.fits(size) or box.begun == self.admitted):
-            self._refuse(frame.total)
+        if frame.total > self._limits.max_message_size or not box.fits(size):
+            self.overfull(frame.total)
         message = Arriving(self, box.begun, frame, size, self._limits, self._allocate)
         box.begin(size)
         self.received = frame.seq
@@ -258,17 +249,19 @@ class Receiver:
             self._partial[message.number] = message
         return message
 
-    def _refuse(self, total: int) -> NoReturn:
+    def overfull(self, total: int) -> None:
+        """Refuse a message that is too large, or does not fit into the box; unless it was admitted all the same."""
         limit = self._limits.max_message_size
         if total > limit:
             raise ViolationError(f"a message of {total} bytes, where {limit} are the limit")
-        raise ViolationError(f"a message of {total} bytes into a full box ({self.box.bytes} bytes)")
+        if self.box.begun != self.admitted:
+            raise ViolationError(f"a message of {total} bytes into a full box ({self.box.bytes} bytes)")
 
     def part(self, frame: Part) -> Incoming | None:
         """A message goes on. None: this frame was here before."""
         seq, number, data = frame
         if seq != self.received + 1:
-            self._repeated(seq)
+            self.repeated(seq)
             return None
         message = self._partial.get(number)
         if message is None:
@@ -279,12 +272,6 @@ class Receiver:
         if message.complete:
             del self._partial[number]
         return message
-
-    def consume(self, message: Incoming) -> None:
-        """The program has taken this message: there is room for others. One that was put back and taken again counts once."""
-        if not message.consumed:
-            message.consumed = True
-            self.box.take(message.cost)
 
     def forget_partial(self) -> None:
         """The messages under way will never be complete."""
@@ -298,7 +285,8 @@ class Receiver:
         """The message has been handed over. Each `hold` wants its own."""
         message.receiver.held.remove(message.seq)
 
-    def _repeated(self, seq: int) -> None:
+    def repeated(self, seq: int) -> None:
+        """A frame arrived that is not the next one: it has to be one that was here before."""
         if seq > self.received:
             raise ViolationError(f"frame {seq} follows frame {self.received}")
         self.duplicates += 1

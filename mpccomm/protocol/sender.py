@@ -17,9 +17,13 @@ from typing import Any, TypeAlias
 from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
     ANNOTATIONS,
+    AUTOMATIC,
     MAX_FRAMES,
     MAX_NAME,
+    MESSAGE,
     MESSAGE_OVERHEAD,
+    NUMBERED,
+    NUMBERS,
     PART_OVERHEAD,
     START_OVERHEAD,
     Bounds,
@@ -39,6 +43,7 @@ Buffer = bytes | bytearray | memoryview
 
 _MOST_PARTS = MAX_FRAMES - 64
 """Each frame is one part of a batch or several; the rest is for what goes along."""
+_head = NUMBERED.pack
 _TURNS = 4
 """The large messages that share the connection; those behind wait, or all of a long queue would end at the very last."""
 _WORTH_CUTTING = 4096
@@ -55,8 +60,8 @@ class Outgoing:
     sent = 0
     """How many bytes of it were sent at least once."""
     delivered = False
-    failure: Cause | None = None
-    annotation = b""
+    failure: Cause | None
+    annotation: bytes
     """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
     span: Any = None
     """What an observer follows it with."""
@@ -67,6 +72,9 @@ class Outgoing:
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
+        # What is looked at in every message stands in the message itself: what stands in the class takes longer to find.
+        self.failure = None
+        self.annotation = b""
         self.ordered = ordered
         self.awaited = awaited
         self.segments = len(segments)
@@ -83,8 +91,7 @@ class Outgoing:
         """Set the id that it goes under."""
         self.key = key
         self.name = encode_key(key)
-        length = len(self.name[2])
-        self.cost = WHOLE_COST + self.total if self.segments == 1 and not length else self._cost(length)
+        self.cost = self._cost(len(self.name[2]))
 
     def _cost(self, length: int) -> int:
         return cost(self.total, self.segments, id_cost(self.key, length))
@@ -181,6 +188,18 @@ class Sender:
         self._numbers[prefix] = number + 1
         return prefix, number
 
+    def address_next(self, message: Outgoing, prefix: str) -> None:
+        """Have a message go under that id."""
+        number = self._numbers.get(prefix, 0)
+        self._numbers[prefix] = number + 1
+        if prefix or message.segments > 1:
+            message.address((prefix, number))
+        else:
+            # As `Outgoing.address`: nearly every one.
+            message.key = "", number
+            message.name = AUTOMATIC, number, b""
+            message.cost = WHOLE_COST + message.total
+
     def forget_numbers(self) -> None:
         """Count anew, the other side doing the same."""
         self._numbers.clear()
@@ -188,8 +207,13 @@ class Sender:
     def add(self, message: Outgoing) -> None:
         """Queue a message. From here on it can't be withdrawn."""
         self.queue.append(message)
-        self._queued_bytes += message.total
-        self._awaited += message.awaited
+        size = message.total
+        self._queued_bytes += size
+        if message.awaited:
+            self._awaited += 1
+        counters = self._counters
+        counters.messages_sent += 1
+        counters.bytes_sent += size
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
@@ -266,29 +290,39 @@ class Sender:
         return used
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
-        queue, box, bounds = self.queue, self.box, self.bounds
+        queue, box, window, log = self.queue, self.box, self._window, self._log
+        _, _, largest, most_segments, longest = self.bounds
         used = 0
-        while queue and self.in_flight < self._window and len(parts) < _MOST_PARTS:
+        while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
-            total, name = message.total, message.name
-            length = len(name[2])
-            if total > bounds.max_message_size or message.segments > bounds.max_segments or length > bounds.max_id_size:
+            total, segments = message.total, message.segments
+            flags, number, text = name = message.name
+            length = len(text)
+            if total > largest or segments > most_segments or length > longest:
+                segments = 1
                 if self._refuse(message):
                     continue
                 total = 0
             weight = MESSAGE_OVERHEAD + length + total
-            whole = message.segments == 1 and (used + weight <= budget or not total)
+            whole = segments == 1 and (used + weight <= budget or not total)
             if not whole:
                 room = budget - used - START_OVERHEAD - length
                 if room < _WORTH_CUTTING and used and total > room:
                     break
-            if not box.admit(message.cost):
-                if box.begun != self.admitted:
-                    break
-                box.begin(message.cost)
+            cost = message.cost
+            begun = message.number = box.begun
+            there = begun - box.taken
+            # As `Box.fits`, which one call less says here.
+            if (
+                there
+                and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
+                and begun != self.admitted
+            ):
+                break
+            box.begun = begun + 1
+            box.begun_bytes += cost
             queue.popleft()
             self._queued_bytes -= total
-            message.number = box.begun - 1
             if message.awaited:
                 self._awaited -= 1
             annotation = message.annotation
@@ -298,12 +332,15 @@ class Sender:
                 length += len(annotation)
                 weight += len(annotation)
             if whole:
-                # Nearly every message: `_cut` and `_write`, written out.
+                # Nearly every message: `_cut`, `_write` and `message_head`, written out.
                 self.last_seq = seq = self.last_seq + 1
-                self._log.append((seq, message, 0, total, True, weight))
+                log.append((seq, message, 0, total, True, weight))
                 self.in_flight += weight
                 message.sent = total
-                parts.append(message_head(seq, name, message.ordered, total, annotation))
+                if length or message.ordered:
+                    parts.append(message_head(seq, name, message.ordered, total, annotation))
+                else:
+                    parts.append(_head(MESSAGE, flags, 0, NUMBERS + total, seq, number))
                 parts += message.body
                 used += weight
                 continue
@@ -370,13 +407,15 @@ class Sender:
         self.check(received)
         self.acknowledged = received
         log = self._log
+        weights = 0
         while log and log[0][0] <= received:
             _, message, _, end, _, weight = log.popleft()
-            self.in_flight -= weight
+            weights += weight
             if end == message.total:
                 message.delivered = True
                 if message.failure is None:
                     finished.append(message)
+        self.in_flight -= weights
         return True
 
 

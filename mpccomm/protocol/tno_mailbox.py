@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 
 from mpccomm.protocol.frames import Key
 from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.receiver import Incoming
 
 _REMEMBERED = 10_000
 """Receives whose place can still be given back."""
@@ -37,6 +38,10 @@ class CountingMailbox(Mailbox):
         if len(self._places) > _REMEMBERED:
             self._places.popitem(last=False)
         return key
+
+    def take_next(self, prefix: str, msg_id: str | None) -> Incoming | None:
+        """Nothing: each receive has to claim its place."""
+        return None
 
     def next_key(self, prefix: str, msg_id: str | None) -> Key:
         """The id that `claim` would give out now."""

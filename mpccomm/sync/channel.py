@@ -8,7 +8,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mpccomm.engine.base_channel import BaseChannel, BasePart, values_of
+from mpccomm.engine.base_channel import BaseChannel, BasePart, IdSpace, values_of
 from mpccomm.engine.calls import ChannelCalls
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
@@ -29,6 +29,11 @@ T = TypeVar("T")
 
 class SyncMessages(BaseChannel, ChannelCalls):
     """The calls that send and receive, with all message ids in one space."""
+
+    def __init__(self, space: IdSpace) -> None:
+        super().__init__(space)
+        # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.
+        self._post = self._engine.loop_owner.post_soon
 
     # -- one party -----------------------------------------------------------------------------------------------------
 
@@ -91,7 +96,7 @@ class SyncMessages(BaseChannel, ChannelCalls):
             call = self._receiving(name, msg_id, timeout, expect)
             blocking.request = call
             # One that is here is taken without a word to the loop.
-            if owner.busy or not call.grab():
+            if owner.is_busy() or not call.grab():
                 blocking.start(call)
             value = call.value()
             blocking.__class__ = FinishedCall  # type: ignore[assignment]
@@ -113,7 +118,7 @@ class SyncMessages(BaseChannel, ChannelCalls):
         future = ThreadFuture[Any](self._engine.callbacks, call)
         call.landed = False
         try:
-            self._launch(call)
+            self._post(call.start)
             return future
         except BaseException:
             # An interrupt: the caller does not get it.
@@ -231,10 +236,6 @@ class SyncMessages(BaseChannel, ChannelCalls):
     def _wait_for(self, request: Request, read: Callable[[], T]) -> T:
         engine = self._engine
         return wait_for(request, engine.loop_owner, engine.settings.interrupt_grace, read)
-
-    def _launch(self, request: Request) -> None:
-        # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.
-        self._engine.loop_owner.post_soon(request.start)
 
     def _first_of(self, call: GroupCall[Any], limit: Deadline) -> tuple[str, Any]:
         """Wait for the next message of a call of a group, from whichever member."""

@@ -24,14 +24,15 @@ CLOSE_TIMEOUT = 2.0
 class Peer(Protocol):
     """Uses a stream: takes what arrives, and has something to send."""
 
+    @property
+    def due(self) -> Callable[[], bool]:
+        """Tells whether there may be something to send."""
+
     def batch_received(self, batch: bytes | memoryview) -> None:
         """Take a batch, which does not change any more."""
 
     def heard(self) -> None:
         """Something arrived that is no whole batch yet: the other end lives."""
-
-    def due(self) -> bool:
-        """Whether there may be something to send."""
 
     def batch_to_send(self, budget: int) -> bytes:
         """The next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""

@@ -35,6 +35,8 @@ _MASK_SIZE = 4
 _NO_MASK = bytes(_MASK_SIZE)
 _LARGEST_CONTROL = 125
 _MEDIUM_SIZE, _LONG_SIZE = 126, 127
+_LARGEST_HEAD = _MEDIUM.size + _MASK_SIZE
+"""That of a message of less than 64 KiB."""
 _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
 """In the place of a size: it follows, in this many bytes."""
 _NOT_GIVEN = 1005
@@ -273,6 +275,14 @@ class WebSocket(Stream, asyncio.Protocol):
             self._rest = data
             return
         try:
+            if data[0] == _WHOLE and self._gathered is None and self._fragments is None and not self._deaf:
+                start = _only_message(data, self._theirs)
+                if start:
+                    self._idle = 0
+                    self._deliver(data[start:])
+                    if self._held:
+                        self._hold(b"")
+                    return
             left: bytes | memoryview = data if self._gathered is None else self._gather(data)
             if not self._deaf:
                 self._parse(left)
@@ -443,6 +453,25 @@ class WebSocket(Stream, asyncio.Protocol):
         if not self._ended.done():
             self._over()
             self._before.connection_lost(exc)
+
+
+def _only_message(data: bytes, theirs: int) -> int:
+    """Where the payload begins if this is one message of a few kilobytes, no more and no less, as nearly always; or 0."""
+    here = len(data)
+    if not _LARGEST_HEAD < here < _GATHERED:
+        return 0
+    size = data[1] ^ theirs
+    start = 2
+    if size >= _MEDIUM_SIZE:
+        if size > _MEDIUM_SIZE:
+            return 0
+        size = data[2] << 8 | data[3]
+        start = 4
+    if theirs:
+        if data[start : start + _MASK_SIZE] != _NO_MASK:
+            return 0
+        start += _MASK_SIZE
+    return start if start + size == here else 0
 
 
 def _ignore(batch: bytes | memoryview) -> None:

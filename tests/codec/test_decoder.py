@@ -219,3 +219,36 @@ def test_deep_stack_of_the_caller() -> None:
 
     with pytest.raises((DecodingError, RecursionError)):
         descend(985)
+
+
+SINGLE = [
+    None,
+    False,
+    0,
+    127,
+    128,
+    300,
+    70_000,
+    2**40,
+    -1,
+    -32,
+    -33,
+    -300,
+    -70_000,
+    -(2**40),
+    1.5,
+    "",
+    "a" * 31,
+    "a" * 32,
+    b"",
+    b"b",
+]
+
+
+@pytest.mark.parametrize("value", [*SINGLE, b"b" * 255, b"b" * 256, [], {}])
+def test_what_is_cut_or_followed_is_no_value(value: object) -> None:
+    (envelope,) = encode(value).segments
+    assert decode([envelope]) == value
+    for wrong in (envelope[:-1], bytes(envelope) + b"\0", bytes(envelope) + envelope):
+        with pytest.raises(DecodingError):
+            decode([wrong])

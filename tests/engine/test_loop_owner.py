@@ -27,10 +27,10 @@ async def test_at_once_on_the_loop_and_soon_from_elsewhere() -> None:
     thread.start()
     thread.join()
     assert seen == ["here"]
-    assert owner.busy
+    assert owner.is_busy()
     await asyncio.sleep(0)
     assert seen == ["here", "there"]
-    assert not owner.busy
+    assert not owner.is_busy()
 
 
 async def test_what_is_posted_here_comes_after_what_was_posted_before() -> None:
@@ -118,7 +118,7 @@ def test_a_closed_loop_takes_nothing() -> None:
         owner.check()
     with pytest.raises(PoolClosedError):
         owner.post_soon(lambda: None)
-    assert not owner.busy
+    assert not owner.is_busy()
 
 
 async def test_workers_are_threads_of_its_own_and_end() -> None:

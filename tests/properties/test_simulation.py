@@ -45,10 +45,15 @@ def test_a_seed_says_everything() -> None:
 
 
 def no_deduplication(
-    receiver: Receiver, seq: int, *contents: Any, whole: Callable[..., Incoming | None] = Receiver.whole
-) -> Incoming | None:
-    receiver.received = min(receiver.received, seq - 1)
-    return whole(receiver, seq, *contents)
+    session: Session,
+    batch: frames.Batch,
+    at: int,
+    *further: Any,
+    messages: Callable[..., tuple[int, int]] = Session.messages,
+) -> tuple[int, int]:
+    seq = frames.read_header(batch, at)[3]
+    session.receiver.received = min(session.receiver.received, seq - 1)
+    return messages(session, batch, at, *further)
 
 
 def acknowledged_before_it_is_held(receiver: Receiver) -> int:
@@ -69,8 +74,8 @@ def put_back_at_the_end(mailbox: Mailbox, message: Incoming) -> list[Receive]:
     return mailbox.complete(message)
 
 
-def counted_twice(receiver: Receiver, message: Incoming) -> None:
-    receiver.box.take(message.cost)
+def counted_twice(session: Session, message: Incoming) -> None:
+    session.receiver.box.take(message.cost)
 
 
 def never_released(mailbox: Mailbox, key: Key) -> None:
@@ -96,13 +101,13 @@ def only_the_first_connection(connections: Connections, adopted: Callable[..., b
 
 
 BROKEN = {
-    "no de-duplication": (Receiver, "whole", no_deduplication),
+    "no de-duplication": (Session, "messages", no_deduplication),
     "acknowledged before it is held": (Receiver, "acknowledged", property(acknowledged_before_it_is_held)),
     "acknowledged before it is settled": (Receiver, "acknowledged", property(settled_or_not)),
     "sent again from the wrong position": (Sender, "rewind", from_the_wrong_position),
     "put back at the end": (Mailbox, "put_back", put_back_at_the_end),
     "put back into the next conversation": (Session, "put_back", into_whatever_mailbox_there_is),
-    "taken twice, counted twice": (Receiver, "consume", counted_twice),
+    "taken twice, counted twice": (Session, "consume", counted_twice),
     "numbers that are never released": (Mailbox, "release", never_released),
     "a large message is not announced": (Session, "start", started_and_never_announced),
     "nothing is sent again": (Connections, "choose", only_the_first_connection),

@@ -38,8 +38,8 @@ class Exchange:
         for sender in (0, 1):
             link, other = self.links[sender], self.links[1 - sender]
             message = Outgoing(PAYLOAD, ordered=False, awaited=True)
-            message.address(link.sender.next_key(""))
-            link.send(message)
+            link.sender.address_next(message, "")
+            link.sender.add(message)
             self._receive(link)
             self._carry(sender)
             finished = other.finished
@@ -48,9 +48,8 @@ class Exchange:
 
     @staticmethod
     def _receive(link: Link) -> None:
-        key = link.mailbox.claim("")
-        if link.take(key, 1.0) is None:
-            link.receive(Receive(key, 1.0))
+        if link.take_next("", None, 1.0) is None:
+            link.receive(Receive(link.mailbox.claim(""), 1.0))
 
     def _carry(self, sender: int) -> None:
         link, end = self.links[sender], self.ends[sender]

@@ -6,6 +6,8 @@ from typing import Any
 
 from mpccomm.protocol.frames import Key
 from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.settings import Limits
 from tests.protocol.links import Stranger, connected, message, new_link
 
 
@@ -114,3 +116,29 @@ def test_what_was_grabbed_before_a_restart_is_not_restored_after_it() -> None:
     assert link.accept_restart(0.0)
     link.restore(mine[0])
     assert link.mailbox.look("", "x") is None
+
+
+def arrived(mailbox: Mailbox, key: Key) -> Incoming:
+    made = Incoming(Receiver(Limits()), key, 0, 1, 0, 1, [b""])
+    mailbox.put(made)
+    return made
+
+
+def test_the_next_one_is_taken_only_if_it_is_here() -> None:
+    mailbox = Mailbox()
+    assert mailbox.take_next("", None) is None
+    assert mailbox.take_next("", "x") is None
+    first, named, second = (arrived(mailbox, key) for key in (("", 0), "x", ("", 1)))
+    assert mailbox.take_next("", "x") is named
+    assert mailbox.take_next("", None) is first
+    mailbox.put_back(first)
+    assert mailbox.take_next("", None) is first, "the number was given back"
+    assert mailbox.take_next("", None) is second
+    assert mailbox.claim("") == ("", 2), "what is not here claims nothing"
+
+
+def test_the_next_one_is_not_taken_before_it_is_complete() -> None:
+    mailbox = Mailbox()
+    arrived(mailbox, ("", 0)).complete = False
+    assert mailbox.take_next("", None) is None
+    assert mailbox.claim("") == ("", 0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import deque
 
 import pytest
 
-from mpccomm.protocol.frames import Key, Part, Start, ViolationError, encode_key
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Key, Part, Start, ViolationError, encode_key, message_head
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.receiver import FREE_SEGMENTS, SHORTEST_SEGMENT, DecodeOrder, Incoming, Receiver
+from mpccomm.protocol.sender import Counters
+from mpccomm.protocol.session import Session
 from mpccomm.settings import Limits
 
 
@@ -70,17 +74,6 @@ def test_contradictions(frame: Start, text: str) -> None:
     assert receiver.box.messages == 0
 
 
-def test_a_whole_message_is_bounded_as_well() -> None:
-    receiver = Receiver(Limits(max_message_size=10, box_messages=1))
-    with pytest.raises(ViolationError, match="10 are the limit"):
-        receiver.whole(1, "x", 1, bytes(11))
-    assert receiver.whole(1, "x", 1, bytes(10)) is not None
-    with pytest.raises(ViolationError, match="full box"):
-        receiver.whole(2, "x", 1, b"")
-    assert receiver.received == 1
-    assert receiver.whole(1, "x", 1, b"") is None
-
-
 def test_a_piece_of_nothing() -> None:
     with pytest.raises(ViolationError, match="not under way"):
         Receiver(Limits()).part(Part(1, 7, memoryview(b"")))
@@ -92,7 +85,7 @@ def test_a_full_box() -> None:
     with pytest.raises(ViolationError, match="full box"):
         receiver.start(start(2))
     assert first is not None
-    receiver.consume(first)
+    receiver.box.take(first.cost)
     assert receiver.start(start(2)) is not None
 
 
@@ -158,24 +151,28 @@ def test_memory_is_taken_as_bytes_arrive() -> None:
 
 @pytest.mark.parametrize("what", ["small", "an emoji", "an emoji and a prefix", "one id", "segments", "pieces"])
 def test_what_a_box_counts_is_what_it_costs(what: str) -> None:
-    mailbox, receiver = Mailbox(), Receiver(Limits(box_messages=10**6))
+    limits, mailbox = Limits(box_messages=10**6), Mailbox()
+    session = Session(limits, Counters(), 0.0, mailbox, deque())
+    receiver, connection = session.receiver, Connection(1, dialled=True, nonce=b"", now=0.0)
     text = {"an emoji": "x" * 1000 + "\N{GRINNING FACE}", "one id": ""}.get(what, "")
     tracemalloc.start()
     try:
         for seq in range(1, 501):
             key: Key = ("x" * 1000 + "\N{GRINNING FACE}", seq) if "prefix" in what else text + str(seq)
             key = "one" if what == "one id" else key
-            size = len(encode_key(key)[2])
             if what in ("segments", "pieces"):
                 lengths = [10] * 500 if what == "segments" else [5000]
                 body = table(*lengths) + bytes(sum(lengths)) if what == "segments" else bytes(5000)
                 message = receiver.start(start(2 * seq - 1, b"", key=key, segments=len(lengths), total=len(body)))
                 assert message is receiver.part(Part(2 * seq, seq - 1, memoryview(body)))
+                assert message is not None
+                mailbox.put(message)
+                del message
             else:
-                message = receiver.whole(seq, key, size, bytes(10))
-            assert message is not None
-            mailbox.put(message)
-            del key, message
+                batch = message_head(seq, encode_key(key), False, 10) + bytes(10)
+                session.messages(batch, 0, 1, connection, 0.0)
+                del batch
+            del key
         costs, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -199,7 +196,7 @@ def test_acknowledged_only_after_it_was_handed_over() -> None:
 
 
 def whole(number: int, *, ordered: bool = True) -> Incoming:
-    made = Incoming(Receiver(Limits()), f"id {number}", number, 1, 1, 1)
+    made = Incoming(Receiver(Limits()), f"id {number}", number, 1, 1, 1, [b""])
     made.ordered = ordered
     return made
 

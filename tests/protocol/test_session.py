@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
+
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import Kind
+from mpccomm.protocol.frames import Kind, ViolationError
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing
 from mpccomm.protocol.session import ClosingNotice, Session
@@ -31,11 +33,14 @@ class Side:
         said = len(parts) > 1 or parts[0] is not frames.NO_POSITIONS
         return b"".join(parts) if said else b""
 
-    def take(self, batch: bytes) -> None:
-        for header in frames.split(batch):
-            if header[0] == Kind.MESSAGE:
-                assert self.session.message(batch, header)
+    def take(self, batch: bytes, now: float = 0.0) -> None:
+        at, left = frames.BATCH_HEAD, frames.MAX_FRAMES
+        while at < len(batch):
+            if batch[at] == Kind.MESSAGE:
+                at, left = self.session.messages(batch, at, left, self.connection, now)
                 continue
+            header = frames.read_header(batch, at)
+            at = header[-1]
             frame = frames.read(memoryview(batch), header, 1000)
             if isinstance(frame, frames.Start):
                 assert self.session.start(frame)
@@ -84,10 +89,52 @@ def test_a_frame_that_was_here_before_is_acknowledged_again() -> None:
     bob.take(batch)
     bob.batch()
     assert not bob.session.ack_due
-    (header,) = frames.split(batch)
-    assert not bob.session.message(batch, header)
+    bob.take(batch)
     assert bob.session.ack_due
     assert bob.counters.messages_received == 1
+    assert bob.session.receiver.duplicates == 1
+
+
+def whole(*numbers: int, data: bytes = b"") -> bytes:
+    name = frames.encode_key("x")
+    messages = [frames.message_head(number, name, False, len(data)) + data for number in numbers]
+    return frames.NO_POSITIONS + b"".join(messages)
+
+
+def test_a_whole_message_is_bounded() -> None:
+    bob = Side(Limits(max_message_size=10, box_messages=1))
+    with pytest.raises(ViolationError, match="10 are the limit"):
+        bob.take(whole(1, data=bytes(11)))
+    bob.take(whole(1, data=bytes(10)))
+    with pytest.raises(ViolationError, match="full box"):
+        bob.take(whole(2))
+    with pytest.raises(ViolationError, match="frame 3 follows frame 1"):
+        bob.take(whole(3))
+    assert bob.counters.messages_received == bob.session.receiver.received == 1
+    bob.session.receiver.admitted = 1
+    bob.take(whole(2))
+    assert bob.session.receiver.received == 2
+
+
+@pytest.mark.parametrize("size", [1, 8, 20, 24])
+def test_a_message_that_is_cut(size: int) -> None:
+    batch = whole(1, data=b"12")
+    with pytest.raises(ViolationError, match="left"):
+        Side().take(batch[: frames.BATCH_HEAD + size])
+
+
+def test_the_messages_of_a_batch_are_counted() -> None:
+    bob = Side()
+    numbers = range(1, frames.MAX_FRAMES + 2)
+    with pytest.raises(ViolationError, match="more than"):
+        bob.take(whole(*numbers))
+    assert bob.counters.messages_received == frames.MAX_FRAMES
+
+
+def test_a_number_and_no_id_is_no_message() -> None:
+    head = frames.NUMBERED.pack(Kind.MESSAGE, frames.AUTOMATIC, 0, 0, 1, 0)
+    with pytest.raises(ViolationError, match="contradicts"):
+        Side().take(frames.NO_POSITIONS + head)
 
 
 def test_what_was_taken_is_told_when_it_is_a_part_of_the_box() -> None:

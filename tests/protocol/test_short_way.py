@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.protocol.short_way import BareExchange, Exchange, calls_of, microseconds_of
 
-MOST_PYTHON = 75
+MOST_PYTHON = 58
 """Calls of Python functions per round trip: both ends, with those of the test itself (11)."""
-MOST_C = 68
+MOST_C = 60
 
 
 def test_calls_per_round_trip() -> None:

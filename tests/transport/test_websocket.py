@@ -196,6 +196,28 @@ async def test_messages_in_any_pieces(mask: bytes | None, cuts: str) -> None:
     await bench.end()
 
 
+SIZES = [0, 1, 2, 5, 6, 7, 8, 124, 125, 126, 127, 128, 129, 130, 131, 255, 256, 16383, 16384, 65535, 65536]
+
+
+@pytest.mark.parametrize("mask", [None, bytes(4), MASK], ids=["bare", "zeros", "masked"])
+async def test_messages_of_any_size_that_arrive_one_by_one(mask: bytes | None) -> None:
+    bench = Bench(client=mask is None)
+    payloads = [os.urandom(size) for size in SIZES]
+    for payload in payloads:
+        await bench.feed(message(payload, mask))
+    assert bench.peer.received == payloads
+    await bench.end()
+
+
+async def test_no_head_is_taken_for_a_shorter_one() -> None:
+    """By its size alone each of these would be a whole message: of 127 bytes and more the size stands elsewhere."""
+    for size in (127, 128, 129, 254, 255):
+        bench = Bench()
+        await bench.feed(bytes((0x82, size)) + bytes(size))
+        assert not any(bench.peer.received)
+        await bench.end()
+
+
 @pytest.mark.parametrize("cuts", CUTS)
 async def test_fragments_with_pings_between_them(cuts: str) -> None:
     bench = Bench(client=False)

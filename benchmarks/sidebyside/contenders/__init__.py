@@ -13,6 +13,7 @@ _TNO = "acknowledged by the other server; lost or doubled where an answer is los
 _BARE = "nothing: a message is gone with its connection, a slow reader blocks the writer"
 _NOT_RESUMED = "acknowledged; a message is gone with its connection"
 _SMALL = frozenset({"small"})
+_LARGE = frozenset({"value"})
 _PAIR = _SMALL | {"value"}
 _GROUP = _PAIR | {"broadcast"}
 _FAR = _PAIR | {"distance"}
@@ -50,6 +51,10 @@ CONTENDERS: dict[str, Entry] = {
     "socket": Entry("blocking socket", "blocking_socket", _BARE),
     "stream": Entry("asyncio stream, acks", "stream", _NOT_RESUMED),
     "stream-uv": Entry("asyncio stream, acks, uvloop", "stream", _NOT_RESUMED, uvloop=True, kinds=_FAR),
+    "limit": Entry("bare lower limit", "limit", _NOT_RESUMED, kinds=_SMALL),
+    "limit-uv": Entry("bare lower limit, uvloop", "limit", _NOT_RESUMED, uvloop=True, kinds=_SMALL),
+    "buffer": Entry("bare BufferedProtocol", "limit", _BARE, {"large": True}, kinds=_LARGE),
+    "buffer-uv": Entry("bare BufferedProtocol, uvloop", "limit", _BARE, {"large": True}, uvloop=True, kinds=_LARGE),
     "ws": Entry("aiohttp WebSocket", "websocket", _BARE),
     "ws-uv": Entry("aiohttp WebSocket, uvloop", "websocket", _BARE, uvloop=True, kinds=_GROUP),
     "wsack": Entry("aiohttp WebSocket, acks", "websocket", _NOT_RESUMED, {"acknowledged": True}, kinds=_SMALL),
