@@ -71,6 +71,13 @@ class Depths:
                 found = [max(depth, other.depths.get(path, 0)) for depth, path in zip(found, paths, strict=True)]
         return found
 
+    def here(self) -> int:
+        """Return the depth of the whole."""
+        scope = self.scope()
+        if not scope.made and (not self._threads or (len(self._threads) == 1 and self._threads[0][1] is scope)):
+            return scope.depths.get("", 0)
+        return self.at(("",))[0]
+
     def scope(self) -> _Scope:
         """Return that of the calling task, which is made on its first use, or of the thread."""
         owner = self._owner
