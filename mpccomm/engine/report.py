@@ -361,11 +361,11 @@ class Reporter:
         thread = self._thread()
         stays = () if _entered.last() is None else _stays_of(self)
         if not stays:
-            depth = min(1 + self._depths.here(), _DEEPEST)
+            depth = min(1 + self._depths.at(""), _DEEPEST)
             self._count_sent(thread, "", party, message.total, depth)
             return _WHOLE.pack(ROUNDS, _DEPTH.size, depth)
         paths = ("", *(stay.path for stay in stays))
-        depths = [min(1 + depth, _DEEPEST) for depth in self._depths.at(paths)]
+        depths = [min(1 + self._depths.at(path), _DEEPEST) for path in paths]
         for path, depth in zip(paths, depths, strict=True):
             self._count_sent(thread, path, party, message.total, depth)
         content = _DEPTH.pack(depths[0]) + b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
@@ -373,7 +373,7 @@ class Reporter:
 
     @staticmethod
     def _count_sent(thread: _Thread, path: str, party: str, size: int, depth: int) -> None:
-        tally = thread.tally(path, party)
+        tally = thread.tallies.get((path, party)) or thread.tally(path, party)
         tally.messages_sent += 1
         tally.bytes_sent += size
         if depth > thread.deepest.get(path, 0):
@@ -384,7 +384,7 @@ class Reporter:
         thread = self._thread()
         size = message.total
         for path in _ALL if _entered.last() is None else self._paths(asked):
-            tally = thread.tally(path, party)
+            tally = thread.tallies.get((path, party)) or thread.tally(path, party)
             tally.messages_received += 1
             tally.bytes_received += size
         if asked == math.inf:

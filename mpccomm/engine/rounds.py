@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from asyncio import Task, _get_running_loop, current_task
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from threading import get_ident
@@ -59,24 +59,18 @@ class Depths:
         self._here = threading.local()
         self._threads: list[tuple[threading.Thread, _Scope]] = []
 
-    def at(self, paths: Iterable[str]) -> list[int]:
-        """Return the depths of what the calling task, or thread, has received."""
+    def at(self, path: str) -> int:
+        """Return the depth of what the calling task, or thread, has received."""
         scope = self.scope()
         if scope.made:
             scope.settle()
-        found = [scope.depths.get(path, 0) for path in paths]
+        found = scope.depths.get(path, 0)
         for _, other in self._threads:
-            if other is not scope:
-                # Other threads settle theirs by themselves.
-                found = [max(depth, other.depths.get(path, 0)) for depth, path in zip(found, paths, strict=True)]
+            # Other threads settle theirs by themselves.
+            depth = other.depths.get(path, 0)
+            if depth > found:
+                found = depth
         return found
-
-    def here(self) -> int:
-        """Return the depth of the whole."""
-        scope = self.scope()
-        if not scope.made and (not self._threads or (len(self._threads) == 1 and self._threads[0][1] is scope)):
-            return scope.depths.get("", 0)
-        return self.at(("",))[0]
 
     def scope(self) -> _Scope:
         """Return that of the calling task, which is made on its first use, or of the thread."""
