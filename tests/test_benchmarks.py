@@ -56,6 +56,12 @@ def test_quick_tells_which_bounds_hold() -> None:
     assert "message, 100 in flight (asyncio)" in done.stdout
 
 
+def test_what_it_costs_to_be_watched_is_measured_by_turns() -> None:
+    done = run("watching.py", "--smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 12
+
+
 def test_a_contender_that_fails_is_told_and_the_others_go_on(benchmarks: Any) -> None:
     comparison = benchmarks("run").Comparison(["tno4", "ws"], ["roundtrip"], {}, None, 0.001)
     comparison._pythons = {"tno-4.12.0": sys.executable, "mpccomm": sys.executable}

@@ -21,7 +21,6 @@ from binascii import crc32
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
@@ -256,18 +255,30 @@ class _Span:
         self.waiting = 0
         self.since = self.total = 0.0
 
-    def begin(self, now: float) -> None:
-        if not self.waiting:
-            self.since = now
-        self.waiting += 1
-
-    def end(self, now: float) -> None:
-        self.waiting -= 1
-        if not self.waiting:
-            self.total += now - self.since
-
     def until(self, now: float) -> float:
         return self.total + (now - self.since if self.waiting else 0.0)
+
+
+class _Spans(tuple[_Span, ...]):
+    """Those that the wait of one call is part of."""
+
+    __slots__ = ()
+
+    def begin(self) -> Callable[[], None]:
+        """A call begins to wait. Returns what is to be called when it ends."""
+        now = time.perf_counter()
+        for span in self:
+            if not span.waiting:
+                span.since = now
+            span.waiting += 1
+        return self._end
+
+    def _end(self) -> None:
+        now = time.perf_counter()
+        for span in self:
+            span.waiting -= 1
+            if not span.waiting:
+                span.total += now - span.since
 
 
 class _Tally:
@@ -287,7 +298,7 @@ class _Thread:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], _Tally] = {}
         """By phase and party; "" for all."""
-        self.spans: dict[tuple[Involved, Paths], list[_Span]] = {}
+        self.spans: dict[tuple[Involved, Paths], _Spans] = {}
         """Those that a wait for one party is part of, in phases."""
         self.deepest: dict[str, int] = {}
         """The largest depth among all messages, by phase."""
@@ -347,28 +358,33 @@ class Reporter:
 
     def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
         """Count a message, and give it its depth."""
-        stays = [] if _entered.last() is None else _stays_of(self)
-        paths = ("", *(stay.path for stay in stays)) if stays else _ALL
         thread = self._thread()
-        depths = [min(1 + depth, _DEEPEST) for depth in self._depths.at(paths)]
-        size = message.total
-        for path, depth in zip(paths, depths, strict=True):
-            tally = thread.tally(path, party)
-            tally.messages_sent += 1
-            tally.bytes_sent += size
-            if depth > thread.deepest.get(path, 0):
-                thread.deepest[path] = depth
+        stays = () if _entered.last() is None else _stays_of(self)
         if not stays:
-            return _WHOLE.pack(ROUNDS, _DEPTH.size, depths[0])
+            depth = min(1 + self._depths.at(""), _DEEPEST)
+            self._count_sent(thread, "", party, message.total, depth)
+            return _WHOLE.pack(ROUNDS, _DEPTH.size, depth)
+        paths = ("", *(stay.path for stay in stays))
+        depths = [min(1 + self._depths.at(path), _DEEPEST) for path in paths]
+        for path, depth in zip(paths, depths, strict=True):
+            self._count_sent(thread, path, party, message.total, depth)
         content = _DEPTH.pack(depths[0]) + b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
+
+    @staticmethod
+    def _count_sent(thread: _Thread, path: str, party: str, size: int, depth: int) -> None:
+        tally = thread.tallies.get((path, party)) or thread.tally(path, party)
+        tally.messages_sent += 1
+        tally.bytes_sent += size
+        if depth > thread.deepest.get(path, 0):
+            thread.deepest[path] = depth
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """Count a message. One that is not for a future is in the hands of the program now."""
         thread = self._thread()
         size = message.total
-        for path in self._paths(asked):
-            tally = thread.tally(path, party)
+        for path in _ALL if _entered.last() is None else self._paths(asked):
+            tally = thread.tallies.get((path, party)) or thread.tally(path, party)
             tally.messages_received += 1
             tally.bytes_received += size
         if asked == math.inf:
@@ -377,42 +393,44 @@ class Reporter:
     def taken(self, party: str, message: Incoming) -> None:
         """Be as deep as the message is."""
         annotation = message.annotation
-        if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS:
-            content = annotation[2:]
-        else:
-            content = fields_of(annotation).get(ROUNDS, b"")
+        here = _entered.last() is not None
+        if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS and not here:
+            self._deepen("", _WHOLE.unpack(annotation)[2])
+            return
+        content = fields_of(annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
-        found = {"": _DEPTH.unpack_from(content)[0]}
-        if _entered.last() is not None and (stays := _stays_of(self)):
+        self._deepen("", _DEPTH.unpack_from(content)[0])
+        if here and (stays := _stays_of(self)):
             carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
-            found |= {stay.path: carried.get(stay.code, 0) for stay in stays}
-        deepest = self._thread().deepest
-        scope = self._depths.scope()
-        for path, depth in found.items():
-            scope.raise_to(path, depth)
+            for stay in stays:
+                self._deepen(stay.path, carried.get(stay.code, 0))
+
+    def _deepen(self, path: str, depth: int) -> None:
+        depths = self._depths.scope().depths
+        if depth > depths.get(path, 0):
+            depths[path] = depth
+            deepest = self._thread().deepest
             if depth > deepest.get(path, 0):
                 deepest[path] = depth
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
         thread = self._thread()
-        paths = self._paths()
+        paths = _ALL if _entered.last() is None else self._paths()
         spans = thread.spans.get((involved, paths))
         if spans is None:
             spans = self._spans(thread, involved, paths)
-        now = time.perf_counter()
-        for span in spans:
-            span.begin(now)
-        return partial(_end, spans)
+        return spans.begin()
 
-    def _spans(self, thread: _Thread, involved: Involved, paths: Paths) -> list[_Span]:
-        spans = []
+    def _spans(self, thread: _Thread, involved: Involved, paths: Paths) -> _Spans:
+        found = []
         for path in paths:
             sides = [("", sends) for sends in {sends for _, sends in involved}]
             for party, sends in (*sides, *involved):
                 tally = thread.tally(path, party)
-                spans.append(tally.sending if sends else tally.receiving)
+                found.append(tally.sending if sends else tally.receiving)
+        spans = _Spans(found)
         if len(involved) == 1:
             thread.spans[involved, paths] = spans
         return spans
@@ -460,12 +478,6 @@ class Reporter:
                 sum(end - begin for _, _, begin, end in merged),
             )
         return found
-
-
-def _end(spans: Iterable[_Span]) -> None:
-    now = time.perf_counter()
-    for span in spans:
-        span.end(now)
 
 
 def joint(reports: Sequence[Report]) -> Report:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from asyncio import Task, _get_running_loop, current_task
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from threading import get_ident
@@ -59,16 +59,17 @@ class Depths:
         self._here = threading.local()
         self._threads: list[tuple[threading.Thread, _Scope]] = []
 
-    def at(self, paths: Iterable[str]) -> list[int]:
-        """Return the depths of what the calling task, or thread, has received."""
+    def at(self, path: str) -> int:
+        """Return the depth of what the calling task, or thread, has received."""
         scope = self.scope()
         if scope.made:
             scope.settle()
-        found = [scope.depths.get(path, 0) for path in paths]
+        found = scope.depths.get(path, 0)
         for _, other in self._threads:
-            if other is not scope:
-                # Other threads settle theirs by themselves.
-                found = [max(depth, other.depths.get(path, 0)) for depth, path in zip(found, paths, strict=True)]
+            # Other threads settle theirs by themselves.
+            depth = other.depths.get(path, 0)
+            if depth > found:
+                found = depth
         return found
 
     def scope(self) -> _Scope:
