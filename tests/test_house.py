@@ -211,7 +211,7 @@ def test_every_directory_of_tests_is_a_package() -> None:
 TESTED_IN = {
     # Which types a plug-in carries is one table of samples: each of them goes through every test of the codec.
     "codec/arrow_types": "codec/test_arrow.py",
-    "codec/calendar": "codec/test_samples.py",
+    "codec/calendar": "codec/test_builtin.py",
     "codec/classes": "codec/test_registry.py",
     "codec/pandas_arrays": "codec/test_pandas.py",
     "codec/pandas_keys": "codec/test_pandas_privacy.py",
@@ -219,8 +219,8 @@ TESTED_IN = {
     "codec/refusal": "codec/test_keys.py",
     "codec/thrift": "codec/test_parquet.py",
     "codec/tno": "codec/test_tno_pack.py",
-    "codec/tno_gmpy": "codec/test_tno_pack.py",
-    "codec/wire_format": "codec/test_wire.py",
+    "codec/tno_gmpy": "compat/test_serialization.py",
+    "codec/wire_format": "engine/test_tno_bridge.py",
     # The package of the original library under its old names: that one's own tests run on it.
     "compat/exceptions": "compat/test_original_suite.py",
     "compat/functions": "compat/test_original_suite.py",
