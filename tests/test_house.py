@@ -237,7 +237,6 @@ TESTED_IN = {
     # What commands share is tested through the commands.
     "cli/arguments": "cli/test_main.py",
     "cli/compat": "compat/test_installation.py",
-    "cli/relay": "processes/test_relay.py",
     # Declarations: signatures and docstrings for both faces, protocols, names of states, errors.
     "engine/abc": "engine/test_party.py",
     "engine/calls": "sync/test_pool.py",
@@ -251,6 +250,8 @@ TESTED_IN = {
     "engine/base_pool": "engine/test_base.py",
     "engine/delivery": "engine/test_requests.py",
     "engine/error_messages": "engine/test_requests.py",
+    "engine/lanes": "engine/test_tracing.py",
+    "engine/notes": "engine/test_tracing.py",
     "engine/recorder": "engine/test_tracing.py",
     "engine/rounds": "engine/test_report.py",
     "pool/channel": "pool/test_pool.py",
