@@ -211,7 +211,7 @@ def test_every_directory_of_tests_is_a_package() -> None:
 TESTED_IN = {
     # Which types a plug-in carries is one table of samples: each of them goes through every test of the codec.
     "codec/arrow_types": "codec/test_arrow.py",
-    "codec/calendar": "codec/test_samples.py",
+    "codec/calendar": "codec/test_builtin.py",
     "codec/classes": "codec/test_registry.py",
     "codec/pandas_arrays": "codec/test_pandas.py",
     "codec/pandas_keys": "codec/test_pandas_privacy.py",
@@ -219,8 +219,8 @@ TESTED_IN = {
     "codec/refusal": "codec/test_keys.py",
     "codec/thrift": "codec/test_parquet.py",
     "codec/tno": "codec/test_tno_pack.py",
-    "codec/tno_gmpy": "codec/test_tno_pack.py",
-    "codec/wire_format": "codec/test_wire.py",
+    "codec/tno_gmpy": "compat/test_serialization.py",
+    "codec/wire_format": "engine/test_tno_bridge.py",
     # The package of the original library under its old names: that one's own tests run on it.
     "compat/exceptions": "compat/test_original_suite.py",
     "compat/functions": "compat/test_original_suite.py",
@@ -237,7 +237,6 @@ TESTED_IN = {
     # What commands share is tested through the commands.
     "cli/arguments": "cli/test_main.py",
     "cli/compat": "compat/test_installation.py",
-    "cli/relay": "processes/test_relay.py",
     # Declarations: signatures and docstrings for both faces, protocols, names of states, errors.
     "engine/abc": "engine/test_party.py",
     "engine/calls": "sync/test_pool.py",
@@ -251,6 +250,8 @@ TESTED_IN = {
     "engine/base_pool": "engine/test_base.py",
     "engine/delivery": "engine/test_requests.py",
     "engine/error_messages": "engine/test_requests.py",
+    "engine/lanes": "engine/test_tracing.py",
+    "engine/notes": "engine/test_tracing.py",
     "engine/recorder": "engine/test_tracing.py",
     "engine/rounds": "engine/test_report.py",
     "pool/channel": "pool/test_pool.py",

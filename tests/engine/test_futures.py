@@ -212,6 +212,15 @@ async def test_what_was_taken_goes_back_if_it_can_not_be_read() -> None:
     assert not request.cancelled
 
 
+async def test_nothing_is_read_before_the_request_is_over() -> None:
+    request, read = FakeRequest(), list[int]()
+    waiting = await begun(taken(request, home_owner(), partial(read.append, 1)))
+    assert not read
+    request.end()
+    await waiting
+    assert read == [1]
+
+
 async def test_a_coroutine_function_runs_in_its_caller() -> None:
     owner, where = home_owner(), []
 
