@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pandas = pytest.importorskip("pandas")
+pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 
 ROOT = Path(__file__).parents[2]
@@ -17,9 +17,6 @@ MANY = ["frame.methods", "series.methods", "reshape.concat", "reshape.merge", "i
 MODULES = MANY if os.environ.get("MPCCOMM_TEST_LONG") else SOME
 
 
-@pytest.mark.skipif(
-    int(pandas.__version__.split(".")[0]) < 3, reason="its own tests use zones of pytz, which arrive as ZoneInfo"
-)
 @pytest.mark.timeout(60 if MODULES is SOME else 3600)
 def test_what_pandas_compares(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
