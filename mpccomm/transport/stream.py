@@ -29,7 +29,7 @@ class Peer(Protocol):
         """Tells whether there may be something to send."""
 
     def batch_received(self, batch: bytes | memoryview) -> None:
-        """Take a batch, which does not change any more."""
+        """Take a batch. What is to be kept of it has to be copied: its memory is used again when this has returned."""
 
     def heard(self) -> None:
         """Something arrived that is no whole batch yet: the other end lives."""

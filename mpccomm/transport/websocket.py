@@ -42,9 +42,11 @@ _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
 _NOT_GIVEN = 1005
 """How a close frame without a code is told."""
 
-_GATHERED = 16 * 1024
-"""From this size on a message that has not arrived completely gets a place of its own, instead of being put together anew
-with each piece."""
+_LARGE = 16 * 1024
+"""From this size on a message that has not arrived completely is read into memory where it is whole, see `_Intake`, instead of
+being put together anew with each piece."""
+_INTAKE = 512 * 1024
+"""Bytes of that memory: two messages as we send them, so that while one is read the next can follow."""
 _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
@@ -168,9 +170,9 @@ class WebSocket(Stream, asyncio.Protocol):
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
         self._fragments: bytearray | None = None
-        self._gathered: bytearray | None = None
-        self._gathered_size = 0
-        self._gathered_mask = _NO_MASK
+        self._intake: _Intake | None = None
+        self._needed = 0
+        """Bytes of the large message that is under way, with its head; 0: there is none."""
         self._idle = 0
         self._pong: bytes | None = None
         self._pace = Pace(transport, self._loop.time)
@@ -214,7 +216,9 @@ class WebSocket(Stream, asyncio.Protocol):
             mask = os.urandom(_MASK_SIZE)
             head = head[:-_MASK_SIZE] + mask
             payload = unmask(payload, mask)
-        self._transport.writelines((head, payload))
+        # Not `writelines`, by which asyncio puts them together in further memory before Python 3.12.
+        self._transport.write(head)
+        self._transport.write(payload)
 
     def pause_writing(self) -> None:
         """The transport has enough."""
@@ -268,6 +272,9 @@ class WebSocket(Stream, asyncio.Protocol):
         if counts is not None and self._peer is None and not counts(len(data)):
             self.abort()
             return
+        if self._intake is not None:
+            self._intake.data_received(data)
+            return
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -275,24 +282,66 @@ class WebSocket(Stream, asyncio.Protocol):
             self._rest = data
             return
         try:
-            if data[0] == _WHOLE and self._gathered is None and self._fragments is None and not self._deaf:
+            if data[0] == _WHOLE and self._fragments is None and not self._deaf:
                 start = _only_message(data, self._theirs)
                 if start:
                     self._idle = 0
                     self._deliver(data[start:])
                     if self._held:
-                        self._hold(b"")
+                        self._hold()
                     return
-            left: bytes | memoryview = data if self._gathered is None else self._gather(data)
-            if not self._deaf:
-                self._parse(left)
-        except FramingError as error:
+            at = self._parse(data)
+        except Exception as error:
+            self._broke(error)
+            return
+        if at == len(data) or self._deaf:
+            return
+        if self._needed and self._peer is not None and not self._held:
+            self._intake = _Intake(self.intake_filled, self, memoryview(data)[at:], self._needed)
+            self._read_by(self._intake)
+        else:
+            self._rest = data[at:]
+        self._heard()
+
+    def intake_filled(self) -> None:
+        """Some more bytes of large messages arrived, or may be looked at again."""
+        intake = self._intake
+        if intake is None or not self._listens():
+            return
+        try:
+            at = self._parse(intake.arrived())
+        except Exception as error:
+            self._broke(error)
+            return
+        intake.drop(at, self._needed)
+        if intake.here:
+            self._heard()
+        elif at < _LARGE and self._listens():
+            # What comes now is small.
+            self._intake = None
+            self._read_by(self)
+
+    def _listens(self) -> bool:
+        return not (self._held or self._deaf)
+
+    def _read_by(self, protocol: WebSocket | _Intake) -> None:
+        """Have the transport read into the memory of the protocol, or hand over what it has read."""
+        transport = self._transport
+        # uvloop chooses how to read when it begins to.
+        transport.pause_reading()
+        transport.set_protocol(protocol)
+        transport.resume_reading()
+
+    def _broke(self, error: Exception) -> None:
+        if isinstance(error, FramingError):
             self._deaf = True
             self._violated(str(error))
-        except Exception as error:
+        else:
             self._fail(error)
 
-    def _parse(self, data: bytes | memoryview) -> None:
+    def _parse(self, data: bytes | memoryview) -> int:
+        """Take what is whole. Returns where the rest begins."""
+        self._needed = 0
         at, end, left, theirs = 0, len(data), _AT_ONCE, self._theirs
         mask: bytes | memoryview = _NO_MASK
         while end - at >= 2:
@@ -316,9 +365,8 @@ class WebSocket(Stream, asyncio.Protocol):
                 mask = data[start - _MASK_SIZE : start]
             stop = start + size
             if stop > end:
-                if first == _WHOLE and size >= _GATHERED and self._peer is not None:
-                    self._begin_to_gather(memoryview(data)[start:], size, bytes(mask))
-                    at = end
+                if size >= _LARGE:
+                    self._needed = stop - at
                 break
             view = memoryview(data)[start:stop]
             payload = view if mask == _NO_MASK else unmask(view, bytes(mask))
@@ -330,17 +378,13 @@ class WebSocket(Stream, asyncio.Protocol):
             else:
                 self._take(first, payload)
             if self._deaf:
-                return
+                return at
             if self._held or not left:
-                self._hold(bytes(data[at:]))
-                return
-        if at >= _BYTES_AT_ONCE and self._gathered is None:
-            self._hold(bytes(data[at:]))
-            return
-        if at < end:
-            self._rest = bytes(data[at:]) if at else bytes(data)
-        if self._rest or self._gathered is not None:
-            self._heard()
+                self._hold()
+                return at
+        if at >= _BYTES_AT_ONCE and not self._needed:
+            self._hold()
+        return at
 
     def _heard(self) -> None:
         if self._peer is not None:
@@ -401,36 +445,8 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _CLOSE, bytes(payload[:2]))
         self._transport.close()
 
-    def _begin_to_gather(self, data: memoryview, size: int, mask: bytes) -> None:
-        self._gathered = bytearray(size)
-        self._gathered_size = len(data)
-        self._gathered_mask = mask
-        self._gathered[: len(data)] = data
-
-    def _gather(self, data: bytes) -> bytes | memoryview:
-        """More of a message that is large. Returns what comes after it."""
-        gathered, here = self._gathered, self._gathered_size
-        assert gathered is not None
-        missing = len(gathered) - here
-        if len(data) < missing:
-            gathered[here : here + len(data)] = data
-            self._gathered_size += len(data)
-            self._heard()
-            return b""
-        view = memoryview(data)
-        gathered[here:] = view[:missing]
-        self._gathered = None
-        self._idle = 0
-        mask = self._gathered_mask
-        self._deliver(memoryview(gathered) if mask == _NO_MASK else unmask(memoryview(gathered), mask))
-        if self._held:
-            self._hold(bytes(view[missing:]))
-            return b""
-        return view[missing:]
-
-    def _hold(self, rest: bytes) -> None:
+    def _hold(self) -> None:
         """Deliver nothing more for now: in the next turn of the loop, or when there is a peer."""
-        self._rest = rest
         self._held = True
         self._transport.pause_reading()
         if self._peer is not None:
@@ -440,7 +456,10 @@ class WebSocket(Stream, asyncio.Protocol):
         self._held = False
         if not self._deaf:
             self._transport.resume_reading()
-            if self._rest:
+            if self._intake is not None:
+                if self._intake.here:
+                    self.intake_filled()
+            elif self._rest:
                 rest, self._rest = self._rest, b""
                 self.data_received(rest)
 
@@ -455,10 +474,80 @@ class WebSocket(Stream, asyncio.Protocol):
             self._before.connection_lost(exc)
 
 
+class _Intake(asyncio.BufferedProtocol):
+    """Reads into one memory again and again while large messages come: nothing is allocated for them, and nothing put together.
+
+    :param filled: called when there is more in it
+    :param socket: told of everything else
+    :param begun: what is here of a large message
+    :param needed: bytes of that message
+    """
+
+    __slots__ = ("_filled", "_memory", "_socket", "here")
+
+    def __init__(self, filled: Callable[[], None], socket: asyncio.Protocol, begun: memoryview, needed: int) -> None:
+        self._filled = filled
+        self._socket = socket
+        self.here = len(begun)
+        """Bytes of it that are filled."""
+        self._memory = memoryview(bytearray(max(needed, _INTAKE)))
+        self._memory[: self.here] = begun
+
+    def arrived(self) -> memoryview:
+        """What is in it."""
+        return self._memory[: self.here]
+
+    def drop(self, count: int, needed: int) -> None:
+        """Make room: so many bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
+        left = self.here - count
+        before = self._memory
+        if needed > len(before):
+            self._memory = memoryview(bytearray(needed))
+        if count or self._memory is not before:
+            self._memory[:left] = before[count : self.here]
+            self.here = left
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read elsewhere: by a transport that can't read into here, or before it was told to."""
+        while data:
+            room = self.get_buffer(len(data))
+            size = min(len(room), len(data))
+            room[:size] = data[:size]
+            data = data[size:]
+            self.buffer_updated(size)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes belong."""
+        if self.here == len(self._memory):
+            # Nothing is taken out of it for now.
+            self.drop(0, self.here + max(sizehint, _LARGE))
+        return self._memory[self.here :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """They are there."""
+        self.here += nbytes
+        self._filled()
+
+    def eof_received(self) -> None:
+        """The other side will not say anything any more: that ends both directions."""
+
+    def pause_writing(self) -> None:
+        """The transport has enough."""
+        self._socket.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+        self._socket.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        self._socket.connection_lost(exc)  # type: ignore[arg-type]
+
+
 def _only_message(data: bytes, theirs: int) -> int:
     """Where the payload begins if this is one message of a few kilobytes, no more and no less, as nearly always; or 0."""
     here = len(data)
-    if not _LARGEST_HEAD < here < _GATHERED:
+    if not _LARGEST_HEAD < here < _LARGE:
         return 0
     size = data[1] ^ theirs
     start = 2

@@ -111,7 +111,7 @@ class Wire(asyncio.Transport):
     def _end(self, how: str) -> None:
         if self.ended is None:
             self.ended = how
-            assert isinstance(self.protocol, asyncio.Protocol)
+            assert self.protocol is not None
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
 
     def close(self) -> None:
@@ -477,3 +477,91 @@ async def test_whoever_cancels_ends_it_at_once() -> None:
         await bench.running
     assert bench.wire.ended == "aborted"
     await bench.stream.ended()
+
+
+# -- large messages ----------------------------------------------------------------------------------------------------
+
+
+class Reading(Bench):
+    """Hands over what arrives as a transport does: by the call that its protocol wants, and nothing while it is paused."""
+
+    async def feed(self, data: bytes, cuts: Callable[[int], int] | None = None) -> None:
+        await asyncio.sleep(0)
+        while data and self.wire.ended is None:
+            if not self.wire.reading:
+                await asyncio.sleep(0)
+                continue
+            size = cuts(len(data)) if cuts else len(data)
+            protocol = self.wire.protocol
+            if isinstance(protocol, asyncio.BufferedProtocol):
+                memory = memoryview(protocol.get_buffer(-1))
+                size = min(size, len(memory))
+                assert size, "there is always room"
+                memory[:size] = data[:size]
+                protocol.buffer_updated(size)
+            else:
+                assert isinstance(protocol, asyncio.Protocol)
+                protocol.data_received(data[:size])
+            data = data[size:]
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    @property
+    def buffered(self) -> bool:
+        return isinstance(self.wire.protocol, asyncio.BufferedProtocol)
+
+
+@pytest.mark.parametrize("piece", [1000, 100_000, 262_144, 10**9])
+@pytest.mark.parametrize("mask", [None, bytes(4), MASK], ids=["bare", "zeros", "masked"])
+async def test_large_messages_are_read_into_one_memory(mask: bytes | None, piece: int) -> None:
+    bench = Reading(client=mask is None)
+    payloads = [os.urandom(size) for size in (5, 300_000, 262_168, 262_168, 7, 1_000_000, 262_168, 20_000, 126, 1)]
+    await bench.feed(b"".join(message(payload, mask) for payload in payloads), lambda left: min(left, piece))
+    assert bench.peer.received == payloads
+    await bench.feed(message(b"small", mask))
+    assert bench.peer.received[-1] == b"small"
+    assert not bench.buffered
+    await bench.end()
+
+
+async def test_a_large_message_is_a_sign_of_life_from_its_first_bytes_on() -> None:
+    bench = Reading()
+    whole = message(bytes(200_000))
+    for at in range(0, 200_000, 50_000):
+        await bench.feed(whole[at : at + 50_000])
+    assert bench.buffered
+    assert bench.peer.signs == 4
+    await bench.feed(whole[200_000:])
+    assert [len(batch) for batch in bench.peer.received] == [200_000]
+    await bench.end()
+
+
+async def test_what_is_wrong_behind_a_large_message_ends_the_connection() -> None:
+    bench = Reading()
+    await bench.feed(message(bytes(100_000))[:50_000])
+    await bench.feed(bytes(50_000) + bytes(20) + b"\xff" * 20)
+    assert bench.stream.violation
+    assert [len(batch) for batch in bench.peer.received] == [100_000]
+    assert bench.wire.ended is None or bench.wire.ended == "closed"
+    await bench.end()
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_large_message() -> None:
+    bench = Reading()
+    await bench.feed(message(bytes(100_000))[:50_000])
+    assert bench.buffered
+    await bench.end()
+    assert not bench.peer.received
+
+
+async def test_a_peer_that_breaks_in_a_large_message_is_told_of() -> None:
+    class Broken(Peer):
+        def batch_received(self, batch: bytes | memoryview) -> None:
+            raise ZeroDivisionError
+
+    bench = Reading(peer=Broken())
+    whole = message(bytes(100_000))
+    await bench.feed(whole[:50_000])
+    await bench.feed(whole[50_000:])
+    with pytest.raises(ZeroDivisionError):
+        await bench.running

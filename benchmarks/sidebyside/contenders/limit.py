@@ -23,6 +23,7 @@ _FRAME = Struct("!QQQQHI")
 """Its number (0: acknowledgement alone), held up to, messages taken and bytes taken, size of the id, size of the value."""
 _SHORT, _LONG = Struct("!BB"), Struct("!BBQ")
 _NO_MASK = bytes(4)
+_PIECE = 256 * 1024
 
 
 class _Link(asyncio.Protocol):
@@ -135,7 +136,7 @@ class _Transfer(asyncio.BufferedProtocol):
         self.loop, self.ready = loop, ready
         self.transport: Any = None
         self.arrived: asyncio.Queue[bytearray] = asyncio.Queue()
-        self.room, self.writable = asyncio.Event(), 0
+        self.room = asyncio.Event()
         self.room.set()
         self.begin(bytearray(9), head=True)
 
@@ -168,8 +169,12 @@ class _Transfer(asyncio.BufferedProtocol):
 
     async def send(self, value: Any) -> None:
         kind, body = byhand.pack(value)
-        self.transport.writelines((kind + len(body).to_bytes(8, "big"), body))
-        await self.room.wait()
+        view = memoryview(body)
+        self.transport.write(kind + len(view).to_bytes(8, "big"))
+        # Not all at once: asyncio moves what is left after each part that the system has taken.
+        for at in range(0, len(view), _PIECE):
+            self.transport.write(view[at : at + _PIECE])
+            await self.room.wait()
 
     async def recv(self) -> Any:
         body = await self.arrived.get()
