@@ -179,6 +179,10 @@ def test_no_circular_imports() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
+LONG = {("session.py", "messages"): 66, ("sender.py", "_begin"): 62}
+"""What nearly all messages go through, in one pass: each call less there counts."""
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_sizes(path: Path) -> None:
     length = path.read_text(encoding="utf-8").count("\n")
@@ -188,7 +192,8 @@ def test_sizes(path: Path) -> None:
             first = node.body[0]
             documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(node.body) > 1
             length = (node.end_lineno or 0) - ((first.end_lineno if documented else node.lineno) or 0)
-            assert length <= 50, f"{node.name} is a function of more than 50 lines"
+            most = LONG.get((path.name, node.name), 50)
+            assert length <= most, f"{node.name} is a function of more than {most} lines"
 
 
 def test_importing_the_package_imports_no_optional_library() -> None:
@@ -250,7 +255,6 @@ TESTED_IN = {
     "engine/base_pool": "engine/test_base.py",
     "engine/delivery": "engine/test_requests.py",
     "engine/error_messages": "engine/test_requests.py",
-    "engine/lanes": "engine/test_tracing.py",
     "engine/notes": "engine/test_tracing.py",
     "engine/recorder": "engine/test_tracing.py",
     "engine/rounds": "engine/test_report.py",

@@ -123,6 +123,7 @@ class Party:
 
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
+    audit: Audit | None = None
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and when it was seen to be that."""
     pins: tuple[Certificate, ...] = ()
@@ -180,7 +181,6 @@ class Party:
         self.loop_owner = loop_owner
         self.log = loop_owner.log.of(name)
         self.settings = settings
-        self.audit: Audit | None = None
         self.link = Link(
             incarnation=incarnation,
             nonce=lambda: secrets.token_bytes(16),

@@ -16,6 +16,7 @@ class Watch:
 
     def __init__(self, name: bytes) -> None:
         self.name = name
+        self.counting = name == b"1"
         self.told: list[tuple[Any, ...]] = []
 
     def __getattr__(self, hook: str) -> Any:
@@ -32,13 +33,13 @@ def watches(number: int) -> list[Any]:
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "sends": ("Bob", "message", 1.0),
-    "sent": ("Bob", "message", None),
-    "receives": ("Bob", "message", 1.0),
+    "sent": ("Bob", "message", None, 2.0),
+    "vain": ((("Bob", True),), 1.0),
+    "receives": ("Bob", "message", 1.0, 2.0, 3.0),
     "taken": ("Bob", "message"),
-    "arrived": ("Bob", 7),
-    "waits": ((("Bob", True),),),
+    "waits": ((("Bob", True),), False),
     "connection": ("Bob", True),
-    "phase": ("setup", True),
+    "phase": ("setup", "stay", True),
 }
 
 
