@@ -58,6 +58,8 @@ def test_the_second_one_does_not_wait() -> None:
 
 def test_in_another_thread_nothing_is_changed() -> None:
     body = """
+    print("started", flush=True)
+
     def work():
         with SyncPool() as pool:
             pool.add_http_server(0, "127.0.0.1")
@@ -69,4 +71,5 @@ def test_in_another_thread_nothing_is_changed() -> None:
     print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     """
     with program(body, None, preamble="import signal, threading\nfrom mpccomm import *\n") as process:
+        assert line(process) == "started"  # which may take its time
         assert ends(process, 60 * UNIT) == (0, "True\nFalse\n", "")
