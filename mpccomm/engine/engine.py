@@ -504,10 +504,10 @@ class Engine:
         await self._end(linger, reason)
 
     def is_quiet(self) -> bool:
-        """Return whether nothing has to be done before the next call, and no one is told of it."""
+        """Return whether nothing has to be done before the next call."""
         owner = self.loop_owner
         return self.lifecycle.state is _RUNNING and not (
-            self.has_additions or self.callbacks.forgotten or owner.observer is not None or owner.is_busy()
+            self.has_additions or self.callbacks.forgotten or owner.is_busy()
         )
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -57,7 +59,8 @@ class Messages(BaseChannel, ChannelCalls):
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         loop = asyncio._get_running_loop() or running_loop()
         owner = engine.loop_owner
-        if loop is not owner.home or owner.observer is not None:
+        observer = owner.observer
+        if loop is not owner.home or (observer is not None and observer.counting):
             self._enter()
             watched = future_of(loop, owner)
             await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
@@ -112,7 +115,12 @@ class Messages(BaseChannel, ChannelCalls):
             if message is not None:
                 try:
                     party.connections.wake()
-                    return read(message, party)
+                    observer = owner.observer
+                    begun = 0.0 if observer is None else time.perf_counter()
+                    value = read(message, party)
+                    if observer is not None:
+                        observer.receives(party.name, message, 0.0, begun, math.inf)
+                    return value
                 except CommunicationError:
                     raise
                 except BaseException:
