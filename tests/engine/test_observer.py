@@ -32,13 +32,13 @@ def watches(number: int) -> list[Any]:
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "sends": ("Bob", "message", 1.0),
-    "sent": ("Bob", "message", None),
-    "receives": ("Bob", "message", 1.0),
+    "sent": ("Bob", "message", None, 2.0),
+    "vain": ((("Bob", False),), 1.0),
+    "receives": ("Bob", "message", 1.0, 2.0, 3.0),
     "taken": ("Bob", "message"),
-    "arrived": ("Bob", 7),
-    "waits": ((("Bob", True),),),
+    "waits": ((("Bob", True),), True),
     "connection": ("Bob", True),
-    "phase": ("setup", True),
+    "phase": ("setup", "a stay", True),
 }
 
 

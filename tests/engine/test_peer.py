@@ -90,22 +90,6 @@ def test_what_happens_while_something_is_sent_is_told() -> None:
     assert len(owner.flushed) == 1
 
 
-def test_the_observer_hears_how_far_the_other_side_has_come() -> None:
-    ends = Ends()
-    ends.carry()
-    seen: list[tuple[str, int]] = []
-
-    class Watch:
-        def arrived(self, party: str, position: int) -> None:
-            seen.append((party, position))
-
-    ends.owners[1].loop_owner.observer = cast(Any, Watch())
-    for number in range(2):
-        ends.owners[0].link.send(message(str(number)))
-        ends.peers[1].batch_received(ends.peers[0].batch_to_send(100_000))
-    assert seen == [("Bob", 1), ("Bob", 2)]
-
-
 def test_a_piece_of_a_batch_is_a_sign_of_life() -> None:
     ends = Ends()
     ends.carry()
