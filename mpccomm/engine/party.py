@@ -139,6 +139,8 @@ class Party:
     refusal = ""
     """Why one end does not accept the other's certificate: it is REFUSED."""
     _expectations = 0
+    _notice_after = 0.0
+    _next_notice = 0.0
     dialler: asyncio.Task[None] | None = None
     """What sees to it that there is a connection."""
     absence: Absence | None = None
@@ -204,8 +206,6 @@ class Party:
         self.connections = PartyConnections(self, AT_ONCE)
         self._missing_since = self.clock()
         """While it is MISSING or REFUSED."""
-        self._notice_after = 0.0
-        self._next_notice = 0.0
 
     @property
     def where(self) -> str:

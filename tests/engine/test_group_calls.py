@@ -20,7 +20,6 @@ from mpccomm.engine.several import First
 from mpccomm.engine.states import RequestState
 
 MEMBERS = Members(("carol", "alice", "bob"), "alice")
-ENGINE = SimpleNamespace(loop_owner=LoopOwner())
 
 
 class FakeSend:
@@ -83,9 +82,13 @@ class FakeChannel:
         return self.sessions.setdefault(name, object())
 
 
+def new_space() -> IdSpace:
+    engine = SimpleNamespace(loop_owner=LoopOwner())
+    return IdSpace(cast(Any, engine), "alice", cast(Any, None))
+
+
 def new_calls() -> tuple[GroupCalls, FakeChannel]:
-    space = SimpleNamespace(engine=ENGINE)
-    calls, channel = GroupCalls(MEMBERS, cast(IdSpace, space)), FakeChannel()
+    calls, channel = GroupCalls(MEMBERS, new_space()), FakeChannel()
     calls.channel = cast(GroupChannel, channel)
     return calls, channel
 
@@ -377,7 +380,7 @@ def test_a_limit_in_which_nothing_can_happen_is_refused(timeout: float) -> None:
 
 
 def test_the_same_members_have_the_same_calls_whatever_object_they_are_called_through() -> None:
-    space = IdSpace(cast(Any, ENGINE), "alice", cast(Any, None))
+    space = new_space()
     calls = calls_of(space, MEMBERS)
     assert calls_of(space, Members(MEMBERS.names, "alice")) is calls
     assert calls_of(space, Members(("alice", "bob"), "alice")) is not calls

@@ -16,7 +16,6 @@ class Watch:
 
     def __init__(self, name: bytes) -> None:
         self.name = name
-        self.counting = name == b"1"
         self.told: list[tuple[Any, ...]] = []
 
     def __getattr__(self, hook: str) -> Any:
@@ -34,12 +33,12 @@ def watches(number: int) -> list[Any]:
 CALLS: dict[str, tuple[Any, ...]] = {
     "sends": ("Bob", "message", 1.0),
     "sent": ("Bob", "message", None, 2.0),
-    "vain": ((("Bob", True),), 1.0),
+    "vain": ((("Bob", False),), 1.0),
     "receives": ("Bob", "message", 1.0, 2.0, 3.0),
     "taken": ("Bob", "message"),
-    "waits": ((("Bob", True),), False),
+    "waits": ((("Bob", True),), True),
     "connection": ("Bob", True),
-    "phase": ("setup", "stay", True),
+    "phase": ("setup", "a stay", True),
 }
 
 
