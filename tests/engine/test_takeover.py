@@ -112,7 +112,7 @@ class Cell:
     async def waits(self, number: int) -> None:
         """Until that many receives of Bob's wait."""
         party = engine_of(self.bob).party("Alice")
-        await until(lambda: len(list(party.link.mailbox.receives())) == number)
+        await until(lambda: len(list(party.link.mailbox.receives())) == number, LIMIT)
 
     async def end(self) -> None:
         for pool in (*self.pools[::-1], self.bob):
@@ -146,7 +146,7 @@ async def test_who_waits_goes_on_waiting_for_the_new_one(
         await one.waits(3)
         for _ in range(3):
             one.run()
-        await one.meet()
+            await one.meet()
         assert not any(call.done() for call in calls.values())
         new = one.pools[-1]
         await one.call(new, "send", "Bob", "of the last")
@@ -212,7 +212,10 @@ async def test_one_that_does_not_come_is_waited_for_as_one_that_has_not_started(
     async with cell(face) as one:
         waiting = one.begin("recv", "Alice")
         await one.waits(1)
-        engine_of(one.run()).close_unused() if face is Pool else one.run().shutdown()
+        other = face(settings=quick())
+        other.add_http_server(one.port, LOCAL)
+        await one.call(one.pools[0], "shutdown")
+        await one.call(other, "shutdown")
         await log.seen("whose pool made way for another one that has not come yet", logging.WARNING)
         assert not waiting.done()
         with pytest.raises(NotReadyError):

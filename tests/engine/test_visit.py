@@ -88,7 +88,7 @@ async def test_who_waits_goes_on_waiting(tmp_path: Path, way: str, kind: str, ca
             for _ in range(2):
                 async with parties.make(visiting(Pool), "Bob") as visitor:
                     await visitor.wait_ready(LIMIT)
-                    await until(partial(was_answered, visitor))
+                    await until(partial(was_answered, visitor), LIMIT)
                     assert not alice.stats["Bob"].connected
             assert not any(one.done() for one in (*waiting, sending, ready))
             assert (alice.stats["Bob"].reconnects, alice.stats["Bob"].round_trip) == (0, None)
