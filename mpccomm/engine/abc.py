@@ -61,9 +61,6 @@ class RemoteParty(Protocol):
     def handler(self) -> object:
         """The party as programs look at it: what ``deserialize`` methods get as ``origin``."""
 
-    def succeed(self) -> bool:
-        """Go on with its new process where it had shut down and all that it sent before has been received. True: so it is."""
-
     def flush(self) -> None:
         """Hand on what the link has brought about, and see that what it wants to send goes out."""
 

@@ -195,9 +195,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """Remove a party. It may be added again, under this name or another one, and both sides start from nothing then.
 
         Returns at once. What was sent to it before is still delivered, for ``Settings.linger`` seconds at most, and then it is told
-        that we have left, as by `shutdown`; one that was added again begins after that, and after its program has received what
-        was sent before. Receives that wait for it raise `PartyGoneError`; what it has sent and was not received is dropped, which
-        is logged.
+        that we have left, as by `shutdown`; one that was added again begins after that. To its program that is as if this one had
+        ended and come again: if it has not received by then what was sent before, it has to `accept_restart`. Receives that wait
+        for it raise `PartyGoneError`; what it has sent and was not received is dropped, which is logged.
 
         :raises UnknownPartyError: there is no party of that name
         """
@@ -232,8 +232,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
 
-        Messages of the old process that have not been received are dropped. Not needed where the old process had shut down with
-        nothing left to deliver on either side: once what it sent has been received, the new one is met as for the first time.
+        Messages of the old process that have not been received are dropped.
         """
         party = self._engine.party(name)
         self._enter()

@@ -107,11 +107,6 @@ def _aborted(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | Se
 
 
 def _restarted(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    if party.link.succeeded:
-        return errors.PartyRestartedError(
-            f"{what}: it shut down and is there again, and what it sent before is to be received first: "
-            f"{party.describe_box()}. accept_restart({party.name!r}) drops that."
-        )
     return errors.PartyRestartedError(
         f"{what}: it was restarted and knows nothing of what went before. "
         f"To go on with the new process call accept_restart({party.name!r})."

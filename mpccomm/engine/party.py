@@ -63,7 +63,7 @@ _CURT = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_RESUMED = (
     "it talked to us before, to an earlier process of ours or before it was removed here: its program has to receive what was "
-    "sent then, and, unless that ended properly, to call accept_restart()"
+    "sent then, and then to call accept_restart()"
 )
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _MOST_LISTED = 8
@@ -410,10 +410,7 @@ class Party:
                     self.loop_owner.observer.connection(self.name, False)
             case events.RestartNotAccepted():
                 self.trouble = _NOT_RESUMED
-                text = (
-                    "%s talked to an earlier process of ours and waits until its program has received what that one sent, "
-                    "or calls accept_restart"
-                )
+                text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
                 self.log(LogEvent.RESTARTED, text, self)
             case events.Visited(dialled):
                 self.log(LogEvent.VISITED, "%s: a process of it has come to look, and takes no part", self)
@@ -425,9 +422,6 @@ class Party:
     def _tell_of_end(self, cause: Cause) -> None:
         if cause.ending is not Ending.RESTARTED:
             self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
-        elif self.link.succeeded:
-            text = "%s shut down and is there again: what it sent before is to be received first; %s"
-            self.log(LogEvent.PARTY_ENDED, text, self, self.describe_box())
         else:
             text = (
                 "%s was restarted: what its old process sent and is here can be received, nothing else will come of it; "
@@ -534,13 +528,6 @@ class Party:
             text = "%s: the restart is accepted; of the old process %s dropped"
             self.log(LogEvent.RESTART_ACCEPTED, text, self, plural(dropped, "message is", "messages are"))
         self.flush()
-
-    def succeed(self) -> bool:
-        """Go on with its new process where it had shut down and all that it sent before has been received. True: so it is."""
-        going_on = self.closed is None and self.link.succeed(self.clock())
-        if going_on:
-            self.flush()
-        return going_on
 
     # -- endings -------------------------------------------------------------------------------------------------------
 

@@ -146,13 +146,7 @@ class ReceiveCall(Receive):
             ):
                 party.loop_owner.post_soon(party.flush)
             return True
-        if (
-            self.timeout is not None
-            and self.timeout <= 0
-            and not mine
-            and self.arrival() == math.inf
-            and not link.succeeded
-        ):
+        if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
             self.key = mailbox.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
             self.state = REQUEST[self.state, _FAIL]
@@ -203,9 +197,6 @@ class ReceiveCall(Receive):
                 return
             timeout = self.timeout
             failure = link.ending or party.closed
-            if failure is not None and party.succeed():
-                failure, mailbox = None, link.mailbox
-                self.key = mailbox.claim(self._prefix, self._msg_id)
             if failure is None:
                 if timeout is None or timeout > 0:
                     if link.receive(self):
@@ -464,7 +455,7 @@ class SendCall(Outgoing):
         link = party.link
         try:
             failure = party.closed or link.ending
-            if failure is not None and not party.succeed():
+            if failure is not None:
                 raise party.explain(failure, self)
             msg_id = self._msg_id
             sender = link.sender

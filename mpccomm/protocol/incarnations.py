@@ -34,7 +34,7 @@ class Incarnations:
         self.reason = ""
         """Why it aborted."""
         self.complete = False
-        """The one that we know, or the last that we knew, shut down, and neither side had anything left to deliver."""
+        """It shut down, and neither side had anything left to deliver."""
         self.ending: Cause | None = None
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
         self._former: list[bytes] = []
@@ -49,11 +49,6 @@ class Incarnations:
     def left_nothing(self, *, unread: bool) -> bool:
         """It shut down, everything was delivered and received: the next incarnation is a first contact."""
         return self.state is PartyState.LEFT and self.complete and not unread
-
-    @property
-    def succeeded(self) -> bool:
-        """A new one is there after one that shut down: nothing but what is unread of that one keeps it waiting."""
-        return self.state is PartyState.RESTARTED and self.complete
 
     def refuse_hello(self, hello: Hello) -> HelloRefusal | None:
         """Why nothing can come of this greeting; None: it may go on."""
@@ -85,11 +80,6 @@ class Incarnations:
         self.current = incarnation
         self._opened_before = opened
         return self.become(PartyEvent.NEW)
-
-    def accept(self) -> None:
-        """Go on with the new one."""
-        self.become(PartyEvent.ACCEPT)
-        self.complete = False
 
     def forget(self) -> None:
         """The current one left nothing behind: the next is met as if there had been none."""

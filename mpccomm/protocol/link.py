@@ -228,22 +228,13 @@ class Link:
         """Talk to the new incarnation, from nothing. False: there is none."""
         if self.state is not PartyState.RESTARTED:
             return False
-        self._incarnations.accept()
+        self._incarnations.become(PartyEvent.ACCEPT)
         self.ending = self._incarnations.ending
         self._start_afresh(now)
         for connection in self._connections.verified():
             self._adopt(connection)
         self._choose()
         return True
-
-    @property
-    def succeeded(self) -> bool:
-        """The party shut down and is there again: the new incarnation waits until what the old one sent has been received."""
-        return self._incarnations.succeeded
-
-    def succeed(self, now: float) -> bool:
-        """Go on with a new incarnation where nothing of the old one is left that could be confused with it. True: so it is."""
-        return self._incarnations.succeeded and not self._unread and self.accept_restart(now)
 
     def _moved(self, now: float) -> None:
         self._deadlocks.move(now)
@@ -683,7 +674,6 @@ class Link:
         self._look_at_the_clock(now)
         for connection in self._connections:
             self._check(connection, now)
-        self.succeed(now)
         self._session.repeat_blocked(self._alone)
         if not self._closing_notice.said:
             self._find_deadlock(now)

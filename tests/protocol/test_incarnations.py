@@ -161,52 +161,6 @@ def test_after_a_clean_goodbye_the_next_process_is_a_first_contact() -> None:
     assert alice.state is PartyState.ALIVE
 
 
-@pytest.mark.parametrize("told_by", ["the clock", "the next call"])
-def test_after_a_clean_goodbye_the_next_process_begins_when_what_is_unread_has_been_received(told_by: str) -> None:
-    """It does not matter whether that is before it comes or after."""
-    alice, bob = new_link("a"), new_link("b")
-    pair = connected(alice, bob)
-    bob.send(message(("", 0)))
-    pair.pump()
-    bob.say_goodbye()
-    pair.pump()
-    pair.lose()
-    successor = new_link("B")
-    pair = Pair(alice, successor)
-    pair.pump()
-    assert alice.state is PartyState.RESTARTED
-    assert alice.succeeded
-    alice.tick(1.0)
-    alice.succeed(1.0)
-    assert not alice.connected
-    assert alice.take(("", 0), 1.0) is not None
-    if told_by == "the clock":
-        alice.tick(1.1)
-    else:
-        alice.succeed(1.1)
-    pair.pump()
-    assert alice.connected
-    assert successor.connected
-    assert alice.mailbox.claim("", None) == ("", 0)
-    assert not alice.succeeded
-
-
-def test_after_a_goodbye_that_left_something_the_next_process_has_to_be_accepted() -> None:
-    alice, bob = new_link("a"), new_link("b")
-    pair = connected(alice, bob)
-    bob.say_goodbye()
-    alice.send(message(("", 0)))  # on its way while the goodbye is
-    pair.pump()
-    pair.lose()
-    pair = Pair(alice, new_link("B"))
-    pair.pump()
-    assert alice.state is PartyState.RESTARTED
-    assert not alice.succeeded
-    alice.tick(1.0)
-    alice.succeed(1.0)
-    assert alice.state is PartyState.RESTARTED
-
-
 def test_a_farewell_without_a_goodbye() -> None:
     stranger = Stranger(new_link("a")).meet()
     stranger.say(frames.farewell())
