@@ -71,6 +71,8 @@ _TOGETHER = 1.0
 AT_ONCE = 16
 """The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
+_OF_A_HANDLE = 1 / 16
+"""What counts one that no call waits for at once: a turn of the loop wakes each thread that waits for some of them."""
 
 
 def tell_of_absent(log: EventLog, parties: Iterable[Party], now: float) -> None:
@@ -121,6 +123,7 @@ class Party:
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
+    audit: Audit | None = None
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and when it was seen to be that."""
     pins: tuple[Certificate, ...] = ()
@@ -172,7 +175,6 @@ class Party:
         self.log = loop_owner.log.of(name)
         self.settings = settings
         self.closed: Cause | None = None
-        self.audit: Audit | None = None
         self.link = Link(
             incarnation=incarnation,
             nonce=lambda: secrets.token_bytes(16),
@@ -315,8 +317,9 @@ class Party:
             if self._progress is not None and self._progress.followed:
                 self._progress.settle()
             while finished and most > 0:
-                finished.popleft().done()
-                most -= 1
+                call = finished.popleft()
+                call.done()
+                most -= 1 if call.awaited else _OF_A_HANDLE
             if finished and not self._continued:
                 self._continued = True
                 self.loop_owner.loop.call_soon(self._continue)
