@@ -67,11 +67,10 @@ class SendWaiter:
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over."""
         self.request = None
-        if not self.future.done():
-            try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
-                self.future.set_result(None)
-            except asyncio.InvalidStateError:
-                pass
+        try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
+            self.future.set_result(None)
+        except asyncio.InvalidStateError:
+            pass  # it was cancelled
 
 
 class ReceiveFuture(RequestFuture):

@@ -73,6 +73,8 @@ _ABSENT = (ContactState.MISSING, ContactState.REFUSED)
 AT_ONCE = 16
 """The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
+_OF_A_HANDLE = 1 / 16
+"""What counts one that no call waits for at once: a turn of the loop wakes each thread that waits for some of them."""
 
 
 def tell_of_absent(log: EventLog, parties: Iterable[Party], now: float) -> None:
@@ -354,8 +356,9 @@ class Party:
             if self._progress is not None and self._progress.followed:
                 self._progress.settle()
             while finished and most > 0:
-                finished.popleft().done()
-                most -= 1
+                call = finished.popleft()
+                call.done()
+                most -= 1 if call.awaited else _OF_A_HANDLE
             if finished and not self._continued:
                 self._continued = True
                 self.loop_owner.loop.call_soon(self._continue)

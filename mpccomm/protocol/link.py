@@ -159,13 +159,17 @@ class Link:
 
     def take(self, key: Key, now: float) -> Incoming | None:
         """The message if it is here; then its place in the box is free again."""
-        return self._taken(self.mailbox.take(key), now)
+        message = self.mailbox.take(key)
+        if message is not None:
+            self._session.consume(message)
+            deadlocks = self._deadlocks
+            if deadlocks.blocked is not None or deadlocks.found is not None:
+                self._moved(now)
+        return message
 
     def take_next(self, prefix: str, msg_id: str | None, now: float) -> Incoming | None:
         """The message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
-        return self._taken(self.mailbox.take_next(prefix, msg_id), now)
-
-    def _taken(self, message: Incoming | None, now: float) -> Incoming | None:
+        message = self.mailbox.take_next(prefix, msg_id)
         if message is not None:
             self._session.consume(message)
             deadlocks = self._deadlocks

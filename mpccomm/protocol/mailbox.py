@@ -28,6 +28,9 @@ class Receive:
 
     __slots__ = ("failure", "key", "message", "notice", "since")
 
+    awaited = True
+    """As of an `Outgoing`: a program waits for it."""
+
     def __init__(self, key: Key, since: float) -> None:
         self.key = key
         self.since = since

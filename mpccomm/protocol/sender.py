@@ -55,6 +55,8 @@ class Outgoing:
     key: Key
     name: Name
     cost: int
+    plain = False
+    """One segment, an automatic number and no prefix, nothing that goes along: nothing special but perhaps its size."""
     number = -1
     """How many began before it."""
     sent = 0
@@ -192,10 +194,11 @@ class Sender:
         """Have a message go under that id."""
         number = self._numbers.get(prefix, 0)
         self._numbers[prefix] = number + 1
-        if prefix or message.segments > 1:
+        if prefix or message.segments > 1 or message.ordered or message.annotation:
             message.address((prefix, number))
         else:
             # As `Outgoing.address`: nearly every one.
+            message.plain = True
             message.key = "", number
             message.name = AUTOMATIC, number, b""
             message.cost = WHOLE_COST + message.total
@@ -290,28 +293,22 @@ class Sender:
         return used
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
-        queue, box, window, log = self.queue, self.box, self._window, self._log
-        _, _, largest, most_segments, longest = self.bounds
+        queue, box, window, largest = self.queue, self.box, self._window, self.bounds.max_message_size
         used = 0
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
-            total, segments = message.total, message.segments
-            flags, number, text = name = message.name
-            length = len(text)
-            if total > largest or segments > most_segments or length > longest:
-                segments = 1
-                if self._refuse(message):
+            total = message.total
+            weight = MESSAGE_OVERHEAD + total
+            plain = message.plain and total <= largest and used + weight <= budget
+            if not plain:
+                if self._is_refused(message):
                     continue
-                total = 0
-            weight = MESSAGE_OVERHEAD + length + total
-            whole = segments == 1 and (used + weight <= budget or not total)
-            if not whole:
-                room = budget - used - START_OVERHEAD - length
-                if room < _WORTH_CUTTING and used and total > room:
+                if not _worth_beginning(message, budget - used, used):
                     break
-            cost = message.cost
+                total = message.total
             begun = message.number = box.begun
             there = begun - box.taken
+            cost = message.cost
             # As `Box.fits`, which one call less says here.
             if (
                 there
@@ -325,32 +322,45 @@ class Sender:
             self._queued_bytes -= total
             if message.awaited:
                 self._awaited -= 1
-            annotation = message.annotation
-            if annotation:
-                if not self._annotates:
-                    annotation = message.annotation = b""
-                length += len(annotation)
-                weight += len(annotation)
-            if whole:
-                # Nearly every message: `_cut`, `_write` and `message_head`, written out.
-                self.last_seq = seq = self.last_seq + 1
-                log.append((seq, message, 0, total, True, weight))
-                self.in_flight += weight
-                message.sent = total
-                if length or message.ordered:
-                    parts.append(message_head(seq, name, message.ordered, total, annotation))
-                else:
-                    parts.append(_head(MESSAGE, flags, 0, NUMBERS + total, seq, number))
-                parts += message.body
-                used += weight
+            if not plain:
+                used += self._begin_other(parts, message, budget - used)
                 continue
-            end = total
-            if total > room:
-                # Only announced where others are under way already; its pieces take their turns.
-                end = 0 if self.under_way else max(room, 0)
-                self.under_way.append(message)
-            used += self._cut(parts, message, end, True, START_OVERHEAD + length)
+            # Nearly every message: `_cut`, `_write` and `message_head`, written out.
+            self.last_seq = seq = self.last_seq + 1
+            self._log.append((seq, message, 0, total, True, weight))
+            self.in_flight += weight
+            message.sent = total
+            parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
+            parts += message.body
+            used += weight
         return used
+
+    def _begin_other(self, parts: list[Buffer], message: Outgoing, left: int) -> int:
+        """Append the first frame of a message that has an id, an annotation, several segments, or is large: it has begun."""
+        length = len(message.name[2])
+        annotation = message.annotation
+        if annotation and not self._annotates:
+            annotation = message.annotation = b""
+        overhead = length + len(annotation)
+        total = message.total
+        if _is_whole(message, left):
+            return self._cut(parts, message, total, True, MESSAGE_OVERHEAD + overhead)
+        room = left - START_OVERHEAD - length
+        end = total
+        if total > room:
+            # Only announced where others are under way already; its pieces take their turns.
+            end = 0 if self.under_way else max(room, 0)
+            self.under_way.append(message)
+        return self._cut(parts, message, end, True, START_OVERHEAD + overhead)
+
+    def _is_refused(self, message: Outgoing) -> bool:
+        """Whether a message exceeds what the other side takes, and is out of the queue; where it can be, it is emptied instead."""
+        bounds = self.bounds
+        return (
+            message.total > bounds.max_message_size
+            or message.segments > bounds.max_segments
+            or len(message.name[2]) > bounds.max_id_size
+        ) and self._refuse(message)
 
     def _refuse(self, message: Outgoing) -> bool:
         """Give up a message that can't be sent as it is. True: nor can an empty one in its place; it is out of the queue."""
@@ -428,6 +438,18 @@ def bounds_of(limits: Limits) -> Bounds:
         limits.max_segments,
         min(limits.max_id_size, MAX_NAME),
     )
+
+
+def _is_whole(message: Outgoing, left: int) -> bool:
+    """Whether a message goes into one frame, where ``left`` bytes are left in the batch."""
+    total = message.total
+    return message.segments == 1 and (MESSAGE_OVERHEAD + len(message.name[2]) + total <= left or not total)
+
+
+def _worth_beginning(message: Outgoing, left: int, used: int) -> bool:
+    """Whether so much of a message fits into what is left of a batch that it need not wait for the next one."""
+    room = left - START_OVERHEAD - len(message.name[2])
+    return _is_whole(message, left) or not used or room >= _WORTH_CUTTING or message.total <= room
 
 
 def _write(parts: list[Buffer], sent: Sent) -> None:

@@ -94,33 +94,26 @@ class Session:
         :param left: frames that the batch may still have
         :returns: where they end, and how many frames may follow then
         """
-        receiver, finished, limits = self.receiver, self._finished, self._limits
-        box, put = receiver.box, self.mailbox.put
-        most, before, total_bytes = limits.max_message_size, box.begun, 0
-        end = len(batch)
+        key: Key
+        receiver, finished, put = self.receiver, self._finished, self.mailbox.put
+        box, most = receiver.box, self._limits.max_message_size
+        before, total_bytes, end = box.begun, 0, len(batch)
         self.ack_due = True
         try:
             while at < end and batch[at] == MESSAGE:
+                begins = data = at + MESSAGE_OVERHEAD
+                if begins > end:
+                    raise ViolationError(f"{end - at} bytes left over, no message fits in them")
                 if not left:
                     raise ViolationError(TOO_MANY)
                 left -= 1
-                data = begins = at + MESSAGE_OVERHEAD
-                if begins > end:
-                    raise ViolationError(f"{end - at} bytes left over, no message fits in them")
                 _, flags, id_size, size, seq, number = _unpack(batch, at)
                 at += HEADER_SIZE + size
                 if at > end:
                     raise ViolationError(f"a frame claims {size} bytes where {end - at + size} are left")
-                if flags == AUTOMATIC and not id_size and begins <= at:
-                    key: Key = "", number
-                    cost = WHOLE_COST
-                    annotation = b""
-                else:
-                    check_id(flags, id_size, limits.max_id_size, at - begins)
-                    data += id_size
-                    key = read_key(flags, number, batch, begins, data)
-                    cost = WHOLE_COST + id_cost(key, id_size)
-                    annotation, data = read_annotation(batch, data, at) if flags & ANNOTATED else (b"", data)
+                key, cost, annotation = ("", number), WHOLE_COST, b""
+                if flags != AUTOMATIC or id_size or begins > at:
+                    key, cost, annotation, data = self._read_head(batch, begins, at, flags, id_size, number)
                 if seq != receiver.received + 1:
                     receiver.repeated(seq)
                     connection.repeats(seq, now)
@@ -141,24 +134,37 @@ class Session:
                 box.begun_bytes += cost
                 receiver.received = seq
                 total_bytes += total
-                if flags > AUTOMATIC:
-                    message.annotation = annotation
-                    if flags & ORDERED:
-                        message.ordered = True
-                        self._begin(message)
-                        self._admit(receiver.decode_order.arrive(message))
-                        continue
+                if flags > AUTOMATIC and self._put_in_order(message, flags, annotation):
+                    continue
                 receive = put(message)
                 if receive is not None:
-                    message.consumed = True
-                    box.taken += 1
-                    box.taken_bytes += cost
+                    self.consume(message)
                     finished.append(receive)
         finally:
-            counters = self._counters
-            counters.messages_received += box.begun - before
-            counters.bytes_received += total_bytes
+            self._counters.messages_received += box.begun - before
+            self._counters.bytes_received += total_bytes
         return at, left
+
+    def _read_head(
+        self, batch: Batch, at: int, end: int, flags: int, id_size: int, number: int
+    ) -> tuple[Key, int, bytes, int]:
+        """Read what stands before the body of a message with an id: its id, what that costs, annotation, where the body begins."""
+        check_id(flags, id_size, self._limits.max_id_size, end - at)
+        data = at + id_size
+        key = read_key(flags, number, batch, at, data)
+        cost = WHOLE_COST + (id_size and id_cost(key, id_size))
+        annotation, data = read_annotation(batch, data, end) if flags & ANNOTATED else (b"", data)
+        return key, cost, annotation, data
+
+    def _put_in_order(self, message: Incoming, flags: int, annotation: bytes) -> bool:
+        """Take note of what is special about a whole message. True: it is to be decoded in its turn, and has its place."""
+        message.annotation = annotation
+        if not flags & ORDERED:
+            return False
+        message.ordered = True
+        self._begin(message)
+        self._admit(self.receiver.decode_order.arrive(message))
+        return True
 
     def start(self, frame: frames.Start) -> bool:
         """Take a START: a message that comes in pieces, or has several. False, here as in `part`: it was here before."""

@@ -397,4 +397,6 @@ class Tunnel(asyncio.Transport, Upgraded):
             return self._tls
         if name == "sslcontext":
             return self._tls.context
+        if name == "buffered":
+            return False  # what is decrypted has memory of its own, and no `asyncio.BufferedProtocol` is asked for any
         return self._below.get_extra_info(name, default)

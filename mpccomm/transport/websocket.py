@@ -272,6 +272,8 @@ class WebSocket(Stream, asyncio.Protocol):
         if counts is not None and self._peer is None and not counts(len(data)):
             self.abort()
             return
+        if self._deaf:
+            return
         if self._intake is not None:
             self._intake.data_received(data)
             return
@@ -282,7 +284,7 @@ class WebSocket(Stream, asyncio.Protocol):
             self._rest = data
             return
         try:
-            if data[0] == _WHOLE and self._fragments is None and not self._deaf:
+            if data[0] == _WHOLE and self._fragments is None:
                 start = _only_message(data, self._theirs)
                 if start:
                     self._idle = 0
@@ -306,7 +308,10 @@ class WebSocket(Stream, asyncio.Protocol):
     def intake_filled(self) -> None:
         """Some more bytes of large messages arrived, or may be looked at again."""
         intake = self._intake
-        if intake is None or not self._listens():
+        if intake is None or self._held:
+            return
+        if self._deaf:
+            intake.drop(intake.here, 0)
             return
         try:
             at = self._parse(intake.arrived())
@@ -316,17 +321,19 @@ class WebSocket(Stream, asyncio.Protocol):
         intake.drop(at, self._needed)
         if intake.here:
             self._heard()
-        elif at < _LARGE and self._listens():
+        elif at < _LARGE and not self._paused():
             # What comes now is small.
             self._intake = None
             self._read_by(self)
 
-    def _listens(self) -> bool:
-        return not (self._held or self._deaf)
+    def _paused(self) -> bool:
+        return self._held or self._deaf
 
     def _read_by(self, protocol: WebSocket | _Intake) -> None:
         """Have the transport read into the memory of the protocol, or hand over what it has read."""
         transport = self._transport
+        if not transport.get_extra_info("buffered", True):
+            return  # what it reads it can only hand over
         # uvloop chooses how to read when it begins to.
         transport.pause_reading()
         transport.set_protocol(protocol)

@@ -546,6 +546,28 @@ async def test_what_is_wrong_behind_a_large_message_ends_the_connection() -> Non
     await bench.end()
 
 
+async def test_what_comes_after_a_violation_is_read_and_passed_over() -> None:
+    bench = Reading()
+    await bench.feed(message(bytes(2**21)) + message(b"x") * 1000)
+    assert "a message of more than" in bench.stream.violation
+    assert not bench.peer.received
+    assert bench.wire.reading, "the other side gets to read our close"
+    await bench.end()
+
+
+async def test_what_comes_after_a_violation_takes_no_memory() -> None:
+    bench = Reading()
+    await bench.feed(message(bytes(100_000))[:50_000])
+    await bench.feed(bytes(50_000) + bytes(20) + b"\xff" * 20)
+    intake = bench.wire.protocol
+    assert isinstance(intake, asyncio.BufferedProtocol)
+    size = len(memoryview(intake.get_buffer(-1)))
+    await bench.feed(bytes(2**22))
+    assert len(memoryview(intake.get_buffer(-1))) >= size
+    assert len(memoryview(intake.get_buffer(-1))) <= 2**20
+    await bench.end()
+
+
 async def test_a_connection_that_ends_in_the_middle_of_a_large_message() -> None:
     bench = Reading()
     await bench.feed(message(bytes(100_000))[:50_000])
