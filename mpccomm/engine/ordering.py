@@ -132,24 +132,29 @@ class _Held(_Slots):
 
 def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming], Any]) -> Any:
     """Decode those before this one first; each keeps its value, or its error, for its own receive."""
-    undecoded = message.receiver.decode_order.undecoded
     with reading:
-        while message.outcome is None:
-            first = undecoded.popleft() if undecoded and undecoded[0].number < message.number else message
-            try:
-                first.outcome = _try(decode, first)
-            except BaseException:
-                # Ctrl-C: the next receive begins with this one.
-                if first is not message:
-                    undecoded.appendleft(first)
-                raise
-            first.segments = []
-        if undecoded and undecoded[0] is message:
-            undecoded.popleft()
-    value, error = message.outcome
+        value, error = _outcome(message, decode)
     if error is not None:
         raise error
     return value
+
+
+def _outcome(message: Incoming, decode: Callable[[Incoming], Any]) -> tuple[Any, Exception | None]:
+    # Apart from the `with`, which does not end where a signal raises as a loop inside it goes back (since Python 3.12).
+    undecoded = message.receiver.decode_order.undecoded
+    while message.outcome is None:
+        first = undecoded.popleft() if undecoded and undecoded[0].number < message.number else message
+        try:
+            first.outcome = _try(decode, first)
+        except BaseException:
+            # Ctrl-C: the next receive begins with this one.
+            if first is not message:
+                undecoded.appendleft(first)
+            raise
+        first.segments = []
+    if undecoded and undecoded[0] is message:
+        undecoded.popleft()
+    return message.outcome
 
 
 def try_to_begin(message: Incoming, ordering: Ordering) -> bool:

@@ -219,16 +219,20 @@ class Group:
     async def _go_on(self, call: GroupCall[T], limit: Deadline) -> T:
         call.running = True
         try:
-            while not call.over:
-                for _ in iter(call.send_next, False):
-                    await asyncio.sleep(0)  # one is on its way before the next is encoded
-                await self._carry_out(call, limit)
+            await self._all_rounds(call, limit)
             return call.redeem()
         except BaseException:
             self._calls.interrupted(call)
             raise
         finally:
             call.running = False
+
+    async def _all_rounds(self, call: GroupCall[T], limit: Deadline) -> None:
+        # Apart from the `try`, which does not catch what a signal raises where a loop inside it goes back (since Python 3.12).
+        while not call.over:
+            for _ in iter(call.send_next, False):
+                await asyncio.sleep(0)  # one is on its way before the next is encoded
+            await self._carry_out(call, limit)
 
 
 class _Arrivals:

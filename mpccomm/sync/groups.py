@@ -218,16 +218,20 @@ class SyncGroup:
     def _go_on(self, call: GroupCall[T], limit: Deadline) -> T:
         call.running = True
         try:
-            while not call.over:
-                for _ in iter(call.send_next, False):
-                    pass  # one is on its way before the next is encoded
-                self._carry_out(call, limit)
+            self._all_rounds(call, limit)
             return call.redeem()
         except BaseException:
             self._calls.interrupted(call)
             raise
         finally:
             call.running = False
+
+    def _all_rounds(self, call: GroupCall[T], limit: Deadline) -> None:
+        # Apart from the `try`, which does not catch what a signal raises where a loop inside it goes back (since Python 3.12).
+        while not call.over:
+            for _ in iter(call.send_next, False):
+                pass  # one is on its way before the next is encoded
+            self._carry_out(call, limit)
 
 
 class _Arrivals:
