@@ -377,8 +377,9 @@ class CertificateAuthentication(Authentication):
             shown = self._credentials.shown(tls)
             if not shown.certificate.is_valid():
                 return f"its certificate {shown.certificate.validity()}: {shown.certificate}"
-            others = [other for other in self._parties.values() if other is party or other.first is not party.first]
-            return mismatch(party, others, shown)
+            # It may have been removed meanwhile, and another one of the same certificate been added.
+            others = [other for other in self._parties.values() if other.first is not party.first]
+            return mismatch(party, [party, *others], shown)
         except ValueError as error:
             return f"its certificate can't be read: {error}"
 

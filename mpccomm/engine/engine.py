@@ -515,7 +515,7 @@ class Engine:
         """Return whether its end was asked for."""
         return bool(self._patience) or not self.lifecycle.usable
 
-    def shut_down_in_background(self, reason: str | None = None) -> None:
+    def shut_down_in_background(self, reason: str | None = None, *, forgotten: bool = False) -> None:
         """Begin to shut down, or with a reason to deliver and then abort.
 
         Takes no lock and waits for nothing: a finalizer may call it.
@@ -525,7 +525,7 @@ class Engine:
 
         def begin() -> None:
             if self.lifecycle.state is PoolState.RUNNING:
-                self._begin_to_end(partial(self._leave, reason))
+                self._begin_to_end(partial(self._leave, reason, forgotten=forgotten))
 
         with suppress(RuntimeError):  # the loop is closed
             self.loop_owner.loop.call_soon_threadsafe(begin)
@@ -618,7 +618,9 @@ class Engine:
         for party in self.parties.values():
             party.flush()
 
-    async def _leave(self, reason: str | None = None) -> None:
+    async def _leave(self, reason: str | None = None, *, forgotten: bool = False) -> None:
+        if forgotten and self.listening:
+            await self.takeover.may_be_followed()
         self.failures.told_by_party = True
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]

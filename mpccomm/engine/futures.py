@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, NoReturn, TypeVar
+from contextvars import Context
+from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.requests import FutureCall, Request, tell_of_failure
@@ -73,12 +75,39 @@ class SendWaiter:
             pass  # it was cancelled
 
 
+class WeakWaiter(weakref.ref["ReceiveFuture"]):
+    """Stands for a future as long as the program has it: one that it has forgotten takes no message."""
+
+    __slots__ = ("owner", "request")
+
+    request: Request
+    owner: LoopOwner
+
+    def resolve(self, value: Any, error: Exception | None) -> bool | None:
+        """The receive is over."""
+        future = self()
+        return False if future is None else future.resolve(value, error)
+
+
+def _withdraw(waiter: weakref.ref[ReceiveFuture]) -> None:
+    assert isinstance(waiter, WeakWaiter)
+    with contextlib.suppress(PoolClosedError):
+        waiter.owner.post_soon(waiter.request.cancel)
+
+
 class ReceiveFuture(RequestFuture):
     """A future that gets the value of a receive, or its error."""
 
     __slots__ = ()
 
     request: FutureCall | None
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """As of any future. From then on it is not forgotten, also where nothing but what is to be called knows of it."""
+        request = self.request
+        if request is not None and request.waiter is not None:
+            request.waiter = self
+        super().add_done_callback(fn, context=context)
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The receive is over."""
@@ -148,7 +177,12 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
     future.request = request
     future.owner = owner
     future.is_home = loop is owner.home
-    request.waiter = future
+    if isinstance(future, ReceiveFuture):
+        waiter = WeakWaiter(future, _withdraw)
+        waiter.request, waiter.owner = request, owner
+        request.waiter = waiter
+    else:
+        request.waiter = future
     return future
 
 

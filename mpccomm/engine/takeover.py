@@ -8,6 +8,7 @@ to them a party that left and came again, and not one that was restarted in the 
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -19,6 +20,10 @@ from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from mpccomm.engine.loop_owner import LoopOwner
+
+
+_MOMENT, _LOOK = 1.0, 0.02
+"""Seconds that a new pool has to take the port of one that was dropped, and after which to look whether it has."""
 
 
 class Server(Protocol):
@@ -51,6 +56,14 @@ class Takeover:
         self._end: Future[None] = Future()
         self.followed = False
         """Another pool has its port: the others are told so with the goodbye."""
+
+    async def may_be_followed(self) -> None:
+        """In an interactive session wait a moment: a cell that is run again drops its old pool before the new one has its port."""
+        if hasattr(sys, "ps1"):
+            for _ in range(int(_MOMENT / _LOOK)):
+                if self.followed:
+                    break
+                await asyncio.sleep(_LOOK)
 
     def follow(self, older: Takeover) -> None:
         """Wait for that one."""

@@ -104,13 +104,15 @@ class LoopLifetime:
             # It begins in the next turn of the loop.
             self._engine.loop_owner.loop.call_soon(task.cancel)
 
-    def wind_up(self, reason: str | None = None) -> None:
+    def wind_up(self, reason: str | None = None, *, forgotten: bool = False) -> None:
         """Deliver, say goodbye, or with a reason that we give up, and close, all of it in the background.
+
+        ``forgotten``: the program has no name for it any more, and perhaps makes another one at the same port this very moment.
 
         Takes no lock: a finalizer may call it.
         """
         if self._thread.alive and not self._engine.told_to_end:
-            self._engine.shut_down_in_background(reason)
+            self._engine.shut_down_in_background(reason, forgotten=forgotten)
             # As the last thing: it raises where warnings are errors.
             warnings.warn(
                 f"the pool of thread {self._thread.name!r} was never shut down", ResourceWarning, stacklevel=2

@@ -60,7 +60,7 @@ class SyncPool(BasePool, SyncMessages):
         # Neither lock nor wait in here: the collector may run anywhere.
         loop_lifetime = self.__dict__.get("_loop_lifetime")
         if loop_lifetime is not None:
-            loop_lifetime.wind_up()
+            loop_lifetime.wind_up(forgotten=True)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -99,5 +99,5 @@ class Pace:
         """Have the system take little beyond what it has sent, where it can be told."""
         self._told = self.budget
         if self._socket is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # it is closed, perhaps by the other side a moment ago
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.budget)

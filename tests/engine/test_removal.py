@@ -4,12 +4,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mpccomm import (
     CommunicationError,
+    Limits,
     MemoryNetwork,
     PartyGoneError,
     PartyRestartedError,
@@ -18,6 +20,7 @@ from mpccomm import (
     SyncPool,
     UnknownPartyError,
 )
+from tests.certificates import Folder, root
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
@@ -176,3 +179,29 @@ async def test_one_that_is_removed_while_messages_come_one_by_one_is_gone(
     finally:
         await asyncio.gather(*(one.shutdown(0) for one in (bob, carol)))
         await (pool.shutdown(0) if isinstance(pool, Pool) else asyncio.to_thread(pool.shutdown, 0))
+
+
+async def test_it_is_still_known_by_its_certificate_while_it_delivers(tmp_path: Path) -> None:
+    """Also where another entry has that certificate by then, and all certificates are looked at again."""
+    authority, folder = root(), Folder(tmp_path)
+    own = {name: authority.issue(name, LOCAL) for name in ("Alice", "Bob")}
+    certs = {name: folder.cert(identity) for name, identity in own.items()}
+    settings = quick(Limits(box_messages=2))
+    alice, bob = (
+        Pool(folder.key(identity), certs[name], name=name, settings=settings) for name, identity in own.items()
+    )
+    try:
+        for pool in (alice, bob):
+            pool.add_http_server(0, LOCAL)
+        bob.add_http_client("Alice", LOCAL, alice.port, certs["Alice"])
+        alice.add_http_client("Bob", LOCAL, bob.port, certs["Bob"])
+        await alice.wait_ready(LIMIT)
+        handles = [alice.asend("Bob", number) for number in range(6)]
+        await handles[1]
+        alice.remove_http_client("Bob")
+        alice.add_http_client("Bob", LOCAL, bob.port, certs["Bob"])
+        alice.reload_certificates()
+        assert [await bob.recv("Alice", timeout=LIMIT) for _ in handles] == [*range(6)]
+        await asyncio.gather(*handles)
+    finally:
+        await asyncio.gather(alice.shutdown(0), bob.shutdown(0))

@@ -1,12 +1,14 @@
 """The cell that makes a pool is run again: in an interactive session the new pool takes the place of the old one."""
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -430,3 +432,30 @@ def test_the_cell_is_run_again_and_again_and_each_pool_delivers() -> None:
     finally:
         for pool in (*alices[::-1], bob):
             pool.shutdown()
+
+
+@pytest.mark.usefixtures("interactive")
+def test_a_cell_that_drops_its_pool_before_it_has_the_port() -> None:
+    """As ``pool = SyncPool(...)`` does: the old one is gone before the new one is told where to listen."""
+    bob = blocking()
+    kept = [blocking()]
+    port = port_of(kept[0])
+    bob.add_http_client("Alice", LOCAL, port)
+    kept[0].add_http_client("Bob", LOCAL, port_of(bob))
+    kept[0].wait_ready(LIMIT)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(bob.recv, "Alice", timeout=LIMIT)
+        for _ in range(2):
+            new = SyncPool(settings=quick())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                kept[0] = new
+                gc.collect()
+            new.add_http_server(port, LOCAL)
+            new.add_http_client("Bob", LOCAL, port_of(bob))
+            new.wait_ready(LIMIT)
+            assert not waiting.done()
+        new.send("Bob", "from the last one")
+        assert waiting.result(LIMIT) == "from the last one"
+    new.shutdown()
+    bob.shutdown()
