@@ -6,7 +6,6 @@ import asyncio
 import errno
 import math
 import socket
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -96,21 +95,6 @@ async def resolve(host: str) -> frozenset[IPAddress]:
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; raise ``OSError`` where it can't be had. A host name takes its first address."""
     family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    sock = _bound(family, kind, proto, where, host)
-    if not port and sys.platform == "linux":
-        # Linux lets go of a port that it has chosen as soon as one who shares the socket shuts it down, and the others would listen
-        # at another one from then on. A port that was asked for stays.
-        with sock:
-            sock = _bound(family, kind, proto, sock.getsockname(), host)
-    try:
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bound(family: int, kind: int, proto: int, where: Any, host: str) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
@@ -121,6 +105,7 @@ def _bound(family: int, kind: int, proto: int, where: Any, host: str) -> socket.
         if family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6():
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(where)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import sys
 import threading
 import time
 from ipaddress import IPv4Address, IPv6Address
@@ -60,17 +59,6 @@ def test_a_socket_that_listens(host: str, family: socket.AddressFamily) -> None:
         assert sock.family == family
         with pytest.raises(OSError, match="in use"):
             bind(host, sock.getsockname()[1])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket that listens can't be shut down")
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
-def test_a_port_that_the_system_chose_stays_when_one_of_several_shuts_it_down(host: str) -> None:
-    """As where a pool ends while another one takes its place."""
-    with bind(host, 0) as sock, sock.dup() as other:
-        port = sock.getsockname()[1]
-        sock.shutdown(socket.SHUT_RDWR)
-        other.listen()
-        assert other.getsockname()[1] == port
 
 
 def test_one_socket_for_both_families() -> None:
