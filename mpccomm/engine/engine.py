@@ -251,11 +251,9 @@ class Engine:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
         assert self._bound_port is not None
         try:
-            handed_over = self._bound_port.share()
+            handed_over = self._bound_port.pass_on()
         except OSError:
             handed_over = None
-        if self._server is not None:
-            self._server.hand_over()
         if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
             # Its program is over, and did not close it. There is no way to say goodbye any more.
             self.close_unused()
@@ -650,7 +648,7 @@ class Engine:
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
         if self._server is not None:
             await self._server.close()
-        elif self._bound_port is not None:
+        if self._bound_port is not None:
             self._bound_port.close()
         tasks = set(self._tasks)
         for task in tasks:

@@ -66,8 +66,8 @@ class Takeover:
                 await asyncio.sleep(_LOOK)
 
     def follow(self, older: Takeover) -> None:
-        """Wait for that one."""
-        self._before.append(older._end)
+        """Wait for that one, and for those that it still waits for: it may end before them."""
+        self._before += [end for end in (*older._before, older._end) if not end.done()]
 
     def end(self) -> None:
         """The pool is closed; idempotent."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING
 
 from mpccomm.codec.wire_format import WIRE_FORMATS
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
-from mpccomm.transport.address import BACKLOG, bind
+from mpccomm.transport.address import bind
 from mpccomm.transport.client import Client
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.network import RelayUser
@@ -22,32 +24,47 @@ if TYPE_CHECKING:
 
 
 class _BoundPort:
-    """A listening socket."""
+    """A listening socket: one to listen with, and a duplicate to pass on.
+
+    The pool that takes over may run in another thread. It must duplicate nothing that this one closes meanwhile, since the
+    system gives the descriptor to the next that asks for one. So it takes the spare out, and each has only what is its own.
+    """
 
     def __init__(self, sock: socket.socket, server: type[Server]) -> None:
+        try:
+            self._spare = deque((sock.dup(),))
+        except BaseException:
+            sock.close()
+            raise
         self._socket = sock
         self._server = server
         self.port: int = sock.getsockname()[1]
 
     @property
     def open(self) -> bool:
-        return self._socket.fileno() >= 0
+        return bool(self._spare)
 
     def server(self, authenticator: Authenticator, settings: Settings) -> Server:
-        # Once more: a pool whose place this one takes may have shut it down before it knew.
-        self._socket.listen(BACKLOG)
         return self._server(self._socket, authenticator, settings)
 
-    def share(self) -> _BoundPort:
-        return _BoundPort(self._socket.dup(), self._server)
+    def pass_on(self) -> _BoundPort:
+        if (spare := self._take_spare()) is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return _BoundPort(spare, self._server)
 
     def close(self) -> None:
+        # The spare last: a pool that finds none can bind the port anew.
         self._socket.close()
+        if (spare := self._take_spare()) is not None:
+            spare.close()
 
-    def close_inherited(self) -> None:
-        # Not close(): a loop that uses the socket keeps it open until the loop itself lets go, which it never will here.
-        if (handle := self._socket.detach()) >= 0:
-            os.close(handle)
+    close_inherited = close
+
+    def _take_spare(self) -> socket.socket | None:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return None
 
 
 class Web:

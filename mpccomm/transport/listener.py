@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -55,8 +56,6 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._closing = False
-        self.handed_over = False
-        """Another one goes on listening there."""
 
     def start(self) -> None:
         """Begin to accept."""
@@ -81,13 +80,10 @@ class Acceptor:
             sock.close()
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, where = await loop.sock_accept(self._socket)
+                sock, where = await _next_caller(self._socket)
             except OSError as error:
-                if self._closing:
-                    return
                 log(LogEvent.ACCEPT_FAILED, "can't accept a connection: %s", error)
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
@@ -99,20 +95,11 @@ class Acceptor:
         """Accept no one any more, and send away callers that are not known yet."""
         self._closing = True
         if self._accepting is not None:
-            if self.handed_over or not self._shut_down():
-                self._accepting.cancel()
+            self._accepting.cancel()
             await asyncio.wait((self._accepting,))
         self._admission.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    def _shut_down(self) -> bool:
-        """End the waiting without the chance of losing a connection that is being accepted at this moment."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return False  # other systems than Linux
-        return True
 
     def _admit(self, handshake: _Handshake) -> None:
         pending = self._admission.enter(handshake.address, handshake.drop)
@@ -228,6 +215,37 @@ class _Handshake:
                 sock.close()
         if not task.cancelled() and (error := task.exception()) is not None:
             log(LogEvent.INTERNAL, "accepting a connection failed", exc_info=error)
+
+
+async def _next_caller(listening: socket.socket) -> tuple[socket.socket, tuple[object, ...]]:
+    """Return the next connection, and where it comes from. Nothing is accepted where the waiting is cancelled."""
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        return await loop.sock_accept(listening)  # its loop tells of no sockets that are ready
+    # Not the loop's sock_accept: what that has accepted when the waiting for it is cancelled is lost. And to shut the socket
+    # down instead would also end what a duplicate of it is for: Linux then takes away the port if the system had chosen it.
+    while True:
+        try:
+            sock, where = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            await _readable(loop, listening.fileno())
+        else:
+            sock.setblocking(False)
+            return sock, where
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, tell)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def _peek(sock: socket.socket) -> str:

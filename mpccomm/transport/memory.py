@@ -503,7 +503,7 @@ class _BoundPort:
     def server(self, authenticator: Authenticator, settings: Settings) -> _NetworkServer:
         return _NetworkServer(self, authenticator, settings)
 
-    def share(self) -> _BoundPort:
+    def pass_on(self) -> _BoundPort:
         if not self.open:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         other = self._network._entrances[self.port] = _BoundPort(self._network, self.name, self.port)
@@ -533,9 +533,6 @@ class _NetworkServer:
         """Begin to answer."""
         self.loop = asyncio.get_running_loop()
         self._bound_port.answering = self
-
-    def hand_over(self) -> None:
-        """Sharing the port has done it."""
 
     def call(self, pipe: Pipe) -> None:
         """Take a connection that a pool has dialled. Any thread may call."""

@@ -19,9 +19,6 @@ class NetworkServer(Protocol):
     def start(self) -> None:
         """Begin to answer, on the running loop."""
 
-    def hand_over(self) -> None:
-        """Another one goes on listening there."""
-
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
 
@@ -35,15 +32,15 @@ class BoundPort(Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether it still does."""
+        """Whether it still does, and no one else's."""
 
     def server(self, authenticator: Authenticator, settings: Settings) -> NetworkServer:
         """The pool that answers there."""
 
-    def share(self) -> BoundPort:
-        """The same port for another pool; closing this one then leaves it open.
+    def pass_on(self) -> BoundPort:
+        """The same port for another pool, which may run in another thread; closing this one then leaves it open.
 
-        :raises OSError: it is closed
+        :raises OSError: it is closed, or has been passed on
         """
 
     def close(self) -> None:

@@ -218,11 +218,6 @@ class Server(Answering):
         self._listener.start()
         if self._membership is not None:
             self._membership.acceptor = self._listener
-            self._listener.handed_over = True
-
-    def hand_over(self) -> None:
-        """Another one goes on listening, with a duplicate of the socket: don't shut that down when closing."""
-        self._listener.handed_over = True
 
     async def close(self) -> None:
         """Stop listening; what is still open ends."""
@@ -230,8 +225,8 @@ class Server(Answering):
         if self._membership is not None:
             self._membership.leave()
         await self._listener.close()
-        await super().close()
         self._socket.close()
+        await super().close()
 
 
 class HTTPServer(web.Server):

@@ -61,7 +61,9 @@ class Listener:
 
     def close(self) -> None:
         """Close the port. No pool can join any more, and those that have been shut down leave no trace."""
-        self._socket.close()
+        # In no thread's joining: what it duplicates would be whatever has the descriptor by then.
+        with self._lock:
+            self._socket.close()
 
     def join(self, pool: str, authenticator: Authenticator, server_name: str) -> Membership:
         """Let a pool take part.
@@ -157,7 +159,7 @@ class Membership:
 
         return Server(self._socket, authenticator, settings, self)
 
-    def share(self) -> Membership:
+    def pass_on(self) -> Membership:
         """Not for another pool in the place of this one."""
         raise OSError("it is shared already")
 

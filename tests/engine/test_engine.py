@@ -40,39 +40,36 @@ from tests.timing import UNIT
 pytestmark = pytest.mark.usefixtures("loop_factory")
 
 
+class FakeServer:
+    """The server at a port."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+
+    def start(self) -> None:
+        self.events.append("started")
+
+    async def close(self) -> None:
+        self.events.append("stopped")
+
+
 class FakePort:
-    """A port, and the server there."""
+    """A port."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.open = True
         self.events: list[str] = []
 
-    def server(self, *_: object) -> Self:
-        return self
+    def server(self, *_: object) -> FakeServer:
+        return FakeServer(self.events)
 
-    def start(self) -> None:
-        self.events.append("started")
-
-    async def closed(self) -> None:
-        self.open = False
-
-    def close(self) -> Any:
-        """Awaited of a server, and called of a port."""
+    def close(self) -> None:
         self.open = False
         self.events.append("closed")
-        return self.closed()
 
     def close_inherited(self) -> None:
         self.events.append("closed in the child")
-
-
-class FakePortAlone(FakePort):
-    """One on which no server was started: closing it is all there is to do."""
-
-    def close(self) -> Any:
-        self.open = False
-        self.events.append("closed")
 
 
 class Nowhere:
@@ -81,16 +78,15 @@ class Nowhere:
     tls = True
     wires = ("mpccomm",)
 
-    def __init__(self, kind: type[FakePort] = FakePort) -> None:
+    def __init__(self) -> None:
         self.bound: list[FakePort] = []
         self.dials: list[tuple[str, int]] = []
         self.error: OSError | None = None
-        self._kind = kind
 
     def bind(self, caller: str, addr: str, port: int) -> BoundPort:
         if self.error is not None:
             raise self.error
-        self.bound.append(self._kind(port or 4321))
+        self.bound.append(FakePort(port or 4321))
         return cast(BoundPort, self.bound[-1])
 
     def connector(self, caller: str, addr: str, port: int, terms: object, **_: object) -> Any:
@@ -177,7 +173,7 @@ def test_a_party_that_can_not_be_added_leaves_no_trace(
 
 
 def test_the_port_is_told_to_parties_that_were_added_before_and_after() -> None:
-    engine = new_engine(Nowhere(FakePortAlone))
+    engine = new_engine()
     before = add(engine)
     assert before.link.port == 0
     engine.listen(LOCAL, 1234, 443)
@@ -190,7 +186,7 @@ def test_the_port_is_told_to_parties_that_were_added_before_and_after() -> None:
 
 
 def test_a_port_that_can_not_be_had_leaves_the_pool_without_a_server() -> None:
-    network = Nowhere(FakePortAlone)
+    network = Nowhere()
     engine = new_engine(network)
     network.error = OSError(errno.EADDRINUSE, "taken")
     with pytest.raises(PortInUseError):
@@ -205,7 +201,7 @@ def test_a_port_that_can_not_be_had_leaves_the_pool_without_a_server() -> None:
 
 
 def test_its_threads_are_called_after_it_or_its_port() -> None:
-    engine = new_engine(Nowhere(FakePortAlone))
+    engine = new_engine()
     assert engine.title == "mpccomm Alice"
     engine.name = ""
     assert engine.title == "mpccomm"
@@ -232,7 +228,7 @@ def test_reports_are_counted_once_and_the_last_trace_is_kept() -> None:
 
 
 def test_one_that_never_ran_gives_its_port_back_and_can_not_be_used_again() -> None:
-    network, ended = Nowhere(FakePortAlone), list[int]()
+    network, ended = Nowhere(), list[int]()
     engine = new_engine(network)
     engine.ended = lambda: ended.append(1)
     engine.listen(LOCAL, 1234, None)
@@ -252,7 +248,7 @@ def test_one_that_never_ran_gives_its_port_back_and_can_not_be_used_again() -> N
 
 
 def test_in_a_forked_process_it_belongs_to_the_parent() -> None:
-    network = Nowhere(FakePortAlone)
+    network = Nowhere()
     engine = new_engine(network)
     engine.listen(LOCAL, 1234, None)
     engine.close_inherited()
@@ -294,7 +290,7 @@ async def test_it_starts_its_server_and_dials_each_party_once_it_runs() -> None:
     assert network.bound[0].events == ["started"], "once"
     assert set(network.dials) == {(LOCAL, 1)}
     await engine.shutdown(0)
-    assert network.bound[0].events == ["started", "closed"]
+    assert network.bound[0].events == ["started", "stopped", "closed"]
     assert engine.lifecycle.state is PoolState.CLOSED
 
 
@@ -475,7 +471,7 @@ async def test_what_fails_in_leaving_does_not_keep_it_from_closing() -> None:
     bob.leave = leave  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await engine.shutdown(0)
-    assert network.bound[0].events == ["started", "closed"]
+    assert network.bound[0].events == ["started", "stopped", "closed"]
     assert engine.lifecycle.state is PoolState.CLOSED
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import threading
 import time
@@ -339,6 +340,28 @@ async def test_several_in_a_row_before_the_first_is_closed() -> None:
     await row[-1].send("Bob", 1)
     assert await bob.recv("Alice") == 1
     await asyncio.gather(row[-1].shutdown(), bob.shutdown())
+
+
+@pytest.mark.usefixtures("interactive")
+def test_several_in_quick_succession_have_the_same_port() -> None:
+    """Whichever of the older ones has been closed by then, in a thread of its own, and although the system chose the port."""
+    for _ in range(5):
+        pools = [blocking()]
+        port = port_of(pools[0])
+        try:
+            pools[0].add_http_client("Bob", LOCAL, 1)
+            for _ in range(4):
+                pools.append(blocking(port))
+                pools[-1].add_http_client("Bob", LOCAL, 1)
+            assert {port_of(pool) for pool in pools} == {port}
+            for older in pools[:-1]:
+                older.shutdown()
+            engine = engine_of(pools[-1])
+            assert engine.listening
+            socket.create_connection((LOCAL, port)).close()
+        finally:
+            for pool in pools[::-1]:
+                pool.shutdown()
 
 
 @pytest.mark.usefixtures("interactive")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import socket
 import ssl
@@ -143,6 +144,25 @@ async def test_those_in_the_handshake_are_sent_away_at_the_end(tmp_path: Path) -
             assert door.refused == [f"{LOCAL}: the pool is shut down"]
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_one_that_calls_when_it_closes_is_for_the_one_that_follows(turns: int) -> None:
+    """At whatever turn of the loop that is; a connection that nobody had any more would be told of as a warning, too."""
+    with listening() as sock, sock.dup() as duplicate:
+        first, second = Door(sock), Door(duplicate)
+        first.acceptor.start()
+        await asyncio.sleep(0)
+        with socket.create_connection(sock.getsockname()):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await first.close()
+            sock.close()
+            second.acceptor.start()
+            if not (first.greeted or first.refused):
+                await until(lambda: second.greeted)
+        await second.close()
+        gc.collect()
+
+
 # -- several at one socket -------------------------------------------------------------------------------------------------
 
 
@@ -224,15 +244,14 @@ async def test_a_system_without_handles_is_asked_again(
     failures = iter([OSError(errno.EMFILE, "too many open files")])
     with listening() as sock:
         door = Door(sock)
-        loop = asyncio.get_running_loop()
+        next_caller = module._next_caller
 
-        async def sock_accept(sock: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+        async def fails_once(sock: socket.socket) -> tuple[socket.socket, tuple[object, ...]]:
             for failure in failures:
                 raise failure
-            return await loop.sock_accept(sock)
+            return await next_caller(sock)
 
-        its_loop = Changed(loop, sock_accept=sock_accept)
-        monkeypatch.setattr("mpccomm.transport.listener.asyncio", Changed(asyncio, get_running_loop=lambda: its_loop))
+        monkeypatch.setattr(module, "_next_caller", fails_once)
         door.acceptor.start()
         await log.seen("can't accept a connection")
         with socket.create_connection(sock.getsockname()):
@@ -269,7 +288,6 @@ async def test_one_that_hands_its_socket_over_leaves_it_listening() -> None:
     with listening() as sock:
         first = Door(sock)
         first.acceptor.start()
-        first.acceptor.handed_over = True
         await first.acceptor.close()
         second = Door(sock)
         second.acceptor.start()
