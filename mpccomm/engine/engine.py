@@ -250,6 +250,8 @@ class Engine:
     def hand_over_port(self) -> BoundPort | None:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
         assert self._bound_port is not None
+        # First: its own thread may be about to say goodbye.
+        self.takeover.followed = True
         try:
             handed_over = self._bound_port.pass_on()
         except OSError:
@@ -258,7 +260,6 @@ class Engine:
             # Its program is over, and did not close it. There is no way to say goodbye any more.
             self.close_unused()
         else:
-            self.takeover.followed = True
             self.shut_down_in_background()
         return handed_over
 
