@@ -616,16 +616,20 @@ class Party:
         return True
 
     async def until_connected(self, limit: float | None) -> bool:
-        """Wait for frames to flow. False: the time limit passed, or the pool was shut down.
+        """Wait for frames to flow, or to have flowed meanwhile. False: the time limit passed, or the pool was shut down.
 
         :raises AuthenticationError: one end does not accept the other's certificate
         """
         link, reputation = self.link, self.reputation
         deadline = None if limit is None else self.clock() + limit
-        refusals = reputation.refusals
-        there = await self.until(
-            lambda: link.connected or bool(self.closed) or reputation.refusals != refusals, deadline
-        )
+        refusals, connections = reputation.refusals, link.counters.connections
+
+        def over() -> bool:
+            # One that had nothing to do here may have come and left within a single turn of the loop.
+            met = link.connected or link.counters.connections != connections
+            return met or bool(self.closed) or reputation.refusals != refusals
+
+        there = await self.until(over, deadline)
         if there and self.refusal and not link.connected:
             raise AuthenticationError(f"no connection with {self}: {self.refusal}")
         return there and not self.closed
