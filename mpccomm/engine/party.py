@@ -579,19 +579,27 @@ class Party:
         if self.closed:
             # It is barred: nothing will be delivered any more.
             deadline = self.clock
+        await self._greeted(deadline)
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
-        if not idle or link.state is not PartyState.UNKNOWN:
+        known = not idle or link.state is not PartyState.UNKNOWN
+        if known:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
-            if reason is None:
-                link.say_goodbye(followed=followed)
-                self.flush()
+        # Also where nothing was known of it: a connection that is made at this moment is then the last word as well.
+        if reason is not None:
+            link.abort(reason)
+        else:
+            link.say_goodbye(followed=followed)
+            self.flush()
+            if known:
                 await self.until(lambda: link.farewell or link.ending is not None, deadline)
-            else:
-                link.abort(reason)
         self._close(ending)
         return undelivered
+
+    async def _greeted(self, deadline: Callable[[], float]) -> None:
+        # To a party that has met us by then, and hears nothing more, the next process would be one after a crash.
+        await self.until(lambda: not self.link.greeting, deadline)
 
     def give_up(self, ending: GivenUp) -> None:
         """Let calls fail from now on."""
@@ -675,6 +683,7 @@ class Party:
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
+        await self._greeted(deadline)
         if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         link.abort(reason)

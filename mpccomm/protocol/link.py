@@ -290,6 +290,11 @@ class Link:
         return current is not None and current.relayed
 
     @property
+    def greeting(self) -> bool:
+        """Whether the other side may have met us by now, and we not it: our RESUME is on its way, or its."""
+        return any(connection.hello is not None and not connection.verified for connection in self._connections)
+
+    @property
     def wants_connection(self) -> bool:
         """Return whether no connection on which they have greeted us still shows signs of life."""
         return all(connection.suspect for connection in self._connections.verified())

@@ -1,12 +1,24 @@
 """What a party makes of what happens to it."""
 
+import asyncio
+
+import pytest
+
 from mpccomm import Settings
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
 from mpccomm.engine.states import ContactState
 from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect
+from mpccomm.protocol.states import PartyState
 from mpccomm.transport.tls import Verdict
 from tests.pools import LOCAL
+from tests.protocol.links import Pair, new_link
+
+
+def here() -> LoopOwner:
+    owner = LoopOwner()
+    owner.settle_in(asyncio.get_running_loop())
+    return owner
 
 
 def test_one_that_was_refused_and_calls_all_the_same_is_dialled_at_once_when_it_is_lost() -> None:
@@ -40,3 +52,39 @@ def test_unreachable_since_the_connection_that_is_missing_was_lost() -> None:
     assert party.contact is ContactState.MISSING
     assert party._missing_since == 200
     assert party.trouble == "connection lost"
+
+
+@pytest.mark.parametrize("reason", [None, "the end of it"])
+async def test_one_that_is_met_only_after_it_was_left_hears_that_at_once(reason: str | None) -> None:
+    """A connection was being made. The other side would take the next process for one after a crash."""
+    party = Party("Bob", LOCAL, 1, loop_owner=here(), incarnation=b"a" * 16, settings=Settings())
+    assert await party.leave(party.clock, reason) == []
+    bob = new_link("b")
+    Pair(party.link, bob).pump()
+    assert bob.state is (PartyState.ABORTED if reason else PartyState.LEFT)
+
+
+@pytest.mark.parametrize("way", ["leave", "abort"])
+async def test_one_that_is_just_being_greeted_is_told_of_the_end(way: str) -> None:
+    party = Party("Bob", LOCAL, 1, loop_owner=here(), incarnation=b"a" * 16, settings=Settings())
+    bob = new_link("b")
+    pair = Pair(bob, party.link)
+    pair.move(0)
+    pair.move(1)
+    assert bob.state is PartyState.ALIVE
+    assert party.link.state is PartyState.UNKNOWN
+    until = party.clock() + 10
+    leaving = asyncio.ensure_future(
+        party.leave(lambda: until) if way == "leave" else party.abort("the end of it", lambda: until)
+    )
+    await asyncio.sleep(0)
+    assert not leaving.done()
+    for _ in range(2):
+        pair.pump()
+        party.flush()
+        await asyncio.sleep(0)
+    pair.pump()
+    party.flush()
+    await asyncio.wait_for(leaving, 10)
+    pair.pump()
+    assert bob.state is (PartyState.LEFT if way == "leave" else PartyState.ABORTED)

@@ -34,6 +34,18 @@ def test_a_message_in_each_direction() -> None:
     assert not alice.wants_connection
 
 
+def test_while_one_may_have_met_the_other_already_it_is_being_greeted() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = Pair(alice, bob)
+    seen = []
+    for sender in (0, 1, 0, 1):  # HELLO, HELLO and RESUME, RESUME, what is left
+        pair.move(sender)
+        seen.append((alice.greeting, bob.greeting))
+    assert seen == [(False, True), (False, True), (False, False), (False, False)]
+    assert alice.connected
+    assert bob.connected
+
+
 def test_another_version() -> None:
     stranger = Stranger(new_link("a"))
     assert stranger.greet(version=frames.PROTOCOL_VERSION + 1) is None
