@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from statistics import quantiles
+from typing import TypeVar
 
 import uvloop
 
@@ -23,6 +24,7 @@ from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.observer import Observer
 
 KINDS = ("nothing", "a trace", "a report")
+P = TypeVar("P", Pool, SyncPool)
 
 
 def main() -> int:
@@ -69,12 +71,17 @@ def show(face: str, size: int, trips: int, times: list[list[float]]) -> None:
         print(f"{face}, {size:,} bytes, {kind:9} {micros:9.1f} us  {middle:6.3f} ({low:.3f} to {high:.3f})")
 
 
-async def asyncio_pools(size: int, trips: int, rounds: int) -> None:
-    alice, bob = Pool(name="Alice"), Pool(name="Bob")
+def pair(face: type[P]) -> tuple[P, P]:
+    alice, bob = face(name="Alice"), face(name="Bob")
     for pool in (alice, bob):
         pool.add_http_server(0, "127.0.0.1")
     alice.add_http_client("Bob", "127.0.0.1", bob.port)
     bob.add_http_client("Alice", "127.0.0.1", alice.port)
+    return alice, bob
+
+
+async def asyncio_pools(size: int, trips: int, rounds: int) -> None:
+    alice, bob = pair(Pool)
     message = bytes(size)
 
     async def answer() -> None:
@@ -106,11 +113,7 @@ async def taken(work: Awaitable[None]) -> float:
 
 
 def blocking_pools(size: int, trips: int, rounds: int) -> None:
-    alice, bob = SyncPool(name="Alice"), SyncPool(name="Bob")
-    for pool in (alice, bob):
-        pool.add_http_server(0, "127.0.0.1")
-    alice.add_http_client("Bob", "127.0.0.1", bob.port)
-    bob.add_http_client("Alice", "127.0.0.1", alice.port)
+    alice, bob = pair(SyncPool)
     message = bytes(size)
     total = trips * (1 + rounds * len(KINDS))
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from socket import create_connection
 from tempfile import TemporaryDirectory
@@ -111,3 +111,37 @@ def squid(port: int, *, where: str = "127.0.0.1", password: str = "", prefix: Se
         (folder / "squid.conf").write_text("\n".join(lines) + "\n")
         with listening([command, "-N", "-f", f"{folder}/squid.conf"], port, where, prefix):
             yield
+
+
+Place = tuple[str, int]
+
+
+def haproxy_by_name(
+    folder: Path, at: Place, bob: Place, carol: Place, prefix: Sequence[str] = ()
+) -> AbstractContextManager[None]:
+    """HAProxy, which passes on what asks for one of two host names."""
+    changes = ((":443", _joined(at)), ("10.0.0.2:8443", _joined(bob)), ("10.0.0.3:8443", _joined(carol)))
+    command = [program("haproxy"), "-db", "-f", str(changed("haproxy.cfg", folder, changes))]
+    return listening(command, at[1], at[0], prefix)
+
+
+def nginx_by_name(
+    folder: Path, at: Place, bob: Place, carol: Place, prefix: Sequence[str] = ()
+) -> AbstractContextManager[None]:
+    """The same by nginx."""
+    nginx, module = program("nginx"), Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+    if not module.is_file():
+        pytest.skip("nginx has no stream module; apt install libnginx-mod-stream")
+    changes = (
+        ("modules/ngx_stream_module.so", str(module)),
+        ("listen 443", f"listen {_joined(at)}"),
+        ("10.0.0.2:8443", _joined(bob)),
+        ("10.0.0.3:8443", _joined(carol)),
+    )
+    more = f"daemon off; pid {folder}/pid; error_log stderr;"
+    command = [nginx, "-p", str(folder), "-c", str(changed("nginx.conf", folder, changes)), "-g", more]
+    return listening(command, at[1], at[0], prefix)
+
+
+def _joined(place: Place) -> str:
+    return f"{place[0]}:{place[1]}"

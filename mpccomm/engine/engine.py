@@ -251,7 +251,7 @@ class Engine:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
         assert self._bound_port is not None
         # First: its own thread may be about to say goodbye.
-        self.takeover.followed = True
+        self.takeover.make_way()
         try:
             handed_over = self._bound_port.pass_on()
         except OSError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NoReturn, TypeVar
 
+from mpccomm.protocol.states import State
+
 S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 
@@ -17,13 +19,7 @@ class Table(dict[tuple[S, E], S]):
         raise AssertionError(f"{event} ({event.value}) has no place in {state} ({state.value})")
 
 
-class _State(Enum):
-    """Looked up for every message, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
-
-    __hash__ = object.__hash__
-
-
-class RequestState(_State):
+class RequestState(State):
     """How far a request has come. While it is NEW, a message to be sent or received has no id yet."""
 
     NEW = "not begun"
@@ -34,7 +30,7 @@ class RequestState(_State):
     CANCELLED = "given up by its caller"
 
 
-class RequestEvent(_State):
+class RequestEvent(State):
     """What can change it."""
 
     START = "the loop of the pool begins with it"
@@ -76,7 +72,7 @@ REQUEST = Table(
 OVER = frozenset((RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED))
 
 
-class ContactState(_State):
+class ContactState(State):
     """How a pool stands with one party. What the process at the other end does says `mpccomm.protocol.states.PartyState`."""
 
     MISSING = "no connection"
@@ -86,7 +82,7 @@ class ContactState(_State):
     CLOSED = "given up by this pool"
 
 
-class ContactEvent(_State):
+class ContactEvent(State):
     """What can change it."""
 
     CONNECT = "messages flow"

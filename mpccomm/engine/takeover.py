@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mpccomm.engine.loop_owner import LoopOwner
 
 
-_MOMENT, _LOOK = 1.0, 0.02
-"""Seconds that a new pool has to take the port of one that was dropped, and after which to look whether it has."""
+_MOMENT = 1.0
+"""Seconds that a new pool has to take the port of one that was dropped."""
 
 
 class Server(Protocol):
@@ -54,16 +54,22 @@ class Takeover:
         self._loop_owner = loop_owner
         self._before: list[Future[None]] = []
         self._end: Future[None] = Future()
-        self.followed = False
-        """Another pool has its port: the others are told so with the goodbye."""
+        self._made_way: Future[None] = Future()
+
+    @property
+    def followed(self) -> bool:
+        """Whether another pool has its port: the others are told so with the goodbye."""
+        return self._made_way.done()
+
+    def make_way(self) -> None:
+        """Another pool takes the port. Any thread may call; idempotent."""
+        with suppress(InvalidStateError):
+            self._made_way.set_result(None)
 
     async def may_be_followed(self) -> None:
         """In an interactive session wait a moment: a cell that is run again drops its old pool before the new one has its port."""
         if hasattr(sys, "ps1"):
-            for _ in range(int(_MOMENT / _LOOK)):
-                if self.followed:
-                    break
-                await asyncio.sleep(_LOOK)
+            await asyncio.wait((asyncio.wrap_future(self._made_way),), timeout=_MOMENT)
 
     def follow(self, older: Takeover) -> None:
         """Wait for that one, and for those that it still waits for: it may end before them."""

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from mpccomm.protocol.frames import Kind
 
 
-class _State(Enum):
-    """Looked up for every frame, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
+class State(Enum):
+    """Looked up for every frame or message, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
 
     __hash__ = object.__hash__
 
 
-class PartyState(_State):
+class PartyState(State):
     """What we know of the process at the other end."""
 
     UNKNOWN = "not heard of yet"
@@ -25,7 +25,7 @@ class PartyState(_State):
     RESTARTED = "restarted, and not accepted yet"
 
 
-class PartyEvent(_State):
+class PartyEvent(State):
     """What can change it."""
 
     SAME = "greeted by the incarnation that we know"
@@ -63,7 +63,7 @@ PARTY = {
 }
 
 
-class ConnectionState(_State):
+class ConnectionState(State):
     """How far the greeting on one connection has come, seen from one end."""
 
     OPEN = "nothing heard"

@@ -9,41 +9,17 @@ import pytest
 from tests.certificates import Folder, root
 from tests.namespaces.conftest import CommandError, Machine
 from tests.processes.actor import act
-from tests.servers import changed, listening, program
+from tests.servers import haproxy_by_name, nginx_by_name
 
 PORT, INSIDE = 443, 8443
-Route = Callable[[Machine, Machine, Machine, Path], AbstractContextManager[None]]
-
-
-def haproxy(front: Machine, bob: Machine, carol: Machine, folder: Path) -> AbstractContextManager[None]:
-    changes = (
-        (":443", f"{front.address}:{PORT}"),
-        ("10.0.0.2:8443", f"{bob.address}:{INSIDE}"),
-        ("10.0.0.3:8443", f"{carol.address}:{INSIDE}"),
-    )
-    command = [program("haproxy"), "-db", "-f", str(changed("haproxy.cfg", folder, changes))]
-    return listening(command, PORT, front.address, front.within)
-
-
-def nginx(front: Machine, bob: Machine, carol: Machine, folder: Path) -> AbstractContextManager[None]:
-    module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-    if not module.is_file():
-        pytest.skip("nginx has no stream module; apt install libnginx-mod-stream")
-    changes = (
-        ("modules/ngx_stream_module.so", str(module)),
-        ("listen 443", f"listen {front.address}:{PORT}"),
-        ("10.0.0.2:8443", f"{bob.address}:{INSIDE}"),
-        ("10.0.0.3:8443", f"{carol.address}:{INSIDE}"),
-    )
-    more = f"daemon off; pid {folder}/pid; error_log stderr;"
-    command = [program("nginx"), "-p", str(folder), "-c", str(changed("nginx.conf", folder, changes)), "-g", more]
-    return listening(command, PORT, front.address, front.within)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("route", [haproxy, nginx])
+@pytest.mark.parametrize("by_name", [haproxy_by_name, nginx_by_name])
 async def test_two_machines_behind_one_address(
-    front: tuple[Machine, Machine, Machine, Machine], tmp_path: Path, route: Route
+    front: tuple[Machine, Machine, Machine, Machine],
+    tmp_path: Path,
+    by_name: Callable[..., AbstractContextManager[None]],
 ) -> None:
     gateway, alice, *others = front
     gateway.run("ip", "link", "set", "lo", "up")  # by which it is seen that the program listens
@@ -80,7 +56,8 @@ async def test_two_machines_behind_one_address(
         "say('all answered')",
     )
     bob, carol = others
-    with route(gateway, bob, carol, tmp_path):
+    places = ((gateway.address, PORT), (bob.address, INSIDE), (carol.address, INSIDE))
+    with by_name(tmp_path, *places, gateway.within):
         async with (
             act(answering("Bob", bob), *bob.within) as one,
             act(answering("Carol", carol), *carol.within) as other,

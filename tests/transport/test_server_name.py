@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from mpccomm import AuthenticationError, ConfigurationError, Pool
 from mpccomm.transport.client_hello import IncompleteError, asked_for
 from tests.certificates import LOCAL, Folder, root
 from tests.ports import free_ports
-from tests.servers import changed, listening, program
+from tests.servers import haproxy_by_name, nginx_by_name
 from tests.transport.test_proxy import PATIENCE, SETTINGS
 
 CA = root()
@@ -97,41 +97,16 @@ async def check(folder: Folder, route: object) -> None:
             assert await alice.recv(name, timeout=PATIENCE) == bytes(1 << 20)
 
 
-async def test_haproxy(folder: Folder, tmp_path: Path) -> None:
-    haproxy = program("haproxy")
-
-    def route(port: int, bob: int, carol: int) -> object:
-        changes = (
-            (":443", f"{LOCAL}:{port}"),
-            ("10.0.0.2:8443", f"{LOCAL}:{bob}"),
-            ("10.0.0.3:8443", f"{LOCAL}:{carol}"),
-        )
-        return listening([haproxy, "-db", "-f", str(changed("haproxy.cfg", tmp_path, changes))], port)
-
-    await check(folder, route)
+def at(port: int) -> tuple[str, int]:
+    return LOCAL, port
 
 
-def nginx_route(tmp_path: Path, port: int, bob: int, carol: int) -> object:
-    nginx = program("nginx")
-    module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-    if not module.is_file():
-        pytest.skip("nginx has no stream module; apt install libnginx-mod-stream")
-    changes = (
-        ("modules/ngx_stream_module.so", str(module)),
-        ("listen 443", f"listen {LOCAL}:{port}"),
-        ("10.0.0.2:8443", f"{LOCAL}:{bob}"),
-        ("10.0.0.3:8443", f"{LOCAL}:{carol}"),
-    )
-    more = f"daemon off; pid {tmp_path}/pid; error_log stderr;"
-    command = [nginx, "-p", str(tmp_path), "-c", str(changed("nginx.conf", tmp_path, changes)), "-g", more]
-    return listening(command, port)
-
-
-async def test_nginx(folder: Folder, tmp_path: Path) -> None:
-    await check(folder, lambda *ports: nginx_route(tmp_path, *ports))
+@pytest.mark.parametrize("by_name", [haproxy_by_name, nginx_by_name])
+async def test_by_name(folder: Folder, tmp_path: Path, by_name: Callable[..., object]) -> None:
+    await check(folder, lambda *ports: by_name(tmp_path, *map(at, ports)))
 
 
 async def test_routed_to_another_party(folder: Folder, tmp_path: Path) -> None:
     """A name does not vouch for anything: whoever routes it wrongly is found out by the certificate."""
     with pytest.raises(AuthenticationError, match="Carol"):
-        await check(folder, lambda port, bob, carol: nginx_route(tmp_path, port, bob, bob))
+        await check(folder, lambda port, bob, carol: nginx_by_name(tmp_path, at(port), at(bob), at(bob)))
