@@ -8,6 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.address import join
@@ -691,7 +692,8 @@ class Party:
 
     def describe_box(self) -> str:
         """Which messages from it are here, unread, and which are on the way."""
-        unread = [describe_key(message.key) for message in self.link.mailbox.unread()]
+        mailbox = self.link.mailbox
+        unread = [describe_key(message.key) for message in islice(mailbox.unread(), _MOST_LISTED)]
         coming = [
             f"{describe_key(message.key)} ({100 * message.written // message.total} % of {bytes_text(message.total)})"
             for message in self.link.receiver.partial
@@ -699,8 +701,9 @@ class Party:
         ]
         parts = []
         if unread:
-            more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
-            parts.append(f"here from it are {', '.join(unread[:_MOST_LISTED])}{more}")
+            left = mailbox.unread_messages - len(unread)
+            more = f" and {left} more" if left > 0 else ""
+            parts.append(f"here from it are {', '.join(unread)}{more}")
         if coming:
             parts.append(f"on the way from it: {', '.join(coming[:_MOST_LISTED])}")
         return "; ".join(parts) or "no other message from it is here"

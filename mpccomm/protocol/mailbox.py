@@ -342,7 +342,11 @@ class Mailbox:
             receive.failure = cause
             self.release(receive.key)
         self._receives.clear()
+        # Nearly all are one complete message of an id: a full box of those must not hold up the loop.
         for key in list(self._messages):
+            there = self._messages.get(key)
+            if isinstance(there, Incoming) and there.complete:
+                continue
             kept = deque(takewhile(lambda message: message.complete, self._pop_queue(key)))
             if kept:
                 self._messages[key] = kept

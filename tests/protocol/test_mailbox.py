@@ -7,6 +7,7 @@ from typing import Any
 from mpccomm.protocol.frames import Key
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Incoming, Receiver
+from mpccomm.protocol.states import Cause, Ending
 from mpccomm.settings import Limits
 from tests.protocol.links import Stranger, connected, message, new_link
 
@@ -32,6 +33,22 @@ def test_both_sides_count_anew() -> None:
         link.mailbox.release(("p", 0))
         link.sender.forget_numbers()
         link.mailbox.forget_numbers()
+
+
+def test_a_full_box_is_not_gone_through_message_by_message_when_its_sender_has_gone() -> None:
+    """What is whole and alone under its id stays as it is: a hundred thousand of these cost no more than a look."""
+    link = new_link("a")
+    stranger = Stranger(link).meet()
+    for number in range(100):
+        stranger.start(number + 1, str(number))
+    stranger.start(101, "twice")
+    stranger.start(102, "twice")
+    before = dict(link.mailbox._messages)
+    assert link.mailbox.fail_all(Cause(Ending.SHUT_DOWN)) == []
+    after = link.mailbox._messages
+    assert after.keys() == before.keys()
+    assert all(after[key] is before[key] for key in map(str, range(100)))
+    assert [incoming.number for incoming in link.mailbox.unread()] == [*range(102)]
 
 
 def test_a_link_says_when_it_has_something_to_send() -> None:
