@@ -169,9 +169,10 @@ class Sender:
         self.in_flight = 0
         """Bytes sent and not acknowledged, with those that frames cost."""
         self._numbers: dict[str, int] = {}
-        self._queued_bytes = 0
-        self._awaited = 0
-        """How many of the messages that have not begun are awaited, at most."""
+        self._begun_bytes = counters.bytes_sent
+        """As ``counters.bytes_sent``, without what is in the queue."""
+        self._awaited = False
+        """Whether one of the messages that have not begun may be awaited."""
         self._log: deque[Sent] = deque()
         self.agree(bounds_of(limits), 0)
 
@@ -210,13 +211,11 @@ class Sender:
     def add(self, message: Outgoing) -> None:
         """Queue a message. From here on it can't be withdrawn."""
         self.queue.append(message)
-        size = message.total
-        self._queued_bytes += size
         if message.awaited:
-            self._awaited += 1
+            self._awaited = True
         counters = self._counters
         counters.messages_sent += 1
-        counters.bytes_sent += size
+        counters.bytes_sent += message.total
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
@@ -250,7 +249,7 @@ class Sender:
 
     def queued(self) -> tuple[int, int]:
         """Messages, and their bytes, that have not begun."""
-        return len(self.queue), self._queued_bytes
+        return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
         """The ids of the first messages that have not begun."""
@@ -263,9 +262,9 @@ class Sender:
     def anyone_waits(self) -> bool:
         """Whether a program stands still until one of the messages that have not begun is delivered."""
         if self._awaited:
-            # Perhaps they have been given up since.
-            self._awaited = sum(message.awaited for message in self.queue)
-        return self._awaited > 0
+            # Perhaps they have begun since, or been given up.
+            self._awaited = any(message.awaited for message in self.queue)
+        return self._awaited
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
@@ -319,9 +318,7 @@ class Sender:
             box.begun = begun + 1
             box.begun_bytes += cost
             queue.popleft()
-            self._queued_bytes -= total
-            if message.awaited:
-                self._awaited -= 1
+            self._begun_bytes += total
             if not plain:
                 used += self._begin_other(parts, message, budget - used)
                 continue
@@ -364,7 +361,7 @@ class Sender:
 
     def _refuse(self, message: Outgoing) -> bool:
         """Give up a message that can't be sent as it is. True: nor can an empty one in its place; it is out of the queue."""
-        self._queued_bytes -= message.total
+        self._begun_bytes += message.total
         message.empty()
         if message.failure is None:
             self.refused.append(message)
@@ -412,13 +409,15 @@ class Sender:
         news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
             news = box.hear(taken_bytes, taken)
-        if received <= self.acknowledged:
+        frames = received - self.acknowledged
+        if frames <= 0:
             return news
-        self.check(received)
+        if received > self.last_seq:
+            self.check(received)
         self.acknowledged = received
         log = self._log
         weights = 0
-        while log and log[0][0] <= received:
+        for _ in range(frames):
             _, message, _, end, _, weight = log.popleft()
             weights += weight
             if end == message.total:
