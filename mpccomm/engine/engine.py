@@ -504,9 +504,8 @@ class Engine:
 
     def is_quiet(self) -> bool:
         """Return whether nothing has to be done before the next call."""
-        owner = self.loop_owner
         return self.lifecycle.state is _RUNNING and not (
-            self.has_additions or self.callbacks.forgotten or owner.is_busy()
+            self.has_additions or self.callbacks.forgotten or self.loop_owner.is_busy()
         )
 
     @property

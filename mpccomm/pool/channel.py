@@ -17,7 +17,6 @@ from mpccomm.engine.futures import (
     ObservedFuture,
     ReceiveFuture,
     RequestFuture,
-    SendWaiter,
     finish,
     future_for,
     future_of,
@@ -66,8 +65,8 @@ class Messages(BaseChannel, ChannelCalls):
             await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
             return
         future = loop.create_future()
-        call = self._queue_one(party, message, msg_id, limits, None, SendWaiter(future))
-        # As `finish`, in which each message would need a coroutine more.
+        call = self._queue_one(party, message, msg_id, limits, None, None, future)
+        # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
         try:
             await future
         except asyncio.CancelledError:

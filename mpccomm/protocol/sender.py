@@ -191,25 +191,24 @@ class Sender:
         self._numbers[prefix] = number + 1
         return prefix, number
 
-    def address_next(self, message: Outgoing, prefix: str) -> None:
-        """Have a message go under that id."""
-        number = self._numbers.get(prefix, 0)
-        self._numbers[prefix] = number + 1
-        if prefix or message.segments > 1 or message.ordered or message.annotation:
-            message.address((prefix, number))
-        else:
-            # As `Outgoing.address`: nearly every one.
-            message.plain = True
-            message.key = "", number
-            message.name = AUTOMATIC, number, b""
-            message.cost = WHOLE_COST + message.total
-
     def forget_numbers(self) -> None:
         """Count anew, the other side doing the same."""
         self._numbers.clear()
 
-    def add(self, message: Outgoing) -> None:
-        """Queue a message. From here on it can't be withdrawn."""
+    def add(self, message: Outgoing, prefix: str | None = None) -> None:
+        """Queue a message: under its id, or with a ``prefix`` under the `next_key` of that. From here on it can't be withdrawn."""
+        if prefix is not None:
+            numbers = self._numbers
+            number = numbers.get(prefix, 0)
+            numbers[prefix] = number + 1
+            if prefix or message.segments > 1 or message.ordered or message.annotation:
+                message.address((prefix, number))
+            else:
+                # As `Outgoing.address`: nearly every one.
+                message.plain = True
+                message.key = "", number
+                message.name = AUTOMATIC, number, b""
+                message.cost = WHOLE_COST + message.total
         self.queue.append(message)
         if message.awaited:
             self._awaited = True
@@ -270,25 +269,21 @@ class Sender:
 
     def fill(self, parts: list[Buffer], budget: int) -> int:
         """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
-        if not self.under_way:
-            used = self._begin(parts, budget)
-            if not self.under_way:
-                return used
-        else:
-            used = self._begin(parts, budget // 2)
-        while self.under_way and self.in_flight < self._window:
+        under_way = self.under_way
+        used = self._begin(parts, budget // 2 if under_way else budget)
+        while under_way and self.in_flight < self._window:
             room = budget - used - PART_OVERHEAD
             if room < _WORTH_CUTTING and used:
                 break
-            message = self.under_way[0]
+            message = under_way[0]
             end = min(message.total, message.sent + max(room, 1))
             used += self._cut(parts, message, end, False, PART_OVERHEAD)
             if end == message.total:
-                self.under_way.popleft()
-            elif len(self.under_way) > 1:
+                under_way.popleft()
+            elif len(under_way) > 1:
                 # The next of the first few.
-                del self.under_way[0]
-                self.under_way.insert(_TURNS - 1, message)
+                del under_way[0]
+                under_way.insert(_TURNS - 1, message)
         return used
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
