@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mpccomm.codec.abc import Buffer
@@ -39,7 +39,7 @@ class WireFormat:
     name: str
     encode: Encode
     decode: Decode
-    encode_plain: Callable[[object], Encoded | None] = _never_plain
+    encode_plain: Callable[[object], Encoded | None] = field(default_factory=lambda: _never_plain)
     """The bytes of a value for which nothing has to be known, at once; None: it is not that simple."""
 
 

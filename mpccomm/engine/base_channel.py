@@ -243,8 +243,9 @@ class BaseChannel:
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
             self._enter()
         begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
-        wire_format = party.wire_format
-        encoded = wire_format.encode_plain(message)
+        wire_format, post = party.wire_format, self._post
+        encode_plain = wire_format.encode_plain
+        encoded = encode_plain(message)
         serialising = None if encoded is not None else Serialising(engine.serialising)
         try:
             if serialising is not None:
@@ -266,7 +267,7 @@ class BaseChannel:
                 call.waiter = waiter
                 if begun and waiter is not None:
                     waiter.involved = call.involved()
-            self._post(call.start)
+            post(call.start)
         finally:
             if serialising is not None and serialising.held is not None:
                 serialising.end()

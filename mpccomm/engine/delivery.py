@@ -22,8 +22,9 @@ def read(message: Incoming, party: RemoteParty) -> Any:
     """
     if not message.ordered and message.outcome is None and party.audit is None:
         # As `decode`, which one call less says here.
+        decode = party.wire_format.decode
         try:
-            return party.wire_format.decode(message.segments, context={"origin": party.handler})
+            return decode(message.segments, context={"origin": party.handler})
         except DecodingError as error:
             _locate(error, message, party)
             raise

@@ -401,9 +401,9 @@ class SendCall(Outgoing):
     """The send of one message."""
 
     single = True
-    state = _NEW
+    state: RequestState
     """Once it is no longer new it has its id, and can't be withdrawn any more."""
-    error: Exception | None = None
+    error: Exception | None
     waiter: Waiter | None = None
     future: asyncio.Future[None] | None = None
     """Of the pool's own loop, and done when this is over, whether or not it has failed: told in fewer steps than a waiter.
@@ -436,13 +436,15 @@ class SendCall(Outgoing):
             self.total = len(segments[0])
         else:
             super().__init__(segments, ordered=ordered, awaited=awaited)
+        self.state = _NEW
+        self.error = None
         self.party = party
         self.limits = limits
         self._prefix = prefix
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
-        observer = party.loop_owner.observer
+        observer = party.loop_owner.observer if begun else None
         if observer is not None:
             annotation = observer.sends(party.name, self, begun)
             if annotation:
@@ -538,8 +540,7 @@ class SendCall(Outgoing):
         observer = self.party.loop_owner.observer
         if observer is not None:
             observer.sent(self.party.name, self, error, self.party.link.receiver.now)
-        if error is not None:
-            self.error = error
+        self.error = error
         future = self.future
         if future is not None:
             try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest

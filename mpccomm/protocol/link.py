@@ -74,6 +74,10 @@ ON_A_VISIT = "mpccomm doctor, ping or bench runs there, and not its program"
 class Link:
     """One per remote party, for the life of the pool."""
 
+    _deadlock_heard: float | None = None
+    _deadlock_told = -1
+    """How much had been taken there when we last told of a deadlock that is theirs."""
+
     def __init__(
         self,
         *,
@@ -108,7 +112,6 @@ class Link:
         self._alone = alone
         self._allocate = allocate
         self._timing = timing
-        self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
         self._connections = Connections()
         self._heartbeat = Heartbeat(timing)
@@ -117,9 +120,6 @@ class Link:
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
-        self._deadlock_heard: float | None = None
-        self._deadlock_told = -1
-        """How much had been taken there when we last told of a deadlock that is theirs."""
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
@@ -306,7 +306,8 @@ class Link:
         """
         self._look_at_the_clock(now)
         connection = self._connections.open(dialled=dialled, relayed=relayed, nonce=self._nonce(), now=now)
-        hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds)
+        bounds = bounds_of(self._limits)
+        hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, bounds)
         connection.control[Kind.HELLO] = frames.hello(hello)
         superfluous = self._connections.superfluous()
         if superfluous is not None:
