@@ -39,8 +39,8 @@ class WireFormat:
     name: str
     encode: Encode
     decode: Decode
-    encode_plain: Callable[[object], Encoded | None] = field(default_factory=lambda: _never_plain)
-    """The bytes of a value for which nothing has to be known, at once; None: it is not that simple."""
+    encode_plain: Callable[[object], bytes | None] = field(default_factory=lambda: _never_plain)
+    """The one envelope of a value for which nothing has to be known, at once; None: it is not that simple."""
 
 
 def _encode_tno(value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]) -> Encoded:

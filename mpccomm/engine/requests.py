@@ -43,6 +43,8 @@ _START, _READ, _CANCEL = RequestEvent.START, RequestEvent.READ, RequestEvent.CAN
 _SUCCEED, _FAIL = RequestEvent.SUCCEED, RequestEvent.FAIL
 _AFTER_START, _AFTER_SUCCESS, _AFTER_FAILURE = REQUEST.on(_START), REQUEST.on(_SUCCEED), REQUEST.on(_FAIL)
 
+Plain: TypeAlias = tuple[tuple[bytes, ...], bool]
+"""The fields of an `Encoded`, where it is one small thing."""
 TIMED_OUT = Cause(GivenUp.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
 """Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
@@ -418,7 +420,7 @@ class SendCall(Outgoing):
         party: RemoteParty,
         prefix: str,
         msg_id: str | None,
-        encoded: Encoded,
+        encoded: Encoded | Plain,
         limits: SendLimits,
         awaited: bool,
         begun: float = 0.0,

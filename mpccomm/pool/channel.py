@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpccomm.engine.base_channel import BaseChannel, BasePart, values_of
@@ -56,15 +57,20 @@ class Messages(BaseChannel, ChannelCalls):
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
-        loop = asyncio._get_running_loop() or running_loop()
         owner = engine.loop_owner
-        observer = owner.observer
-        if loop is not owner.home or (observer is not None and observer.counting):
+        home, observer = owner.home, owner.observer
+        # Before Python 3.12 it takes a call of the system to ask for the running loop.
+        if (
+            home is None
+            or get_ident() != owner.thread
+            or not home.is_running()
+            or (observer is not None and observer.counting)
+        ):
             self._enter()
-            watched = future_of(loop, owner)
+            watched = self._future()
             await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
             return
-        future = loop.create_future()
+        future = home.create_future()
         call = self._queue_one(party, message, msg_id, limits, None, None, future)
         # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
         try:
@@ -106,7 +112,9 @@ class Messages(BaseChannel, ChannelCalls):
     ) -> Any:
         engine = self._engine
         owner = engine.loop_owner
-        if timeout is None and expect is None and engine.is_quiet() and asyncio._get_running_loop() is owner.home:
+        home = owner.home
+        is_home = get_ident() == owner.thread and home is not None and home.is_running()
+        if is_home and timeout is None and expect is None and engine.is_quiet():
             # What is here already needs no request.
             party = engine.parties.get(name) or engine.party(name)
             prefix, own = self._key(party, msg_id)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from types import FrameType
 
-from mpccomm import Pool
+from mpccomm import Pool, Settings
 from tests.pools import pools
 
 ROUNDS = 50
-MOST_CALLS = 105
+MOST_CALLS = 96
 """Calls of Python functions of ours for a round trip: two messages, each sent, acknowledged and received."""
 MOST_ATTRIBUTES = 30
 """Up to so many, Python keeps the attributes of an object in a table shared by its class, and finds a method in one step."""
@@ -35,15 +36,20 @@ async def test_calls_of_a_round_trip() -> None:
         nonlocal calls
         calls += event == "call" and "mpccomm" in frame.f_globals.get("__name__", "")
 
-    async with pools("Alice", "Bob") as (alice, bob):
+    async with pools("Alice", "Bob", settings=Settings()) as (alice, bob):
         await round_trips(alice, bob)
-        before = sys.getprofile()
-        sys.setprofile(count)
-        try:
-            await round_trips(alice, bob)
-        finally:
-            sys.setprofile(before)
-    assert calls / ROUNDS <= MOST_CALLS
+        least = math.inf
+        # Now and then the pools look at the clock.
+        for _ in range(5):
+            calls = 0
+            before = sys.getprofile()
+            sys.setprofile(count)
+            try:
+                await round_trips(alice, bob)
+            finally:
+                sys.setprofile(before)
+            least = min(least, calls / ROUNDS)
+    assert least <= MOST_CALLS
 
 
 async def test_what_a_message_passes_has_few_attributes() -> None:
