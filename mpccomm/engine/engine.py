@@ -503,9 +503,9 @@ class Engine:
         await self._end(linger, reason)
 
     def is_quiet(self) -> bool:
-        """Return whether nothing has to be done before the next call."""
+        """Return whether nothing has to be done before the next call of a coroutine on the home loop."""
         return self.lifecycle.state is _RUNNING and not (
-            self.has_additions or self.callbacks.forgotten or self.loop_owner.is_busy()
+            self.has_additions or self.callbacks.forgotten or self.loop_owner.posted
         )
 
     @property
