@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
-from mpccomm.transport.websocket import FramingError, HTTPProtocol, head_of, unmask
+from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded, head_of, unmask
 
 _FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
 _MASKED = 0x80
@@ -22,7 +22,7 @@ _WIDTHS = {126: 2, 127: 8}
 _LARGEST_HEAD = 14
 _READ = 256 * 1024
 _MOST_IDLE = 1000
-"""So many frames in a row may carry nothing."""
+"""The frames in a row that may carry nothing."""
 _SMALL = 64 * 1024
 """Below this, copying head and payload into one is quicker than writing two."""
 Piece = bytes | memoryview
@@ -142,19 +142,6 @@ def closing_frame(code: int, masked: int) -> bytes:
 def pong_frame(payload: bytes, masked: int) -> bytes:
     """Return the answer to a ping."""
     return head_of(_FIN | _PONG, len(payload), masked) + payload
-
-
-class Upgraded(asyncio.Protocol):
-    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
 
 class Tunnel(asyncio.Transport, Upgraded):

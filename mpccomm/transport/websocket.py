@@ -67,6 +67,19 @@ class HTTPProtocol(Protocol):
         """The connection has ended."""
 
 
+class Upgraded(asyncio.Protocol):
+    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
+
+
 # -- the upgrade -------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +155,7 @@ def head_of(first: int, size: int, masked: int) -> bytes:
     return head + _NO_MASK if masked else head
 
 
-class WebSocket(Stream, asyncio.Protocol):
+class WebSocket(Stream, Upgraded):
     """One WebSocket, on the side of the client or of the server.
 
     :param transport: what carries it; `take_over` makes it ours
@@ -245,7 +258,7 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
-        # Whoever sends on and on until it arrives gets no more of our attention.
+        # What the other end still sends until it has read this does not count.
         self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
@@ -256,15 +269,6 @@ class WebSocket(Stream, asyncio.Protocol):
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""
