@@ -103,7 +103,7 @@ class Engine:
         self.server_handle: ServerHandle | None = None
         self.lifecycle = Lifecycle()
         self._ending: asyncio.Task[None] | None = None
-        self._patience: list[tuple[float, float]] = []
+        self._lingering: list[tuple[float, float]] = []
         """Of all who wait for the end: since when, and how many seconds."""
         self._incarnation = secrets.token_bytes(16)
         self._bound_port: BoundPort | None = None
@@ -117,7 +117,7 @@ class Engine:
         """Parties that were removed and are still told so."""
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.has_additions = False
-        """Something was added that `grow` has not seen yet."""
+        """Something was added that `start_added` has not seen yet."""
         _engines.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
@@ -504,7 +504,7 @@ class Engine:
     @property
     def told_to_end(self) -> bool:
         """Return whether its end was asked for."""
-        return bool(self._patience) or not self.lifecycle.usable
+        return bool(self._lingering) or not self.lifecycle.usable
 
     def shut_down_in_background(self, reason: str | None = None, *, forgotten: bool = False) -> None:
         """Begin to shut down, or with a reason to deliver and then abort.
@@ -512,7 +512,7 @@ class Engine:
         Takes no lock and waits for nothing: a finalizer may call it.
         """
 
-        self._patience.append((Party.clock(), self.settings.linger))
+        self._lingering.append((Party.clock(), self.settings.linger))
 
         def begin() -> None:
             if self.lifecycle.state is PoolState.RUNNING:
@@ -543,7 +543,7 @@ class Engine:
         """End the lingering. Called from another thread."""
 
         def hurry() -> None:
-            self._patience.clear()
+            self._lingering.clear()
             self._stir()
 
         with suppress(RuntimeError):  # the loop is closed
@@ -573,7 +573,7 @@ class Engine:
             self.close_unused()
             return
         mine = (Party.clock(), linger)
-        self._patience.append(mine)
+        self._lingering.append(mine)
         ending = self._ending
         if ending is None:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
@@ -582,7 +582,7 @@ class Engine:
         except asyncio.CancelledError:
             # Only those who still wait are a reason to linger.
             with suppress(ValueError):
-                self._patience.remove(mine)
+                self._lingering.remove(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
             raise
@@ -603,7 +603,7 @@ class Engine:
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
-        return max((max(since, self._begun_at) + linger for since, linger in self._patience), default=-math.inf)
+        return max((max(since, self._begun_at) + linger for since, linger in self._lingering), default=-math.inf)
 
     def _stir(self) -> None:
         for party in self.parties.values():

@@ -275,7 +275,7 @@ class Party:
         """Take note that a call waits for it to come, even if it said goodbye before, or does not wait any more."""
         self._expectations += 1 if expected else -1
         if expected:
-            self._urge()
+            self._retry_refused()
         self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
@@ -314,7 +314,7 @@ class Party:
         else:
             self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
 
-    def _urge(self) -> None:
+    def _retry_refused(self) -> None:
         if self.contact is ContactState.REFUSED:
             self.retry_now.set()
 
@@ -322,7 +322,7 @@ class Party:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
         self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
         self.flush()
-        self._urge()
+        self._retry_refused()
 
     def offended(self, reason: str) -> None:
         """It broke the protocol."""
@@ -387,7 +387,7 @@ class Party:
     def _tell(self, event: Event) -> None:
         match event:
             case events.Connected(again):
-                self._urge()
+                self._retry_refused()
                 self.reputation.clear()
                 self._change(ContactEvent.CONNECT)
                 self.failed_dials = 0
@@ -488,7 +488,7 @@ class Party:
         waited_for = receives or sends or self.expected
         if not waited_for or (self.link.ending is not None and not self.expected):
             return
-        self._urge()
+        self._retry_refused()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._missing_since >= limit:
             self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._missing_since:.3g} s"))

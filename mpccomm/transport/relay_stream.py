@@ -58,7 +58,7 @@ class Meter:
         return max(0.0, self._debt / self._rate - _BURST)
 
     def hold(self, stream: Slow, size: int) -> None:
-        """So many bytes wait on this stream."""
+        """Note that ``size`` bytes wait on this stream."""
         self._slow[stream] = size
         self.waiting += size
         if self.waiting > self._most:

@@ -123,9 +123,9 @@ class Deframer:
 
 
 def frame(transport: asyncio.WriteTransport, pieces: Iterable[Piece], size: int, masked: int) -> None:
-    """Write these pieces, of so many bytes together, as one binary message.
+    """Write these pieces, of ``size`` bytes together, as one binary message.
 
-    The mask is one of zeros: masks protect proxies from bytes that somebody chose, and these come out of a cipher.
+    The mask is one of zeros: masks protect proxies from bytes that an attacker chose, and these come out of a cipher.
     """
     head = head_of(_FIN | _BINARY, size, masked)
     if size < _SMALL:
@@ -262,7 +262,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self.abort()
             return
         self._ready.set_exception(error)
-        # Also where nobody waits for it any more.
+        # Also where no call waits for it any more.
         self._ready.exception()
         self._end()
 

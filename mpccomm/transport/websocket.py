@@ -51,7 +51,7 @@ _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
 _BYTES_AT_ONCE = 64 * 1024
-"""After so many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
+"""After this many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
 _IDLE = 1000
 """The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
 
@@ -509,7 +509,7 @@ class _Intake(asyncio.BufferedProtocol):
         return self._memory[: self.here]
 
     def drop(self, count: int, needed: int) -> None:
-        """Make room: so many bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
+        """Make room: ``count`` bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
         left = self.here - count
         before = self._memory
         if needed > len(before):

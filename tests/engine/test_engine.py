@@ -409,10 +409,10 @@ async def test_all_who_end_it_wait_for_one_end_and_the_longest_patience_counts()
     assert engine.deadline() < 0
     assert not engine.told_to_end
     begun = time.monotonic()
-    engine._patience = [(begun, 1.0), (begun, 100.0), (begun - 50, 120.0)]
+    engine._lingering = [(begun, 1.0), (begun, 100.0), (begun - 50, 120.0)]
     assert engine.deadline() == pytest.approx(begun + 100, abs=0.1)
     assert engine.told_to_end
-    engine._patience.clear()
+    engine._lingering.clear()
     ends = [asyncio.ensure_future(engine.shutdown(0)), asyncio.ensure_future(engine.abort("late", 0))]
     await asyncio.gather(*ends)
     await engine.shutdown(0)
