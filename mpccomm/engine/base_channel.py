@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
 C = TypeVar("C", bound="BasePart")
+A = TypeVar("A", contravariant=True)
 
 _RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
@@ -71,6 +72,22 @@ class Watcher(Waiter, Protocol):
     """A waiter that knows its request, and can cancel it."""
 
     request: Request | None
+
+
+class Queue(Protocol[A]):
+    """Encodes a message and queues it, for one party or for several; the watcher has the request before it is under way."""
+
+    def __call__(
+        self,
+        to: A,
+        message: object,
+        msg_id: str | None,
+        limits: SendLimits,
+        waiter: Handle | None,
+        watcher: Watcher | None,
+        /,
+    ) -> Request:
+        """Return the request, under way."""
 
 
 class BaseChannel:
@@ -156,7 +173,8 @@ class BaseChannel:
         """The receive of one message, not started yet."""
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
-        prefix, own = self._key(party, msg_id)
+        automatic = msg_id is None and not (self._space.prefix or party.prefix)
+        prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         if expect is not None:
             check_expect(expect)
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
@@ -230,7 +248,9 @@ class BaseChannel:
         watcher: Watcher | None = None,
     ) -> SendCall:
         """Encode a message and queue it for one party, as `_queue` does for several."""
-        prefix, own = self._key(party, msg_id)
+        # Nearly all messages are such. As `_key`, which would be one call more for each.
+        automatic = msg_id is None and not (self._space.prefix or party.prefix)
+        prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         engine = self._engine
         if watcher is not None and entered.last() is not None:
             limits = limits_within(engine, limits)

@@ -13,12 +13,11 @@ import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
-from mpccomm.engine.calls import PoolCalls
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_limits
+from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
@@ -36,6 +35,36 @@ from mpccomm.transport.shared_port import Listener
 from mpccomm.transport.tls import Password
 
 P = TypeVar("P", bound="BasePool")
+
+
+class PoolCalls:
+    """What the calls of a pool that wait mean, besides those of its channels: said once for both faces."""
+
+    def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> Any:
+        """Wait until every party is connected: each end has identified the other, and messages flow both ways.
+
+        :param timeout: seconds; None waits without limit
+        :param handler_names: the parties; left out: all
+        :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
+        :raises AuthenticationError: one end does not accept the other's certificate
+        """
+
+    def shutdown(self, linger: float | Unset = UNSET) -> Any:
+        """Deliver what is still to be sent, tell the others, close. Every party that waits for this one gets an error at once.
+
+        What could not be delivered within the time, and what was never received, is logged. A pool that was shut down
+        can't be started again; make a new one. Several calls, from any thread or loop, wait for the same end; the longest
+        ``linger`` counts. Ctrl-C ends the lingering of a `SyncPool`: goodbye is said, and what is not delivered by then is lost.
+
+        :param linger: seconds for the delivery; left out: ``Settings.linger``
+        """
+
+    def abort(self, reason: str = "", linger: float | Unset = UNSET) -> Any:
+        """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
+
+        :param reason: for the other parties to read
+        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
+        """
 
 
 class BasePool(BaseChannel, PoolCalls, Visible):

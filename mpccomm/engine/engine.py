@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.tno_bridge import TnoBridge
 
-_RUNNING = PoolState.RUNNING
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
 
@@ -501,13 +500,6 @@ class Engine:
     async def abort(self, reason: str, linger: float) -> None:
         """Tell every party that we give up, for which a connection may have to be made first, and close."""
         await self._end(linger, reason)
-
-    def is_quiet(self) -> bool:
-        """Return whether nothing has to be done before the next call."""
-        owner = self.loop_owner
-        return self.lifecycle.state is _RUNNING and not (
-            self.has_additions or self.callbacks.forgotten or owner.is_busy()
-        )
 
     @property
     def told_to_end(self) -> bool:

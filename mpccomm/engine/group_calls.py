@@ -20,7 +20,7 @@ from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
-from mpccomm.engine.several import Delivery, First, Several
+from mpccomm.engine.several import Delivery, First, Part, Several
 from mpccomm.engine.states import OVER, RequestState
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
 from mpccomm.protocol.mailbox import Mailbox
@@ -102,7 +102,6 @@ class GroupCall(Generic[T]):
         self._make = make
         self._digests = digests
         self._progress = _Progress()
-        self._asked = 0
         self._live: tuple[Collective[T], int] | None = None
         """The generator, and how many rounds it knows of."""
         self._round = Round()
@@ -153,8 +152,7 @@ class GroupCall(Generic[T]):
         sends = [send for posted in progress.posted for send in posted]
         deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
         self._receives = receives
-        self._asked = len(progress.history)
-        return Several([*receives, *deliveries])
+        return _RoundRequest(self, [*receives, *deliveries])
 
     @property
     def to_come(self) -> tuple[str, ...]:
@@ -203,9 +201,9 @@ class GroupCall(Generic[T]):
         self._advance()
 
     @property
-    def taken(self) -> bool:
-        """Whether what the last request has brought is here."""
-        return len(self._progress.history) > self._asked
+    def rounds(self) -> int:
+        """How many rounds are over: what they have brought is here."""
+        return len(self._progress.history)
 
     def redeem(self) -> T:
         """Hand out the result; the last step."""
@@ -259,6 +257,22 @@ class GroupCall(Generic[T]):
             f"{self.title}: not all of {late} have confirmed within {describe_limit(limit.timeout)}; what was sent to them may "
             "still arrive; resume() goes on with this call"
         )
+
+
+class _RoundRequest(Several):
+    """What one round of a call waits for. Once the call has taken what it brought, nothing of that goes back."""
+
+    __slots__ = ("_call", "_rounds")
+
+    def __init__(self, call: GroupCall[Any], parts: Sequence[Part]) -> None:
+        super().__init__(parts)
+        self._call = call
+        self._rounds = call.rounds
+
+    def cancel(self) -> None:
+        """End all parts; messages go back, unless the call has them."""
+        if self._call.rounds == self._rounds:
+            super().cancel()
 
 
 class _MemberCall(ReceiveCall):
