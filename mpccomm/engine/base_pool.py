@@ -261,7 +261,8 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
 
-        Messages of the old process that have not been received are dropped.
+        Messages of the old process that have not been received are dropped; also one that a receive has taken, and gives back later
+        because it was cancelled or interrupted.
         """
         party = self._engine.party(name)
         self._enter()

@@ -447,6 +447,9 @@ class Party:
             case events.NeverRead(messages, ids):
                 text = "%s shut down and never received %d of our messages: %s"
                 self.log(LogEvent.NEVER_READ, text, self, messages, _listed(ids))
+            case events.Dropped(key):
+                text = "%s: %s of its old process, which a receive gave back after the restart was accepted, is dropped as well"
+                self.log(LogEvent.RESTART_ACCEPTED, text, self, describe_key(key))
             case events.Refused(ids):
                 self.log(LogEvent.TOO_LARGE, "%s: does not take messages that large: %s", self, _listed(ids))
 

@@ -162,9 +162,7 @@ class ReceiveCall(Receive):
     def _return_grabbed(self, mine: deque[Any]) -> None:
         """Return to the mailbox the message that `grab` took out of it; its number is kept."""
         if not isinstance(mine[-1], int):
-            link = self.party.link
-            if self._mailbox is link.mailbox:
-                link.restore(mine[-1])
+            self.party.link.restore(mine[-1])
             mine.pop()
             self.message = None
 

@@ -73,6 +73,12 @@ class NeverRead(NamedTuple):
     ids: tuple[Key, ...]
 
 
+class Dropped(NamedTuple):
+    """A receive gave back a message of the process that was talked to before our program accepted a restart."""
+
+    key: Key
+
+
 class Refused(NamedTuple):
     """The other side does not take messages as large as these; they were not sent."""
 
@@ -91,6 +97,7 @@ Event: TypeAlias = (
     | Admitted
     | DeadlockFound
     | NeverRead
+    | Dropped
     | Refused
 )
 

@@ -206,9 +206,11 @@ class DecodeOrder:
 class Receiver:
     """Position, partial messages, and the box. The other side's `Sender` mirrors it."""
 
-    def __init__(self, limits: Limits, allocate: Allocate = allocate) -> None:
+    def __init__(self, limits: Limits, allocate: Allocate = allocate, conversation: int = 0) -> None:
+        """``conversation`` is which one it is with that party: as many came before."""
         self._limits = limits
         self._allocate = allocate
+        self.conversation = conversation
         self.received = 0
         """Up to this frame everything is here."""
         self.now = -1.0

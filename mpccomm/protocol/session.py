@@ -62,9 +62,10 @@ class Session:
         mailbox: Mailbox,
         finished: Finished,
         allocate: Allocate = allocate,
+        conversation: int = 0,
     ) -> None:
         self.mailbox = mailbox
-        self.receiver = Receiver(limits, allocate)
+        self.receiver = Receiver(limits, allocate, conversation)
         self.sender = Sender(limits, counters)
         self.ack_due = False
         self.unacknowledged = 0
@@ -221,15 +222,21 @@ class Session:
 
     def put_back(self, message: Incoming) -> None:
         """Return a message to its box, where the next one to ask for its id gets it: perhaps at once."""
-        # If it is from an earlier conversation, it was forgotten with that.
-        if message.receiver is self.receiver:
+        ago = self.receiver.conversation - message.receiver.conversation
+        if not ago:
             self._hand_over(self.mailbox.put_back(message))
+        else:
+            message.consumed = True  # it has no place in this box
+            self._hand_over(self.mailbox.put_back_of_earlier(message, ago))
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
         """Return what was found in the place of a message in its box."""
-        first = there if isinstance(there, Incoming) else there[0]
-        if first.receiver is self.receiver:
+        found = (there,) if isinstance(there, Incoming) else there
+        if found[0].receiver is self.receiver:
             self._hand_over(self.mailbox.restore(there))
+        else:
+            for message in found:
+                self.put_back(message)
 
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""
@@ -332,7 +339,8 @@ class ClosingNotice:
         ``followed``: another pool of this process takes its place.
         """
         sender = session.sender
-        keys = [message.key for message in session.mailbox.unread()] if unread else []
+        receiver = session.receiver
+        keys = [message.key for message in session.mailbox.unread() if message.receiver is receiver] if unread else []
         undelivered = sum(1 for _ in sender.pending())
         frame = frames.Goodbye(sender.last_seq, undelivered, len(keys), frames.some_ids(keys))
         self.said = True

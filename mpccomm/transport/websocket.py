@@ -13,6 +13,7 @@ import hashlib
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 from struct import Struct
 from typing import Any, Protocol
@@ -35,8 +36,6 @@ _MASK_SIZE = 4
 _NO_MASK = bytes(_MASK_SIZE)
 _LARGEST_CONTROL = 125
 _MEDIUM_SIZE, _LONG_SIZE = 126, 127
-_LARGEST_HEAD = _MEDIUM.size + _MASK_SIZE
-"""That of a message of less than 64 KiB."""
 _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
 """In the place of a size: it follows, in this many bytes."""
 _NOT_GIVEN = 1005
@@ -52,6 +51,7 @@ _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
 _BYTES_AT_ONCE = 64 * 1024
 """After this many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
+_REMEMBERED = 4096
 _IDLE = 1000
 """The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
 
@@ -155,6 +155,37 @@ def head_of(first: int, size: int, masked: int) -> bytes:
     return head + _NO_MASK if masked else head
 
 
+class _BySize(dict[int, bytes]):
+    """A head for each size, remembered for those that most messages have."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, size: int) -> bytes:
+        head = self._make(size)
+        if size < _REMEMBERED:
+            self[size] = head
+        return head
+
+
+def _beginning(size: int, masked: int) -> bytes:
+    """Return how that many bytes begin if they are one short message, no more and no less, with no mask but zeros.
+
+    Nearly always they are: each batch is written alone. Where they can't be, what is returned begins none.
+    """
+    if size < _LARGE:
+        for shape in (_SHORT, _MEDIUM):
+            before = shape.size + _MASK_SIZE * bool(masked)
+            if size > before == len(head := head_of(_WHOLE, size - before, masked)):
+                return head
+    return b""
+
+
+_HEADS = {masked: _BySize(partial(head_of, _WHOLE, masked=masked)) for masked in (0, _MASKED)}
+_BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, _MASKED)}
+
+
 class WebSocket(Stream, Upgraded):
     """One WebSocket, on the side of the client or of the server.
 
@@ -179,6 +210,8 @@ class WebSocket(Stream, Upgraded):
         self._counts = counts
         self._theirs = 0 if client else _MASKED
         self._ours = _MASKED if client else 0
+        self._heads = _HEADS[self._ours]
+        self._beginnings = _BEGINNINGS[self._theirs]
         self._hidden = client and not _private(transport)
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
@@ -215,13 +248,11 @@ class WebSocket(Stream, Upgraded):
 
     def _send(self, batch: bytes) -> None:
         size = len(batch)
-        pace = self._pace
-        pace.sent(size)
+        self.budget = self._pace.sent(size)
         if self._hidden or size >= _WITHOUT_A_COPY:
             self._write(_WHOLE, batch)
         else:
-            self._transport.write(head_of(_WHOLE, size, self._ours) + batch)
-        self.budget = pace.budget
+            self._transport.write(self._heads[size] + batch)
 
     def _write(self, first: int, payload: bytes) -> None:
         head = head_of(first, len(payload), self._ours)
@@ -272,8 +303,7 @@ class WebSocket(Stream, Upgraded):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""
-        counts = self._counts
-        if counts is not None and self._peer is None and not counts(len(data)):
+        if self._peer is None and self._counts is not None and not self._counts(len(data)):
             self.abort()
             return
         if self._deaf:
@@ -288,14 +318,13 @@ class WebSocket(Stream, Upgraded):
             self._rest = data
             return
         try:
-            if data[0] == _WHOLE and self._fragments is None:
-                start = _only_message(data, self._theirs)
-                if start:
-                    self._idle = 0
-                    self._deliver(data[start:])
-                    if self._held:
-                        self._hold()
-                    return
+            batch = data.removeprefix(self._beginnings[len(data)])
+            if batch is not data and self._fragments is None:
+                self._idle = 0
+                self._deliver(batch)
+                if self._held:
+                    self._hold()
+                return
             at = self._parse(data)
         except Exception as error:
             self._broke(error)
@@ -553,25 +582,6 @@ class _Intake(asyncio.BufferedProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
         self._socket.connection_lost(exc)  # type: ignore[arg-type]
-
-
-def _only_message(data: bytes, theirs: int) -> int:
-    """Where the payload begins if this is one message of a few kilobytes, no more and no less, as nearly always; or 0."""
-    here = len(data)
-    if not _LARGEST_HEAD < here < _LARGE:
-        return 0
-    size = data[1] ^ theirs
-    start = 2
-    if size >= _MEDIUM_SIZE:
-        if size > _MEDIUM_SIZE:
-            return 0
-        size = data[2] << 8 | data[3]
-        start = 4
-    if theirs:
-        if data[start : start + _MASK_SIZE] != _NO_MASK:
-            return 0
-        start += _MASK_SIZE
-    return start if start + size == here else 0
 
 
 def _ignore(batch: bytes | memoryview) -> None:
