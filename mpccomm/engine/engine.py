@@ -24,9 +24,11 @@ from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
+from mpccomm.engine.notices import tell_of_absent
 from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
-from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
+from mpccomm.engine.party import Party
+from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
 from mpccomm.engine.report import Reporter, keep
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
@@ -393,7 +395,7 @@ class Engine:
         until = Party.clock() + self.settings.linger
         try:
             left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
-            tell_of_undelivered(self.log, {party.name: party.report(left)})
+            tell_of_undelivered(self.log, {party.name: tell_of_remains(party.log, party, left)})
             await party.disconnected()
         finally:
             del self._leaving[party]
@@ -616,7 +618,10 @@ class Engine:
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]
         left = await asyncio.gather(*leaving)
-        reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
+        reports = {
+            party.name: tell_of_remains(party.log, party, messages)
+            for party, messages in zip(parties, left, strict=True)
+        }
         tell_of_undelivered(self.log, reports)
         if self._leaving:
             await asyncio.wait(self._leaving.values())
