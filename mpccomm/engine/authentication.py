@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, join
 from mpccomm.codec.wire_format import OURS
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.party import Party
+from mpccomm.engine.states import GivenUp
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import NO_PORT

@@ -18,7 +18,6 @@ from mpccomm.address import check_host, check_name, check_port, check_server_nam
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
@@ -30,6 +29,7 @@ from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
 from mpccomm.engine.report import Reporter, keep
+from mpccomm.engine.states import GivenUp
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.engine.tracing import REPORT, Trace, close, file_for

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.party_log import describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
-from mpccomm.engine.states import RequestState
+from mpccomm.engine.states import GivenUp, RequestState
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Cause, Ending
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.display import plural
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.memory import allocate
@@ -22,7 +21,7 @@ from mpccomm.engine.party_connections import PartyConnections, is_second
 from mpccomm.engine.party_log import tell, why_closed
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
-from mpccomm.engine.states import CONTACT, ContactEvent, ContactState
+from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
 from mpccomm.errors import AuthenticationError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol import events

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mpccomm.display import bytes_text, plural
-from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.states import GivenUp
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event

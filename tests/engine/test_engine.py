@@ -25,12 +25,11 @@ from mpccomm import (
 )
 from mpccomm.engine import engine as module
 from mpccomm.engine.authentication import Authentication
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
-from mpccomm.engine.states import ContactState, RequestState
+from mpccomm.engine.states import ContactState, GivenUp, RequestState
 from mpccomm.protocol.events import Connected
 from mpccomm.transport.network import BoundPort, Network
 from mpccomm.transport.reconnect import DialError

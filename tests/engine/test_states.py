@@ -12,7 +12,6 @@ import pytest
 
 from mpccomm import Settings
 from mpccomm.codec import Encoded
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.options import NO_LIMIT
 from mpccomm.engine.party import Party
@@ -25,6 +24,7 @@ from mpccomm.engine.states import (
     REQUEST,
     ContactEvent,
     ContactState,
+    GivenUp,
     GroupCallState,
     RequestEvent,
     RequestState,
