@@ -451,6 +451,17 @@ def test_a_report_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "there is no folder for" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--report-to", "--trace"])
+def test_a_file_that_can_t_be_written_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    script = tmp_path / "program.py"
+    script.touch()
+    with pytest.raises(SystemExit):
+        mpccomm(["run", "-n", "1", option, str(tmp_path), str(script)])
+    assert f"{tmp_path} can't be written: Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
 def test_parties_say_what_they_wait_for(tmp_path: Path) -> None:
     """When they are asked, at any time, and before they are ended because time is up."""
