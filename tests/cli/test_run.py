@@ -20,6 +20,7 @@ from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.run import _in_colour, _label, _Relay
 from mpccomm.engine.report import Report
+from tests.programs import rest
 from tests.sync.duo import environment
 from tests.timing import UNIT
 
@@ -41,9 +42,9 @@ def launched(tmp_path: Path, program: str, *options: str) -> Iterator[subprocess
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        with process:  # which closes what it is read by
+            if process.poll() is None:
+                process.kill()
 
 
 def ran(tmp_path: Path, program: str, *options: str) -> tuple[int, list[str], str]:
@@ -482,7 +483,7 @@ def test_parties_say_what_they_wait_for(tmp_path: Path) -> None:
         while seen.count("receive of 'never' has waited for") < 2:
             process.send_signal(signal.SIGUSR1)
             seen += process.stderr.readline()
-        _, errors = process.communicate(timeout=LIMIT)
+        _, errors = rest(process, LIMIT)
         assert process.returncode == Status.TIMED_OUT
     assert errors.count("receive of 'never' has waited for") >= 2
     assert re.search(r"program.py:7 in <module>, in a call of mpccomm", errors)
