@@ -257,6 +257,10 @@ class MessageEncoder:
         elif ATOMS.issuperset(map(type, value)):
             self.count_nodes(size)
             return value
+        elif size >= BULK:
+            node = columns.lower_groups(self, value, map(type, value))
+            if node is not None:
+                return node
         return self.once(value if owner is None else owner, self.items, value)
 
     def mapping(self, value: dict[Any, Any]) -> object:
@@ -267,10 +271,8 @@ class MessageEncoder:
         if ATOMS.issuperset(map(type, value.values())):
             self.count_nodes(size)
             return value
-        if size >= BULK and plugins.column(type(next(iter(value.values())))) is not None:
-            kind = type(next(iter(value.values())))
-            if countOf(map(type, value.values()), kind) == size:
-                return self.once(value, self._dict, value)
+        if size >= BULK and any(map(plugins.column, set(map(type, value.values())))):
+            return self.once(value, self._dict, value)
         return self.once(value, self.fields, value)
 
     def _dict(self, value: dict[object, object]) -> object:
