@@ -97,7 +97,7 @@ class Block(Generic[S]):
         stay = self._stays.of(self) or next(reversed(self._entered), None)
         if stay is None:
             raise RuntimeError(
-                f"{self} is left more often than it was entered: let a `with`, or an ExitStack, do both the entering and the leaving"
+                f"{self} is left more often than it was entered: let a `with`, or an ExitStack, both enter and leave it"
             )
         self._entered.remove(stay)
         self._stays.leave(stay)

@@ -122,8 +122,10 @@ class Session:
                 total = at - data
                 cost += total
                 begun = box.begun
-                # The one copy: a slice of bytes, which `bytes` then leaves as it is.
-                message = Incoming(receiver, key, begun, seq, total, cost, [bytes(batch[data:at])])
+                body = batch[data:at]
+                if type(body) is not bytes:
+                    body = bytes(body)
+                message = Incoming(receiver, key, begun, seq, total, cost, [body])
                 message.at = now
                 there = begun - box.taken
                 # As `Box.fits`, which one call less says here.
