@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import read
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observer
 from mpccomm.engine.options import NO_LIMIT, SendLimits
-from mpccomm.engine.states import REQUEST, RequestEvent, RequestState
+from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
 from mpccomm.errors import CommunicationError
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive

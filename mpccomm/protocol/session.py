@@ -36,7 +36,7 @@ from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
 _ACK_EVERY = 16
-"""An acknowledgement is sent at the latest when this part of the window, one in so many, has arrived."""
+"""An acknowledgement is sent at the latest when one part in this many of the window has arrived."""
 _ACK_AFTER = 0.2
 """Seconds after which pieces of a large message are acknowledged: it shows that the connection lives."""
 _CONSUMED_EVERY = 4

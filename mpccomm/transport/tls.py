@@ -299,7 +299,7 @@ def _load(context: ssl.SSLContext, key: PrivateKeyTypes, chain: tuple[Certificat
     if x509.load_der_x509_certificate(chain[0].der).public_key() != key.public_key():
         raise ConfigurationError(f"the private key is not that of the certificate {path}")
     # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
-    # nobody else knows.
+    # only this call knows.
     password = secrets.token_bytes(32).hex().encode()
     pem = key.private_bytes(
         serialization.Encoding.PEM,
