@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NoReturn, TypeVar
 
@@ -11,12 +12,30 @@ S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 
 
+class Row(dict[S, S]):
+    """What one event does: the state after it, by the state before it."""
+
+    def __init__(self, event: Enum, states: Mapping[S, S]) -> None:
+        super().__init__(states)
+        self._event = event
+
+    def __missing__(self, state: S) -> NoReturn:
+        _never(state, self._event)
+
+
 class Table(dict[tuple[S, E], S]):
     """A state machine: the state after each event, where that can happen."""
 
+    def on(self, event: E) -> Row[S]:
+        """Return the state after this event, by the state before it."""
+        return Row(event, {before: after for (before, happened), after in self.items() if happened is event})
+
     def __missing__(self, change: tuple[S, E]) -> NoReturn:
-        state, event = change
-        raise AssertionError(f"{event} ({event.value}) has no place in {state} ({state.value})")
+        _never(*change)
+
+
+def _never(state: Enum, event: Enum) -> NoReturn:
+    raise AssertionError(f"{event} ({event.value}) has no place in {state} ({state.value})")
 
 
 class RequestState(State):

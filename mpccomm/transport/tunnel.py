@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded, head_of, unmask
 
 _FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
@@ -184,6 +185,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         :raises OSError: the connection ended
         :raises TimeoutError: it took too long
         """
+        resume_in_a_turn_of_its_own(self._below)
         self._below.set_protocol(self)
         if self._below.is_closing():
             raise ConnectionResetError("the relay closed the connection")

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -230,6 +231,7 @@ class WebSocket(Stream, Upgraded):
         """Read and write from now on."""
         transport = self._transport
         # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
+        resume_in_a_turn_of_its_own(transport)
         transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         if transport.is_closing():
@@ -274,7 +276,9 @@ class WebSocket(Stream, Upgraded):
         self._full = False
         self._pace.resume()
         self.budget = self._pace.budget
-        self._answer()
+        if self._pong is not None:
+            # Not from in here: asyncio would end a connection twice that the other end has just reset.
+            self._loop.call_soon(self._answer)
         self.wake()
 
     def moving(self) -> float | None:
