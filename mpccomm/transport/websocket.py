@@ -26,8 +26,9 @@ _KEY_SIZE = 16
 
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN, _RESERVED, _KIND, _CONTROL = 0x80, 0x70, 0x0F, 0x08
-_WHOLE = _FIN | _BINARY
-_MASKED = 0x80
+WHOLE = _FIN | _BINARY
+"""The first byte of a message in one frame."""
+MASKED = 0x80
 _SHORT = Struct("!BB")
 _MEDIUM = Struct("!BBH")
 _LONG = Struct("!BBQ")
@@ -164,8 +165,8 @@ class WebSocket(Stream, asyncio.Protocol):
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._before = before
         self._counts = counts
-        self._theirs = 0 if client else _MASKED
-        self._ours = _MASKED if client else 0
+        self._theirs = 0 if client else MASKED
+        self._ours = MASKED if client else 0
         self._hidden = client and not _private(transport)
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
@@ -205,9 +206,9 @@ class WebSocket(Stream, asyncio.Protocol):
         pace = self._pace
         pace.sent(size)
         if self._hidden or size >= _WITHOUT_A_COPY:
-            self._write(_WHOLE, batch)
+            self._write(WHOLE, batch)
         else:
-            self._transport.write(head_of(_WHOLE, size, self._ours) + batch)
+            self._transport.write(head_of(WHOLE, size, self._ours) + batch)
         self.budget = pace.budget
 
     def _write(self, first: int, payload: bytes) -> None:
@@ -284,8 +285,8 @@ class WebSocket(Stream, asyncio.Protocol):
             self._rest = data
             return
         try:
-            if data[0] == _WHOLE and self._fragments is None:
-                start = _only_message(data, self._theirs)
+            if self._fragments is None:
+                start = only_message(data, self._theirs)
                 if start:
                     self._idle = 0
                     self._deliver(data[start:])
@@ -363,7 +364,7 @@ class WebSocket(Stream, asyncio.Protocol):
                 if end < start:
                     break
                 size = int.from_bytes(data[start - wide : start], "big")
-            if first != _WHOLE or size > MAX_MESSAGE or self._fragments is not None:
+            if first != WHOLE or size > MAX_MESSAGE or self._fragments is not None:
                 self._check(first, size)
             if theirs:
                 start += _MASK_SIZE
@@ -379,7 +380,7 @@ class WebSocket(Stream, asyncio.Protocol):
             payload = view if mask == _NO_MASK else unmask(view, bytes(mask))
             at = stop
             left -= 1
-            if first == _WHOLE and size:
+            if first == WHOLE and size:
                 self._idle = 0
                 self._deliver(payload)
             else:
@@ -551,10 +552,13 @@ class _Intake(asyncio.BufferedProtocol):
         self._socket.connection_lost(exc)  # type: ignore[arg-type]
 
 
-def _only_message(data: bytes, theirs: int) -> int:
-    """Where the payload begins if this is one message of a few kilobytes, no more and no less, as nearly always; or 0."""
+def only_message(data: bytes, theirs: int) -> int:
+    """Return where the payload begins if this is one message of a few kilobytes, no more and no less, as nearly always; or 0.
+
+    :param theirs: `MASKED` if the other end is the client
+    """
     here = len(data)
-    if not _LARGEST_HEAD < here < _LARGE:
+    if not _LARGEST_HEAD < here < _LARGE or data[0] != WHOLE:
         return 0
     size = data[1] ^ theirs
     start = 2
