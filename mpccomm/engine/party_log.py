@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from mpccomm.display import bytes_text, plural
 from mpccomm.engine.states import GivenUp
@@ -29,9 +29,6 @@ _CODES = {
     CloseCode.SHUTTING_DOWN: "it is shutting down",
     CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
 }
-_OfMessages: TypeAlias = (
-    events.HeldBack | events.Admitted | events.DeadlockFound | events.NeverRead | events.Dropped | events.Refused
-)
 _MOST_LISTED = 8
 """Parties, messages or ids in one line."""
 
@@ -104,7 +101,7 @@ def _tell_of_end(log: EventLog, party: RemoteParty, cause: Cause) -> None:
         log(LogEvent.PARTY_ENDED, text, party, party.name, level=logging.WARNING)
 
 
-def _tell_of_messages(log: EventLog, party: RemoteParty, event: _OfMessages) -> None:
+def _tell_of_messages(log: EventLog, party: RemoteParty, event: events.OfMessages) -> None:
     match event:
         case events.HeldBack(messages, size, ids):
             text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
