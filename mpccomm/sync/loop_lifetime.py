@@ -32,10 +32,10 @@ class LoopLifetime:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = LoopThread()
-        engine.launch = self._start
-        engine.ended = self._ended
+        engine.host = self
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, and the engine on its loop."""
         # First of all: whatever interrupts the start, what has been started is found at exit.
         _lifetimes.add(self)
         _know_how_this_process_ends()
@@ -122,7 +122,8 @@ class LoopLifetime:
         """Linger no more."""
         self._engine.hurry()
 
-    def _ended(self) -> None:
+    def ended(self) -> None:
+        """Nothing of the engine is left: let the thread end."""
         _lifetimes.discard(self)
         self._thread.stop()
 
