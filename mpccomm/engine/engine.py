@@ -19,6 +19,7 @@ from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.error_messages import why_not_ready
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
@@ -481,7 +482,7 @@ class Engine:
             for party in parties:
                 party.expect(False)
         missing = {
-            party.name: f"{party.where}: {party.trouble if party.closed is None else party.closed.reason}"
+            party.name: f"{party.where}: {why_not_ready(party)}"
             for party, there in zip(parties, ready, strict=True)
             if not there
         }
