@@ -17,6 +17,7 @@ from mpccomm.address import check_host, check_name, check_port, check_server_nam
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
+from mpccomm.engine.error_messages import why_not_ready
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
@@ -495,7 +496,7 @@ class Engine:
             for party in parties:
                 party.expect(False)
         missing = {
-            party.name: f"{party.where}: {party.trouble if party.closed is None else party.closed.reason}"
+            party.name: f"{party.where}: {why_not_ready(party)}"
             for party, there in zip(parties, ready, strict=True)
             if not there
         }

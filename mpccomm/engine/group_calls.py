@@ -324,12 +324,12 @@ class GroupChannel(BaseChannel):
         self._enter()
         return _MemberCall(party, *self._key(party, msg_id), timeout, expect, session)
 
-    def discard(self, name: str, msg_id: str) -> None:
-        """Drop a message of a member, now or when it comes."""
+    def discard(self, name: str, msg_id: str, session: _Session) -> None:
+        """Drop a message of a member, now or when it comes in that session."""
         party = self._engine.party(name)
         prefix, own = self._key(party, msg_id)
         assert own is not None
-        self.start(DiscardCall(party, prefix, own))
+        self.start(DiscardCall(party, prefix, own, session.mailbox))
 
     def start(self, request: Request) -> None:
         """Start a request."""
@@ -408,7 +408,7 @@ class GroupCalls:
         self._state = _State(numbers, call)
         if latest is not None and not (latest.running or latest.state is GroupCallState.REDEEMED):
             for name, msg_id in latest.leftovers():
-                self.channel.discard(name, msg_id)
+                self.channel.discard(name, msg_id, latest.sessions[name])
 
     def limit(self, timeout: float | None) -> Deadline:
         """The time limit of one call."""

@@ -85,7 +85,7 @@ class LoopLifetime:
         loop = self._engine.loop_owner.loop
         try:
             with suppress(RuntimeError):  # it has ended meanwhile
-                loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(function())))
+                loop.call_soon_threadsafe(self._begin, tasks, function)
             self._thread.ended.wait()
         except BaseException:
             with suppress(RuntimeError):
@@ -99,8 +99,15 @@ class LoopLifetime:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
+    def _begin(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        # Where the pool has just ended there is nothing left to ask for, and a task would not come to its end any more.
+        if not self._thread.stopping:
+            tasks.append(self._engine.loop_owner.loop.create_task(function()))
+
     def _withdraw(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        for task in tasks or [self._engine.loop_owner.loop.create_task(function())]:
+        if not tasks:
+            self._begin(tasks, function)
+        for task in tasks:
             # It begins in the next turn of the loop.
             self._engine.loop_owner.loop.call_soon(task.cancel)
 

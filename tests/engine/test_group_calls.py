@@ -78,7 +78,8 @@ class FakeChannel:
     ) -> FakeReceive:
         return FakeReceive(name, msg_id, timeout, expect, self.values.get(name))
 
-    def discard(self, name: str, msg_id: str) -> None:
+    def discard(self, name: str, msg_id: str, session: Any) -> None:
+        assert session.mailbox is self.sessions.get(name, session.mailbox)
         self.discarded.append((name, msg_id))
 
     def start(self, request: Any) -> None:
