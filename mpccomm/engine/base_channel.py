@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
@@ -256,7 +255,7 @@ class BaseChannel:
             limits = limits_within(engine, limits)
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or watcher is None:
             self._enter()
-        begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
+        called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
         wire_format = party.wire_format
         encoded = wire_format.encode_plain(message)
         serialising = None if encoded is not None else Serialising(engine.serialising)
@@ -268,7 +267,7 @@ class BaseChannel:
             assert encoded is not None
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: encoded})[wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, watcher is not None, begun)
+            call = SendCall(party, prefix, own, encoded, limits, watcher is not None, called)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
             if watcher is not None:
@@ -276,7 +275,7 @@ class BaseChannel:
                 call.waiter = watcher
             else:
                 call.waiter = waiter
-                if begun and waiter is not None:
+                if called is not None and waiter is not None:
                     waiter.involved = call.involved()
             self._post(call.start)
         finally:
@@ -307,10 +306,10 @@ class BaseChannel:
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
-            begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
+            called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
-                SendCall(party, *key, encoded[party.wire_format], limits, awaited, begun)
+                SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)
                 for party, key in zip(parties, keys, strict=True)
             ]
             request = calls[0] if len(calls) == 1 else together(calls)
@@ -319,7 +318,7 @@ class BaseChannel:
                 request.waiter = watcher
             else:
                 request.waiter = waiter
-                if begun and waiter is not None:
+                if called is not None and waiter is not None:
                     waiter.involved = request.involved()
             self._post(request.start)
         finally:

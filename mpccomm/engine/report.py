@@ -314,6 +314,7 @@ class Reporter:
     """The `mpccomm.engine.observer.Observer` that counts for reports."""
 
     counting = True
+    tell_from = 0.0
 
     def __init__(self, owner: LoopOwner) -> None:
         self._here = threading.local()
@@ -356,7 +357,7 @@ class Reporter:
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
+    def sends(self, party: str, message: Outgoing) -> bytes:
         """Count a message, and give it its depth."""
         thread = self._thread()
         stays = () if _entered.last() is None else _stays_of(self)

@@ -42,19 +42,26 @@ class Waiting(BaseChannel):
         """Queue a message, and wait until the pools of all for whom it is hold it."""
         loop = asyncio._get_running_loop() or running_loop()
         owner = self._engine.loop_owner
-        if loop is not owner.home or owner.observer is not None:
+        if loop is not owner.home:
             self._enter()
             watched = future_of(loop, owner)
             await finish(queue(to, message, msg_id, limits, None, watched), watched)
             return
         future = loop.create_future()
         request = queue(to, message, msg_id, limits, None, SendWaiter(future))
+        observer = owner.observer
+        end = None
+        if observer is not None and (observer.counting or not request.single):
+            end = observer.waits(request.involved(), request.single)
         # As `finish`, in which each message would need a coroutine more.
         try:
             await future
         except asyncio.CancelledError:
             give_up(request, owner)
             raise
+        finally:
+            if end is not None:
+                end()
         if request.error is not None:
             raise_error(request)
 

@@ -67,10 +67,12 @@ class Outgoing:
     """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
     span: Any = None
     """What an observer follows it with."""
-    since = 0.0
-    """When it was made, for what measures; 0: nothing does."""
-    noted: tuple[Any, ...] | None = None
-    """What a recorder noted of its beginning."""
+    called: Any = None
+    """Which lane has called for it, and when, as `LoopOwner.called` says it; None: no observer was there."""
+    encoded = 0.0
+    """When it was encoded, where that took its time and there is an observer."""
+    was_awaited = False
+    """Until it was given up."""
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
@@ -127,6 +129,7 @@ class Outgoing:
     def detach(self) -> None:
         """Copy what the caller could change: it won't wait for the acknowledgement any more."""
         self.body = tuple(part if isinstance(part, bytes) else bytes(part) for part in self.body)
+        self.was_awaited |= self.awaited
         self.awaited = False
 
 
