@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -75,15 +74,15 @@ class Waiting(BaseChannel):
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
-            message = party.link.take_next(prefix, own, party.clock())
+            now = party.clock()
+            message = party.link.take_next(prefix, own, now)
             if message is not None:
                 try:
                     party.connections.wake()
-                    observer = owner.observer
-                    begun = 0.0 if observer is None else time.perf_counter()
                     value = read(message, party)
+                    observer = owner.observer
                     if observer is not None:
-                        observer.receives(party.name, message, 0.0, begun, math.inf)
+                        observer.receives(party.name, message, 0.0, now, math.inf)
                     return value
                 except CommunicationError:
                     raise
