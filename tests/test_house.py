@@ -269,7 +269,6 @@ TESTED_IN = {
     "cli/compat": "compat/test_installation.py",
     # Declarations: signatures and docstrings for both faces, protocols, names of states, errors.
     "engine/abc": "engine/test_party.py",
-    "engine/endings": "engine/test_requests.py",
     "errors": "engine/test_requests.py",
     "protocol/events": "protocol/test_link.py",
     "protocol/states": "protocol/test_protocol.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
@@ -245,15 +246,20 @@ class BaseChannel:
         limits: SendLimits,
         waiter: Handle | None,
         watcher: Watcher | None = None,
+        future: asyncio.Future[None] | None = None,
     ) -> SendCall:
-        """Encode a message and queue it for one party, as `_queue` does for several."""
+        """Encode a message and queue it for one party, as `_queue` does for several.
+
+        What waits for it may be a ``future`` of the pool's loop as well, see `SendCall.future`.
+        """
         # Nearly all messages are such. As `_key`, which would be one call more for each.
         automatic = msg_id is None and not (self._space.prefix or party.prefix)
         prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         engine = self._engine
-        if watcher is not None and entered.last() is not None:
+        awaited = future is not None or watcher is not None
+        if awaited and entered.last() is not None:
             limits = limits_within(engine, limits)
-        if engine.lifecycle.state is not _RUNNING or engine.has_additions or watcher is None:
+        if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
             self._enter()
         called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
         wire_format = party.wire_format
@@ -262,15 +268,17 @@ class BaseChannel:
         try:
             if serialising is not None:
                 encoded = wire_format.encode(
-                    message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
+                    message, snapshot=not awaited, context={"destination": party.handler}, begin=serialising.begin
                 )
             assert encoded is not None
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: encoded})[wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, watcher is not None, called)
+            call = SendCall(party, prefix, own, encoded, limits, awaited, called)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
-            if watcher is not None:
+            if future is not None:
+                call.future = future
+            elif watcher is not None:
                 watcher.request = call
                 call.waiter = watcher
             else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from logging import Logger
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TextIO, TypeVar
 
@@ -22,7 +21,7 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
-from mpccomm.engine.tracing import Trace, trace_of
+from mpccomm.engine.tracing import Trace, checked_file, trace_of
 from mpccomm.proxies import GivenProxy, proxy_of
 from mpccomm.relays import Relays, relays_of
 from mpccomm.settings import DEFAULTS, Settings
@@ -323,8 +322,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         picture by ``mpccomm trace merge``.
 
         :param path: of the file to be written at its end, which https://ui.perfetto.dev opens; left out: there is none
+        :raises ConfigurationError: that file can't be written
         """
-        return self._engine.trace(None if path is None else Path(path))
+        return self._engine.trace(None if path is None else checked_file(path))
 
     def timeline(self, *others: BasePool | FilePath, ax: Any = None) -> Any:
         """Draw the trace that runs, or the last one that ended: a row per party, its waits and phases, and a line per message.

@@ -11,6 +11,7 @@ from mpccomm.engine import collectives
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls
 from mpccomm.engine.requests import Request
+from mpccomm.engine.states import GroupCallState
 
 T = TypeVar("T")
 
@@ -252,7 +253,7 @@ class _Arrivals:
 
     async def __anext__(self) -> tuple[str, Any]:
         group, call = self._group, self._call
-        if call.redeemed:
+        if call.state is GroupCallState.REDEEMED:
             raise StopAsyncIteration
         call.running = True
         try:
@@ -274,7 +275,7 @@ class _Arrivals:
 
     def _leave(self) -> None:
         call = self._call
-        if call.running and not call.redeemed:
+        if call.running and call.state is not GroupCallState.REDEEMED:
             self._group._calls.interrupted(call)
         call.running = False
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from mpccomm.engine.base_channel import BaseChannel, Queue
+from mpccomm.engine.base_channel import BaseChannel
 from mpccomm.engine.delivery import read
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.futures import (
     ObservedFuture,
     ReceiveFuture,
-    SendWaiter,
     finish,
     future_for,
     future_of,
@@ -25,10 +24,10 @@ from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
+from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.errors import CommunicationError
 
-A = TypeVar("A")
 T = TypeVar("T")
 
 _RUNNING = PoolState.RUNNING
@@ -37,32 +36,39 @@ _RUNNING = PoolState.RUNNING
 class Waiting(BaseChannel):
     """What waits, for the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for those that block."""
 
-    async def _deliver(self, queue: Queue[A], to: A, message: object, msg_id: str | None, limits: SendLimits) -> None:
-        """Queue a message, and wait until the pools of all for whom it is hold it."""
+    async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
+        """Send a message, and wait until the party's pool holds it."""
         loop = asyncio._get_running_loop() or running_loop()
         owner = self._engine.loop_owner
         if loop is not owner.home:
             self._enter()
             watched = future_of(loop, owner)
-            await finish(queue(to, message, msg_id, limits, None, watched), watched)
+            await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
             return
         future = loop.create_future()
-        request = queue(to, message, msg_id, limits, None, SendWaiter(future))
+        call = self._queue_one(party, message, msg_id, limits, None, None, future)
         observer = owner.observer
-        end = None
-        if observer is not None and (observer.counting or not request.single):
-            end = observer.waits(request.involved(), request.single)
-        # As `finish`, in which each message would need a coroutine more.
+        end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
+        # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
         try:
             await future
         except asyncio.CancelledError:
-            give_up(request, owner)
+            give_up(call, owner)
             raise
         finally:
             if end is not None:
                 end()
-        if request.error is not None:
-            raise_error(request)
+        if call.error is not None:
+            raise_error(call)
+
+    async def _deliver_all(
+        self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
+    ) -> None:
+        """Send a message to several, and wait until the pools of all of them hold it."""
+        self._enter()
+        owner = self._engine.loop_owner
+        watched = future_of(running_loop(), owner)
+        await finish(self._queue(names, message, msg_id, limits, None, watched), watched)
 
     async def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
         """Return the next message of a party: what is here already needs no request."""

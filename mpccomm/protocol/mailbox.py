@@ -169,14 +169,20 @@ class Mailbox:
         if msg_id is not None:
             return self.take(prefix + msg_id)
         numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
-        number = released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)
-        if (prefix, number) not in self._messages:
+        messages = self._messages
+        key = prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)
+        there = messages.get(key)
+        if there is None:
             return None
-        key = self.claim(prefix) if released else (prefix, next(numbers))
+        claimed = self.claim(prefix) if released else (prefix, next(numbers))
+        if claimed == key and isinstance(there, Incoming) and there.complete:
+            # With its number it is ours.
+            del messages[key]
+            return there
         # Another thread may have been faster, with the number or with the message.
-        message = self.take(key)
+        message = self.take(claimed)
         if message is None:
-            self.release(key)
+            self.release(claimed)
         return message
 
     def grab(self, prefix: str, msg_id: str | None, mine: deque[Any]) -> bool:

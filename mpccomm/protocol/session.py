@@ -36,7 +36,7 @@ from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
 _ACK_EVERY = 16
-"""An acknowledgement is sent at the latest when this part of the window, one in so many, has arrived."""
+"""An acknowledgement is sent at the latest when one part in this many of the window has arrived."""
 _ACK_AFTER = 0.2
 """Seconds after which pieces of a large message are acknowledged: it shows that the connection lives."""
 _CONSUMED_EVERY = 4
@@ -122,8 +122,10 @@ class Session:
                 total = at - data
                 cost += total
                 begun = box.begun
-                # The one copy: a slice of bytes, which `bytes` then leaves as it is.
-                message = Incoming(receiver, key, begun, seq, total, cost, [bytes(batch[data:at])])
+                body = batch[data:at]
+                if type(body) is not bytes:
+                    body = bytes(body)
+                message = Incoming(receiver, key, begun, seq, total, cost, [body])
                 message.at = now
                 there = begun - box.taken
                 # As `Box.fits`, which one call less says here.
@@ -290,7 +292,8 @@ class Session:
             self._tell_after = taken + self._most_untold
             self._tell_after_bytes = taken_bytes + self._most_untold_bytes
             # As `positions`, which one call less says here.
-            parts[0] = _positions(receiver.acknowledged if receiver.held else receiver.received, taken_bytes, taken)
+            receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
+            parts[0] = _positions(told, taken_bytes, taken)
             self.ack_due = False
             self.unacknowledged = 0
             self._acknowledged_at = now
@@ -299,7 +302,8 @@ class Session:
         """The head of a batch: held up to this frame; bytes and messages taken out of the box."""
         receiver = self.receiver
         box = receiver.box
-        return _positions(receiver.acknowledged if receiver.held else receiver.received, box.taken_bytes, box.taken)
+        receiver.told = receiver.acknowledged
+        return _positions(receiver.told, box.taken_bytes, box.taken)
 
     def _tell_blocked(self, parts: list[Buffer]) -> None:
         sender = self.sender

@@ -54,7 +54,7 @@ class SyncMessages(SyncWaiting):
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
-        self._deliver(self._queue_one, party, message, msg_id, limits)
+        self._deliver(party, message, msg_id, limits)
 
     def asend(
         self,
@@ -182,7 +182,7 @@ class SyncMessages(SyncWaiting):
         :param handler_names: the parties; left out: all
         :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
         """
-        self._deliver(self._queue, handler_names, message, msg_id, self._limits(timeout, max_retries))
+        self._deliver_all(handler_names, message, msg_id, self._limits(timeout, max_retries))
 
     def async_broadcast(
         self,

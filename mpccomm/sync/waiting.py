@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import get_ident
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from mpccomm.engine.base_channel import BaseChannel, IdSpace, Queue
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.handles import ThreadFuture, ThreadHandle
 from mpccomm.engine.options import SendLimits, Timeout
+from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync.blocking import BlockingCall, FinishedCall, wait_for
@@ -33,8 +34,17 @@ class SyncWaiting(BaseChannel):
                 "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
             )
 
-    def _deliver(self, queue: Queue[A], to: A, message: object, msg_id: str | None, limits: SendLimits) -> None:
-        """Queue a message, and block until the pools of all for whom it is hold it."""
+    def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
+        """Send a message, and block until the party's pool holds it."""
+        self._queue_and_block(self._queue_one, party, message, msg_id, limits)
+
+    def _deliver_all(
+        self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
+    ) -> None:
+        """Send a message to several, and block until the pools of all of them hold it."""
+        self._queue_and_block(self._queue, names, message, msg_id, limits)
+
+    def _queue_and_block(self, queue: Queue[A], to: A, message: object, msg_id: str | None, limits: SendLimits) -> None:
         engine = self._engine
         if get_ident() == engine.loop_owner.thread:
             self._check_thread()

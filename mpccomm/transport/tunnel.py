@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
-from mpccomm.transport.websocket import FramingError, HTTPProtocol, head_of, unmask
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
+from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded, head_of, unmask
 
 _FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
 _MASKED = 0x80
@@ -22,7 +23,7 @@ _WIDTHS = {126: 2, 127: 8}
 _LARGEST_HEAD = 14
 _READ = 256 * 1024
 _MOST_IDLE = 1000
-"""So many frames in a row may carry nothing."""
+"""The frames in a row that may carry nothing."""
 _SMALL = 64 * 1024
 """Below this, copying head and payload into one is quicker than writing two."""
 Piece = bytes | memoryview
@@ -123,9 +124,9 @@ class Deframer:
 
 
 def frame(transport: asyncio.WriteTransport, pieces: Iterable[Piece], size: int, masked: int) -> None:
-    """Write these pieces, of so many bytes together, as one binary message.
+    """Write these pieces, of ``size`` bytes together, as one binary message.
 
-    The mask is one of zeros: masks protect proxies from bytes that somebody chose, and these come out of a cipher.
+    The mask is one of zeros: masks protect proxies from bytes that an attacker chose, and these come out of a cipher.
     """
     head = head_of(_FIN | _BINARY, size, masked)
     if size < _SMALL:
@@ -142,19 +143,6 @@ def closing_frame(code: int, masked: int) -> bytes:
 def pong_frame(payload: bytes, masked: int) -> bytes:
     """Return the answer to a ping."""
     return head_of(_FIN | _PONG, len(payload), masked) + payload
-
-
-class Upgraded(asyncio.Protocol):
-    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
 
 class Tunnel(asyncio.Transport, Upgraded):
@@ -197,6 +185,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         :raises OSError: the connection ended
         :raises TimeoutError: it took too long
         """
+        resume_in_a_turn_of_its_own(self._below)
         self._below.set_protocol(self)
         if self._below.is_closing():
             raise ConnectionResetError("the relay closed the connection")
@@ -275,7 +264,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self.abort()
             return
         self._ready.set_exception(error)
-        # Also where nobody waits for it any more.
+        # Also where no call waits for it any more.
         self._ready.exception()
         self._end()
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -50,7 +51,7 @@ _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
 _BYTES_AT_ONCE = 64 * 1024
-"""After so many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
+"""After this many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
 _REMEMBERED = 4096
 _IDLE = 1000
 """The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
@@ -65,6 +66,19 @@ class HTTPProtocol(Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
+
+
+class Upgraded(asyncio.Protocol):
+    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
 
 
 # -- the upgrade -------------------------------------------------------------------------------------------------------
@@ -173,7 +187,7 @@ _HEADS = {masked: _BySize(partial(head_of, _WHOLE, masked=masked)) for masked in
 _BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, _MASKED)}
 
 
-class WebSocket(Stream, asyncio.Protocol):
+class WebSocket(Stream, Upgraded):
     """One WebSocket, on the side of the client or of the server.
 
     :param transport: what carries it; `take_over` makes it ours
@@ -217,6 +231,7 @@ class WebSocket(Stream, asyncio.Protocol):
         """Read and write from now on."""
         transport = self._transport
         # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
+        resume_in_a_turn_of_its_own(transport)
         transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         if transport.is_closing():
@@ -261,7 +276,9 @@ class WebSocket(Stream, asyncio.Protocol):
         self._full = False
         self._pace.resume()
         self.budget = self._pace.budget
-        self._answer()
+        if self._pong is not None:
+            # Not from in here: asyncio would end a connection twice that the other end has just reset.
+            self._loop.call_soon(self._answer)
         self.wake()
 
     def moving(self) -> float | None:
@@ -276,7 +293,7 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
-        # Whoever sends on and on until it arrives gets no more of our attention.
+        # What the other end still sends until it has read this does not count.
         self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
@@ -287,15 +304,6 @@ class WebSocket(Stream, asyncio.Protocol):
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""
@@ -534,7 +542,7 @@ class _Intake(asyncio.BufferedProtocol):
         return self._memory[: self.here]
 
     def drop(self, count: int, needed: int) -> None:
-        """Make room: so many bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
+        """Make room: ``count`` bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
         left = self.here - count
         before = self._memory
         if needed > len(before):

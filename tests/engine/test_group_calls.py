@@ -17,7 +17,7 @@ from mpccomm.engine.expect import Expect
 from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls, GroupChannel, calls_of
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.several import First, Several
-from mpccomm.engine.states import RequestState
+from mpccomm.engine.states import GroupCallState, RequestState
 
 MEMBERS = Members(("carol", "alice", "bob"), "alice")
 
@@ -166,9 +166,9 @@ def test_one_that_receives_only_takes_its_numbers_too() -> None:
     calls, channel = new_calls()
     channel.values = {"bob": "his"}
     call = calls.make("bcast", lambda: collectives.bcast(MEMBERS, None, "bob"))
-    assert not call.begun
+    before = call.state
     assert not call.send_next()
-    assert call.begun
+    assert (before, call.state) == (GroupCallState.NEW, GroupCallState.BEGUN)
     request = call.request(Deadline(None))
     assert [part.asked[:2] for part in cast("list[FakeReceive]", request.parts)] == [("bob", "bcast 0")]
 

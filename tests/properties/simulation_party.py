@@ -173,7 +173,9 @@ class Side:
                 return
             promise(len(batch) <= 2**20, "a batch is too large")
             if connection is self.link._connections.current:
-                self.told = POSITIONS.unpack_from(batch)[0]
+                told = POSITIONS.unpack_from(batch)[0]
+                promise(told >= self.told, f"{told} frames are acknowledged, after {self.told} were")
+                self.told = told
             wire.send(end, batch)
 
     # -- what comes of calls -------------------------------------------------------------------------------------------

@@ -132,8 +132,7 @@ def test_what_goes_along_fits_into_the_batch(features: int, prefix: str, size: i
     for _ in range(30):
         sent = Outgoing((bytes(size),), ordered=False, awaited=True)
         sent.annotation = pack_annotation(note)
-        box.address_next(sent, prefix)
-        box.add(sent)
+        box.add(sent, prefix)
     found: list[Start] = []
     while True:
         parts: list[Buffer] = []
