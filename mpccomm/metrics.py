@@ -31,6 +31,7 @@ name of this party, and ``party``, that of the other one. There are names, numbe
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from bisect import bisect_left
@@ -224,20 +225,20 @@ class _Meter:
     """The `mpccomm.engine.observer.Observer` that measures."""
 
     counting = True
+    tell_from = math.inf
 
     def __init__(self) -> None:
         self.deliveries = _Times()
         self.receives_waited = _Times()
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
-        """Keep when it was called."""
-        message.since = perf_counter()
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Nothing to measure: see `sent`."""
         return b""
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Measure how long it took, if it was delivered."""
-        if error is None and message.since:
-            self.deliveries.add(party, perf_counter() - message.since)
+        if error is None:
+            self.deliveries.add(party, perf_counter() - message.called[1])
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
@@ -262,7 +261,7 @@ class BaseChannel:
             limits = limits_within(engine, limits)
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
             self._enter()
-        begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
+        called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
         wire_format = party.wire_format
         encoded = wire_format.encode_plain(message)
         serialising = None if encoded is not None else Serialising(engine.serialising)
@@ -274,7 +273,7 @@ class BaseChannel:
             assert encoded is not None
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: encoded})[wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, awaited, begun)
+            call = SendCall(party, prefix, own, encoded, limits, awaited, called)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
             if future is not None:
@@ -284,7 +283,7 @@ class BaseChannel:
                 call.waiter = watcher
             else:
                 call.waiter = waiter
-                if begun and waiter is not None:
+                if called is not None and waiter is not None:
                     waiter.involved = call.involved()
             self._post(call.start)
         finally:
@@ -315,10 +314,10 @@ class BaseChannel:
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
-            begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
+            called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
-                SendCall(party, *key, encoded[party.wire_format], limits, awaited, begun)
+                SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)
                 for party, key in zip(parties, keys, strict=True)
             ]
             request = calls[0] if len(calls) == 1 else together(calls)
@@ -327,7 +326,7 @@ class BaseChannel:
                 request.waiter = watcher
             else:
                 request.waiter = waiter
-                if begun and waiter is not None:
+                if called is not None and waiter is not None:
                     waiter.involved = request.involved()
             self._post(request.start)
         finally:

@@ -295,7 +295,8 @@ class GroupChannel(BaseChannel):
         self._enter()
         serialising = Serialising(self._engine.serialising)
         try:
-            begun = 0.0 if self._engine.loop_owner.observer is None else time.perf_counter()
+            owner = self._engine.loop_owner
+            called = None if owner.observer is None else owner.called()
             encoded = self._encode(parties, message, serialising, snapshot=True)
             # What can't be encoded leaves no trace; anything else is on record before it is under way.
             call.begin()
@@ -306,7 +307,7 @@ class GroupChannel(BaseChannel):
                     encoded[party.wire_format],
                     self._space.limits,
                     False,
-                    begun,
+                    called,
                 )
                 for party in parties
             ]

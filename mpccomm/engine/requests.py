@@ -425,9 +425,8 @@ class SendCall(Outgoing):
         encoded: Encoded,
         limits: SendLimits,
         awaited: bool,
-        begun: float = 0.0,
+        called: tuple[int, float] | None = None,
     ) -> None:
-        """``begun`` is when encoding began, by `time.perf_counter`, where there is an observer."""
         segments, ordered = encoded
         if len(segments) == 1:
             # All of `Outgoing` too, without a call for it: one is made for every message.
@@ -446,11 +445,13 @@ class SendCall(Outgoing):
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
-        observer = party.loop_owner.observer
-        if observer is not None:
-            annotation = observer.sends(party.name, self, begun)
-            if annotation:
-                self.annotation = pack_annotation(annotation)
+        if called is not None:
+            self.called = called
+            observer = party.loop_owner.observer
+            if observer is not None and (self.total >= observer.tell_from or ordered):
+                annotation = observer.sends(party.name, self)
+                if annotation:
+                    self.annotation = pack_annotation(annotation)
 
     def involved(self) -> Involved:
         """Return the party."""
@@ -510,7 +511,7 @@ class SendCall(Outgoing):
         before = self.state
         self.state = after = REQUEST[before, _CANCEL]
         observer = self.party.loop_owner.observer
-        if observer is not None and after is not before:
+        if observer is not None and self.called is not None and after is not before:
             observer.sent(self.party.name, self, asyncio.CancelledError(), -1.0)
         self._forget_limits()
 
@@ -539,9 +540,11 @@ class SendCall(Outgoing):
             return
         if self.limits is not NO_LIMIT:
             self._forget_limits()
-        observer = self.party.loop_owner.observer
-        if observer is not None:
-            observer.sent(self.party.name, self, error, self.party.link.receiver.now)
+        if self.called is not None:
+            party = self.party
+            observer = party.loop_owner.observer
+            if observer is not None:
+                observer.sent(party.name, self, error, party.link.receiver.now)
         if error is not None:
             self.error = error
         future = self.future

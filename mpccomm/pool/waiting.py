@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -41,20 +40,24 @@ class Waiting(BaseChannel):
         """Send a message, and wait until the party's pool holds it."""
         loop = asyncio._get_running_loop() or running_loop()
         owner = self._engine.loop_owner
-        observer = owner.observer
-        if loop is not owner.home or (observer is not None and observer.counting):
+        if loop is not owner.home:
             self._enter()
             watched = future_of(loop, owner)
             await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
             return
         future = loop.create_future()
         call = self._queue_one(party, message, msg_id, limits, None, None, future)
+        observer = owner.observer
+        end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
         # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
         try:
             await future
         except asyncio.CancelledError:
             give_up(call, owner)
             raise
+        finally:
+            if end is not None:
+                end()
         if call.error is not None:
             raise_error(call)
 
@@ -77,15 +80,15 @@ class Waiting(BaseChannel):
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
-            message = party.link.take_next(prefix, own, party.clock())
+            now = party.clock()
+            message = party.link.take_next(prefix, own, now)
             if message is not None:
                 try:
                     party.connections.wake()
-                    observer = owner.observer
-                    begun = 0.0 if observer is None else time.perf_counter()
                     value = read(message, party)
+                    observer = owner.observer
                     if observer is not None:
-                        observer.receives(party.name, message, 0.0, begun, math.inf)
+                        observer.receives(party.name, message, 0.0, now, math.inf)
                     return value
                 except CommunicationError:
                     raise

@@ -154,7 +154,7 @@ class Session:
         """Read what stands before the body of a message with an id: its id, what that costs, annotation, where the body begins."""
         check_id(flags, id_size, self._limits.max_id_size, end - at)
         data = at + id_size
-        key = read_key(flags, number, batch, at, data)
+        key = read_key(flags, number, batch, at, data) if id_size or not flags & AUTOMATIC else ("", number)
         cost = WHOLE_COST + (id_size and id_cost(key, id_size))
         annotation, data = read_annotation(batch, data, end) if flags & ANNOTATED else (b"", data)
         return key, cost, annotation, data
