@@ -209,7 +209,7 @@ class _Times:
         tally.total += seconds
 
     def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
-        """How many took at most so long, by upper bound, and the sum of all."""
+        """How many took no longer than each upper bound, and the sum of all."""
         tallies = [tally for name, tally in list(self._tallies) if name == party]
         counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
             _BOUNDS

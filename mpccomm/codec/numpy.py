@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 
 Array = NDArray[Any]
@@ -337,3 +338,6 @@ def find(kind: type) -> Lower | None:
     if issubclass(kind, np.ma.MaskedArray):
         return _refuse_masked
     return _lower_dtype_value if issubclass(kind, np.dtype) else None
+
+
+ELEMENTS[np.ndarray] = lambda array: array.flat if array.dtype.kind == "O" else iter(())

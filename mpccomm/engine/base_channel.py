@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
 C = TypeVar("C", bound="BasePart")
+A = TypeVar("A", contravariant=True)
 
 _RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
@@ -71,6 +73,22 @@ class Watcher(Waiter, Protocol):
     """A waiter that knows its request, and can cancel it."""
 
     request: Request | None
+
+
+class Queue(Protocol[A]):
+    """Encodes a message and queues it, for one party or for several; the watcher has the request before it is under way."""
+
+    def __call__(
+        self,
+        to: A,
+        message: object,
+        msg_id: str | None,
+        limits: SendLimits,
+        waiter: Handle | None,
+        watcher: Watcher | None,
+        /,
+    ) -> Request:
+        """Return the request, under way."""
 
 
 class BaseChannel:
@@ -156,7 +174,8 @@ class BaseChannel:
         """The receive of one message, not started yet."""
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
-        prefix, own = self._key(party, msg_id)
+        automatic = msg_id is None and not (self._space.prefix or party.prefix)
+        prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         if expect is not None:
             check_expect(expect)
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
@@ -228,13 +247,20 @@ class BaseChannel:
         limits: SendLimits,
         waiter: Handle | None,
         watcher: Watcher | None = None,
+        future: asyncio.Future[None] | None = None,
     ) -> SendCall:
-        """Encode a message and queue it for one party, as `_queue` does for several."""
-        prefix, own = self._key(party, msg_id)
+        """Encode a message and queue it for one party, as `_queue` does for several.
+
+        What waits for it may be a ``future`` of the pool's loop as well, see `SendCall.future`.
+        """
+        # Nearly all messages are such. As `_key`, which would be one call more for each.
+        automatic = msg_id is None and not (self._space.prefix or party.prefix)
+        prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         engine = self._engine
-        if watcher is not None and entered.last() is not None:
+        awaited = future is not None or watcher is not None
+        if awaited and entered.last() is not None:
             limits = limits_within(engine, limits)
-        if engine.lifecycle.state is not _RUNNING or engine.has_additions or watcher is None:
+        if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
             self._enter()
         begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
         wire_format = party.wire_format
@@ -243,15 +269,17 @@ class BaseChannel:
         try:
             if serialising is not None:
                 encoded = wire_format.encode(
-                    message, snapshot=watcher is None, context={"destination": party.handler}, begin=serialising.begin
+                    message, snapshot=not awaited, context={"destination": party.handler}, begin=serialising.begin
                 )
             assert encoded is not None
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: encoded})[wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, watcher is not None, begun)
+            call = SendCall(party, prefix, own, encoded, limits, awaited, begun)
             if call.total > party.link.max_message_size:
                 _check_size(encoded, party)
-            if watcher is not None:
+            if future is not None:
+                call.future = future
+            elif watcher is not None:
                 watcher.request = call
                 call.waiter = watcher
             else:

@@ -30,6 +30,9 @@ class PoolDeadline(Block["_Stay"]):
         self._at = stay.at
         return stay
 
+    def __repr__(self) -> str:
+        return f"<a deadline of {self.seconds:g} s>"
+
     @property
     def left(self) -> float:
         """Seconds that are left, since it was entered last."""

@@ -18,16 +18,18 @@ from mpccomm.address import check_host, check_name, check_port, check_server_nam
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
+from mpccomm.engine.notices import tell_of_absent
 from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
-from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
+from mpccomm.engine.party import Party
+from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
 from mpccomm.engine.report import Reporter, keep
+from mpccomm.engine.states import GivenUp
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.engine.tracing import REPORT, Trace, close, file_for
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.tno_bridge import TnoBridge
 
-_RUNNING = PoolState.RUNNING
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
 
@@ -104,7 +105,7 @@ class Engine:
         self.server_handle: ServerHandle | None = None
         self.lifecycle = Lifecycle()
         self._ending: asyncio.Task[None] | None = None
-        self._patience: list[tuple[float, float]] = []
+        self._lingering: list[tuple[float, float]] = []
         """Of all who wait for the end: since when, and how many seconds."""
         self._incarnation = secrets.token_bytes(16)
         self._bound_port: BoundPort | None = None
@@ -118,7 +119,7 @@ class Engine:
         """Parties that were removed and are still told so."""
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.has_additions = False
-        """Something was added that `grow` has not seen yet."""
+        """Something was added that `start_added` has not seen yet."""
         _engines.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
@@ -394,7 +395,7 @@ class Engine:
         until = Party.clock() + self.settings.linger
         try:
             left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
-            tell_of_undelivered(self.log, {party.name: party.report(left)})
+            tell_of_undelivered(self.log, {party.name: tell_of_remains(party.log, party, left)})
             await party.disconnected()
         finally:
             del self._leaving[party]
@@ -502,17 +503,10 @@ class Engine:
         """Tell every party that we give up, for which a connection may have to be made first, and close."""
         await self._end(linger, reason)
 
-    def is_quiet(self) -> bool:
-        """Return whether nothing has to be done before the next call."""
-        owner = self.loop_owner
-        return self.lifecycle.state is _RUNNING and not (
-            self.has_additions or self.callbacks.forgotten or owner.is_busy()
-        )
-
     @property
     def told_to_end(self) -> bool:
         """Return whether its end was asked for."""
-        return bool(self._patience) or not self.lifecycle.usable
+        return bool(self._lingering) or not self.lifecycle.usable
 
     def shut_down_in_background(self, reason: str | None = None, *, forgotten: bool = False) -> None:
         """Begin to shut down, or with a reason to deliver and then abort.
@@ -520,7 +514,7 @@ class Engine:
         Takes no lock and waits for nothing: a finalizer may call it.
         """
 
-        self._patience.append((Party.clock(), self.settings.linger))
+        self._lingering.append((Party.clock(), self.settings.linger))
 
         def begin() -> None:
             if self.lifecycle.state is PoolState.RUNNING:
@@ -551,7 +545,7 @@ class Engine:
         """End the lingering. Called from another thread."""
 
         def hurry() -> None:
-            self._patience.clear()
+            self._lingering.clear()
             self._stir()
 
         with suppress(RuntimeError):  # the loop is closed
@@ -581,7 +575,7 @@ class Engine:
             self.close_unused()
             return
         mine = (Party.clock(), linger)
-        self._patience.append(mine)
+        self._lingering.append(mine)
         ending = self._ending
         if ending is None:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
@@ -590,7 +584,7 @@ class Engine:
         except asyncio.CancelledError:
             # Only those who still wait are a reason to linger.
             with suppress(ValueError):
-                self._patience.remove(mine)
+                self._lingering.remove(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
             raise
@@ -611,7 +605,7 @@ class Engine:
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
-        return max((max(since, self._begun_at) + linger for since, linger in self._patience), default=-math.inf)
+        return max((max(since, self._begun_at) + linger for since, linger in self._lingering), default=-math.inf)
 
     def _stir(self) -> None:
         for party in self.parties.values():
@@ -624,7 +618,10 @@ class Engine:
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]
         left = await asyncio.gather(*leaving)
-        reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
+        reports = {
+            party.name: tell_of_remains(party.log, party, messages)
+            for party, messages in zip(parties, left, strict=True)
+        }
         tell_of_undelivered(self.log, reports)
         if self._leaving:
             await asyncio.wait(self._leaving.values())

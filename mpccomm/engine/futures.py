@@ -53,28 +53,6 @@ class RequestFuture(asyncio.Future[Any]):
         return cancelled
 
 
-class SendWaiter:
-    """Resolves a plain future of the pool's own loop when a send is over; whether that failed stands on the request.
-
-    asyncio waits for its own futures in fewer steps than for any other. Where it is cancelled, the coroutine that waits sees to
-    the rest: no other call can ask for what a send has given away.
-    """
-
-    __slots__ = ("future", "request")
-
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self.future = future
-        self.request: Request | None = None
-
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """The request is over."""
-        self.request = None
-        try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
-            self.future.set_result(None)
-        except asyncio.InvalidStateError:
-            pass  # it was cancelled
-
-
 class WeakWaiter(weakref.ref["ReceiveFuture"]):
     """Stands for a future as long as the program has it: one that it has forgotten takes no message."""
 

@@ -20,14 +20,15 @@ from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
-from mpccomm.engine.several import Delivery, First, Several
-from mpccomm.engine.states import OVER, RequestState
+from mpccomm.engine.several import Delivery, First, Part, Several
+from mpccomm.engine.states import GROUP_CALL, OVER, GroupCallEvent, GroupCallState, RequestState
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
 from mpccomm.protocol.mailbox import Mailbox
 
 T = TypeVar("T")
 
 _DIGESTS = "digests"
+_OVER = (GroupCallState.OVER, GroupCallState.REDEEMED)
 
 
 class Deadline:
@@ -84,13 +85,9 @@ class GroupCall(Generic[T]):
         *,
         digests: bool,
     ) -> None:
-        self.over = False
+        self.state = GroupCallState.NEW
         self.running = False
         """A face drives it now."""
-        self.redeemed = False
-        """The caller has its result."""
-        self.begun = False
-        """It has its numbers."""
         self.numbers: Mapping[str, int] = {}
         """By the other members that take part."""
         self.sessions: Mapping[str, _Session] = {}
@@ -102,13 +99,17 @@ class GroupCall(Generic[T]):
         self._make = make
         self._digests = digests
         self._progress = _Progress()
-        self._asked = 0
         self._live: tuple[Collective[T], int] | None = None
         """The generator, and how many rounds it knows of."""
         self._round = Round()
         self._result: T
         self._receives: list[ReceiveCall] = []
         self._advance()
+
+    @property
+    def over(self) -> bool:
+        """Whether its result is here."""
+        return self.state in _OVER
 
     @property
     def title(self) -> str:
@@ -136,9 +137,9 @@ class GroupCall(Generic[T]):
 
     def begin(self) -> None:
         """Take the numbers, unless it has them."""
-        if not (self.begun or self._calls.latest is self):
+        if self.state is GroupCallState.NEW and self._calls.latest is not self:
             self._calls.begin(self)
-        self.begun = True
+        self.state = GROUP_CALL[self.state, GroupCallEvent.BEGIN]
 
     def posted(self, sends: Sequence[SendCall]) -> None:
         """Note sends that are about to be started."""
@@ -153,8 +154,7 @@ class GroupCall(Generic[T]):
         sends = [send for posted in progress.posted for send in posted]
         deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
         self._receives = receives
-        self._asked = len(progress.history)
-        return Several([*receives, *deliveries])
+        return _RoundRequest(self, [*receives, *deliveries])
 
     @property
     def to_come(self) -> tuple[str, ...]:
@@ -203,14 +203,14 @@ class GroupCall(Generic[T]):
         self._advance()
 
     @property
-    def taken(self) -> bool:
-        """Whether what the last request has brought is here."""
-        return len(self._progress.history) > self._asked
+    def rounds(self) -> int:
+        """How many rounds are over: what they have brought is here."""
+        return len(self._progress.history)
 
     def redeem(self) -> T:
         """Hand out the result; the last step."""
         result = self._result
-        self.redeemed = True
+        self.state = GROUP_CALL[self.state, GroupCallEvent.REDEEM]
         return result
 
     # -- after an interrupt --------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class GroupCall(Generic[T]):
                 round_ = collective.send(history[-1])
         except StopIteration as end:
             self._result = end.value
-            self.over = True
+            self.state = GROUP_CALL[self.state, GroupCallEvent.END]
             return
         self._round = round_
         self._live = collective, len(history)
@@ -259,6 +259,22 @@ class GroupCall(Generic[T]):
             f"{self.title}: not all of {late} have confirmed within {describe_limit(limit.timeout)}; what was sent to them may "
             "still arrive; resume() goes on with this call"
         )
+
+
+class _RoundRequest(Several):
+    """What one round of a call waits for. Once the call has taken what it brought, nothing of that goes back."""
+
+    __slots__ = ("_call", "_rounds")
+
+    def __init__(self, call: GroupCall[Any], parts: Sequence[Part]) -> None:
+        super().__init__(parts)
+        self._call = call
+        self._rounds = call.rounds
+
+    def cancel(self) -> None:
+        """End all parts; messages go back, unless the call has them."""
+        if self._call.rounds == self._rounds:
+            super().cancel()
 
 
 class _MemberCall(ReceiveCall):
@@ -411,7 +427,7 @@ class GroupCalls:
             numbers[name, call.pair] = _Counted(session, number + 1)
         call.numbers, call.sessions = found, sessions
         self._state = _State(numbers, call)
-        if latest is not None and not (latest.running or latest.redeemed):
+        if latest is not None and not (latest.running or latest.state is GroupCallState.REDEEMED):
             for name, msg_id in latest.leftovers():
                 self.channel.discard(name, msg_id)
 
@@ -424,7 +440,7 @@ class GroupCalls:
 
     def interrupted(self, call: GroupCall[Any]) -> None:
         """The call has ended early: it is the one to resume."""
-        if call.begun:
+        if call.state is not GroupCallState.NEW:
             self._state = self._state._replace(latest=call)
 
     def take_up(self) -> GroupCall[Any]:
@@ -433,7 +449,7 @@ class GroupCalls:
         :raises CommunicationError: there is none
         """
         call = self._state.latest
-        if call is None or call.running or call.redeemed:
+        if call is None or call.running or call.state is GroupCallState.REDEEMED:
             raise CommunicationError(
                 "no call of this group was interrupted after it had begun: nothing is there to resume"
             )

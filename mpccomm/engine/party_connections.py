@@ -68,7 +68,7 @@ class PartyConnections:
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
-        self._only: Stream | None = None
+        self._only: tuple[Connection, Stream] | None = None
         """The one that there is, if it is one."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
@@ -105,7 +105,7 @@ class PartyConnections:
             self.update_wanted()
 
     def _count(self) -> None:
-        self._only = next(iter(self._streams.values())) if len(self._streams) == 1 else None
+        self._only = next(iter(self._streams.items())) if len(self._streams) == 1 else None
 
     def update_wanted(self) -> None:
         """Find out whether another connection is wanted."""
@@ -122,7 +122,10 @@ class PartyConnections:
     def wake(self) -> None:
         """See that what the link wants to send goes out."""
         only = self._only
-        if only is not None and only.awake:
+        if only is not None:
+            connection, stream = only
+            if not stream.awake and self._owner.link.due(connection):
+                stream.wake()
             return
         link = self._owner.link
         for connection, stream in self._streams.items():

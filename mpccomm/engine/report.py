@@ -199,6 +199,9 @@ class Phase(Block["_Stay"]):
         self._reporter = reporter
         self._owner = owner
 
+    def __repr__(self) -> str:
+        return f"<the phase {self.name!r}>"
+
     def _begin(self, outer: _Stay | None) -> _Stay:
         """Count from now, inside of the phases of the same pool that go on."""
         stay = _Stay(self, outer, self._reporter, self.name)

@@ -23,6 +23,7 @@ from mpccomm.protocol.events import (
     ConnectionLost,
     ConnectionSuspect,
     DeadlockFound,
+    Dropped,
     Event,
     HeldBack,
     NeverRead,
@@ -120,11 +121,17 @@ class Link:
         self._deadlock_heard: float | None = None
         self._deadlock_told = -1
         """How much had been taken there when we last told of a deadlock that is theirs."""
+        self._conversation = 0
+        self._kept_from = 0
+        """The first conversation of which a message that was taken, and comes back, is not dropped."""
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
         mailbox = self._new_mailbox()
-        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate)
+        self._conversation += 1
+        self._session = Session(
+            self._limits, self.counters, now, mailbox, self.finished, self._allocate, self._conversation
+        )
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
@@ -187,7 +194,18 @@ class Link:
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
         """Return what was found in the place of a message in the mailbox."""
-        self._session.restore(there)
+        if self._keeps(there if isinstance(there, Incoming) else there[0]):
+            self._session.restore(there)
+
+    def _keeps(self, message: Incoming) -> bool:
+        """Whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
+
+        To accept a restart is to drop what is unread.
+        """
+        kept = message.receiver.conversation >= self._kept_from
+        if not kept:
+            self.events.append(Dropped(message.key))
+        return kept
 
     def receive(self, receive: Receive) -> bool:
         """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
@@ -219,9 +237,10 @@ class Link:
         current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
-        """Return a message: the next one to ask for this id gets it, unless its sender was replaced and it was forgotten."""
-        self._session.put_back(message)
-        self._moved(now)
+        """Return a message: the next one to ask for its id gets it, unless a restart of its sender was accepted meanwhile."""
+        if self._keeps(message):
+            self._session.put_back(message)
+            self._moved(now)
 
     def settle(self, message: Incoming) -> None:
         """A message that was kept from being acknowledged with ``receiver.hold`` has been handed over."""
@@ -235,6 +254,7 @@ class Link:
         self._incarnations.become(PartyEvent.ACCEPT)
         self.ending = self._incarnations.ending
         self._start_afresh(now)
+        self._kept_from = self._conversation
         for connection in self._connections.verified():
             self._adopt(connection)
         self._choose()

@@ -169,9 +169,10 @@ class Sender:
         self.in_flight = 0
         """Bytes sent and not acknowledged, with those that frames cost."""
         self._numbers: dict[str, int] = {}
-        self._queued_bytes = 0
-        self._awaited = 0
-        """How many of the messages that have not begun are awaited, at most."""
+        self._begun_bytes = counters.bytes_sent
+        """As ``counters.bytes_sent``, without what is in the queue."""
+        self._awaited = False
+        """Whether one of the messages that have not begun may be awaited."""
         self._log: deque[Sent] = deque()
         self.agree(bounds_of(limits), 0)
 
@@ -190,33 +191,30 @@ class Sender:
         self._numbers[prefix] = number + 1
         return prefix, number
 
-    def address_next(self, message: Outgoing, prefix: str) -> None:
-        """Have a message go under that id."""
-        number = self._numbers.get(prefix, 0)
-        self._numbers[prefix] = number + 1
-        if prefix or message.segments > 1 or message.ordered or message.annotation:
-            message.address((prefix, number))
-        else:
-            # As `Outgoing.address`: nearly every one.
-            message.plain = True
-            message.key = "", number
-            message.name = AUTOMATIC, number, b""
-            message.cost = WHOLE_COST + message.total
-
     def forget_numbers(self) -> None:
         """Count anew, the other side doing the same."""
         self._numbers.clear()
 
-    def add(self, message: Outgoing) -> None:
-        """Queue a message. From here on it can't be withdrawn."""
+    def add(self, message: Outgoing, prefix: str | None = None) -> None:
+        """Queue a message: under its id, or with a ``prefix`` under the `next_key` of that. From here on it can't be withdrawn."""
+        if prefix is not None:
+            numbers = self._numbers
+            number = numbers.get(prefix, 0)
+            numbers[prefix] = number + 1
+            if prefix or message.segments > 1 or message.ordered or message.annotation:
+                message.address((prefix, number))
+            else:
+                # As `Outgoing.address`: nearly every one.
+                message.plain = True
+                message.key = "", number
+                message.name = AUTOMATIC, number, b""
+                message.cost = WHOLE_COST + message.total
         self.queue.append(message)
-        size = message.total
-        self._queued_bytes += size
         if message.awaited:
-            self._awaited += 1
+            self._awaited = True
         counters = self._counters
         counters.messages_sent += 1
-        counters.bytes_sent += size
+        counters.bytes_sent += message.total
 
     def pending(self) -> Iterator[Outgoing]:
         """Every message that is not acknowledged yet, in the order sent."""
@@ -250,7 +248,7 @@ class Sender:
 
     def queued(self) -> tuple[int, int]:
         """Messages, and their bytes, that have not begun."""
-        return len(self.queue), self._queued_bytes
+        return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
         """The ids of the first messages that have not begun."""
@@ -263,33 +261,29 @@ class Sender:
     def anyone_waits(self) -> bool:
         """Whether a program stands still until one of the messages that have not begun is delivered."""
         if self._awaited:
-            # Perhaps they have been given up since.
-            self._awaited = sum(message.awaited for message in self.queue)
-        return self._awaited > 0
+            # Perhaps they have begun since, or been given up.
+            self._awaited = any(message.awaited for message in self.queue)
+        return self._awaited
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
     def fill(self, parts: list[Buffer], budget: int) -> int:
         """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
-        if not self.under_way:
-            used = self._begin(parts, budget)
-            if not self.under_way:
-                return used
-        else:
-            used = self._begin(parts, budget // 2)
-        while self.under_way and self.in_flight < self._window:
+        under_way = self.under_way
+        used = self._begin(parts, budget // 2 if under_way else budget)
+        while under_way and self.in_flight < self._window:
             room = budget - used - PART_OVERHEAD
             if room < _WORTH_CUTTING and used:
                 break
-            message = self.under_way[0]
+            message = under_way[0]
             end = min(message.total, message.sent + max(room, 1))
             used += self._cut(parts, message, end, False, PART_OVERHEAD)
             if end == message.total:
-                self.under_way.popleft()
-            elif len(self.under_way) > 1:
+                under_way.popleft()
+            elif len(under_way) > 1:
                 # The next of the first few.
-                del self.under_way[0]
-                self.under_way.insert(_TURNS - 1, message)
+                del under_way[0]
+                under_way.insert(_TURNS - 1, message)
         return used
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
@@ -319,9 +313,7 @@ class Sender:
             box.begun = begun + 1
             box.begun_bytes += cost
             queue.popleft()
-            self._queued_bytes -= total
-            if message.awaited:
-                self._awaited -= 1
+            self._begun_bytes += total
             if not plain:
                 used += self._begin_other(parts, message, budget - used)
                 continue
@@ -364,7 +356,7 @@ class Sender:
 
     def _refuse(self, message: Outgoing) -> bool:
         """Give up a message that can't be sent as it is. True: nor can an empty one in its place; it is out of the queue."""
-        self._queued_bytes -= message.total
+        self._begun_bytes += message.total
         message.empty()
         if message.failure is None:
             self.refused.append(message)
@@ -412,13 +404,15 @@ class Sender:
         news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
             news = box.hear(taken_bytes, taken)
-        if received <= self.acknowledged:
+        frames = received - self.acknowledged
+        if frames <= 0:
             return news
-        self.check(received)
+        if received > self.last_seq:
+            self.check(received)
         self.acknowledged = received
         log = self._log
         weights = 0
-        while log and log[0][0] <= received:
+        for _ in range(frames):
             _, message, _, end, _, weight = log.popleft()
             weights += weight
             if end == message.total:

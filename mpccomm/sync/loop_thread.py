@@ -87,7 +87,7 @@ class LoopThread:
         :raises RuntimeError: this process can't start threads any more: its program is over
         """
         if not self._begun.opened:
-            # `Thread.start` is Python code, in which an interrupt would leave a thread of which nobody knows whether it runs.
+            # `Thread.start` is Python code, in which an interrupt would leave a thread that may run or not.
             # Signal handlers run in the main thread only, so it is called in another one, which starts at once or not at all.
             self.name = name
             start_new_thread(self._launch, (first,))

@@ -43,14 +43,15 @@ class Pace:
         self._told = 0
         self._tell()
 
-    def sent(self, size: int) -> None:
-        """Take the number of bytes that are about to be sent."""
+    def sent(self, size: int) -> int:
+        """Take the number of bytes that are about to be sent. Returns the budget for the next ones."""
         self._sent += size
         if size * 2 > self.budget:
             if self._freely and self.budget < _MOST:
                 # The last one was taken at once.
                 self._set(self.budget * 2)
             self._freely = True
+        return self.budget
 
     def pause(self) -> None:
         """Not all of it was taken."""

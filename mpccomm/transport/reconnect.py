@@ -307,7 +307,7 @@ class Dialler:
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
-        while destination.refusal and not await self._urged():
+        while destination.refusal and not await self._is_needed():
             self._unasked += 1
             if self._unasked <= _UNASKED:
                 break
@@ -316,7 +316,7 @@ class Dialler:
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
         await self._line.pause(started + pause - time.monotonic())
 
-    async def _urged(self) -> bool:
+    async def _is_needed(self) -> bool:
         """Return whether a call waits for it, although it was refused."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._retry.refused):

@@ -373,7 +373,7 @@ class RelayServer:
         try:
             present.say(admitted=True)
             self._look_again()
-            await self._attend(present)
+            await self._take_calls(present)
         finally:
             self._leave(present)
             log(LogEvent.AT_RELAY, "%s has left", _short(present.applicant.certificate))
@@ -433,7 +433,7 @@ class RelayServer:
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    async def _attend(self, present: _Present) -> None:
+    async def _take_calls(self, present: _Present) -> None:
         while True:
             try:
                 said = await _read(present.socket)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
-from mpccomm.transport.tunnel import Deframer, Upgraded, closing_frame, frame, pong_frame
-from mpccomm.transport.websocket import FramingError, HTTPProtocol
+from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
+from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded
 
 _HIGH = 128 * 1024
 _LOW = 32 * 1024
@@ -62,7 +62,7 @@ class Meter:
         return max(0.0, self._debt / self._rate - _BURST)
 
     def hold(self, stream: Slow, size: int) -> None:
-        """So many bytes wait on this stream."""
+        """Note that ``size`` bytes wait on this stream."""
         self._slow[stream] = size
         self.waiting += size
         if self.waiting > self._most:

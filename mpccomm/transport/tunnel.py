@@ -13,13 +13,15 @@ from contextlib import suppress
 from typing import Any
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 from mpccomm.transport.websocket import (
+    BEGINNINGS,
+    HEADS,
     MASKED,
-    WHOLE,
     FramingError,
     HTTPProtocol,
+    Upgraded,
     head_of,
-    only_message,
     unmask,
 )
 
@@ -29,7 +31,7 @@ _WIDTHS = {126: 2, 127: 8}
 _RECORD = 16 * 1024
 """What one record of TLS carries at most."""
 _MOST_IDLE = 1000
-"""So many frames in a row may carry nothing."""
+"""The frames in a row that may carry nothing."""
 _SMALL = 64 * 1024
 """Below this, copying head and payload into one is quicker than writing two."""
 Piece = bytes | memoryview
@@ -41,7 +43,7 @@ class Deframer:
     :param masked: whether the other end is the client, whose frames have masks
     """
 
-    __slots__ = ("_idle", "_left", "_mask", "_masked", "_rest", "_theirs", "closed", "ping")
+    __slots__ = ("_beginnings", "_idle", "_left", "_mask", "_masked", "_rest", "closed", "ping")
 
     def __init__(self, *, masked: bool) -> None:
         self.closed = False
@@ -49,7 +51,7 @@ class Deframer:
         self.ping: bytes | None = None
         """What the latest ping asks to be answered with."""
         self._masked = masked
-        self._theirs = MASKED if masked else 0
+        self._beginnings = BEGINNINGS[MASKED if masked else 0]
         self._rest = b""
         self._left = 0
         self._mask = b""
@@ -60,9 +62,12 @@ class Deframer:
 
         :raises FramingError: they are no frames that may come here
         """
-        if not (self._left or self._rest or self.closed) and (start := only_message(data, self._theirs)):
-            self._idle = 0
-            return (data[start:],)
+        if not (self._left or self._rest or self.closed):
+            # As `WebSocket` looks for one message that comes alone.
+            payload = data.removeprefix(self._beginnings[len(data)])
+            if payload is not data:
+                self._idle = 0
+                return (payload,)
         pieces: list[Piece] = []
         if self._rest:
             data = self._rest + data
@@ -133,11 +138,11 @@ class Deframer:
 
 
 def frame(transport: asyncio.WriteTransport, pieces: Sequence[Piece], size: int, masked: int) -> None:
-    """Write these pieces, of so many bytes together, as one binary message.
+    """Write these pieces, of ``size`` bytes together, as one binary message.
 
-    The mask is one of zeros: masks protect proxies from bytes that somebody chose, and these come out of a cipher.
+    The mask is one of zeros: masks protect proxies from bytes that an attacker chose, and these come out of a cipher.
     """
-    head = head_of(WHOLE, size, masked)
+    head = HEADS[masked][size]
     if size < _SMALL:
         transport.write(head + pieces[0] if len(pieces) == 1 else b"".join((head, *pieces)))
     else:
@@ -152,19 +157,6 @@ def closing_frame(code: int, masked: int) -> bytes:
 def pong_frame(payload: bytes, masked: int) -> bytes:
     """Return the answer to a ping."""
     return head_of(_FIN | _PONG, len(payload), masked) + payload
-
-
-class Upgraded(asyncio.Protocol):
-    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
 
 class Tunnel(asyncio.Transport, Upgraded):
@@ -207,6 +199,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         :raises OSError: the connection ended
         :raises TimeoutError: it took too long
         """
+        resume_in_a_turn_of_its_own(self._below)
         self._below.set_protocol(self)
         if self._below.is_closing():
             raise ConnectionResetError("the relay closed the connection")
@@ -285,7 +278,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self.abort()
             return
         self._ready.set_exception(error)
-        # Also where nobody waits for it any more.
+        # Also where no call waits for it any more.
         self._ready.exception()
         self._end()
 

@@ -13,12 +13,14 @@ import hashlib
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 from struct import Struct
 from typing import Any, Protocol
 
 from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -36,8 +38,6 @@ _MASK_SIZE = 4
 _NO_MASK = bytes(_MASK_SIZE)
 _LARGEST_CONTROL = 125
 _MEDIUM_SIZE, _LONG_SIZE = 126, 127
-_LARGEST_HEAD = _MEDIUM.size + _MASK_SIZE
-"""That of a message of less than 64 KiB."""
 _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
 """In the place of a size: it follows, in this many bytes."""
 _NOT_GIVEN = 1005
@@ -52,7 +52,8 @@ _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
 _BYTES_AT_ONCE = 64 * 1024
-"""After so many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
+"""After this many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
+_REMEMBERED = 4096
 _IDLE = 1000
 """The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
 
@@ -66,6 +67,19 @@ class HTTPProtocol(Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
+
+
+class Upgraded(asyncio.Protocol):
+    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
 
 
 # -- the upgrade -------------------------------------------------------------------------------------------------------
@@ -143,7 +157,40 @@ def head_of(first: int, size: int, masked: int) -> bytes:
     return head + _NO_MASK if masked else head
 
 
-class WebSocket(Stream, asyncio.Protocol):
+class _BySize(dict[int, bytes]):
+    """A head for each size, remembered for those that most messages have."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, size: int) -> bytes:
+        head = self._make(size)
+        if size < _REMEMBERED:
+            self[size] = head
+        return head
+
+
+def _beginning(size: int, masked: int) -> bytes:
+    """Return how that many bytes begin if they are one short message, no more and no less, with no mask but zeros.
+
+    Nearly always they are: each batch is written alone. Where they can't be, what is returned begins none.
+    """
+    if size < _LARGE:
+        for shape in (_SHORT, _MEDIUM):
+            before = shape.size + _MASK_SIZE * bool(masked)
+            if size > before == len(head := head_of(WHOLE, size - before, masked)):
+                return head
+    return b""
+
+
+HEADS = {masked: _BySize(partial(head_of, WHOLE, masked=masked)) for masked in (0, MASKED)}
+"""The head of one whole message of a size, by whether it is masked."""
+BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, MASKED)}
+"""How a number of bytes begin if they are one short message, by whether it is masked."""
+
+
+class WebSocket(Stream, Upgraded):
     """One WebSocket, on the side of the client or of the server.
 
     :param transport: what carries it; `take_over` makes it ours
@@ -167,6 +214,8 @@ class WebSocket(Stream, asyncio.Protocol):
         self._counts = counts
         self._theirs = 0 if client else MASKED
         self._ours = MASKED if client else 0
+        self._heads = HEADS[self._ours]
+        self._beginnings = BEGINNINGS[self._theirs]
         self._hidden = client and not _private(transport)
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
@@ -185,6 +234,7 @@ class WebSocket(Stream, asyncio.Protocol):
         """Read and write from now on."""
         transport = self._transport
         # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
+        resume_in_a_turn_of_its_own(transport)
         transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         if transport.is_closing():
@@ -203,13 +253,11 @@ class WebSocket(Stream, asyncio.Protocol):
 
     def _send(self, batch: bytes) -> None:
         size = len(batch)
-        pace = self._pace
-        pace.sent(size)
+        self.budget = self._pace.sent(size)
         if self._hidden or size >= _WITHOUT_A_COPY:
             self._write(WHOLE, batch)
         else:
-            self._transport.write(head_of(WHOLE, size, self._ours) + batch)
-        self.budget = pace.budget
+            self._transport.write(self._heads[size] + batch)
 
     def _write(self, first: int, payload: bytes) -> None:
         head = head_of(first, len(payload), self._ours)
@@ -231,7 +279,9 @@ class WebSocket(Stream, asyncio.Protocol):
         self._full = False
         self._pace.resume()
         self.budget = self._pace.budget
-        self._answer()
+        if self._pong is not None:
+            # Not from in here: asyncio would end a connection twice that the other end has just reset.
+            self._loop.call_soon(self._answer)
         self.wake()
 
     def moving(self) -> float | None:
@@ -246,7 +296,7 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
-        # Whoever sends on and on until it arrives gets no more of our attention.
+        # What the other end still sends until it has read this does not count.
         self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
@@ -258,19 +308,9 @@ class WebSocket(Stream, asyncio.Protocol):
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
-
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""
-        counts = self._counts
-        if counts is not None and self._peer is None and not counts(len(data)):
+        if self._peer is None and self._counts is not None and not self._counts(len(data)):
             self.abort()
             return
         if self._deaf:
@@ -285,14 +325,13 @@ class WebSocket(Stream, asyncio.Protocol):
             self._rest = data
             return
         try:
-            if self._fragments is None:
-                start = only_message(data, self._theirs)
-                if start:
-                    self._idle = 0
-                    self._deliver(data[start:])
-                    if self._held:
-                        self._hold()
-                    return
+            batch = data.removeprefix(self._beginnings[len(data)])
+            if batch is not data and self._fragments is None:
+                self._idle = 0
+                self._deliver(batch)
+                if self._held:
+                    self._hold()
+                return
             at = self._parse(data)
         except Exception as error:
             self._broke(error)
@@ -506,7 +545,7 @@ class _Intake(asyncio.BufferedProtocol):
         return self._memory[: self.here]
 
     def drop(self, count: int, needed: int) -> None:
-        """Make room: so many bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
+        """Make room: ``count`` bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
         left = self.here - count
         before = self._memory
         if needed > len(before):
@@ -550,28 +589,6 @@ class _Intake(asyncio.BufferedProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
         self._socket.connection_lost(exc)  # type: ignore[arg-type]
-
-
-def only_message(data: bytes, theirs: int) -> int:
-    """Return where the payload begins if this is one message of a few kilobytes, no more and no less, as nearly always; or 0.
-
-    :param theirs: `MASKED` if the other end is the client
-    """
-    here = len(data)
-    if not _LARGEST_HEAD < here < _LARGE or data[0] != WHOLE:
-        return 0
-    size = data[1] ^ theirs
-    start = 2
-    if size >= _MEDIUM_SIZE:
-        if size > _MEDIUM_SIZE:
-            return 0
-        size = data[2] << 8 | data[3]
-        start = 4
-    if theirs:
-        if data[start : start + _MASK_SIZE] != _NO_MASK:
-            return 0
-        start += _MASK_SIZE
-    return start if start + size == here else 0
 
 
 def _ignore(batch: bytes | memoryview) -> None:

@@ -25,12 +25,11 @@ from mpccomm import (
 )
 from mpccomm.engine import engine as module
 from mpccomm.engine.authentication import Authentication
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
-from mpccomm.engine.states import ContactState, RequestState
+from mpccomm.engine.states import ContactState, GivenUp, RequestState
 from mpccomm.protocol.events import Connected
 from mpccomm.transport.network import BoundPort, Network
 from mpccomm.transport.reconnect import DialError
@@ -409,10 +408,10 @@ async def test_all_who_end_it_wait_for_one_end_and_the_longest_patience_counts()
     assert engine.deadline() < 0
     assert not engine.told_to_end
     begun = time.monotonic()
-    engine._patience = [(begun, 1.0), (begun, 100.0), (begun - 50, 120.0)]
+    engine._lingering = [(begun, 1.0), (begun, 100.0), (begun - 50, 120.0)]
     assert engine.deadline() == pytest.approx(begun + 100, abs=0.1)
     assert engine.told_to_end
-    engine._patience.clear()
+    engine._lingering.clear()
     ends = [asyncio.ensure_future(engine.shutdown(0)), asyncio.ensure_future(engine.abort("late", 0))]
     await asyncio.gather(*ends)
     await engine.shutdown(0)

@@ -16,8 +16,8 @@ from mpccomm.engine.collectives import Collective, Members, Round
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls, GroupChannel, calls_of
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.several import First
-from mpccomm.engine.states import RequestState
+from mpccomm.engine.several import First, Several
+from mpccomm.engine.states import GroupCallState, RequestState
 
 MEMBERS = Members(("carol", "alice", "bob"), "alice")
 
@@ -26,6 +26,7 @@ class FakeSend:
     def __init__(self, name: str, state: RequestState = RequestState.WAITING) -> None:
         self.party = SimpleNamespace(name=name)
         self.state = state
+        self.waiter = None
 
 
 class FakeReceive:
@@ -35,6 +36,10 @@ class FakeReceive:
         self.party = SimpleNamespace(name=name)
         self.asked = (name, msg_id, timeout, expect)
         self._value = value
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
     def value(self) -> Any:
         if isinstance(self._value, Exception):
@@ -102,6 +107,10 @@ def send_all(call: GroupCall[Any]) -> None:
         pass
 
 
+def receives_of(request: Several) -> list[FakeReceive]:
+    return [part for part in request.parts if isinstance(part, FakeReceive)]
+
+
 def drive(call: GroupCall[Any], channel: FakeChannel) -> Any:
     """As a face does, where nothing has to be waited for."""
     call.running = True
@@ -157,9 +166,9 @@ def test_one_that_receives_only_takes_its_numbers_too() -> None:
     calls, channel = new_calls()
     channel.values = {"bob": "his"}
     call = calls.make("bcast", lambda: collectives.bcast(MEMBERS, None, "bob"))
-    assert not call.begun
+    before = call.state
     assert not call.send_next()
-    assert call.begun
+    assert (before, call.state) == (GroupCallState.NEW, GroupCallState.BEGUN)
     request = call.request(Deadline(None))
     assert [part.asked[:2] for part in cast("list[FakeReceive]", request.parts)] == [("bob", "bcast 0")]
 
@@ -225,11 +234,11 @@ def test_what_was_received_before_an_interrupt_is_not_asked_for_again() -> None:
     channel.values = {"bob": "b", "carol": "c"}
     call = calls.make("both", make)
     send_all(call)
-    call.request(Deadline(None))
-    assert not call.taken
+    request = call.request(Deadline(None))
     with pytest.raises(KeyboardInterrupt):
         call.take()
-    assert call.taken
+    request.cancel()
+    assert not receives_of(request)[0].cancelled, "what was taken does not go back"
     calls.interrupted(call)
     assert calls.take_up() is call
     assert call.to_come == ("carol",)
@@ -242,9 +251,11 @@ def test_what_can_not_be_read_fails_again_when_the_call_is_taken_up() -> None:
     channel.values = {"carol": "hers", "bob": error}
     call = allgather(calls)
     send_all(call)
-    call.request(Deadline(None))
+    request = call.request(Deadline(None))
     with pytest.raises(DecodingError, match="not this one"):
         call.take()
+    request.cancel()
+    assert all(receive.cancelled for receive in receives_of(request)), "what was not taken goes back"
     calls.interrupted(call)
     taken_up = calls.take_up()
     with pytest.raises(DecodingError, match="not this one"):

@@ -257,8 +257,11 @@ async def test_settings_trace_every_pool_to_its_end(tmp_path: Path, kind: type[P
 async def test_a_file_that_can_t_be_written_is_told_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    folder = tmp_path / "missing"
+    folder.mkdir()
     async with pools("Alice") as (alice,):
-        alice.trace(tmp_path / "missing" / "alice.json")
+        alice.trace(folder / "alice.json")
+        folder.rmdir()
     assert "the trace can't be written" in caplog.text
     with pytest.raises(OSError, match="missing"):
         alice._engine.trace(tmp_path / "missing" / "x.json").stop()
@@ -268,11 +271,72 @@ async def test_a_file_that_can_t_be_written_does_not_hide_what_the_program_raise
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with pools("Alice") as (alice,):
-        with pytest.raises(ValueError, match="of the program"), alice.trace(tmp_path / "missing" / "alice.json"):
+        folder = tmp_path / "missing"
+        folder.mkdir()
+        with pytest.raises(ValueError, match="of the program"), alice.trace(folder / "alice.json"):
+            folder.rmdir()
             raise ValueError("of the program")
         assert "the trace can't be written" in caplog.text
-        with pytest.raises(OSError, match="missing"), alice.trace(tmp_path / "missing" / "alice.json"):
-            pass
+        folder.mkdir()
+        with pytest.raises(OSError, match="missing"), alice.trace(folder / "alice.json"):
+            folder.rmdir()
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "Is a directory"),
+        ("folder/", "Is a directory"),
+        ("missing/alice.json", "No such file or directory"),
+        ("file/alice.json", "Not a directory"),
+        ("x" * 300, "File name too long"),
+        ("\0", "embedded null byte"),
+    ],
+)
+def test_a_file_that_can_t_be_written_is_told_when_the_trace_begins(
+    tmp_path: Path, kind: type[Pool | SyncPool], name: str, reason: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    pool = kind(name="Alice")
+    for path in (f"{tmp_path}/{name}", Path(f"{tmp_path}/{name}")):
+        for pass_it in (pool.trace, lambda path: pool.trace(path=path)):
+            with pytest.raises(
+                ConfigurationError, match=rf"trace\(.*: that file can't be written \({reason}\); name a file"
+            ):
+                pass_it(path)
+    with pytest.raises(ConfigurationError, match="nothing was noted"):
+        pool.timeline()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+def test_a_file_that_is_there_stays_as_it_is_until_the_end(tmp_path: Path, kind: type[Pool | SyncPool]) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text("as it was")
+    pool = kind(name="Alice")
+    traces = pool.trace(old), pool.trace(new)
+    assert old.read_text() == "as it was"
+    assert not new.exists()
+    for trace in traces:
+        trace.stop()
+    assert load(old).names == load(new).names == ["Alice"]
+
+
+@pytest.mark.parametrize("option", ["trace", "report_to"])
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+def test_a_folder_that_can_t_have_the_file_is_named_with_its_option(
+    tmp_path: Path, kind: type[Pool | SyncPool], option: str
+) -> None:
+    for name in ("Alice.json", "Alice.report.json"):
+        (tmp_path / name).mkdir()
+    change: dict[str, Any] = {option: tmp_path}
+    with pytest.raises(
+        ConfigurationError, match=rf"Settings\({option}=.*: Alice.*json can't be written there \(Is a direc"
+    ):
+        kind(name="Alice", settings=dataclasses.replace(quick(), **change))
 
 
 @pytest.mark.parametrize("option", ["trace", "report_to"])

@@ -38,8 +38,7 @@ class Exchange:
         for sender in (0, 1):
             link, other = self.links[sender], self.links[1 - sender]
             message = Outgoing(PAYLOAD, ordered=False, awaited=True)
-            link.sender.address_next(message, "")
-            link.sender.add(message)
+            link.sender.add(message, "")
             self._receive(link)
             self._carry(sender)
             finished = other.finished
