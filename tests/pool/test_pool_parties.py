@@ -322,6 +322,13 @@ async def test_wait_ready_names_each_missing_party_with_its_cause() -> None:
     await asyncio.gather(alice.shutdown(0), stranger.shutdown(0))
 
 
+async def test_a_party_without_a_server_is_not_dialled() -> None:
+    async with Pool(settings=quick()) as alice:
+        alice.add_http_client("Bob", LOCAL, 0)
+        with pytest.raises(NotReadyError, match=r"Bob at .*: it has no server \(port 0\), and has not called"):
+            await alice.wait_ready(5 * UNIT)
+
+
 async def test_wait_ready_is_about_both_directions() -> None:
     # Bob knows Alice under another port: he can't tell who calls, whatever she dials.
     alice, bob = Pool(settings=quick()), Pool(settings=quick())
