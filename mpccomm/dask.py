@@ -9,9 +9,9 @@
     with DaskParties(client, ["alice", "bob", "carol"]) as parties:
         results = parties.run(protocol, {"alice": (frame_a,), "bob": (frame_b,), "carol": (frame_c,)})
 
-Whoever runs a scheduler and its workers sees all that is on them, and dask moves functions, arguments and results by pickle:
-a cluster that the parties share is for simulations. In production every organisation runs its own, and it is mpccomm that
-connects them, with a pool as in any other program.
+The organisation that runs a scheduler and its workers sees all that is on them, and dask moves functions, arguments and results
+by pickle: a cluster that the parties share is for simulations. In production every organisation runs its own, and it is mpccomm
+that connects them, with a pool as in any other program.
 
 On the workers mpccomm has to be installed too. Needs the extra ``dask``.
 """

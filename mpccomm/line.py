@@ -57,7 +57,7 @@ def rate(text: str) -> float:
     found = _RATE.fullmatch(text.strip())
     if found is not None:
         number: float = float(found["number"])
-        # In mbit and Mbit, M is a million in both: nobody has a line of millibits.
+        # In mbit and Mbit, M is a million in both: no line is measured in millibits.
         if found["bits"] is not None:
             number *= _factor(found["bits"]) / 8
         else:
@@ -128,7 +128,7 @@ class Line:
         return self.rtt / 2
 
     def serialisation(self, size: int) -> float:
-        """Seconds that a message of so many bytes takes to get onto the line, with the headers of its packets."""
+        """Seconds that a message of ``size`` bytes takes to get onto the line, with the headers of its packets."""
         return (size + HEADERS * math.ceil(size / SEGMENT)) / self.rate
 
     def __str__(self) -> str:
@@ -175,12 +175,12 @@ class Lane:
         return backlog - QUEUE / 2 if backlog > QUEUE else 0.0
 
     def enter(self, size: int, now: float) -> float:
-        """Put so many bytes on the line; return when the last of them has left."""
+        """Put ``size`` bytes on the line; return when the last of them has left."""
         self._free = max(self._free, now) + self.line.serialisation(size)
         return self._free
 
     def send(self, size: int, now: float) -> float:
-        """Put so many bytes on the line; return when the last of them is at the other end.
+        """Put ``size`` bytes on the line; return when the last of them is at the other end.
 
         That is later than for those before, unless jitter makes it earlier: to keep the order is up to the connection.
         """

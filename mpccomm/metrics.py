@@ -31,6 +31,7 @@ name of this party, and ``party``, that of the other one. There are names, numbe
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from bisect import bisect_left
@@ -209,7 +210,7 @@ class _Times:
         tally.total += seconds
 
     def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
-        """How many took at most so long, by upper bound, and the sum of all."""
+        """How many took no longer than each upper bound, and the sum of all."""
         tallies = [tally for name, tally in list(self._tallies) if name == party]
         counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
             _BOUNDS
@@ -224,20 +225,20 @@ class _Meter:
     """The `mpccomm.engine.observer.Observer` that measures."""
 
     counting = True
+    tell_from = math.inf
 
     def __init__(self) -> None:
         self.deliveries = _Times()
         self.receives_waited = _Times()
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
-        """Keep when it was called."""
-        message.since = perf_counter()
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Nothing to measure: see `sent`."""
         return b""
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Measure how long it took, if it was delivered."""
-        if error is None and message.since:
-            self.deliveries.add(party, perf_counter() - message.since)
+        if error is None:
+            self.deliveries.add(party, perf_counter() - message.called[1])
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""

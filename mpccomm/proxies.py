@@ -86,7 +86,7 @@ class Proxy(AtUrl):
 
     @property
     def authorization(self) -> str:
-        """``user:password``, as of now; empty: we are nobody.
+        """``user:password``, as of now; empty: there is none.
 
         :raises ConfigurationError: the file can't be read, or has none
         """

@@ -110,7 +110,7 @@ class Timing:
     suspect_after: float = 1.0
     """Seconds (or several round trips, if that is longer) after which an overdue acknowledgement starts a second connection."""
     deadlock_after: float | None = None
-    """Calls of two sides that hold each other back, without anything moving for so long, raise `DeadlockError`. None: only where
+    """Calls of two sides that hold each other back, without anything moving for this time, raise `DeadlockError`. None: only where
     nothing goes on in the program that could end it; elsewhere the log says what to receive, after ``waiting_notice``."""
     greeting: float = 10.0
     """A new connection has to complete its greeting within this time."""

@@ -83,12 +83,13 @@ class _Spans:
     """The `mpccomm.engine.observer.Observer` that makes them."""
 
     counting = True
+    tell_from = 0.0
 
     def __init__(self, tracer: Tracer, propagate: bool) -> None:
         self._tracer = tracer
         self._propagate = propagate
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
+    def sends(self, party: str, message: Outgoing) -> bytes:
         """Begin a span."""
         span = self._tracer.start_span(
             f"send {party}", kind=SpanKind.PRODUCER, attributes=_facts("send", party, message)

@@ -1,6 +1,7 @@
 """The documents are true: what they show is done here, and does what they say."""
 
 import ast
+import importlib.util
 import re
 import shutil
 import socket
@@ -22,6 +23,21 @@ SHOWING = [document for document in documents() if blocks(document)]
 
 def name_of(document: Path) -> str:
     return document.relative_to(ROOT).as_posix()
+
+
+def test_what_those_who_work_on_it_are_told_to_run_and_to_touch_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w./]+(?:/|\.py|\.md))`", text)
+    missing = [name for name in named if not any((place / name).exists() for place in (ROOT, ROOT / "mpccomm"))]
+    assert not missing
+    modules = re.findall(r"python -m ((?:tests|mpccomm)\.[\w.]+)", text)
+    assert modules
+    assert not [name for name in modules if importlib.util.find_spec(name) is None]
+    scripts = re.findall(r"python (benchmarks/\w+\.py)", text)
+    assert scripts
+    assert all((ROOT / script).exists() for script in scripts)
+    ((path, word),) = re.findall(r"pytest (tests/\S+) -k (\w+)", text)
+    assert re.search(rf"^def test_\w*{word}", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs bash, and more than one address on loopback")

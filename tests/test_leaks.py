@@ -1,13 +1,10 @@
 """The suite notices what a test leaves behind."""
 
-import asyncio
 import re
 import socket
-import struct
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,36 +89,6 @@ def test_a_socket_in_the_slot_of_another() -> None:
         after = socket.socket()
         assert after.fileno() == slot
     after.close()
-
-
-def test_a_transport_that_asyncio_ends_twice_is_none() -> None:
-    class WritesOn(asyncio.Protocol):
-        def resume_writing(self) -> None:
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            there.close()
-            self.transport.write(b"more")
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.WriteTransport)
-            self.transport = transport
-
-    async def fill_and_empty() -> None:
-        transport, _ = await asyncio.get_running_loop().create_connection(WritesOn, sock=here)
-        transport.set_write_buffer_limits(high=1000, low=0)
-        transport.write(bytes(20_000_000))
-        while transport.get_write_buffer_size():
-            await asyncio.sleep(0)
-            with suppress(OSError):
-                there.recv(1 << 20)
-        await asyncio.sleep(0)
-
-    with no_leaks():
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            here = socket.create_connection(server.getsockname())
-            there = server.accept()[0]
-        here.setblocking(False)
-        there.setblocking(False)
-        asyncio.run(fill_and_empty())
 
 
 def test_the_suite_fails_for_each(tmp_path: Path) -> None:

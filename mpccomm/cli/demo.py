@@ -198,7 +198,7 @@ def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
 
 
 def faults(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> list[str]:
-    """What is wrong with the outcomes: nothing, unless a sum is, or somebody was sent more than noise."""
+    """What is wrong with the outcomes: nothing, unless a sum is, or a party was sent more than noise."""
     found = []
     rounding = len(vectors) / (2 * SCALE)
     for name, outcome in outcomes.items():

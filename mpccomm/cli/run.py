@@ -40,6 +40,7 @@ from mpccomm.engine.explain import ASKED
 from mpccomm.engine.report import Report, joint
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
+from mpccomm.trace.chrome import try_to_write
 
 _GRACE = 5.0
 """Seconds that parties have to end by themselves when they are told to."""
@@ -139,6 +140,11 @@ def run(options: argparse.Namespace) -> int:
     for output in (options.trace, options.report_to):
         if output is not None and not output.absolute().parent.is_dir():
             raise argparse.ArgumentError(None, f"there is no folder for {output}")
+        if output is not None:
+            try:
+                try_to_write(output)
+            except OSError as error:
+                raise argparse.ArgumentError(None, f"{output} can't be written: {error.strerror or error}") from None
     lines = chosen_lines(options, names)
     with (
         tempfile.TemporaryDirectory(prefix="mpccomm-") as folder,

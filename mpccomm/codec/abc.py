@@ -63,6 +63,9 @@ class Encoder(Protocol):
     def enter(self) -> None:
         """Go one level down; the caller subtracts one from `depth` when it is done."""
 
+    def once(self, owner: object, lower: Callable[[Any], object], argument: object) -> object:
+        """Return what *lower* makes of *argument*, one level down, worked out once however often *owner* occurs."""
+
     def keep_order(self) -> None:
         """Note that a class of the user takes part; to be called before its ``serialize`` is."""
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from mpccomm.codec.columns import RECORD, columns_of, lower_columns
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
 from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
 
@@ -34,8 +36,15 @@ class Entry:
 
     def lower(self, encoder: Encoder, value: object) -> object:
         """The node of an instance."""
-        if self.form is None:
-            encoder.keep_order()
+        if self.form is not None:
+            return encoder.once(value, partial(self._lower, encoder), value)
+        encoder.keep_order()
+        encoder.enter()
+        node = self._lower(encoder, value)
+        encoder.depth -= 1
+        return node
+
+    def _lower(self, encoder: Encoder, value: object) -> object:
         try:
             payload = self.serialize(value, **encoder.context)
         except Exception as error:
@@ -67,11 +76,14 @@ class Serialized:
 def lower_serialized(encoder: Encoder, value: Serialized) -> object:
     """The node of an instance that has been serialised already."""
     encoder.keep_order()
-    return _lower_named(encoder, value.name, value.payload)
+    encoder.enter()
+    node = _lower_named(encoder, value.name, value.payload)
+    encoder.depth -= 1
+    return node
 
 
 def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
-    encoder.enter()
+    """The node of an instance, one level down from its own."""
     try:
         node = encoder.lower(payload)
     except Refusal as refusal:
@@ -79,7 +91,6 @@ def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
             field = refusal.steps[-1][2:-2]
             refusal.steps[-1] = f".{field}" if field.isidentifier() else refusal.steps[-1]
         raise
-    encoder.depth -= 1
     return [HEADS[Tag.OBJECT], name, node]
 
 
@@ -172,9 +183,18 @@ def add(entry: Entry, overwrite: bool) -> None:
     if entry.kind is None:
         _NAMED[entry.name] = entry
     else:
+        _forget_elements(entry.kind)
+        if entry.form is not None and entry.form.elements is not None:
+            ELEMENTS[entry.kind] = entry.form.elements
         _BY_TYPE[entry.kind] = entry
         plugins.REGISTERED[entry.kind] = entry.lower
         plugins.REGISTERED_COLUMNS[entry.kind] = entry.lower_all
+
+
+def _forget_elements(kind: type) -> None:
+    entry = _BY_TYPE.get(kind)
+    if entry is not None and entry.form is not None:
+        ELEMENTS.pop(kind, None)
 
 
 def _same_notebook_class(present: Entry, entry: Entry) -> bool:
@@ -232,6 +252,8 @@ def _describe(entry: Entry) -> str:
 
 def clear() -> None:
     """Forget all registered classes."""
+    for kind in _BY_TYPE:
+        _forget_elements(kind)
     tables: tuple[dict[Any, Any], ...] = (_BY_NAME, _NAMED, _BY_TYPE, plugins.REGISTERED, plugins.REGISTERED_COLUMNS)
     for table in tables:
         table.clear()

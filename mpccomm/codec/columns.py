@@ -2,7 +2,8 @@
 
 A list of floats or of small integers is an array of machine numbers; a list of big integers is one block of bytes, of
 one width or with a width for each; a list of equally long tuples or lists is a column for each position, and a list of
-dicts with the same keys is a column for each key.
+dicts with the same keys is a column for each key. Where there are a few kinds or shapes in a list, each is a list of
+its own.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import json
 import sys
 from array import array
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from itertools import accumulate, chain, cycle, islice, repeat
+from itertools import accumulate, chain, count, cycle, islice, repeat
 from operator import countOf, is_, itemgetter
 from struct import iter_unpack
 from typing import Any, Final
@@ -27,10 +28,12 @@ from mpccomm.codec.wire import HEADS, INLINE, Tag
 BULK: Final = 32
 """Shorter lists are not worth a column."""
 _MOST_COLUMNS: Final = 16
+_MOST_GROUPS: Final = 16
 RECORD: Final = 256
 """Memory, in bytes, that a dict or an instance of a few fields takes beyond its columns."""
 _LIST: Final = 64
 """Memory that a list takes beyond its elements."""
+_TUPLE: Final = 56
 _INT_CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 _SWAP: Final = sys.byteorder == "big"
 
@@ -138,28 +141,48 @@ def _lower_lists(encoder: Encoder, values: list[list[Any]]) -> object | None:
 
 
 def lower_rows(encoder: Encoder, values: list[Any], tuples: bool) -> object | None:
-    """A column for each position of equally long rows; None if they are lists that differ in length, or too long."""
+    """A column for each position of equally long rows; None if they differ in length too much, or are too long."""
     length = len(values[0])
     if countOf(map(len, values), length) != len(values):
-        return _lower_ragged(encoder, values) if tuples else _plain_lists(encoder, values)
+        if tuples:
+            return lower_groups(encoder, values, map(len, values)) or _lower_ragged(encoder, values)
+        return _plain_lists(encoder, values) or lower_groups(encoder, values, map(len, values))
     if not 1 <= length <= _MOST_COLUMNS:
         return None if tuples else _plain_lists(encoder, values)
     encoder.count(len(values))
-    ballast = encoder.ballast(0 if tuples else _LIST * len(values))
+    ballast = encoder.ballast(_row_memory(tuples, length) * len(values))
     columns = (list(map(itemgetter(position), values)) for position in range(length))
     nodes = lower_columns(encoder, columns, [f"[{position}]" for position in range(length)])
     return [HEADS[Tag.ROWS], tuples, ballast, *nodes]
 
 
+def _row_memory(tuples: bool, columns: int) -> int:
+    """Memory that a row takes beyond its elements, as far as they don't make up for it.
+
+    Tuples of two and more are fewer than the elements within them, each of which takes a byte of the message. Those of
+    one in those of one, and so on, would be any number for each byte.
+    """
+    if not tuples:
+        return _LIST
+    return _TUPLE if columns == 1 else 0
+
+
 def lower_columns(encoder: Encoder, columns: Iterable[list[Any]], steps: list[str]) -> list[object]:
     """The nodes of *columns*; *steps* lead to them from an element, in the path of a refusal."""
+    return _lower_parts(encoder, columns, lambda refusal, number: refusal.steps.insert(-1, steps[number]))
+
+
+def _lower_parts(
+    encoder: Encoder, parts: Iterable[list[Any]], locate: Callable[[Refusal, int], object]
+) -> list[object]:
+    """The nodes of the lists that a list is taken apart into; *locate* makes a path in one of them that of the whole."""
     encoder.enter()
     nodes: list[object] = []
     try:
-        for column in columns:
-            nodes.append(encoder.sequence(column))
+        for part in parts:
+            nodes.append(encoder.sequence(part))
     except Refusal as refusal:
-        refusal.steps.insert(-1, steps[len(nodes)])
+        locate(refusal, len(nodes))
         raise
     encoder.depth -= 1
     return nodes
@@ -179,7 +202,7 @@ def columns_of(decoder: Decoder, nodes: tuple[object, ...], element: int, ballas
 def _rows(decoder: Decoder, tuples: object, ballast: object, *nodes: object) -> list[Any]:
     if type(tuples) is not bool:
         raise TypeError("rows of no kind")
-    rows = zip(*columns_of(decoder, nodes, 0 if tuples else _LIST, ballast), strict=True)
+    rows = zip(*columns_of(decoder, nodes, _row_memory(tuples, len(nodes)), ballast), strict=True)
     return list(rows) if tuples else list(map(list, rows))
 
 
@@ -190,19 +213,19 @@ def _lower_ragged(encoder: Encoder, values: list[tuple[Any, ...]]) -> object | N
         return None
     lengths = list(map(len, values))
     encoder.count(len(values))
-    encoder.enter()
-    try:
-        nodes = [encoder.sequence(lengths), encoder.sequence(flat)]
-    except Refusal as refusal:
-        _index_to_row(refusal, lengths)
-        raise
-    encoder.depth -= 1
+    nodes = _lower_parts(encoder, (lengths, flat), lambda refusal, _: _index_to_row(refusal, lengths))
     return [HEADS[Tag.RAGGED], *nodes]
 
 
+def _index(refusal: Refusal) -> int | None:
+    """The index in a list that the path of *refusal* begins with."""
+    step = refusal.steps[-1][1:-1] if refusal.steps else ""
+    return int(step) if step.isdigit() else None
+
+
 def _index_to_row(refusal: Refusal, lengths: list[int]) -> None:
-    if refusal.steps and refusal.steps[-1][1:-1].isdigit():
-        index = int(refusal.steps[-1][1:-1])
+    index = _index(refusal)
+    if index is not None:
         ends = list(accumulate(lengths))
         row = bisect_right(ends, index)
         refusal.steps[-1:] = [f"[{index - ends[row] + lengths[row]}]", f"[{row}]"]
@@ -218,27 +241,63 @@ def _ragged(decoder: Decoder, length_node: object, node: object) -> list[Any]:
     return [tuple(islice(elements, length)) for length in lengths]
 
 
+def lower_groups(encoder: Encoder, values: list[Any], keys: Iterable[Hashable]) -> object | None:
+    """A list for each of *keys*, of the elements that have it, and from which list to take each; None if that is no gain.
+
+    Elements with equal keys are only likely to have one shape: how their list travels is seen when it is lowered.
+    """
+    numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
+    order = list(map(numbers.__getitem__, keys))
+    if not 1 < len(numbers) <= min(_MOST_GROUPS, len(values) // BULK):
+        return None
+    groups: list[list[Any]] = [[] for _ in numbers]
+    exhaust(map(list.append, map(groups.__getitem__, order), values))
+    encoder.count(len(values))
+    nodes = _lower_parts(encoder, groups, lambda refusal, number: _index_to_element(refusal, order, number))
+    return [HEADS[Tag.GROUPS], encoder.buffer(bytes(order), mutable=False), *nodes]
+
+
+def _index_to_element(refusal: Refusal, order: list[int], number: int) -> None:
+    index = _index(refusal)
+    if index is not None:
+        places = (place for place, group in enumerate(order) if group == number)
+        refusal.steps[-1] = f"[{next(islice(places, index, None))}]"
+
+
+def _groups(decoder: Decoder, order_node: object, *nodes: object) -> list[Any]:
+    order = bytes(decoder.buffer(order_node))
+    decoder.count(len(order))
+    if len(nodes) > _MOST_GROUPS:
+        raise ValueError("too many groups")
+    groups = [decoder.typed(node, list) for node in nodes]
+    if sum(map(len, groups)) != len(order) or list(map(order.count, range(len(groups)))) != list(map(len, groups)):
+        raise ValueError("groups that do not add up")
+    elements = list(map(iter, groups))
+    return list(map(next, map(elements.__getitem__, order)))
+
+
 def _lower_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
-    """A column for each key of dicts with the same keys in the same order; None if they are not such."""
+    """A column for each key of dicts with the same keys in the same order; groups of such; None if they are neither."""
     keys = list(values[0])
     if not 1 <= len(keys) <= _MOST_COLUMNS or countOf(map(len, values), len(keys)) != len(values):
-        return _plain_dicts(encoder, values)
+        return _unlike_dicts(encoder, values)
     if {*map(type, keys)} != {str} or not all(map(is_, chain.from_iterable(values), cycle(keys))):
         every = list(chain.from_iterable(values))
         if countOf(map(type, every), str) != len(every) or every != keys * len(values):
-            return _plain_dicts(encoder, values)
+            return _unlike_dicts(encoder, values)
     encoder.count(len(values))
     columns = (list(map(itemgetter(key), values)) for key in keys)
     nodes = lower_columns(encoder, columns, [f"[{json.dumps(key, ensure_ascii=False)}]" for key in keys])
     return [HEADS[Tag.RECORDS], keys, encoder.ballast(RECORD * len(values)), *nodes]
 
 
-def _plain_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
-    """*values* themselves, if they are all their own nodes: looked at all at once."""
+def _unlike_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
+    """*values* themselves, if they are all their own nodes: looked at all at once; groups of those with the same keys."""
     sizes = list(map(len, values))
     if countOf(map(type, chain.from_iterable(values)), str) != sum(sizes):
         return None
-    return _plain(encoder, values, sizes, chain.from_iterable(map(dict.values, values)))
+    plain = _plain(encoder, values, sizes, chain.from_iterable(map(dict.values, values)))
+    return plain or lower_groups(encoder, values, map(tuple, values))
 
 
 def _plain_lists(encoder: Encoder, values: list[list[Any]]) -> object | None:
@@ -290,4 +349,5 @@ CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.ROWS: _rows,
     Tag.RAGGED: _ragged,
     Tag.RECORDS: _dicts,
+    Tag.GROUPS: _groups,
 }

@@ -22,7 +22,7 @@ from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import DENSE, count_elements, count_written_out, tree_memory
+from mpccomm.codec.scan import DENSE, ELEMENTS, count_elements, count_written_out, tree_memory
 from mpccomm.codec.wire import (
     EXPANSION,
     HEADS,
@@ -38,6 +38,9 @@ from mpccomm.codec.wire import (
 from mpccomm.errors import EncodingError, MissingExtraError
 
 _STRINGS: Final = frozenset({str})
+
+_MANY: Final = 1 << 16
+"""Containers that are lowered one by one, or elements in the same ones over again, before all are counted."""
 
 TOO_MANY: Final = f"has more elements than a message may have ({MAX_ELEMENTS}); send bulk data as arrays, or in parts"
 
@@ -63,6 +66,7 @@ class MessageEncoder:
         "_known",
         "_level",
         "_limit",
+        "_lowered",
         "_parts",
         "_root",
         "_unique",
@@ -93,6 +97,7 @@ class MessageEncoder:
         self._root: object = None
         self._unique = 0
         self._known: dict[int, _Known | None] = {}
+        self._lowered = 0
 
     def message(self, value: object) -> object:
         """The node of the whole message."""
@@ -139,6 +144,14 @@ class MessageEncoder:
             if elements > self._limit:
                 raise Refusal(TOO_MANY)
             self._root = None
+
+    def _check_repeated(self, values: list[Any]) -> None:
+        """The same for columns, each of which is a list of its own: one of them that repeats itself is what tells."""
+        if self._root is not None and len(set(map(id, values))) < len(values):
+            elements = count_written_out(values, _MANY)
+            self._lowered += _MANY if elements is None else elements
+            if self._lowered >= _MANY:
+                self._check_size()
 
     def call(self, tag: Tag, *arguments: object) -> list[object]:
         """A call, with arguments that are values (not nodes)."""
@@ -213,6 +226,9 @@ class MessageEncoder:
                 self._deepest = max(self._deepest, self.depth + known.height)
                 return known.node
             self._check_size()
+        self._lowered += 1
+        if self._lowered >= _MANY:
+            self._check_size()
         self._known[id(owner)] = None
         nodes, elements, unique, deepest = self.nodes, self.elements, self._unique, self._deepest
         self.enter()
@@ -248,6 +264,8 @@ class MessageEncoder:
             kind = type(value[0])
             column = plugins.column(kind)
             if column is not None:
+                if self.depth > 1 and kind in ELEMENTS:
+                    self._check_repeated(value)
                 node = column(self, value)
                 if node is not None:
                     return node
@@ -257,6 +275,10 @@ class MessageEncoder:
         elif ATOMS.issuperset(map(type, value)):
             self.count_nodes(size)
             return value
+        elif size >= BULK:
+            node = columns.lower_groups(self, value, map(type, value))
+            if node is not None:
+                return node
         return self.once(value if owner is None else owner, self.items, value)
 
     def mapping(self, value: dict[Any, Any]) -> object:
@@ -267,10 +289,8 @@ class MessageEncoder:
         if ATOMS.issuperset(map(type, value.values())):
             self.count_nodes(size)
             return value
-        if size >= BULK and plugins.column(type(next(iter(value.values())))) is not None:
-            kind = type(next(iter(value.values())))
-            if countOf(map(type, value.values()), kind) == size:
-                return self.once(value, self._dict, value)
+        if size >= BULK and any(map(plugins.column, set(map(type, value.values())))):
+            return self.once(value, self._dict, value)
         return self.once(value, self.fields, value)
 
     def _dict(self, value: dict[object, object]) -> object:

@@ -7,7 +7,7 @@ What the fields do not tell is refused: when the class is registered, or with th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, Flag
 from functools import cached_property
 from itertools import repeat
@@ -22,11 +22,15 @@ _HEAP_TYPE: Final = 1 << 9
 
 
 class Form(NamedTuple):
-    """How instances of such a class travel. *fields* are those of a dataclass, which can travel as columns."""
+    """How instances of such a class travel. *fields* are those of a dataclass, which can travel as columns.
+
+    *elements* are what an instance holds, if it holds anything.
+    """
 
     serialize: Callable[..., object]
     deserialize: Callable[..., object]
     fields: tuple[str, ...] = ()
+    elements: Callable[[Any], Iterator[object]] | None = None
 
 
 def form(kind: type) -> Form | None:
@@ -48,7 +52,7 @@ def _of_namedtuple(kind: Any) -> Form:
         _refuse_others(kind, getattr(value, "__dict__", {}).keys())
         return list(value)
 
-    return Form(serialize, lambda items, **_: kind._make(items))
+    return Form(serialize, lambda items, **_: kind._make(items), elements=tuple.__iter__)
 
 
 def _of_dataclass(kind: Any) -> Form:
@@ -76,7 +80,10 @@ def _of_dataclass(kind: Any) -> Form:
             object.__setattr__(instance, name, value)
         return instance
 
-    return Form(serialize, deserialize, fields)
+    def elements(value: object) -> Iterator[object]:
+        return (getattr(value, name, None) for name in fields)
+
+    return Form(serialize, deserialize, fields, elements)
 
 
 def _slots(kind: type) -> set[str]:

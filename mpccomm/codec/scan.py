@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -127,8 +127,15 @@ def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:
     return count
 
 
-_SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
-_MAPPINGS: Final = frozenset({dict, OrderedDict, Counter, defaultdict})
+def _of_mapping(mapping: Any) -> Iterator[object]:
+    return chain(mapping, mapping.values())
+
+
+ELEMENTS: Final[dict[type, Callable[[Any], Iterator[object]]]] = {
+    **dict.fromkeys((list, tuple, set, frozenset, deque), iter),
+    **dict.fromkeys((dict, OrderedDict, Counter, defaultdict), _of_mapping),
+}
+"""What the containers of these types hold; `mpccomm.codec.classes` adds the dataclasses and namedtuples of the user."""
 
 
 def count_written_out(value: object, limit: int) -> int | None:
@@ -136,19 +143,22 @@ def count_written_out(value: object, limit: int) -> int | None:
 
     Counted until there are more than *limit*; None if one contains itself. Takes a step for each that is there once.
     """
+    if type(value) not in ELEMENTS:
+        return 0
     counts: dict[int, int | None] = {}
-    stack = [(value, _elements(value))]
+    stack = [(value, ELEMENTS[type(value)](value))]
     while stack:
         container, elements = stack[-1]
         counts.setdefault(id(container), None)
-        inner = next((item for item in elements if type(item) in _CONTAINERS and id(item) not in counts), None)
+        inner = next((item for item in elements if type(item) in ELEMENTS and id(item) not in counts), None)
         if inner is not None:
-            stack.append((inner, _elements(inner)))
+            stack.append((inner, ELEMENTS[type(inner)](inner)))
             continue
         stack.pop()
         total = 0
-        for item in _elements(container):
-            count = counts[id(item)] if type(item) in _CONTAINERS else 0
+        for item in ELEMENTS[type(container)](container):
+            # One that is made anew each time it is asked for, by a property say, counts as one.
+            count = counts.get(id(item), 0) if type(item) in ELEMENTS else 0
             if count is None:
                 return None
             total += 1 + count
@@ -156,12 +166,3 @@ def count_written_out(value: object, limit: int) -> int | None:
             return total
         counts[id(container)] = total
     return counts[id(value)]
-
-
-_CONTAINERS: Final = _SEQUENCES | _MAPPINGS
-
-
-def _elements(container: Any) -> Iterator[object]:
-    if type(container) in _MAPPINGS:
-        return chain(container, container.values())
-    return iter(container if type(container) in _SEQUENCES else ())

@@ -54,6 +54,7 @@ class Tag(IntEnum):
     INT = 1
     SEGMENT = 2
     TEXT = 3
+    GROUPS = 4
     TUPLE = 8
     DICT = 9
     SET = 10

@@ -69,6 +69,3 @@ class RemoteParty(Protocol):
 
     def explain(self, cause: Cause, call: Any) -> Exception:
         """Return the error for a call that ended so."""
-
-    def describe_box(self) -> str:
-        """Return which messages of it are here, in words."""

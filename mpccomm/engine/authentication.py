@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from mpccomm.address import IPAddress, ascii_name, equivalents, join
 from mpccomm.codec.wire_format import OURS
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.party import Party
+from mpccomm.engine.states import GivenUp
 from mpccomm.errors import ConfigurationError, DuplicatePartyError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import NO_PORT
@@ -143,7 +143,7 @@ class Authentication:
             raise NotRecognisedError(
                 f"{party} was added as one that runs tno.mpc.communication, and calls as a pool of ours"
             )
-        return partial(_attend, party)
+        return partial(_run_incoming, party)
 
     async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
         """The party that posts from there and has its server at that port.
@@ -418,5 +418,5 @@ def _same_host(one: Party, other: Party) -> bool:
     return other.host.literal in equivalents(one.host.literal)
 
 
-async def _attend(party: Party, stream: Stream) -> None:
+async def _run_incoming(party: Party, stream: Stream) -> None:
     await party.run_connection(stream, dialled=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party
 
-C = TypeVar("C", bound="BasePart")
+C = TypeVar("C", bound="NamedChannel")
+A = TypeVar("A", contravariant=True)
 
 _RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
@@ -73,6 +73,22 @@ class Watcher(Waiter, Protocol):
     """A waiter that knows its request, and can cancel it."""
 
     request: Request | None
+
+
+class Queue(Protocol[A]):
+    """Encodes a message and queues it, for one party or for several; the watcher has the request before it is under way."""
+
+    def __call__(
+        self,
+        to: A,
+        message: object,
+        msg_id: str | None,
+        limits: SendLimits,
+        waiter: Handle | None,
+        watcher: Watcher | None,
+        /,
+    ) -> Request:
+        """Return the request, under way."""
 
 
 class BaseChannel:
@@ -158,7 +174,8 @@ class BaseChannel:
         """The receive of one message, not started yet."""
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
-        prefix, own = self._key(party, msg_id)
+        automatic = msg_id is None and not (self._space.prefix or party.prefix)
+        prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         if expect is not None:
             check_expect(expect)
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
@@ -236,14 +253,16 @@ class BaseChannel:
 
         What waits for it may be a ``future`` of the pool's loop as well, see `SendCall.future`.
         """
-        prefix, own = self._key(party, msg_id)
+        # Nearly all messages are such. As `_key`, which would be one call more for each.
+        automatic = msg_id is None and not (self._space.prefix or party.prefix)
+        prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         engine = self._engine
         awaited = future is not None or watcher is not None
         if awaited and entered.last() is not None:
             limits = limits_within(engine, limits)
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
             self._enter()
-        begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
+        called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
         wire_format, post = party.wire_format, self._post
         encode_plain = wire_format.encode_plain
         envelope = encode_plain(message)
@@ -257,7 +276,7 @@ class BaseChannel:
                 )
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: Encoded(*encoded)})[wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, awaited, begun)
+            call = SendCall(party, prefix, own, encoded, limits, awaited, called)
             if call.total > party.link.max_message_size:
                 _check_size(encoded[0], party)
             if future is not None:
@@ -267,7 +286,7 @@ class BaseChannel:
                 call.waiter = watcher
             else:
                 call.waiter = waiter
-                if begun and waiter is not None:
+                if called is not None and waiter is not None:
                     waiter.involved = call.involved()
             post(call.start)
         finally:
@@ -298,10 +317,10 @@ class BaseChannel:
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
-            begun = 0.0 if engine.loop_owner.observer is None else time.perf_counter()
+            called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
-                SendCall(party, *key, encoded[party.wire_format], limits, awaited, begun)
+                SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)
                 for party, key in zip(parties, keys, strict=True)
             ]
             request = calls[0] if len(calls) == 1 else together(calls)
@@ -310,7 +329,7 @@ class BaseChannel:
                 request.waiter = watcher
             else:
                 request.waiter = waiter
-                if begun and waiter is not None:
+                if called is not None and waiter is not None:
                     waiter.involved = request.involved()
             self._post(request.start)
         finally:
@@ -355,7 +374,7 @@ class BaseChannel:
         return members
 
 
-class BasePart(BaseChannel):
+class NamedChannel(BaseChannel):
     """A channel of a pool. It keeps the pool that it belongs to alive."""
 
     def __init__(self, space: IdSpace, owner: BaseChannel) -> None:

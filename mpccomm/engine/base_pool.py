@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from logging import Logger
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TextIO, TypeVar
 
@@ -13,17 +12,16 @@ import aiohttp
 
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
-from mpccomm.engine.calls import PoolCalls
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, check_id_type, names_of, seconds, send_limits
+from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
 from mpccomm.engine.stats import Stats, stats_of
-from mpccomm.engine.tracing import Trace, trace_of
+from mpccomm.engine.tracing import Trace, checked_file, trace_of
 from mpccomm.proxies import GivenProxy, proxy_of
 from mpccomm.relays import Relays, relays_of
 from mpccomm.settings import DEFAULTS, Settings
@@ -36,6 +34,36 @@ from mpccomm.transport.shared_port import Listener
 from mpccomm.transport.tls import Password
 
 P = TypeVar("P", bound="BasePool")
+
+
+class PoolCalls:
+    """What the calls of a pool that wait mean, besides those of its channels: said once for both faces."""
+
+    def wait_ready(self, timeout: float | None = None, handler_names: Sequence[str] | None = None) -> Any:
+        """Wait until every party is connected: each end has identified the other, and messages flow both ways.
+
+        :param timeout: seconds; None waits without limit
+        :param handler_names: the parties; left out: all
+        :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
+        :raises AuthenticationError: one end does not accept the other's certificate
+        """
+
+    def shutdown(self, linger: float | Unset = UNSET) -> Any:
+        """Deliver what is still to be sent, tell the others, close. Every party that waits for this one gets an error at once.
+
+        What could not be delivered within the time, and what was never received, is logged. A pool that was shut down
+        can't be started again; make a new one. Several calls, from any thread or loop, wait for the same end; the longest
+        ``linger`` counts. Ctrl-C ends the lingering of a `SyncPool`: goodbye is said, and what is not delivered by then is lost.
+
+        :param linger: seconds for the delivery; left out: ``Settings.linger``
+        """
+
+    def abort(self, reason: str = "", linger: float | Unset = UNSET) -> Any:
+        """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
+
+        :param reason: for the other parties to read
+        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
+        """
 
 
 class BasePool(BaseChannel, PoolCalls, Visible):
@@ -232,7 +260,8 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
 
-        Messages of the old process that have not been received are dropped.
+        Messages of the old process that have not been received are dropped; also one that a receive has taken, and gives back later
+        because it was cancelled or interrupted.
         """
         party = self._engine.party(name)
         self._enter()
@@ -293,8 +322,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         picture by ``mpccomm trace merge``.
 
         :param path: of the file to be written at its end, which https://ui.perfetto.dev opens; left out: there is none
+        :raises ConfigurationError: that file can't be written
         """
-        return self._engine.trace(None if path is None else Path(path))
+        return self._engine.trace(None if path is None else checked_file(path))
 
     def timeline(self, *others: BasePool | FilePath, ax: Any = None) -> Any:
         """Draw the trace that runs, or the last one that ended: a row per party, its waits and phases, and a line per message.

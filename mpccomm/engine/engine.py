@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import secrets
 import threading
@@ -12,22 +11,25 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name, join
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.error_messages import why_not_ready
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
-from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
+from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
+from mpccomm.engine.notices import tell_of_absent
 from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
-from mpccomm.engine.party import Party, tell_of_absent, tell_of_undelivered
+from mpccomm.engine.party import Party
+from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
 from mpccomm.engine.report import Reporter, keep
+from mpccomm.engine.states import GivenUp
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
 from mpccomm.engine.tracing import REPORT, Trace, close, file_for
@@ -57,9 +59,18 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.tno_bridge import TnoBridge
 
-_RUNNING = PoolState.RUNNING
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
+
+
+class Host(Protocol):
+    """Has a loop for an engine whose program has none."""
+
+    def start(self) -> None:
+        """Make the loop, and call `Engine.start` there."""
+
+    def ended(self) -> None:
+        """Nothing of the engine is left: end what was started for it."""
 
 
 class Engine:
@@ -83,10 +94,8 @@ class Engine:
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
         self.authentication = authentication
-        self.launch: Callable[[], None] = lambda: self.start(running_loop())
-        """Finds or makes the loop to live on, and calls `start` there."""
-        self.ended: Callable[[], None] = lambda: None
-        """Called when nothing of it is left, to end what was started for it."""
+        self.host: Host | None = None
+        """What makes a loop to live on, and ends it; None: the loop that runs where the pool is first used."""
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
         self._reporters: dict[str, Reporter] = {}
@@ -104,8 +113,7 @@ class Engine:
         self.server_handle: ServerHandle | None = None
         self.lifecycle = Lifecycle()
         self._ending: asyncio.Task[None] | None = None
-        self._patience: list[tuple[float, float]] = []
-        """Of all who wait for the end: since when, and how many seconds."""
+        self._lingering = Lingering()
         self._incarnation = secrets.token_bytes(16)
         self._bound_port: BoundPort | None = None
         self._declared_port = NO_PORT
@@ -118,7 +126,7 @@ class Engine:
         """Parties that were removed and are still told so."""
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.has_additions = False
-        """Something was added that `grow` has not seen yet."""
+        """Something was added that `start_added` has not seen yet."""
         _engines.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
@@ -339,6 +347,13 @@ class Engine:
     # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
     # for one, would take the first cell for the origin of every line that is logged later.
 
+    def launch(self) -> None:
+        """Find or make the loop to live on, and start there."""
+        if self.host is None:
+            self.start(running_loop())
+        else:
+            self.host.start()
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
         self.lifecycle.apply(PoolEvent.START)
@@ -394,7 +409,7 @@ class Engine:
         until = Party.clock() + self.settings.linger
         try:
             left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
-            tell_of_undelivered(self.log, {party.name: party.report(left)})
+            tell_of_undelivered(self.log, {party.name: tell_of_remains(party.log, party, left)})
             await party.disconnected()
         finally:
             del self._leaving[party]
@@ -481,7 +496,7 @@ class Engine:
             for party in parties:
                 party.expect(False)
         missing = {
-            party.name: f"{party.where}: {party.trouble if party.closed is None else party.closed.reason}"
+            party.name: f"{party.where}: {why_not_ready(party)}"
             for party, there in zip(parties, ready, strict=True)
             if not there
         }
@@ -502,16 +517,10 @@ class Engine:
         """Tell every party that we give up, for which a connection may have to be made first, and close."""
         await self._end(linger, reason)
 
-    def is_quiet(self) -> bool:
-        """Return whether nothing has to be done before the next call of a coroutine on the home loop."""
-        return self.lifecycle.state is _RUNNING and not (
-            self.has_additions or self.callbacks.forgotten or self.loop_owner.posted
-        )
-
     @property
     def told_to_end(self) -> bool:
         """Return whether its end was asked for."""
-        return bool(self._patience) or not self.lifecycle.usable
+        return bool(self._lingering) or not self.lifecycle.usable
 
     def shut_down_in_background(self, reason: str | None = None, *, forgotten: bool = False) -> None:
         """Begin to shut down, or with a reason to deliver and then abort.
@@ -519,7 +528,7 @@ class Engine:
         Takes no lock and waits for nothing: a finalizer may call it.
         """
 
-        self._patience.append((Party.clock(), self.settings.linger))
+        self._lingering.begin(Party.clock(), self.settings.linger)
 
         def begin() -> None:
             if self.lifecycle.state is PoolState.RUNNING:
@@ -550,7 +559,7 @@ class Engine:
         """End the lingering. Called from another thread."""
 
         def hurry() -> None:
-            self._patience.clear()
+            self._lingering.end_all()
             self._stir()
 
         with suppress(RuntimeError):  # the loop is closed
@@ -579,17 +588,14 @@ class Engine:
         if not self.loop_owner.settled:
             self.close_unused()
             return
-        mine = (Party.clock(), linger)
-        self._patience.append(mine)
+        mine = self._lingering.begin(Party.clock(), linger)
         ending = self._ending
         if ending is None:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            # Only those who still wait are a reason to linger.
-            with suppress(ValueError):
-                self._patience.remove(mine)
+            self._lingering.end(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
             raise
@@ -610,7 +616,7 @@ class Engine:
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
-        return max((max(since, self._begun_at) + linger for since, linger in self._patience), default=-math.inf)
+        return self._lingering.deadline(self._begun_at)
 
     def _stir(self) -> None:
         for party in self.parties.values():
@@ -623,7 +629,10 @@ class Engine:
         parties = list(self.parties.values())
         leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]
         left = await asyncio.gather(*leaving)
-        reports = {party.name: party.report(messages) for party, messages in zip(parties, left, strict=True)}
+        reports = {
+            party.name: tell_of_remains(party.log, party, messages)
+            for party, messages in zip(parties, left, strict=True)
+        }
         tell_of_undelivered(self.log, reports)
         if self._leaving:
             await asyncio.wait(self._leaving.values())
@@ -640,7 +649,8 @@ class Engine:
         self.logged.close()
         self.callbacks.end()
         self.takeover.end()
-        self.ended()
+        if self.host is not None:
+            self.host.ended()
 
     async def _close_all(self) -> None:
         if self._ticker is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
-from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.party_log import describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
-from mpccomm.engine.states import RequestState
+from mpccomm.engine.states import GivenUp, RequestState
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Cause, Ending
 
@@ -25,6 +25,25 @@ _MOST_LISTED = 8
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     """The error for a call that ended so."""
     return _ERRORS[cause.ending](party, _action(call), cause, call)
+
+
+def why_not_ready(party: RemoteParty) -> str:
+    """Why frames do not flow with a party, and what makes them, where that is known."""
+    closed, ending = party.closed, party.link.ending
+    if closed is not None:
+        barred = closed.ending is GivenUp.BARRED
+        return (
+            f"it is kept out: {closed.reason}; to let it in again: readmit({party.name!r})" if barred else closed.reason
+        )
+    if ending is None:
+        return party.trouble
+    if ending.ending is Ending.RESTARTED:
+        return (
+            "it was restarted and knows nothing of what went before; to go on with the new process call "
+            f"accept_restart({party.name!r})"
+        )
+    aborted = f"it has aborted: {ending.reason or 'no reason given'}"
+    return f"{aborted if ending.ending is Ending.ABORTED else 'it has shut down'}; {party.trouble}"
 
 
 def _action(call: ReceiveCall | SendCall) -> str:
@@ -90,7 +109,7 @@ def _state(call: ReceiveCall | SendCall) -> str:
         state = f"it is there, but does not take what is sent: {party.not_taken}"
     else:
         state = "it is connected"
-    return f"{state}; {party.describe_box()}" if isinstance(call, ReceiveCall) else state
+    return f"{state}; {describe_box(party.link)}" if isinstance(call, ReceiveCall) else state
 
 
 def _shut_down(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -117,7 +136,7 @@ def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | S
     if cause.ending is Ending.MUTUAL:
         why = "both boxes are full, and both programs wait in a send. Receive before sending more, or raise the limits of the box."
     elif isinstance(call, ReceiveCall):
-        why = f"its messages are held back by our full box; {party.describe_box()}. Receive those first."
+        why = f"its messages are held back by our full box; {describe_box(party.link)}. Receive those first."
     else:
         why = (
             "its box is full of messages that it does not receive, while it waits for a later one. It may still arrive."

@@ -19,6 +19,7 @@ import aiohttp
 from mpccomm.display import bytes_text, plural, seconds_text
 from mpccomm.engine.engine import Engine, running_engines
 from mpccomm.engine.party import Party
+from mpccomm.engine.party_log import describe_box
 from mpccomm.engine.snapshot import copied, look_at, party_state
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import describe_key
@@ -82,7 +83,7 @@ def _sends(party: Party) -> Iterator[str]:
 
 def _box(party: Party) -> Iterator[str]:
     if party.link.mailbox.unread_messages:
-        yield f"{party.describe_box()}; no receive has asked for that"
+        yield f"{describe_box(party.link)}; no receive has asked for that"
 
 
 # -- where the program stands ------------------------------------------------------------------------------------------

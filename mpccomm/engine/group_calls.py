@@ -6,49 +6,28 @@ store, before which nothing of it has happened; so a call can be taken up again 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
-from mpccomm.engine.deadlines import CallRemainder, RemainingTime, describe_limit, tightened
+from mpccomm.engine.deadlines import Deadline, describe_limit
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
-from mpccomm.engine.several import Delivery, First, Several
-from mpccomm.engine.states import OVER, RequestState
+from mpccomm.engine.several import Delivery, First, Part, Several
+from mpccomm.engine.states import GROUP_CALL, OVER, GroupCallEvent, GroupCallState, RequestState
 from mpccomm.errors import CommunicationError, CommunicationTimeoutError
 from mpccomm.protocol.mailbox import Mailbox
 
 T = TypeVar("T")
 
 _DIGESTS = "digests"
-
-
-class Deadline:
-    """One time limit for all of a call."""
-
-    def __init__(self, timeout: float | None, owner: object = None) -> None:
-        self.timeout = timeout = tightened(owner, timeout)
-        self._at = None if timeout is None else time.monotonic() + timeout
-
-    @property
-    def left(self) -> float | None:
-        """Seconds; None without limit."""
-        if self._at is None:
-            return None
-        left = max(self._at - time.monotonic(), 0.0)
-        if isinstance(self.timeout, RemainingTime):
-            return self.timeout.now(left)
-        assert self.timeout is not None
-        found = CallRemainder(left)
-        found.of = self.timeout
-        return found
+_OVER = (GroupCallState.OVER, GroupCallState.REDEEMED)
 
 
 class _Progress(NamedTuple):
@@ -84,13 +63,9 @@ class GroupCall(Generic[T]):
         *,
         digests: bool,
     ) -> None:
-        self.over = False
+        self.state = GroupCallState.NEW
         self.running = False
         """A face drives it now."""
-        self.redeemed = False
-        """The caller has its result."""
-        self.begun = False
-        """It has its numbers."""
         self.numbers: Mapping[str, int] = {}
         """By the other members that take part."""
         self.sessions: Mapping[str, _Session] = {}
@@ -102,13 +77,17 @@ class GroupCall(Generic[T]):
         self._make = make
         self._digests = digests
         self._progress = _Progress()
-        self._asked = 0
         self._live: tuple[Collective[T], int] | None = None
         """The generator, and how many rounds it knows of."""
         self._round = Round()
         self._result: T
         self._receives: list[ReceiveCall] = []
         self._advance()
+
+    @property
+    def over(self) -> bool:
+        """Whether its result is here."""
+        return self.state in _OVER
 
     @property
     def title(self) -> str:
@@ -136,9 +115,9 @@ class GroupCall(Generic[T]):
 
     def begin(self) -> None:
         """Take the numbers, unless it has them."""
-        if not (self.begun or self._calls.latest is self):
+        if self.state is GroupCallState.NEW and self._calls.latest is not self:
             self._calls.begin(self)
-        self.begun = True
+        self.state = GROUP_CALL[self.state, GroupCallEvent.BEGIN]
 
     def posted(self, sends: Sequence[SendCall]) -> None:
         """Note sends that are about to be started."""
@@ -153,8 +132,7 @@ class GroupCall(Generic[T]):
         sends = [send for posted in progress.posted for send in posted]
         deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
         self._receives = receives
-        self._asked = len(progress.history)
-        return Several([*receives, *deliveries])
+        return _RoundRequest(self, [*receives, *deliveries])
 
     @property
     def to_come(self) -> tuple[str, ...]:
@@ -203,14 +181,14 @@ class GroupCall(Generic[T]):
         self._advance()
 
     @property
-    def taken(self) -> bool:
-        """Whether what the last request has brought is here."""
-        return len(self._progress.history) > self._asked
+    def rounds(self) -> int:
+        """How many rounds are over: what they have brought is here."""
+        return len(self._progress.history)
 
     def redeem(self) -> T:
         """Hand out the result; the last step."""
         result = self._result
-        self.redeemed = True
+        self.state = GROUP_CALL[self.state, GroupCallEvent.REDEEM]
         return result
 
     # -- after an interrupt --------------------------------------------------------------------------------------------
@@ -248,7 +226,7 @@ class GroupCall(Generic[T]):
                 round_ = collective.send(history[-1])
         except StopIteration as end:
             self._result = end.value
-            self.over = True
+            self.state = GROUP_CALL[self.state, GroupCallEvent.END]
             return
         self._round = round_
         self._live = collective, len(history)
@@ -259,6 +237,22 @@ class GroupCall(Generic[T]):
             f"{self.title}: not all of {late} have confirmed within {describe_limit(limit.timeout)}; what was sent to them may "
             "still arrive; resume() goes on with this call"
         )
+
+
+class _RoundRequest(Several):
+    """What one round of a call waits for. Once the call has taken what it brought, nothing of that goes back."""
+
+    __slots__ = ("_call", "_rounds")
+
+    def __init__(self, call: GroupCall[Any], parts: Sequence[Part]) -> None:
+        super().__init__(parts)
+        self._call = call
+        self._rounds = call.rounds
+
+    def cancel(self) -> None:
+        """End all parts; messages go back, unless the call has them."""
+        if self._call.rounds == self._rounds:
+            super().cancel()
 
 
 class _MemberCall(ReceiveCall):
@@ -300,7 +294,8 @@ class GroupChannel(BaseChannel):
         self._enter()
         serialising = Serialising(self._engine.serialising)
         try:
-            begun = 0.0 if self._engine.loop_owner.observer is None else time.perf_counter()
+            owner = self._engine.loop_owner
+            called = None if owner.observer is None else owner.called()
             encoded = self._encode(parties, message, serialising, snapshot=True)
             # What can't be encoded leaves no trace; anything else is on record before it is under way.
             call.begin()
@@ -311,7 +306,7 @@ class GroupChannel(BaseChannel):
                     encoded[party.wire_format],
                     self._space.limits,
                     False,
-                    begun,
+                    called,
                 )
                 for party in parties
             ]
@@ -329,12 +324,12 @@ class GroupChannel(BaseChannel):
         self._enter()
         return _MemberCall(party, *self._key(party, msg_id), timeout, expect, session)
 
-    def discard(self, name: str, msg_id: str) -> None:
-        """Drop a message of a member, now or when it comes."""
+    def discard(self, name: str, msg_id: str, session: _Session) -> None:
+        """Drop a message of a member, now or when it comes in that session."""
         party = self._engine.party(name)
         prefix, own = self._key(party, msg_id)
         assert own is not None
-        self.start(DiscardCall(party, prefix, own))
+        self.start(DiscardCall(party, prefix, own, session.mailbox))
 
     def start(self, request: Request) -> None:
         """Start a request."""
@@ -411,9 +406,9 @@ class GroupCalls:
             numbers[name, call.pair] = _Counted(session, number + 1)
         call.numbers, call.sessions = found, sessions
         self._state = _State(numbers, call)
-        if latest is not None and not (latest.running or latest.redeemed):
+        if latest is not None and not (latest.running or latest.state is GroupCallState.REDEEMED):
             for name, msg_id in latest.leftovers():
-                self.channel.discard(name, msg_id)
+                self.channel.discard(name, msg_id, latest.sessions[name])
 
     def limit(self, timeout: float | None) -> Deadline:
         """The time limit of one call."""
@@ -424,7 +419,7 @@ class GroupCalls:
 
     def interrupted(self, call: GroupCall[Any]) -> None:
         """The call has ended early: it is the one to resume."""
-        if call.begun:
+        if call.state is not GroupCallState.NEW:
             self._state = self._state._replace(latest=call)
 
     def take_up(self) -> GroupCall[Any]:
@@ -433,7 +428,7 @@ class GroupCalls:
         :raises CommunicationError: there is none
         """
         call = self._state.latest
-        if call is None or call.running or call.redeemed:
+        if call is None or call.running or call.state is GroupCallState.REDEEMED:
             raise CommunicationError(
                 "no call of this group was interrupted after it had begun: nothing is there to resume"
             )

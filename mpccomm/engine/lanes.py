@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 
@@ -39,6 +39,8 @@ _told: WeakValueDictionary[int, Lanes] = WeakValueDictionary()
 _here: ContextVar[Lane | None] = ContextVar("mpccomm.lane", default=None)
 """That of this context. A task has a copy of the context of the one that has made it."""
 _of_threads: WeakKeyDictionary[threading.Thread, Lane] = WeakKeyDictionary()
+_thread = threading.local()
+"""With the ``number`` of the lane of this thread, once it has one."""
 _made: dict[object, Lane] = {}
 
 of_tasks: dict[object, int] = {}
@@ -55,6 +57,13 @@ def lane() -> int:
     """
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)
+    try:
+        return of_tasks[task] if task is not None else _thread.number
+    except (KeyError, AttributeError):
+        return _make(task)
+
+
+def _make(task: asyncio.Task[Any] | None) -> int:
     thread = threading.current_thread()
     found = _of_threads.get(thread) if task is None else _made.get(task)
     if found is None:
@@ -67,6 +76,7 @@ def lane() -> int:
         _here.set(found)
         if task is None:
             _of_threads[thread] = found
+            _thread.number = number
         else:
             _made[task] = found
             of_tasks[task] = number

@@ -8,7 +8,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
+from time import perf_counter
 
+from mpccomm.engine.lanes import lane, of_tasks, running
 from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.logs import EventLog, LogEvent
@@ -66,6 +69,14 @@ class LoopOwner:
         """How threads of the pool are called."""
         self.settled = False
         """Whether there is a loop yet."""
+
+    def called(self) -> tuple[int, float]:
+        """Return the lane that calls, and the time: where there is an observer. From any thread."""
+        try:
+            number = of_tasks[running[self.home]] if get_ident() == self.thread else lane()
+        except KeyError:
+            number = lane()
+        return number, perf_counter()
 
     def is_busy(self) -> bool:
         """Whether something that was posted is still to be run, or runs: what comes now comes after it."""

@@ -1,26 +1,40 @@
-"""What a recorder keeps of each message, packed, and how it becomes the rows of a record.
-
-A note of a message has a fixed size and holds no objects: memory that is used for the first time, and what the collector has to
-look through, cost more than all the rest of a trace.
-"""
+"""What a recorder keeps of each message, and how it becomes the rows of a record."""
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from struct import Struct
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 from mpccomm.engine.lanes import Lane
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.trace.record import Phase, Receive, Send, Wait
 
-NOTE = Struct("=BIIIqQqdddd")
-"""What it is, the places of the peer, of the text of the id (all of it, or its prefix), and the lane; the number in the id (-1:
-none); bytes; how many messages began before it; and four times. Of a send: when it was called, queued, delivered, and nothing. Of
-a receive: since when it was waited for, when it arrived, when decoding began and ended."""
+_COLUMNS = "BIIqQqIdddd"
+WIDTH = len(_COLUMNS)
+"""The entries of a note: what it is; the party; the text of the id (all of it, or its prefix), and the number in it (-1: none);
+bytes; how many messages began before it; the lane; and four times. Of a send: when it was called, encoded (0: at that time),
+delivered, and nothing. Of a receive: since when it was waited for, when it arrived, when decoding began and ended."""
 SEND, AWAITED, RECEIVE, OF_FUTURE = range(4)
 """What it is: a send, one that a call waits for; a receive, one for a future."""
+
+
+class Block(tuple["array[Any]", ...]):
+    """Notes that are packed: their columns, with places of parties and texts instead of these themselves."""
+
+    __slots__ = ()
+
+
+def pack(notes: Sequence[Any], parties: Mapping[str, int], texts: dict[str, int]) -> Block:
+    """Pack notes that follow each other in one list; new texts get their places."""
+    columns: list[Any] = [notes[place::WIDTH] for place in range(WIDTH)]
+    for text in set(columns[2]):
+        texts.setdefault(text, len(texts))
+    columns[1] = map(parties.__getitem__, columns[1])
+    columns[2] = map(texts.__getitem__, columns[2])
+    return Block(map(array, _COLUMNS, columns))
 
 
 class Failed(NamedTuple):
@@ -91,9 +105,10 @@ class Making:
         """For each lane the place of the one that has made it; -1: it is not in the record, or a thread."""
         return [self._lines.get(self._lanes[number].maker, -1) for number in self._lines]
 
-    def add_messages(self, notes: bytes, texts: list[str], taken: Mapping[tuple[int, int], float]) -> None:
+    def add_messages(self, notes: Iterable[Block], texts: list[str], taken: Mapping[tuple[int, int], float]) -> None:
         """Add the sends and receives; ``taken`` has when the results of futures were asked for, by peer and number."""
-        for kind, peer, text, lane, place, size, number, first, second, third, fourth in NOTE.iter_unpack(notes):
+        for note in chain.from_iterable(zip(*block, strict=True) for block in notes):
+            kind, peer, text, place, size, number, lane, first, second, third, fourth = note
             key: Key = texts[text] if place < 0 else (texts[text], place)
             if kind <= AWAITED:
                 self._add_send(peer, number, key, size, lane, kind == AWAITED, first, second, third, "")
@@ -138,7 +153,7 @@ class Making:
         if awaited:
             self._awaited.append(len(self.sends))
         name = describe_key(key) if key else ""
-        queued, delivered = self.at(encoded), -1 if error else self.at(ended)
+        queued, delivered = self.at(encoded or called), -1 if error else self.at(ended)
         returned = self.at(ended) if awaited else queued
         line = self._line(lane)
         self.sends.append(Send(peer, number, name, size, line, self.at(called), queued, delivered, returned, error))

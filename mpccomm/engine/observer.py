@@ -15,6 +15,8 @@ from mpccomm.protocol.sender import Outgoing
 Involved: TypeAlias = tuple[tuple[str, bool], ...]
 """What a call waits for: for each party its name, and whether the call sends."""
 
+AT_A_STROKE = 1024
+"""What has no more bytes, and no classes of the program in it, is encoded or decoded at a stroke: one look at the clock does."""
 ROUNDS = 1
 TRACE_CONTEXT = 2
 """The kinds of fields in an annotation, see PROTOCOL.md."""
@@ -25,16 +27,19 @@ class Observer(Protocol):
 
     counting: bool
     """Told of every wait. Otherwise `waits` is for what no single message tells of: a call for several, or a future."""
+    tell_from: float
+    """Told of the messages that are about to be sent if they have so many bytes, or are of classes of the program."""
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
+    def sends(self, party: str, message: Outgoing) -> bytes:
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
 
-        Its encoding began at ``begun``, by `time.perf_counter`. Its id is not known yet.
+        Its ``called`` says who has called, and when. Its id is not known yet.
         """
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """The other party's pool holds the message, or the send has failed; on the pool's loop.
 
+        The call was made while there was an observer, this one or another.
         That it holds it, it has said in what arrived last, at the time ``heard``; negative: that is unknown.
         """
 
@@ -74,10 +79,11 @@ class Observers:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
         self.counting = any(observer.counting for observer in observers)
+        self.tell_from = min(observer.tell_from for observer in observers)
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
+    def sends(self, party: str, message: Outgoing) -> bytes:
         """Tell all. Returns the fields of all."""
-        return b"".join([observer.sends(party, message, begun) for observer in self.observers])
+        return b"".join([observer.sends(party, message) for observer in self.observers])
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Tell all."""

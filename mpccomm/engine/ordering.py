@@ -44,7 +44,7 @@ class SerialisingLock:
         self._owner: int | None = None
 
     def acquire(self) -> None:
-        """Take it, unless whoever holds it waits for this thread."""
+        """Take it, unless the thread that holds it waits for this one."""
         me = get_ident()
         if not self._lock.acquire(blocking=False):
             try:
@@ -83,7 +83,7 @@ class Serialising:
 
     def __init__(self, lock: SerialisingLock) -> None:
         self._lock = lock
-        self.held: _Slots | None = None
+        self.held: _Lock | None = None
 
     def begin(self) -> None:
         """A class of the user is about to be serialised."""
@@ -100,19 +100,21 @@ class Serialising:
             held.__class__ = _Released  # type: ignore[assignment]
 
 
-class _Slots:
+class _Lock:
+    """What both states of a lock are made of."""
+
     __slots__ = ("_lock",)
 
     _lock: SerialisingLock | None
 
 
-class _Released(_Slots):
+class _Released(_Lock):
     """What is left of `_Held`: nothing written in Python runs when it goes, where an interrupt would be lost."""
 
     __slots__ = ()
 
 
-class _Held(_Slots):
+class _Held(_Lock):
     """A lock that is held, or about to be. Given up, it is released: an interrupt may keep `Serialising.end` from being called."""
 
     __slots__ = ()

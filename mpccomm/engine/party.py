@@ -1,37 +1,35 @@
-"""A remote party at run time: its link, the streams to it, and the words for what happens to it."""
+"""A remote party at run time: its link, the connections to it, whether it is trusted, and how a pool leaves it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
-from mpccomm.display import bytes_text, plural
-from mpccomm.engine.endings import GivenUp
+from mpccomm.display import plural
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.memory import allocate
+from mpccomm.engine.notices import Notices, Waits
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections, is_second
+from mpccomm.engine.party_log import tell, why_closed
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
-from mpccomm.engine.states import CONTACT, ContactEvent, ContactState
+from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
 from mpccomm.errors import AuthenticationError
-from mpccomm.logs import EventLog, LogEvent
+from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
-from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.link import ON_A_VISIT, Link
 from mpccomm.protocol.mailbox import Mailbox
 from mpccomm.protocol.receiver import Incoming
-from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
+from mpccomm.protocol.states import Cause, CloseCode, PartyState
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
@@ -49,17 +47,6 @@ if TYPE_CHECKING:
     from mpccomm.protocol.sender import Outgoing
     from mpccomm.transport.identity import Certificate, FilePath
 
-_CODES = {
-    CloseCode.NOT_RECOGNISED: "it does not recognise us: add this party there, under the address and port that it sees",
-    CloseCode.VERSION: "it speaks another version of the protocol",
-    CloseCode.STALE: "it talks to a later process of ours already",
-    CloseCode.VIOLATION: "it says that we broke the protocol",
-    CloseCode.SILENT: "it heard nothing from us",
-    CloseCode.SHUTTING_DOWN: "it is shutting down",
-    CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
-}
-_FIRST_NOTICE = 2.0
-"""Seconds before it is said that a party which calls wait for can't be reached."""
 _CURT = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_RESUMED = (
@@ -67,54 +54,12 @@ _NOT_RESUMED = (
     "sent then, and then to call accept_restart()"
 )
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
-_MOST_LISTED = 8
-_TOGETHER = 1.0
-"""Seconds by which a notice may come early, to share a line with that about another party."""
 _ABSENT = (ContactState.MISSING, ContactState.REFUSED)
 AT_ONCE = 16
 """The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 _OF_A_HANDLE = 1 / 16
 """What counts one that no call waits for at once: a turn of the loop wakes each thread that waits for some of them."""
-
-
-def tell_of_absent(log: EventLog, parties: Iterable[Party], now: float) -> None:
-    """Log which parties calls wait for in vain: of all for whom it is time in one line."""
-    absent = [(party, party.absence) for party in parties if party.absence is not None]
-    if not any(absence.due <= now for _, absence in absent):
-        return
-    texts = [absence.text for _, absence in absent]
-    several = "" if len(texts) == 1 else f"{len(texts)} parties can't be reached: "
-    names = ", ".join(party.name for party, _ in absent)
-    log.of(names)(LogEvent.UNREACHABLE, "%s%s", several, _few(texts))
-    for party, _ in absent:
-        party.absence_told(now)
-
-
-def tell_of_undelivered(log: EventLog, reports: Mapping[str, str]) -> None:
-    """Log what shutting down could not deliver, in one line for all parties, by their names; an empty text is none."""
-    texts = list(filter(None, reports.values()))
-    if texts:
-        several = "" if len(texts) == 1 else f"{len(texts)} parties did not get everything: "
-        names = ", ".join(name for name, text in reports.items() if text)
-        log.of(names)(LogEvent.UNDELIVERED, "%s%s", several, _few(texts))
-
-
-def _few(texts: Sequence[str]) -> str:
-    more = f"; and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
-    return "; ".join(texts[:_MOST_LISTED]) + more
-
-
-def _listed(ids: Sequence[Key]) -> str:
-    return ", ".join(map(describe_key, ids[:_MOST_LISTED])) + ("..." if len(ids) > _MOST_LISTED else "")
-
-
-class Absence(NamedTuple):
-    """That calls wait for a party which can't be reached."""
-
-    due: float
-    """When it is to be said, or said again."""
-    text: str
 
 
 class Party:
@@ -142,11 +87,8 @@ class Party:
     refusal = ""
     """Why one end does not accept the other's certificate: it is REFUSED."""
     _expectations = 0
-    _notice_after = 0.0
-    _next_notice = 0.0
     dialler: asyncio.Task[None] | None = None
     """What sees to it that there is a connection."""
-    absence: Absence | None = None
     server_name = ""
     """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
@@ -207,6 +149,7 @@ class Party:
         """Sends that fail after a number of failed dials."""
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress, self.log)
         self.connections = PartyConnections(self, AT_ONCE)
+        self.notices = Notices(self.log, self)
         self._missing_since = self.clock()
         """While it is MISSING or REFUSED."""
 
@@ -275,7 +218,7 @@ class Party:
         """Take note that a call waits for it to come, even if it said goodbye before, or does not wait any more."""
         self._expectations += 1 if expected else -1
         if expected:
-            self._urge()
+            self._retry_refused()
         self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
@@ -310,11 +253,11 @@ class Party:
     def turned_away(self, code: int | None) -> None:
         """A connection was closed by the other side before its greeting was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
-            self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else _CODES[CloseCode(code)], True))
+            self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else why_closed(code), True))
         else:
-            self.dial_failed(_CODES[CloseCode(code)] if code in _CODES else "it closed the connection")
+            self.dial_failed(why_closed(code))
 
-    def _urge(self) -> None:
+    def _retry_refused(self) -> None:
         if self.contact is ContactState.REFUSED:
             self.retry_now.set()
 
@@ -322,7 +265,7 @@ class Party:
         """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
         self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
         self.flush()
-        self._urge()
+        self._retry_refused()
 
     def offended(self, reason: str) -> None:
         """It broke the protocol."""
@@ -366,7 +309,7 @@ class Party:
         if link.events:
             happened, link.events = link.events, []
             for event in happened:
-                self._tell(event)
+                self._note_event(event)
             self.connections.update_wanted()
         if link.closing:
             self.connections.close_as_told()
@@ -384,83 +327,36 @@ class Party:
         self._continued = False
         self.flush(AT_ONCE)
 
-    def _tell(self, event: Event) -> None:
+    def _note_event(self, event: Event) -> None:
         match event:
-            case events.Connected(again):
-                self._urge()
+            case events.Connected():
+                self._retry_refused()
                 self.reputation.clear()
                 self._change(ContactEvent.CONNECT)
                 self.failed_dials = 0
-                self._notice_after = 0.0
-                self.log(LogEvent.CONNECTED, "%s: %s", self, "connected again" if again else "connected")
-                if self.loop_owner.observer is not None:
-                    self.loop_owner.observer.connection(self.name, True)
+                self.notices.connected()
+                self._tell_observer(connected=True)
             case events.ConnectionLost():
                 # Not when it was first doubted: that may have been another connection, and long ago.
                 self._change(ContactEvent.LOSE)
-                self._disconnected("connection lost")
-                if self.loop_owner.observer is not None:
-                    self.loop_owner.observer.connection(self.name, False)
+                self.trouble = "connection lost"
+                self._tell_observer(connected=False)
             case events.ConnectionSuspect():
-                self._disconnected("connection shows no sign of life")
-            case events.PartyGone(cause):
-                self._tell_of_end(cause)
+                self.trouble = "connection shows no sign of life"
             case events.PartyReplaced():
                 self._change(ContactEvent.LOSE)
                 self.trouble = "no answer yet"
-                text = "%s: its pool is replaced by another one of its process, which is waited for as at the beginning"
-                self.log(LogEvent.PARTY_ENDED, text, self)
-                if self.loop_owner.observer is not None:
-                    self.loop_owner.observer.connection(self.name, False)
+                self._tell_observer(connected=False)
             case events.RestartNotAccepted():
                 self.trouble = _NOT_RESUMED
-                text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
-                self.log(LogEvent.RESTARTED, text, self)
-            case events.Visited(dialled):
-                self.log(LogEvent.VISITED, "%s: a process of it has come to look, and takes no part", self)
-                if dialled:
-                    self.dial_failed(ON_A_VISIT)
-            case _:
-                self._tell_of_messages(event)
+            case events.Visited(dialled=True):
+                self.dial_failed(ON_A_VISIT)
+        tell(self.log, self, event)
 
-    def _tell_of_end(self, cause: Cause) -> None:
-        if cause.ending is not Ending.RESTARTED:
-            self.log(LogEvent.PARTY_ENDED, "%s: %s", self, cause.ending.value)
-        else:
-            text = (
-                "%s was restarted: what its old process sent and is here can be received, nothing else will come of it; "
-                "accept_restart(%r) goes on with the new one, which waits for that"
-            )
-            self.log(LogEvent.PARTY_ENDED, text, self, self.name, level=logging.WARNING)
-
-    def _tell_of_messages(self, event: Event) -> None:
-        match event:
-            case events.HeldBack(messages, size, ids):
-                text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
-                self.log(
-                    LogEvent.HELD_BACK, text, self, plural(messages, "message"), plural(size, "byte"), _listed(ids)
-                )
-            case events.Admitted():
-                self.log(LogEvent.ROOM_AGAIN, "%s: its box has room again", self)
-            case events.DeadlockFound():
-                self.log(LogEvent.DEADLOCK, "%s: deadlock: %s", self, self._what_to_receive(event))
-            case events.NeverRead(messages, ids):
-                text = "%s shut down and never received %d of our messages: %s"
-                self.log(LogEvent.NEVER_READ, text, self, messages, _listed(ids))
-            case events.Refused(ids):
-                self.log(LogEvent.TOO_LARGE, "%s: does not take messages that large: %s", self, _listed(ids))
-
-    def _disconnected(self, trouble: str) -> None:
-        self.trouble = trouble
-        if not self.link.leaving:
-            self.log(LogEvent.DISCONNECTED, "%s: %s; dialling again", self, trouble)
-
-    def _what_to_receive(self, event: events.DeadlockFound) -> str:
-        if event.mutual:
-            return f"both boxes are full, and both programs wait in a send; receive before sending more; {self.describe_box()}"
-        if event.ours:
-            return f"what is waited for is behind our full box; {self.describe_box()}; receive those first"
-        return "its program waits for what is behind its full box; it has to receive what is there first"
+    def _tell_observer(self, *, connected: bool) -> None:
+        observer = self.loop_owner.observer
+        if observer is not None:
+            observer.connection(self.name, connected)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -474,56 +370,26 @@ class Party:
             self.oldest = first, now
         if self._progress is not None:
             self._progress.look(self.link, now)
-        self.absence = None
+        self.notices.absence = None
         if self.contact in _ABSENT:
             self._tick_unreachable(now)
         else:
-            self._tick_receives(now)
+            self.notices.look_at_receives(now)
         self.connections.update_wanted()
         self.flush()
 
     def _tick_unreachable(self, now: float) -> None:
-        receives = list(self.link.mailbox.receives())
         sends = [message for message in self.link.sender.pending() if message.failure is None]
-        waited_for = receives or sends or self.expected
-        if not waited_for or (self.link.ending is not None and not self.expected):
+        waits = Waits(list(self.link.mailbox.receives()), sends, self.expected)
+        if not any(waits) or (self.link.ending is not None and not self.expected):
             return
-        self._urge()
+        self._retry_refused()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._missing_since >= limit:
             self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._missing_since:.3g} s"))
             return
-        # Parties that are started together come up one after the other: that is no news.
-        patient = min(_FIRST_NOTICE, self.settings.timing.waiting_notice)
-        due = max(self._next_notice, self._missing_since + patient)
-        if self.failed_dials and now >= due - _TOGETHER:
-            what = plural(len(sends), "message to deliver", "messages to deliver") if sends else ""
-            waits = plural(len(receives), "receive") if receives else ""
-            ready = "wait_ready" if self.expected else ""
-            calls = ", ".join(filter(None, (what, waits, ready)))
-            if self.link.state is PartyState.REPLACED:
-                text = f"waiting for {self}, whose pool made way for another one that has not come yet: {self.trouble} ({calls})"
-            elif self.link.counters.connections:
-                text = f"waiting for {self}, which was connected before: {self.trouble} ({calls})"
-            else:
-                text = f"waiting for {self}, which may start later: {self.trouble} ({calls})"
-            self.absence = Absence(due, text)
-
-    def absence_told(self, now: float) -> None:
-        """The log says it: the next time later."""
-        timing = self.settings.timing
-        self._notice_after = min(max(2 * self._notice_after, timing.waiting_notice), timing.waiting_notice_cap)
-        self._next_notice = now + self._notice_after
-
-    def _tick_receives(self, now: float) -> None:
-        timing = self.settings.timing
-        for receive in self.link.mailbox.receives():
-            waited = now - receive.since
-            if now - receive.notice >= min(max(timing.waiting_notice, waited / 2), timing.waiting_notice_cap):
-                receive.notice = now
-                text = "receive of %s from %s has waited for %.0f s; %s; %s"
-                state = "connected" if self.link.connected else self.trouble
-                self.log(LogEvent.WAITING, text, describe_key(receive.key), self, waited, state, self.describe_box())
+        if self.failed_dials:
+            self.notices.missing(waits, self._missing_since, now)
 
     def accept_restart(self) -> None:
         """Go on with its new process, from nothing."""
@@ -651,33 +517,6 @@ class Party:
             self.connections.abort()
             await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
-    def report(self, undelivered: list[Outgoing]) -> str:
-        """Log what shutting down left behind; but for what could not be delivered, which is returned as text."""
-        counters = self.link.counters
-        self.log(
-            LogEvent.TRAFFIC,
-            "%s: sent %s (%s), received %d (%s)",
-            self,
-            plural(counters.messages_sent, "message"),
-            plural(counters.bytes_sent, "byte"),
-            counters.messages_received,
-            plural(counters.bytes_received, "byte"),
-        )
-        if self.link.mailbox.unread_messages:
-            removed = self.closed is not None and self.closed.ending is GivenUp.REMOVED
-            text = (
-                "%s was removed without receiving everything from it; %s"
-                if removed
-                else "this pool was shut down without receiving everything from %s; %s"
-            )
-            self.log(LogEvent.UNREAD, text, self, self.describe_box())
-        if not undelivered:
-            return ""
-        ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
-        what = plural(len(undelivered), "message")
-        state = "it is connected" if self.link.connected else self.trouble
-        return f"{self}: {what} could not be delivered: {ids} ({state})"
-
     async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
         """Tell it that we give up, and why. A connection is waited for with one that knows us, or that something was sent to."""
         link = self.link
@@ -689,24 +528,6 @@ class Party:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         link.abort(reason)
         self._close()
-
-    def describe_box(self) -> str:
-        """Which messages from it are here, unread, and which are on the way."""
-        mailbox = self.link.mailbox
-        unread = [describe_key(message.key) for message in islice(mailbox.unread(), _MOST_LISTED)]
-        coming = [
-            f"{describe_key(message.key)} ({100 * message.written // message.total} % of {bytes_text(message.total)})"
-            for message in self.link.receiver.partial
-            if message.total
-        ]
-        parts = []
-        if unread:
-            left = mailbox.unread_messages - len(unread)
-            more = f" and {left} more" if left > 0 else ""
-            parts.append(f"here from it are {', '.join(unread)}{more}")
-        if coming:
-            parts.append(f"on the way from it: {', '.join(coming[:_MOST_LISTED])}")
-        return "; ".join(parts) or "no other message from it is here"
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
         """The error for a call that ended so."""

@@ -1,8 +1,11 @@
 """What a pool notes for a timeline: an `mpccomm.engine.observer.Observer` that keeps what it is told, and works it out later.
 
-A hook looks at the clock, once, and packs some numbers, no more: no message is kept, and nothing of its contents. When a message
-or an acknowledgement arrived is known by the batch that brought it. What belongs to what (which wait was for which message) is
-found out when the record is made, in `mpccomm.engine.notes`.
+A hook adds some numbers and texts to a list, no more: no message is kept, and nothing of its contents. When a message or an
+acknowledgement arrived is known by the batch that brought it. Now and then what is in the list is packed, column by column. What
+belongs to what (which wait was for which message) is found out when the record is made, in `mpccomm.engine.notes`.
+
+What a hook costs is its steps, ten nanoseconds each, and what it leaves behind: numbers and texts are nothing to the collector, but
+tuples in the place of message ids would cost more than all the rest.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ import platform
 import time
 import uuid
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
-from threading import get_ident
+from threading import Lock, get_ident
 from time import perf_counter
+from typing import Any, Self
 
 from mpccomm.engine.lanes import Lanes, lane, of_tasks, running
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.notes import AWAITED, NOTE, OF_FUTURE, RECEIVE, SEND, Failed, Making, Stayed, Waited
-from mpccomm.engine.observer import Involved
+from mpccomm.engine.notes import OF_FUTURE, RECEIVE, WIDTH, Block, Failed, Making, Stayed, Waited, pack
+from mpccomm.engine.observer import AT_A_STROKE, Involved
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
@@ -33,9 +36,9 @@ log = EventLog()
 
 MOST = 1_000_000
 """Notes that are kept, of about 70 bytes each; of later ones only the number is."""
-_SMALL = 1024
-"""What has no more bytes, and no classes of the program in it, is encoded or decoded at a stroke: one look at the clock does."""
-_pack = NOTE.pack
+_TOGETHER = 4096
+"""Notes that are packed together, at least."""
+_NEVER = math.inf
 
 
 class _Counted:
@@ -43,14 +46,19 @@ class _Counted:
 
     number = 0
 
-    def add(self, note: object) -> None:
+    def append(self, note: object) -> None:
         self.number += 1
+
+    def __iadd__(self, note: object) -> Self:
+        self.number += 1
+        return self
 
 
 class Recorder:
     """One record in the making, of the party of that name and incarnation, with those that ``links`` are to, by name."""
 
     counting = False
+    tell_from = AT_A_STROKE + 1.0
 
     def __init__(
         self,
@@ -67,12 +75,15 @@ class Recorder:
         self._most = most
         self._zero = perf_counter()
         self._wall = time.time_ns()
-        self._messages = BytesIO()
-        """Notes of messages, packed."""
-        self._write: Callable[[bytes], object] = self._messages.write
+        self._loose: list[Any] = []
+        """Notes of messages that are not packed yet: `WIDTH` entries for each."""
+        self._packed: list[Block] = []
+        self._packing = Lock()
         self._others: list[Failed | Waited | Stayed] = []
-        self._append: Callable[[Failed | Waited | Stayed], object] = self._others.append
         self._lost = _Counted()
+        self._notes: list[Any] | _Counted = self._loose
+        """Where notes of messages go."""
+        self._further: list[Failed | Waited | Stayed] | _Counted = self._others
         self._full = False
         self._lanes = Lanes()
         self._peers: dict[tuple[str, str], int] = {}
@@ -91,7 +102,11 @@ class Recorder:
     def _meet(self, name: str, link: Link | None) -> int:
         """Note which process a party is now."""
         incarnation = "" if link is None else link.peer.hex()
-        peer = self._current[name] = self._peers.setdefault((name, incarnation), len(self._peers))
+        peer = self._peers.setdefault((name, incarnation), len(self._peers))
+        if self._current.get(name, peer) != peer:
+            # Up to now the notes are of the process that it was.
+            self._pack()
+        self._current[name] = peer
         return peer
 
     def _peer(self, name: str) -> int:
@@ -100,9 +115,11 @@ class Recorder:
 
     def look(self) -> None:
         """Count the notes that come now, no more, if there are too many. Called now and then, not with each note."""
+        if len(self._loose) >= _TOGETHER * WIDTH:
+            self._pack()
         if not self._full and self._number >= self._most:
             self._full = True
-            self._write = self._append = self._lost.add
+            self._notes = self._further = self._lost
             log(
                 LogEvent.TRACE_FAILED,
                 "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
@@ -112,53 +129,50 @@ class Recorder:
 
     @property
     def _number(self) -> int:
-        return self._messages.tell() // NOTE.size + len(self._others)
+        return sum(len(block[0]) for block in self._packed) + len(self._loose) // WIDTH + len(self._others)
+
+    def _pack(self) -> None:
+        """Pack the notes of messages that there are by now."""
+        with self._packing:
+            loose = self._loose[:]
+            if loose:
+                for name in set(loose[1::WIDTH]):
+                    self._peer(name)
+                self._packed.append(pack(loose, self._current, self._texts))
+                del self._loose[: len(loose)]
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
-        """Note the call."""
-        owner = self._owner
-        try:
-            number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
-        except KeyError:
-            number = lane()
-        if begun and message.total <= _SMALL and not message.ordered:
-            message.noted = number, message.awaited, begun, begun
-        else:
-            now = perf_counter()
-            message.noted = number, message.awaited, begun or now, now
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Note when it was encoded."""
+        message.encoded = perf_counter()
         return b""
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
         """Note the send."""
-        noted = message.noted
-        if noted is None:
-            return  # from before the record began
-        number, awaited, called, encoded = noted
-        try:
-            peer = self._current[party]
-        except KeyError:
-            peer = self._peer(party)
+        number, called = message.called
         if error is not None:
-            # One that failed before it was queued has no id.
-            key = getattr(message, "key", "")
-            size, name = message.total, type(error).__name__
-            self._append(
-                Failed(peer, message.number, key, size, number, awaited, called, encoded, perf_counter(), name)
-            )
+            self._note_failure(party, message, error)
             return
+        if heard < called:
+            # Over another wire there are no acknowledgements.
+            heard = perf_counter()
         key = message.key
         words, place = (key, -1) if isinstance(key, str) else key
-        try:
-            text = self._texts[words]
-        except KeyError:
-            text = self._texts.setdefault(words, len(self._texts))
-        # Over another wire there are no acknowledgements.
-        delivered = heard if heard > encoded else perf_counter()
-        kind = AWAITED if awaited else SEND
-        self._write(
-            _pack(kind, peer, text, number, place, message.total, message.number, called, encoded, delivered, 0.0)
+        notes: Any = self._notes
+        notes += (
+            message.awaited, party, words, place, message.total, message.number, number, called, message.encoded, heard, 0.0
+        )  # fmt: skip
+
+    def _note_failure(self, party: str, message: Outgoing, error: BaseException) -> None:
+        number, called = message.called
+        # One that failed before it was queued has no id.
+        key = getattr(message, "key", "")
+        awaited = message.awaited or message.was_awaited
+        times = called, message.encoded, perf_counter()
+        name = type(error).__name__
+        self._further.append(
+            Failed(self._peer(party), message.number, key, message.total, number, awaited, *times, name)
         )
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
@@ -168,20 +182,13 @@ class Recorder:
             number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
         except KeyError:
             number = lane()
-        try:
-            peer = self._current[party]
-        except KeyError:
-            peer = self._peer(party)
         key = message.key
         words, place = (key, -1) if isinstance(key, str) else key
-        try:
-            text = self._texts[words]
-        except KeyError:
-            text = self._texts.setdefault(words, len(self._texts))
         total = message.total
-        ended = begun if total <= _SMALL and not message.ordered else perf_counter()
-        kind = RECEIVE if asked == math.inf else OF_FUTURE
-        self._write(_pack(kind, peer, text, number, place, total, message.number, since, message.at, begun, ended))
+        ended = begun if total <= AT_A_STROKE and not message.ordered else perf_counter()
+        kind = RECEIVE if asked == _NEVER else OF_FUTURE
+        notes: Any = self._notes
+        notes += (kind, party, words, place, total, message.number, number, since, message.at, begun, ended)
 
     def taken(self, party: str, message: Incoming) -> None:
         """Note when the result of a future was asked for."""
@@ -207,7 +214,7 @@ class Recorder:
     def _add_wait(self, number: int, since: float, involved: Involved) -> None:
         to = [self._peer(name) for name, sends in involved if sends]
         of = [self._peer(name) for name, sends in involved if not sends]
-        self._append(Waited(number, since, perf_counter(), to, of))
+        self._further.append(Waited(number, since, perf_counter(), to, of))
 
     def connection(self, party: str, connected: bool) -> None:
         """Note what became of it; it may be another process of that party."""
@@ -220,7 +227,7 @@ class Recorder:
         if begins:
             self._phases[stay] = path, lane(), perf_counter()
         elif (begun := self._phases.pop(stay, None)) is not None:
-            self._append(Stayed(*begun, perf_counter()))
+            self._further.append(Stayed(*begun, perf_counter()))
 
     # -- the record ------------------------------------------------------------------------------------------------
 
@@ -228,7 +235,8 @@ class Recorder:
         """Return what was noted up to now. From any thread."""
         made = Making(self._zero, self._lanes)
         now = perf_counter()
-        made.add_messages(self._messages.getvalue(), list(self._texts), dict(self._taken))
+        self._pack()
+        made.add_messages(list(self._packed), list(self._texts), dict(self._taken))
         for note in (*list(self._others), *(Stayed(*begun, now) for begun in list(self._phases.values()))):
             made.add(note)
         made.finish()

@@ -48,6 +48,7 @@ _IN_PHASE = Struct("!II")
 _DEEPEST = 2**32 - 1
 _WHOLE = Struct("!BBI")
 """The field of an annotation that has a depth alone."""
+_pack_whole, _unpack_whole = _WHOLE.pack, _WHOLE.unpack
 _MANY = 4096
 """Stays in one phase that are kept one by one."""
 Paths: TypeAlias = tuple[str, ...]
@@ -199,6 +200,9 @@ class Phase(Block["_Stay"]):
         self._reporter = reporter
         self._owner = owner
 
+    def __repr__(self) -> str:
+        return f"<the phase {self.name!r}>"
+
     def _begin(self, outer: _Stay | None) -> _Stay:
         """Count from now, inside of the phases of the same pool that go on."""
         stay = _Stay(self, outer, self._reporter, self.name)
@@ -300,20 +304,33 @@ class _Thread:
         """By phase and party; "" for all."""
         self.spans: dict[tuple[Involved, Paths], _Spans] = {}
         """Those that a wait for one party is part of, in phases."""
+        self.whole: dict[str, _Tally] = {}
+        """Those that are of no phase, by party."""
+        self.depth = 0
+        """The largest depth among all messages."""
         self.deepest: dict[str, int] = {}
-        """The largest depth among all messages, by phase."""
+        """The same in each phase."""
 
     def tally(self, path: str, party: str) -> _Tally:
         found = self.tallies.get((path, party))
         if found is None:
             found = self.tallies[path, party] = _Tally()
+            if not path:
+                self.whole[party] = found
         return found
+
+    def deepen(self, path: str, depth: int) -> None:
+        if not path:
+            self.depth = max(self.depth, depth)
+        elif depth > self.deepest.get(path, 0):
+            self.deepest[path] = depth
 
 
 class Reporter:
     """The `mpccomm.engine.observer.Observer` that counts for reports."""
 
     counting = True
+    tell_from = 0.0
 
     def __init__(self, owner: LoopOwner) -> None:
         self._here = threading.local()
@@ -356,37 +373,47 @@ class Reporter:
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def sends(self, party: str, message: Outgoing, begun: float) -> bytes:
+    def sends(self, party: str, message: Outgoing) -> bytes:
         """Count a message, and give it its depth."""
-        thread = self._thread()
+        try:
+            thread: _Thread = self._here.counts
+        except AttributeError:
+            thread = self._thread()
         stays = () if _entered.last() is None else _stays_of(self)
-        if not stays:
-            depth = min(1 + self._depths.at(""), _DEEPEST)
-            self._count_sent(thread, "", party, message.total, depth)
-            return _WHOLE.pack(ROUNDS, _DEPTH.size, depth)
+        depth = 1 + self._depths.at("")
+        if not stays and depth < _DEEPEST:
+            # As `_count_sent`: nearly every message.
+            tally = thread.whole.get(party) or thread.tally("", party)
+            tally.messages_sent += 1
+            tally.bytes_sent += message.total
+            if depth > thread.depth:
+                thread.depth = depth
+            return _pack_whole(ROUNDS, _DEPTH.size, depth)
         paths = ("", *(stay.path for stay in stays))
         depths = [min(1 + self._depths.at(path), _DEEPEST) for path in paths]
         for path, depth in zip(paths, depths, strict=True):
-            self._count_sent(thread, path, party, message.total, depth)
+            tally = thread.tally(path, party)
+            tally.messages_sent += 1
+            tally.bytes_sent += message.total
+            thread.deepen(path, depth)
         content = _DEPTH.pack(depths[0]) + b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
 
-    @staticmethod
-    def _count_sent(thread: _Thread, path: str, party: str, size: int, depth: int) -> None:
-        tally = thread.tallies.get((path, party)) or thread.tally(path, party)
-        tally.messages_sent += 1
-        tally.bytes_sent += size
-        if depth > thread.deepest.get(path, 0):
-            thread.deepest[path] = depth
-
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """Count a message. One that is not for a future is in the hands of the program now."""
-        thread = self._thread()
+        try:
+            thread: _Thread = self._here.counts
+        except AttributeError:
+            thread = self._thread()
         size = message.total
-        for path in _ALL if _entered.last() is None else self._paths(asked):
-            tally = thread.tallies.get((path, party)) or thread.tally(path, party)
-            tally.messages_received += 1
-            tally.bytes_received += size
+        tally = thread.whole.get(party) or thread.tally("", party)
+        tally.messages_received += 1
+        tally.bytes_received += size
+        if _entered.last() is not None:
+            for path in self._paths(asked)[1:]:
+                tally = thread.tally(path, party)
+                tally.messages_received += 1
+                tally.bytes_received += size
         if asked == math.inf:
             self.taken(party, message)
 
@@ -395,28 +422,32 @@ class Reporter:
         annotation = message.annotation
         here = _entered.last() is not None
         if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS and not here:
-            self._deepen("", _WHOLE.unpack(annotation)[2])
+            depth = _unpack_whole(annotation)[2]
+            depths = self._depths.scope().depths
+            if depth > depths.get("", 0):
+                self._deepen(depths, "", depth)
             return
         content = fields_of(annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
-        self._deepen("", _DEPTH.unpack_from(content)[0])
+        depths = self._depths.scope().depths
+        self._deepen(depths, "", _DEPTH.unpack_from(content)[0])
         if here and (stays := _stays_of(self)):
             carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
             for stay in stays:
-                self._deepen(stay.path, carried.get(stay.code, 0))
+                self._deepen(depths, stay.path, carried.get(stay.code, 0))
 
-    def _deepen(self, path: str, depth: int) -> None:
-        depths = self._depths.scope().depths
+    def _deepen(self, depths: dict[str, int], path: str, depth: int) -> None:
         if depth > depths.get(path, 0):
             depths[path] = depth
-            deepest = self._thread().deepest
-            if depth > deepest.get(path, 0):
-                deepest[path] = depth
+            self._thread().deepen(path, depth)
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
-        thread = self._thread()
+        try:
+            thread: _Thread = self._here.counts
+        except AttributeError:
+            thread = self._thread()
         paths = _ALL if _entered.last() is None else self._paths()
         spans = thread.spans.get((involved, paths))
         if spans is None:
@@ -461,7 +492,7 @@ class Reporter:
             by_party[path] = each
             together = _figures(threads, path, "", now)
             sums = {name: sum(getattr(one, name) for one in each.values()) for name in _SUMMED}
-            rounds = max((thread.deepest.get(path, 0) for thread in threads), default=0)
+            rounds = max((thread.deepest.get(path, 0) if path else thread.depth for thread in threads), default=0)
             phases[path] = replace(together, seconds=seconds, cpu=used, rounds=rounds, **sums)
         return Report(pool, phases, by_party)
 

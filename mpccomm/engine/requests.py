@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import read
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observer
 from mpccomm.engine.options import NO_LIMIT, SendLimits
-from mpccomm.engine.states import REQUEST, RequestEvent, RequestState
+from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
 from mpccomm.errors import CommunicationError
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -165,9 +164,7 @@ class ReceiveCall(Receive):
     def _return_grabbed(self, mine: deque[Any]) -> None:
         """Return to the mailbox the message that `grab` took out of it; its number is kept."""
         if not isinstance(mine[-1], int):
-            link = self.party.link
-            if self._mailbox is link.mailbox:
-                link.restore(mine[-1])
+            self.party.link.restore(mine[-1])
             mine.pop()
             self.message = None
 
@@ -380,17 +377,24 @@ class FutureCall(ReceiveCall):
 class DiscardCall(ReceiveCall):
     """The receive of a message that is not wanted any more: it is not to fill the box."""
 
-    __slots__ = ()
+    __slots__ = ("_of",)
 
-    def __init__(self, party: RemoteParty, prefix: str, msg_id: str) -> None:
+    def __init__(self, party: RemoteParty, prefix: str, msg_id: str, of: object) -> None:
+        """``of`` is the mailbox of the conversation that the message belongs to."""
         super().__init__(party, prefix, msg_id, None)
+        self._of = of
 
     def renew(self, mailbox: Mailbox) -> bool:
         """It is a message of that process alone."""
         return False
 
     def start(self) -> None:
-        """Take the message, or wait for it."""
+        """Take the message, or wait for it. What another process sends under this id is something else."""
+        link = self.party.link
+        if link.mailbox is not self._of:
+            left = link.mailbox.look(self._prefix, self._msg_id)
+            if left is None or left.receiver is link.receiver:
+                return
         super().start()
         self.notice = math.inf  # its waiting is not logged
 
@@ -423,9 +427,8 @@ class SendCall(Outgoing):
         encoded: Encoded | Plain,
         limits: SendLimits,
         awaited: bool,
-        begun: float = 0.0,
+        called: tuple[int, float] | None = None,
     ) -> None:
-        """``begun`` is when encoding began, by `time.perf_counter`, where there is an observer."""
         segments, ordered = encoded
         if len(segments) == 1:
             # All of `Outgoing` too, without a call for it: one is made for every message.
@@ -446,11 +449,13 @@ class SendCall(Outgoing):
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
-        observer = party.loop_owner.observer if begun else None
-        if observer is not None:
-            annotation = observer.sends(party.name, self, begun)
-            if annotation:
-                self.annotation = pack_annotation(annotation)
+        self.called = called
+        if called is not None:
+            observer = party.loop_owner.observer
+            if observer is not None and (self.total >= observer.tell_from or ordered):
+                annotation = observer.sends(party.name, self)
+                if annotation:
+                    self.annotation = pack_annotation(annotation)
 
     def involved(self) -> Involved:
         """Return the party."""
@@ -510,7 +515,7 @@ class SendCall(Outgoing):
         before = self.state
         self.state = after = REQUEST[before, _CANCEL]
         observer = self.party.loop_owner.observer
-        if observer is not None and after is not before:
+        if observer is not None and self.called is not None and after is not before:
             observer.sent(self.party.name, self, asyncio.CancelledError(), -1.0)
         self._forget_limits()
 
@@ -539,9 +544,11 @@ class SendCall(Outgoing):
             return
         if self.limits is not NO_LIMIT:
             self._forget_limits()
-        observer = self.party.loop_owner.observer
-        if observer is not None:
-            observer.sent(self.party.name, self, error, self.party.link.receiver.now)
+        if self.called is not None:
+            party = self.party
+            observer = party.loop_owner.observer
+            if observer is not None:
+                observer.sent(party.name, self, error, party.link.receiver.now)
         self.error = error
         future = self.future
         if future is not None:

@@ -94,7 +94,11 @@ class Block(Generic[S]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # The one that this context knows of: others may be in the same block. It may be left where it is not known, too.
-        stay = self._stays.of(self) or self._entered[-1]
+        stay = self._stays.of(self) or next(reversed(self._entered), None)
+        if stay is None:
+            raise RuntimeError(
+                f"{self} is left more often than it was entered: let a `with`, or an ExitStack, both enter and leave it"
+            )
         self._entered.remove(stay)
         self._stays.leave(stay)
         self._end(stay)

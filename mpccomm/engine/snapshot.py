@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from mpccomm.display import PartyView, PoolView, bytes_text, line, plural, pool_html, seconds_text
-from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.states import GivenUp
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Ending, PartyState
 

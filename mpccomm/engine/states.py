@@ -1,4 +1,4 @@
-"""The states of a request, and how a pool stands with a party, and every transition, as tables. What is not there never happens."""
+"""The states of requests, of the calls of groups and of the contact with a party, as tables. What is not there never happens."""
 
 from __future__ import annotations
 
@@ -89,6 +89,48 @@ REQUEST = Table(
 )
 
 OVER = frozenset((RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED))
+
+
+class GivenUp(Enum):
+    """Why this pool itself gives up waiting. Why a link does says `mpccomm.protocol.states.Ending`."""
+
+    CANCELLED = "the caller stopped waiting"
+    TIMED_OUT = "the time limit of the call passed"
+    UNREACHABLE = "the party could not be reached"
+    UNTRUSTED = "one end does not accept the other's certificate"
+    BARRED = "the party broke the protocol too often"
+    CLOSED = "the own pool shut down"
+    REMOVED = "the party was removed from the own pool"
+
+
+class GroupCallState(State):
+    """How far a call of a group has come."""
+
+    NEW = "not begun: it has no numbers yet"
+    BEGUN = "under way, or interrupted"
+    OVER = "its result is here"
+    REDEEMED = "the caller has its result"
+
+
+class GroupCallEvent(State):
+    """What can change it."""
+
+    BEGIN = "its first message is about to be sent, or to be waited for"
+    END = "its last round is over"
+    REDEEM = "the result is handed out"
+
+
+_G, _N = GroupCallState, GroupCallEvent
+
+GROUP_CALL = Table(
+    {
+        (_G.NEW, _N.BEGIN): _G.BEGUN,
+        (_G.NEW, _N.END): _G.OVER,  # this party is the only member
+        (_G.BEGUN, _N.BEGIN): _G.BEGUN,  # with a further message
+        (_G.BEGUN, _N.END): _G.OVER,
+        (_G.OVER, _N.REDEEM): _G.REDEEMED,
+    }
+)
 
 
 class ContactState(State):

@@ -114,7 +114,7 @@ class Stats(Mapping[str, PartyStats]):
         :raises ImportError: matplotlib is not installed
         """
         pyplot: Any = _library("matplotlib.pyplot", "plot")
-        # Whoever has chosen colours gets those.
+        # Colours that the program has chosen stay.
         chosen = pyplot.rcParams["figure.facecolor"] != pyplot.matplotlib.rcParamsDefault["figure.facecolor"]
         with pyplot.rc_context({} if chosen else PLOT_STYLE):
             drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -16,7 +17,7 @@ from mpccomm.engine.recorder import Recorder
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
-from mpccomm.trace.chrome import write
+from mpccomm.trace.chrome import try_to_write, write
 from mpccomm.trace.drawing import plot
 from mpccomm.trace.record import PartyRecord, Record
 
@@ -118,15 +119,33 @@ REPORT = ".report"
 def file_for(option: str, folder: str | os.PathLike[str], name: str, incarnation: bytes, what: str = "") -> Path:
     """Return the file in a folder for the trace of a party, or for ``what`` else of it; the folder is made.
 
-    :raises ConfigurationError: there can't be such a folder; it names the option
+    :raises ConfigurationError: there can't be such a folder, or such a file in it; it names the option
     """
+    plain = re.sub(r"[^\w.-]", "_", name) if name else f"pool-{incarnation.hex()[:8]}"
+    path = Path(folder) / f"{plain}{what}.json"
+    named = f"Settings({option}={os.fspath(folder)!r})"
+    with _told(f"{named}: there is no such folder, and it can't be made", "name one where this program may write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _told(f"{named}: {path.name} can't be written there", "name a folder where this program may write"):
+        try_to_write(path)
+    return path
+
+
+def checked_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of the file that a trace is to be written to, at its end.
+
+    :raises ConfigurationError: it can't be written; that is told now, and not when all is over
+    """
+    text = f"trace({os.fspath(path)!r}): that file can't be written"
+    with _told(text, "name a file, in a folder that is there and where this program may write"):
+        try_to_write(Path(path))
+    return Path(path)
+
+
+@contextmanager
+def _told(what: str, remedy: str) -> Iterator[None]:
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(
-            f"Settings({option}={os.fspath(folder)!r}): there is no such folder, and it can't be made ({reason}); name one where "
-            "this program may write"
-        ) from error
-    plain = re.sub(r"[^\w.-]", "_", name) if name else f"pool-{incarnation.hex()[:8]}"
-    return Path(folder) / f"{plain}{what}.json"
+        raise ConfigurationError(f"{what} ({reason}); {remedy}") from error

@@ -1,14 +1,18 @@
-"""Groups of parties, and what their members do together."""
+"""Groups of parties, and what their members do together. `mpccomm/sync/groups.py` is made of this module."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls
+from mpccomm.engine.group_calls import GroupCall, GroupCalls
+from mpccomm.engine.requests import Request
+from mpccomm.engine.states import GroupCallState
 
 T = TypeVar("T")
 
@@ -32,12 +36,11 @@ class Group:
     def __init__(
         self,
         calls: GroupCalls,
-        carry_out: Callable[[GroupCall[Any], Deadline], Awaitable[None]],
-        first_of: Callable[[GroupCall[Any], Deadline], Awaitable[tuple[str, Any]]],
+        take: Callable[[Request, Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self._calls = calls
-        self._carry_out = carry_out
-        self._first_of = first_of
+        self._take = take
+        """Wait for a request, and return what a function makes of it; otherwise what it took goes back."""
         self._members = calls.members
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -232,7 +235,7 @@ class Group:
         while not call.over:
             for _ in iter(call.send_next, False):
                 await asyncio.sleep(0)  # one is on its way before the next is encoded
-            await self._carry_out(call, limit)
+            await self._take(call.request(limit), call.take)
 
 
 class _Arrivals:
@@ -243,26 +246,26 @@ class _Arrivals:
         self._call = call
         self._value = value
         self._limit = limit
-        self._handed_out = ""
-        """The member whose value was handed out last; empty: none yet."""
+        self._sent = False
+        """Our own value is on its way to the others, and handed out."""
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> tuple[str, Any]:
         group, call = self._group, self._call
-        if call.redeemed:
+        if call.state is GroupCallState.REDEEMED:
             raise StopAsyncIteration
         call.running = True
         try:
-            if not self._handed_out:
+            if not self._sent:
                 for _ in iter(call.send_next, False):
                     await asyncio.sleep(0)  # one is on its way before the next is encoded
-                self._handed_out = group.me
+                self._sent = True
                 return group.me, self._value
             if call.to_come:
-                pair = await group._first_of(call, self._limit)
-                self._handed_out = pair[0]
+                request = call.first(self._limit)
+                pair: tuple[str, Any] = await group._take(request, partial(call.read, request))
                 call.arrived(pair[0])
                 return pair
             await group._go_on(call, self._limit)
@@ -273,7 +276,7 @@ class _Arrivals:
 
     def _leave(self) -> None:
         call = self._call
-        if call.running and not call.redeemed:
+        if call.running and call.state is not GroupCallState.REDEEMED:
             self._group._calls.interrupted(call)
         call.running = False
 

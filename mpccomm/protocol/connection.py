@@ -68,8 +68,8 @@ class Connection:
         self.closed = False
         """Nothing that still arrives here counts."""
         self.control: dict[Kind, bytes] = {}
-        """Frames without a number, to go out before everything else. One of a kind: the latest says it all, and whoever
-        asks without reading our answers does not fill our memory with them."""
+        """Frames without a number, to go out before everything else. One of a kind: the latest says it all, and a party
+        that asks without reading our answers does not fill our memory with them."""
         self.told_accepted = False
         """What our last RESUME here said."""
         self.position = 0
@@ -182,7 +182,7 @@ class Connections:
     def choose(self, adopted: Callable[[Connection], bool], *, prefer_dialled: bool) -> list[Connection]:
         """Settle on the current one: one that lives, without a relay, dialled by the preferred side, the newest of those.
 
-        Each side decides for itself: the other one listens on all of them. Returns those to close: whoever dialled a
+        Each side decides for itself: the other one listens on all of them. Returns those to close: the side that dialled a
         superfluous connection closes it, and one that shows no sign of life either side may.
         """
         flowing = [connection for connection in self._all if connection.flowing and adopted(connection)]

@@ -73,12 +73,20 @@ class NeverRead(NamedTuple):
     ids: tuple[Key, ...]
 
 
+class Dropped(NamedTuple):
+    """A receive gave back a message of the process that was talked to before our program accepted a restart."""
+
+    key: Key
+
+
 class Refused(NamedTuple):
     """The other side does not take messages as large as these; they were not sent."""
 
     ids: tuple[Key, ...]
 
 
+OfMessages: TypeAlias = HeldBack | Admitted | DeadlockFound | NeverRead | Dropped | Refused
+"""What is told about messages."""
 Event: TypeAlias = (
     Connected
     | ConnectionLost
@@ -87,11 +95,7 @@ Event: TypeAlias = (
     | PartyReplaced
     | RestartNotAccepted
     | Visited
-    | HeldBack
-    | Admitted
-    | DeadlockFound
-    | NeverRead
-    | Refused
+    | OfMessages
 )
 
 

@@ -24,6 +24,8 @@ NO_PORT = 0
 
 Key: TypeAlias = str | tuple[str, int]
 """The id of a message: the caller's string behind the prefix, or (prefix, automatic number). The two can't collide."""
+AUTOMATIC_NUMBERS = 1 << 62
+"""How many automatic numbers there are. Below 0 are those of messages that are left over from earlier conversations."""
 
 
 class ViolationError(Exception):
@@ -219,7 +221,7 @@ def describe_key(key: Key) -> str:
         call = _OF_A_GROUP.fullmatch(key)
         return _shown(repr(key) if call is None else _describe_call(*call.groups()))
     prefix, number = key
-    return f"{_shown(prefix if prefix.isprintable() else repr(prefix))}#{number}"
+    return f"{_shown(prefix if prefix.isprintable() else repr(prefix))}#{number % AUTOMATIC_NUMBERS if number < 0 else number}"
 
 
 _OF_A_GROUP = re.compile(r"((?:@\[[^]]*\])*)@\(([^()]*)\)(\w+) (\d+)(?: ([\w ]+))?")

@@ -23,6 +23,7 @@ from mpccomm.protocol.events import (
     ConnectionLost,
     ConnectionSuspect,
     DeadlockFound,
+    Dropped,
     Event,
     HeldBack,
     NeverRead,
@@ -74,6 +75,9 @@ ON_A_VISIT = "mpccomm doctor, ping or bench runs there, and not its program"
 class Link:
     """One per remote party, for the life of the pool."""
 
+    leaving = False
+    _kept_from = 0
+    """The first conversation of which a message that was taken, and comes back, is not dropped."""
     _deadlock_heard: float | None = None
     _deadlock_told = -1
     """How much had been taken there when we last told of a deadlock that is theirs."""
@@ -99,7 +103,6 @@ class Link:
         self.features = frames.ANNOTATIONS | frames.SUCCESSORS
         self.ending: Cause | None = None
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
-        self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
         self.closing: list[Closing] = []
@@ -120,11 +123,15 @@ class Link:
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
+        self._conversation = 0
         self._start_afresh(now)
 
     def _start_afresh(self, now: float) -> None:
         mailbox = self._new_mailbox()
-        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate)
+        self._conversation += 1
+        self._session = Session(
+            self._limits, self.counters, now, mailbox, self.finished, self._allocate, self._conversation
+        )
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
@@ -187,7 +194,18 @@ class Link:
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
         """Return what was found in the place of a message in the mailbox."""
-        self._session.restore(there)
+        if self._keeps(there if isinstance(there, Incoming) else there[0]):
+            self._session.restore(there)
+
+    def _keeps(self, message: Incoming) -> bool:
+        """Whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
+
+        To accept a restart is to drop what is unread.
+        """
+        kept = message.receiver.conversation >= self._kept_from
+        if not kept:
+            self.events.append(Dropped(message.key))
+        return kept
 
     def receive(self, receive: Receive) -> bool:
         """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
@@ -219,9 +237,10 @@ class Link:
         current.control[Kind.ADMIT] = frames.admit(blocked.begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
-        """Return a message: the next one to ask for this id gets it, unless its sender was replaced and it was forgotten."""
-        self._session.put_back(message)
-        self._moved(now)
+        """Return a message: the next one to ask for its id gets it, unless a restart of its sender was accepted meanwhile."""
+        if self._keeps(message):
+            self._session.put_back(message)
+            self._moved(now)
 
     def settle(self, message: Incoming) -> None:
         """A message that was kept from being acknowledged with ``receiver.hold`` has been handed over."""
@@ -235,6 +254,7 @@ class Link:
         self._incarnations.become(PartyEvent.ACCEPT)
         self.ending = self._incarnations.ending
         self._start_afresh(now)
+        self._kept_from = self._conversation
         for connection in self._connections.verified():
             self._adopt(connection)
         self._choose()

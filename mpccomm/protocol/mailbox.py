@@ -14,13 +14,11 @@ from itertools import count, islice, takewhile
 from operator import length_hint
 from typing import Any
 
-from mpccomm.protocol.frames import Key
+from mpccomm.protocol.frames import AUTOMATIC_NUMBERS, Key
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
 
 _arrivals = count()
-_NUMBERS = 1 << 62
-"""How many automatic numbers there are."""
 
 
 class Receive:
@@ -136,7 +134,7 @@ class Mailbox:
 
     def _new_numbers(self, prefix: str) -> tuple[Iterator[int], list[int]]:
         """The numbers that were never claimed, and those that were given back: each is claimed by one call of C code."""
-        return self._numbers.setdefault(prefix, (iter(range(_NUMBERS)), []))
+        return self._numbers.setdefault(prefix, (iter(range(AUTOMATIC_NUMBERS)), []))
 
     def release(self, key: Key) -> None:
         """A receive ended without its message: its automatic number is for the next one."""
@@ -172,7 +170,7 @@ class Mailbox:
             return self.take(prefix + msg_id)
         numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
         messages = self._messages
-        key = prefix, released[0] if released else _NUMBERS - length_hint(numbers)
+        key = prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)
         there = messages.get(key)
         if there is None:
             return None
@@ -203,7 +201,7 @@ class Mailbox:
         else:
             numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
             try:
-                there = messages.get((prefix, released[0] if released else _NUMBERS - length_hint(numbers)))
+                there = messages.get((prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)))
                 if there is None or isinstance(there, deque) or not there.complete:
                     return False
                 mine.extend(map(heappop, (released,)) if released else islice(numbers, 1))
@@ -221,7 +219,7 @@ class Mailbox:
         if msg_id is not None:
             return prefix + msg_id
         numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
-        return prefix, next(iter(released), _NUMBERS - length_hint(numbers))
+        return prefix, next(iter(released), AUTOMATIC_NUMBERS - length_hint(numbers))
 
     def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
         """The message that the next receive gets, if it is here; it stays."""
@@ -233,7 +231,7 @@ class Mailbox:
         """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""
         found = (there,) if isinstance(there, Incoming) else there
         key = found[0].key
-        queue = deque(sorted((*found, *self._pop_queue(key)), key=lambda message: message.number))
+        queue = deque(sorted((*found, *self._pop_queue(key)), key=_age))
         self._messages[key] = queue if len(queue) > 1 else queue[0]
         return self._match_all(key)
 
@@ -295,9 +293,17 @@ class Mailbox:
             self._messages[message.key] = message
         else:
             queue = there if isinstance(there, deque) else deque((there,))
-            queue.insert(sum(1 for _ in takewhile(lambda other: other.number < message.number, queue)), message)
+            age = _age(message)
+            queue.insert(sum(1 for _ in takewhile(lambda other: _age(other) < age, queue)), message)
             self._messages[message.key] = queue
         return self.complete(message)
+
+    def put_back_of_earlier(self, message: Incoming, conversations: int) -> list[Receive]:
+        """Return a message of an earlier conversation: as many ago. It is the next one of its id, before all of this one."""
+        if not isinstance(message.key, str):
+            prefix, number = message.key
+            message.key = prefix, number % AUTOMATIC_NUMBERS - conversations * AUTOMATIC_NUMBERS
+        return self.put_back(message)
 
     def _pop_queue(self, key: Key) -> Iterable[Incoming]:
         there = self._messages.pop(key, ())
@@ -357,6 +363,10 @@ class Mailbox:
             if kept:
                 self._messages[key] = kept
         return failed
+
+
+def _age(message: Incoming) -> tuple[int, int]:
+    return message.receiver.conversation, message.number
 
 
 def _number(receive: Receive) -> int:

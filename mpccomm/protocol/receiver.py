@@ -206,9 +206,11 @@ class DecodeOrder:
 class Receiver:
     """Position, partial messages, and the box. The other side's `Sender` mirrors it."""
 
-    def __init__(self, limits: Limits, allocate: Allocate = allocate) -> None:
+    def __init__(self, limits: Limits, allocate: Allocate = allocate, conversation: int = 0) -> None:
+        """``conversation`` is which one it is with that party: as many came before."""
         self._limits = limits
         self._allocate = allocate
+        self.conversation = conversation
         self.received = 0
         """Up to this frame everything is here."""
         self.now = -1.0
@@ -220,6 +222,8 @@ class Receiver:
         """The number of the message that may begin even if it does not fit, see `Admit`: as many began before it."""
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
+        self.told = 0
+        """Up to here the other side was told that everything is here: that is never taken back."""
         self._partial: dict[int, Arriving] = {}
 
     @property
@@ -278,12 +282,16 @@ class Receiver:
         self._partial.clear()
 
     def hold(self, message: Incoming) -> None:
-        """Don't acknowledge this message, nor what follows it, until `settle`."""
-        insort(message.receiver.held, message.seq)
+        """Don't acknowledge this message, nor what follows it, until `settle`; unless it was acknowledged before."""
+        receiver = message.receiver
+        if message.seq > receiver.told:
+            insort(receiver.held, message.seq)
 
     def settle(self, message: Incoming) -> None:
         """The message has been handed over. Each `hold` wants its own."""
-        message.receiver.held.remove(message.seq)
+        receiver = message.receiver
+        if message.seq > receiver.told:
+            receiver.held.remove(message.seq)
 
     def repeated(self, seq: int) -> None:
         """A frame arrived that is not the next one: it has to be one that was here before."""

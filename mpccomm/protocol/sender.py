@@ -56,7 +56,9 @@ class Outgoing:
     name: Name
     cost: int
     plain = False
-    """One segment, an automatic number and no prefix, nothing that goes along: nothing special but perhaps its size."""
+    """One segment, an automatic number and no prefix: nothing special but perhaps its size, and what goes along with it."""
+    weight = 0
+    """The bytes of its frame, where it is plain."""
     number = -1
     """How many began before it."""
     sent = 0
@@ -67,10 +69,12 @@ class Outgoing:
     """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
     span: Any = None
     """What an observer follows it with."""
-    since = 0.0
-    """When it was made, for what measures; 0: nothing does."""
-    noted: tuple[Any, ...] | None = None
-    """What a recorder noted of its beginning."""
+    called: Any = None
+    """Which lane has called for it, and when, as `LoopOwner.called` says it; None: no observer was there."""
+    encoded = 0.0
+    """When it was encoded, where that took its time and there is an observer."""
+    was_awaited = False
+    """Until it was given up."""
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
@@ -122,11 +126,13 @@ class Outgoing:
         self._starts = None
         self.segments = 1
         self.total = 0
+        self.plain = False
         self.cost = self._cost(len(self.name[2]))
 
     def detach(self) -> None:
         """Copy what the caller could change: it won't wait for the acknowledgement any more."""
         self.body = tuple(part if isinstance(part, bytes) else bytes(part) for part in self.body)
+        self.was_awaited |= self.awaited
         self.awaited = False
 
 
@@ -202,7 +208,7 @@ class Sender:
             numbers = self._numbers
             number = numbers.get(prefix, 0)
             numbers[prefix] = number + 1
-            if prefix or message.segments > 1 or message.ordered or message.annotation:
+            if prefix or message.segments > 1 or message.ordered:
                 message.address((prefix, number))
             else:
                 # As `Outgoing.address`: nearly every one.
@@ -210,6 +216,9 @@ class Sender:
                 message.key = "", number
                 message.name = AUTOMATIC, number, b""
                 message.cost = WHOLE_COST + message.total
+                message.weight = MESSAGE_OVERHEAD + message.total
+                if message.annotation:
+                    message.weight += len(message.annotation)
         self.queue.append(message)
         if message.awaited:
             self._awaited = True
@@ -293,7 +302,7 @@ class Sender:
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
             total = message.total
-            weight = MESSAGE_OVERHEAD + total
+            weight = message.weight
             plain = message.plain and total <= largest and used + weight <= budget
             if not plain:
                 if self._is_refused(message):
@@ -323,13 +332,21 @@ class Sender:
             self._log.append((seq, message, 0, total, True, weight))
             self.in_flight += weight
             message.sent = total
-            parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
+            if message.annotation:
+                parts.append(self._annotated(seq, message))
+            else:
+                parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
             parts += message.body
             used += weight
         return used
 
+    def _annotated(self, seq: int, message: Outgoing) -> bytes:
+        if not self._annotates:
+            message.annotation = b""
+        return message_head(seq, message.name, False, message.total, message.annotation)
+
     def _begin_other(self, parts: list[Buffer], message: Outgoing, left: int) -> int:
-        """Append the first frame of a message that has an id, an annotation, several segments, or is large: it has begun."""
+        """Append the first frame of a message that has an id, several segments, or is large: it has begun."""
         length = len(message.name[2])
         annotation = message.annotation
         if annotation and not self._annotates:
@@ -338,7 +355,7 @@ class Sender:
         total = message.total
         if _is_whole(message, left):
             return self._cut(parts, message, total, True, MESSAGE_OVERHEAD + overhead)
-        room = left - START_OVERHEAD - length
+        room = left - START_OVERHEAD - overhead
         end = total
         if total > room:
             # Only announced where others are under way already; its pieces take their turns.
@@ -438,12 +455,13 @@ def bounds_of(limits: Limits) -> Bounds:
 def _is_whole(message: Outgoing, left: int) -> bool:
     """Whether a message goes into one frame, where ``left`` bytes are left in the batch."""
     total = message.total
-    return message.segments == 1 and (MESSAGE_OVERHEAD + len(message.name[2]) + total <= left or not total)
+    overhead = MESSAGE_OVERHEAD + len(message.name[2]) + len(message.annotation)
+    return message.segments == 1 and (overhead + total <= left or not total)
 
 
 def _worth_beginning(message: Outgoing, left: int, used: int) -> bool:
     """Whether so much of a message fits into what is left of a batch that it need not wait for the next one."""
-    room = left - START_OVERHEAD - len(message.name[2])
+    room = left - START_OVERHEAD - len(message.name[2]) - len(message.annotation)
     return _is_whole(message, left) or not used or room >= _WORTH_CUTTING or message.total <= room
 
 

@@ -36,7 +36,7 @@ from mpccomm.protocol.states import Cause
 from mpccomm.settings import Limits
 
 _ACK_EVERY = 16
-"""An acknowledgement is sent at the latest when this part of the window, one in so many, has arrived."""
+"""An acknowledgement is sent at the latest when one part in this many of the window has arrived."""
 _ACK_AFTER = 0.2
 """Seconds after which pieces of a large message are acknowledged: it shows that the connection lives."""
 _CONSUMED_EVERY = 4
@@ -62,9 +62,10 @@ class Session:
         mailbox: Mailbox,
         finished: Finished,
         allocate: Allocate = allocate,
+        conversation: int = 0,
     ) -> None:
         self.mailbox = mailbox
-        self.receiver = Receiver(limits, allocate)
+        self.receiver = Receiver(limits, allocate, conversation)
         self.sender = Sender(limits, counters)
         self.ack_due = False
         self.unacknowledged = 0
@@ -153,7 +154,7 @@ class Session:
         """Read what stands before the body of a message with an id: its id, what that costs, annotation, where the body begins."""
         check_id(flags, id_size, self._limits.max_id_size, end - at)
         data = at + id_size
-        key = read_key(flags, number, batch, at, data)
+        key = read_key(flags, number, batch, at, data) if id_size or not flags & AUTOMATIC else ("", number)
         cost = WHOLE_COST + (id_size and id_cost(key, id_size))
         annotation, data = read_annotation(batch, data, end) if flags & ANNOTATED else (b"", data)
         return key, cost, annotation, data
@@ -223,15 +224,21 @@ class Session:
 
     def put_back(self, message: Incoming) -> None:
         """Return a message to its box, where the next one to ask for its id gets it: perhaps at once."""
-        # If it is from an earlier conversation, it was forgotten with that.
-        if message.receiver is self.receiver:
+        ago = self.receiver.conversation - message.receiver.conversation
+        if not ago:
             self._hand_over(self.mailbox.put_back(message))
+        else:
+            message.consumed = True  # it has no place in this box
+            self._hand_over(self.mailbox.put_back_of_earlier(message, ago))
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
         """Return what was found in the place of a message in its box."""
-        first = there if isinstance(there, Incoming) else there[0]
-        if first.receiver is self.receiver:
+        found = (there,) if isinstance(there, Incoming) else there
+        if found[0].receiver is self.receiver:
             self._hand_over(self.mailbox.restore(there))
+        else:
+            for message in found:
+                self.put_back(message)
 
     def consume(self, message: Incoming) -> None:
         """The program has taken this message."""
@@ -285,7 +292,8 @@ class Session:
             self._tell_after = taken + self._most_untold
             self._tell_after_bytes = taken_bytes + self._most_untold_bytes
             # As `positions`, which one call less says here.
-            parts[0] = _positions(receiver.acknowledged if receiver.held else receiver.received, taken_bytes, taken)
+            receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
+            parts[0] = _positions(told, taken_bytes, taken)
             self.ack_due = False
             self.unacknowledged = 0
             self._acknowledged_at = now
@@ -294,7 +302,8 @@ class Session:
         """The head of a batch: held up to this frame; bytes and messages taken out of the box."""
         receiver = self.receiver
         box = receiver.box
-        return _positions(receiver.acknowledged if receiver.held else receiver.received, box.taken_bytes, box.taken)
+        receiver.told = receiver.acknowledged
+        return _positions(receiver.told, box.taken_bytes, box.taken)
 
     def _tell_blocked(self, parts: list[Buffer]) -> None:
         sender = self.sender
@@ -334,7 +343,8 @@ class ClosingNotice:
         ``followed``: another pool of this process takes its place.
         """
         sender = session.sender
-        keys = [message.key for message in session.mailbox.unread()] if unread else []
+        receiver = session.receiver
+        keys = [message.key for message in session.mailbox.unread() if message.receiver is receiver] if unread else []
         undelivered = sum(1 for _ in sender.pending())
         frame = frames.Goodbye(sender.last_seq, undelivered, len(keys), frames.some_ids(keys))
         self.said = True

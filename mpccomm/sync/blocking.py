@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 4
-"""So many of these pieces are a wait that had better not hold up an event loop."""
+"""A wait of this many pieces had better not hold up an event loop."""
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
 elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
@@ -41,7 +41,9 @@ def program_waits() -> bool:
     return True
 
 
-class _Slots:
+class _Call:
+    """What a blocking call is made of, before and after its end."""
+
     __slots__ = ("_landed", "_lock", "_loop_owner", "request")
 
     _landed: bool
@@ -78,13 +80,13 @@ class _Slots:
             self.request.cancel()
 
 
-class FinishedCall(_Slots):
+class FinishedCall(_Call):
     """What a `BlockingCall` becomes when its caller has what it waited for: there is nothing left to do when it goes."""
 
     __slots__ = ()
 
 
-class BlockingCall(_Slots):
+class BlockingCall(_Call):
     """The request of one blocking call; made before it, and told by the loop's thread when it is over.
 
     The caller stores `FinishedCall` as its ``__class__`` as the very last step: a store can't be interrupted, a call could be. Nor

@@ -1,25 +1,24 @@
-"""The calls of a pool and of each of its channels, blocking."""
+"""What can be said on a pool and on each of its channels: messages to one party or to several, groups, more channels.
+
+Made of `mpccomm/pool/channel.py`. What differs, how a call waits, is in `mpccomm.sync.waiting`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mpccomm.engine.base_channel import BaseChannel, BasePart, IdSpace, values_of
-from mpccomm.engine.calls import ChannelCalls
+from mpccomm.engine.base_channel import NamedChannel, values_of
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.group_calls import Deadline, GroupCall, calls_of
-from mpccomm.engine.handles import ThreadFuture, ThreadHandle
+from mpccomm.engine.group_calls import calls_of
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
-from mpccomm.engine.requests import Request
 from mpccomm.engine.several import together
-from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import BlockingCall, FinishedCall, wait_for
 from mpccomm.sync.groups import SyncGroup
+from mpccomm.sync.waiting import SyncWaiting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SyncMessages(BaseChannel, ChannelCalls):
+class SyncMessages(SyncWaiting):
     """The calls that send and receive, with all message ids in one space."""
-
-    def __init__(self, space: IdSpace) -> None:
-        super().__init__(space)
-        # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.
-        self._post = self._engine.loop_owner.post_soon
 
     # -- one party -----------------------------------------------------------------------------------------------------
 
@@ -45,20 +39,23 @@ class SyncMessages(BaseChannel, ChannelCalls):
         timeout: Timeout = UNSET,
         max_retries: int | None = None,
     ) -> None:
+        """Send a message; returns when the other party's pool holds it.
+
+        :param name: the party
+        :param message: the value; don't change arrays in it before this returns
+        :param msg_id: id by which the party will ask for it; left out: the next automatic number
+        :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
+            withdrawn: it may still arrive.
+        :param max_retries: how many times the party may be dialled in vain meanwhile; -1: without end; left out: the pool's own
+        :raises UnknownPartyError: no such party
+        :raises EncodingError: the value can't be carried exactly
+        :raises CommunicationTimeoutError: time is up
+        :raises PartyGoneError: the party shut down, restarted or aborted
+        """
         engine = self._engine
-        owner = engine.loop_owner
-        if get_ident() == owner.thread:
-            self._check_thread()
         party = engine.parties.get(name) or engine.party(name)
-        limits = self._limits(timeout, max_retries)
-        blocking = BlockingCall(owner)
-        try:
-            blocking.arm()
-            blocking.wait(self._queue_one(party, message, msg_id, limits, None, blocking))
-            blocking.__class__ = FinishedCall  # type: ignore[assignment]
-        except BaseException:
-            blocking.give_back(engine.settings.interrupt_grace)
-            raise
+        limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
+        self._deliver(party, message, msg_id, limits)
 
     def asend(
         self,
@@ -68,63 +65,108 @@ class SyncMessages(BaseChannel, ChannelCalls):
         timeout: Timeout = UNSET,
         max_retries: int | None = None,
     ) -> Future[None]:
-        handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
-        self._queue_one(self._engine.party(name), message, msg_id, self._limits(timeout, max_retries), handle)
+        """Send a message without waiting: a snapshot is taken and numbered at once. Parameters as of `send`.
+
+        :returns: a future, done when the party's pool holds the message; a failure is on it. `Pool` gives an asyncio future of the
+            caller's loop, `SyncPool` a `concurrent.futures.Future`.
+        """
+        engine = self._engine
+        handle = self._handle()
+        party = engine.parties.get(name) or engine.party(name)
+        self._queue_one(party, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 
     @overload
-    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = None) -> Any: ...
-    @overload
     def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: type[T] | tuple[type[T], ...]
+        self,
+        name: str,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        *,
+        expect: type[T] | tuple[type[T], ...],
     ) -> T: ...
     @overload
-    def recv(self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Array) -> NDArray[Any]: ...
+    def recv(
+        self,
+        name: str,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        *,
+        expect: Array,
+    ) -> NDArray[Any]: ...
     @overload
     def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
+        self,
+        name: str,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        *,
+        expect: Expect | None = None,
     ) -> Any: ...
     def recv(
-        self, name: str, msg_id: str | None = None, timeout: Timeout = None, *, expect: Expect | None = None
+        self,
+        name: str,
+        msg_id: str | None = None,
+        timeout: Timeout = None,
+        *,
+        expect: Expect | None = None,
     ) -> Any:
-        engine = self._engine
-        owner = engine.loop_owner
-        if get_ident() == owner.thread:
-            self._check_thread()
-        blocking = BlockingCall(owner)
-        try:
-            call = self._receiving(name, msg_id, timeout, expect)
-            blocking.request = call
-            # One that is here is taken without a word to the loop.
-            if owner.is_busy() or not call.grab():
-                blocking.start(call)
-            value = call.value()
-            blocking.__class__ = FinishedCall  # type: ignore[assignment]
-            return value
-        except BaseException:
-            blocking.give_back(self._engine.settings.interrupt_grace)
-            raise
+        """Receive a message.
+
+        Timed out, cancelled or interrupted it leaves no trace: the next call that asks for the message gets it.
+
+        :param name: the party
+        :param msg_id: the id under which it was sent; left out: the next automatic number
+        :param timeout: seconds; 0 looks whether it is there; None waits without limit
+        :param expect: what the message has to be: a class, a tuple of classes, or an `mpccomm.Array`
+        :raises UnknownPartyError: no such party
+        :raises UnexpectedTypeError: the message is something else; it counts as received
+        :raises DecodingError: the message is here and can't be read; it counts as received
+        :raises CommunicationTimeoutError: time is up
+        :raises PartyGoneError: the party shut down, restarted or aborted, and this message isn't there
+        """
+        return self._receive(name, msg_id, timeout, expect)
 
     @overload
-    def arecv(self, name: str, msg_id: str | None = None) -> Future[Any]: ...
+    def arecv(
+        self,
+        name: str,
+        msg_id: str | None = None,
+        *,
+        expect: type[T] | tuple[type[T], ...],
+    ) -> Future[T]: ...
     @overload
-    def arecv(self, name: str, msg_id: str | None = None, *, expect: type[T] | tuple[type[T], ...]) -> Future[T]: ...
+    def arecv(
+        self,
+        name: str,
+        msg_id: str | None = None,
+        *,
+        expect: Array,
+    ) -> Future[NDArray[Any]]: ...
     @overload
-    def arecv(self, name: str, msg_id: str | None = None, *, expect: Array) -> Future[NDArray[Any]]: ...
-    @overload
-    def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Future[Any]: ...
-    def arecv(self, name: str, msg_id: str | None = None, *, expect: Expect | None = None) -> Future[Any]:
-        call = self._asking(name, msg_id, expect)
-        future = ThreadFuture[Any](self._engine.callbacks, call)
-        call.landed = False
-        try:
-            self._post(call.start)
-            return future
-        except BaseException:
-            # An interrupt: the caller does not get it.
-            future.cancel()
-            self._engine.loop_owner.post_soon(call.cancel)
-            raise
+    def arecv(
+        self,
+        name: str,
+        msg_id: str | None = None,
+        *,
+        expect: Expect | None = None,
+    ) -> Future[Any]: ...
+    def arecv(
+        self,
+        name: str,
+        msg_id: str | None = None,
+        *,
+        expect: Expect | None = None,
+    ) -> Future[Any]:
+        """Receive a message without waiting.
+
+        A cancelled future leaves the message for the next call, and so does one that the program has forgotten. One whose
+        ``result`` ran out of time still waits, and gets the message when it comes: ``cancel()`` it so that another receive gets it.
+
+        :returns: a future that gets the message. `Pool` gives an asyncio future of the caller's loop, done already if the message
+            is here; `SyncPool` a `concurrent.futures.Future`.
+        """
+        return self._future_of(self._asking(name, msg_id, expect))
 
     # -- several parties -----------------------------------------------------------------------------------------------
 
@@ -136,16 +178,12 @@ class SyncMessages(BaseChannel, ChannelCalls):
         timeout: Timeout = UNSET,
         max_retries: int | None = None,
     ) -> None:
-        self._check_thread()
-        limits = self._limits(timeout, max_retries)
-        blocking = BlockingCall(self._engine.loop_owner)
-        try:
-            blocking.arm()
-            blocking.wait(self._queue(handler_names, message, msg_id, limits, None, blocking))
-            blocking.__class__ = FinishedCall  # type: ignore[assignment]
-        except BaseException:
-            blocking.give_back(self._engine.settings.interrupt_grace)
-            raise
+        """Send one message to several parties, encoded once; returns when all of their pools hold it.
+
+        :param handler_names: the parties; left out: all
+        :raises CommunicationError: it failed for at least one of them; notes on the error name further ones
+        """
+        self._deliver_all(handler_names, message, msg_id, self._limits(timeout, max_retries))
 
     def async_broadcast(
         self,
@@ -155,7 +193,8 @@ class SyncMessages(BaseChannel, ChannelCalls):
         timeout: Timeout = UNSET,
         max_retries: int | None = None,
     ) -> Future[None]:
-        handle = ThreadHandle(self._engine.callbacks, self._engine.failures)
+        """Send one message to several parties without waiting. Parameters as of `broadcast`, result as of `asend`."""
+        handle = self._handle()
         self._queue(handler_names, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 
@@ -167,9 +206,16 @@ class SyncMessages(BaseChannel, ChannelCalls):
         *,
         expect: Expect | None = None,
     ) -> list[tuple[str, Any]]:
-        self._check_thread()
+        """Receive one message from each of several parties.
+
+        It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next call.
+
+        :param handler_names: the parties; left out: all
+        :param expect: what each message has to be, as of `recv`
+        :returns: pairs of name and message, in the order asked for
+        """
         calls = self._receiving_all(handler_names, msg_id, timeout, expect)
-        return self._wait_for(together(calls), partial(values_of, calls))
+        return self._take(together(calls), partial(values_of, calls))
 
     def recv_any(
         self,
@@ -179,9 +225,17 @@ class SyncMessages(BaseChannel, ChannelCalls):
         *,
         expect: Expect | None = None,
     ) -> tuple[str, Any]:
-        self._check_thread()
+        """Receive one message from several parties: the first that comes, or that has come.
+
+        What the others sent, and their automatic numbers, stay untouched.
+
+        :param handler_names: the parties; left out: all
+        :param expect: what the message has to be, as of `recv`
+        :returns: the name of the party, and its message
+        :raises PartyGoneError: none of them can send any more
+        """
         request = self._receiving_any(handler_names, msg_id, timeout, expect)
-        return self._wait_for(request, request.value)
+        return self._take(request, request.value)
 
     def as_received(
         self,
@@ -191,73 +245,73 @@ class SyncMessages(BaseChannel, ChannelCalls):
         *,
         expect: Expect | None = None,
     ) -> Iterator[tuple[str, Any]]:
+        """Receive one message from each of several parties, in the order of arrival.
+
+        ``async for name, message in ...`` on a `Pool`, ``for name, message in ...`` on a `SyncPool`. Each message is received when
+        it is asked for: after a ``break`` the others stay for the next call.
+
+        :param handler_names: the parties; left out: all
+        :param timeout: seconds for all together
+        :param expect: what each message has to be, as of `recv`
+        """
         parties = self._parties_checked(handler_names, msg_id, expect)
         return self._as_received(parties, msg_id, Deadline(receive_limit(timeout), self._engine), expect)
 
     def _as_received(
-        self, parties: list[Party], msg_id: str | None, limit: Deadline, expect: Expect | None
+        self,
+        parties: list[Party],
+        msg_id: str | None,
+        limit: Deadline,
+        expect: Expect | None,
     ) -> Iterator[tuple[str, Any]]:
         while parties:
             # By themselves, not by their names: one may be removed meanwhile, or another be added under its name.
             request = self._receiving_any_of(parties, msg_id, limit.left, expect)
-            # No step in between where an interrupt could lose it.
-            pair = self._wait_for(request, request.value)
+            # Handed out before any further step: an interrupt there would lose it.
+            pair = self._take(request, request.value)
             yield pair
             parties = [party for party in parties if party is not request.party]
 
     def arecv_all(
-        self, handler_names: Sequence[str] | None = None, msg_id: str | None = None, *, expect: Expect | None = None
+        self,
+        handler_names: Sequence[str] | None = None,
+        msg_id: str | None = None,
+        *,
+        expect: Expect | None = None,
     ) -> list[tuple[str, Future[Any]]]:
-        return [
-            (party.name, self.arecv(party.name, msg_id, expect=expect))
-            for party in self._engine.parties_named(names_of(handler_names))
-        ]
+        """Return pairs of name and what `arecv` gives, for each of several parties."""
+        parties = self._engine.parties_named(names_of(handler_names))
+        return [(party.name, self.arecv(party.name, msg_id, expect=expect)) for party in parties]
 
     # -- channels and groups -------------------------------------------------------------------------------------------
 
     def channel(self, name: str) -> SyncChannel:
+        """Return the channel of that name: message ids, numbers and groups of its own, over the same connections.
+
+        What is sent on a channel is received on the channel of the same name and nowhere else. So a library that is
+        given a pool does not get in the way of its caller, and two protocols can run side by side. The same name is the
+        same channel; channels have channels. A channel is not closed; it ends with its pool.
+
+        :param name: any text without "]", the same at all parties
+        """
         return self._channel(name, SyncChannel)
 
     def group(self, names: Sequence[str] | None = None, *, me: str | None = None) -> SyncGroup:
+        """Return parties that compute something together: broadcasts, gathers and so on, see `SyncGroup`.
+
+        Every member makes the group with the same names in the same order; the same names are the same group.
+
+        :param names: the members, this party among them; left out: it and all parties added so far, by alphabet
+        :param me: which of them this party is; left out: the name of the pool
+        :raises UnknownPartyError: there is no party of that name
+        :raises ConfigurationError: this party is not among the names, or one is there twice
+        """
         calls = calls_of(self._space, self._members(names, me))
         group = self._groups.get(calls.members.label)
         if group is None or group.me != calls.members.me:
-            group = self._groups[calls.members.label] = SyncGroup(calls, self._carry_out, self._first_of)
+            group = self._groups[calls.members.label] = SyncGroup(calls, self._take)
         return group
 
-    # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _check_thread(self) -> None:
-        if self._engine.loop_owner.here:
-            raise WrongThreadError(
-                "a blocking call on the pool's own thread would wait for itself; there, await the coroutines of SyncPool.pool"
-            )
-
-    def _wait_for(self, request: Request, read: Callable[[], T]) -> T:
-        engine = self._engine
-        return wait_for(request, engine.loop_owner, engine.settings.interrupt_grace, read)
-
-    def _first_of(self, call: GroupCall[Any], limit: Deadline) -> tuple[str, Any]:
-        """Wait for the next message of a call of a group, from whichever member."""
-        self._check_thread()
-        request = call.first(limit)
-        return self._wait_for(request, partial(call.read, request))
-
-    def _carry_out(self, call: GroupCall[Any], limit: Deadline) -> None:
-        """Wait for what a call of a group waits for now, and let it take that."""
-        self._check_thread()
-        blocking = BlockingCall(self._engine.loop_owner)
-        try:
-            blocking.start(call.request(limit))
-            call.take()
-            blocking.__class__ = FinishedCall  # type: ignore[assignment]
-        except BaseException:
-            if call.taken:
-                blocking.__class__ = FinishedCall  # type: ignore[assignment]
-            else:
-                blocking.give_back(self._engine.settings.interrupt_grace)
-            raise
-
-
-class SyncChannel(BasePart, SyncMessages):
+class SyncChannel(NamedChannel, SyncMessages):
     """Message ids, numbers and groups of its own, over the connections of a pool; from `SyncPool.channel`."""

@@ -1,13 +1,17 @@
-"""Groups of parties, and what their members do together, blocking; made of mpccomm/pool/groups.py."""
+"""Groups of parties, and what their members do together. Made of `mpccomm/pool/groups.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls
+from mpccomm.engine.group_calls import GroupCall, GroupCalls
+from mpccomm.engine.requests import Request
+from mpccomm.engine.states import GroupCallState
 
 T = TypeVar("T")
 
@@ -31,12 +35,11 @@ class SyncGroup:
     def __init__(
         self,
         calls: GroupCalls,
-        carry_out: Callable[[GroupCall[Any], Deadline], None],
-        first_of: Callable[[GroupCall[Any], Deadline], tuple[str, Any]],
+        take: Callable[[Request, Callable[[], Any]], Any],
     ) -> None:
         self._calls = calls
-        self._carry_out = carry_out
-        self._first_of = first_of
+        self._take = take
+        """Wait for a request, and return what a function makes of it; otherwise what it took goes back."""
         self._members = calls.members
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -231,7 +234,7 @@ class SyncGroup:
         while not call.over:
             for _ in iter(call.send_next, False):
                 pass  # one is on its way before the next is encoded
-            self._carry_out(call, limit)
+            self._take(call.request(limit), call.take)
 
 
 class _Arrivals:
@@ -242,26 +245,26 @@ class _Arrivals:
         self._call = call
         self._value = value
         self._limit = limit
-        self._handed_out = ""
-        """The member whose value was handed out last; empty: none yet."""
+        self._sent = False
+        """Our own value is on its way to the others, and handed out."""
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> tuple[str, Any]:
         group, call = self._group, self._call
-        if call.redeemed:
+        if call.state is GroupCallState.REDEEMED:
             raise StopIteration
         call.running = True
         try:
-            if not self._handed_out:
+            if not self._sent:
                 for _ in iter(call.send_next, False):
                     pass  # one is on its way before the next is encoded
-                self._handed_out = group.me
+                self._sent = True
                 return group.me, self._value
             if call.to_come:
-                pair = group._first_of(call, self._limit)
-                self._handed_out = pair[0]
+                request = call.first(self._limit)
+                pair: tuple[str, Any] = group._take(request, partial(call.read, request))
                 call.arrived(pair[0])
                 return pair
             group._go_on(call, self._limit)
@@ -272,7 +275,7 @@ class _Arrivals:
 
     def _leave(self) -> None:
         call = self._call
-        if call.running and not call.redeemed:
+        if call.running and call.state is not GroupCallState.REDEEMED:
             self._group._calls.interrupted(call)
         call.running = False
 

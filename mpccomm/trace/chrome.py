@@ -41,6 +41,23 @@ def write(record: Record, path: str | Path) -> None:
     Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def try_to_write(path: str | Path) -> None:
+    """Find out whether a file could be written now, before there is anything to write. It is left as it was found.
+
+    :raises OSError: it can't be
+    :raises ValueError: it can't be called that
+    """
+    found = Path(path)
+    if found.exists() and not (found.is_file() or found.is_dir()):
+        return  # a pipe or a device: to open it is to use it
+    try:
+        found.open("xb").close()
+    except FileExistsError:
+        found.open("ab").close()
+    else:
+        found.unlink()
+
+
 def document(record: Record) -> dict[str, Any]:
     """Return what stands in the file: the events, and the notes that they are made from."""
     return {

@@ -235,11 +235,12 @@ class _Picture:
         return begin - self._origin, max(end, begin) - self._origin
 
     def _extent(self) -> tuple[int, int]:
-        """From the first message or phase to the last: what was before and comes then is of no interest."""
+        """From the first message, wait or phase to the last: what was before and comes then is of no interest."""
         times = [at for message in self._record.messages for at in message[4:12] if isinstance(at, int)]
         for party in self._record.parties:
-            for phase in party.phases:
-                times += (self._common(party, phase.began), self._common(party, phase.ended))
+            lasting = [(phase.began, phase.ended) for phase in party.phases]
+            lasting += [(wait.began, wait.ended) for wait in party.waits]
+            times += [self._common(party, at) for at in chain.from_iterable(lasting)]
         for party in () if times else self._record.parties:
             times += (self._common(party, 0), self._common(party, party.end))
         return min(times, default=0), max(times, default=1)

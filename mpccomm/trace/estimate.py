@@ -36,7 +36,7 @@ LineBetween: TypeAlias = Callable[[str, str], Line]
 _FRAMING = 50
 """Bytes around a message, about: the library's own, the WebSocket's, and those of TLS."""
 _SMALL = 4096
-"""A message of so many bytes takes no longer to handle than one of none, nearly."""
+"""Bytes up to which a message takes hardly longer to handle than an empty one."""
 _HANDLING = 0.001
 """Seconds: what the fastest message takes longer than that was on a line already, when the run was recorded."""
 _SET_UP = 2
@@ -271,7 +271,7 @@ class _Graph:
 
     def _order(self, party: _Party) -> None:
         """Let each call come after those before it."""
-        # Where messages are decoded on a loop, for whoever asks first, no program runs.
+        # Where messages are decoded on a loop, for the caller that asks first, no program runs.
         programs = {call.lane for call in party.calls if isinstance(call.of, Send | Wait | Phase)}
         calls = [call for call in party.calls if call.lane in programs]
         lanes: dict[int, list[_Call]] = {}

@@ -160,7 +160,7 @@ async def upgrade(
         connection = response.connection
         if connection is None or connection.transport is None or connection.protocol is None:
             raise aiohttp.ServerDisconnectedError
-        made = make(connection.transport, _Upgraded(response, connection.protocol))
+        made = make(connection.transport, _HTTPSide(response, connection.protocol))
         # What it says already, before we have said a word.
         connection.protocol.set_parser(made, None)
     except BaseException:
@@ -169,7 +169,7 @@ async def upgrade(
     return made
 
 
-class _Upgraded:
+class _HTTPSide:
     """The HTTP side of a connection that is none any more, as far as it has to know of the end."""
 
     def __init__(self, response: aiohttp.ClientResponse, protocol: asyncio.BaseProtocol) -> None:

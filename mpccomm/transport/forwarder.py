@@ -28,7 +28,7 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from select import select
@@ -43,6 +43,8 @@ _SMALL_BUFFER, _LARGE_BUFFER = 16 * 1024, 1024 * 1024
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing is resetting."""
 _SEED = 0
+_PAUSE = 0.1
+"""Seconds until the next caller is let in where one could not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Forwarder:
     def __init__(self, lines: Sequence[Line], routes: Sequence[Route]) -> None:
         self._lines = [_SharedLine(line, number) for number, line in enumerate(lines)]
         self._tasks: set[asyncio.Task[None]] = set()
+        self._paused: set[asyncio.TimerHandle] = set()
+        """Listening goes on with these."""
         self._sockets: list[tuple[Route, socket.socket]] = []
         with contextlib.ExitStack() as bound:
             for route in routes:
@@ -154,57 +158,75 @@ class Forwarder:
 
     async def __aenter__(self) -> Self:
         for route, sock in self._sockets:
-            self._start(self._accept(route, sock))
+            self._listen(route, sock)
         for line in self._lines:
             if line.line.loss_of_connection:
                 self._start(line.break_now_and_then())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        loop = asyncio.get_running_loop()
+        for paused in self._paused:
+            paused.cancel()
+        for _, sock in self._sockets:
+            loop.remove_reader(sock)
+            sock.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for _, sock in self._sockets:
-            sock.close()
         for line in self._lines:
             for connection in list(line.connections):
                 connection.reset()
 
-    def _start(self, coroutine: Any) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _accept(self, route: Route, sock: socket.socket) -> None:
+    def _listen(self, route: Route, sock: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(sock, self._accept, route, sock)
+
+    def _accept(self, route: Route, sock: socket.socket) -> None:
+        # Not `sock_accept`: cancelled, it can lose a connection that it has just accepted.
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                caller, _ = await loop.sock_accept(sock)
-            except OSError:
-                await asyncio.sleep(0.1)  # out of file handles, or the caller has gone
-                continue
-            self._start(self._connect(route, caller, loop.time()))
+        try:
+            caller, _ = sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # out of file handles, or the caller has gone
+            loop.remove_reader(sock)
+            self._paused = {paused for paused in self._paused if paused.when() > loop.time()}
+            self._paused.add(loop.call_later(_PAUSE, self._listen, route, sock))
+            return
+        caller.setblocking(False)
+        connecting = self._start(self._connect(route, caller, loop.time()))
+        # Also where it is cancelled before it has begun.
+        connecting.add_done_callback(lambda task: _reset(caller) if task.cancelled() else None)
 
     async def _connect(self, route: Route, caller: socket.socket, now: float) -> None:
-        loop = asyncio.get_running_loop()
         line = self._lines[route.line]
         back, forth = line.lanes if route.forth else reversed(line.lanes)
         there = now + forth.travel()
         usable = there + back.travel()
-        callee = _bound(route.source, 0)
-        _limit(callee, line.line)
+        await _until(there)
         try:
-            await _until(there)
-            await loop.sock_connect(callee, route.target)
-        except BaseException as error:
-            callee.close()
-            if isinstance(error, OSError):
-                await _until(usable)
+            callee = await self._dial(route, line.line)
+        except OSError:
+            await _until(usable)
             _reset(caller)
-            if not isinstance(error, OSError):
-                raise
             return
         _Connection(line, (caller, callee), (forth, back), usable).start()
+
+    async def _dial(self, route: Route, line: Line) -> socket.socket:
+        callee = _bound(route.source, 0)
+        try:
+            _limit(callee, line)
+            await asyncio.get_running_loop().sock_connect(callee, route.target)
+        except BaseException:
+            callee.close()
+            raise
+        return callee
 
 
 async def _until(when: float) -> None:

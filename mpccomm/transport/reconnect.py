@@ -101,6 +101,24 @@ class Connector(Protocol):
         """Wait before the next attempt; less than that where something on the way has changed."""
 
 
+class NoWay:
+    """To a party that has no server: it calls."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Nothing was made ready."""
+
+    async def dial(self) -> Stream:
+        """Say so."""
+        raise DialError("it has no server (port 0), and has not called")
+
+    async def pause(self, seconds: float) -> None:
+        """Nothing changes on the way."""
+        await asyncio.sleep(seconds)
+
+
 class DirectAttempts:
     """Tries now and then to reach a party directly, while it is connected through a relay."""
 
@@ -289,7 +307,7 @@ class Dialler:
 
     async def _pause(self, started: float) -> None:
         destination, retry = self._destination, self._retry
-        while destination.refusal and not await self._urged():
+        while destination.refusal and not await self._is_needed():
             self._unasked += 1
             if self._unasked <= _UNASKED:
                 break
@@ -298,7 +316,7 @@ class Dialler:
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
         await self._line.pause(started + pause - time.monotonic())
 
-    async def _urged(self) -> bool:
+    async def _is_needed(self) -> bool:
         """Return whether a call waits for it, although it was refused."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._retry.refused):

@@ -46,9 +46,9 @@ HEARTBEAT = 15.0
 MOST_SAID = 64 * 1024
 """Bytes of a message on a kept connection."""
 _LONGEST_PAUSE = 2.0
-"""Seconds between attempts to reach a relay, where `Retry.cap` is not less: many wait for it, and it for nobody."""
+"""Seconds between attempts to reach a relay, where `Retry.cap` is not less: many parties wait for a relay."""
 _CALLERS = 4
-"""Through a relay as many callers may be unknown at a time as from an address at which so many parties are."""
+"""Through a relay as many callers may be unknown at a time as from an address at which this many parties are."""
 NOT_ADMITTED = 4003
 """The close code for those who may not use the relay."""
 _ENDING = "it is just ending, or being restarted; it is tried again"
@@ -84,13 +84,13 @@ class RelayLine:
 
     def __init__(self, relay: Relay, user: RelayUser) -> None:
         # Not before a relay is used, and aiohttp's server comes along.
-        from mpccomm.transport.server import Answering
+        from mpccomm.transport.server import ConnectionHandler
 
         self.relay = relay
         self.trouble = "no answer yet"
         """Why there is no connection to the relay."""
         self._authenticator, self._settings, self._credentials, self._port, self._proxy = user
-        self._answering = Answering(self._authenticator, self._settings, lambda _: _CALLERS, relayed=True)
+        self._handler = ConnectionHandler(self._authenticator, self._settings, lambda _: _CALLERS, relayed=True)
         self._address = RelayedAddress(relay)
         self._url = URL(relay.url)
         self._context: ssl.SSLContext | None = None
@@ -131,7 +131,7 @@ class RelayLine:
 
     async def close(self) -> None:
         """End the calls that came in; `run` has ended."""
-        await self._answering.close()
+        await self._handler.close()
         for call in self._calls:
             call.cancel()
         if self._calls:
@@ -263,7 +263,7 @@ class RelayLine:
         return await self._stream(ticket, make)
 
     async def pause(self, seconds: float) -> None:
-        """Wait for so long, or until the relay is there again."""
+        """Wait for that time, or until the relay is there again."""
         if seconds > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -292,7 +292,7 @@ class RelayLine:
     async def _answer(self, ticket: str) -> None:
         """A call comes in."""
         call = _Call(asyncio.current_task())
-        pending = self._answering.admission.enter(self._address, call.drop)
+        pending = self._handler.admission.enter(self._address, call.drop)
         greeting = self._settings.timing.greeting
         context = self._authenticator.answering
         assert context is not None
@@ -301,7 +301,7 @@ class RelayLine:
                 call.tunnel = await self._stream(
                     ticket,
                     lambda below, before: Tunnel(
-                        below, before, context, partial(self._answering.receive, pending), server_side=True
+                        below, before, context, partial(self._handler.receive, pending), server_side=True
                     ),
                 )
             await call.tunnel.open(greeting)
@@ -309,7 +309,7 @@ class RelayLine:
             if not pending.end():
                 return
             if verdict := judge(error):
-                self._answering.sent_away(self._address, verdict.advice)
+                self._handler.sent_away(self._address, verdict.advice)
             else:
                 # Usual: it has found another way.
                 log(

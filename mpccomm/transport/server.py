@@ -33,7 +33,7 @@ _BANNER = {"Server": "mpccomm"}
 """Otherwise aiohttp would tell every caller its version and Python's."""
 
 
-class Answering:
+class ConnectionHandler:
     """Answers on connections that come in, wherever from.
 
     :param parties_at: how many parties call from an address, as far as is known
@@ -56,8 +56,10 @@ class Answering:
         self._closing = False
         self._greetings: set[asyncio.Task[None]] = set()
         limits = settings.limits
-        self._new_desk = partial(tno.PostReader, limits.box_bytes, limits.max_message_size, settings.timing.dead_after)
-        self._desks: dict[tno.PostReceiver, tno.PostReader] = {}
+        self._new_post_reader = partial(
+            tno.PostReader, limits.box_bytes, limits.max_message_size, settings.timing.dead_after
+        )
+        self._post_readers: dict[tno.PostReceiver, tno.PostReader] = {}
         greeting = settings.timing.greeting
         self.admission = Admission(settings.strangers, greeting, parties_at)
         """Those whose caller is not known yet."""
@@ -159,8 +161,8 @@ class Answering:
         except NotRecognisedError as error:
             return self._refuse(caller.address, 401, str(error))
         pending.end()
-        desk = self._desks.setdefault(correspondent, self._new_desk())
-        status = await desk.receive(request, correspondent)
+        reader = self._post_readers.setdefault(correspondent, self._new_post_reader())
+        status = await reader.receive(request, correspondent)
         return bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
@@ -189,7 +191,7 @@ class Answering:
         await take_over()
 
 
-class Server(Answering):
+class Server(ConnectionHandler):
     """Listens on one socket until it is closed."""
 
     def __init__(

@@ -6,9 +6,11 @@ certificate is in its time, leads to one of these, and belongs to the one that s
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -133,10 +135,7 @@ def public_context(authorities: FilePath | None) -> ssl.SSLContext:
     :param authorities: a file of those that count, or the certificate of the server itself; None: those of this system
     :raises ConfigurationError: it can't be read
     """
-    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-    # What is in front of such a server may be older than this.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = True
+    context = _PublicContext(ssl.PROTOCOL_TLS_CLIENT)
     if authorities is None:
         context.load_default_certs()
         return context
@@ -162,6 +161,9 @@ class _Context(ssl.SSLContext):
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             self.num_tickets = 0
         self.sslobject_class = _Connection
+        self._choose_groups()
+
+    def _choose_groups(self) -> None:
         _set_groups(self)
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
@@ -169,6 +171,18 @@ class _Context(ssl.SSLContext):
         assert isinstance(connection, _Connection)
         connection.outgoing = outgoing
         return connection
+
+
+class _PublicContext(_Context):
+    """The same for a server that anybody may call: it is known by its host name, and may be older than all that."""
+
+    def __init__(self, protocol: int) -> None:
+        super().__init__(protocol)
+        self.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.check_hostname = True
+
+    def _choose_groups(self) -> None:
+        """Keep all that OpenSSL has: in TLS 1.2 they also say which keys a certificate may have, and most are on P-256."""
 
 
 def _set_groups(context: ssl.SSLContext) -> None:
@@ -219,6 +233,42 @@ def send_alert(sock: socket.socket, error: BaseException) -> None:
             sock.send(parting)
 
 
+class _Resuming:
+    """Between a transport of asyncio's and its TLS, when that may write again: in a turn of the loop of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tls: SSLProtocol) -> None:
+        self._loop = loop
+        self._tell_pause = tls.pause_writing
+        self._tell_resume = tls.resume_writing
+        self._due: asyncio.Handle | None = None
+
+    def pause(self) -> None:
+        if self._due is None:
+            self._tell_pause()
+        else:
+            self._due.cancel()  # it was not told of what is over
+            self._due = None
+
+    def resume(self) -> None:
+        self._due = self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._due = None
+        self._tell_resume()
+
+
+def resume_in_a_turn_of_its_own(transport: asyncio.Transport) -> None:
+    """Keep TLS of asyncio's from writing while its transport says that it may.
+
+    Where the other end has just reset the connection, asyncio (3.11 to 3.14) would end that transport twice, and log an
+    "Exception in callback" for the second time.
+    """
+    tls = getattr(transport, "_ssl_protocol", None)
+    if isinstance(tls, SSLProtocol):
+        resuming = _Resuming(asyncio.get_running_loop(), tls)
+        tls.pause_writing, tls.resume_writing = resuming.pause, resuming.resume  # type: ignore[method-assign]
+
+
 def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
     if hasattr(connection, "get_verified_chain"):
         chain: list[bytes] = connection.get_verified_chain()
@@ -261,7 +311,7 @@ def _load(context: ssl.SSLContext, key: PrivateKeyTypes, chain: tuple[Certificat
     if x509.load_der_x509_certificate(chain[0].der).public_key() != key.public_key():
         raise ConfigurationError(f"the private key is not that of the certificate {path}")
     # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
-    # nobody else knows.
+    # only this call knows.
     password = secrets.token_bytes(32).hex().encode()
     pem = key.private_bytes(
         serialization.Encoding.PEM,

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
+from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -27,8 +28,9 @@ _KEY_SIZE = 16
 
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN, _RESERVED, _KIND, _CONTROL = 0x80, 0x70, 0x0F, 0x08
-_WHOLE = _FIN | _BINARY
-_MASKED = 0x80
+WHOLE = _FIN | _BINARY
+"""The first byte of a message in one frame."""
+MASKED = 0x80
 _SHORT = Struct("!BB")
 _MEDIUM = Struct("!BBH")
 _LONG = Struct("!BBQ")
@@ -50,7 +52,7 @@ _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
 """The frames that are dealt with in one turn of the loop, which belongs to others as well."""
 _BYTES_AT_ONCE = 64 * 1024
-"""After so many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
+"""After this many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
 _REMEMBERED = 4096
 _IDLE = 1000
 """The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
@@ -65,6 +67,19 @@ class HTTPProtocol(Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
+
+
+class Upgraded(asyncio.Protocol):
+    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        if data:
+            self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp says this too; `connection_lost` is what counts."""
 
 
 # -- the upgrade -------------------------------------------------------------------------------------------------------
@@ -164,16 +179,18 @@ def _beginning(size: int, masked: int) -> bytes:
     if size < _LARGE:
         for shape in (_SHORT, _MEDIUM):
             before = shape.size + _MASK_SIZE * bool(masked)
-            if size > before == len(head := head_of(_WHOLE, size - before, masked)):
+            if size > before == len(head := head_of(WHOLE, size - before, masked)):
                 return head
     return b""
 
 
-_HEADS = {masked: _BySize(partial(head_of, _WHOLE, masked=masked)) for masked in (0, _MASKED)}
-_BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, _MASKED)}
+HEADS = {masked: _BySize(partial(head_of, WHOLE, masked=masked)) for masked in (0, MASKED)}
+"""The head of one whole message of a size, by whether it is masked."""
+BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, MASKED)}
+"""How a number of bytes begin if they are one short message, by whether it is masked."""
 
 
-class WebSocket(Stream, asyncio.Protocol):
+class WebSocket(Stream, Upgraded):
     """One WebSocket, on the side of the client or of the server.
 
     :param transport: what carries it; `take_over` makes it ours
@@ -198,10 +215,10 @@ class WebSocket(Stream, asyncio.Protocol):
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._before = before
         self._counts = counts
-        self._theirs = 0 if client else _MASKED
-        self._ours = _MASKED if client else 0
-        self._heads = _HEADS[self._ours]
-        self._beginnings = _BEGINNINGS[self._theirs]
+        self._theirs = 0 if client else MASKED
+        self._ours = MASKED if client else 0
+        self._heads = HEADS[self._ours]
+        self._beginnings = BEGINNINGS[self._theirs]
         self._hidden = client and not _private(transport)
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
@@ -219,6 +236,7 @@ class WebSocket(Stream, asyncio.Protocol):
         """Read and write from now on."""
         transport = self._transport
         # Pause as soon as the system doesn't take all, and resume when it has: what waits in there can't be overtaken.
+        resume_in_a_turn_of_its_own(transport)
         transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         if transport.is_closing():
@@ -239,7 +257,7 @@ class WebSocket(Stream, asyncio.Protocol):
         size = len(batch)
         self.budget = self._pace.sent(size)
         if self._hidden or size >= _WITHOUT_A_COPY:
-            self._write(_WHOLE, batch)
+            self._write(WHOLE, batch)
         else:
             self._transport.write(self._heads[size] + batch)
 
@@ -263,7 +281,9 @@ class WebSocket(Stream, asyncio.Protocol):
         self._full = False
         self._pace.resume()
         self.budget = self._pace.budget
-        self._answer()
+        if self._pong is not None:
+            # Not from in here: asyncio would end a connection twice that the other end has just reset.
+            self._loop.call_soon(self._answer)
         self.wake()
 
     def moving(self) -> float | None:
@@ -278,7 +298,7 @@ class WebSocket(Stream, asyncio.Protocol):
             self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
-        # Whoever sends on and on until it arrives gets no more of our attention.
+        # What the other end still sends until it has read this does not count.
         self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
@@ -289,15 +309,6 @@ class WebSocket(Stream, asyncio.Protocol):
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
-        if data:
-            self.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """aiohttp says this too; `connection_lost` is what counts."""
 
     def data_received(self, data: bytes) -> None:
         """Some bytes arrived."""
@@ -395,7 +406,7 @@ class WebSocket(Stream, asyncio.Protocol):
                 if end < start:
                     break
                 size = int.from_bytes(data[start - wide : start], "big")
-            if first != _WHOLE or size > MAX_MESSAGE or self._fragments is not None:
+            if first != WHOLE or size > MAX_MESSAGE or self._fragments is not None:
                 self._check(first, size)
             if theirs:
                 start += _MASK_SIZE
@@ -411,7 +422,7 @@ class WebSocket(Stream, asyncio.Protocol):
             payload = view if mask == _NO_MASK else unmask(view, bytes(mask))
             at = stop
             left -= 1
-            if first == _WHOLE and size:
+            if first == WHOLE and size:
                 self._idle = 0
                 self._deliver(payload)
             else:
@@ -537,7 +548,7 @@ class _Intake(asyncio.BufferedProtocol):
         return self._memory[: self.here]
 
     def drop(self, count: int, needed: int) -> None:
-        """Make room: so many bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
+        """Make room: ``count`` bytes at its beginning were dealt with, and the message behind them has ``needed`` bytes."""
         left = self.here - count
         before = self._memory
         if needed > len(before):

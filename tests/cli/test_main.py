@@ -18,6 +18,7 @@ from mpccomm.trace.chrome import write
 from mpccomm.trace.record import Record
 from tests.pools import LOCAL
 from tests.ports import free_ports
+from tests.programs import rest
 from tests.timing import UNIT
 from tests.trace.records import ping_pong
 
@@ -157,7 +158,7 @@ def test_ctrl_c(name: str, later: float, tmp_path: Path) -> None:
             (process.stderr if name == "bench" else process.stdout).readline()
         time.sleep(later)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all that belong to it get it
-        output, errors = process.communicate(timeout=300 * UNIT)
+        output, errors = rest(process, 300 * UNIT)
     assert process.returncode == Status.INTERRUPTED
     # What a party's program has to say of it is its own, and labelled.
     said = [line for line in (output + errors).splitlines() if not line.startswith("party-")]

@@ -20,6 +20,7 @@ from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.run import _in_colour, _label, _Relay
 from mpccomm.engine.report import Report
+from tests.programs import rest
 from tests.sync.duo import environment
 from tests.timing import UNIT
 
@@ -41,9 +42,9 @@ def launched(tmp_path: Path, program: str, *options: str) -> Iterator[subprocess
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        with process:  # which closes what it is read by
+            if process.poll() is None:
+                process.kill()
 
 
 def ran(tmp_path: Path, program: str, *options: str) -> tuple[int, list[str], str]:
@@ -451,6 +452,17 @@ def test_a_report_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "there is no folder for" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--report-to", "--trace"])
+def test_a_file_that_can_t_be_written_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    script = tmp_path / "program.py"
+    script.touch()
+    with pytest.raises(SystemExit):
+        mpccomm(["run", "-n", "1", option, str(tmp_path), str(script)])
+    assert f"{tmp_path} can't be written: Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
 def test_parties_say_what_they_wait_for(tmp_path: Path) -> None:
     """When they are asked, at any time, and before they are ended because time is up."""
@@ -471,7 +483,7 @@ def test_parties_say_what_they_wait_for(tmp_path: Path) -> None:
         while seen.count("receive of 'never' has waited for") < 2:
             process.send_signal(signal.SIGUSR1)
             seen += process.stderr.readline()
-        _, errors = process.communicate(timeout=LIMIT)
+        _, errors = rest(process, LIMIT)
         assert process.returncode == Status.TIMED_OUT
     assert errors.count("receive of 'never' has waited for") >= 2
     assert re.search(r"program.py:7 in <module>, in a call of mpccomm", errors)

@@ -169,9 +169,8 @@ class Grammar:
         """A value of at most *depth* levels, mostly."""
         if depth <= 0 or self.random.random() < 0.2:
             return self.leaf()
-        return self.random.choice((self._list, self._list, self._uniform, self._uniform, self._other, self._shared))(
-            depth - 1
-        )
+        rules = (self._list, self._list, self._uniform, self._uniform, self._grouped, self._other, self._shared)
+        return self.random.choice(rules)(depth - 1)
 
     def _list(self, depth: int) -> Any:
         return [self.value(depth) for _ in range(self.random.choice(LENGTHS[:7]))]
@@ -182,6 +181,12 @@ class Grammar:
         if values and self.random.random() < 0.2:
             values[self.random.randrange(len(values))] = self.value(depth)
         return self.random.choice((list, list, tuple, deque))(values)
+
+    def _grouped(self, depth: int) -> Any:
+        """A list, or the values of a dict, of a few shapes in any order."""
+        rules = [self._rule(min(depth, 2)) for _ in range(self.random.choice((1, 2, 3)))]
+        values = [self.random.choice(rules)() for _ in range(32 * len(rules) + self.random.randrange(2))]
+        return dict(zip(map(str, range(len(values))), values, strict=True)) if self.random.random() < 0.2 else values
 
     def _rule(self, depth: int) -> Callable[[], Any]:
         """A rule for values of one shape."""

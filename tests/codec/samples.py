@@ -192,6 +192,23 @@ def _lists() -> list[Any]:
         [tuple(map(str, range(index % 4))) for index in range(50)],
         [[index] * (index % 3) for index in range(50)],
         {str(index): (index, 1.5) for index in range(50)},
+        *_groups(),
+    ]
+
+
+def _groups() -> list[Any]:
+    return [
+        [(index, str(index)) if index % 2 else (index, str(index), 0.5) for index in range(100)],
+        [(index, (index,)) if index % 3 else (index,) for index in range(100)],
+        [[(index,)] * (index % 3) for index in range(100)],
+        [{"a": (index,)} if index % 2 else {"b": [], "a": (1.5,)} for index in range(100)],
+        [{"a": (index,)} if index % 2 else {1: (), "a": index} for index in range(100)],
+        [(None, (index,), {"a": index}, 2**70, b"x", [index])[index % 6] for index in range(300)],
+        [[(0,), 1][index > 1] for index in range(64)],
+        {str(index): (index,) if index % 2 else b"x" * 5000 for index in range(64)},
+        {(index,) if index % 2 else str(index): [(index,), {1}][index % 3 > 1] for index in range(70)},
+        {(index,) if index % 2 else index for index in range(5000)},
+        tuple(((index,), (1, index), None)[index % 3] for index in range(9000)),
     ]
 
 

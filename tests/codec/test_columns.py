@@ -111,6 +111,16 @@ def _datetime(year: int, month: int = 1, day: int = 1, *clock: int) -> bytes:
         call(Tag.RAGGED, [True, 1], [1, 2]),
         call(Tag.RAGGED, [1.0, 1], [1, 2]),
         call(Tag.RAGGED, [1, 1], "ab"),
+        call(Tag.GROUPS),
+        call(Tag.GROUPS, [0], [1]),
+        call(Tag.GROUPS, b"\0"),
+        call(Tag.GROUPS, b"\0\1", [1]),
+        call(Tag.GROUPS, b"\0", [1], [2]),
+        call(Tag.GROUPS, b"\0\1", [1, 2], []),
+        call(Tag.GROUPS, b"\0\2", [1], [2]),
+        call(Tag.GROUPS, b"\0\0\1", [1], [2]),
+        call(Tag.GROUPS, b"\0", "a"),
+        call(Tag.GROUPS, b"", *[[]] * 17),
         call(Tag.COMPLEXES, [1.0], [1.0, 2.0]),
         call(Tag.COMPLEXES, [1.0], [1]),
         call(Tag.COMPLEXES, ["1"], ["1"]),
@@ -182,6 +192,13 @@ Zone: Any = type("Zone", (tzinfo,), {})
         ([{"a": 1, "b": (1, 2)}] * 40 + [{"a": 1, "b": (1, object())}], 'message[40]["b"][1] is'),
         ([datetime.min] * 40 + [datetime.min.replace(tzinfo=Zone())], "message[40].tzinfo is"),
         ({str(number): (number, object()) for number in range(40)}, 'message["0"][1] is'),
+        ([(1, 2), ("a", (3,), 4)] * 40 + [(1, 2), ("a", (3, object()), 4)], "message[81][1][1] is"),
+        ([(1,), [2], {"a": 3}] * 40 + [{"a": {object()}}], 'message[120]["a"].pop() is'),
+        ([{"a": (1,)}, {"b": (1,)}] * 40 + [{"b": (object(),)}, {"a": ()}], 'message[80]["b"][0] is'),
+        (
+            {str(number): [(), [], object()][number and number % 2 + number // 79] for number in range(80)},
+            'message["79"] is',
+        ),
     ],
 )
 def test_the_path_to_what_cannot_be_sent(value: Any, path: str) -> None:
@@ -208,6 +225,27 @@ class Key(str):
 def test_one_dict_of_another_shape(other: dict[Any, Any]) -> None:
     values = [*({"a": number, "b": number} for number in range(50)), other, {"a": 0, "b": 0}]
     assert_same(values, round_trip(values))
+
+
+def test_a_few_shapes_in_a_list_become_columns_of_each() -> None:
+    source = random.Random(1)
+    rows = [(source.getrandbits(512), (source.random(),), index)[index % 2 :] for index in range(1000)]
+    assert size(rows) < 1000 * (64 / 2 + 8 + 2 + 1 + 1) + 200
+    assert_same(rows, round_trip(rows))
+    mixed = [*rows, *({"id": number, "rates": (source.random(),)} for number in range(1000))]
+    source.shuffle(mixed)
+    assert size(mixed) < size(rows) + 1000 * (8 + 2 + 2 + 4) + 200
+    assert_same(mixed, round_trip(mixed))
+
+
+@pytest.mark.parametrize("kinds", [2, 15, 16, 17, 300])
+def test_either_side_of_the_number_of_shapes(kinds: int) -> None:
+    for values in (
+        [(index,) * (index % kinds) for index in range(BULK * kinds)],
+        [{str(index % kinds): (index,)} for index in range(BULK * kinds - 1)],
+        [[(index,)] * (index % kinds) for index in range(BULK * kinds)],
+    ):
+        assert_same(values, round_trip(values))
 
 
 def test_a_key_that_only_equals_the_others() -> None:

@@ -5,7 +5,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import ormsgpack
@@ -13,6 +13,7 @@ import pytest
 from gmpy2 import mpz
 
 from mpccomm.codec import Serialization, decode, encode
+from mpccomm.codec.columns import BULK
 from mpccomm.codec.wire import INLINE, MAX_DEPTH, Tag
 from mpccomm.errors import CommunicationError, DecodingError, EncodingError
 from tests.codec.exactness import assert_same
@@ -217,11 +218,35 @@ def test_a_long_way_back_to_itself() -> None:
         encode(value)
 
 
+@dataclass
+class Node:
+    left: Any
+    right: Any
+
+
+class Branch(NamedTuple):
+    left: Any
+    right: Any
+
+
 @pytest.mark.parametrize(
-    "double", [lambda x: [x, x], lambda x: (x, x), lambda x: {"a": x, "b": x}, lambda x: {1: x, 2: [x]}]
+    "double",
+    [
+        lambda x: [x, x],
+        lambda x: (x, x),
+        lambda x: {"a": x, "b": x},
+        lambda x: {1: x, 2: [x]},
+        lambda x: deque([x, x]),
+        lambda x: OrderedDict(a=x, b=x),
+        lambda x: Node(x, x),
+        lambda x: Branch(x, (x,)),
+        lambda x: np.fromiter([x, x], object),
+    ],
 )
 @pytest.mark.parametrize("end", [1, b"x" * 5000])
 def test_shared_references_are_counted_before_they_are_written_out(double: Callable[[Any], Any], end: Any) -> None:
+    Serialization.register_class(Node, overwrite=True)
+    Serialization.register_class(Branch, overwrite=True)
     value: Any = [end, (2,)]
     for _ in range(8):
         value = double(value)
@@ -237,6 +262,35 @@ def test_shared_references_are_counted_before_they_are_written_out(double: Calla
         with pytest.raises(EncodingError, match="more elements"):
             encode(value)
         assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        lambda x: [[x]] * BULK,
+        lambda x: [(x, 1)] * BULK,
+        lambda x: [(x, x)] * (BULK // 2) + [(x, x)] * (BULK // 2),
+        lambda x: [{"a": x}] * BULK,
+        lambda x: [x] * BULK + [()],
+        lambda x: [(x,), (x, x)] * BULK,
+        lambda x: [[x], (x,), {"a": x}] * BULK,
+        lambda x: {str(number): (x,) for number in range(BULK)},
+        lambda x: [Node(x, 1)] * BULK,
+        lambda x: [Branch(x, 1)] * BULK,
+    ],
+)
+def test_shared_references_in_columns_are_counted_before_they_are_written_out(repeat: Callable[[Any], Any]) -> None:
+    Serialization.register_class(Node, overwrite=True)
+    Serialization.register_class(Branch, overwrite=True)
+    value: Any = (1,)
+    for level in range(30):
+        if level == 2:
+            assert_same(value, round_trip(value))
+        value = repeat(value)
+    began = time.process_time()
+    with pytest.raises(EncodingError, match="more elements"):
+        encode(value)
+    assert time.process_time() - began < 0.5
 
 
 def test_deep_stack_of_the_caller_is_an_encoding_error() -> None:
@@ -332,7 +386,7 @@ def test_too_many_elements_are_refused_as_the_receiver_would(value: list[Any]) -
 
 
 def test_small_dicts_without_number_arrive_with_ballast() -> None:
-    value = [{} if number % 2 else {"": [number % 5]} for number in range(400_000)]
+    value = [{} if number % 2 else {chr(48 + number % 40): [number % 5]} for number in range(400_000)]
     segments = encode(value).segments
     assert 0 < sum(map(len, segments[1:])) < len(segments[0]) // 4
     assert decode(segments) == value

@@ -9,10 +9,9 @@ import pytest
 
 from mpccomm import ConfigurationError, DuplicatePartyError, Settings
 from mpccomm.engine.authentication import Authentication
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
-from mpccomm.engine.states import ContactEvent
+from mpccomm.engine.states import ContactEvent, GivenUp
 from mpccomm.protocol.states import Cause, CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
 

@@ -16,7 +16,7 @@ from mpccomm.pool.groups import Group
 from mpccomm.sync.channel import SyncChannel
 from mpccomm.sync.groups import SyncGroup
 from tests.pools import LOCAL, pools, quick
-from tests.sync.generate_groups import TARGET, generated
+from tests.sync.generate import OWN, generated, target
 from tests.timing import UNIT
 
 FACES = ((Pool, SyncPool), (Channel, SyncChannel), (Group, SyncGroup))
@@ -61,8 +61,9 @@ def test_what_does_not_wait_stands_once() -> None:
     assert "name" in vars(BaseChannel)
 
 
-def test_the_blocking_groups_are_those_of_the_other_face() -> None:
-    assert TARGET.read_text(encoding="utf-8") == generated(), "run python -m tests.sync.generate_groups"
+@pytest.mark.parametrize("module", OWN)
+def test_the_blocking_face_is_that_of_the_other(module: str) -> None:
+    assert target(module).read_text(encoding="utf-8") == generated(module), "run python -m tests.sync.generate"
 
 
 def test_both_faces_of_a_pool_share_everything() -> None:

@@ -13,11 +13,12 @@ from mpccomm import CommunicationError, CommunicationTimeoutError, DecodingError
 from mpccomm.engine import collectives
 from mpccomm.engine.base_channel import IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls, GroupChannel, calls_of
+from mpccomm.engine.group_calls import GroupCall, GroupCalls, GroupChannel, calls_of
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.several import First
-from mpccomm.engine.states import RequestState
+from mpccomm.engine.several import First, Several
+from mpccomm.engine.states import GroupCallState, RequestState
 
 MEMBERS = Members(("carol", "alice", "bob"), "alice")
 
@@ -26,6 +27,7 @@ class FakeSend:
     def __init__(self, name: str, state: RequestState = RequestState.WAITING) -> None:
         self.party = SimpleNamespace(name=name)
         self.state = state
+        self.waiter = None
 
 
 class FakeReceive:
@@ -35,6 +37,10 @@ class FakeReceive:
         self.party = SimpleNamespace(name=name)
         self.asked = (name, msg_id, timeout, expect)
         self._value = value
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
     def value(self) -> Any:
         if isinstance(self._value, Exception):
@@ -72,7 +78,8 @@ class FakeChannel:
     ) -> FakeReceive:
         return FakeReceive(name, msg_id, timeout, expect, self.values.get(name))
 
-    def discard(self, name: str, msg_id: str) -> None:
+    def discard(self, name: str, msg_id: str, session: Any) -> None:
+        assert session.mailbox is self.sessions.get(name, session.mailbox)
         self.discarded.append((name, msg_id))
 
     def start(self, request: Any) -> None:
@@ -100,6 +107,10 @@ def allgather(calls: GroupCalls, value: object = "mine") -> GroupCall[dict[str, 
 def send_all(call: GroupCall[Any]) -> None:
     while call.send_next():
         pass
+
+
+def receives_of(request: Several) -> list[FakeReceive]:
+    return [part for part in request.parts if isinstance(part, FakeReceive)]
 
 
 def drive(call: GroupCall[Any], channel: FakeChannel) -> Any:
@@ -157,9 +168,9 @@ def test_one_that_receives_only_takes_its_numbers_too() -> None:
     calls, channel = new_calls()
     channel.values = {"bob": "his"}
     call = calls.make("bcast", lambda: collectives.bcast(MEMBERS, None, "bob"))
-    assert not call.begun
+    before = call.state
     assert not call.send_next()
-    assert call.begun
+    assert (before, call.state) == (GroupCallState.NEW, GroupCallState.BEGUN)
     request = call.request(Deadline(None))
     assert [part.asked[:2] for part in cast("list[FakeReceive]", request.parts)] == [("bob", "bcast 0")]
 
@@ -225,11 +236,11 @@ def test_what_was_received_before_an_interrupt_is_not_asked_for_again() -> None:
     channel.values = {"bob": "b", "carol": "c"}
     call = calls.make("both", make)
     send_all(call)
-    call.request(Deadline(None))
-    assert not call.taken
+    request = call.request(Deadline(None))
     with pytest.raises(KeyboardInterrupt):
         call.take()
-    assert call.taken
+    request.cancel()
+    assert not receives_of(request)[0].cancelled, "what was taken does not go back"
     calls.interrupted(call)
     assert calls.take_up() is call
     assert call.to_come == ("carol",)
@@ -242,9 +253,11 @@ def test_what_can_not_be_read_fails_again_when_the_call_is_taken_up() -> None:
     channel.values = {"carol": "hers", "bob": error}
     call = allgather(calls)
     send_all(call)
-    call.request(Deadline(None))
+    request = call.request(Deadline(None))
     with pytest.raises(DecodingError, match="not this one"):
         call.take()
+    request.cancel()
+    assert all(receive.cancelled for receive in receives_of(request)), "what was not taken goes back"
     calls.interrupted(call)
     taken_up = calls.take_up()
     with pytest.raises(DecodingError, match="not this one"):
@@ -333,18 +346,8 @@ def test_one_that_can_not_be_read_is_the_error_of_the_call() -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("mpccomm.engine.group_calls.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("mpccomm.engine.deadlines.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
-
-
-def test_one_limit_is_for_all_of_a_call(clock: list[float]) -> None:
-    limit = Deadline(10)
-    assert limit.left == 10
-    clock[0] = 107
-    assert limit.left == 3
-    clock[0] = 120
-    assert limit.left == 0
-    assert Deadline(None).left is None
 
 
 def test_each_receive_has_what_is_left(clock: list[float]) -> None:

@@ -14,6 +14,9 @@ from mpccomm.engine.observer import Observer, Observers, fields_of, joined, pack
 class Watch:
     """Notes what it is told."""
 
+    counting = False
+    tell_from = 0.0
+
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.told: list[tuple[Any, ...]] = []
@@ -31,7 +34,7 @@ def watches(number: int) -> list[Any]:
 
 
 CALLS: dict[str, tuple[Any, ...]] = {
-    "sends": ("Bob", "message", 1.0),
+    "sends": ("Bob", "message"),
     "sent": ("Bob", "message", None, 2.0),
     "vain": ((("Bob", False),), 1.0),
     "receives": ("Bob", "message", 1.0, 2.0, 3.0),

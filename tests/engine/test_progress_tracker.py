@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from mpccomm import Limits, Progress, Settings, SyncPool, Timing
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.progress_tracker import ProgressTracker
+from mpccomm.engine.states import GivenUp
 from mpccomm.logs import EventLog
 from mpccomm.progress import Transfer
 from mpccomm.protocol.frames import Part, Start, parse

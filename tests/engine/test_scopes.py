@@ -215,3 +215,23 @@ async def test_a_phase_that_ends_in_another_lane_is_over_in_a_trace() -> None:
             await generator.aclose()
             (phase,) = trace.record.parties[0].phases
             assert phase.ended < trace.record.parties[0].end
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.parametrize("entered", [0, 1, 2])
+async def test_left_more_often_than_entered(face: type[Pool | SyncPool], entered: int) -> None:
+    pool = face(name="Alice")
+    for block, text in ((pool.deadline(30), "<a deadline of 30 s>"), (pool.phase("sums"), "<the phase 'sums'>")):
+        for leave in (
+            lambda b: asyncio.sleep(0, b.__exit__(None, None, None)),
+            lambda b: b.__aexit__(None, None, None),
+        ):
+            for _ in range(entered):
+                block.__enter__()
+            for _ in range(entered):
+                await leave(block)
+            with pytest.raises(RuntimeError, match=f"{text} is left more often than it was entered: let a `with`"):
+                await leave(block)
+            with block:  # and it can be entered again
+                pass
+    await (pool.shutdown() if isinstance(pool, Pool) else asyncio.to_thread(pool.shutdown))

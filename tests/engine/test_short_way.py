@@ -4,17 +4,22 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from mpccomm import CommunicationTimeoutError, Limits, Pool, SyncPool
+import mpccomm
+from mpccomm import CommunicationTimeoutError, Limits, Pool, Settings, SyncPool
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.loop_owner import LoopOwner
 from tests.pools import LOCAL, pools, quick, until
 from tests.sync.duo import duo
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
+HOUSE = str(Path(mpccomm.__file__).parent)
 
 
 async def test_calls_of_a_round_trip() -> None:
@@ -47,6 +52,45 @@ async def test_calls_of_a_round_trip() -> None:
             sys.setprofile(before)
         # On asyncio's own loop the handles and the transport are Python too.
         assert calls / count <= 200
+
+
+@pytest.mark.parametrize(("watched", "most"), [("trace", 1.15), ("count", 1.45)])
+async def test_steps_that_being_watched_adds_to_a_round_trip(watched: str, most: float) -> None:
+    async with pools("Alice", "Bob", settings=Settings()) as (alice, bob):
+
+        async def trips(number: int) -> None:
+            async def echo() -> None:
+                for _ in range(number):
+                    await bob.send("Alice", await bob.recv("Alice"))
+
+            task = asyncio.ensure_future(echo())
+            for _ in range(number):
+                await alice.send("Bob", b"")
+                await alice.recv("Bob")
+            await task
+
+        async def steps() -> float:
+            await trips(10)
+            found = 0
+
+            def trace(frame: FrameType, event: str, argument: object) -> Any:
+                nonlocal found
+                frame.f_trace_opcodes, frame.f_trace_lines = True, False
+                found += event == "opcode"
+                return trace if frame.f_code.co_filename.startswith(HOUSE) else None
+
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                await trips(50)
+            finally:
+                sys.settrace(before)
+            return found / 50
+
+        alone = await steps()
+        for pool in (alice, bob):
+            pool.trace() if watched == "trace" else engine_of(pool).count()
+        assert await steps() <= most * alone
 
 
 class Wakes:

@@ -12,7 +12,6 @@ import pytest
 
 from mpccomm import Settings
 from mpccomm.codec import Encoded
-from mpccomm.engine.endings import GivenUp
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.options import NO_LIMIT
 from mpccomm.engine.party import Party
@@ -20,10 +19,13 @@ from mpccomm.engine.requests import FutureCall, ReceiveCall, SendCall
 from mpccomm.engine.several import Delivery, First, Several, TaskCall
 from mpccomm.engine.states import (
     CONTACT,
+    GROUP_CALL,
     OVER,
     REQUEST,
     ContactEvent,
     ContactState,
+    GivenUp,
+    GroupCallState,
     RequestEvent,
     RequestState,
     Table,
@@ -33,7 +35,11 @@ from mpccomm.protocol.states import Cause
 from mpccomm.transport.tls import Verdict
 from tests.pools import LOCAL
 
-TABLES: list[tuple[Table[Any, Any], Enum]] = [(REQUEST, RequestState.NEW), (CONTACT, ContactState.MISSING)]
+TABLES: list[tuple[Table[Any, Any], Enum]] = [
+    (REQUEST, RequestState.NEW),
+    (CONTACT, ContactState.MISSING),
+    (GROUP_CALL, GroupCallState.NEW),
+]
 
 
 def new_party() -> Party:
@@ -42,7 +48,7 @@ def new_party() -> Party:
     return Party("Bob", LOCAL, 1, loop_owner=owner, incarnation=b"a" * 16, settings=Settings(), certified=True)
 
 
-@pytest.mark.parametrize(("table", "begin"), TABLES, ids=["request", "contact"])
+@pytest.mark.parametrize(("table", "begin"), TABLES, ids=["request", "contact", "group call"])
 def test_every_state_can_be_reached_from_the_first(table: Table[Any, Any], begin: Enum) -> None:
     reached, before = {begin}, set[Enum]()
     while reached != before:
@@ -51,7 +57,7 @@ def test_every_state_can_be_reached_from_the_first(table: Table[Any, Any], begin
     assert reached == set(type(begin))
 
 
-@pytest.mark.parametrize(("table", "begin"), TABLES, ids=["request", "contact"])
+@pytest.mark.parametrize(("table", "begin"), TABLES, ids=["request", "contact", "group call"])
 def test_an_event_without_a_place_is_an_error(
     table: Table[Any, Any], begin: Enum, misplaced: list[AssertionError]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import gc
 import json
 import logging
 import threading
@@ -17,9 +18,10 @@ import pytest
 
 from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine import recorder as recorder_module
+from mpccomm.engine.notes import WIDTH
 from mpccomm.engine.recorder import Recorder
 from mpccomm.trace.record import Message, PartyRecord, Record, load
-from tests.pools import pools, quick, until
+from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
 
 SECRET = b"correct horse battery staple"
@@ -257,8 +259,11 @@ async def test_settings_trace_every_pool_to_its_end(tmp_path: Path, kind: type[P
 async def test_a_file_that_can_t_be_written_is_told_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    folder = tmp_path / "missing"
+    folder.mkdir()
     async with pools("Alice") as (alice,):
-        alice.trace(tmp_path / "missing" / "alice.json")
+        alice.trace(folder / "alice.json")
+        folder.rmdir()
     assert "the trace can't be written" in caplog.text
     with pytest.raises(OSError, match="missing"):
         alice._engine.trace(tmp_path / "missing" / "x.json").stop()
@@ -268,11 +273,72 @@ async def test_a_file_that_can_t_be_written_does_not_hide_what_the_program_raise
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with pools("Alice") as (alice,):
-        with pytest.raises(ValueError, match="of the program"), alice.trace(tmp_path / "missing" / "alice.json"):
+        folder = tmp_path / "missing"
+        folder.mkdir()
+        with pytest.raises(ValueError, match="of the program"), alice.trace(folder / "alice.json"):
+            folder.rmdir()
             raise ValueError("of the program")
         assert "the trace can't be written" in caplog.text
-        with pytest.raises(OSError, match="missing"), alice.trace(tmp_path / "missing" / "alice.json"):
-            pass
+        folder.mkdir()
+        with pytest.raises(OSError, match="missing"), alice.trace(folder / "alice.json"):
+            folder.rmdir()
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "Is a directory"),
+        ("folder/", "Is a directory"),
+        ("missing/alice.json", "No such file or directory"),
+        ("file/alice.json", "Not a directory"),
+        ("x" * 300, "File name too long"),
+        ("\0", "embedded null byte"),
+    ],
+)
+def test_a_file_that_can_t_be_written_is_told_when_the_trace_begins(
+    tmp_path: Path, kind: type[Pool | SyncPool], name: str, reason: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    pool = kind(name="Alice")
+    for path in (f"{tmp_path}/{name}", Path(f"{tmp_path}/{name}")):
+        for pass_it in (pool.trace, lambda path: pool.trace(path=path)):
+            with pytest.raises(
+                ConfigurationError, match=rf"trace\(.*: that file can't be written \({reason}\); name a file"
+            ):
+                pass_it(path)
+    with pytest.raises(ConfigurationError, match="nothing was noted"):
+        pool.timeline()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+def test_a_file_that_is_there_stays_as_it_is_until_the_end(tmp_path: Path, kind: type[Pool | SyncPool]) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text("as it was")
+    pool = kind(name="Alice")
+    traces = pool.trace(old), pool.trace(new)
+    assert old.read_text() == "as it was"
+    assert not new.exists()
+    for trace in traces:
+        trace.stop()
+    assert load(old).names == load(new).names == ["Alice"]
+
+
+@pytest.mark.parametrize("option", ["trace", "report_to"])
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+def test_a_folder_that_can_t_have_the_file_is_named_with_its_option(
+    tmp_path: Path, kind: type[Pool | SyncPool], option: str
+) -> None:
+    for name in ("Alice.json", "Alice.report.json"):
+        (tmp_path / name).mkdir()
+    change: dict[str, Any] = {option: tmp_path}
+    with pytest.raises(
+        ConfigurationError, match=rf"Settings\({option}=.*: Alice.*json can't be written there \(Is a direc"
+    ):
+        kind(name="Alice", settings=dataclasses.replace(quick(), **change))
 
 
 @pytest.mark.parametrize("option", ["trace", "report_to"])
@@ -304,6 +370,52 @@ async def test_a_full_trace_counts_what_it_leaves_out(
     assert party.lost == 2
     assert len(party.sends) == 6
     assert [record.levelno for record in caplog.records if "trace is full" in record.getMessage()] == [logging.WARNING]
+
+
+async def test_a_trace_that_is_packed_in_pieces_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "_TOGETHER", 1)
+    async with pools("Alice", "Bob") as (alice, bob):
+        trace = bob.trace()
+        ids = [None, "id", None, "another", None, "id"]
+        for size, msg_id in enumerate(ids):
+            await asyncio.gather(alice.send("Bob", bytes(1000 * size), msg_id), bob.recv("Alice", msg_id))
+            await bob.send("Alice", size, msg_id)
+            trace.look()
+            assert not trace._recorder._loose
+            (party,) = trace.record.parties
+            assert [receive.size // 1000 for receive in party.receives] == list(range(size + 1))
+            assert [send.delivered >= send.encoded >= send.called for send in party.sends] == [True] * (size + 1)
+        expected = ["#0", "'id'", "#1", "'another'", "#2", "'id'"]
+        assert [receive.id for receive in party.receives] == [send.id for send in party.sends] == expected
+
+
+async def test_notes_are_of_the_process_that_the_party_was_then() -> None:
+    async with pools("Alice") as (alice,):
+        port: int | None = 0
+        with alice.trace() as trace:
+            for turn in range(2):
+                async with Pool(name="Bob", settings=quick()) as bob:
+                    bob.add_http_server(port, LOCAL)
+                    port = bob.port
+                    bob.add_http_client("Alice", LOCAL, alice.port)
+                    if not turn:
+                        alice.add_http_client("Bob", LOCAL, port)
+                    await alice.wait_ready(100 * UNIT)
+                    await asyncio.gather(alice.send("Bob", turn), bob.recv("Alice"))
+        (party,) = trace.record.parties
+    incarnations = [party.peers[send.peer][1] for send in party.sends]
+    assert len(set(incarnations)) == len(incarnations) == 2
+    assert "" not in incarnations
+
+
+async def test_notes_of_messages_are_nothing_to_the_collector() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        traces = [alice.trace(), bob.trace()]
+        for size, msg_id in ((10, None), (10, "id"), (10_000, None)):
+            await asyncio.gather(alice.send("Bob", bytes(size), msg_id), bob.recv("Alice", msg_id))
+        kept = [entry for trace in traces for entry in trace._recorder._loose]
+        assert len(kept) == 6 * WIDTH
+        assert not any(map(gc.is_tracked, kept))
 
 
 async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:

@@ -16,7 +16,7 @@ from mpccomm import (
     Pool,
     PoolClosedError,
 )
-from mpccomm.engine.endings import GivenUp
+from mpccomm.engine.states import GivenUp
 from mpccomm.protocol.states import PartyState
 from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until

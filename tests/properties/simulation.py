@@ -265,7 +265,7 @@ class Simulation:
     def reconcile(self) -> None:
         for side in self.sides():
             if side.link.state is PartyState.RESTARTED:
-                side.link.accept_restart(self.world.now)
+                side.accept_restart()
             side.after_step()
         self.world.after(0.5, self.reconcile)
 

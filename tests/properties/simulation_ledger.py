@@ -6,7 +6,7 @@ from bisect import insort
 from dataclasses import dataclass
 from zlib import crc32
 
-from mpccomm.protocol.frames import Key
+from mpccomm.protocol.frames import AUTOMATIC_NUMBERS, Key
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.session import Session
@@ -31,6 +31,11 @@ class Letter:
     """How many with this id went before it."""
 
 
+def sent_as(key: Key) -> Key:
+    """The id under which a message was sent that may be left over from an earlier conversation."""
+    return key if isinstance(key, str) else (key[0], key[1] % AUTOMATIC_NUMBERS)
+
+
 class Epoch:
     """One side's half of a conversation, kept by the judge: what it sent, what it was handed."""
 
@@ -39,6 +44,8 @@ class Epoch:
         self.letters: dict[Key, list[Letter]] = {}
         self.sent_automatic = 0
         self.claimed: set[int] = set()
+        self.left_over: set[int] = set()
+        """The numbers of messages of earlier conversations that were taken then, and put back in this one."""
         self.sender = b""
         """The incarnation whose messages arrive here."""
         self.handed: dict[Key, int] = {}
@@ -56,6 +63,10 @@ class Epoch:
 
     def claim(self, key: Key) -> None:
         """A receive was given this automatic number."""
+        if self.left_over:
+            promise(key == ("", min(self.left_over)), f"a receive got the number {key} before {self.left_over}")
+            self.left_over.remove(min(self.left_over))
+            return
         lowest = next(number for number in range(len(self.claimed) + 1) if number not in self.claimed)
         promise(key == ("", lowest), f"a receive got the number {key}, the lowest unclaimed is {lowest}")
         self.claimed.add(lowest)
@@ -69,7 +80,7 @@ class Epoch:
         """The program got this message; ``sender`` is the half at the other end. Returns its index."""
         promise(sender is not None, f"{message.key} was sent by nobody in this conversation")
         assert sender is not None
-        key = message.key
+        key = sent_as(message.key)
         returned = self.returned.get(key)
         if returned:
             index = returned.pop(0)
@@ -86,9 +97,10 @@ class Epoch:
 
     def put_back(self, message: Incoming, index: int) -> None:
         """The program un-got it."""
-        insort(self.returned.setdefault(message.key, []), index)
+        insort(self.returned.setdefault(sent_as(message.key), []), index)
         self.returned_bytes += message.total
-        self.release(message.key)
+        if sent_as(message.key) == message.key:
+            self.release(message.key)
 
     def holds(self, letter: Letter) -> bool:
         """Whether this side has a letter that the other one sent."""
@@ -98,6 +110,7 @@ class Epoch:
             return True
         there = self.session.mailbox._messages.get(key, ())
         queue = [there] if isinstance(there, Incoming) else list(there)
+        queue = [message for message in queue if message.receiver is self.session.receiver]
         place = letter.index - handed + len(self.returned.get(key, ()))
         return place < len(queue) and queue[place].written == queue[place].total
 

@@ -70,6 +70,8 @@ class Side:
         self.wires: dict[Wire, Connection] = {}
         self.epoch = Epoch(self.link._session)
         self.epochs = {id(self.link.receiver): self.epoch}
+        self.dropped: set[int] = set()
+        """The epochs of which nothing is left, as a restart was accepted."""
         self.waiting: list[Receive] = []
         self.unsettled: set[tuple[bytes, Key, int]] = set()
         self.calm = False
@@ -171,7 +173,9 @@ class Side:
                 return
             promise(len(batch) <= 2**20, "a batch is too large")
             if connection is self.link._connections.current:
-                self.told = POSITIONS.unpack_from(batch)[0]
+                told = POSITIONS.unpack_from(batch)[0]
+                promise(told >= self.told, f"{told} frames are acknowledged, after {self.told} were")
+                self.told = told
             wire.send(end, batch)
 
     # -- what comes of calls -------------------------------------------------------------------------------------------
@@ -217,8 +221,15 @@ class Side:
         self.after_step()
 
     def un_get(self, message: Incoming, index: int) -> None:
-        self.epochs[id(message.receiver)].put_back(message, index)
-        self.link.put_back(message, self.world.now)
+        link, epoch = self.link, self.epochs[id(message.receiver)]
+        epoch.put_back(message, index)
+        link.put_back(message, self.world.now)
+        if epoch is not self.epoch:
+            there = any(message is found for found in link.mailbox.unread())
+            there = there or any(isinstance(call, Receive) and call.message is message for call in link.finished)
+            promise(there is (id(epoch) not in self.dropped), f"{message.key} of an earlier conversation, {there}")
+            if there and not isinstance(message.key, str):
+                self.epoch.left_over.add(message.key[1])
         self.after_step()
 
     def sent(self, message: Outgoing) -> None:
@@ -239,7 +250,7 @@ class Side:
         random, habits = self.world.random, self.simulation.habits
         if self.link.state is PartyState.RESTARTED:
             if random.random() < 0.2:
-                self.link.accept_restart(self.world.now)
+                self.accept_restart()
         elif random.random() < habits.send:
             self.send()
         elif self.waiting and random.random() < habits.impatient:
@@ -247,6 +258,10 @@ class Side:
         else:
             self.receive(("", -1) if random.random() >= habits.named else random.choice(IDS), random.random())
         self.after_step()
+
+    def accept_restart(self) -> None:
+        self.link.accept_restart(self.world.now)
+        self.dropped.update(map(id, self.epochs.values()))
 
     def send(self) -> None:
         link = self.link

@@ -82,8 +82,12 @@ def never_released(mailbox: Mailbox, key: Key) -> None:
     """The number of a cancelled receive is lost."""
 
 
-def into_whatever_mailbox_there_is(session: Session, message: Incoming) -> None:
-    session._hand_over(session.mailbox.put_back(message))
+def always(link: Link, message: Incoming) -> bool:
+    return True
+
+
+def only_of_this_conversation(link: Link, message: Incoming) -> bool:
+    return message.receiver is link.receiver
 
 
 def started_and_never_announced(session: Session, frame: Start) -> bool:
@@ -106,7 +110,8 @@ BROKEN = {
     "acknowledged before it is settled": (Receiver, "acknowledged", property(settled_or_not)),
     "sent again from the wrong position": (Sender, "rewind", from_the_wrong_position),
     "put back at the end": (Mailbox, "put_back", put_back_at_the_end),
-    "put back into the next conversation": (Session, "put_back", into_whatever_mailbox_there_is),
+    "put back after a restart was accepted": (Link, "_keeps", always),
+    "dropped when another process has come": (Link, "_keeps", only_of_this_conversation),
     "taken twice, counted twice": (Session, "consume", counted_twice),
     "numbers that are never released": (Mailbox, "release", never_released),
     "a large message is not announced": (Session, "start", started_and_never_announced),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 import pytest
 
 from mpccomm.protocol import frames
-from mpccomm.protocol.events import NeverRead, PartyReplaced
+from mpccomm.protocol.events import Dropped, NeverRead, PartyReplaced
 from mpccomm.protocol.frames import SUCCESSORS, Abort, Farewell, Goodbye, Key, Resume
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.states import Cause, CloseCode, Ending, PartyState
@@ -66,10 +69,38 @@ def test_what_was_taken_before_a_restart_does_not_come_back_after_it() -> None:
     link.receiver.hold(taken)
     Stranger(link, "new").meet()
     assert link.accept_restart(0.0)
+    told(link)
     link.put_back(taken, 0.0)
+    assert told(link) == [Dropped]
     link.settle(taken)
     assert link.take(("", 0), 0.0) is None
     assert link.mailbox.claim("") == ("", 0)
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_what_was_taken_before_its_sender_left_is_there_when_another_process_has_come(followed: bool) -> None:
+    link = new_link("a")
+    old = Stranger(link, "old").meet(features=SUCCESSORS)
+    old.start(1, ("", 0), b"old")
+    old.start(2, "x", b"old x")
+    taken = link.take(link.mailbox.claim(""), 0.0)
+    mine: deque[Any] = deque()
+    assert link.mailbox.grab("", "x", mine)
+    assert taken is not None
+    old.say(frames.goodbye(Goodbye(2, 0, 0, (), followed)))
+    new = Stranger(link, "new").meet()
+    assert link.state is PartyState.ALIVE
+    new.start(1, ("", 0), b"new")
+    new.start(2, "x", b"new x")
+    link.put_back(taken, 0.0)
+    link.restore(mine[0])
+    assert not told(link).count(Dropped)
+    assert link.take(link.mailbox.claim(""), 0.0) is taken
+    assert link.take("x", 0.0) is mine[0]
+    for key, contents in ((link.mailbox.claim(""), b"new"), ("x", b"new x")):
+        found = link.take(key, 0.0)
+        assert found is not None
+        assert found.segments == [contents]
 
 
 def test_a_call_that_has_ended_does_not_end_twice() -> None:

@@ -192,6 +192,23 @@ def test_acknowledged_only_after_it_was_handed_over() -> None:
         assert receiver.acknowledged == acknowledged
 
 
+def test_what_was_acknowledged_stays_so() -> None:
+    """A message that was acknowledged, given back and taken once more does not hold up what follows."""
+    receiver = Receiver(Limits())
+    messages = [receiver.start(start(seq, b"1")) for seq in (1, 2, 3)]
+    first, second, _ = messages
+    assert first is not None
+    assert second is not None
+    receiver.told = 1
+    receiver.hold(first)
+    assert receiver.acknowledged == 3
+    receiver.hold(second)
+    assert receiver.acknowledged == 1
+    receiver.settle(first)
+    receiver.settle(second)
+    assert receiver.acknowledged == 3
+
+
 # -- messages that have to be decoded in the order in which they were sent ----------------------------------------------
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mpccomm.protocol.frames import MESSAGE_OVERHEAD, Part, Start, ViolationError
-from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender
+from mpccomm.protocol.frames import ANNOTATIONS, MESSAGE_OVERHEAD, Part, Start, ViolationError, pack_annotation
+from mpccomm.protocol.sender import Buffer, Counters, Outgoing, Sender, bounds_of
 from mpccomm.settings import Limits
 from tests.protocol.links import batch_of, message, parsed
 
@@ -120,3 +120,28 @@ def test_a_message_without_bytes_is_whole_even_where_there_is_no_room() -> None:
     box.add(message("x", b""))
     assert fill(box, 10) == ["x"]
     assert not list(box.under_way)
+
+
+@pytest.mark.parametrize("features", [0, ANNOTATIONS])
+@pytest.mark.parametrize("prefix", ["", "p"])
+@pytest.mark.parametrize("size", [1, 10, 2000])
+def test_what_goes_along_fits_into_the_batch(features: int, prefix: str, size: int) -> None:
+    box = sender()
+    box.agree(bounds_of(Limits()), features)
+    note = b"note" * 15
+    for _ in range(30):
+        sent = Outgoing((bytes(size),), ordered=False, awaited=True)
+        sent.annotation = pack_annotation(note)
+        box.add(sent, prefix)
+    found: list[Start] = []
+    while True:
+        parts: list[Buffer] = []
+        if not box.fill(parts, 1000):
+            break
+        batch = list(map(bytes, parts))
+        assert sum(map(len, batch)) <= 1000 + (size > 1000) * 300
+        found += [frame for frame in parsed(batch_of(*batch)) if isinstance(frame, Start)]
+    assert [frame.key for frame in found] == [(prefix, number) for number in range(30)]
+    assert {frame.annotation for frame in found} == {note if features else b""}
+    assert acknowledge(box)
+    assert box.in_flight == 0

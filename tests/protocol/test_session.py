@@ -8,7 +8,7 @@ import pytest
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import Kind, ViolationError
+from mpccomm.protocol.frames import Kind, ViolationError, describe_key
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing
 from mpccomm.protocol.session import ClosingNotice, Session
@@ -20,10 +20,12 @@ from tests.protocol.links import message, receive
 class Side:
     """A session, with a connection on which the other side takes everything."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, conversation: int = 0) -> None:
         self.finished: deque[Receive | Outgoing] = deque()
         self.counters = Counters()
-        self.session = Session(limits or Limits(), self.counters, 0.0, Mailbox(), self.finished)
+        self.session = Session(
+            limits or Limits(), self.counters, 0.0, Mailbox(), self.finished, conversation=conversation
+        )
         self.connection = Connection(1, dialled=True, nonce=b"", now=0.0)
 
     def batch(self, now: float = 0.0, most: int = 2**20) -> bytes:
@@ -165,16 +167,52 @@ def test_who_is_held_back_says_so_once() -> None:
     assert again[4:6] == (True, True)
 
 
-def test_a_message_of_an_earlier_conversation_is_not_put_back() -> None:
-    alice, bob, later = Side(), Side(), Side()
+def test_messages_of_earlier_conversations_come_before_all_of_this_one() -> None:
+    sides = [Side(conversation=number) for number in range(3)]
+    taken = []
+    for side in sides:
+        alice = Side()
+        for key in (("", 0), ("", 1), "x", "x"):
+            alice.session.sender.add(message(key))
+        side.take(alice.batch())
+        taken += [side.session.mailbox.take(key) for key in (side.session.mailbox.claim(""), "x")]
+    session = sides[2].session
+    taken_bytes = session.receiver.box.taken_bytes
+    for _ in range(2):
+        for old in (taken[2], taken[0], taken[3], taken[1]):
+            assert old is not None
+            session.put_back(old)
+        assert describe_key(session.mailbox.next_key("", None)) == "#0"
+        assert session.mailbox.take_next("", None) is taken[0]
+        assert session.mailbox.take_next("", None) is taken[2]
+        assert session.mailbox.take_next("", "x") is taken[1]
+        assert session.mailbox.take_next("", "x") is taken[3]
+    assert session.receiver.box.taken_bytes == taken_bytes, "they have no place in this box"
+    for old in taken[:4]:
+        assert old is not None
+        session.consume(old)
+        session.put_back(old)
+    assert session.receiver.box.taken_bytes == taken_bytes
+    unread = [found for found in session.mailbox.unread() if found.receiver is session.receiver]
+    assert [found.key for found in unread] == [("", 1), "x"]
+    notice = ClosingNotice()
+    notice.goodbye(session, unread=True)
+    notice.say(sides[2].connection)
+    (said,) = frames.parse(frames.NO_POSITIONS + sides[2].connection.control[Kind.GOODBYE], max_id_size=1000)
+    assert isinstance(said, frames.Goodbye)
+    assert (said.unread, said.unread_ids) == (2, (("", 1), "x")), "only what is from this one"
+
+
+def test_a_receive_that_waits_gets_what_an_earlier_conversation_has_left_of_its_id() -> None:
+    alice, bob, later = Side(), Side(), Side(conversation=1)
     alice.session.sender.add(message("x"))
     bob.take(alice.batch())
-    taken = bob.session.mailbox.take("x")
+    taken, waiting = bob.session.mailbox.take("x"), receive("x")
     assert taken is not None
-    later.session.put_back(taken)
-    assert later.session.mailbox.take("x") is None
-    bob.session.put_back(taken)
-    assert bob.session.mailbox.take("x") is taken
+    assert later.session.mailbox.wait(waiting) is None
+    later.session.restore(taken)
+    assert list(later.finished) == [waiting]
+    assert waiting.message is taken
 
 
 def test_the_end_ends_all_that_wait_and_keeps_what_is_complete() -> None:

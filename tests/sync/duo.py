@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from mpccomm import Settings, SyncPool
 from tests.pools import LOCAL, quick
+from tests.programs import rest
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def environment() -> dict[str, str]:
 @contextmanager
 def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE) -> Iterator[subprocess.Popen[str]]:
     """A Python program as a process; with the preamble, it has a pool ``me`` and prints its port in the first line."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [
             sys.executable,
             "-X",
@@ -64,13 +65,12 @@ def program(body: str, port: int | None, *options: str, preamble: str = PREAMBLE
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -91,7 +91,7 @@ def peer_of(body: str, *options: str, preamble: str = PREAMBLE) -> Iterator[tupl
 
 def ends(process: subprocess.Popen[str], limit: float) -> tuple[int, str, str]:
     """Exit code, output and errors of a program that ends within so many seconds."""
-    output, errors = process.communicate(timeout=limit)
+    output, errors = rest(process, limit)
     # What the development mode says of a slow step is about this machine.
-    lines = [text for text in (errors or "").splitlines(keepends=True) if not text.startswith("Executing <")]
+    lines = [text for text in errors.splitlines(keepends=True) if not text.startswith("Executing <")]
     return process.returncode, output, "".join(lines)

@@ -15,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 
 from mpccomm.trace.drawing import plot, save
-from mpccomm.trace.record import Phase, Record
+from mpccomm.trace.record import Phase, Record, Wait
 from tests.trace.records import message, party, ping_pong
 
 
@@ -48,6 +48,18 @@ def test_messages_begin_and_end_where_they_did() -> None:
         assert begin[1] < end[1]
     finally:
         pyplot.close(figure)
+
+
+def test_a_wait_that_came_to_nothing_is_in_the_picture() -> None:
+    alice, bob = party("Alice", "Bob"), party("Bob", "Alice")
+    message(alice, bob, 10_000, 2000)
+    bob.waits.append(Wait(0, 20_000, 10_000_000, [], [0]))
+    axes = plot(Record([alice, bob]))
+    try:
+        assert axes.get_xlim()[1] >= 9.9
+        assert axes.get_xlabel() == "time in ms"
+    finally:
+        pyplot.close(axes.figure)
 
 
 def test_phases_that_go_on_together_have_bands_of_their_own() -> None:

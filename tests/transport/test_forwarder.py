@@ -1,6 +1,8 @@
 """Emulated lines: what comes through is what was sent, as late and as fast as the line has it."""
 
+import asyncio
 import contextlib
+import errno
 import json
 import socket
 import statistics
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 import pytest
 
 from mpccomm.line import HEADERS, SEGMENT, Line
-from mpccomm.transport.forwarder import Route, description
+from mpccomm.transport import forwarder as forwarder_module
+from mpccomm.transport.forwarder import Forwarder, Route, description
 from tests.timing import LONG, UNIT
 
 LOOPBACK = "127.0.0.1"
@@ -209,6 +212,56 @@ def test_the_address_that_the_other_end_sees() -> None:
 def test_an_address_that_does_not_exist_here(echo: Service) -> None:
     with forwarding(Line(), echo.port, source="192.0.2.7") as said:
         assert "assign" in str(said)
+
+
+# -- its end -----------------------------------------------------------------------------------------------------------
+
+
+async def until_told(sock: socket.socket) -> bytes | None:
+    """Return what is heard there; None: it was reset."""
+    async with asyncio.timeout(100 * UNIT):
+        try:
+            return await asyncio.get_running_loop().sock_recv(sock, 1)
+        except ConnectionResetError:
+            return None
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_connection_that_was_just_accepted_is_reset_at_the_end(turns: int) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server((LOOPBACK, 0)) as there, socket.socket() as caller:
+        caller.setblocking(False)
+        route = Route(0, True, (LOOPBACK, 0), LOOPBACK, there.getsockname())
+        async with Forwarder([Line()], [route]) as forwarder:
+            for _ in range(5):
+                await asyncio.sleep(0)  # it listens
+            await loop.sock_connect(caller, (LOOPBACK, *forwarder.ports))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert await until_told(caller) is None
+
+
+async def test_out_of_file_handles(echo: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, accept, attempts = asyncio.get_running_loop(), socket.socket.accept, 0
+
+    def sometimes(sock: socket.socket) -> tuple[socket.socket, object]:
+        nonlocal attempts
+        if sock.getsockname()[1] != echo.port:
+            attempts += 1
+            if attempts < 3:
+                raise OSError(errno.EMFILE, "too many open files")
+        return accept(sock)
+
+    monkeypatch.setattr(forwarder_module, "_PAUSE", UNIT / 10)
+    monkeypatch.setattr(socket.socket, "accept", sometimes)
+    with socket.socket() as caller:
+        caller.setblocking(False)
+        route = Route(0, True, (LOOPBACK, 0), LOOPBACK, (LOOPBACK, echo.port))
+        async with Forwarder([Line()], [route]) as forwarder:
+            await loop.sock_connect(caller, (LOOPBACK, *forwarder.ports))
+            await loop.sock_sendall(caller, b"x")
+            assert await until_told(caller) == b"x"
+    assert attempts == 3
 
 
 # -- how exact it is; measured against the kernel in tests/namespaces/test_lines.py ----------------------------------------

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
 from mpccomm.engine.authentication import CertificateAuthentication
 from mpccomm.transport.identity import Certificate
-from mpccomm.transport.tls import _set_groups
+from mpccomm.transport.tls import _set_groups, public_context, resume_in_a_turn_of_its_own
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, until
 from tests.timing import UNIT
@@ -481,3 +481,88 @@ async def test_no_ticket_saves_a_caller_from_showing_its_certificate(files: Fold
 def test_self_signed_ones_need_no_authority(files: Folder) -> None:
     solo = self_signed("Bob", LOCAL)
     Pool(files.key(solo), files.cert(solo)).add_http_client("Alice", LOCAL, cert=files.cert(ALICE))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
+def test_what_is_in_front_of_a_relay_may_be_older(
+    curve: ec.EllipticCurve, version: ssl.TLSVersion, files: Folder
+) -> None:
+    """nginx before 1.23 knows TLS 1.2 alone by itself, and certificates on these curves are the usual ones."""
+    own = CA.issue("relay", LOCAL, key=ec.generate_private_key(curve))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(files.cert(own), files.key(own))
+    server.maximum_version = version
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        public_context(files.cert(CA)).wrap_bio(back, there, server_hostname=LOCAL),
+        server.wrap_bio(there, back, server_side=True),
+    )
+    for end in (*ends, *ends, *ends):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    assert {end.version() for end in ends} == {version.name.replace("_", ".")}
+
+
+# -- asyncio's TLS -----------------------------------------------------------------------------------------------------
+
+
+class _Filling(asyncio.Protocol):
+    """Writes until it shall not, and notes how it ends."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+        self.full = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def fill(self) -> None:
+        """Until the system takes no more, TLS is told so, and keeps what is written then."""
+        self.transport.set_write_buffer_limits(high=1, low=0)
+        while not self.full:
+            self.transport.write(bytes(1_000_000))
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ends += 1
+
+
+async def test_what_tls_writes_on_when_the_other_end_has_just_reset_the_connection(files: Folder) -> None:
+    contexts = [ssl.SSLContext(purpose) for purpose in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
+    contexts[0].load_cert_chain(files.cert(BOB), files.key(BOB))
+    contexts[1].load_verify_locations(cadata=CA.pem().decode())
+    accepted: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
+            accepted.set_result(transport)
+
+    told: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    async with await loop.create_server(Server, LOCAL, 0, ssl=contexts[0]) as server:
+        port = server.sockets[0].getsockname()[1]
+        transport, filling = await loop.create_connection(_Filling, LOCAL, port, ssl=contexts[1])
+        there = await accepted
+        tls = transport._ssl_protocol  # type: ignore[attr-defined]
+        resume = tls.resume_writing
+
+        def reset_and_resume() -> None:
+            # Between the write that has made room, and the one that follows it.
+            there.abort()
+            there.get_extra_info("socket")._sock.close()
+            resume()
+
+        tls.resume_writing = reset_and_resume
+        resume_in_a_turn_of_its_own(transport)
+        filling.fill()
+        there.resume_reading()
+        await until(lambda: filling.ends)
+    assert filling.ends == 1
+    assert not told

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.transport.tunnel import Deframer, Upgraded, closing_frame, frame, pong_frame
+from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
 from mpccomm.transport.websocket import FramingError, head_of
 
 FIN, CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x80, 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -124,16 +124,3 @@ def test_frames_that_carry_nothing_are_counted(idle: bytes) -> None:
         deframer.feed(framed(b"something"))
     with pytest.raises(FramingError, match="1001 WebSocket frames in a row that carry nothing"):
         deframer.feed(idle * 1001)
-
-
-def test_what_came_with_the_upgrade_is_received_and_is_not_for_the_parser() -> None:
-    received: list[bytes] = []
-
-    class Protocol(Upgraded):
-        def data_received(self, data: bytes) -> None:
-            received.append(data)
-
-    protocol = Protocol()
-    assert protocol.feed_data(b"") == protocol.feed_data(b"early") == (False, b"")
-    protocol.feed_eof()
-    assert received == [b"early"]

@@ -12,7 +12,17 @@ import pytest
 
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.stream import MAX_MESSAGE
-from mpccomm.transport.websocket import WebSocket, accept, asked_for, asking, granted, head_of, new_key, unmask
+from mpccomm.transport.websocket import (
+    Upgraded,
+    WebSocket,
+    accept,
+    asked_for,
+    asking,
+    granted,
+    head_of,
+    new_key,
+    unmask,
+)
 from tests.certificates import LOCAL
 from tests.pools import until
 
@@ -381,6 +391,7 @@ async def test_nothing_is_sent_into_a_full_transport() -> None:
     assert not bench.wire.written
     await bench.feed(frame(FIN | PING, b"1"))
     bench.stream.resume_writing()
+    assert not bench.wire.written, "asyncio can't stand that from within"
     await until(lambda: not bench.peer.batches)
     assert bytes(bench.wire.written).startswith(frame(FIN | PONG, b"1", bytes(4)))
     assert bytes(bench.wire.written[7:]) == b"".join(message(said, bytes(4)) for said in (b"one", b"two", b"three"))
@@ -587,3 +598,16 @@ async def test_a_peer_that_breaks_in_a_large_message_is_told_of() -> None:
     await bench.feed(whole[50_000:])
     with pytest.raises(ZeroDivisionError):
         await bench.running
+
+
+def test_what_came_with_the_upgrade_is_received_and_is_not_for_the_parser() -> None:
+    received: list[bytes] = []
+
+    class Protocol(Upgraded):
+        def data_received(self, data: bytes) -> None:
+            received.append(data)
+
+    protocol = Protocol()
+    assert protocol.feed_data(b"") == protocol.feed_data(b"early") == (False, b"")
+    protocol.feed_eof()
+    assert received == [b"early"]

@@ -1,0 +1,116 @@
+"""When the log says that calls wait for long: for a party that can't be reached, or for a message that does not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from mpccomm.display import plural
+from mpccomm.engine.party_log import describe_box, in_one_line
+from mpccomm.logs import EventLog, LogEvent
+from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.states import PartyState
+
+if TYPE_CHECKING:
+    from mpccomm.engine.abc import RemoteParty
+    from mpccomm.protocol.sender import Outgoing
+
+_FIRST = 2.0
+"""Seconds before it is said that a party which calls wait for can't be reached."""
+_TOGETHER = 1.0
+"""Seconds by which a notice may come early, to share a line with that about another party."""
+
+
+class Absence(NamedTuple):
+    """That calls wait for a party which can't be reached."""
+
+    due: float
+    """When it is to be said, or said again."""
+    text: str
+
+
+class Waits(NamedTuple):
+    """The calls that wait for a party."""
+
+    receives: Sequence[Receive]
+    sends: Sequence[Outgoing]
+    ready: bool
+    """A `wait_ready` is among them."""
+
+    def __str__(self) -> str:
+        sends = plural(len(self.sends), "message to deliver", "messages to deliver") if self.sends else ""
+        receives = plural(len(self.receives), "receive") if self.receives else ""
+        return ", ".join(filter(None, (sends, receives, "wait_ready" if self.ready else "")))
+
+
+class Notices:
+    """What is to be said about the calls that wait for one party, and when: later each time."""
+
+    def __init__(self, log: EventLog, party: RemoteParty) -> None:
+        self.absence: Absence | None = None
+        """What is to be said soon about a party that can't be reached."""
+        self._log = log
+        self._party = party
+        self._pause = 0.0
+        self._next = 0.0
+
+    def connected(self) -> None:
+        """It is there: should it be missed again, that is news."""
+        self._pause = 0.0
+
+    def missing(self, waits: Waits, since: float, now: float) -> None:
+        """Calls wait for a party that could not be reached, in spite of attempts, since that time."""
+        party = self._party
+        # Parties that are started together come up one after the other: that is no news.
+        patient = min(_FIRST, party.settings.timing.waiting_notice)
+        due = max(self._next, since + patient)
+        if now < due - _TOGETHER:
+            return
+        if party.link.state is PartyState.REPLACED:
+            text = f"waiting for {party}, whose pool made way for another one that has not come yet: {party.trouble} ({waits})"
+        elif party.link.counters.connections:
+            text = f"waiting for {party}, which was connected before: {party.trouble} ({waits})"
+        else:
+            text = f"waiting for {party}, which may start later: {party.trouble} ({waits})"
+        self.absence = Absence(due, text)
+
+    def told(self, now: float) -> None:
+        """The log says it: the next time later."""
+        timing = self._party.settings.timing
+        self._pause = min(max(2 * self._pause, timing.waiting_notice), timing.waiting_notice_cap)
+        self._next = now + self._pause
+
+    def look_at_receives(self, now: float) -> None:
+        """Log the receives that have waited for long, although the party is there."""
+        party = self._party
+        timing = party.settings.timing
+        for receive in party.link.mailbox.receives():
+            waited = now - receive.since
+            if now - receive.notice >= min(max(timing.waiting_notice, waited / 2), timing.waiting_notice_cap):
+                receive.notice = now
+                text = "receive of %s from %s has waited for %.0f s; %s; %s"
+                state = "connected" if party.link.connected else party.trouble
+                self._log(
+                    LogEvent.WAITING, text, describe_key(receive.key), party, waited, state, describe_box(party.link)
+                )
+
+
+class Noticed(Protocol):
+    """A party that there are notices about."""
+
+    name: str
+    notices: Notices
+
+
+def tell_of_absent(log: EventLog, parties: Iterable[Noticed], now: float) -> None:
+    """Log which parties calls wait for in vain: of all for whom it is time in one line."""
+    absent = [(party, party.notices.absence) for party in parties if party.notices.absence is not None]
+    if not any(absence.due <= now for _, absence in absent):
+        return
+    texts = [absence.text for _, absence in absent]
+    several = "" if len(texts) == 1 else f"{len(texts)} parties can't be reached: "
+    names = ", ".join(party.name for party, _ in absent)
+    log.of(names)(LogEvent.UNREACHABLE, "%s%s", several, in_one_line(texts))
+    for party, _ in absent:
+        party.notices.told(now)

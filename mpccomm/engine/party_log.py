@@ -1,0 +1,173 @@
+"""What the log says about a party: its connections, its end, its box, and what is left when a pool or a party leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, assert_never
+
+from mpccomm.display import bytes_text, plural
+from mpccomm.engine.states import GivenUp
+from mpccomm.logs import EventLog, LogEvent
+from mpccomm.protocol import events
+from mpccomm.protocol.events import Event
+from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.states import Cause, CloseCode, Ending
+
+if TYPE_CHECKING:
+    from mpccomm.engine.abc import RemoteParty
+    from mpccomm.protocol.sender import Outgoing
+
+_CODES = {
+    CloseCode.NOT_RECOGNISED: "it does not recognise us: add this party there, under the address and port that it sees",
+    CloseCode.VERSION: "it speaks another version of the protocol",
+    CloseCode.STALE: "it talks to a later process of ours already",
+    CloseCode.VIOLATION: "it says that we broke the protocol",
+    CloseCode.SILENT: "it heard nothing from us",
+    CloseCode.SHUTTING_DOWN: "it is shutting down",
+    CloseCode.BARRED: "it says that we broke the protocol too often, and keeps us out until its program readmits us",
+}
+_MOST_LISTED = 8
+"""Parties, messages or ids in one line."""
+
+
+def why_closed(code: int | None) -> str:
+    """Why the other side has closed a connection, by the code that it gave, if it gave one."""
+    return _CODES[CloseCode(code)] if code in _CODES else "it closed the connection"
+
+
+def listed(ids: Sequence[Key]) -> str:
+    """Ids of messages, or the first of them."""
+    return ", ".join(map(describe_key, ids[:_MOST_LISTED])) + ("..." if len(ids) > _MOST_LISTED else "")
+
+
+def in_one_line(texts: Sequence[str]) -> str:
+    """What there is to say about several parties, in one line: about the first of them, and how many more there are."""
+    more = f"; and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
+    return "; ".join(texts[:_MOST_LISTED]) + more
+
+
+def describe_box(link: Link) -> str:
+    """Which messages from a party are here, unread, and which are on the way."""
+    mailbox = link.mailbox
+    unread = [describe_key(message.key) for message in islice(mailbox.unread(), _MOST_LISTED)]
+    coming = [
+        f"{describe_key(message.key)} ({100 * message.written // message.total} % of {bytes_text(message.total)})"
+        for message in link.receiver.partial
+        if message.total
+    ]
+    parts = []
+    if unread:
+        left = mailbox.unread_messages - len(unread)
+        more = f" and {left} more" if left > 0 else ""
+        parts.append(f"here from it are {', '.join(unread)}{more}")
+    if coming:
+        parts.append(f"on the way from it: {', '.join(coming[:_MOST_LISTED])}")
+    return "; ".join(parts) or "no other message from it is here"
+
+
+def tell(log: EventLog, party: RemoteParty, event: Event) -> None:
+    """Log what happened on the link to a party."""
+    match event:
+        case events.Connected(again):
+            log(LogEvent.CONNECTED, "%s: %s", party, "connected again" if again else "connected")
+        case events.ConnectionLost() | events.ConnectionSuspect():
+            if not party.link.leaving:
+                log(LogEvent.DISCONNECTED, "%s: %s; dialling again", party, party.trouble)
+        case events.PartyGone(cause):
+            _tell_of_end(log, party, cause)
+        case events.PartyReplaced():
+            text = "%s: its pool is replaced by another one of its process, which is waited for as at the beginning"
+            log(LogEvent.PARTY_ENDED, text, party)
+        case events.RestartNotAccepted():
+            text = "%s talked to an earlier process of ours and waits until its program calls accept_restart"
+            log(LogEvent.RESTARTED, text, party)
+        case events.Visited():
+            log(LogEvent.VISITED, "%s: a process of it has come to look, and takes no part", party)
+        case _:
+            _tell_of_messages(log, party, event)
+
+
+def _tell_of_end(log: EventLog, party: RemoteParty, cause: Cause) -> None:
+    if cause.ending is not Ending.RESTARTED:
+        log(LogEvent.PARTY_ENDED, "%s: %s", party, cause.ending.value)
+    else:
+        text = (
+            "%s was restarted: what its old process sent and is here can be received, nothing else will come of it; "
+            "accept_restart(%r) goes on with the new one, which waits for that"
+        )
+        log(LogEvent.PARTY_ENDED, text, party, party.name, level=logging.WARNING)
+
+
+def _tell_of_messages(log: EventLog, party: RemoteParty, event: events.OfMessages) -> None:
+    match event:
+        case events.HeldBack(messages, size, ids):
+            text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
+            log(LogEvent.HELD_BACK, text, party, plural(messages, "message"), plural(size, "byte"), listed(ids))
+        case events.Admitted():
+            log(LogEvent.ROOM_AGAIN, "%s: its box has room again", party)
+        case events.DeadlockFound():
+            log(LogEvent.DEADLOCK, "%s: deadlock: %s", party, _what_to_receive(party.link, event))
+        case events.NeverRead(messages, ids):
+            text = "%s shut down and never received %d of our messages: %s"
+            log(LogEvent.NEVER_READ, text, party, messages, listed(ids))
+        case events.Dropped(key):
+            text = "%s: %s of its old process, which a receive gave back after the restart was accepted, is dropped as well"
+            log(LogEvent.RESTART_ACCEPTED, text, party, describe_key(key))
+        case events.Refused(ids):
+            log(LogEvent.TOO_LARGE, "%s: does not take messages that large: %s", party, listed(ids))
+        case _:
+            assert_never(event)
+
+
+def _what_to_receive(link: Link, event: events.DeadlockFound) -> str:
+    if event.mutual:
+        return (
+            f"both boxes are full, and both programs wait in a send; receive before sending more; {describe_box(link)}"
+        )
+    if event.ours:
+        return f"what is waited for is behind our full box; {describe_box(link)}; receive those first"
+    return "its program waits for what is behind its full box; it has to receive what is there first"
+
+
+# -- the end of a pool, or of a party --------------------------------------------------------------------------------------
+
+
+def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Outgoing]) -> str:
+    """Log what leaving a party has left behind; but for what could not be delivered, which is returned as text."""
+    link = party.link
+    counters = link.counters
+    log(
+        LogEvent.TRAFFIC,
+        "%s: sent %s (%s), received %d (%s)",
+        party,
+        plural(counters.messages_sent, "message"),
+        plural(counters.bytes_sent, "byte"),
+        counters.messages_received,
+        plural(counters.bytes_received, "byte"),
+    )
+    if link.mailbox.unread_messages:
+        removed = party.closed is not None and party.closed.ending is GivenUp.REMOVED
+        text = (
+            "%s was removed without receiving everything from it; %s"
+            if removed
+            else "this pool was shut down without receiving everything from %s; %s"
+        )
+        log(LogEvent.UNREAD, text, party, describe_box(link))
+    if not undelivered:
+        return ""
+    ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
+    what = plural(len(undelivered), "message")
+    state = "it is connected" if link.connected else party.trouble
+    return f"{party}: {what} could not be delivered: {ids} ({state})"
+
+
+def tell_of_undelivered(log: EventLog, reports: Mapping[str, str]) -> None:
+    """Log what could not be delivered, in one line for all parties, by their names; an empty text is none."""
+    texts = list(filter(None, reports.values()))
+    if texts:
+        several = "" if len(texts) == 1 else f"{len(texts)} parties did not get everything: "
+        names = ", ".join(name for name, text in reports.items() if text)
+        log.of(names)(LogEvent.UNDELIVERED, "%s%s", several, in_one_line(texts))

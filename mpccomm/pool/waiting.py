@@ -1,0 +1,120 @@
+"""How the calls of the asyncio face wait: for one message in as few steps as there can be."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from threading import get_ident
+from typing import Any, TypeVar
+
+from mpccomm.engine.base_channel import BaseChannel
+from mpccomm.engine.delivery import read
+from mpccomm.engine.expect import Expect
+from mpccomm.engine.futures import (
+    ObservedFuture,
+    ReceiveFuture,
+    finish,
+    future_for,
+    future_of,
+    give_up,
+    raise_error,
+    taken,
+)
+from mpccomm.engine.handles import LoopHandle
+from mpccomm.engine.lifecycle import PoolState
+from mpccomm.engine.loop_owner import running_loop
+from mpccomm.engine.options import SendLimits, Timeout
+from mpccomm.engine.party import Party
+from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.errors import CommunicationError
+
+T = TypeVar("T")
+
+_RUNNING = PoolState.RUNNING
+
+
+class Waiting(BaseChannel):
+    """What waits, for the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for those that block."""
+
+    async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
+        """Send a message, and wait until the party's pool holds it."""
+        owner = self._engine.loop_owner
+        home = owner.home
+        # Before Python 3.12 it takes a call of the system to ask for the running loop.
+        if home is None or get_ident() != owner.thread or not home.is_running():
+            self._enter()
+            watched = future_of(running_loop(), owner)
+            await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
+            return
+        future = home.create_future()
+        call = self._queue_one(party, message, msg_id, limits, None, None, future)
+        observer = owner.observer
+        end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
+        # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
+        try:
+            await future
+        except asyncio.CancelledError:
+            give_up(call, owner)
+            raise
+        finally:
+            if end is not None:
+                end()
+        if call.error is not None:
+            raise_error(call)
+
+    async def _deliver_all(
+        self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
+    ) -> None:
+        """Send a message to several, and wait until the pools of all of them hold it."""
+        self._enter()
+        owner = self._engine.loop_owner
+        watched = future_of(running_loop(), owner)
+        await finish(self._queue(names, message, msg_id, limits, None, watched), watched)
+
+    async def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
+        """Return the next message of a party: what is here already needs no request."""
+        engine = self._engine
+        owner = engine.loop_owner
+        home = owner.home
+        quiet = not (owner.posted or engine.has_additions or engine.callbacks.forgotten)
+        at_home = get_ident() == owner.thread and home is not None and home.is_running()
+        if timeout is None and expect is None and quiet and at_home and engine.lifecycle.state is _RUNNING:
+            party = engine.parties.get(name) or engine.party(name)
+            automatic = msg_id is None and not (self._space.prefix or party.prefix)
+            prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
+            now = party.clock()
+            message = party.link.take_next(prefix, own, now)
+            if message is not None:
+                try:
+                    party.connections.wake()
+                    value = read(message, party)
+                    observer = owner.observer
+                    if observer is not None:
+                        observer.receives(party.name, message, 0.0, now, math.inf)
+                    return value
+                except CommunicationError:
+                    raise
+                except BaseException:
+                    party.return_message(message)
+                    raise
+        call = self._receiving(name, msg_id, timeout, expect)
+        return await taken(call, owner, call.value)
+
+    async def _take(self, request: Request, read: Callable[[], T]) -> T:
+        """Wait for a request, and return what ``read`` makes of it; otherwise what it took goes back."""
+        return await taken(request, self._engine.loop_owner, read)
+
+    def _future_of(self, call: FutureCall) -> asyncio.Future[Any]:
+        """Start a receive, and return the future that gets its message."""
+        owner = self._engine.loop_owner
+        kind = ReceiveFuture if owner.observer is None else ObservedFuture
+        future = future_for(call, owner, running_loop(), kind)
+        call.immediate = call.landed = future.is_home
+        owner.post(call.start)
+        call.immediate = False
+        return future
+
+    def _handle(self) -> LoopHandle:
+        """Return a future for what is about to be sent."""
+        return LoopHandle(self._engine.failures)

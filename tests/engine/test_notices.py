@@ -1,0 +1,80 @@
+"""When the log speaks of calls that wait for long."""
+
+import logging
+
+import pytest
+
+from mpccomm import Settings
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.notices import Notices, Waits, tell_of_absent
+from mpccomm.engine.party import Party
+from mpccomm.logs import EventLog
+from mpccomm.protocol.mailbox import Receive
+from mpccomm.settings import Timing
+from tests.pools import LOCAL
+
+READY = Waits((), (), True)
+
+
+def new_party(name: str = "Bob") -> Party:
+    settings = Settings(timing=Timing(waiting_notice=1.0, waiting_notice_cap=3.0))
+    return Party(name, LOCAL, 1, loop_owner=LoopOwner(), incarnation=b"a" * 16, settings=settings)
+
+
+def due(notices: Notices, now: float) -> float | None:
+    notices.absence = None
+    notices.missing(READY, 100.0, now)
+    return getattr(notices.absence, "due", None)
+
+
+def test_that_a_party_is_missing_is_said_less_and_less_often() -> None:
+    notices = new_party().notices
+    assert due(notices, 100.0) == 101.0, "a little early, to share a line with that of another party"
+    notices.told(101.0)
+    assert due(notices, 101.0 - 0.1) is None
+    assert due(notices, 101.0) == 102.0
+    notices.told(102.0)
+    assert due(notices, 103.0) == 104.0
+    notices.told(104.0)
+    assert due(notices, 106.5) == 107.0, "the pause grows no further"
+    notices.connected()
+    notices.told(200.0)
+    assert due(notices, 200.5) == 201.0, "missed again, it is news again"
+
+
+def test_what_waits_is_counted() -> None:
+    party = new_party()
+    party.notices.missing(Waits([Receive("id", 0.0), Receive("id", 0.0)], (), True), 100.0, 200.0)
+    assert party.notices.absence is not None
+    text = f"waiting for Bob ({LOCAL}:1), which may start later: no answer yet (2 receives, wait_ready)"
+    assert party.notices.absence.text == text
+    party.link.counters.connections = 1
+    party.notices.missing(READY, 100.0, 200.0)
+    assert "which was connected before" in party.notices.absence.text
+
+
+def test_parties_that_are_missing_together_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    parties = [new_party("Bob"), new_party("Carol"), new_party("Dave")]
+    with caplog.at_level(logging.WARNING, "mpccomm"):
+        for party in parties[:2]:
+            party.notices.missing(READY, 100.0, 100.5)
+        tell_of_absent(EventLog(), parties, 100.5)
+        assert not caplog.records, "it is not time yet"
+        tell_of_absent(EventLog(), parties, 101.0)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 parties can't be reached: waiting for Bob")
+    assert record.party == "Bob, Carol"  # type: ignore[attr-defined]
+    assert [due(party.notices, 101.0) for party in parties] == [102.0, 102.0, 101.0]
+
+
+def test_a_receive_that_waits_is_spoken_of_with_what_is_here(caplog: pytest.LogCaptureFixture) -> None:
+    party = new_party()
+    mailbox = party.link.mailbox
+    receive = Receive(mailbox.claim(""), 100.0)
+    assert party.link.receive(receive) is not None
+    with caplog.at_level(logging.INFO, "mpccomm"):
+        for now in (100.9, 101.0, 101.5, 102.0):
+            party.notices.look_at_receives(now)
+    lines = [record.getMessage() for record in caplog.records]
+    rest = "no answer yet; no other message from it is here"
+    assert lines == [f"receive of #0 from {party} has waited for {seconds} s; {rest}" for seconds in (1, 2)]

@@ -1,0 +1,28 @@
+"""What programs print that run as processes of their own."""
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+
+def rest(process: subprocess.Popen[str], limit: float) -> tuple[str, str]:
+    """Wait for the end of a program; what it has still printed, and its errors.
+
+    `subprocess.Popen.communicate` would lose what a ``readline`` before has read ahead.
+
+    :raises subprocess.TimeoutExpired: it does not end within ``limit`` seconds; it is killed then
+    """
+    if process.stdin is not None:
+        process.stdin.close()
+    with ThreadPoolExecutor(2) as readers:
+        output, errors = (readers.submit(_all_of, pipe) for pipe in (process.stdout, process.stderr))
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return output.result(limit), errors.result(limit)
+
+
+def _all_of(pipe: IO[str] | None) -> str:
+    return "" if pipe is None else pipe.read()
