@@ -214,6 +214,26 @@ def _find(table: dict[int, Callable[..., object]], name: str, tag: int) -> Calla
         ) from None
 
 
+NOT_PLAIN: Final = object()
+"""No value: what `decode_plain` returns for all but the plainest."""
+
+
+def decode_plain(segments: Sequence[Buffer]) -> Any:
+    """Return the value if it is one small thing that msgpack knows, as most are; `NOT_PLAIN`: `decode` has to see it."""
+    if len(segments) == 1:
+        envelope = segments[0]
+        size = len(envelope)
+        if size:
+            # The head shows that nothing is tagged in it, and that nothing follows.
+            first = envelope[0]
+            if size == SIZES[first] or (first == BYTES and size > 1 and size == envelope[1] + 2):
+                try:
+                    return unpackb(envelope)
+                except ValueError:
+                    pass  # it is not what its head says
+    return NOT_PLAIN
+
+
 def decode(
     segments: Sequence[Buffer],
     *,
@@ -231,13 +251,11 @@ def decode(
     optional library. What a ``deserialize`` method of the user raised is its ``__cause__``.
     """
     try:
+        plain = decode_plain(segments)
+        if plain is not NOT_PLAIN:
+            return plain
         envelope = segments[0]
         size = len(envelope)
-        # Most messages are one small thing: its head shows that nothing is tagged in it, and that nothing follows.
-        if size and len(segments) == 1:
-            first = envelope[0]
-            if size == SIZES[first] or (first == BYTES and size > 1 and size == envelope[1] + 2):
-                return unpackb(envelope)
         if size > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
         if size >= DENSE:

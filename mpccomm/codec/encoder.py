@@ -438,7 +438,7 @@ def encode(
     Raises `EncodingError` (also a TypeError) for what cannot be carried exactly, with the path to it and a remedy.
     """
     if option is None and (plain := encode_plain(value)) is not None:
-        return plain
+        return _new(Encoded, ((plain,), False))
     segments: list[bytes | memoryview] = []
     ordered = False
     try:
@@ -467,8 +467,11 @@ def encode(
     return _new(Encoded, ((envelope, *segments), ordered))
 
 
-def encode_plain(value: object, _packb: Callable[..., bytes] = ormsgpack.packb) -> Encoded | None:
-    """Encode *value* if it is one small thing that msgpack knows: bytes, a number, a short text. None: `encode` has to see it."""
+def encode_plain(value: object, _packb: Callable[..., bytes] = ormsgpack.packb) -> bytes | None:
+    """Return the envelope of *value* if that is one small thing that msgpack knows: bytes, a number, a short text.
+
+    It is all there is then, and not ordered. None: `encode` has to see the value.
+    """
     kind = type(value)
     if kind is bytes:
         if len(value) >= INLINE:  # type: ignore[arg-type]
@@ -476,7 +479,7 @@ def encode_plain(value: object, _packb: Callable[..., bytes] = ormsgpack.packb) 
     elif kind not in ATOMS or (kind is str and len(value) >= INLINE):  # type: ignore[arg-type]
         return None
     try:
-        return _new(Encoded, ((_packb(value),), False))
+        return _packb(value)
     except TypeError as error:
         if is_interrupt(error):
             raise

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mpccomm.codec.abc import Buffer
-from mpccomm.codec.decoder import decode
+from mpccomm.codec.decoder import NOT_PLAIN, decode, decode_plain
 from mpccomm.codec.encoder import Encoded, encode, encode_plain
 from mpccomm.errors import DecodingError
 
@@ -32,6 +32,10 @@ def _never_plain(value: object) -> None:
     """No value is that simple."""
 
 
+def _not_plain(segments: Sequence[Buffer]) -> object:
+    return NOT_PLAIN
+
+
 @dataclass(frozen=True, eq=False)
 class WireFormat:
     """How values become bytes and come back, under the name that ``wire=`` gives it."""
@@ -39,8 +43,10 @@ class WireFormat:
     name: str
     encode: Encode
     decode: Decode
-    encode_plain: Callable[[object], Encoded | None] = _never_plain
-    """The bytes of a value for which nothing has to be known, at once; None: it is not that simple."""
+    encode_plain: Callable[[object], bytes | None] = field(default_factory=lambda: _never_plain)
+    """The one envelope of a value for which nothing has to be known, at once; None: it is not that simple."""
+    decode_plain: Callable[[Sequence[Buffer]], Any] = field(default_factory=lambda: _not_plain)
+    """The value of such an envelope; `NOT_PLAIN`: it is not that simple."""
 
 
 def _encode_tno(value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]) -> Encoded:
@@ -58,7 +64,7 @@ def _decode_tno(segments: Sequence[Buffer], *, context: Mapping[str, object]) ->
     return tno.unpack_object(segments[0], context)
 
 
-OURS = WireFormat("mpccomm", encode, decode, encode_plain)
+OURS = WireFormat("mpccomm", encode, decode, encode_plain, decode_plain)
 WIRE_FORMATS = {
     wire_format.name: wire_format
     for wire_format in (OURS, *(WireFormat(f"tno{n}", _encode_tno, _decode_tno) for n in (4, 5)))

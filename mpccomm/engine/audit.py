@@ -84,7 +84,7 @@ class Audit:
             forms[name] = noted
         return forms
 
-    def sent(self, party: str, key: Key, encoded: Encoded) -> None:
+    def sent(self, party: str, key: Key, encoded: object) -> None:
         """A message has its place in the queue."""
         assert isinstance(encoded, AuditedEncoding)
         self._write(party, "sent", key, encoded.kind, encoded.note)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
 
+from mpccomm.codec import Encoded
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
 from mpccomm.engine.expect import Expect, check_expect
@@ -24,12 +25,12 @@ from mpccomm.engine.options import (
     unique,
 )
 from mpccomm.engine.ordering import Serialising
-from mpccomm.engine.requests import FutureCall, ReceiveCall, Request, SendCall, Waiter
+from mpccomm.engine.requests import FutureCall, Plain, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
 from mpccomm.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
-    from mpccomm.codec import Encoded
+    from mpccomm.codec.abc import Buffer
     from mpccomm.codec.wire_format import WireFormat
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party
@@ -262,20 +263,22 @@ class BaseChannel:
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
             self._enter()
         called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
-        wire_format = party.wire_format
-        encoded = wire_format.encode_plain(message)
-        serialising = None if encoded is not None else Serialising(engine.serialising)
+        wire_format, post = party.wire_format, self._post
+        encode_plain = wire_format.encode_plain
+        envelope = encode_plain(message)
+        # As an `Encoded`, which takes longer to make than all its contents.
+        encoded: Encoded | Plain = (envelope or b"",), False
+        serialising = None if envelope is not None else Serialising(engine.serialising)
         try:
             if serialising is not None:
                 encoded = wire_format.encode(
                     message, snapshot=not awaited, context={"destination": party.handler}, begin=serialising.begin
                 )
-            assert encoded is not None
             if engine.audit is not None:
-                encoded = engine.audit.noted(message, {wire_format: encoded})[wire_format]
+                encoded = engine.audit.noted(message, {wire_format: Encoded(*encoded)})[wire_format]
             call = SendCall(party, prefix, own, encoded, limits, awaited, called)
             if call.total > party.link.max_message_size:
-                _check_size(encoded, party)
+                _check_size(encoded[0], party)
             if future is not None:
                 call.future = future
             elif watcher is not None:
@@ -285,7 +288,7 @@ class BaseChannel:
                 call.waiter = waiter
                 if called is not None and waiter is not None:
                     waiter.involved = call.involved()
-            self._post(call.start)
+            post(call.start)
         finally:
             if serialising is not None and serialising.held is not None:
                 serialising.end()
@@ -348,7 +351,7 @@ class BaseChannel:
         sizes = {wire_format: sum(map(len, one.segments)) for wire_format, one in encoded.items()}
         # Where some take it, they get it: no party can keep a message from the others, and its own send fails.
         if parties and all(sizes[party.wire_format] > party.link.max_message_size for party in parties):
-            _check_size(encoded[parties[0].wire_format], parties[0])
+            _check_size(encoded[parties[0].wire_format].segments, parties[0])
         audit = self._engine.audit
         return encoded if audit is None else audit.noted(message, encoded)
 
@@ -390,8 +393,8 @@ class NamedChannel(BaseChannel):
         self._space.prefix = prefix or ""
 
 
-def _check_size(encoded: Encoded, party: Party) -> None:
-    size = sum(map(len, encoded.segments))
+def _check_size(segments: Sequence[Buffer], party: Party) -> None:
+    size = sum(map(len, segments))
     if size > party.link.max_message_size:
         raise MessageTooLargeError(
             f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mpccomm.codec.decoder import NOT_PLAIN
 from mpccomm.engine import ordering
 from mpccomm.errors import DecodingError
 from mpccomm.protocol.frames import describe_key
@@ -21,12 +22,9 @@ def read(message: Incoming, party: RemoteParty) -> Any:
     :raises DecodingError: it can't be read
     """
     if not message.ordered and message.outcome is None and party.audit is None:
-        # As `decode`, which one call less says here.
-        try:
-            return party.wire_format.decode(message.segments, context={"origin": party.handler})
-        except DecodingError as error:
-            _locate(error, message, party)
-            raise
+        decode_plain = party.wire_format.decode_plain
+        value = decode_plain(message.segments)
+        return _decode_alone(message, party) if value is NOT_PLAIN else value
     if message.ordered:
         return ordering.read_in_order(message, party.ordering.reading, partial(_decode, party=party))
     if message.outcome is not None:

@@ -57,7 +57,8 @@ class LoopOwner:
         self.log = log or EventLog()
         self.observer: Observer | None = None
         """Who is told of what is sent, received and waited for; None: nothing is asked for."""
-        self._posted: deque[Callable[[], None]] = deque()
+        self.posted: deque[Callable[[], None]] = deque()
+        """What is still to be run, in this order."""
         self._scheduled = False
         self._running = False
         self._workers: ThreadPoolExecutor | None = None
@@ -79,7 +80,7 @@ class LoopOwner:
 
     def is_busy(self) -> bool:
         """Whether something that was posted is still to be run, or runs: what comes now comes after it."""
-        return bool(self._posted) or self._running
+        return bool(self.posted) or self._running
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """This is the loop; called once, on its own thread."""
@@ -126,9 +127,9 @@ class LoopOwner:
         if threading.get_ident() != self.thread:
             self.post_soon(function)
         elif self._running:
-            self._posted.append(function)
-        elif self._posted:
-            self._posted.append(function)
+            self.posted.append(function)
+        elif self.posted:
+            self.posted.append(function)
             self._run_posted()
         else:
             function()
@@ -138,7 +139,7 @@ class LoopOwner:
 
         :raises PoolClosedError: the loop is closed
         """
-        self._posted.append(function)
+        self.posted.append(function)
         if not self._scheduled:
             # One wake-up serves all that is posted until it lands.
             self._scheduled = True
@@ -146,7 +147,7 @@ class LoopOwner:
                 self.loop.call_soon_threadsafe(self._run_posted)
             except RuntimeError:
                 self._scheduled = False
-                self._posted.clear()
+                self.posted.clear()
                 raise PoolClosedError("the event loop of this pool is closed") from None
             except BaseException:
                 # Ctrl-C in here: whether that wake-up was sent is not known.
@@ -160,11 +161,11 @@ class LoopOwner:
         self._running = True
         try:
             # What these post in turn waits for the next turn: they may go on for ever.
-            for _ in range(len(self._posted)):
-                self._run(self._posted.popleft())
+            for _ in range(len(self.posted)):
+                self._run(self.posted.popleft())
         finally:
             self._running = False
-            if self._posted and not self._scheduled:
+            if self.posted and not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._run_posted)
 

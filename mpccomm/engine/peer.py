@@ -27,10 +27,12 @@ class LinkOwner(Protocol):
 class StreamPeer:
     """Passes batches between the stream and the party's link. What one batch brings ends at most ``at_once`` calls in a turn."""
 
-    __slots__ = ("_at_once", "_connection", "_party", "due")
+    __slots__ = ("_at_once", "_clock", "_connection", "_flush", "_link", "due")
 
     def __init__(self, party: LinkOwner, connection: Connection, at_once: int) -> None:
-        self._party = party
+        self._link = party.link
+        self._clock = party.clock
+        self._flush = party.flush
         self._connection = connection
         self._at_once = at_once
         self.due = partial(party.link.due, connection)
@@ -38,20 +40,18 @@ class StreamPeer:
 
     def batch_received(self, batch: bytes | memoryview) -> None:
         """One batch arrived."""
-        party = self._party
-        party.link.received(self._connection, batch, party.clock())
-        party.flush(self._at_once)
+        clock, flush = self._clock, self._flush
+        self._link.received(self._connection, batch, clock())
+        flush(self._at_once)
 
     def heard(self) -> None:
         """Something arrived that is no whole batch yet: the other end lives."""
-        party = self._party
-        party.link.heard(self._connection, party.clock())
+        self._link.heard(self._connection, self._clock())
 
     def batch_to_send(self, budget: int) -> bytes:
         """The next batch to send, of about ``budget`` bytes; empty: nothing now."""
-        party = self._party
-        link = party.link
-        batch = link.to_send(self._connection, party.clock(), budget)
+        clock, link = self._clock, self._link
+        batch = link.to_send(self._connection, clock(), budget)
         if link.events or link.closing:
-            party.flush()
+            self._flush()
         return batch

@@ -42,6 +42,8 @@ _START, _READ, _CANCEL = RequestEvent.START, RequestEvent.READ, RequestEvent.CAN
 _SUCCEED, _FAIL = RequestEvent.SUCCEED, RequestEvent.FAIL
 _AFTER_START, _AFTER_SUCCESS, _AFTER_FAILURE = REQUEST.on(_START), REQUEST.on(_SUCCEED), REQUEST.on(_FAIL)
 
+Plain: TypeAlias = tuple[tuple[bytes, ...], bool]
+"""The fields of an `Encoded`, where it is one small thing."""
 TIMED_OUT = Cause(GivenUp.TIMED_OUT)
 _ON_THE_LOOP = 64 * 1024
 """Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
@@ -405,9 +407,9 @@ class SendCall(Outgoing):
     """The send of one message."""
 
     single = True
-    state = _NEW
+    state: RequestState
     """Once it is no longer new it has its id, and can't be withdrawn any more."""
-    error: Exception | None = None
+    error: Exception | None
     waiter: Waiter | None = None
     future: asyncio.Future[None] | None = None
     """Of the pool's own loop, and done when this is over, whether or not it has failed: told in fewer steps than a waiter.
@@ -422,7 +424,7 @@ class SendCall(Outgoing):
         party: RemoteParty,
         prefix: str,
         msg_id: str | None,
-        encoded: Encoded,
+        encoded: Encoded | Plain,
         limits: SendLimits,
         awaited: bool,
         called: tuple[int, float] | None = None,
@@ -439,6 +441,8 @@ class SendCall(Outgoing):
             self.total = len(segments[0])
         else:
             super().__init__(segments, ordered=ordered, awaited=awaited)
+        self.state = _NEW
+        self.error = None
         self.party = party
         self.limits = limits
         self._prefix = prefix
@@ -545,8 +549,7 @@ class SendCall(Outgoing):
             observer = party.loop_owner.observer
             if observer is not None:
                 observer.sent(party.name, self, error, party.link.receiver.now)
-        if error is not None:
-            self.error = error
+        self.error = error
         future = self.future
         if future is not None:
             try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel
@@ -38,14 +39,15 @@ class Waiting(BaseChannel):
 
     async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
         """Send a message, and wait until the party's pool holds it."""
-        loop = asyncio._get_running_loop() or running_loop()
         owner = self._engine.loop_owner
-        if loop is not owner.home:
+        home = owner.home
+        # Before Python 3.12 it takes a call of the system to ask for the running loop.
+        if home is None or get_ident() != owner.thread or not home.is_running():
             self._enter()
-            watched = future_of(loop, owner)
+            watched = future_of(running_loop(), owner)
             await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
             return
-        future = loop.create_future()
+        future = home.create_future()
         call = self._queue_one(party, message, msg_id, limits, None, None, future)
         observer = owner.observer
         end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
@@ -74,9 +76,10 @@ class Waiting(BaseChannel):
         """Return the next message of a party: what is here already needs no request."""
         engine = self._engine
         owner = engine.loop_owner
-        quiet = not (owner.is_busy() or engine.has_additions or engine.callbacks.forgotten)
-        at_home = asyncio._get_running_loop() is owner.home and engine.lifecycle.state is _RUNNING
-        if timeout is None and expect is None and quiet and at_home:
+        home = owner.home
+        at_home = get_ident() == owner.thread and home is not None and home.is_running()
+        quiet = not (owner.posted or engine.has_additions or engine.callbacks.forgotten)
+        if timeout is None and expect is None and quiet and at_home and engine.lifecycle.state is _RUNNING:
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)

@@ -75,6 +75,10 @@ ON_A_VISIT = "mpccomm doctor, ping or bench runs there, and not its program"
 class Link:
     """One per remote party, for the life of the pool."""
 
+    _deadlock_heard: float | None = None
+    _deadlock_told = -1
+    """How much had been taken there when we last told of a deadlock that is theirs."""
+
     def __init__(
         self,
         *,
@@ -109,7 +113,6 @@ class Link:
         self._alone = alone
         self._allocate = allocate
         self._timing = timing
-        self._bounds = bounds_of(limits)
         self._incarnations = Incarnations(incarnation)
         self._connections = Connections()
         self._heartbeat = Heartbeat(timing)
@@ -118,20 +121,13 @@ class Link:
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
-        self._deadlock_heard: float | None = None
-        self._deadlock_told = -1
-        """How much had been taken there when we last told of a deadlock that is theirs."""
-        self._conversation = 0
         self._kept_from = 0
         """The first conversation of which a message that was taken, and comes back, is not dropped."""
         self._start_afresh(now)
 
-    def _start_afresh(self, now: float) -> None:
+    def _start_afresh(self, now: float, conversation: int = 0) -> None:
         mailbox = self._new_mailbox()
-        self._conversation += 1
-        self._session = Session(
-            self._limits, self.counters, now, mailbox, self.finished, self._allocate, self._conversation
-        )
+        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate, conversation)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
@@ -253,8 +249,8 @@ class Link:
             return False
         self._incarnations.become(PartyEvent.ACCEPT)
         self.ending = self._incarnations.ending
-        self._start_afresh(now)
-        self._kept_from = self._conversation
+        self._start_afresh(now, self.receiver.conversation + 1)
+        self._kept_from = self.receiver.conversation
         for connection in self._connections.verified():
             self._adopt(connection)
         self._choose()
@@ -326,7 +322,8 @@ class Link:
         """
         self._look_at_the_clock(now)
         connection = self._connections.open(dialled=dialled, relayed=relayed, nonce=self._nonce(), now=now)
-        hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, self._bounds)
+        bounds = bounds_of(self._limits)
+        hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, bounds)
         connection.control[Kind.HELLO] = frames.hello(hello)
         superfluous = self._connections.superfluous()
         if superfluous is not None:
@@ -445,7 +442,7 @@ class Link:
             return False
         if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
             incarnations.forget()
-            self._start_afresh(self._ticked)
+            self._start_afresh(self._ticked, self.receiver.conversation + 1)
         self._make_room()
         connection.verified = True
         changed = incarnations.meet(hello.incarnation, self._connections.opened)
@@ -508,7 +505,7 @@ class Link:
     def _renew(self, now: float) -> None:
         """Another process takes the place of this one, and nothing was under way: what waits goes on waiting, for that one."""
         waiting = list(self.mailbox.receives())
-        self._start_afresh(now)
+        self._start_afresh(now, self.receiver.conversation + 1)
         stay: list[Receive] = []
         left: list[Receive] = []
         for receive in waiting:

@@ -185,6 +185,7 @@ class Sender:
     def agree(self, bounds: Bounds, features: int) -> None:
         """Count with what the other side takes; until it says so, with what we would."""
         self.bounds = bounds
+        self._largest = bounds.max_message_size
         self._annotates = features & ANNOTATIONS != 0
         self.box.most_messages = bounds.box_messages
         self.box.most_bytes = bounds.box_bytes
@@ -296,7 +297,7 @@ class Sender:
         return used
 
     def _begin(self, parts: list[Buffer], budget: int) -> int:
-        queue, box, window, largest = self.queue, self.box, self._window, self.bounds.max_message_size
+        queue, box, window, largest = self.queue, self.box, self._window, self._largest
         used = 0
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]

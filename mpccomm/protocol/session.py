@@ -248,7 +248,7 @@ class Session:
             message.consumed = True
             box.taken += 1
             box.taken_bytes += message.cost
-        if box.taken > self._tell_after or box.taken_bytes > self._tell_after_bytes:
+        if not self.ack_due and (box.taken > self._tell_after or box.taken_bytes > self._tell_after_bytes):
             self.ack_due = True
 
     def forget_partial(self) -> None:

@@ -44,17 +44,20 @@ class Stream(ABC):
     Until `run` only the first batch is accepted, and kept: its sender says in it who it is.
     """
 
+    ended_with: int | None = None
+    """The close code that the other side gave, if it gave one."""
+    relayed = False
+    """It goes through a relay: one that does not is to be preferred."""
+    violation = ""
+    """What arrived that is no batch, and ended the connection."""
+    _first: bytes | memoryview | None = None
+    _limit: asyncio.TimerHandle | None = None
+    _error: BaseException | None = None
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.ended_with: int | None = None
-        """The close code that the other side gave, if it gave one."""
-        self.relayed = False
-        """It goes through a relay: one that does not is to be preferred."""
-        self.violation = ""
-        """What arrived that is no batch, and ended the connection."""
         self._loop = loop
         self._peer: Peer | None = None
         self._deliver: Callable[[bytes | memoryview], None] = self._keep_first
-        self._first: bytes | memoryview | None = None
         self._held = False
         """Nothing more is delivered for now."""
         self.awake = False
@@ -65,8 +68,6 @@ class Stream(ABC):
         """The other end doesn't take more for now."""
         self._close_code: int | None = None
         self._said_close = False
-        self._limit: asyncio.TimerHandle | None = None
-        self._error: BaseException | None = None
         self._begun: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
 
@@ -174,7 +175,8 @@ class Stream(ABC):
         try:
             if peer is not None and (batch := peer.batch_to_send(self.budget)):
                 self._send(batch)
-                if peer.due():
+                due = peer.due
+                if due():
                     # Others have something to do as well.
                     self.wake()
                     return

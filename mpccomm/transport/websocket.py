@@ -198,6 +198,9 @@ class WebSocket(Stream, Upgraded):
     :param counts: told of the size of all that arrives until `run`; False ends the connection
     """
 
+    _pong: bytes | None = None
+    """What the latest ping that was not answered yet said."""
+
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -224,7 +227,6 @@ class WebSocket(Stream, Upgraded):
         self._needed = 0
         """Bytes of the large message that is under way, with its head; 0: there is none."""
         self._idle = 0
-        self._pong: bytes | None = None
         self._pace = Pace(transport, self._loop.time)
         self.budget = self._pace.budget
         self._deaf = False
@@ -328,7 +330,8 @@ class WebSocket(Stream, Upgraded):
             batch = data.removeprefix(self._beginnings[len(data)])
             if batch is not data and self._fragments is None:
                 self._idle = 0
-                self._deliver(batch)
+                deliver = self._deliver
+                deliver(batch)
                 if self._held:
                     self._hold()
                 return
