@@ -143,5 +143,23 @@ def nginx_by_name(
     return listening(command, at[1], at[0], prefix)
 
 
+def nginx_with_tls(folder: Path, port: int, cert: str, key: str, behind: int) -> AbstractContextManager[None]:
+    """nginx as it is by itself, with the lines of the guide by which it passes on what is for a relay."""
+    guide = (ROOT / "docs" / "guides" / "relay.md").read_text(encoding="utf-8")
+    location = guide[guide.index("location / {") :].partition("```")[0]
+    assert "127.0.0.1:8080" in location
+    folders = "".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; {folders}\n"
+        f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key};\n"
+        f"{location.replace('8080', str(behind))} }} }}\n"
+    )
+    command = [program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+    return listening(command, port)
+
+
 def _joined(place: Place) -> str:
     return f"{place[0]}:{place[1]}"

@@ -44,8 +44,8 @@ SHOWN = {
     "This page says what": SCOPE,
     "It has not been audited": WORLD,
     "What is protected: the content": SCOPE,
-    "| somebody who reads the network": f"transport/test_tls_errors.py::test_an_old_version_calls {TICKETS}",
-    "| somebody who changes what is on the network": (
+    "| an attacker who reads the network": f"transport/test_tls_errors.py::test_an_old_version_calls {TICKETS}",
+    "| an attacker who changes what is on the network": (
         "faults/test_cuts.py::test_messages_in_both_directions faults/test_replay.py::"
         "test_a_replayed_connection_is_refused_and_harmless properties/test_simulation.py::test_every_promise_is_kept"
     ),
@@ -56,9 +56,9 @@ SHOWN = {
     "| a web page in a browser": WEB_PAGE,
     "| a party that breaks the protocol": f"{VIOLATIONS} {PLAIN}",
     "| a party that lies in its values": SCOPE,
-    "| whoever has a party's key": PIN,
+    "| the holder of a party's key": PIN,
     "| the owner of a name server": WORLD,
-    "| whoever can read a process's memory": WORLD,
+    "| a reader of a process's memory": WORLD,
     "Forward secrecy:": TICKETS,
     "Against a quantum computer": WORLD,
     "Large finite fields": GROUPS,
@@ -66,8 +66,8 @@ SHOWN = {
     "In between OpenSSL's own list": WORLD,
     "`Pool(key=, cert=, ca_cert=)`": MATRIX,
     "`mpccomm certs` makes": "cli/test_certs.py::test_ready_to_use",
-    "| whoever is on the network": f"transport/test_tls_errors.py::test_an_old_version_calls {TICKETS}",
-    "| somebody who poses as a party": MATRIX,
+    "| an attacker on the network": f"transport/test_tls_errors.py::test_an_old_version_calls {TICKETS}",
+    "| an attacker who poses as a party": MATRIX,
     "| another authority": MATRIX,
     "| certificates that have expired, or": f"{MATRIX} transport/test_identity.py::test_validity",
     "| a party that poses as another": FORGERY,
@@ -86,7 +86,7 @@ SHOWN = {
         "transport/test_log_throttle.py::test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other "
         "transport/test_log_throttle.py::test_a_line_has_a_length"
     ),
-    "| whoever wants to learn something from refusals": (
+    "| a caller who wants to learn something from refusals": (
         "transport/test_client.py::test_no_version_is_told_to_whoever_answers transport/test_server.py::test_no_upgrade "
         "transport/test_hostile_parties.py::test_what_breaks_the_protocol"
     ),
@@ -97,12 +97,12 @@ SHOWN = {
     "The private key never leaves": "transport/test_tls.py::test_the_key_never_lies_about_in_the_clear",
     "What certificates do not protect against": SCOPE,
     "a party that takes part in the protocol": SCOPE,
-    "somebody who can use a party's key": SCOPE,
+    "an attacker who can use a party's key": SCOPE,
     "There are no revocation lists": f"{PIN} transport/test_tls.py::test_renewal_with_two_pins",
     "parties without a pin that share": "transport/test_tls.py::test_two_unpinned_ones_at_one_address",
     "The pool warns of it": "transport/test_tls.py::test_two_unpinned_ones_at_one_address",
     "traffic analysis": WORLD,
-    "an attacker with so many addresses": WORLD,
+    "an attacker with more addresses": WORLD,
     "Parties whose addresses are known keep": (
         f"{ADMISSION}test_the_places_of_parties_are_their_own "
         "transport/test_server.py::test_many_idle_callers_keep_nobody_out"

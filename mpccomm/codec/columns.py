@@ -33,6 +33,7 @@ RECORD: Final = 256
 """Memory, in bytes, that a dict or an instance of a few fields takes beyond its columns."""
 _LIST: Final = 64
 """Memory that a list takes beyond its elements."""
+_TUPLE: Final = 56
 _INT_CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 _SWAP: Final = sys.byteorder == "big"
 
@@ -149,10 +150,21 @@ def lower_rows(encoder: Encoder, values: list[Any], tuples: bool) -> object | No
     if not 1 <= length <= _MOST_COLUMNS:
         return None if tuples else _plain_lists(encoder, values)
     encoder.count(len(values))
-    ballast = encoder.ballast(0 if tuples else _LIST * len(values))
+    ballast = encoder.ballast(_row_memory(tuples, length) * len(values))
     columns = (list(map(itemgetter(position), values)) for position in range(length))
     nodes = lower_columns(encoder, columns, [f"[{position}]" for position in range(length)])
     return [HEADS[Tag.ROWS], tuples, ballast, *nodes]
+
+
+def _row_memory(tuples: bool, columns: int) -> int:
+    """Memory that a row takes beyond its elements, as far as they don't make up for it.
+
+    Tuples of two and more are fewer than the elements within them, each of which takes a byte of the message. Those of
+    one in those of one, and so on, would be any number for each byte.
+    """
+    if not tuples:
+        return _LIST
+    return _TUPLE if columns == 1 else 0
 
 
 def lower_columns(encoder: Encoder, columns: Iterable[list[Any]], steps: list[str]) -> list[object]:
@@ -190,7 +202,7 @@ def columns_of(decoder: Decoder, nodes: tuple[object, ...], element: int, ballas
 def _rows(decoder: Decoder, tuples: object, ballast: object, *nodes: object) -> list[Any]:
     if type(tuples) is not bool:
         raise TypeError("rows of no kind")
-    rows = zip(*columns_of(decoder, nodes, 0 if tuples else _LIST, ballast), strict=True)
+    rows = zip(*columns_of(decoder, nodes, _row_memory(tuples, len(nodes)), ballast), strict=True)
     return list(rows) if tuples else list(map(list, rows))
 
 

@@ -26,6 +26,7 @@ _SIMPLE: Final = re.compile(
     r"[<>|](?:[biufcSUV]\d{1,9}|[qQ]|[mM]8(?:\[\d{0,9}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic)(?:/\d{1,9})?\])?)"
 )
 _STRUCTS: Final[dict[type, str]] = {np.void: "struct", np.record: "record"}
+_MOST_DIMENSIONS: Final = 64
 _LARGEST_CHARACTER: Final = 0x10FFFF
 _SHORTEST_ARRAY: Final = 256
 """Bytes that an array takes, whatever its size."""
@@ -99,7 +100,8 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
 
 
 def _shape(node: object) -> tuple[int, ...]:
-    if type(node) is not list or not all(type(size) is int and size >= 0 for size in node):
+    # The product of very many sizes would take quadratic time.
+    if type(node) is not list or len(node) > _MOST_DIMENSIONS or not all(type(n) is int and n >= 0 for n in node):
         raise TypeError("not a shape")
     return tuple(node)
 

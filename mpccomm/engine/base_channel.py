@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.party import Party
 
-C = TypeVar("C", bound="BasePart")
+C = TypeVar("C", bound="NamedChannel")
 A = TypeVar("A", contravariant=True)
 
 _RUNNING = PoolState.RUNNING
@@ -371,7 +371,7 @@ class BaseChannel:
         return members
 
 
-class BasePart(BaseChannel):
+class NamedChannel(BaseChannel):
     """A channel of a pool. It keeps the pool that it belongs to alive."""
 
     def __init__(self, space: IdSpace, owner: BaseChannel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Self
 
 from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.engine.scopes import Block, Stay, Stays
@@ -55,17 +56,24 @@ entered: Stays[_Stay] = Stays("mpccomm.deadline")
 """All deadlines that calls may be bounded by."""
 
 
-class RemainingTime(float):
-    """What is left of a deadline, in seconds."""
+class _Remainder(float):
+    """What is left of a time limit, in seconds."""
 
     of: float
     """How long it was."""
 
-    def now(self, left: float) -> RemainingTime:
-        """Return the same deadline, with what is left of it now."""
-        found = RemainingTime(left)
-        found.of = self.of
+    def __new__(cls, left: float, of: float) -> Self:
+        found = super().__new__(cls, left)
+        found.of = of
         return found
+
+
+class RemainingTime(_Remainder):
+    """What is left of a `PoolDeadline`."""
+
+
+class CallRemainder(_Remainder):
+    """What is left of the limit of a call that waits several times."""
 
 
 def tightened(owner: object, limit: float | None) -> float | None:
@@ -74,8 +82,7 @@ def tightened(owner: object, limit: float | None) -> float | None:
         if stay.owner is owner:
             left = max(stay.at - time.monotonic(), 0.0)
             if limit is None or left < limit:
-                limit = RemainingTime(left)
-                limit.of = stay.seconds
+                limit = RemainingTime(left, stay.seconds)
     return limit
 
 
@@ -92,11 +99,23 @@ def limits_within(owner: object, limits: SendLimits) -> SendLimits:
     return SendLimits(limit, limits.retries)
 
 
-class CallRemainder(float):
-    """What is left of the limit of a call that waits several times, in seconds."""
+class Deadline:
+    """One time limit for all of a call that waits several times."""
 
-    of: float
-    """How long it was."""
+    def __init__(self, timeout: float | None, owner: object = None) -> None:
+        self.timeout = timeout = tightened(owner, timeout)
+        self._at = None if timeout is None else time.monotonic() + timeout
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None without limit."""
+        if self._at is None:
+            return None
+        left = max(self._at - time.monotonic(), 0.0)
+        if isinstance(self.timeout, RemainingTime):
+            return RemainingTime(left, self.timeout.of)
+        assert self.timeout is not None
+        return CallRemainder(left, self.timeout)
 
 
 def describe_limit(limit: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import secrets
 import signal
@@ -13,16 +12,17 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name, join
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
+from mpccomm.engine.error_messages import why_not_ready
 from mpccomm.engine.futures import run
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
-from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
+from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.notices import tell_of_absent
 from mpccomm.engine.observer import Observer, joined
@@ -64,6 +64,16 @@ _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
 
 
+class Host(Protocol):
+    """Has a loop for an engine whose program has none."""
+
+    def start(self) -> None:
+        """Make the loop, and call `Engine.start` there."""
+
+    def ended(self) -> None:
+        """Nothing of the engine is left: end what was started for it."""
+
+
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
@@ -85,10 +95,8 @@ class Engine:
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
         self.authentication = authentication
-        self.launch: Callable[[], None] = lambda: self.start(running_loop())
-        """Finds or makes the loop to live on, and calls `start` there."""
-        self.ended: Callable[[], None] = lambda: None
-        """Called when nothing of it is left, to end what was started for it."""
+        self.host: Host | None = None
+        """What makes a loop to live on, and ends it; None: the loop that runs where the pool is first used."""
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
         self._reporters: dict[str, Reporter] = {}
@@ -106,8 +114,7 @@ class Engine:
         self.server_handle: ServerHandle | None = None
         self.lifecycle = Lifecycle()
         self._ending: asyncio.Task[None] | None = None
-        self._lingering: list[tuple[float, float]] = []
-        """Of all who wait for the end: since when, and how many seconds."""
+        self._lingering = Lingering()
         self._incarnation = secrets.token_bytes(16)
         self._bound_port: BoundPort | None = None
         self._declared_port = NO_PORT
@@ -341,6 +348,13 @@ class Engine:
     # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
     # for one, would take the first cell for the origin of every line that is logged later.
 
+    def launch(self) -> None:
+        """Find or make the loop to live on, and start there."""
+        if self.host is None:
+            self.start(running_loop())
+        else:
+            self.host.start()
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
         self.lifecycle.apply(PoolEvent.START)
@@ -485,7 +499,7 @@ class Engine:
             for party in parties:
                 party.expect(False)
         missing = {
-            party.name: f"{party.where}: {party.trouble if party.closed is None else party.closed.reason}"
+            party.name: f"{party.where}: {why_not_ready(party)}"
             for party, there in zip(parties, ready, strict=True)
             if not there
         }
@@ -517,7 +531,7 @@ class Engine:
         Takes no lock and waits for nothing: a finalizer may call it.
         """
 
-        self._lingering.append((Party.clock(), self.settings.linger))
+        self._lingering.begin(Party.clock(), self.settings.linger)
 
         def begin() -> None:
             if self.lifecycle.state is PoolState.RUNNING:
@@ -548,7 +562,7 @@ class Engine:
         """End the lingering. Called from another thread."""
 
         def hurry() -> None:
-            self._lingering.clear()
+            self._lingering.end_all()
             self._stir()
 
         with suppress(RuntimeError):  # the loop is closed
@@ -577,17 +591,14 @@ class Engine:
         if not self.loop_owner.settled:
             self.close_unused()
             return
-        mine = (Party.clock(), linger)
-        self._lingering.append(mine)
+        mine = self._lingering.begin(Party.clock(), linger)
         ending = self._ending
         if ending is None:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            # Only those who still wait are a reason to linger.
-            with suppress(ValueError):
-                self._lingering.remove(mine)
+            self._lingering.end(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
             raise
@@ -608,7 +619,7 @@ class Engine:
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
-        return max((max(since, self._begun_at) + linger for since, linger in self._lingering), default=-math.inf)
+        return self._lingering.deadline(self._begun_at)
 
     def _stir(self) -> None:
         for party in self.parties.values():
@@ -638,7 +649,8 @@ class Engine:
         self.logged.close()
         self.callbacks.end()
         self.takeover.end()
-        self.ended()
+        if self.host is not None:
+            self.host.ended()
 
     def write(self) -> None:
         """Write what is to be written at the end: traces, and the report."""

@@ -27,6 +27,25 @@ def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> E
     return _ERRORS[cause.ending](party, _action(call), cause, call)
 
 
+def why_not_ready(party: RemoteParty) -> str:
+    """Why frames do not flow with a party, and what makes them, where that is known."""
+    closed, ending = party.closed, party.link.ending
+    if closed is not None:
+        barred = closed.ending is GivenUp.BARRED
+        return (
+            f"it is kept out: {closed.reason}; to let it in again: readmit({party.name!r})" if barred else closed.reason
+        )
+    if ending is None:
+        return party.trouble
+    if ending.ending is Ending.RESTARTED:
+        return (
+            "it was restarted and knows nothing of what went before; to go on with the new process call "
+            f"accept_restart({party.name!r})"
+        )
+    aborted = f"it has aborted: {ending.reason or 'no reason given'}"
+    return f"{aborted if ending.ending is Ending.ABORTED else 'it has shut down'}; {party.trouble}"
+
+
 def _action(call: ReceiveCall | SendCall) -> str:
     if isinstance(call, ReceiveCall):
         return f"receiving {describe_key(call.key)} from {call.party}"

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
-from mpccomm.engine.deadlines import CallRemainder, RemainingTime, describe_limit, tightened
+from mpccomm.engine.deadlines import Deadline, describe_limit
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import seconds
@@ -29,27 +29,6 @@ T = TypeVar("T")
 
 _DIGESTS = "digests"
 _OVER = (GroupCallState.OVER, GroupCallState.REDEEMED)
-
-
-class Deadline:
-    """One time limit for all of a call."""
-
-    def __init__(self, timeout: float | None, owner: object = None) -> None:
-        self.timeout = timeout = tightened(owner, timeout)
-        self._at = None if timeout is None else time.monotonic() + timeout
-
-    @property
-    def left(self) -> float | None:
-        """Seconds; None without limit."""
-        if self._at is None:
-            return None
-        left = max(self._at - time.monotonic(), 0.0)
-        if isinstance(self.timeout, RemainingTime):
-            return self.timeout.now(left)
-        assert self.timeout is not None
-        found = CallRemainder(left)
-        found.of = self.timeout
-        return found
 
 
 class _Progress(NamedTuple):
@@ -346,12 +325,12 @@ class GroupChannel(BaseChannel):
         self._enter()
         return _MemberCall(party, *self._key(party, msg_id), timeout, expect, session)
 
-    def discard(self, name: str, msg_id: str) -> None:
-        """Drop a message of a member, now or when it comes."""
+    def discard(self, name: str, msg_id: str, session: _Session) -> None:
+        """Drop a message of a member, now or when it comes in that session."""
         party = self._engine.party(name)
         prefix, own = self._key(party, msg_id)
         assert own is not None
-        self.start(DiscardCall(party, prefix, own))
+        self.start(DiscardCall(party, prefix, own, session.mailbox))
 
     def start(self, request: Request) -> None:
         """Start a request."""
@@ -430,7 +409,7 @@ class GroupCalls:
         self._state = _State(numbers, call)
         if latest is not None and not (latest.running or latest.state is GroupCallState.REDEEMED):
             for name, msg_id in latest.leftovers():
-                self.channel.discard(name, msg_id)
+                self.channel.discard(name, msg_id, latest.sessions[name])
 
     def limit(self, timeout: float | None) -> Deadline:
         """The time limit of one call."""

@@ -66,6 +66,16 @@ def linger_limit(linger: float | Unset, default: float) -> float:
     return limit
 
 
+def abort_reason(reason: str) -> str:
+    """The reason of an abort.
+
+    :raises TypeError: it is no text
+    """
+    if not isinstance(reason, str):
+        raise TypeError(f"the reason of an abort is a text, for the other parties to read; not {_kind(reason)}")
+    return reason
+
+
 class SendLimits(NamedTuple):
     """What a send waits for: a number of seconds, or of failed dials; None and negative: without limit."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from mpccomm.display import bytes_text, plural
 from mpccomm.engine.states import GivenUp
@@ -101,7 +101,7 @@ def _tell_of_end(log: EventLog, party: RemoteParty, cause: Cause) -> None:
         log(LogEvent.PARTY_ENDED, text, party, party.name, level=logging.WARNING)
 
 
-def _tell_of_messages(log: EventLog, party: RemoteParty, event: Event) -> None:
+def _tell_of_messages(log: EventLog, party: RemoteParty, event: events.OfMessages) -> None:
     match event:
         case events.HeldBack(messages, size, ids):
             text = "%s: its box is full; %s (%s) to be sent when it has received what is there: %s"
@@ -113,8 +113,13 @@ def _tell_of_messages(log: EventLog, party: RemoteParty, event: Event) -> None:
         case events.NeverRead(messages, ids):
             text = "%s shut down and never received %d of our messages: %s"
             log(LogEvent.NEVER_READ, text, party, messages, listed(ids))
+        case events.Dropped(key):
+            text = "%s: %s of its old process, which a receive gave back after the restart was accepted, is dropped as well"
+            log(LogEvent.RESTART_ACCEPTED, text, party, describe_key(key))
         case events.Refused(ids):
             log(LogEvent.TOO_LARGE, "%s: does not take messages that large: %s", party, listed(ids))
+        case _:
+            assert_never(event)
 
 
 def _what_to_receive(link: Link, event: events.DeadlockFound) -> str:

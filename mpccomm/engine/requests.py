@@ -375,17 +375,24 @@ class FutureCall(ReceiveCall):
 class DiscardCall(ReceiveCall):
     """The receive of a message that is not wanted any more: it is not to fill the box."""
 
-    __slots__ = ()
+    __slots__ = ("_of",)
 
-    def __init__(self, party: RemoteParty, prefix: str, msg_id: str) -> None:
+    def __init__(self, party: RemoteParty, prefix: str, msg_id: str, of: object) -> None:
+        """``of`` is the mailbox of the conversation that the message belongs to."""
         super().__init__(party, prefix, msg_id, None)
+        self._of = of
 
     def renew(self, mailbox: Mailbox) -> bool:
         """It is a message of that process alone."""
         return False
 
     def start(self) -> None:
-        """Take the message, or wait for it."""
+        """Take the message, or wait for it. What another process sends under this id is something else."""
+        link = self.party.link
+        if link.mailbox is not self._of:
+            left = link.mailbox.look(self._prefix, self._msg_id)
+            if left is None or left.receiver is link.receiver:
+                return
         super().start()
         self.notice = math.inf  # its waiting is not logged
 

@@ -16,7 +16,7 @@ from mpccomm.proxies import NONE, GivenProxy, Proxy, proxy_of
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.network import Network, RelayAccess, RelayUser, Wanted
-from mpccomm.transport.reconnect import Connector, DialSlots, DialTerms, DirectAttempts, Ways
+from mpccomm.transport.reconnect import Connector, DialSlots, DialTerms, DirectAttempts, NoWay, Ways
 
 
 class PartyWays:
@@ -111,7 +111,7 @@ class PartyWays:
         """Return the way to a party: the best one of all that there are."""
         retry = self._settings.retry
         if not party.relays:
-            return self._direct(party)
+            return NoWay() if party.port == NO_PORT else self._direct(party)
         ways: list[tuple[str, Connector]] = []
         attempts: DirectAttempts | None = None
         if not party.addr:

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
 
 from mpccomm.engine import collectives
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls
+from mpccomm.engine.group_calls import GroupCall, GroupCalls
 from mpccomm.engine.requests import Request
 from mpccomm.engine.states import GroupCallState
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.engine.futures import run
-from mpccomm.engine.options import UNSET, Unset, linger_limit
+from mpccomm.engine.options import UNSET, Unset, abort_reason, linger_limit
 from mpccomm.pool.channel import Messages
 
 
@@ -54,7 +54,7 @@ class Pool(BasePool, Messages):
 
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
         limit = linger_limit(linger, self._engine.settings.linger)
-        await self._engine.from_anywhere(partial(self._engine.abort, reason, limit))
+        await self._engine.from_anywhere(partial(self._engine.abort, abort_reason(reason), limit))
 
     async def __aenter__(self) -> Self:
         self._enter()

@@ -85,6 +85,8 @@ class Refused(NamedTuple):
     ids: tuple[Key, ...]
 
 
+OfMessages: TypeAlias = HeldBack | Admitted | DeadlockFound | NeverRead | Dropped | Refused
+"""What is told about messages."""
 Event: TypeAlias = (
     Connected
     | ConnectionLost
@@ -93,12 +95,7 @@ Event: TypeAlias = (
     | PartyReplaced
     | RestartNotAccepted
     | Visited
-    | HeldBack
-    | Admitted
-    | DeadlockFound
-    | NeverRead
-    | Dropped
-    | Refused
+    | OfMessages
 )
 
 

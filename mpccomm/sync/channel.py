@@ -10,9 +10,10 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mpccomm.engine.base_channel import BasePart, values_of
+from mpccomm.engine.base_channel import NamedChannel, values_of
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Array, Expect
-from mpccomm.engine.group_calls import Deadline, calls_of
+from mpccomm.engine.group_calls import calls_of
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
 from mpccomm.engine.several import together
@@ -312,5 +313,5 @@ class SyncMessages(SyncWaiting):
         return group
 
 
-class SyncChannel(BasePart, SyncMessages):
+class SyncChannel(NamedChannel, SyncMessages):
     """Message ids, numbers and groups of its own, over the connections of a pool; from `SyncPool.channel`."""

@@ -32,10 +32,10 @@ class LoopLifetime:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = LoopThread()
-        engine.launch = self._start
-        engine.ended = self._ended
+        engine.host = self
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, and the engine on its loop."""
         # First of all: whatever interrupts the start, what has been started is found at exit.
         _lifetimes.add(self)
         _know_how_this_process_ends()
@@ -85,7 +85,7 @@ class LoopLifetime:
         loop = self._engine.loop_owner.loop
         try:
             with suppress(RuntimeError):  # it has ended meanwhile
-                loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(function())))
+                loop.call_soon_threadsafe(self._begin, tasks, function)
             self._thread.ended.wait()
         except BaseException:
             with suppress(RuntimeError):
@@ -99,8 +99,15 @@ class LoopLifetime:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
+    def _begin(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        # Where the pool has just ended there is nothing left to ask for, and a task would not come to its end any more.
+        if not self._thread.stopping:
+            tasks.append(self._engine.loop_owner.loop.create_task(function()))
+
     def _withdraw(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        for task in tasks or [self._engine.loop_owner.loop.create_task(function())]:
+        if not tasks:
+            self._begin(tasks, function)
+        for task in tasks:
             # It begins in the next turn of the loop.
             self._engine.loop_owner.loop.call_soon(task.cancel)
 
@@ -122,7 +129,8 @@ class LoopLifetime:
         """Linger no more."""
         self._engine.hurry()
 
-    def _ended(self) -> None:
+    def ended(self) -> None:
+        """Nothing of the engine is left: let the thread end."""
         _lifetimes.discard(self)
         self._thread.stop()
 

@@ -66,7 +66,8 @@ class LoopThread:
         """A fork takes the loop along, and not the thread."""
         self._begun = Gate()
         self._failure: BaseException | None = None
-        self._stopping = False
+        self.stopping = False
+        """The loop is about to end: what begins now may never end."""
         self.ended = Gate()
         """Opened when the loop is closed; the thread is gone a moment later."""
 
@@ -108,7 +109,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """Let the loop end, once its tasks have; idempotent. From any thread; takes no lock."""
-        self._stopping = True
+        self.stopping = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it is closed already
                 self._loop.call_soon_threadsafe(self._loop.stop)
@@ -135,14 +136,14 @@ class LoopThread:
                 first(loop)
             except Exception as error:
                 self._failure = error
-                self._stopping = True
+                self.stopping = True
                 loop.stop()
             self._begun.open()
 
         asyncio.set_event_loop(loop)
         loop.call_soon(begin)
         try:
-            while not self._stopping:
+            while not self.stopping:
                 self._run_on(loop)
             _end_tasks(loop)
         finally:

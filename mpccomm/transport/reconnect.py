@@ -101,6 +101,24 @@ class Connector(Protocol):
         """Wait before the next attempt; less than that where something on the way has changed."""
 
 
+class NoWay:
+    """To a party that has no server: it calls."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Nothing was made ready."""
+
+    async def dial(self) -> Stream:
+        """Say so."""
+        raise DialError("it has no server (port 0), and has not called")
+
+    async def pause(self, seconds: float) -> None:
+        """Nothing changes on the way."""
+        await asyncio.sleep(seconds)
+
+
 class DirectAttempts:
     """Tries now and then to reach a party directly, while it is connected through a relay."""
 

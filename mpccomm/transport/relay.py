@@ -103,9 +103,9 @@ STRANGERS = Strangers(pending=256, per_address=128, bytes=96 * KiB)
 class _Party:
     """All that has one certificate, and what it takes of the relay."""
 
-    def __init__(self, certificate: Certificate, limits: RelayLimits, cut: Callable[[], None]) -> None:
+    def __init__(self, certificate: Certificate, limits: RelayLimits, cut: Callable[[], None], whole: Meter) -> None:
         self.certificate = certificate
-        self.meter = Meter(limits.bytes_per_second, limits.waiting_per_party, cut)
+        self.meter = Meter(limits.bytes_per_second, limits.waiting_per_party, cut, whole)
         self.present: list[_Present] = []
         self.streams = 0
         """Ends that are open, or for which it has called."""
@@ -405,7 +405,7 @@ class RelayServer:
             party.present[0].drop()
             self._leave(party.present[0])
         if party is None:
-            party = _Party(applicant.certificate, self._limits, self._cut)
+            party = _Party(applicant.certificate, self._limits, self._cut, self._meter)
         return _Present(party, applicant, port, connection, transport)
 
     def _enter(self, present: _Present) -> None:
@@ -568,9 +568,9 @@ class RelayServer:
         if transport is None or call.left:
             return
         protocol.keep_alive(False)
-        end = call.ends[side] = JoinedEnd(call.parties[side].meter, self._meter)
+        end = call.ends[side] = JoinedEnd(call.parties[side].meter, transport, protocol)
         protocol.set_parser(cast(Any, end))
-        end.take_over(transport, protocol)
+        end.take_over()
         try:
             if len(call.ends) == 2:
                 end.join(call.ends[1 - side])

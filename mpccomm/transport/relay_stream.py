@@ -33,9 +33,10 @@ class Meter:
     :param rate: bytes a second; 0: without limit
     :param most: bytes that may wait; of more, the stream that has waited longest is cut
     :param cut: told of each
+    :param whole: that of the relay, which has no rate, where this is one party's
     """
 
-    def __init__(self, rate: int, most: int, cut: Callable[[], None]) -> None:
+    def __init__(self, rate: int, most: int, cut: Callable[[], None], whole: Meter | None = None) -> None:
         self.moved = 0
         """Bytes that came in."""
         self.waiting = 0
@@ -43,6 +44,7 @@ class Meter:
         self._rate = rate
         self._most = most
         self._cut = cut
+        self._whole = whole
         self._slow: dict[Slow, int] = {}
         self._debt = 0.0
         self._counted = time.monotonic()
@@ -50,6 +52,8 @@ class Meter:
     def move(self, size: int) -> float:
         """Count bytes that came in. Returns the seconds until more may come."""
         self.moved += size
+        if self._whole is not None:
+            self._whole.moved += size
         if not self._rate:
             return 0.0
         now = time.monotonic()
@@ -64,23 +68,28 @@ class Meter:
         if self.waiting > self._most:
             self._cut()
             next(iter(self._slow)).cut()
+        if self._whole is not None:
+            self._whole.hold(stream, size)
 
     def release(self, stream: Slow) -> None:
         """None do any more."""
         self.waiting -= self._slow.pop(stream, 0)
+        if self._whole is not None:
+            self._whole.release(stream)
 
 
 class JoinedEnd(Upgraded):
     """One of the two.
 
-    :param party: the meter of the party at this end
-    :param relay: that of the relay
+    :param meter: that of the party at this end
+    :param transport: what carries it; `take_over` makes it ours
+    :param before: what was in charge of it, and is told of its end
     """
 
-    def __init__(self, party: Meter, relay: Meter) -> None:
-        self._meters = party, relay
-        self._transport: asyncio.Transport | None = None
-        self._before: HTTPProtocol | None = None
+    def __init__(self, meter: Meter, transport: asyncio.Transport, before: HTTPProtocol) -> None:
+        self._meter = meter
+        self._transport = transport
+        self._before = before
         self._other: JoinedEnd | None = None
         self._deframer = Deframer(masked=True)
         self._early: list[bytes] = []
@@ -88,12 +97,9 @@ class JoinedEnd(Upgraded):
         self._limit: asyncio.TimerHandle | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def take_over(self, transport: asyncio.Transport, before: HTTPProtocol) -> None:
-        """Have this end read and write there from now on.
-
-        :param before: what was in charge, and is told of the end
-        """
-        self._transport, self._before = transport, before
+    def take_over(self) -> None:
+        """Read and write from now on."""
+        transport = self._transport
         transport.set_write_buffer_limits(high=_HIGH, low=_LOW)
         transport.set_protocol(self)
         if transport.is_closing():
@@ -128,30 +134,28 @@ class JoinedEnd(Upgraded):
             return
         if pieces:
             size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
-            transport = other._transport
-            if transport is not None and not transport.is_closing():
-                frame(transport, pieces, size, 0)
-            delay = max(meter.move(size) for meter in self._meters)
-            if delay > 0:
+            if not other._transport.is_closing():
+                frame(other._transport, pieces, size, 0)
+            if delay := self._meter.move(size):
                 self._stop(_FAST)
                 asyncio.get_running_loop().call_later(delay, self._go, _FAST)
         if deframer.ping is not None:
             ping, deframer.ping = deframer.ping, None
             # One that asks without reading the answers gets none.
-            if self._transport is not None and self._transport.get_write_buffer_size() < _HIGH:
+            if not self._transport.is_closing() and self._transport.get_write_buffer_size() < _HIGH:
                 self._transport.write(pong_frame(ping, 0))
         if deframer.closed:
             self._part()
             self._finish()
 
     def _stop(self, why: int) -> None:
-        if not self._held and self._transport is not None:
+        if not self._held and not self._transport.is_closing():
             self._transport.pause_reading()
         self._held |= why
 
     def _go(self, why: int) -> None:
         was, self._held = self._held, self._held & ~why
-        if was and not self._held and self._transport is not None and not self._transport.is_closing():
+        if was and not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # -- what goes out -------------------------------------------------------------------------------------------------
@@ -160,20 +164,13 @@ class JoinedEnd(Upgraded):
         """This end has enough: hold back the other."""
         if self._other is not None:
             self._other._stop(_FULL)
-        assert self._transport is not None
-        size = self._transport.get_write_buffer_size()
-        for meter in self._meters:
-            meter.hold(self, size)
+        self._meter.hold(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """This end takes more."""
-        self._release()
+        self._meter.release(self)
         if self._other is not None:
             self._other._go(_FULL)
-
-    def _release(self) -> None:
-        for meter in self._meters:
-            meter.release(self)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -184,7 +181,7 @@ class JoinedEnd(Upgraded):
 
     def _finish(self) -> None:
         transport = self._transport
-        if transport is None or self.ended.done() or self._limit is not None:
+        if self.ended.done() or self._limit is not None:
             return
         self._limit = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
         if not transport.is_closing():
@@ -201,8 +198,7 @@ class JoinedEnd(Upgraded):
 
     def abort(self) -> None:
         """End this one at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def eof_received(self) -> None:
         """This end will not say anything any more: that ends both directions."""
@@ -212,9 +208,8 @@ class JoinedEnd(Upgraded):
         if self.ended.done():
             return
         self.ended.set_result(None)
-        self._release()
+        self._meter.release(self)
         if self._limit is not None:
             self._limit.cancel()
-        if self._before is not None:
-            self._before.connection_lost(exc)
+        self._before.connection_lost(exc)
         self._part()

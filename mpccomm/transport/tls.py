@@ -135,10 +135,7 @@ def public_context(authorities: FilePath | None) -> ssl.SSLContext:
     :param authorities: a file of those that count, or the certificate of the server itself; None: those of this system
     :raises ConfigurationError: it can't be read
     """
-    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-    # What is in front of such a server may be older than this.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = True
+    context = _PublicContext(ssl.PROTOCOL_TLS_CLIENT)
     if authorities is None:
         context.load_default_certs()
         return context
@@ -164,6 +161,9 @@ class _Context(ssl.SSLContext):
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             self.num_tickets = 0
         self.sslobject_class = _Connection
+        self._choose_groups()
+
+    def _choose_groups(self) -> None:
         _set_groups(self)
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
@@ -171,6 +171,18 @@ class _Context(ssl.SSLContext):
         assert isinstance(connection, _Connection)
         connection.outgoing = outgoing
         return connection
+
+
+class _PublicContext(_Context):
+    """The same for a server that anybody may call: it is known by its host name, and may be older than all that."""
+
+    def __init__(self, protocol: int) -> None:
+        super().__init__(protocol)
+        self.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.check_hostname = True
+
+    def _choose_groups(self) -> None:
+        """Keep all that OpenSSL has: in TLS 1.2 they also say which keys a certificate may have, and most are on P-256."""
 
 
 def _set_groups(context: ssl.SSLContext) -> None:

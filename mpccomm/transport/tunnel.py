@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import resume_in_a_turn_of_its_own
-from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded, head_of, unmask
+from mpccomm.transport.websocket import (
+    BEGINNINGS,
+    HEADS,
+    MASKED,
+    FramingError,
+    HTTPProtocol,
+    Upgraded,
+    head_of,
+    unmask,
+)
 
 _FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
-_MASKED = 0x80
 _LARGEST_CONTROL = 125
 _WIDTHS = {126: 2, 127: 8}
-_LARGEST_HEAD = 14
-_READ = 256 * 1024
+_RECORD = 16 * 1024
+"""What one record of TLS carries at most."""
 _MOST_IDLE = 1000
 """The frames in a row that may carry nothing."""
 _SMALL = 64 * 1024
@@ -35,7 +43,7 @@ class Deframer:
     :param masked: whether the other end is the client, whose frames have masks
     """
 
-    __slots__ = ("_control", "_idle", "_left", "_mask", "_masked", "_rest", "closed", "ping")
+    __slots__ = ("_beginnings", "_idle", "_left", "_mask", "_masked", "_rest", "closed", "ping")
 
     def __init__(self, *, masked: bool) -> None:
         self.closed = False
@@ -43,17 +51,23 @@ class Deframer:
         self.ping: bytes | None = None
         """What the latest ping asks to be answered with."""
         self._masked = masked
+        self._beginnings = BEGINNINGS[MASKED if masked else 0]
         self._rest = b""
         self._left = 0
         self._mask = b""
-        self._control: int | None = None
         self._idle = 0
 
-    def feed(self, data: bytes) -> list[Piece]:
+    def feed(self, data: bytes) -> Sequence[Piece]:
         """Return what of these bytes is payload.
 
         :raises FramingError: they are no frames that may come here
         """
+        if not (self._left or self._rest or self.closed):
+            # As `WebSocket` looks for one message that comes alone.
+            payload = data.removeprefix(self._beginnings[len(data)])
+            if payload is not data:
+                self._idle = 0
+                return (payload,)
         pieces: list[Piece] = []
         if self._rest:
             data = self._rest + data
@@ -79,7 +93,7 @@ class Deframer:
         if end - at < 2:
             return 0
         first, second = data[at], data[at + 1]
-        if first & 0x70 or bool(second & _MASKED) is not self._masked:
+        if first & 0x70 or bool(second & MASKED) is not self._masked:
             raise FramingError("bytes that are no WebSocket frame")
         kind, size, start = first & 0x0F, second & 0x7F, at + 2
         if width := _WIDTHS.get(size):
@@ -123,14 +137,14 @@ class Deframer:
         return unmask(piece, mask)
 
 
-def frame(transport: asyncio.WriteTransport, pieces: Iterable[Piece], size: int, masked: int) -> None:
+def frame(transport: asyncio.WriteTransport, pieces: Sequence[Piece], size: int, masked: int) -> None:
     """Write these pieces, of ``size`` bytes together, as one binary message.
 
     The mask is one of zeros: masks protect proxies from bytes that an attacker chose, and these come out of a cipher.
     """
-    head = head_of(_FIN | _BINARY, size, masked)
+    head = HEADS[masked][size]
     if size < _SMALL:
-        transport.write(b"".join((head, *pieces)))
+        transport.write(head + pieces[0] if len(pieces) == 1 else b"".join((head, *pieces)))
     else:
         transport.writelines((head, *pieces))
 
@@ -207,7 +221,7 @@ class Tunnel(asyncio.Transport, Upgraded):
                 self._incoming.write(piece)
             if deframer.ping is not None:
                 ping, deframer.ping = deframer.ping, None
-                self._below.write(pong_frame(ping, _MASKED))
+                self._below.write(pong_frame(ping, MASKED))
             self._advance()
         except FramingError as error:
             self._fail(ConnectionAbortedError(str(error)))
@@ -217,11 +231,7 @@ class Tunnel(asyncio.Transport, Upgraded):
     def _advance(self) -> None:
         try:
             if not self._ready.done():
-                self._tls.do_handshake()
-                self._protocol = self._make_protocol()
-                self._ready.set_result(None)
-                self._flush()
-                self._protocol.connection_made(self)
+                self._shake_hands()
             self._deliver()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             self._flush()
@@ -229,21 +239,27 @@ class Tunnel(asyncio.Transport, Upgraded):
             # The alert tells the other end why, where there is one.
             alert = getattr(error, "alert", b"") or self._outgoing.read()
             if alert and not self._below.is_closing():
-                frame(self._below, (alert,), len(alert), _MASKED)
+                frame(self._below, (alert,), len(alert), MASKED)
             self._fail(error)
+
+    def _shake_hands(self) -> None:
+        self._tls.do_handshake()
+        protocol = self._protocol = self._make_protocol()
+        self._ready.set_result(None)
+        self._flush()
+        protocol.connection_made(self)
 
     def _deliver(self) -> None:
         """Hand on what was decrypted."""
-        tls, parts, size = self._tls, [], 0
-        ended = False
+        read, incoming, parts, ended = self._tls.read, self._incoming, [], False
         try:
-            while size < _READ:
-                part = tls.read(_READ)
-                if not part:
-                    ended = True
-                    break
+            while part := read(_RECORD):
                 parts.append(part)
-                size += len(part)
+                # To ask where there is nothing costs more than to read: the answer is an exception.
+                if not incoming.pending:
+                    break
+            else:
+                ended = True
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except ssl.SSLZeroReturnError:
@@ -255,8 +271,6 @@ class Tunnel(asyncio.Transport, Upgraded):
             protocol.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
         if ended:
             self.close()
-        elif size >= _READ and not self._over:
-            self._deliver()
 
     def _fail(self, error: Exception) -> None:
         self._error = error
@@ -307,7 +321,9 @@ class Tunnel(asyncio.Transport, Upgraded):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send some bytes."""
-        self.writelines((data,))
+        if data and not self._closing:
+            self._tls.write(data)
+            self._flush()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send some bytes, in pieces."""
@@ -319,8 +335,8 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._flush()
 
     def _flush(self) -> None:
-        if (size := self._outgoing.pending) and not self._below.is_closing():
-            frame(self._below, (self._outgoing.read(),), size, _MASKED)
+        if (data := self._outgoing.read()) and not self._below.is_closing():
+            frame(self._below, (data,), len(data), MASKED)
 
     def close(self) -> None:
         """Send what was written, say that no more comes, and end it."""
@@ -330,7 +346,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self._tls.unwrap()
         self._flush()
         if not self._below.is_closing():
-            self._below.write(closing_frame(1000, _MASKED))
+            self._below.write(closing_frame(1000, MASKED))
         self._end()
 
     def abort(self) -> None:

@@ -28,8 +28,9 @@ _KEY_SIZE = 16
 
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN, _RESERVED, _KIND, _CONTROL = 0x80, 0x70, 0x0F, 0x08
-_WHOLE = _FIN | _BINARY
-_MASKED = 0x80
+WHOLE = _FIN | _BINARY
+"""The first byte of a message in one frame."""
+MASKED = 0x80
 _SHORT = Struct("!BB")
 _MEDIUM = Struct("!BBH")
 _LONG = Struct("!BBQ")
@@ -178,13 +179,15 @@ def _beginning(size: int, masked: int) -> bytes:
     if size < _LARGE:
         for shape in (_SHORT, _MEDIUM):
             before = shape.size + _MASK_SIZE * bool(masked)
-            if size > before == len(head := head_of(_WHOLE, size - before, masked)):
+            if size > before == len(head := head_of(WHOLE, size - before, masked)):
                 return head
     return b""
 
 
-_HEADS = {masked: _BySize(partial(head_of, _WHOLE, masked=masked)) for masked in (0, _MASKED)}
-_BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, _MASKED)}
+HEADS = {masked: _BySize(partial(head_of, WHOLE, masked=masked)) for masked in (0, MASKED)}
+"""The head of one whole message of a size, by whether it is masked."""
+BEGINNINGS = {masked: _BySize(partial(_beginning, masked=masked)) for masked in (0, MASKED)}
+"""How a number of bytes begin if they are one short message, by whether it is masked."""
 
 
 class WebSocket(Stream, Upgraded):
@@ -209,10 +212,10 @@ class WebSocket(Stream, Upgraded):
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._before = before
         self._counts = counts
-        self._theirs = 0 if client else _MASKED
-        self._ours = _MASKED if client else 0
-        self._heads = _HEADS[self._ours]
-        self._beginnings = _BEGINNINGS[self._theirs]
+        self._theirs = 0 if client else MASKED
+        self._ours = MASKED if client else 0
+        self._heads = HEADS[self._ours]
+        self._beginnings = BEGINNINGS[self._theirs]
         self._hidden = client and not _private(transport)
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
@@ -252,7 +255,7 @@ class WebSocket(Stream, Upgraded):
         size = len(batch)
         self.budget = self._pace.sent(size)
         if self._hidden or size >= _WITHOUT_A_COPY:
-            self._write(_WHOLE, batch)
+            self._write(WHOLE, batch)
         else:
             self._transport.write(self._heads[size] + batch)
 
@@ -400,7 +403,7 @@ class WebSocket(Stream, Upgraded):
                 if end < start:
                     break
                 size = int.from_bytes(data[start - wide : start], "big")
-            if first != _WHOLE or size > MAX_MESSAGE or self._fragments is not None:
+            if first != WHOLE or size > MAX_MESSAGE or self._fragments is not None:
                 self._check(first, size)
             if theirs:
                 start += _MASK_SIZE
@@ -416,7 +419,7 @@ class WebSocket(Stream, Upgraded):
             payload = view if mask == _NO_MASK else unmask(view, bytes(mask))
             at = stop
             left -= 1
-            if first == _WHOLE and size:
+            if first == WHOLE and size:
                 self._idle = 0
                 self._deliver(payload)
             else:

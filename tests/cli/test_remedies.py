@@ -8,7 +8,8 @@ from mpccomm.cli import remedies
 from mpccomm.cli.doctor import OK, WRONG, Finding, _remedy
 from mpccomm.cli.remedies import CONNECTION, OWN_FILES, PORT, RELAY, SERVER, SHORTCOMINGS, Remedies
 from mpccomm.config import PartyConfig
-from mpccomm.engine.party import _CODES, _NOT_ACCEPTED
+from mpccomm.engine.party import _NOT_ACCEPTED
+from mpccomm.engine.party_log import _CODES
 from mpccomm.protocol.states import CloseCode
 from mpccomm.relays import Relay
 from mpccomm.transport.tls import _ALERTS, _LOCAL, _VERIFY

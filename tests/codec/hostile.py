@@ -234,9 +234,16 @@ def _trees() -> dict[str, list[bytes]]:
         name: [b"\xdd" + (SIZE // len(data)).to_bytes(4, "big") + data * (SIZE // len(data))]
         for name, data in objects.items()
     }
+    rows = {}
+    for name, tuples, levels in (("tuples", True, 50), ("lists", False, 50), ("few tuples", True, 3)):
+        node = call(Tag.INTS, 1, segment(1))
+        for _ in range(levels):
+            node = call(Tag.ROWS, tuples, b"", node)
+        rows[f"{name} of one in {name} of one"] = message(node, b"\x80" * (SIZE // 5))
     zero = call(Tag.MPFR, 1 << 23, b"", "0", 0)
     return {
         **trees,
+        **rows,
         "zeros of many digits": message([call(Tag.MPFR, 53, segment(1), "0", 0), *[zero] * 90], bytes(SIZE)),
     }
 
@@ -252,6 +259,10 @@ def _columns() -> dict[str, Any]:
     ]
     kinds = ["null", ["fixed_size_binary", 0], ["fixed_size_list", 0, ["", True, "int8"]], ["struct"]]
     return {
+        "very many dimensions": [call(Tag.NDARRAY, "|i1", [72] * (SIZE // 2), False, True, b"")],
+        "very many dimensions of a part": [
+            call(Tag.NDARRAY, ["subarray", "|i1", [72] * (SIZE // 2)], [0], False, True, b"")
+        ],
         "empty columns": [_frame([[b"", number, column] for number in range(SIZE // 20)])],
         "empty fields": [
             call(

@@ -230,11 +230,11 @@ def test_one_dict_of_another_shape(other: dict[Any, Any]) -> None:
 def test_a_few_shapes_in_a_list_become_columns_of_each() -> None:
     source = random.Random(1)
     rows = [(source.getrandbits(512), (source.random(),), index)[index % 2 :] for index in range(1000)]
-    assert size(rows) < 1000 * (64 / 2 + 8 + 2 + 1) + 200
+    assert size(rows) < 1000 * (64 / 2 + 8 + 2 + 1 + 1) + 200
     assert_same(rows, round_trip(rows))
     mixed = [*rows, *({"id": number, "rates": (source.random(),)} for number in range(1000))]
     source.shuffle(mixed)
-    assert size(mixed) < size(rows) + 1000 * (8 + 2 + 2 + 3) + 200
+    assert size(mixed) < size(rows) + 1000 * (8 + 2 + 2 + 4) + 200
     assert_same(mixed, round_trip(mixed))
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mpccomm.engine.deadlines import PoolDeadline, RemainingTime, describe_limit, limits_within, tightened
+from mpccomm.engine.deadlines import (
+    CallRemainder,
+    Deadline,
+    PoolDeadline,
+    RemainingTime,
+    describe_limit,
+    limits_within,
+    tightened,
+)
 from mpccomm.engine.options import SendLimits
 from mpccomm.errors import CommunicationTimeoutError
 
@@ -84,9 +93,18 @@ def test_one_that_is_entered_again_counts_afresh() -> None:
 
 
 def test_how_it_is_said() -> None:
-    left = RemainingTime(1.23456)
-    left.of = 5.0
-    assert describe_limit(left) == "the 1.23 s that were left of the deadline of 5 s"
+    assert describe_limit(RemainingTime(1.23456, 5.0)) == "the 1.23 s that were left of the deadline of 5 s"
     assert describe_limit(0.999875) == "1 s"
-    now = left.now(0.5)
-    assert (now, now.of) == (0.5, 5.0)
+    assert describe_limit(CallRemainder(0.5, 5.0)) == "5 s", "how long it was: the call has waited several times"
+
+
+def test_one_limit_is_for_all_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("mpccomm.engine.deadlines.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    limit = Deadline(10)
+    assert limit.left == 10
+    clock[0] = 107
+    assert limit.left == 3
+    clock[0] = 120
+    assert limit.left == 0
+    assert Deadline(None).left is None

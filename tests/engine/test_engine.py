@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import pytest
@@ -25,7 +26,7 @@ from mpccomm import (
 )
 from mpccomm.engine import engine as module
 from mpccomm.engine.authentication import Authentication
-from mpccomm.engine.engine import Engine
+from mpccomm.engine.engine import Engine, Host
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
@@ -229,7 +230,7 @@ def test_reports_are_counted_once_and_the_last_trace_is_kept() -> None:
 def test_one_that_never_ran_gives_its_port_back_and_can_not_be_used_again() -> None:
     network, ended = Nowhere(), list[int]()
     engine = new_engine(network)
-    engine.ended = lambda: ended.append(1)
+    engine.host = cast(Host, SimpleNamespace(ended=lambda: ended.append(1)))
     engine.listen(LOCAL, 1234, None)
     for _ in range(2):
         engine.close_unused()
@@ -408,10 +409,11 @@ async def test_all_who_end_it_wait_for_one_end_and_the_longest_patience_counts()
     assert engine.deadline() < 0
     assert not engine.told_to_end
     begun = time.monotonic()
-    engine._lingering = [(begun, 1.0), (begun, 100.0), (begun - 50, 120.0)]
+    for since, seconds in ((begun, 1.0), (begun, 100.0), (begun - 50, 120.0)):
+        engine._lingering.begin(since, seconds)
     assert engine.deadline() == pytest.approx(begun + 100, abs=0.1)
     assert engine.told_to_end
-    engine._lingering.clear()
+    engine._lingering.end_all()
     ends = [asyncio.ensure_future(engine.shutdown(0)), asyncio.ensure_future(engine.abort("late", 0))]
     await asyncio.gather(*ends)
     await engine.shutdown(0)

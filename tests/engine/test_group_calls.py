@@ -13,8 +13,9 @@ from mpccomm import CommunicationError, CommunicationTimeoutError, DecodingError
 from mpccomm.engine import collectives
 from mpccomm.engine.base_channel import IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
+from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.group_calls import Deadline, GroupCall, GroupCalls, GroupChannel, calls_of
+from mpccomm.engine.group_calls import GroupCall, GroupCalls, GroupChannel, calls_of
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.several import First, Several
 from mpccomm.engine.states import GroupCallState, RequestState
@@ -77,7 +78,8 @@ class FakeChannel:
     ) -> FakeReceive:
         return FakeReceive(name, msg_id, timeout, expect, self.values.get(name))
 
-    def discard(self, name: str, msg_id: str) -> None:
+    def discard(self, name: str, msg_id: str, session: Any) -> None:
+        assert session.mailbox is self.sessions.get(name, session.mailbox)
         self.discarded.append((name, msg_id))
 
     def start(self, request: Any) -> None:
@@ -344,18 +346,8 @@ def test_one_that_can_not_be_read_is_the_error_of_the_call() -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("mpccomm.engine.group_calls.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("mpccomm.engine.deadlines.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
-
-
-def test_one_limit_is_for_all_of_a_call(clock: list[float]) -> None:
-    limit = Deadline(10)
-    assert limit.left == 10
-    clock[0] = 107
-    assert limit.left == 3
-    clock[0] = 120
-    assert limit.left == 0
-    assert Deadline(None).left is None
 
 
 def test_each_receive_has_what_is_left(clock: list[float]) -> None:

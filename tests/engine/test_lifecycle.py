@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from functools import partial
 import pytest
 
 from mpccomm import Pool, PoolClosedError, SyncPool
-from mpccomm.engine.lifecycle import POOL, Gate, Lifecycle, PoolEvent, PoolState
+from mpccomm.engine.lifecycle import POOL, Gate, Lifecycle, Lingering, PoolEvent, PoolState
 from tests.interrupts.shots import CTRL_C, Outcome, everywhere
 from tests.pools import LOCAL, pools, quick
 from tests.timing import UNIT
@@ -133,6 +134,21 @@ def test_after_the_end_of_its_loop_the_port_is_free_and_the_error_says_what_to_d
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_longest_says_until_when_it_lingers() -> None:
+    lingering = Lingering()
+    assert not lingering
+    assert lingering.deadline(0.0) == -math.inf
+    short, long = lingering.begin(100.0, 1.0), lingering.begin(100.0, 10.0)
+    assert lingering
+    assert lingering.deadline(0.0) == 110.0
+    assert lingering.deadline(105.0) == 115.0, "it was told to end before it could begin"
+    lingering.end(long)
+    assert lingering.deadline(0.0) == 101.0, "one that waits no longer is no reason to linger"
+    lingering.end_all()
+    lingering.end(short)
+    assert not lingering
 
 
 def test_a_gate_lets_all_through_now_and_later() -> None:

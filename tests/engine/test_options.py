@@ -12,8 +12,11 @@ import aiohttp
 import numpy as np
 import pytest
 
+from mpccomm import PartyAbortedError
 from mpccomm.engine import options
 from mpccomm.engine.options import NO_LIMIT, UNSET, SendLimits
+from tests.engine.faces import FACES, faces
+from tests.timing import UNIT
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,17 @@ def test_names_are_a_list() -> None:
     assert options.unique(["b", "a", "b"]) == ["b", "a"]
     with pytest.raises(TypeError, match=r"did you mean \['alice'\]"):
         options.names_of("alice")
+
+
+@pytest.mark.parametrize("kind", FACES)
+@pytest.mark.parametrize("wrong", [1, None, b"bytes", ValueError("of the program")])
+async def test_a_reason_that_is_no_text_ends_nothing(kind: str, wrong: Any) -> None:
+    async with faces(kind, "Bob") as (call, (bob,)):
+        for arguments, options_ in (((wrong,), {}), ((), {"reason": wrong}), ((wrong, 0), {})):
+            with pytest.raises(TypeError, match="the reason of an abort is a text"):
+                await call("abort", *arguments, **options_)
+        await call("send", "Bob", "goes on", timeout=100 * UNIT)
+        await call("abort", reason="half of a pair: \ud800", linger=20 * UNIT)
+        assert await bob.recv("Alice") == "goes on"
+        with pytest.raises(PartyAbortedError, match="half of a pair: "):
+            await bob.recv("Alice", timeout=100 * UNIT)

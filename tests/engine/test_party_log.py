@@ -9,7 +9,7 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import describe_box, in_one_line, listed, tell, tell_of_undelivered, why_closed
 from mpccomm.logs import EventLog
-from mpccomm.protocol.events import DeadlockFound, Event, NeverRead, PartyGone, PartyReplaced, Refused
+from mpccomm.protocol.events import DeadlockFound, Dropped, Event, NeverRead, PartyGone, PartyReplaced, Refused
 from mpccomm.protocol.states import Cause, CloseCode, Ending
 from tests.pools import LOCAL
 
@@ -30,6 +30,10 @@ def new_party() -> Party:
         (DeadlockFound(False, True, False), "deadlock: what is waited for is behind our full box; no other message"),
         (DeadlockFound(False, False, False), "deadlock: its program waits for what is behind its full box"),
         (NeverRead(2, KEYS[:2]), "shut down and never received 2 of our messages: 'id 0', 'id 1'"),
+        (
+            Dropped("id"),
+            "'id' of its old process, which a receive gave back after the restart was accepted, is dropped",
+        ),
         (Refused(KEYS[:1]), "does not take messages that large: 'id 0'"),
         (PartyReplaced(), "its pool is replaced by another one of its process"),
         (PartyGone(Cause(Ending.RESTARTED)), "accept_restart('Bob') goes on with the new one"),

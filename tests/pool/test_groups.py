@@ -18,6 +18,7 @@ from mpccomm import (
     Limits,
     PartyGoneError,
     Pool,
+    SyncPool,
     UnknownPartyError,
 )
 from mpccomm.engine.collectives import Members, _digest, _pack
@@ -26,6 +27,7 @@ from mpccomm.pool.channel import Channel, Messages
 from mpccomm.pool.groups import Group
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import PartyState
+from mpccomm.sync import loop_thread
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
 
@@ -365,6 +367,61 @@ async def test_the_numbers_begin_anew_with_a_new_process(clean: bool) -> None:
             assert list(values) == [2, 1]
         finally:
             await again.shutdown()
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("ended", ["time is up", "shut down", "aborted"])
+async def test_what_is_left_of_a_call_is_not_taken_from_the_next_process(
+    face: type[Pool | SyncPool],
+    before: int,
+    ended: str,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop_thread, "new_event_loop", loop_factory)
+    alice = face(name="alice", settings=quick())
+
+    async def allgather(value: object, timeout: float = LIMIT) -> object:
+        group = alice.group(["alice", "bob"])
+        if isinstance(group, Group):
+            return await group.allgather(value, timeout)
+        return await asyncio.to_thread(group.allgather, value, timeout)
+
+    def new_bob(port: int | None) -> Pool:
+        bob = Pool(name="bob", settings=quick())
+        bob.add_http_server(port, LOCAL)
+        bob.add_http_client("alice", LOCAL, alice.port)
+        return bob
+
+    alice.add_http_server(0, LOCAL)
+    bob = new_bob(0)
+    alice.add_http_client("bob", LOCAL, bob.port)
+    try:
+        for number in range(before):
+            await asyncio.gather(allgather(number), bob.group(["alice", "bob"]).allgather(number, LIMIT))
+        await bob.wait_ready(LIMIT)
+        waiting = asyncio.ensure_future(allgather("lost", UNIT if ended == "time is up" else LIMIT))
+        await until(lambda: bob.pool_handlers["alice"].buffer)
+        if ended == "time is up":
+            with pytest.raises(CommunicationTimeoutError):
+                await waiting
+        await (bob.abort("crash") if ended == "aborted" else bob.shutdown())
+        if ended != "time is up":
+            with pytest.raises(PartyGoneError):
+                await waiting
+        bob = new_bob(bob.port)
+        await until(partial(_is_back, alice._engine.party("bob").link))
+        alice.accept_restart("bob")
+        await bob.wait_ready(LIMIT)
+        for number in range(2):
+            both = asyncio.gather(allgather(number), bob.group(["alice", "bob"]).allgather(number, LIMIT))
+            assert await both == [{"alice": number, "bob": number}] * 2
+        assert not alice.pool_handlers["bob"].buffer
+    finally:
+        await asyncio.gather(
+            bob.shutdown(), alice.shutdown() if isinstance(alice, Pool) else asyncio.to_thread(alice.shutdown)
+        )
 
 
 def _is_back(link: Link) -> bool:

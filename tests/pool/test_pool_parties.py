@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import socket
+from functools import partial
 
 import pytest
 
-from mpccomm import ConfigurationError, DuplicatePartyError, NotReadyError, Pool, PortInUseError
+from mpccomm import ConfigurationError, DuplicatePartyError, NotReadyError, Pool, PortInUseError, SyncPool
+from mpccomm.protocol.states import PartyState
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
@@ -320,6 +322,13 @@ async def test_wait_ready_names_each_missing_party_with_its_cause() -> None:
     await asyncio.gather(alice.shutdown(0), stranger.shutdown(0))
 
 
+async def test_a_party_without_a_server_is_not_dialled() -> None:
+    async with Pool(settings=quick()) as alice:
+        alice.add_http_client("Bob", LOCAL, 0)
+        with pytest.raises(NotReadyError, match=r"Bob at .*: it has no server \(port 0\), and has not called"):
+            await alice.wait_ready(5 * UNIT)
+
+
 async def test_wait_ready_is_about_both_directions() -> None:
     # Bob knows Alice under another port: he can't tell who calls, whatever she dials.
     alice, bob = Pool(settings=quick()), Pool(settings=quick())
@@ -357,3 +366,50 @@ async def test_a_pool_that_dials_itself(caplog: pytest.LogCaptureFixture) -> Non
         await pool.wait_ready(5 * UNIT)
     assert log.lines("Me (127.0.0.1", logging.WARNING)[0].endswith("it is this very pool")
     await pool.shutdown(0)
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        ("shut down", r"Bob at .*: it has shut down; "),
+        ("aborted", r"Bob at .*: it has aborted: enough; "),
+        ("restarted", r"Bob at .*: it was restarted and knows nothing .* call accept_restart\('Bob'\)$"),
+        ("kept out", r"Bob at .*: it is kept out: .*; to let it in again: readmit\('Bob'\)$"),
+    ],
+)
+async def test_why_a_party_is_not_ready_is_said_where_it_is_known(
+    face: type[Pool | SyncPool], end: str, text: str
+) -> None:
+    alice, bob = face(name="Alice", settings=quick()), Pool(name="Bob", settings=quick())
+
+    async def wait_ready(limit: float) -> None:
+        await (alice.wait_ready(limit) if isinstance(alice, Pool) else asyncio.to_thread(alice.wait_ready, limit))
+
+    alice.add_http_server(0, LOCAL)
+    bob.add_http_server(0, LOCAL)
+    alice.add_http_client("Bob", LOCAL, bob.port)
+    bob.add_http_client("Alice", LOCAL, alice.port)
+    party = alice._engine.party("Bob")
+    try:
+        await wait_ready(50 * UNIT)
+        if end == "kept out":
+            party.reputation._limit = 1  # as of one with a certificate
+            alice._engine.loop_owner.post(partial(party.offended, "nonsense"))
+            await until(lambda: party.closed)
+        else:
+            await bob.send("Alice", "never received")
+            await (bob.abort("enough") if end == "aborted" else bob.shutdown())
+            await until(lambda: party.link.ending)
+        if end == "restarted":
+            again = Pool(name="Bob", settings=quick())
+            again.add_http_server(bob.port, LOCAL)
+            again.add_http_client("Alice", LOCAL, alice.port)
+            bob = again
+            await until(lambda: party.link.state is PartyState.RESTARTED)
+        with pytest.raises(NotReadyError, match=text):
+            await wait_ready(UNIT / 10)
+    finally:
+        await asyncio.gather(
+            bob.shutdown(0), alice.shutdown(0) if isinstance(alice, Pool) else asyncio.to_thread(alice.shutdown, 0)
+        )

@@ -1,11 +1,16 @@
 """In which ways programs end: what was sent is delivered, the others hear of it, and the exit status is the program's own."""
 
+import asyncio
 import signal
 import sys
+import threading
+from typing import Any
 
 import pytest
 
 from mpccomm import PartyAbortedError, PartyShutDownError, SyncPool
+from mpccomm.sync import loop_thread
+from tests.pools import LOCAL, quick
 from tests.sync.duo import ends, peer_of
 from tests.timing import UNIT
 
@@ -200,3 +205,42 @@ def test_a_forked_child_ends_as_other_processes_do(child: str) -> None:
     with peer_of(FORKED.format(theirs, ours), *QUIET) as (pool, process):
         delivered(pool)
         assert ends(process, LIMIT) == (0, f"{status}\n", "")
+
+
+@pytest.mark.parametrize("late", ["shutdown", "abort", "__exit__"])
+@pytest.mark.parametrize("face", ["asyncio", "uvloop"])
+def test_closed_again_in_the_last_moment_of_its_loop(monkeypatch: pytest.MonkeyPatch, late: str, face: str) -> None:
+    base: Any = asyncio.SelectorEventLoop if face == "asyncio" else pytest.importorskip("uvloop").Loop
+    errors: list[BaseException | None] = []
+
+    class Loop(base):  # type: ignore[misc]
+        """In its last turn it is told of one more call."""
+
+        asked: threading.Event | None = None
+
+        def call_soon_threadsafe(self, *arguments: Any, **options: Any) -> Any:
+            handle = super().call_soon_threadsafe(*arguments, **options)
+            if self.asked is not None:
+                self.asked.set()
+            return handle
+
+        async def shutdown_default_executor(self, *arguments: Any) -> None:
+            await super().shutdown_default_executor(*arguments)
+            self.asked = threading.Event()
+            second.start()
+            assert self.asked.wait(LIMIT)
+
+    def again() -> None:
+        try:
+            getattr(pool, late)(*([None] * 3 if late == "__exit__" else []))
+            errors.append(None)
+        except BaseException as error:
+            errors.append(error)
+
+    monkeypatch.setattr(loop_thread, "new_event_loop", Loop)
+    pool = SyncPool(name="Alice", settings=quick())
+    second = threading.Thread(target=again)
+    pool.add_http_server(0, LOCAL)
+    pool.shutdown()
+    second.join(LIMIT)
+    assert errors == [None]

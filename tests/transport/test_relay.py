@@ -25,6 +25,8 @@ from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, exchange, quick, until
+from tests.ports import free_ports
+from tests.servers import nginx_with_tls
 from tests.timing import UNIT
 
 CA = root()
@@ -120,6 +122,17 @@ async def test_tls_to_the_relay_itself(folder: Folder, tmp_path: Path) -> None:
         async with duo(folder, named) as (alice, bob):
             await exchange(alice, bob)
             await exchange(alice, bob, bytes(1 << 20))
+
+
+async def test_behind_nginx_which_has_tls(folder: Folder, relay: LocalRelay, tmp_path: Path) -> None:
+    """It ends the TLS of the connection to the relay, and passes on WebSocket."""
+    (port,) = free_ports(1)
+    with nginx_with_tls(tmp_path, port, folder.cert(RELAY), folder.key(RELAY), relay.port):
+        named = replace(relay.relay, url=f"https://{LOCAL}:{port}", ca_cert=folder.cert(CA))
+        async with duo(folder, named) as (alice, bob):
+            await exchange(alice, bob)
+            await exchange(alice, bob, bytes(1 << 20))
+            assert relayed(alice, "Bob")
 
 
 async def test_three_parties_of_which_one_has_an_address(folder: Folder, relay: LocalRelay) -> None:

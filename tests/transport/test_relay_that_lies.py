@@ -53,7 +53,7 @@ class Liar:
                 if pieces and (early or seen > 3) and self._random.random() < often:
                     self.told += 1
                     return list(lie(end, [bytes(piece) for piece in pieces]))
-                return pieces
+                return list(pieces)
 
             class Deframer:
                 def __getattr__(self, name: str) -> Any:

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mpccomm import AuthenticationError, ConfigurationError, DuplicatePartyError, Pool, SyncPool
 from mpccomm.engine.authentication import CertificateAuthentication
 from mpccomm.transport.identity import Certificate
-from mpccomm.transport.tls import _set_groups, resume_in_a_turn_of_its_own
+from mpccomm.transport.tls import _set_groups, public_context, resume_in_a_turn_of_its_own
 from tests.certificates import CLIENT_ONLY, DAY, LOCAL, Folder, Identity, root, self_signed
 from tests.pools import Log, until
 from tests.timing import UNIT
@@ -481,6 +481,27 @@ async def test_no_ticket_saves_a_caller_from_showing_its_certificate(files: Fold
 def test_self_signed_ones_need_no_authority(files: Folder) -> None:
     solo = self_signed("Bob", LOCAL)
     Pool(files.key(solo), files.cert(solo)).add_http_client("Alice", LOCAL, cert=files.cert(ALICE))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
+def test_what_is_in_front_of_a_relay_may_be_older(
+    curve: ec.EllipticCurve, version: ssl.TLSVersion, files: Folder
+) -> None:
+    """nginx before 1.23 knows TLS 1.2 alone by itself, and certificates on these curves are the usual ones."""
+    own = CA.issue("relay", LOCAL, key=ec.generate_private_key(curve))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(files.cert(own), files.key(own))
+    server.maximum_version = version
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        public_context(files.cert(CA)).wrap_bio(back, there, server_hostname=LOCAL),
+        server.wrap_bio(there, back, server_side=True),
+    )
+    for end in (*ends, *ends, *ends):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    assert {end.version() for end in ends} == {version.name.replace("_", ".")}
 
 
 # -- asyncio's TLS -----------------------------------------------------------------------------------------------------
