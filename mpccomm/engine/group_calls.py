@@ -6,7 +6,6 @@ store, before which nothing of it has happened; so a call can be taken up again 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
