@@ -96,9 +96,7 @@ class Block(Generic[S]):
         # The one that this context knows of: others may be in the same block. It may be left where it is not known, too.
         stay = self._stays.of(self) or next(reversed(self._entered), None)
         if stay is None:
-            raise RuntimeError(
-                f"{self} is left more often than it was entered: let a `with`, or an ExitStack, do both the entering and the leaving"
-            )
+            raise RuntimeError(f"{self} is left more often than it was entered: let a `with`, or an ExitStack, do both")
         self._entered.remove(stay)
         self._stays.leave(stay)
         self._end(stay)

@@ -222,7 +222,10 @@ async def test_a_phase_that_ends_in_another_lane_is_over_in_a_trace() -> None:
 async def test_left_more_often_than_entered(face: type[Pool | SyncPool], entered: int) -> None:
     pool = face(name="Alice")
     for block, text in ((pool.deadline(30), "<a deadline of 30 s>"), (pool.phase("sums"), "<the phase 'sums'>")):
-        for leave in (lambda b: asyncio.sleep(0, b.__exit__(None, None, None)), lambda b: b.__aexit__(None, None, None)):
+        for leave in (
+            lambda b: asyncio.sleep(0, b.__exit__(None, None, None)),
+            lambda b: b.__aexit__(None, None, None),
+        ):
             for _ in range(entered):
                 block.__enter__()
             for _ in range(entered):
