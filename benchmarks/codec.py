@@ -86,7 +86,7 @@ class Reading:
     unit: str
 
 
-_LIMITS = {"10,000 dicts of 2 shapes": None}
+_LIMITS = {"10,000 dicts of 2 shapes": None, "50,000 rows of 2 shapes": 3.0}
 
 
 def beside_arrow() -> Iterator[Case]:
@@ -125,6 +125,7 @@ def beside_pickle() -> Iterator[Case]:
         "100,000 tuples of 1": [(index,) for index in range(100_000)],
         "50,000 dicts with a tuple": [{"id": index, "pair": (index, index + 1)} for index in range(50_000)],
         "10,000 dicts of 2 shapes": [{"id": index, **({"x": 1} if index % 3 else {})} for index in range(10_000)],
+        "50,000 rows of 2 shapes": [(index, (index,), str(index))[index % 2 :] for index in range(50_000)],
         "10,000 datetimes": moments,
         "10,000 datetimes, UTC": [moment.replace(tzinfo=UTC) for moment in moments],
         "10,000 Decimals": [Decimal(source.randrange(10**12)).scaleb(-4) for _ in range(10_000)],

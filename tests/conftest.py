@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from mpccomm.engine.states import Table
-from mpccomm.sync.loop_thread import new_event_loop
+from mpccomm.sync import loop_thread
 from tests.leaks import LeakError, no_leaks
 
 ROOT = Path(__file__).parent
@@ -51,7 +51,7 @@ def _place(item: pytest.Item) -> int:
 
 def pytest_collection_finish() -> None:
     """Have what a process opens only once opened now; and spare the collector all that is imported."""
-    new_event_loop().close()  # libuv's own pipe for signals stays
+    loop_thread.new_event_loop().close()  # libuv's own pipe for signals stays
     gc.collect()
     gc.freeze()
 
@@ -90,6 +90,13 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
         return asyncio.new_event_loop
     factory: Callable[[], asyncio.AbstractEventLoop] = pytest.importorskip("uvloop").new_event_loop
     return factory
+
+
+@pytest.fixture
+def both_loops(monkeypatch: pytest.MonkeyPatch, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """For tests of both faces that are to run on either event loop: the private loops are of the same kind as that of the test."""
+    if loop_factory is asyncio.new_event_loop:  # otherwise it is uvloop's anyway
+        monkeypatch.setattr(loop_thread, "new_event_loop", loop_factory)
 
 
 @pytest.hookimpl(tryfirst=True)

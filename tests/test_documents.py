@@ -15,6 +15,7 @@ import pytest
 
 from mpccomm import ConfigurationError
 from mpccomm.config import _CALLBACKS, _COMMON, _PARTY
+from mpccomm.protocol.frames import PROTOCOL_VERSION
 from mpccomm.settings import DEFAULTS
 from tests.documents import ROOT, Reader, blocks, documents
 
@@ -162,6 +163,14 @@ def leaves(table: dict[str, object], prefix: str = "") -> dict[str, object]:
     for key, value in table.items():
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def test_the_version_of_the_protocol_is_that_of_the_source() -> None:
+    for name in ("docs/compatibility.md", "mpccomm/protocol/PROTOCOL.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"(?:a version of its own, now|between two pools, version) (\d+)", text) == [
+            str(PROTOCOL_VERSION)
+        ]
 
 
 def test_every_key_of_the_configuration_is_shown() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -360,6 +361,8 @@ class Engine:
         self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
         self.logged.context().run(self._tick)
+        if self.settings.trace or self.settings.report_to:
+            _write_at_sigterm()
         for other in _awaiting_loop.pop(threading.current_thread(), ()):
             if other.lifecycle.state is PoolState.NEW:
                 other.start(loop)
@@ -642,15 +645,19 @@ class Engine:
 
     def _over(self) -> None:
         self.lifecycle.apply(PoolEvent.END)
-        for trace in self.traces:
-            close(trace)
-        if self._report_file is not None and self.reporter is not None:
-            keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
+        self.write()
         self.logged.close()
         self.callbacks.end()
         self.takeover.end()
         if self.host is not None:
             self.host.ended()
+
+    def write(self) -> None:
+        """Write what is to be written at the end: traces, and the report."""
+        for trace in self.traces:
+            close(trace)
+        if self._report_file is not None and self.reporter is not None:
+            keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
 
     async def _close_all(self) -> None:
         if self._ticker is not None:
@@ -688,6 +695,20 @@ _awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[Engi
 def running_engines() -> list[Engine]:
     """Return those of this process that can be used."""
     return [engine for engine in list(_engines) if engine.lifecycle.usable]
+
+
+def _write_at_sigterm() -> None:
+    """Have SIGTERM end the process no sooner than traces and reports are written. A `Pool` has no thread to say goodbye in then."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, write_and_end)
+
+
+def write_and_end(number: int, frame: object) -> None:
+    """Handle SIGTERM where the program does not."""
+    signal.signal(number, signal.SIG_DFL)
+    for engine in running_engines():
+        engine.write()
+    signal.raise_signal(number)
 
 
 def _close_all_inherited() -> None:

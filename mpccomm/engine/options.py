@@ -102,9 +102,12 @@ def retries(number: int) -> int:
     """A number of dials.
 
     :raises TypeError: it is no whole number
+    :raises ValueError: it is less than -1
     """
     if isinstance(number, bool) or not isinstance(number, Integral):
         raise TypeError(f"max_retries is a whole number, -1 for no limit; not {_kind(number)}")
+    if number < -1:
+        raise ValueError(f"max_retries is a number of dials, or -1 for no limit; not {number}")
     return int(number)
 
 

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import Any, Self
 
@@ -78,7 +78,8 @@ class Recorder:
         self._loose: list[Any] = []
         """Notes of messages that are not packed yet: `WIDTH` entries for each."""
         self._packed: list[Block] = []
-        self._packing = Lock()
+        self._packing = RLock()
+        """Held while notes are packed; a signal handler may ask for the record in the middle of that."""
         self._others: list[Failed | Waited | Stayed] = []
         self._lost = _Counted()
         self._notes: list[Any] | _Counted = self._loose

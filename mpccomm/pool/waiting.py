@@ -77,8 +77,8 @@ class Waiting(BaseChannel):
         engine = self._engine
         owner = engine.loop_owner
         home = owner.home
-        quiet = not (owner.posted or engine.has_additions or engine.callbacks.forgotten)
         at_home = get_ident() == owner.thread and home is not None and home.is_running()
+        quiet = not (owner.posted or engine.has_additions or engine.callbacks.forgotten)
         if timeout is None and expect is None and quiet and at_home and engine.lifecycle.state is _RUNNING:
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)

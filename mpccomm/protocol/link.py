@@ -123,15 +123,11 @@ class Link:
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
-        self._conversation = 0
         self._start_afresh(now)
 
-    def _start_afresh(self, now: float) -> None:
+    def _start_afresh(self, now: float, conversation: int = 0) -> None:
         mailbox = self._new_mailbox()
-        self._conversation += 1
-        self._session = Session(
-            self._limits, self.counters, now, mailbox, self.finished, self._allocate, self._conversation
-        )
+        self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate, conversation)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
         self.receiver = self._session.receiver
@@ -253,8 +249,8 @@ class Link:
             return False
         self._incarnations.become(PartyEvent.ACCEPT)
         self.ending = self._incarnations.ending
-        self._start_afresh(now)
-        self._kept_from = self._conversation
+        self._start_afresh(now, self.receiver.conversation + 1)
+        self._kept_from = self.receiver.conversation
         for connection in self._connections.verified():
             self._adopt(connection)
         self._choose()
@@ -446,7 +442,7 @@ class Link:
             return False
         if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
             incarnations.forget()
-            self._start_afresh(self._ticked)
+            self._start_afresh(self._ticked, self.receiver.conversation + 1)
         self._make_room()
         connection.verified = True
         changed = incarnations.meet(hello.incarnation, self._connections.opened)
@@ -509,7 +505,7 @@ class Link:
     def _renew(self, now: float) -> None:
         """Another process takes the place of this one, and nothing was under way: what waits goes on waiting, for that one."""
         waiting = list(self.mailbox.receives())
-        self._start_afresh(now)
+        self._start_afresh(now, self.receiver.conversation + 1)
         stay: list[Receive] = []
         left: list[Receive] = []
         for receive in waiting:

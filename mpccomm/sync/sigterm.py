@@ -14,6 +14,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+from mpccomm.engine.engine import write_and_end
+
 _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 _when_over: list[Callable[[int], None]] = []
 
@@ -27,7 +29,7 @@ def handle_signals() -> None:
     """Called where a pool starts; does nothing outside the main thread, or where there is a handler already."""
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            if signal.getsignal(number) is signal.SIG_DFL:
+            if signal.getsignal(number) in (signal.SIG_DFL, write_and_end):
                 signal.signal(number, _end)
 
 

@@ -20,6 +20,7 @@ from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.run import _in_colour, _label, _Relay
 from mpccomm.engine.report import Report
+from mpccomm.trace.record import load
 from tests.programs import rest
 from tests.sync.duo import environment
 from tests.timing import UNIT
@@ -211,6 +212,38 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         process.communicate(timeout=LIMIT)
         assert process.returncode == Status.INTERRUPTED
         assert all(gone(pid) for pid in pids(lines))
+
+
+BLOCKING = """
+    from mpccomm import SyncPool
+    with SyncPool.from_env() as pool:
+        pool.wait_ready()
+        with pool.phase("stuck"):
+            pool.recv("b" if pool.name == "a" else "a")
+    """
+AWAITING = """
+    import asyncio
+    from mpccomm import Pool
+    async def main():
+        async with Pool.from_env() as pool:
+            await pool.wait_ready()
+            with pool.phase("stuck"):
+                await pool.recv("b" if pool.name == "a" else "a")
+    asyncio.run(main())
+    """
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed there")
+@pytest.mark.parametrize("program", [BLOCKING, AWAITING, AWAITING.replace("asyncio.run", "import uvloop; uvloop.run")])
+def test_what_hangs_leaves_its_trace_and_its_report(tmp_path: Path, program: str) -> None:
+    options = "--parties", "a,b", "--timeout", "4", "--trace", "run.json", "--report-to", "run.csv"
+    status, _, errors = ran(tmp_path, program, *options)
+    assert status == Status.TIMED_OUT
+    assert "Traceback" not in errors
+    record = load(tmp_path / "run.json")
+    assert sorted(record.names) == ["a", "b"]
+    assert all([phase.path for phase in party.phases] == ["stuck"] for party in record.parties)
+    assert len((tmp_path / "run.csv").read_text().splitlines()) == 7
 
 
 def test_time_is_up(tmp_path: Path) -> None:

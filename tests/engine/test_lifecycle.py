@@ -17,6 +17,8 @@ from tests.interrupts.shots import CTRL_C, Outcome, everywhere
 from tests.pools import LOCAL, pools, quick
 from tests.timing import UNIT
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 def test_every_state_is_reached_and_what_has_ended_has_no_way_back() -> None:
     assert {*POOL.values(), PoolState.NEW} == set(PoolState)

@@ -29,6 +29,7 @@ from tests.sync.duo import duo
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
+pytestmark = pytest.mark.usefixtures("both_loops")
 
 
 class Bad:

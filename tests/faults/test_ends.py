@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,6 @@ from mpccomm import (
     SyncPool,
     Timing,
 )
-from mpccomm.sync import loop_thread
 from tests.faults.proxy import End, Proxy
 from tests.pools import LOCAL, Log, quick, until
 from tests.timing import UNIT
@@ -30,13 +29,7 @@ from tests.timing import UNIT
 LIMIT = 100 * UNIT
 Face = type[Pool | SyncPool]
 
-pytestmark = pytest.mark.parametrize("face", [Pool, SyncPool])
-
-
-@pytest.fixture(autouse=True)
-def _loops(monkeypatch: pytest.MonkeyPatch, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """The private loop is of the same kind as that of the test."""
-    monkeypatch.setattr(loop_thread, "new_event_loop", loop_factory)
+pytestmark = [pytest.mark.parametrize("face", [Pool, SyncPool]), pytest.mark.usefixtures("both_loops")]
 
 
 async def do(pool: Pool | SyncPool, method: str, *arguments: Any, **options: Any) -> Any:

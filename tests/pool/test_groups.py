@@ -27,7 +27,6 @@ from mpccomm.pool.channel import Channel, Messages
 from mpccomm.pool.groups import Group
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import PartyState
-from mpccomm.sync import loop_thread
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
 
@@ -369,6 +368,7 @@ async def test_the_numbers_begin_anew_with_a_new_process(clean: bool) -> None:
             await again.shutdown()
 
 
+@pytest.mark.usefixtures("both_loops")
 @pytest.mark.parametrize("face", [Pool, SyncPool])
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("ended", ["time is up", "shut down", "aborted"])
@@ -376,10 +376,7 @@ async def test_what_is_left_of_a_call_is_not_taken_from_the_next_process(
     face: type[Pool | SyncPool],
     before: int,
     ended: str,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop_thread, "new_event_loop", loop_factory)
     alice = face(name="alice", settings=quick())
 
     async def allgather(value: object, timeout: float = LIMIT) -> object:
