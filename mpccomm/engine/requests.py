@@ -449,8 +449,8 @@ class SendCall(Outgoing):
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
+        self.called = called
         if called is not None:
-            self.called = called
             observer = party.loop_owner.observer
             if observer is not None and (self.total >= observer.tell_from or ordered):
                 annotation = observer.sends(party.name, self)

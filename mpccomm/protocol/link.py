@@ -75,6 +75,9 @@ ON_A_VISIT = "mpccomm doctor, ping or bench runs there, and not its program"
 class Link:
     """One per remote party, for the life of the pool."""
 
+    leaving = False
+    _kept_from = 0
+    """The first conversation of which a message that was taken, and comes back, is not dropped."""
     _deadlock_heard: float | None = None
     _deadlock_told = -1
     """How much had been taken there when we last told of a deadlock that is theirs."""
@@ -100,7 +103,6 @@ class Link:
         self.features = frames.ANNOTATIONS | frames.SUCCESSORS
         self.ending: Cause | None = None
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
-        self.leaving = False
         self.counters = Counters()
         self.finished = deque[Receive | Outgoing]()
         self.closing: list[Closing] = []
@@ -121,8 +123,6 @@ class Link:
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
-        self._kept_from = 0
-        """The first conversation of which a message that was taken, and comes back, is not dropped."""
         self._start_afresh(now)
 
     def _start_afresh(self, now: float, conversation: int = 0) -> None:
