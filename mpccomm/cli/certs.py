@@ -213,9 +213,8 @@ def _issue_all(options: argparse.Namespace) -> None:
         own = folder / name
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
-        print(
-            f"made {own} for {', '.join(addresses[name]) or 'no address'}. Copy it to {name}, and to no one else. There:"
-        )
+        where = f"for {', '.join(addresses[name])}" if addresses[name] else "without an address"
+        print(f"made {own}, {where}. Copy it to {name}, and to no one else. There:")
         password = ", password=..." if options.password_file else ""
         print(f"    pool = Pool.from_config({source.name!r}, me={name!r}{password})")
         for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:

@@ -179,9 +179,12 @@ class Engine:
         try:
             return self.parties[name]
         except KeyError:
-            known = ", ".join(self.parties) or "none yet"
-            text = f"no party {name!r} was added to this pool (there are: {known}); add it with add_http_client"
-            raise UnknownPartyError(text) from None
+            known = ", ".join(map(repr, self.parties)) or "none yet"
+            near = [other for other in self.parties if _alike(other) == _alike(name)]
+            remedy = f"did you mean {near[0]!r}?" if near else "add it with add_http_client"
+            raise UnknownPartyError(
+                f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
+            ) from None
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """The parties of those names, in that order; None: all, in the order in which they were added."""
@@ -718,3 +721,8 @@ def _close_all_inherited() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_all_inherited)
+
+
+def _alike(name: object) -> str:
+    """Return a name without what is easily mistyped in it."""
+    return "".join(str(name).split()).casefold()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.engine.futures import run
@@ -55,6 +55,12 @@ class Pool(BasePool, Messages):
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
         limit = linger_limit(linger, self._engine.settings.linger)
         await self._engine.from_anywhere(partial(self._engine.abort, abort_reason(reason), limit))
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("a Pool is entered by `async with`, in a coroutine; what is entered by `with` is a SyncPool")
+
+    def __exit__(self, *_: object) -> None:
+        """Python asks for it before it enters."""
 
     async def __aenter__(self) -> Self:
         self._enter()

@@ -144,8 +144,11 @@ def test_parties_by_name_in_the_order_in_which_they_were_added() -> None:
     bob, carol = add(engine), add(engine, "Carol", port=2)
     assert engine.parties_named(None) == [bob, carol]
     assert engine.parties_named(["Carol", "Bob"]) == [carol, bob]
-    with pytest.raises(UnknownPartyError, match="there are: Bob, Carol"):
+    with pytest.raises(UnknownPartyError, match="there are: 'Bob', 'Carol'"):
         engine.parties_named(["Dave"])
+    for mistyped in ("bob", " Bob "):
+        with pytest.raises(UnknownPartyError, match="did you mean 'Bob'"):
+            engine.party(mistyped)
     engine.close_unused()
 
 

@@ -37,7 +37,7 @@ async def test_what_was_sent_is_delivered_and_then_it_is_told_that_we_left(kind:
         assert await bob.recv("Alice", timeout=LIMIT) == "the last one"
         with pytest.raises(PartyShutDownError, match="Alice"):
             await bob.recv("Alice", timeout=LIMIT)
-        with pytest.raises(UnknownPartyError, match="there are: Carol"):
+        with pytest.raises(UnknownPartyError, match="there are: 'Carol'"):
             await call("send", "Bob", 1)
         with pytest.raises(UnknownPartyError):
             await call("remove_http_client", "Bob")

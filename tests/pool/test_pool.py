@@ -401,7 +401,7 @@ async def test_unknown_party() -> None:
             alice.recv_all(["Bob", "Eve"]),
             alice.broadcast(1, handler_names=["Eve"]),
         ):
-            with pytest.raises(UnknownPartyError, match=r"no party 'Eve' .*there are: Bob.*add_http_client"):
+            with pytest.raises(UnknownPartyError, match=r"no party 'Eve' .*there are: 'Bob'.*add_http_client"):
                 await call
         for function in (alice.arecv, alice.accept_restart):
             with pytest.raises(UnknownPartyError, match="Eve"):
@@ -498,3 +498,8 @@ async def test_an_id_that_cannot_be_sent(msg_id: str) -> None:
             await bob.recv("Alice", msg_id)
         await alice.send("Bob", "goes on")
         assert await bob.recv("Alice") == "goes on"
+
+
+def test_entered_without_async_it_says_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"async with.*SyncPool"), Pool():
+        pass
