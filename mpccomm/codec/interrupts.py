@@ -7,22 +7,38 @@ message back. (ormsgpack keeps nothing of what its hooks raise: it is never give
 
 from __future__ import annotations
 
-from types import FrameType
+import signal
+from types import CodeType, FrameType
 
 
 def is_interrupt(error: Exception) -> bool:
     """Return whether *error* was raised by a signal handler, or a trace function, that ran in between.
 
     The interpreter calls both with the frame that it interrupted; no call that the codec, or a class of the user, makes
-    by itself hands its own frame over.
+    by itself hands its own frame over. A handler that has let go of that frame is known by its code.
     """
+    handlers = _handlers()
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         interrupted = traceback.tb_frame
         traceback = traceback.tb_next
-        if _was_given(traceback.tb_frame, interrupted):
+        if traceback.tb_frame.f_code in handlers or _was_given(traceback.tb_frame, interrupted):
             return True
     return False
+
+
+def _handlers() -> set[CodeType]:
+    """Return the code of the program's handlers of signals."""
+    found = set()
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler):
+            # A function, a method, or an object that is called.
+            for one in (handler, getattr(handler, "__func__", None), type(handler).__call__):
+                code = getattr(one, "__code__", None)
+                if code is not None:
+                    found.add(code)
+    return found
 
 
 def _was_given(frame: FrameType, interrupted: FrameType) -> bool:

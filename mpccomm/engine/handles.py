@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence, Sized
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from mpccomm.display import plural
 from mpccomm.engine.futures import resolve_on
@@ -49,6 +49,13 @@ _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND
 """The states that `concurrent.futures` knows."""
 
 
+class Withdrawable(Protocol):
+    """A call whose outcome may be given up."""
+
+    def withdraw(self) -> None:
+        """What was taken for it goes back. Called on the pool's loop."""
+
+
 class Callbacks:
     """Runs the callbacks of the handles of one pool, in the order in which the handles were done, in a thread of its own.
 
@@ -58,8 +65,8 @@ class Callbacks:
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
-        self.forgotten: deque[_ToHandle] = deque()
-        """Of receives whose handles the program has forgotten."""
+        self.forgotten: deque[Withdrawable] = deque()
+        """Calls whose outcome the program does not get any more: its handle is forgotten, or its blocking call was interrupted."""
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._at_work = 0
@@ -120,10 +127,14 @@ class Callbacks:
                 self._thread = thread
 
     def withdraw_forgotten(self) -> None:
-        """End the receives whose handles are gone: their messages are for others. Called on the pool's loop."""
-        with suppress(IndexError):
-            while True:
-                self.forgotten.popleft().withdraw()
+        """End the calls whose outcome nothing gets: their messages are for others. Called on the pool's loop."""
+        forgotten = self.forgotten
+        while forgotten:
+            # Taken out afterwards: a call that looks whether there are any has to come after the last one as well.
+            try:
+                forgotten[0].withdraw()
+            finally:
+                forgotten.popleft()
 
     def end(self) -> None:
         """Let the thread end when it has done what it was given."""

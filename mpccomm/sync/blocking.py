@@ -1,8 +1,8 @@
 """Waiting in a thread for something that happens on the pool's loop, in a way that Ctrl-C can end without loss.
 
-A signal handler may raise between any two steps of this thread. So a wait rests on one bare lock, which nothing can be left
-holding, and the thread has a `BlockingCall` with the request that was started for it: whatever the exception, what had been handed
-over and did not reach the caller goes back into its box.
+A signal handler may raise between any two steps of this thread, and again while that exception is on its way. So a wait rests on
+one bare lock, which nothing can be left holding, and the thread has a `BlockingCall` with the request that was started for it:
+whatever the exceptions, what had been handed over and did not reach the caller goes back into its box.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mpccomm.engine.requests import Request, tell_of_failure
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
+    from mpccomm.engine.handles import Callbacks
     from mpccomm.engine.loop_owner import LoopOwner
 
 T = TypeVar("T")
@@ -41,65 +42,35 @@ def program_waits() -> bool:
     return True
 
 
-class _Call:
-    """What a blocking call is made of, before and after its end."""
-
-    __slots__ = ("_landed", "_lock", "_loop_owner", "request")
-
-    _landed: bool
-    _lock: LockType | None
-    _loop_owner: LoopOwner
-    request: Request | None
-
-    def give_back(self, grace: float) -> None:
-        """End the request. Messages that were handed over go back; returns when they have, or after ``grace`` seconds."""
-        request = self.request
-        if request is None or request.error is not None:
-            return  # not begun; or it failed, and has left nothing
-        landed = allocate_lock()
-        landed.acquire()
-
-        def cancel() -> None:
-            self._cancel()
-            landed.release()
-
-        while True:
-            try:
-                self._loop_owner.post(cancel)
-                break
-            except KeyboardInterrupt:
-                # One more Ctrl-C, while the exception for the first is on its way to the user.
-                continue
-            except PoolClosedError:
-                return
-        landed.acquire(True, grace)
-
-    def _cancel(self) -> None:
-        if not self._landed and self.request is not None:
-            self._landed = True
-            self.request.cancel()
-
-
-class FinishedCall(_Call):
-    """What a `BlockingCall` becomes when its caller has what it waited for: there is nothing left to do when it goes."""
-
-    __slots__ = ()
-
-
-class BlockingCall(_Call):
+class BlockingCall:
     """The request of one blocking call; made before it, and told by the loop's thread when it is over.
 
-    The caller stores `FinishedCall` as its ``__class__`` as the very last step: a store can't be interrupted, a call could be. Nor
-    does anything written in Python run then when the blocking goes, where an interrupt would be lost.
+    Whatever interrupts the caller, its first step afterwards is to append this to `Callbacks.forgotten`: one call of C code, which
+    nothing can come before. From then on what was taken goes back before any later call takes something, whatever else happens to
+    this one; `give_back` only waits for that.
     """
 
-    __slots__ = ()
+    __slots__ = ("_lock", "_loop_owner", "request")
 
     def __init__(self, loop_owner: LoopOwner) -> None:
-        self.request = None  # in here before it is under way
+        self.request: Request | None = None
+        """In here before it is under way."""
         self._loop_owner = loop_owner
-        self._landed = False
-        self._lock = None
+        self._lock: LockType | None = None
+
+    def withdraw(self) -> None:
+        """End the request; messages that were handed over go back. Called on the pool's loop."""
+        assert self.request is not None
+        self.request.cancel()
+
+    def give_back(self, callbacks: Callbacks, grace: float) -> None:
+        """Return when what was handed over is back, and a send needs nothing of its caller; or after ``grace`` seconds."""
+        try:
+            _settle(callbacks, grace)
+        except BaseException:
+            # One more signal, while the exception for the first is on its way to the user.
+            _settle(callbacks, grace)
+            raise
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over; called once, on the loop."""
@@ -153,27 +124,33 @@ class BlockingCall(_Call):
                 tell_of_failure(observer, request)
             raise request.error
 
-    def __del__(self) -> None:
-        # Only where `give_back` itself was interrupted before its first step.
-        request = getattr(self, "request", None)
-        if request is not None and request.error is None and not self._landed:
-            with contextlib.suppress(PoolClosedError):
-                self._loop_owner.post(self._cancel)
+
+def _settle(callbacks: Callbacks, grace: float) -> None:
+    landed = allocate_lock()
+    landed.acquire()
+
+    def withdraw() -> None:
+        callbacks.withdraw_forgotten()
+        landed.release()
+
+    with contextlib.suppress(PoolClosedError):
+        callbacks.loop_owner.post(withdraw)
+        landed.acquire(True, grace)
 
 
-def wait_for(request: Request, owner: LoopOwner, grace: float, read: Callable[[], T]) -> T:
+def wait_for(request: Request, callbacks: Callbacks, grace: float, read: Callable[[], T]) -> T:
     """Start a request, block until it is over, and return what ``read`` makes of it.
 
     Whatever keeps it from being read, what was taken goes back.
 
     :raises CommunicationError: the request failed
     """
-    blocking = BlockingCall(owner)
+    blocking = BlockingCall(callbacks.loop_owner)
     try:
         blocking.start(request)
-        value = read()
-        blocking.__class__ = FinishedCall  # type: ignore[assignment]
-        return value
+        return read()
     except BaseException:
-        blocking.give_back(grace)
+        if blocking.request is not None and request.error is None:
+            callbacks.forgotten.append(blocking)
+            blocking.give_back(callbacks, grace)
         raise

@@ -14,7 +14,7 @@ from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import BlockingCall, FinishedCall, wait_for
+from mpccomm.sync.blocking import BlockingCall, wait_for
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -52,9 +52,11 @@ class SyncWaiting(BaseChannel):
         try:
             blocking.arm()
             blocking.wait(queue(to, message, msg_id, limits, None, blocking))
-            blocking.__class__ = FinishedCall  # type: ignore[assignment]
         except BaseException:
-            blocking.give_back(engine.settings.interrupt_grace)
+            request = blocking.request
+            if request is not None and request.error is None:
+                engine.callbacks.forgotten.append(blocking)
+                blocking.give_back(engine.callbacks, engine.settings.interrupt_grace)
             raise
 
     def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
@@ -68,17 +70,18 @@ class SyncWaiting(BaseChannel):
             blocking.request = call
             if engine.loop_owner.is_busy() or not call.grab():
                 blocking.start(call)
-            value = call.value()
-            blocking.__class__ = FinishedCall  # type: ignore[assignment]
-            return value
+            return call.value()
         except BaseException:
-            blocking.give_back(engine.settings.interrupt_grace)
+            request = blocking.request
+            if request is not None and request.error is None:
+                engine.callbacks.forgotten.append(blocking)
+                blocking.give_back(engine.callbacks, engine.settings.interrupt_grace)
             raise
 
     def _take(self, request: Request, read: Callable[[], T]) -> T:
         """Block until a request is over, and return what ``read`` makes of it; otherwise what it took goes back."""
         self._check_thread()
-        return wait_for(request, self._engine.loop_owner, self._engine.settings.interrupt_grace, read)
+        return wait_for(request, self._engine.callbacks, self._engine.settings.interrupt_grace, read)
 
     def _future_of(self, call: FutureCall) -> Future[Any]:
         """Start a receive, and return the future that gets its message."""

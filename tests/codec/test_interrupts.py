@@ -170,16 +170,43 @@ def wrapped(*arguments: object) -> None:
     raise LikeAnErrorOfOurs(len(arguments))
 
 
+class WithoutItsFrame:
+    """Handlers that let go of the frame they get, as one does that walks over the stack."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        raise LikeAnErrorOfOurs(number)
+
+    def method(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        raise LikeAnErrorOfOurs(number)
+
+
+def without_its_frame(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise LikeAnErrorOfOurs(number)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal for programs")
-@pytest.mark.parametrize("handler", [ByName(), wrapped, lambda number, frame: wrapped(number, frame)])
-def test_handlers_of_signals_are_told_by_the_frame_they_get(handler: Any) -> None:
+@pytest.mark.parametrize(
+    "handler",
+    [
+        ByName(),
+        wrapped,
+        lambda number, frame: wrapped(number, frame),
+        without_its_frame,
+        WithoutItsFrame(),
+        WithoutItsFrame().method,
+    ],
+)
+def test_handlers_of_signals_are_told_by_the_frame_they_get_or_by_their_code(handler: Any) -> None:
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with pytest.raises(LikeAnErrorOfOurs) as caught:
             signal.raise_signal(signal.SIGUSR1)
+        assert is_interrupt(caught.value)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert is_interrupt(caught.value)
 
 
 def test_errors_of_ones_own_are_no_interrupts() -> None:

@@ -196,12 +196,17 @@ class Simulation:
 
     def check_held(self, side: Side, message: Outgoing) -> None:
         """What is acknowledged must be there."""
-        epoch = self.halves[side.process.incarnation, side.epoch.sender]
-        letter = next(letter for letter in epoch.letters[message.key] if letter.message is message)
-        other = self.halves.get((side.epoch.sender, side.process.incarnation))
+        # What ended with its conversation is told when the next one has begun.
+        epoch, letter = next(
+            (epoch, letter)
+            for epoch in reversed(side.epochs.values())
+            for letter in epoch.letters.get(message.key, ())
+            if letter.message is message
+        )
+        other = self.halves.get((epoch.sender, side.process.incarnation))
         promise(other is not None, "acknowledged by a party that never began to talk to us")
         assert other is not None
-        receiver = self.processes[side.epoch.sender].sides[side.process.party.name]
+        receiver = self.processes[epoch.sender].sides[side.process.party.name]
         if receiver.epoch is other and receiver.link.state is PartyState.ALIVE:
             promise(other.holds(letter), f"message {letter.index} of {message.key} is acknowledged, and not held")
         unsettled = (side.process.incarnation, message.key, letter.index) in receiver.unsettled

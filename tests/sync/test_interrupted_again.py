@@ -1,0 +1,113 @@
+"""A second signal comes while the exception for the first is on its way to the program: nothing is lost, and the order is kept."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import mpccomm
+from mpccomm import MemoryNetwork, Serialization, SyncPool
+from mpccomm.sync.blocking import BlockingCall
+from tests.timing import UNIT
+
+LIMIT = 100 * UNIT
+MESSAGES = 3000
+PACKAGE = str(Path(mpccomm.__file__).parent)
+CALLS: dict[str, Callable[[SyncPool], Any]] = {
+    "recv": lambda pool: pool.recv("Bob", timeout=LIMIT),
+    "recv_all": lambda pool: dict(pool.recv_all(["Bob"], timeout=LIMIT))["Bob"],
+    "recv_any": lambda pool: pool.recv_any(["Bob"], timeout=LIMIT)[1],
+    "as_received": lambda pool: next(iter(pool.as_received(["Bob"], timeout=LIMIT)))[1],
+}
+
+
+class TimesUpError(Exception):
+    """What the signal handlers raise."""
+
+
+class Struck:
+    """A signal comes while it is decoded."""
+
+    def serialize(self, **kwargs: object) -> str:
+        return "struck"
+
+    @staticmethod
+    def deserialize(obj: str, **kwargs: object) -> str:
+        if Struck.signals:
+            Struck.signals -= 1
+            raise KeyboardInterrupt
+        return obj
+
+    signals = 0
+
+
+@pytest.fixture
+def parties() -> Iterator[tuple[SyncPool, SyncPool]]:
+    network = MemoryNetwork()
+    Serialization.register_class(Struck, check_annotations=False)
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        yield alice, bob
+    Serialization.clear_serialization_logic()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_before_the_first_step_of_giving_back(
+    parties: tuple[SyncPool, SyncPool], call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_back(*_: object) -> None:
+        raise TimesUpError
+
+    alice, bob = parties
+    for value in (Struck(), "next"):
+        bob.send("Alice", value, timeout=LIMIT)
+    Struck.signals = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockingCall, "give_back", give_back)
+        with pytest.raises(TimesUpError):
+            CALLS[call](alice)
+    assert [CALLS[call](alice) for _ in range(2)] == ["struck", "next"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_again_and_again(parties: tuple[SyncPool, SyncPool], call: str) -> None:
+    alice, bob = parties
+    shots, chance = 0, random.Random(call)
+
+    def shoot(number: int, frame: FrameType | None) -> None:
+        nonlocal shots
+        shots += 1
+        # One soon after the other, and then a while of peace.
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 6e-5) if shots % 2 else chance.uniform(5e-4, 3e-3))
+        inside = False
+        while frame is not None and not inside:
+            inside = frame.f_code.co_filename.startswith(PACKAGE)
+            frame = frame.f_back
+        if inside:
+            raise TimesUpError
+
+    handles = [bob.asend("Alice", [number, {"a": number}]) for number in range(MESSAGES)]
+    handles[-1].result(LIMIT)
+    received: list[int] = []
+    tries = 0
+    before = signal.signal(signal.SIGALRM, shoot)
+    timer = signal.setitimer(signal.ITIMER_REAL, 1e-3)
+    try:
+        while len(received) < MESSAGES and tries < 10 * MESSAGES:
+            tries += 1
+            try:
+                received.append(CALLS[call](alice)[0])
+            except TimesUpError:
+                continue
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+    assert received == list(range(MESSAGES))
+    assert shots
