@@ -145,6 +145,26 @@ def test_what_a_reader_sees_is_enough(document: Path) -> None:
     assert list(unseen(document)) == []
 
 
+NEEDED = {
+    "dask": r"from mpccomm\.dask",
+    "gmpy": r"import gmpy2",
+    "metrics": r"from mpccomm\.metrics",
+    "numpy": r"import numpy",
+    "pandas": r"import pandas",
+    "plot": r"mpccomm trace draw|\.(?:plot|timeline)\(",
+    "tls": r"mpccomm certs",
+}
+"""What of a program, or of commands, needs an extra."""
+
+
+@pytest.mark.parametrize("document", [path for path in SHOWING if path.parent.name == "guides"], ids=name_of)
+def test_a_guide_says_which_extras_it_needs(document: Path) -> None:
+    shown = "\n".join(block.text for block in blocks(document) if block.kind != SETUP)
+    first = document.read_text(encoding="utf-8").partition("```")[0]
+    needed = {extra for extra, use in NEEDED.items() if re.search(use, shown)}
+    assert {extra for extra in needed if f"`{extra}`" not in first} == set()
+
+
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
