@@ -11,6 +11,8 @@ Comments, which are not seen when a document is shown, say what a block is where
 ``<!-- setup ... -->``      Python that belongs to the blocks around it, and would only distract there
 ==========================  ==============================================================================================
 
+What a shown program uses is made in sight, or told of in the text as `name`: a setup is no place for its imports.
+
 Names of machines and port numbers are replaced by ones on loopback before anything runs.
 """
 
@@ -43,6 +45,8 @@ LIMIT = 1200 * UNIT
 """Seconds for a block, or for blocks that run together."""
 
 _PREAMBLE, _END = "from tests import shown\n", "shown.end()\n"
+SETUP = "setup"
+"""The kind of what a reader does not see."""
 _PRINTED = "printed"
 """The kind of what a program has printed so far; and the line by which it says that it is there."""
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
@@ -51,7 +55,12 @@ _KINDS = {"at", "command", "every key", "file", "output"}
 _COMMENT = re.compile(
     r"^<!-- (?P<kind>\w+(?: \w+)?)(?:: (?P<name>\S+))?(?P<text>\n.*?^| )-->$", re.MULTILINE | re.DOTALL
 )
-HOSTS = {"alice.example": "127.0.0.2", "bob.example": "127.0.0.3", "carol.example": "127.0.0.4"}
+HOSTS = {
+    "alice.example": "127.0.0.2",
+    "bob.example": "127.0.0.3",
+    "carol.example": "127.0.0.4",
+    "proxy.example": "127.0.0.1",
+}
 _PORT = re.compile(r"\b(?:80|84)\d\d\b")
 
 
@@ -75,7 +84,7 @@ class Block:
     @property
     def is_program(self) -> bool:
         """Whether it is a part of a program that runs here."""
-        return self.language == "python" and self.kind in ("", _PRINTED)
+        return self.language == "python" and self.kind in ("", SETUP, _PRINTED)
 
 
 def documents() -> list[Path]:
@@ -94,7 +103,7 @@ def blocks(document: Path) -> list[Block]:
     said: dict[int, tuple[str, str]] = {}
     for comment in _COMMENT.finditer(text):
         if comment["kind"] == "setup":
-            found.append(Block(document, _line(text, comment.start()), "python", "", "", comment["text"]))
+            found.append(Block(document, _line(text, comment.start()), "python", SETUP, "", comment["text"]))
         else:
             assert comment["kind"] in _KINDS, f"{document}: {comment[0]} means nothing"
             said[comment.end() + 1] = comment["kind"], comment["name"] or ""

@@ -29,6 +29,7 @@ class ForwardProxy:
         answer: bytes = b"",
         context: ssl.SSLContext | None = None,
         hosts: dict[str, int] | None = None,
+        port: int = 0,
     ) -> None:
         self.credentials = credentials
         self.answer = answer
@@ -37,7 +38,7 @@ class ForwardProxy:
         """Where to, by those who were let through."""
         self.heard = bytearray()
         """All that came in the clear after that."""
-        self.port = 0
+        self.port = port
         self._context = context
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,7 +64,7 @@ class ForwardProxy:
 
     async def _main(self) -> None:
         self._end = asyncio.Event()
-        with socket.create_server((LOCAL, 0)) as server:
+        with socket.create_server((LOCAL, self.port)) as server:
             server.setblocking(False)
             self.port = server.getsockname()[1]
             self._ready.set()

@@ -1,6 +1,7 @@
 """The documents are true: what they show is done here, and does what they say."""
 
 import ast
+import builtins
 import importlib.util
 import re
 import shutil
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+import mpccomm
 from mpccomm import ConfigurationError
 from mpccomm.config import _CALLBACKS, _COMMON, _PARTY
 from mpccomm.protocol.frames import PROTOCOL_VERSION
 from mpccomm.settings import DEFAULTS
-from tests.documents import ROOT, Reader, blocks, documents
+from tests.documents import ROOT, SETUP, Reader, blocks, documents
 
 SHOWING = [document for document in documents() if blocks(document)]
 
@@ -104,6 +106,80 @@ def test_what_is_right_is_not(tmp_path: Path) -> None:
     )
     (tmp_path / "folder").mkdir()
     Reader(tmp_path / "folder").read(blocks(document))
+
+
+# -- what a reader sees is enough --------------------------------------------------------------------------------------
+
+
+def unseen(document: Path) -> Iterator[str]:
+    """The names that a shown program uses, and that nothing before it on the page makes, or tells of as `name`.
+
+    What is of this library has to be imported: that the text tells of it is not enough.
+    """
+    text = document.read_text(encoding="utf-8").splitlines()
+    made = {*dir(builtins), "__name__"}
+    for block in blocks(document):
+        if not block.is_program or block.kind == SETUP:
+            continue
+        tree = ast.parse(block.text)
+        made |= set(names_made(tree))
+        told = set(re.findall(r"`(\w+)`", "\n".join(text[: block.line]))) - set(mpccomm.__all__)
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        yield from (f"{block.where}: {name}" for name in sorted(used - made - told))
+
+
+def names_made(tree: ast.AST) -> Iterator[str]:
+    """Wherever in it, and however."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield other or name.partition(".")[0]
+
+
+@pytest.mark.parametrize("document", SHOWING, ids=name_of)
+def test_what_a_reader_sees_is_enough(document: Path) -> None:
+    assert list(unseen(document)) == []
+
+
+NEEDED = {
+    "dask": r"from mpccomm\.dask",
+    "gmpy": r"import gmpy2",
+    "metrics": r"from mpccomm\.metrics",
+    "numpy": r"import numpy",
+    "pandas": r"import pandas",
+    "plot": r"mpccomm trace draw|\.(?:plot|timeline)\(",
+    "tls": r"mpccomm certs",
+}
+"""What of a program, or of commands, needs an extra."""
+
+
+@pytest.mark.parametrize("document", [path for path in SHOWING if path.parent.name == "guides"], ids=name_of)
+def test_a_guide_says_which_extras_it_needs(document: Path) -> None:
+    shown = "\n".join(block.text for block in blocks(document) if block.kind != SETUP)
+    first = document.read_text(encoding="utf-8").partition("```")[0]
+    needed = {extra for extra, use in NEEDED.items() if re.search(use, shown)}
+    assert {extra for extra in needed if f"`{extra}`" not in first} == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("<!-- setup\npool = 1\n-->\n```python\nprint(pool)\n```", ["pool"]),
+        ("With `pool`, a pool:\n\n<!-- setup\npool = 1\n-->\n```python\nprint(pool)\n```", []),
+        ("With `pool.send`:\n\n<!-- setup\npool = 1\n-->\n```python\nprint(pool)\n```", ["pool"]),
+        ("A `SyncPool`:\n\n<!-- setup\nfrom mpccomm import *\n-->\n```python\nSyncPool()\n```", ["SyncPool"]),
+        ("```python\nfrom mpccomm import SyncPool\n```\n\n```python\nSyncPool()\n```", []),
+        ("```python\nx = [y for y in ()]\n```\n\n```python\nprint(x, z)\n```\n\nand `z`", ["z"]),
+    ],
+)
+def test_what_a_reader_does_not_see_is_found(text: str, missing: list[str], tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text(f"{text}\n", encoding="utf-8")
+    assert [line.rpartition(" ")[2] for line in unseen(document)] == missing
 
 
 def test_other_addresses_on_loopback_can_be_bound() -> None:

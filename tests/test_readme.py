@@ -106,6 +106,20 @@ def test_extras_are_those_of_the_project() -> None:
     assert sorted(table) == sorted(PROJECT["optional-dependencies"])
 
 
+def included(extra: str) -> set[str]:
+    """The extras that come with this one, itself among them."""
+    requirements: list[str] = PROJECT["optional-dependencies"][extra]
+    named = [re.fullmatch(r"mpccomm\[([\w,]+)\]", one) for one in requirements]
+    return {extra}.union(*(included(other) for match in named if match for other in match[1].split(",")))
+
+
+def test_the_extra_for_the_tests_has_what_the_table_says() -> None:
+    (said,) = re.findall(r"^\| `tests` \| (.*) \|$", START.read_text(encoding="utf-8"), re.MULTILINE)
+    assert "`notebooks`, and `all` but `torch`" in said
+    assert included("tests") >= {"notebooks"} | included("all") - {"all", "torch"}
+    assert "torch" not in included("tests")
+
+
 def test_no_field_of_the_project_is_given_twice() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
