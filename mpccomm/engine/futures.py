@@ -205,7 +205,8 @@ async def finish(request: Request, future: RequestFuture) -> None:
         end = observer.waits(request.involved(), request.single)
     try:
         await future
-    except asyncio.CancelledError:
+    except BaseException:
+        # Cancelled, or what a signal handler raises.
         give_up(request, future.owner)
         if observer is not None:
             tell_of_failure(observer, request)
@@ -220,7 +221,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
 
 def give_up(request: Request, owner: LoopOwner) -> None:
-    """The task that waits was cancelled, perhaps when the request was over already, and before it could run."""
+    """The task that waits was cancelled or interrupted, perhaps when the request was over already, and before it could run."""
     with contextlib.suppress(PoolClosedError):
         owner.post(request.cancel)
 
@@ -235,11 +236,11 @@ async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner
 
 async def taken(request: Request, owner: LoopOwner, read: Callable[[], T]) -> T:
     """Wait for a request, and return what ``read`` makes of it. Whatever keeps it from being read, what was taken goes back."""
-    await wait(request, owner)
     try:
+        await wait(request, owner)
         return read()
     except BaseException:
-        owner.post(request.cancel)
+        give_up(request, owner)
         raise
 
 

@@ -54,7 +54,8 @@ class Waiting(BaseChannel):
         # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
         try:
             await future
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled, or what a signal handler raises.
             give_up(call, owner)
             raise
         finally:
