@@ -81,9 +81,7 @@ class Authentication:
             )
         for other in parties.values():
             if other.port == party.port and _same_host(other, party):
-                raise DuplicatePartyError(
-                    f"{party.name!r} would be at {party.where}, where {other.name!r} is; they could not be told apart"
-                )
+                raise _same_place(party, other)
         local = party.addr == "localhost" or (party.host.literal is not None and party.host.literal.is_loopback)
         if not local and not self._warned:
             self._warned = True
@@ -257,8 +255,8 @@ class CertificateAuthentication(Authentication):
         for other in parties.values():
             if common := set(other.pins) & set(party.pins):
                 raise DuplicatePartyError(
-                    f"{party.name!r} would show the certificate of {other.name!r}; they could not be told apart: "
-                    f"{common.pop()}"
+                    f"{party.name!r} would show the certificate of {other.name!r}; they could not be told apart, "
+                    f"so name the certificate of each: {common.pop()}"
                 )
         if not party.pins:
             self._admit_unpinned(party, [other for other in parties.values() if not other.pins])
@@ -278,9 +276,7 @@ class CertificateAuthentication(Authentication):
             if not _same_host(other, party) and (other.check_hostname or party.check_hostname):
                 continue
             if other.port == party.port and _same_host(other, party):
-                raise DuplicatePartyError(
-                    f"{party.name!r} would be at {party.where}, where {other.name!r} is; they could not be told apart"
-                )
+                raise _same_place(party, other)
             self.log(
                 LogEvent.KNOWN_BY,
                 "%s and %s can't be told apart securely: a certificate of one is good for the other. "
@@ -310,7 +306,8 @@ class CertificateAuthentication(Authentication):
         for (name, one), (other, another) in combinations(pins.items(), 2):
             if common := set(one) & set(another):
                 raise DuplicatePartyError(
-                    f"{name!r} and {other!r} would show the same certificate; they could not be told apart: {common.pop()}"
+                    f"{name!r} and {other!r} would show the same certificate; they could not be told apart, "
+                    f"so name the certificate of each: {common.pop()}"
                 )
         for found in pins.values():
             credentials.trust(found)
@@ -416,6 +413,13 @@ def _same_host(one: Party, other: Party) -> bool:
     if one.host.literal is None or other.host.literal is None:
         return ascii_name(one.addr) == ascii_name(other.addr)
     return other.host.literal in equivalents(one.host.literal)
+
+
+def _same_place(party: Party, other: Party) -> DuplicatePartyError:
+    return DuplicatePartyError(
+        f"{party.name!r} would be at {party.where}, where {other.name!r} is; they could not be told apart, "
+        "so give each the address and port of its own"
+    )
 
 
 async def _run_incoming(party: Party, stream: Stream) -> None:

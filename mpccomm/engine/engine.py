@@ -297,7 +297,10 @@ class Engine:
         port = NO_PORT if not addr else port
         port = None if port is None else check_port(port, zero="a party without a server")
         if name in self.parties:
-            raise DuplicatePartyError(f"there is a party {name!r} already, at {self.parties[name].where}")
+            raise DuplicatePartyError(
+                f"there is a party {name!r} already, at {self.parties[name].where}: "
+                f"take another name, or remove_http_client({name!r}) first"
+            )
         if wire not in self.network.wires:
             raise ConfigurationError(f"wire={wire!r} of {name}: there are {', '.join(map(repr, self.network.wires))}")
         authentication = self.authentication

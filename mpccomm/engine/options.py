@@ -26,12 +26,21 @@ Timeout: TypeAlias = float | aiohttp.ClientTimeout | Unset | None
 """Seconds; None: no limit; left out: the pool's own."""
 
 
+_CLOCK_BITS = 63
+"""Of the largest number of seconds."""
+
+
 def seconds(timeout: float | aiohttp.ClientTimeout | None) -> float | None:
     """A time limit in seconds, None for none. Of a `aiohttp.ClientTimeout` the ``total`` counts, 0 meaning none.
 
     :raises TypeError: it is no number
+    :raises ValueError: it is larger than a clock can tell
     """
-    if timeout is None or type(timeout) is float or type(timeout) is int:
+    if timeout is None or type(timeout) is float:
+        return timeout
+    if type(timeout) is int:
+        if timeout.bit_length() > _CLOCK_BITS:
+            raise ValueError(f"a time limit of a number with {timeout.bit_length()} bits; None waits without limit")
         return timeout
     if isinstance(timeout, aiohttp.ClientTimeout):
         return timeout.total or None

@@ -19,6 +19,7 @@ from mpccomm.engine.requests import Request, tell_of_failure
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
+    from mpccomm.engine.engine import Engine
     from mpccomm.engine.handles import Callbacks
     from mpccomm.engine.loop_owner import LoopOwner
 
@@ -43,12 +44,7 @@ def program_waits() -> bool:
 
 
 class BlockingCall:
-    """The request of one blocking call; made before it, and told by the loop's thread when it is over.
-
-    Whatever interrupts the caller, its first step afterwards is to append this to `Callbacks.forgotten`: one call of C code, which
-    nothing can come before. From then on what was taken goes back before any later call takes something, whatever else happens to
-    this one; `give_back` only waits for that.
-    """
+    """The request of one blocking call; made before it, and told by the loop's thread when it is over."""
 
     __slots__ = ("_lock", "_loop_owner", "request")
 
@@ -62,15 +58,6 @@ class BlockingCall:
         """End the request; messages that were handed over go back. Called on the pool's loop."""
         assert self.request is not None
         self.request.cancel()
-
-    def give_back(self, callbacks: Callbacks, grace: float) -> None:
-        """Return when what was handed over is back, and a send needs nothing of its caller; or after ``grace`` seconds."""
-        try:
-            _settle(callbacks, grace)
-        except BaseException:
-            # One more signal, while the exception for the first is on its way to the user.
-            _settle(callbacks, grace)
-            raise
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over; called once, on the loop."""
@@ -125,6 +112,33 @@ class BlockingCall:
             raise request.error
 
 
+def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
+    """Do what blocks. Whatever keeps its outcome from the caller, what was taken for it goes back.
+
+    The first step then is to note the call: one call of C code, which nothing can come before. From then on what was taken goes
+    back before any later call takes something, whatever else happens to this one; the rest only waits for that.
+    """
+    blocking = BlockingCall(engine.loop_owner)
+    try:
+        return work(blocking)
+    except BaseException:
+        request = blocking.request
+        if request is not None and request.error is None:
+            engine.callbacks.forgotten.append(blocking)
+            give_back(engine.callbacks, engine.settings.interrupt_grace)
+        raise
+
+
+def give_back(callbacks: Callbacks, grace: float) -> None:
+    """Return when what was handed over is back, and a send needs nothing of its caller; or after ``grace`` seconds."""
+    try:
+        _settle(callbacks, grace)
+    except BaseException:
+        # One more signal, while the exception for the first is on its way to the user.
+        _settle(callbacks, grace)
+        raise
+
+
 def _settle(callbacks: Callbacks, grace: float) -> None:
     landed = allocate_lock()
     landed.acquire()
@@ -138,19 +152,14 @@ def _settle(callbacks: Callbacks, grace: float) -> None:
         landed.acquire(True, grace)
 
 
-def wait_for(request: Request, callbacks: Callbacks, grace: float, read: Callable[[], T]) -> T:
+def wait_for(request: Request, engine: Engine, read: Callable[[], T]) -> T:
     """Start a request, block until it is over, and return what ``read`` makes of it.
-
-    Whatever keeps it from being read, what was taken goes back.
 
     :raises CommunicationError: the request failed
     """
-    blocking = BlockingCall(callbacks.loop_owner)
-    try:
+
+    def work(blocking: BlockingCall) -> T:
         blocking.start(request)
         return read()
-    except BaseException:
-        if blocking.request is not None and request.error is None:
-            callbacks.forgotten.append(blocking)
-            blocking.give_back(callbacks, grace)
-        raise
+
+    return blocked(engine, work)

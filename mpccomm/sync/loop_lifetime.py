@@ -65,9 +65,7 @@ class LoopLifetime:
 
     def run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function on the loop, and block until it is done. An exception here, like Ctrl-C, cancels it."""
-        loop_owner = self._engine.loop_owner
-        call = TaskCall(loop_owner, function)
-        wait_for(call, self._engine.callbacks, self._engine.settings.interrupt_grace, lambda: None)
+        wait_for(TaskCall(self._engine.loop_owner, function), self._engine, lambda: None)
 
     def close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run what ends the pool, and wait for the end of its thread; idempotent.

@@ -14,7 +14,7 @@ from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import BlockingCall, wait_for
+from mpccomm.sync.blocking import BlockingCall, blocked, wait_for
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -48,40 +48,32 @@ class SyncWaiting(BaseChannel):
         engine = self._engine
         if get_ident() == engine.loop_owner.thread:
             self._check_thread()
-        blocking = BlockingCall(engine.loop_owner)
-        try:
+
+        def work(blocking: BlockingCall) -> None:
             blocking.arm()
             blocking.wait(queue(to, message, msg_id, limits, None, blocking))
-        except BaseException:
-            request = blocking.request
-            if request is not None and request.error is None:
-                engine.callbacks.forgotten.append(blocking)
-                blocking.give_back(engine.callbacks, engine.settings.interrupt_grace)
-            raise
+
+        blocked(engine, work)
 
     def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
         """Return the next message of a party: one that is here is taken without a word to the loop."""
         engine = self._engine
         if get_ident() == engine.loop_owner.thread:
             self._check_thread()
-        blocking = BlockingCall(engine.loop_owner)
-        try:
+
+        def work(blocking: BlockingCall) -> Any:
             call = self._receiving(name, msg_id, timeout, expect)
             blocking.request = call
             if engine.loop_owner.is_busy() or not call.grab():
                 blocking.start(call)
             return call.value()
-        except BaseException:
-            request = blocking.request
-            if request is not None and request.error is None:
-                engine.callbacks.forgotten.append(blocking)
-                blocking.give_back(engine.callbacks, engine.settings.interrupt_grace)
-            raise
+
+        return blocked(engine, work)
 
     def _take(self, request: Request, read: Callable[[], T]) -> T:
         """Block until a request is over, and return what ``read`` makes of it; otherwise what it took goes back."""
         self._check_thread()
-        return wait_for(request, self._engine.callbacks, self._engine.settings.interrupt_grace, read)
+        return wait_for(request, self._engine, read)
 
     def _future_of(self, call: FutureCall) -> Future[Any]:
         """Start a receive, and return the future that gets its message."""

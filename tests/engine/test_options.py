@@ -73,6 +73,8 @@ def test_the_limits_of_a_send_are_the_pools_unless_said() -> None:
     for odd in (True, 1.5, "3"):
         with pytest.raises(TypeError, match="max_retries is a whole number"):
             options.send_limits(UNSET, odd, pool)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="None waits without limit"):
+        options.seconds(10**400)
     with pytest.raises(ValueError, match="-1 for no limit; not -2"):
         options.send_limits(UNSET, -2, pool)
 
