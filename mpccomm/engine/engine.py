@@ -19,7 +19,7 @@ from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.error_messages import why_not_ready
-from mpccomm.engine.futures import run
+from mpccomm.engine.futures import run, tell_all_who_wait
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
 from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
+_LAST = 10.0
+"""Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
 
 
 class Host(Protocol):
@@ -83,6 +85,8 @@ class Engine:
     """It has come to look, and takes no part: the programs of the others take no note of it."""
     _begun_at = 0.0
     _ticker: asyncio.TimerHandle | None = None
+    _split: PoolClosedError | None = None
+    """Why it has ended by itself."""
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
@@ -91,6 +95,7 @@ class Engine:
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
         self.loop_owner = LoopOwner(self.log)
+        self.loop_owner.split = self._end_split
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
@@ -198,6 +203,8 @@ class Engine:
             raise PoolClosedError(
                 "this pool was made before a fork and belongs to the parent process; make a new one here"
             )
+        if self._split is not None:
+            raise PoolClosedError(str(self._split)) from self._split.__cause__
         raise PoolClosedError("this pool was shut down; make a new one")
 
     def listen(
@@ -464,6 +471,7 @@ class Engine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            self.loop_owner.struck(error)
             self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
 
     def _tick(self) -> None:
@@ -475,7 +483,8 @@ class Engine:
                 "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)"
             )
             self.log(LogEvent.LOOP_HELD_UP, text, late)
-        self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
+        self._ticker = self.loop_owner.loop.call_later(timing.tick, self.loop_owner.entering(self._tick))
+        self.loop_owner.resume()
         self.callbacks.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
@@ -602,15 +611,30 @@ class Engine:
         if ending is None:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
         try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
+            await self._ended_in_time(ending)
+        except BaseException:
             self._lingering.end(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
             raise
 
+    async def _ended_in_time(self, ending: asyncio.Task[None]) -> None:
+        """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
+        while not ending.done() and (left := self.deadline() - Party.clock()) > 0:
+            await asyncio.wait((ending,), timeout=left)
+        done, _ = await asyncio.wait((ending,), timeout=_LAST)
+        if done:
+            ending.result()
+            return
+        ending.cancel()
+        self.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
+        for party in self.parties.values():
+            party.connections.abort()
+        self.close_unused()
+
     def _begin_to_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        self.lifecycle.apply(PoolEvent.CLOSE)
+        if self.lifecycle.usable:  # what a signal handler raises may have come between these two steps before
+            self.lifecycle.apply(PoolEvent.CLOSE)
         self._ending = self.logged.context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
         return self._ending
 
@@ -622,6 +646,25 @@ class Engine:
                 await self._close_all()
             finally:
                 self._over()
+
+    def _end_split(self, error: BaseException) -> None:
+        """What a signal handler raised has split the work of the pool. What was done of it is not known, so nothing can go on."""
+        if self._split is not None or self.lifecycle.state not in (PoolState.RUNNING, PoolState.CLOSING):
+            return
+        kind = type(error).__name__
+        self._split = PoolClosedError(
+            f"a signal handler raised {kind} in the middle of what this pool does on its event loop, and what was done of that is "
+            "not known: the pool has ended. On an event loop let no signal handler raise (there are asyncio.timeout and "
+            "loop.add_signal_handler), or take SyncPool, whose loop is out of their reach; and make a new pool"
+        )
+        self._split.__cause__ = error
+        self.log(LogEvent.SPLIT, "%s", self._split)
+        tell_all_who_wait(self.loop_owner, self._split)
+        for party in self.parties.values():
+            party.resume()
+        if self._ending is None:
+            self._lingering.begin(Party.clock(), self.settings.linger)
+            self._begin_to_end(partial(self._give_up, kind))
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
@@ -650,6 +693,8 @@ class Engine:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))
 
     def _over(self) -> None:
+        if self.lifecycle.state is PoolState.CLOSED:
+            return
         self.lifecycle.apply(PoolEvent.END)
         self.write()
         self.logged.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, tell_of_failure
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -278,3 +279,24 @@ def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None
     except asyncio.InvalidStateError:
         return False  # it was cancelled between these two steps, by Ctrl-C
     return True
+
+
+def tell_all_who_wait(owner: LoopOwner, error: Exception) -> None:
+    """End every wait for this pool on event loops.
+
+    What was struck may have been about to tell a call, and to have taken it out of where the pool knows it. The collector knows
+    all: that costs calls nothing, and only a pool that ends by this asks it.
+    """
+    for one in gc.get_objects():
+        # Not `isinstance`, which some objects answer themselves.
+        kind = type(one)
+        future: asyncio.Future[Any] | None = None
+        if kind is SendCall:
+            if one.party.loop_owner is owner:
+                future = one.future
+        elif issubclass(kind, asyncio.Future) and getattr(one, "owner", None) is owner:
+            future = one
+        if future is not None and not future.done():
+            told = PoolClosedError(str(error))
+            told.__cause__ = error.__cause__
+            resolve_on(future, owner, None, told)

@@ -557,6 +557,7 @@ class LoopHandle(_Watched, asyncio.Future[None]):
     def __init__(self, failures: Failures) -> None:
         super().__init__(loop=running_loop())
         self._failures = failures
+        self.owner = failures.loop_owner
 
     def resolve(self, value: None, error: Exception | None) -> None:
         """Its sends have ended."""

@@ -6,11 +6,12 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
 from time import perf_counter
 
+from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine.lanes import lane, of_tasks, running
 from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
@@ -57,6 +58,8 @@ class LoopOwner:
         self.log = log or EventLog()
         self.observer: Observer | None = None
         """Who is told of what is sent, received and waited for; None: nothing is asked for."""
+        self.split: Callable[[BaseException], None] = lambda error: None
+        """Ends the pool, because what a signal handler raised has split its work."""
         self.posted: deque[Callable[[], None]] = deque()
         """What is still to be run, in this order."""
         self._scheduled = False
@@ -132,7 +135,11 @@ class LoopOwner:
             self.posted.append(function)
             self._run_posted()
         else:
-            function()
+            try:
+                function()
+            except BaseException as error:
+                self.struck(error)
+                raise
 
     def post_soon(self, function: Callable[[], None]) -> None:
         """Run it in a further turn of the loop, whichever thread calls: nothing happens before this has returned.
@@ -158,11 +165,14 @@ class LoopOwner:
         self._scheduled = False
         if self._running:
             return
-        self._running = True
         try:
+            self._running = True
             # What these post in turn waits for the next turn: they may go on for ever.
             for _ in range(len(self.posted)):
                 self._run(self.posted.popleft())
+        except BaseException as error:
+            self.struck(error)
+            raise
         finally:
             self._running = False
             if self.posted and not self._scheduled:
@@ -173,9 +183,51 @@ class LoopOwner:
         try:
             function()
         except Exception as error:
+            self.struck(error)
             # A request tells its caller what has failed. For the outcome of anything else no call waits.
             context = {"message": "a call posted to the pool's loop failed", "exception": error}
             self.loop.call_exception_handler(context)
+
+    # -- what signal handlers raise --------------------------------------------------------------------------------------
+
+    def struck(self, error: BaseException) -> None:
+        """This came out of the middle of the pool's work: if a signal handler raised it, what was done is not known."""
+        if is_strike(error):
+            self.split(error)
+
+    def resume(self) -> None:
+        """Run what was posted, if what a signal handler raised has kept the loop from that. Called now and then, on the loop."""
+        if self.posted and not self._running:
+            self._run_posted()
+        elif not self.posted:
+            self._scheduled = False
+
+    def entering(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return what the loop is to call, once, in place of a function: one that begins within a ``try``.
+
+        A signal that comes while a loop waits has its handler run where Python code runs next: on uvloop that is the beginning of
+        whatever the loop calls, mostly a timer. What is raised there comes out when the function has run all the same.
+        """
+        entering = self._enter(function)
+        next(entering)
+        return entering.__next__
+
+    def _enter(self, function: Callable[[], None]) -> Generator[None, None, None]:
+        before: BaseException | None = None
+        try:
+            yield
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            before = error
+        try:
+            function()
+        except BaseException as error:
+            self.struck(error)
+            raise
+        if before is not None:
+            raise before
+        yield
 
     # -- work that would keep the loop busy ----------------------------------------------------------------------------
 

@@ -315,8 +315,8 @@ class Party:
             self.connections.close_as_told()
         self.connections.wake()
         if self._happening is not None:
-            self._happening.set_result(None)
-            self._happening = None
+            happening, self._happening = self._happening, None
+            happening.set_result(None)
 
     def return_message(self, message: Incoming) -> None:
         """Return a message that was taken to the mailbox: the next receive that asks for it gets it."""
@@ -324,8 +324,17 @@ class Party:
         self.flush()
 
     def _continue(self) -> None:
+        try:
+            self._continued = False
+            self.flush(AT_ONCE)
+        except BaseException as error:
+            self.loop_owner.struck(error)
+            raise
+
+    def resume(self) -> None:
+        """Go on where what a signal handler raised has kept the loop from calling us. Called now and then."""
         self._continued = False
-        self.flush(AT_ONCE)
+        self.connections.resume()
 
     def _note_event(self, event: Event) -> None:
         match event:
@@ -363,6 +372,7 @@ class Party:
     def tick(self) -> None:
         """Look at the clock: heartbeats, and who has waited for too long."""
         now = self.clock()
+        self.resume()
         self.connections.look(now)
         self.link.tick(now)
         first = next(self.link.sender.pending(), None)

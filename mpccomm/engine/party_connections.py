@@ -132,6 +132,11 @@ class PartyConnections:
             if not stream.awake and link.due(connection):
                 stream.wake()
 
+    def resume(self) -> None:
+        """Go on where what a signal handler raised has kept the loop from calling us. Called now and then."""
+        for stream in self._streams.values():
+            stream.resume()
+
     def look(self, now: float) -> None:
         """Find out which of them move what was sent there, though nothing may come back yet."""
         link = self._owner.link

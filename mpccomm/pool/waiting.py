@@ -85,7 +85,11 @@ class Waiting(BaseChannel):
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
             now = party.clock()
-            message = party.link.take_next(prefix, own, now)
+            try:
+                message = party.link.take_next(prefix, own, now)
+            except BaseException as error:
+                owner.struck(error)
+                raise
             if message is not None:
                 try:
                     party.connections.wake()
@@ -111,9 +115,15 @@ class Waiting(BaseChannel):
         owner = self._engine.loop_owner
         kind = ReceiveFuture if owner.observer is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
-        call.immediate = call.landed = future.is_home
-        owner.post(call.start)
-        call.immediate = False
+        call.immediate, call.landed = future.is_home, not future.is_home
+        try:
+            owner.post(call.start)
+        except BaseException:
+            give_up(call, owner)
+            raise
+        call.immediate, call.landed = False, True
+        if future.done():
+            call.message = None
         return future
 
     def _handle(self) -> LoopHandle:
