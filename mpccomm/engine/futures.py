@@ -292,7 +292,8 @@ def tell_all_who_wait(owner: LoopOwner, error: Exception) -> None:
         kind = type(one)
         future: asyncio.Future[Any] | None = None
         if kind is SendCall:
-            if one.party.loop_owner is owner:
+            party = getattr(one, "party", None)  # it may be just made
+            if party is not None and party.loop_owner is owner:
                 future = one.future
         elif issubclass(kind, asyncio.Future) and getattr(one, "owner", None) is owner:
             future = one

@@ -118,12 +118,13 @@ class Waiting(BaseChannel):
         call.immediate, call.landed = future.is_home, not future.is_home
         try:
             owner.post(call.start)
+            call.immediate = False
+            call.landed = True
+            if future.done():
+                call.message = None
         except BaseException:
             give_up(call, owner)
             raise
-        call.immediate, call.landed = False, True
-        if future.done():
-            call.message = None
         return future
 
     def _handle(self) -> LoopHandle:

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from mpccomm import CommunicationError, PoolClosedError, SyncPool
+from mpccomm.engine import engine
 from tests.interrupts.shots import LIMIT, LONG, NOTHING, TIMER, Outcome, TimesUpError, everywhere, handling
-from tests.interrupts.test_native import RECEIVES, Duo
+from tests.interrupts.test_native import MARK, RECEIVES, SENDS, Duo
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
@@ -30,7 +31,12 @@ OFFSET = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toor
 pytestmark = pytest.mark.timeout(3600 if LONG else 60)
 
 
-CALLS = {name: RECEIVES[name] for name in ("recv", "recv_any", "recv_all")}
+async def held(duo: Duo) -> Any:
+    duo.handle = duo.alice.arecv("Bob")
+    return await duo.handle
+
+
+CALLS = {**{name: RECEIVES[name] for name in ("recv", "recv_any", "recv_all")}, "arecv": held}
 
 
 class Pair:
@@ -156,14 +162,15 @@ def factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEven
 
 
 @pytest.fixture
-def pair(factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Pair]:
+def pair(factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    monkeypatch.setattr(engine, "_LAST", 10 * UNIT)
     made = Pair(factory)
     yield made
     made.end()
 
 
-def shots(call: Callable[..., Any], look: Callable[[Outcome], None]) -> None:
-    everywhere(call, look, TIMER, hand_over=True, stride=STRIDE, offset=OFFSET)
+def shots(call: Callable[..., Any], look: Callable[[Outcome], None], stride: int = STRIDE) -> None:
+    everywhere(call, look, TIMER, hand_over=True, stride=stride, offset=OFFSET)
 
 
 @pytest.mark.parametrize("here", [False, True], ids=["on its way", "here"])
@@ -177,14 +184,78 @@ def test_receiving(pair: Pair, receive: str, here: bool) -> None:
     def look(outcome: Outcome) -> None:
         nonlocal number
         if pair.goes_on(outcome):
-            got = pair.duo.got
+            got, handle = pair.duo.got, pair.duo.handle
+            if got is NOTHING and handle is not None and not handle.cancel():
+                # The program has the future, and what came into it.
+                with suppress(asyncio.CancelledError, TimesUpError):
+                    got = handle.result()
             if got is NOTHING:
                 got = pair.duo.run(lambda: pair.duo.alice.recv("Bob", timeout=LIMIT))
             assert got == number
+        pair.duo.handle = None
         number = send()
 
     number = send()
     shots(pair.call(lambda: CALLS[receive](pair.duo)), look)
+
+
+@pytest.mark.parametrize("send", SENDS)
+def test_sending(pair: Pair, send: str) -> None:
+    number = 0
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        whole = pair.duo.got is not NOTHING
+        if pair.goes_on(outcome):
+            duo = pair.duo
+            duo.run(lambda: duo.alice.send("Bob", MARK, timeout=LIMIT))
+            arrived = duo.beside(lambda: duo.bob.recv("Alice", timeout=LIMIT))
+            if arrived == number:
+                assert duo.beside(lambda: duo.bob.recv("Alice", timeout=LIMIT)) == MARK
+            else:
+                assert arrived == MARK
+                assert not whole
+        number += 1
+
+    shots(pair.call(lambda: SENDS[send](pair.duo, number)), look)
+
+
+def test_a_collective(pair: Pair) -> None:
+    number = 0
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number
+        value = pair.duo.got
+        if pair.goes_on(outcome):
+            duo = pair.duo
+            mine, theirs = duo.alice.group(["Alice", "Bob"]), duo.bob.group(["Alice", "Bob"])
+            if value is NOTHING:
+                try:
+                    value = duo.run(lambda: mine.resume(LIMIT))
+                except CommunicationError as error:
+                    assert "nothing is there to resume" in str(error)  # noqa: PT017 - the other way out is as good
+                    value = duo.run(lambda: mine.bcast(number, root="Alice", timeout=LIMIT))
+            assert value == number
+            assert duo.beside(lambda: theirs.bcast(root="Alice", timeout=LIMIT)) == number
+        number += 1
+
+    def bcast() -> Coroutine[Any, Any, Any]:
+        return pair.duo.alice.group(["Alice", "Bob"]).bcast(number, root="Alice", timeout=LIMIT)
+
+    shots(pair.call(bcast), look)
+
+
+def test_the_end(pair: Pair) -> None:
+    """However it was struck, asking for it once more ends the pool, in a bounded time."""
+
+    def look(outcome: Outcome) -> None:
+        assert pair.task is not None
+        pair.task.cancel()
+        pair.runner.run(others())
+        pair.end()
+        pair.begin()
+
+    shots(pair.call(lambda: pair.duo.alice.shutdown(LIMIT)), look, 8 * STRIDE)
 
 
 # -- a timer in life ---------------------------------------------------------------------------------------------------
