@@ -612,10 +612,14 @@ class Engine:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
         try:
             await self._ended_in_time(ending)
-        except BaseException:
+        except asyncio.CancelledError:
             self._lingering.end(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
+            raise
+        except BaseException:
+            # What a signal handler raised comes out at once.
+            self._lingering.end(mine)
             raise
 
     async def _ended_in_time(self, ending: asyncio.Task[None]) -> None:
@@ -630,6 +634,9 @@ class Engine:
         self.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
         for party in self.parties.values():
             party.connections.abort()
+        if self._server is not None:
+            closing = self.loop_owner.loop.create_task(self._server.close())
+            await asyncio.wait((closing,), timeout=_LAST)
         self.close_unused()
 
     def _begin_to_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:

@@ -245,6 +245,7 @@ def test_a_collective(pair: Pair) -> None:
     shots(pair.call(bcast), look)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of tasks that asyncio has lost
 def test_the_end(pair: Pair) -> None:
     """However it was struck, asking for it once more ends the pool, in a bounded time."""
 
