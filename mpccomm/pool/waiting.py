@@ -115,13 +115,15 @@ class Waiting(BaseChannel):
         owner = self._engine.loop_owner
         kind = ReceiveFuture if owner.observer is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
-        call.immediate, call.landed = future.is_home, not future.is_home
+        call.immediate = future.is_home
+        call.landed = False
         try:
             owner.post(call.start)
             call.immediate = False
-            call.landed = True
-            if future.done():
-                call.message = None
+            if future.is_home:
+                call.landed = True
+                if future.done():
+                    call.message = None
         except BaseException:
             give_up(call, owner)
             raise
