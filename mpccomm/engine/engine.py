@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 import signal
@@ -12,13 +13,13 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name, join
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.error_messages import why_not_ready
+from mpccomm.engine.error_messages import split_by, unknown, why_not_ready
 from mpccomm.engine.futures import run, tell_all_who_wait
 from mpccomm.engine.handlers import ServerHandle
 from mpccomm.engine.handles import Callbacks, Failures
@@ -62,8 +63,9 @@ if TYPE_CHECKING:
 
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
-_LAST = 10.0
+_LAST = 10
 """Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
+Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Host(Protocol):
@@ -86,7 +88,9 @@ class Engine:
     _begun_at = 0.0
     _ticker: asyncio.TimerHandle | None = None
     _split: PoolClosedError | None = None
-    """Why it has ended by itself."""
+    """Why it has ended by itself: what a signal handler raised has split its work."""
+    _split_told = False
+    """All hear of that."""
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
@@ -184,12 +188,7 @@ class Engine:
         try:
             return self.parties[name]
         except KeyError:
-            known = ", ".join(map(repr, self.parties)) or "none yet"
-            near = [other for other in self.parties if _alike(other) == _alike(name)]
-            remedy = f"did you mean {near[0]!r}?" if near else "add it with add_http_client"
-            raise UnknownPartyError(
-                f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
-            ) from None
+            raise UnknownPartyError(unknown(name, self.parties)) from None
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """The parties of those names, in that order; None: all, in the order in which they were added."""
@@ -470,8 +469,7 @@ class Engine:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.loop_owner.struck(error)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.loop_owner.struck(error):
             self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
 
     def _tick(self) -> None:
@@ -485,6 +483,7 @@ class Engine:
             self.log(LogEvent.LOOP_HELD_UP, text, late)
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self.loop_owner.entering(self._tick))
         self.loop_owner.resume()
+        self._tell_of_split()
         self.callbacks.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
@@ -584,14 +583,21 @@ class Engine:
             self.loop_owner.loop.call_soon_threadsafe(hurry)
 
     def close_unused(self) -> None:
-        """Close a pool that has no loop: it never had one, or its loop has ended, or it stayed behind in the parent process."""
+        """Close a pool that has no loop: it never had one, or its loop has ended, or has done what there was to do; idempotent."""
         if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
             return
         if self._bound_port is not None:
             self._bound_port.close()
         if self.audit is not None:
             self.audit.close()
-        self._over()
+        self.write()
+        self.logged.close()
+        self.callbacks.end()
+        self.takeover.end()
+        # The last step: until then a further attempt finds what is left.
+        self.lifecycle.apply(PoolEvent.END)
+        if self.host is not None:
+            self.host.ended()
 
     def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
@@ -624,54 +630,76 @@ class Engine:
 
     async def _ended_in_time(self, ending: asyncio.Task[None]) -> None:
         """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
-        while not ending.done() and (left := self.deadline() - Party.clock()) > 0:
+        removed = Party.clock() + self.settings.linger if self._leaving else -math.inf
+        while not ending.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
             await asyncio.wait((ending,), timeout=left)
-        done, _ = await asyncio.wait((ending,), timeout=_LAST)
-        if done:
+        for _ in range(_LAST):
+            # One by one: a loop that is held up meanwhile has not used them all up at once.
+            if not ending.done():
+                await asyncio.wait((ending,), timeout=1)
+        if ending.done():
+            # Also where its very last step was struck.
+            self._close_as_it_is()
             ending.result()
             return
-        ending.cancel()
         self.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
-        for party in self.parties.values():
-            party.connections.abort()
-        if self._server is not None:
-            closing = self.loop_owner.loop.create_task(self._server.close())
-            await asyncio.wait((closing,), timeout=_LAST)
-        self.close_unused()
+        ending.cancel()
+        closing = self.loop_owner.loop.create_task(self._close_all())
+        await asyncio.wait((closing,), timeout=_LAST)
+        self._close_as_it_is()
 
-    def _begin_to_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        if self.lifecycle.usable:  # what a signal handler raises may have come between these two steps before
+    def _begin_to_end(self, leave: Step) -> asyncio.Task[None]:
+        if self.lifecycle.usable:  # it is closing where what was to end it was struck
             self.lifecycle.apply(PoolEvent.CLOSE)
         self._ending = self.logged.context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
+        self._ending.add_done_callback(self._ended)
         return self._ending
 
-    async def _run_to_the_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_to_the_end(self, leave: Step) -> None:
         try:
-            await leave()
+            await self._take(leave, self._give_up_split)
         finally:
             try:
-                await self._close_all()
+                await self._take(self._close_all, self._close_all)
             finally:
-                self._over()
+                self._close_as_it_is()
+
+    async def _take(self, step: Step, if_struck: Step) -> None:
+        """Take a step of the end, and another one where a signal handler has raised in the middle of it."""
+        try:
+            await step()
+        except BaseException as error:
+            if self.loop_owner.struck(error):
+                await if_struck()
+            raise
+
+    def _close_as_it_is(self) -> None:
+        """Leave nothing open, whatever has become of the end."""
+        for party in self.parties.values():
+            party.connections.abort()
+        self.close_unused()
 
     def _end_split(self, error: BaseException) -> None:
         """What a signal handler raised has split the work of the pool. What was done of it is not known, so nothing can go on."""
-        if self._split is not None or self.lifecycle.state not in (PoolState.RUNNING, PoolState.CLOSING):
+        if self.lifecycle.state not in (PoolState.RUNNING, PoolState.CLOSING):
             return
-        kind = type(error).__name__
-        self._split = PoolClosedError(
-            f"a signal handler raised {kind} in the middle of what this pool does on its event loop, and what was done of that is "
-            "not known: the pool has ended. On an event loop let no signal handler raise (there are asyncio.timeout and "
-            "loop.add_signal_handler), or take SyncPool, whose loop is out of their reach; and make a new pool"
-        )
-        self._split.__cause__ = error
-        self.log(LogEvent.SPLIT, "%s", self._split)
+        if self._split is None:
+            self._split = split_by(error)
+            self.log(LogEvent.SPLIT, "%s", str(self._split))
+        self._tell_of_split()
+
+    def _tell_of_split(self) -> None:
+        """Let all hear of it, unless they have."""
+        if self._split is None or self._split_told:
+            return
         tell_all_who_wait(self.loop_owner, self._split)
         for party in self.parties.values():
             party.resume()
         if self._ending is None:
             self._lingering.begin(Party.clock(), self.settings.linger)
-            self._begin_to_end(partial(self._give_up, kind))
+            self._begin_to_end(self._give_up_split)
+        # One more strike in here leaves it to the next tick.
+        self._split_told = True
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
@@ -696,19 +724,12 @@ class Engine:
         if self._leaving:
             await asyncio.wait(self._leaving.values())
 
+    async def _give_up_split(self) -> None:
+        assert self._split is not None
+        await self._give_up(type(self._split.__cause__).__name__)
+
     async def _give_up(self, reason: str) -> None:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))
-
-    def _over(self) -> None:
-        if self.lifecycle.state is PoolState.CLOSED:
-            return
-        self.lifecycle.apply(PoolEvent.END)
-        self.write()
-        self.logged.close()
-        self.callbacks.end()
-        self.takeover.end()
-        if self.host is not None:
-            self.host.ended()
 
     def write(self) -> None:
         """Write what is to be written at the end: traces, and the report."""
@@ -718,13 +739,12 @@ class Engine:
             keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
 
     async def _close_all(self) -> None:
+        """Wait for the end of what runs. It may be begun once more."""
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
         if self._server is not None:
             await self._server.close()
-        if self._bound_port is not None:
-            self._bound_port.close()
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
@@ -733,8 +753,6 @@ class Engine:
         await self.ways.close()
         self.loop_owner.close_workers()
         self.failures.report()
-        if self.audit is not None:
-            self.audit.close()
 
 
 def _mailbox(wire: str) -> Callable[[], Mailbox]:
@@ -776,8 +794,3 @@ def _close_all_inherited() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_all_inherited)
-
-
-def _alike(name: object) -> str:
-    """Return a name without what is easily mistyped in it."""
-    return "".join(str(name).split()).casefold()

@@ -190,10 +190,12 @@ class LoopOwner:
 
     # -- what signal handlers raise --------------------------------------------------------------------------------------
 
-    def struck(self, error: BaseException) -> None:
-        """This came out of the middle of the pool's work: if a signal handler raised it, what was done is not known."""
-        if is_strike(error):
+    def struck(self, error: BaseException) -> bool:
+        """This came out of the middle of the pool's work. Return whether a signal handler raised it: then the pool ends."""
+        strike = is_strike(error)
+        if strike:
             self.split(error)
+        return strike
 
     def resume(self) -> None:
         """Run what was posted, if what a signal handler raised has kept the loop from that. Called now and then, on the loop."""

@@ -92,6 +92,10 @@ class PartyConnections:
         self.update_wanted()
         try:
             await stream.run(peer)
+        except BaseException as error:
+            # Out of here it would only end the answer of an HTTP server.
+            owner.loop_owner.struck(error)
+            raise
         finally:
             del self._streams[connection]
             self._count()

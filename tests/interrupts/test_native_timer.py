@@ -164,7 +164,7 @@ def factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEven
 
 @pytest.fixture
 def pair(factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    monkeypatch.setattr(engine, "_LAST", 10 * UNIT)
+    monkeypatch.setattr(engine, "_LAST", 1)
     made = Pair(factory)
     yield made
     made.end()
