@@ -483,8 +483,9 @@ class Engine:
             self.log(LogEvent.LOOP_HELD_UP, text, late)
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self.loop_owner.entering(self._tick))
         self.loop_owner.resume()
+        self.loop_owner.judge()
         self._tell_of_split()
-        self.callbacks.withdraw_forgotten()
+        self.loop_owner.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
             trace.look()
@@ -649,7 +650,7 @@ class Engine:
         self._close_as_it_is()
 
     def _begin_to_end(self, leave: Step) -> asyncio.Task[None]:
-        if self.lifecycle.usable:  # it is closing where what was to end it was struck
+        if self.lifecycle.usable:  # not where it was split
             self.lifecycle.apply(PoolEvent.CLOSE)
         self._ending = self.logged.context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
         self._ending.add_done_callback(self._ended)
@@ -685,21 +686,24 @@ class Engine:
             return
         if self._split is None:
             self._split = split_by(error)
-            self.log(LogEvent.SPLIT, "%s", str(self._split))
-        self._tell_of_split()
+        # From here on no call begins. The others, and the other parties, are told in a step of its own.
+        if self.lifecycle.usable:
+            self.lifecycle.apply(PoolEvent.CLOSE)
+        self.loop_owner.loop.call_soon(self._tell_of_split)
 
     def _tell_of_split(self) -> None:
-        """Let all hear of it, unless they have."""
+        """Let all hear of it, unless they have. The clock calls it as well: a further strike may keep it from its end."""
         if self._split is None or self._split_told:
             return
-        tell_all_who_wait(self.loop_owner, self._split)
-        for party in self.parties.values():
+        parties = [*self.parties.values(), *self._removed]
+        tell_all_who_wait(self.loop_owner, parties, self._split)
+        for party in parties:
             party.resume()
         if self._ending is None:
             self._lingering.begin(Party.clock(), self.settings.linger)
             self._begin_to_end(self._give_up_split)
-        # One more strike in here leaves it to the next tick.
         self._split_told = True
+        self.log(LogEvent.SPLIT, "%s", str(self._split))
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence, Sized
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from mpccomm.display import plural
 from mpccomm.engine.futures import resolve_on
@@ -49,13 +49,6 @@ _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND
 """The states that `concurrent.futures` knows."""
 
 
-class Withdrawable(Protocol):
-    """A call whose outcome may be given up."""
-
-    def withdraw(self) -> None:
-        """What was taken for it goes back. Called on the pool's loop."""
-
-
 class Callbacks:
     """Runs the callbacks of the handles of one pool, in the order in which the handles were done, in a thread of its own.
 
@@ -65,8 +58,6 @@ class Callbacks:
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
-        self.forgotten: deque[Withdrawable] = deque()
-        """Calls whose outcome the program does not get any more: its handle is forgotten, or its blocking call was interrupted."""
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._at_work = 0
@@ -125,16 +116,6 @@ class Callbacks:
                 self._work()
             else:
                 self._thread = thread
-
-    def withdraw_forgotten(self) -> None:
-        """End the calls whose outcome nothing gets: their messages are for others. Called on the pool's loop."""
-        forgotten = self.forgotten
-        while forgotten:
-            # Taken out afterwards: a call that looks whether there are any has to come after the last one as well.
-            try:
-                forgotten[0].withdraw()
-            finally:
-                forgotten.popleft()
 
     def end(self) -> None:
         """Let the thread end when it has done what it was given."""
@@ -204,7 +185,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         self._running = False
         self._to_here: _ToHandle | None = None
         if call is not None:
-            self._to_here = call.waiter = _ToHandle(self, callbacks.forgotten.append)
+            self._to_here = call.waiter = _ToHandle(self, callbacks.loop_owner.forgotten.append)
             self._to_here.call = call
 
     # -- by the pool ---------------------------------------------------------------------------------------------------
@@ -351,7 +332,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def _set(self, outcome: _Outcome) -> None:
         to_here = self._to_here
-        note = self._callbacks.forgotten.append
+        note = self._callbacks.loop_owner.forgotten.append
         try:
             self.outcomes.append(outcome)
         finally:
@@ -523,7 +504,7 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         self.kept = None
         return handle is not None and handle.resolve(value, error)
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """The program has forgotten the handle, or given it up."""
         self.call.cancel()
         handle = self()
@@ -553,6 +534,8 @@ class _Watched:
 
 class LoopHandle(_Watched, asyncio.Future[None]):
     """For asyncio callers."""
+
+    __slots__ = ("owner",)
 
     def __init__(self, failures: Failures) -> None:
         super().__init__(loop=running_loop())

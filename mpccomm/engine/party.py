@@ -328,7 +328,8 @@ class Party:
             self._continued = False
             self.flush(AT_ONCE)
         except BaseException as error:
-            self.loop_owner.struck(error)
+            self.loop_owner.suspect = error
+            self.loop_owner.judge()
             raise
 
     def resume(self) -> None:

@@ -94,7 +94,8 @@ class PartyConnections:
             await stream.run(peer)
         except BaseException as error:
             # Out of here it would only end the answer of an HTTP server.
-            owner.loop_owner.struck(error)
+            owner.loop_owner.suspect = error
+            owner.loop_owner.judge()
             raise
         finally:
             del self._streams[connection]

@@ -48,7 +48,8 @@ class StreamPeer:
             self._link.received(self._connection, batch, clock())
             flush(self._at_once)
         except BaseException as error:
-            self._struck(error)
+            self._loop_owner.suspect = error
+            self._struck()
             raise
 
     def heard(self) -> None:
@@ -63,11 +64,12 @@ class StreamPeer:
             if link.events or link.closing:
                 self._flush()
         except BaseException as error:
-            self._struck(error)
+            self._loop_owner.suspect = error
+            self._struck()
             raise
         return batch
 
-    def _struck(self, error: BaseException) -> None:
+    def _struck(self) -> None:
         # The stream is about to end by this. Not after the pool, whose last word would still go there.
         self._link.lost(self._connection)
-        self._loop_owner.struck(error)
+        self._loop_owner.judge()

@@ -14,9 +14,11 @@ import pytest
 
 from mpccomm import PartyAbortedError, PartyShutDownError, Pool, PoolClosedError
 from mpccomm.engine import engine as module
+from mpccomm.engine import futures
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
+from mpccomm.engine.requests import ReceiveCall
 from tests.interrupts.shots import TIMER, TimesUpError, handling
 from tests.pools import LOCAL, Log, pools, until
 from tests.timing import UNIT
@@ -134,11 +136,39 @@ async def test_one_more_strike_while_they_are_told_leaves_it_to_the_tick(monkeyp
         waiting = asyncio.ensure_future(alice.recv("Bob"))
         await asyncio.sleep(0)
         once(monkeypatch, module, "tell_all_who_wait")
+        found: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context.get("exception")))
         split(alice)
         with pytest.raises(PoolClosedError, match="a signal handler raised TimesUpError"):
             await asyncio.wait_for(waiting, LIMIT)
         with pytest.raises(PartyAbortedError, match="TimesUpError"):
             await bob.recv("Alice", timeout=LIMIT)
+        assert [type(error) for error in found] == [TimesUpError]
+
+
+async def test_one_more_strike_before_it_is_known_what_struck_leaves_it_to_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with pools("Alice", "Bob") as (alice, _):
+        owner = alice._engine.loop_owner
+        once(monkeypatch, owner, "judge")
+        split(alice)
+        assert owner.suspect is not None
+        with pytest.raises(PoolClosedError, match="a signal handler raised TimesUpError"):
+            await alice.recv("Bob")
+        assert owner.suspect is None
+
+
+async def test_one_more_strike_where_a_message_goes_back_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        for number in range(2):
+            await bob.send("Alice", number)
+        once(monkeypatch, ReceiveCall, "value")
+        with monkeypatch.context() as patch:
+            once(patch, futures, "withdraw_forgotten")
+            with pytest.raises(TimesUpError):
+                await alice.recv("Bob", timeout=LIMIT)
+        assert [await alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
