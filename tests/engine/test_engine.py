@@ -25,8 +25,9 @@ from mpccomm import (
     UnknownPartyError,
 )
 from mpccomm.engine import engine as module
+from mpccomm.engine.abc import Host
 from mpccomm.engine.authentication import Authentication
-from mpccomm.engine.engine import Engine, Host
+from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
