@@ -275,7 +275,6 @@ TESTED_IN = {
     # Two halves of one thing.
     "engine/base_channel": "engine/test_base.py",
     "engine/base_pool": "engine/test_base.py",
-    "engine/delivery": "engine/test_requests.py",
     "engine/error_messages": "engine/test_requests.py",
     "engine/notes": "engine/test_tracing.py",
     "engine/recorder": "engine/test_tracing.py",
