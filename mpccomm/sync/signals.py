@@ -17,7 +17,7 @@ from contextvars import Context
 from types import FrameType
 from typing import NoReturn
 
-from mpccomm.engine.engine import write_and_end
+from mpccomm.engine.engine import ENGINES
 
 _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 _PERIOD = 0.25
@@ -34,7 +34,7 @@ def handle_signals() -> None:
     """Called where a pool starts; does nothing outside the main thread, or where there is a handler already."""
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, write_and_end):
+            if signal.getsignal(number) in (signal.SIG_DFL, ENGINES.write_and_end):
                 signal.signal(number, _end)
 
 
