@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mpccomm.address import check_host, check_name, check_port, check_server_name
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.error_messages import why_not_ready
 from mpccomm.engine.futures import run
-from mpccomm.engine.handles import Callbacks, Failures
+from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.notices import tell_of_absent
