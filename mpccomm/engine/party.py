@@ -33,7 +33,7 @@ from mpccomm.protocol.states import Cause, CloseCode, PartyState
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
-from mpccomm.transport.address import Host
+from mpccomm.transport.resolver import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict
 
