@@ -62,7 +62,7 @@ class IdSpace:
         """The `mpccomm.engine.group_calls.GroupCalls`, where this is the space of a group."""
 
     def within(self, label: str) -> IdSpace:
-        """The space of that label in this one; the same label is the same space."""
+        """Return the space of that label in this one; the same label is the same space."""
         space = self.spaces.get(label)
         if space is None:
             space = self.spaces.setdefault(label, IdSpace(self.engine, self.name, self.limits, self.label + label))
@@ -171,7 +171,7 @@ class BaseChannel:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _receiving(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> ReceiveCall:
-        """The receive of one message, not started yet."""
+        """Return the receive of one message, not started yet."""
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
         automatic = msg_id is None and not (self._space.prefix or party.prefix)
@@ -188,13 +188,13 @@ class BaseChannel:
     def _receiving_all(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
-        """The receives of one message from each of the parties, not started yet."""
+        """Return the receives of one message from each of the parties, not started yet."""
         return self._receiving_of(self._engine.parties_named(names_of(names)), msg_id, timeout, expect)
 
     def _receiving_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
-        """The receives of one message from each of the parties, not started yet; one of them may have been removed."""
+        """Return the receives of one message from each of the parties, not started yet; one of them may have been removed."""
         check_id_type(msg_id)
         check_expect(expect)
         limit = tightened(self._engine, receive_limit(timeout))
@@ -205,21 +205,21 @@ class BaseChannel:
     def _receiving_any(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
-        """The receive of whichever message comes first, not started yet."""
+        """Return the receive of whichever message comes first, not started yet."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         return self._receiving_any_of(parties, msg_id, timeout, expect)
 
     def _receiving_any_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
-        """The receive of whichever message comes first from these, of which one may have been removed."""
+        """Return the receive of whichever message comes first from these, of which one may have been removed."""
         calls = self._receiving_of(parties, msg_id, timeout, expect)
         if not calls:
             raise ValueError("there is no party to receive from")
         return First(calls)
 
     def _parties_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[Party]:
-        """The parties for `as_received`, which begins only when its first message is asked for."""
+        """Return the parties for `as_received`, which begins only when its first message is asked for."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         check_expect(expect)
         for party in parties:
@@ -227,7 +227,7 @@ class BaseChannel:
         return parties
 
     def _asking(self, name: str, msg_id: str | None, expect: Expect | None) -> FutureCall:
-        """The receive of one message for a future, not started yet."""
+        """Return the receive of one message for a future, not started yet."""
         party = self._engine.party(name)
         check_expect(expect)
         call = FutureCall(party, *self._key(party, msg_id), expect)
