@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="NamedChannel")
 A = TypeVar("A", contravariant=True)
+S = TypeVar("S", bound="IdSpace")
 
 _RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
@@ -49,7 +50,7 @@ class IdSpace:
     ``label`` is how all ids begin; that of the pool itself is empty.
     """
 
-    __slots__ = ("calls", "engine", "label", "limits", "name", "prefix", "spaces")
+    __slots__ = ("engine", "label", "limits", "name", "prefix", "spaces")
 
     def __init__(self, engine: Engine, name: str | None, limits: SendLimits, label: str = "") -> None:
         self.engine = engine
@@ -58,14 +59,13 @@ class IdSpace:
         self.label = label
         self.prefix = ""
         self.spaces: dict[str, IdSpace] = {}
-        self.calls: Any = None
-        """The `mpccomm.engine.group_calls.GroupCalls`, where this is the space of a group."""
 
-    def within(self, label: str) -> IdSpace:
-        """Return the space of that label in this one; the same label is the same space."""
+    def within(self, label: str, kind: type[S]) -> S:
+        """Return the space of that label in this one; the same label is the same space, and of the same kind."""
         space = self.spaces.get(label)
         if space is None:
-            space = self.spaces.setdefault(label, IdSpace(self.engine, self.name, self.limits, self.label + label))
+            space = self.spaces.setdefault(label, kind(self.engine, self.name, self.limits, self.label + label))
+        assert isinstance(space, kind)
         return space
 
 
@@ -365,7 +365,7 @@ class BaseChannel:
             raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
         channel: C | None = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = kind(self._space.within(f"@[{name}]"), self)
+            channel = self._channels[name] = kind(self._space.within(f"@[{name}]", IdSpace), self)
         return channel
 
     def _members(self, names: Sequence[str] | None, me: str | None) -> Members:

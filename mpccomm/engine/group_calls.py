@@ -15,7 +15,7 @@ from mpccomm.engine.collectives import Collective, Members, Round
 from mpccomm.engine.deadlines import Deadline, describe_limit
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
-from mpccomm.engine.options import seconds
+from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
@@ -340,11 +340,21 @@ class GroupChannel(BaseChannel):
         return self._engine.party(name).link.mailbox
 
 
+class GroupSpace(IdSpace):
+    """The message ids of a group, and its calls."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self, engine: Engine, name: str | None, limits: SendLimits, label: str = "") -> None:
+        super().__init__(engine, name, limits, label)
+        self.calls: GroupCalls | None = None
+
+
 def calls_of(space: IdSpace, members: Members) -> GroupCalls:
     """Return the calls of a group, the same for both faces; ``space`` is that of the pool or channel it is a group of."""
-    own = space.within(f"@({members.label})")
+    own = space.within(f"@({members.label})", GroupSpace)
     calls = own.calls
-    if not isinstance(calls, GroupCalls) or calls.members.me != members.me:
+    if calls is None or calls.members.me != members.me:
         calls = own.calls = GroupCalls(members, own)
     return calls
 
