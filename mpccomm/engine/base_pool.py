@@ -16,7 +16,7 @@ from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, names_of, seconds, send_limits
+from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, linger_limit, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
@@ -359,6 +359,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
                 f"wait_ready can't take {limit!r} seconds; 0 looks whether all are there, None waits without limit"
             )
         return tightened(self._engine, limit)
+
+    def _linger_limit(self, linger: float | Unset) -> float:
+        return linger_limit(linger, self._engine.settings.linger)
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """Return the names, if there are parties of these."""

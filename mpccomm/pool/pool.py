@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.engine.futures import run
-from mpccomm.engine.options import UNSET, Unset, abort_reason, linger_limit
+from mpccomm.engine.options import UNSET, Unset, abort_reason
 from mpccomm.pool.channel import Messages
 
 
@@ -49,12 +49,11 @@ class Pool(BasePool, Messages):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def shutdown(self, linger: float | Unset = UNSET) -> None:
-        limit = linger_limit(linger, self._engine.settings.linger)
-        await self._engine.from_anywhere(partial(self._engine.shutdown, limit))
+        await self._engine.from_anywhere(partial(self._engine.shutdown, self._linger_limit(linger)))
 
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        limit = linger_limit(linger, self._engine.settings.linger)
-        await self._engine.from_anywhere(partial(self._engine.abort, abort_reason(reason), limit))
+        end = partial(self._engine.abort, abort_reason(reason), self._linger_limit(linger))
+        await self._engine.from_anywhere(end)
 
     def __enter__(self) -> NoReturn:
         raise TypeError("a Pool is entered by `async with`, in a coroutine; what is entered by `with` is a SyncPool")
