@@ -246,7 +246,6 @@ TESTED_IN = {
     "codec/pandas_arrays": "codec/test_pandas.py",
     "codec/pandas_keys": "codec/test_pandas_privacy.py",
     "codec/pandas_zones": "codec/test_pandas.py",
-    "codec/refusal": "codec/test_keys.py",
     "codec/thrift": "codec/test_parquet.py",
     "codec/tno": "codec/test_tno_pack.py",
     "codec/tno_gmpy": "compat/test_serialization.py",
@@ -276,7 +275,6 @@ TESTED_IN = {
     # Two halves of one thing.
     "engine/base_channel": "engine/test_base.py",
     "engine/base_pool": "engine/test_base.py",
-    "engine/delivery": "engine/test_requests.py",
     "engine/error_messages": "engine/test_requests.py",
     "engine/notes": "engine/test_tracing.py",
     "engine/recorder": "engine/test_tracing.py",

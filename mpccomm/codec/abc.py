@@ -1,8 +1,8 @@
-"""What plug-ins, encoder and decoder know each other by.
+"""What plug-ins, encoder and decoder know each other by, and what they raise.
 
-A plug-in is handed an `Encoder` or a `Decoder` and offers tables of functions (`Plugin`); which classes stand behind
-them, only `mpccomm.codec.encoder` and `mpccomm.codec.decoder` know. Everything else imports the types from here, so that
-no two modules of the codec import each other.
+A plug-in is handed an `Encoder` or a `Decoder`, offers tables of functions (`Plugin`), and raises a `Refusal` for a value that
+cannot be carried. Which classes stand behind them, only `mpccomm.codec.encoder` and `mpccomm.codec.decoder` know. Everything else
+imports the types from here, so that no two modules of the codec import each other.
 """
 
 from __future__ import annotations
@@ -119,3 +119,18 @@ class Plugin(Protocol):
 
     def find(self, kind: type) -> Lower | None:
         """Return a way to lower a type that is not in the table, if there is one."""
+
+
+class Refusal(Exception):  # noqa: N818 -- it becomes an error when its path is complete
+    """Why a value cannot be carried; collects the steps of the path to it, innermost first, on the way out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.steps: list[str] = []
+
+    def __str__(self) -> str:
+        steps = self.steps[::-1]
+        if len(steps) > 16:
+            steps[8:-8] = [" ... "]
+        path = "message" + "".join(steps)
+        return f"{path} {self.args[0]}"

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.arrow_types import MEMORY, lower_type, read_type
-from mpccomm.codec.refusal import Refusal
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[Any]

@@ -14,9 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 from mpccomm.errors import DecodingError
 
 DEEPEST: Final = 16

@@ -18,8 +18,7 @@ from typing import Any, Final
 from uuid import UUID, SafeUUID
 
 from mpccomm.codec import keys
-from mpccomm.codec.abc import Call, Column, Decoder, Encoder, Lower
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Call, Column, Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 FRACTION_BITS: Final = 1 << 16

@@ -11,9 +11,8 @@ from struct import iter_unpack
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from mpccomm.codec.abc import Column, Decoder, Encoder
+from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
 from mpccomm.codec.builtin import integers
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 _DATETIME_SIZE: Final = 10

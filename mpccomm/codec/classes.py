@@ -11,11 +11,10 @@ from types import CodeType, FunctionType
 from typing import Any, Final
 
 from mpccomm.codec import plugins, records
-from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.columns import RECORD, columns_of, lower_columns
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError

@@ -21,8 +21,7 @@ from struct import iter_unpack
 from typing import Any, Final
 
 from mpccomm.codec import plugins
-from mpccomm.codec.abc import Column, Decoder, Encoder
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
 from mpccomm.codec.wire import HEADS, INLINE, Tag
 
 BULK: Final = 32

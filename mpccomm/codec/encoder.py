@@ -16,12 +16,11 @@ from typing import Any, Final, NamedTuple, NoReturn
 import ormsgpack
 
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
-from mpccomm.codec.abc import Encoder, Lower
+from mpccomm.codec.abc import Encoder, Lower, Refusal
 from mpccomm.codec.columns import BULK
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import DENSE, ELEMENTS, count_elements, count_written_out, tree_memory
 from mpccomm.codec.wire import (
     EXPANSION,

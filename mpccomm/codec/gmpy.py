@@ -16,8 +16,7 @@ import ormsgpack
 from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
 from mpccomm.codec import columns
-from mpccomm.codec.abc import Decoder, Encoder, Lower
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 RATIONAL_BITS: Final = 1 << 20

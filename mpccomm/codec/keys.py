@@ -7,8 +7,8 @@ from enum import Enum
 from typing import Any, Final
 
 from mpccomm.codec import plugins
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 
 _COLLISIONS: Final = 1000
 """Keys with equal hashes in one dict or set; honest data has next to none, hostile data could have nothing else."""

@@ -15,8 +15,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mpccomm.codec.abc import Decoder, Encoder, Lower
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
-from mpccomm.codec.abc import Decoder, Encoder, Lower
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.calendar import zone
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
@@ -30,7 +30,6 @@ from mpccomm.codec.pandas_arrays import (
 )
 from mpccomm.codec.pandas_keys import are_distinct, check_hashable, lazy_size
 from mpccomm.codec.pandas_zones import standard
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 try:

@@ -14,8 +14,8 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.columns import exhaust
-from mpccomm.codec.refusal import Refusal
 
 _HEAP_TYPE: Final = 1 << 9
 """The flag of types that a class statement made."""

@@ -9,9 +9,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mpccomm.codec import arrow
-from mpccomm.codec.abc import Column, Decoder, Encoder, Leaf, Lower
+from mpccomm.codec.abc import Column, Decoder, Encoder, Leaf, Lower, Refusal
 from mpccomm.codec.arrow_types import MEMORY, lower_metadata, read_metadata
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 

@@ -15,8 +15,8 @@ from typing import Any, Final, NoReturn
 import ormsgpack
 
 from mpccomm.codec import classes
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import count_array_keys, count_elements
 from mpccomm.codec.wire import EXPANSION, MAX_ELEMENTS
 from mpccomm.errors import DecodingError, EncodingError, MissingExtraError

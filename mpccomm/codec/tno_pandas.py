@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pandas as pd
 
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.pandas_keys import check_hashable
-from mpccomm.codec.refusal import Refusal
 
 _NAMELESS: Final = "TNO_MPC_COMMUNICATION_TEMPNAME"
 """What a Series without a name is called."""

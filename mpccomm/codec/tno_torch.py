@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save
 
 from mpccomm.codec import torch as plugin
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 
 _KEY: Final = "my_tensor"
 _DIMENSIONS: Final = 64

@@ -9,9 +9,8 @@ import torch
 from safetensors import deserialize
 from safetensors.torch import save
 
-from mpccomm.codec.abc import Decoder, Encoder, Lower
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 _KEY: Final = "tensor"

@@ -181,7 +181,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     @property
     def port(self) -> int | None:
         """The port that the server is really bound to; None without a server."""
-        return self._engine.port
+        return self._engine.server.port
 
     def add_http_client(
         self,
@@ -234,7 +234,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     @property
     def http_server(self) -> ServerHandle | None:
         """The server: its address and port; None without one."""
-        return self._engine.server_handle
+        return self._engine.server.handle
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -370,7 +370,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one no party can call, or tell who calls."""
         engine = self._engine
-        if engine.port is None and not engine.ways.relays:
+        if engine.server.port is None and not engine.ways.relays:
             return
         if not engine.loop_owner.settled:
             try:

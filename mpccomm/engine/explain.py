@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from mpccomm.display import bytes_text, plural, seconds_text
-from mpccomm.engine.engine import Engine, running_engines
+from mpccomm.engine.engine import ENGINES, Engine
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import describe_box
 from mpccomm.engine.snapshot import copied, look_at, party_state
@@ -186,7 +186,7 @@ def explain_if_asked() -> None:
 
 def _print_all(number: int, frame: FrameType | None) -> None:
     try:
-        text = explain(*sorted(running_engines(), key=lambda engine: engine.name)) + "\n"
+        text = explain(*sorted(ENGINES.usable(), key=lambda engine: engine.name)) + "\n"
     except Exception as error:
         # It is to help, and must not do harm: this is the middle of any line of the program.
         text = f"mpccomm can't explain itself: {type(error).__name__}\n"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.display import plural
+from mpccomm.engine.delivery import allocate
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
-from mpccomm.engine.memory import allocate
 from mpccomm.engine.notices import Notices, Waits
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections, is_second

@@ -54,7 +54,7 @@ def look_at(engine: Engine, kind: str) -> PoolView:
 def _state_of(engine: Engine) -> str:
     if not engine.lifecycle.usable:
         return engine.lifecycle.state.value
-    return f"listening at {engine.where}" if engine.where else "without a server"
+    return f"listening at {engine.server.where}" if engine.server.where else "without a server"
 
 
 def _look_at_party(party: Party, engine: Engine) -> PartyView:

@@ -19,8 +19,8 @@ from mpccomm.engine.requests import Request, tell_of_failure
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
+    from mpccomm.engine.callbacks import Callbacks
     from mpccomm.engine.engine import Engine
-    from mpccomm.engine.handles import Callbacks
     from mpccomm.engine.loop_owner import LoopOwner
 
 T = TypeVar("T")

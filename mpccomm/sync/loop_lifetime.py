@@ -19,8 +19,7 @@ from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
 from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.sync.notebook_wakeup import keep_notebook_awake
-from mpccomm.sync.sigterm import handle_signals, leave, on_end
+from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end
 
 _lifetimes: set[LoopLifetime] = set()
 """Those whose thread has been started. Strong: a thread has to be wound up even where the program has forgotten its pool."""

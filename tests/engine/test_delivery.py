@@ -1,4 +1,4 @@
-"""The memory that large segments arrive in."""
+"""What arrives: the memory for large segments. How values come of messages is tested with the requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from mpccomm.engine.memory import _HUGE, allocate
+from mpccomm.engine.delivery import _HUGE, allocate
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
