@@ -291,6 +291,7 @@ TESTED_IN = {
     "pytest_plugin/scope": "pytest_plugin/test_fixtures.py",
     # What does nothing but bring connections about is tested by connections.
     "engine/ways": "transport/test_relay.py",
+    "transport/http": "transport/test_port.py",
     "transport/relay_client": "transport/test_relay.py",
     "transport/relay_stream": "transport/test_relay.py",
 }

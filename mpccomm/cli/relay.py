@@ -34,7 +34,7 @@ from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.settings import MiB
 from mpccomm.sync.loop_thread import new_event_loop
-from mpccomm.transport.address import bind
+from mpccomm.transport.port import bind
 from mpccomm.transport.relay import RelayLimits, RelayServer
 from mpccomm.transport.relay_identity import Admitted, read_tokens
 from mpccomm.transport.tls import Password, listening_context

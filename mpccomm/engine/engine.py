@@ -44,7 +44,7 @@ from mpccomm.errors import (
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT, VISIT
 from mpccomm.protocol.link import Link
-from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
@@ -267,7 +267,7 @@ class Engine:
             certificates=certificates,
             check_hostname=check_hostname,
             wire_format=WIRE_FORMATS[wire],
-            mailbox=_mailbox(wire),
+            numbering=_numbering(wire),
         )
         party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
         party.server_name = "" if server_name is None else check_server_name(server_name)
@@ -603,12 +603,12 @@ class Engine:
             self.audit.close()
 
 
-def _mailbox(wire: str) -> Callable[[], Mailbox]:
+def _numbering(wire: str) -> Callable[[], Numbering]:
     if wire == OURS.name:
-        return Mailbox
-    from mpccomm.engine.tno_bridge import counting_mailbox
+        return PrefixNumbering
+    from mpccomm.engine.tno_bridge import tno_numbering
 
-    return partial(counting_mailbox, wire)
+    return partial(tno_numbering, wire)
 
 
 ENGINES: Engines[Engine] = Engines()

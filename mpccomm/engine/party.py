@@ -27,13 +27,13 @@ from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
 from mpccomm.protocol.link import ON_A_VISIT, Link
-from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause, CloseCode, PartyState
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
-from mpccomm.transport.address import Host
+from mpccomm.transport.resolver import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict
 
@@ -115,7 +115,7 @@ class Party:
         certificates: FilePath | Iterable[FilePath] | None = None,
         check_hostname: bool = True,
         wire_format: WireFormat = OURS,
-        mailbox: Callable[[], Mailbox] = Mailbox,
+        numbering: Callable[[], Numbering] = PrefixNumbering,
     ) -> None:
         self.name = name
         self.addr = addr
@@ -134,7 +134,7 @@ class Party:
             limits=settings.limits,
             timing=settings.timing,
             now=self.clock(),
-            mailbox=mailbox,
+            numbering=numbering,
             alone=lambda: loop_owner.program_waits(),
             allocate=allocate,
         )

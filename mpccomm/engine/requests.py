@@ -149,7 +149,7 @@ class ReceiveCall(Receive):
                 party.loop_owner.post_soon(party.flush)
             return True
         if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
-            self.key = mailbox.next_key(self._prefix, self._msg_id)
+            self.key = mailbox.numbering.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
             self.state = REQUEST[self.state, _FAIL]
             self.error = party.explain(self.failure, self)
@@ -173,7 +173,7 @@ class ReceiveCall(Receive):
         self._return_grabbed(mine)
         if mine and self._mailbox is mailbox:
             return self._prefix, mine.pop()
-        return mailbox.claim(self._prefix, self._msg_id)
+        return mailbox.numbering.claim(self._prefix, self._msg_id)
 
     def start(self) -> None:
         """Take the message, or wait for it."""
@@ -186,7 +186,7 @@ class ReceiveCall(Receive):
         try:
             self.since = self.notice = now = party.clock()
             mine = self._mine
-            key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.claim(self._prefix, self._msg_id)
+            key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.numbering.claim(self._prefix, self._msg_id)
             self._mine = None
             self.key = key
             self.state = REQUEST[self.state, _START]
@@ -210,7 +210,7 @@ class ReceiveCall(Receive):
             raise party.explain(failure, self)
         except Exception as error:
             if self.message is None and not mailbox.cancel(self):
-                mailbox.release(self.key)
+                mailbox.numbering.release(self.key)
             self._end(error)
 
     def fail(self, cause: Cause) -> None:
@@ -236,7 +236,7 @@ class ReceiveCall(Receive):
         if mine:
             self._return_grabbed(mine)
             if mine and self._mailbox is party.link.mailbox:
-                self._mailbox.release((self._prefix, mine.pop()))
+                self._mailbox.numbering.release((self._prefix, mine.pop()))
             party.flush()
         elif self.message is not None:
             message, self.message = self.message, None

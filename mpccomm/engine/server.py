@@ -10,8 +10,8 @@ from mpccomm.engine.handlers import ServerHandle
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.settings import Settings
-from mpccomm.transport.address import taken
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
+from mpccomm.transport.port import taken
 from mpccomm.transport.shared_port import Listener
 
 

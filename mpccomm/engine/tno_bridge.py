@@ -23,8 +23,8 @@ from mpccomm.engine.party import Party
 from mpccomm.errors import DecodingError, PoolClosedError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol.frames import NO_PORT, describe_key
+from mpccomm.protocol.numbering import TnoNumbering
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.protocol.tno_mailbox import CountingMailbox
 from mpccomm.transport.memory_stream import Pipe
 from mpccomm.transport.reconnect import DialError, Dialler, DialSlots
 from mpccomm.transport.stream import Stream
@@ -45,9 +45,9 @@ def automatic_id(wire: str, prefix: str, number: int) -> Key:
     return ("", number) if wire == "tno4" and not prefix else f"{prefix}{number}"
 
 
-def counting_mailbox(wire: str) -> CountingMailbox:
-    """A mailbox that numbers as they do."""
-    return CountingMailbox(partial(automatic_id, wire))
+def tno_numbering(wire: str) -> TnoNumbering:
+    """Return what numbers receives as they do."""
+    return TnoNumbering(partial(automatic_id, wire))
 
 
 class _PostedMessage(Outgoing):

@@ -53,6 +53,7 @@ from mpccomm.protocol.frames import (
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import ClosingNotice, Session
@@ -90,7 +91,7 @@ class Link:
         limits: Limits,
         timing: Timing,
         now: float,
-        mailbox: Callable[[], Mailbox] = Mailbox,
+        numbering: Callable[[], Numbering] = PrefixNumbering,
         alone: Callable[[], bool] = lambda: False,
         allocate: Allocate = allocate,
     ) -> None:
@@ -111,7 +112,7 @@ class Link:
         self.max_message_size = limits.max_message_size
         self._nonce = nonce
         self._limits = limits
-        self._new_mailbox = mailbox
+        self._new_numbering = numbering
         self._alone = alone
         self._allocate = allocate
         self._timing = timing
@@ -126,7 +127,7 @@ class Link:
         self._start_afresh(now)
 
     def _start_afresh(self, now: float, conversation: int = 0) -> None:
-        mailbox = self._new_mailbox()
+        mailbox = Mailbox(self._new_numbering())
         self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate, conversation)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""

@@ -136,7 +136,7 @@ async def _begin_anew(pool: Pool) -> None:
             receive.cancel()
         for message in list(mailbox.unread()):
             party.link.take(message.key, party.clock())
-        mailbox.forget_numbers()
+        mailbox.numbering.forget()
         party.link.sender.forget_numbers()
 
 

@@ -16,9 +16,9 @@ from yarl import URL
 from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
-from mpccomm.transport.address import Resolver
 from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError, DialTerms
+from mpccomm.transport.resolver import Resolver
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
 from mpccomm.transport.websocket import HTTPProtocol, WebSocket, asking, granted, new_key

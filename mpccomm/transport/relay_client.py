@@ -25,12 +25,12 @@ from yarl import URL
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
-from mpccomm.transport.address import Resolver
 from mpccomm.transport.client import TELLING, Client, describe, upgrade
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
+from mpccomm.transport.resolver import Resolver
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict, judge, public_context
 from mpccomm.transport.tunnel import Tunnel

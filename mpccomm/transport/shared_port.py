@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Self
 from mpccomm.address import IPAddress, check_host, check_port, join
 from mpccomm.errors import ConfigurationError
 from mpccomm.settings import Settings
-from mpccomm.transport.address import bind, taken
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.listener import Acceptor
+from mpccomm.transport.port import bind, taken
 
 if TYPE_CHECKING:
     from mpccomm.transport.server import Server
