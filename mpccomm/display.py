@@ -127,6 +127,8 @@ def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return _block(_table(titles, (row(name, figure) for name, figure in figures.items())))
 
 
+TOTAL = "all"
+"""What the row of all phases together is called in a report."""
 _REPORT_TITLES = ("phase", "party", "time", "receiving", "sending", "CPU", "sent", "", "received", "", "rounds")
 
 
@@ -138,7 +140,7 @@ def _report_rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str
     several = any(len(row["parties"]) > 1 for row in figures.values())
     for phase, row in figures.items():
         depth = phase.count("/") + 1 if phase else 0
-        yield _report_row("  " * depth + (phase.rpartition("/")[2] or "all"), "", row)
+        yield _report_row("  " * depth + (phase.rpartition("/")[2] or TOTAL), "", row)
         if several:
             for party, one in row["parties"].items():
                 yield _report_row("", party, one)

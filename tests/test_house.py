@@ -288,7 +288,6 @@ TESTED_IN = {
     "pytest_plugin/certificates": "pytest_plugin/test_fixtures.py",
     "pytest_plugin/pools": "pytest_plugin/test_fixtures.py",
     "pytest_plugin/relays": "transport/test_relay.py",
-    "pytest_plugin/scope": "pytest_plugin/test_fixtures.py",
     # What does nothing but bring connections about is tested by connections.
     "engine/ways": "transport/test_relay.py",
     "transport/http": "transport/test_port.py",

@@ -187,10 +187,15 @@ def _issue_one(options: argparse.Namespace) -> None:
     _write_new(files["key"], key, secret=True)
     _write_new(files["cert"], certificate)
     _write_new(files["ca"], authority.pem)
-    print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to no one else. There:")
+    print(
+        f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to no one else. There, as a party:"
+    )
     password = ", password=..." if options.password_file else ""
     files_there = ", ".join(f"{what}={files[short].name!r}" for what, short in _ARGUMENTS.items())
     print(f"    pool = Pool({files_there}{password})")
+    password = " --password-file FILE" if options.password_file else ""
+    files_there = " ".join(f"--{option} {files[option].name}" for option in ("cert", "key", "ca"))
+    print(f"or as a relay server:\n    mpccomm relay {files_there}{password}")
 
 
 def _issue_all(options: argparse.Namespace) -> None:
@@ -214,7 +219,7 @@ def _issue_all(options: argparse.Namespace) -> None:
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
         where = f"for {', '.join(addresses[name])}" if addresses[name] else "without an address"
-        print(f"made {own}, {where}. Copy it to {name}, and to no one else. There:")
+        print(f"made {own}, {where}. Copy it to {name}, and to no one else. There, as a party:")
         password = ", password=..." if options.password_file else ""
         print(f"    pool = Pool.from_config({source.name!r}, me={name!r}{password})")
         for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:

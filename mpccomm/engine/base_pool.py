@@ -173,6 +173,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param external_port: the port under which the others know this party, where a router translates it
         :param listener: in the place of port and address: a `Listener` that several pools of this process share
         :param server_name: with a listener: the host name by which callers ask for this pool. Left out: those in its certificate
+        :raises ConfigurationError: the address is not one of this machine
         :raises PortInUseError: the port can't be bound
         """
         self._engine.listen(addr, port, external_port, listener, server_name)
@@ -299,7 +300,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         It counts for the thread or the task that enters it, and for tasks that are made inside, until it is left. Phases nest, up
         to three deep; one that is entered again goes on. From the first one on waiting, CPU time and rounds are counted.
 
-        :param name: any text without "/", the same at all parties
+        :param name: any text without "/", the same at all parties; not "all", which is the row of all phases in a report
         """
         return Phase(self._engine.count(), self._engine.loop_owner, name)
 

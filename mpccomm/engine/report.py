@@ -27,7 +27,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpccomm.address import is_unicode
-from mpccomm.display import report_html, report_text
+from mpccomm.display import TOTAL, report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
 from mpccomm.engine.rounds import Depths
@@ -194,6 +194,10 @@ class Phase(Block["_Stay"]):
         if not name or "/" in name or not is_unicode(name):
             raise ValueError(
                 f"a phase can't be called {name!r}: its name is a text of valid Unicode, without '/', and not empty"
+            )
+        if name == TOTAL:
+            raise ValueError(
+                f"a phase can't be called {name!r}: in a report that is the row of all phases; take another name"
             )
         super().__init__(_entered)
         self.name = name

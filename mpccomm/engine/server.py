@@ -11,7 +11,7 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.settings import Settings
 from mpccomm.transport.network import BoundPort, Network, NetworkServer
-from mpccomm.transport.port import taken
+from mpccomm.transport.port import not_bound
 from mpccomm.transport.shared_port import Listener
 
 
@@ -49,7 +49,8 @@ class PoolServer:
     ) -> None:
         """Bind the port, or share one.
 
-        :raises PortInUseError: it can't be had
+        :raises ConfigurationError: the address is not one of this machine
+        :raises PortInUseError: the port can't be had
         """
         if self._bound_port is not None:
             raise ConfigurationError(f"this pool has a server already, at port {self.port}")
@@ -64,7 +65,7 @@ class PoolServer:
             try:
                 self._bound_port = self._bind(addr, port)
             except (OSError, UnicodeError) as error:
-                raise taken(addr, port, error) from error
+                raise not_bound(addr, port, error) from error
         self.port = self._bound_port.port
         self.where = join(addr, self.port)
         self.declared_port = external_port or self.port

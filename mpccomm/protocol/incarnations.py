@@ -56,7 +56,8 @@ class Incarnations:
             text = f"it speaks version {hello.version} of the protocol, we speak version {PROTOCOL_VERSION}"
             return HelloRefusal(CloseCode.VERSION, text)
         if hello.incarnation == self._own:
-            return HelloRefusal(CloseCode.NOT_RECOGNISED, "it is this very pool")
+            text = "it is this very pool: give that party the address and port of its own server"
+            return HelloRefusal(CloseCode.NOT_RECOGNISED, text)
         return _FORMER if hello.incarnation in self._former else None
 
     def refuse_meeting(self, connection: Connection, hello: Hello, *, unread: bool) -> HelloRefusal | None:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mpccomm.address import join
-from mpccomm.errors import PortInUseError
+from mpccomm.errors import ConfigurationError, PortInUseError
 from mpccomm.settings import Settings
 from mpccomm.transport.handshake import Authenticator
 
@@ -44,16 +44,16 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def taken(addr: str, port: int, error: OSError | UnicodeError) -> PortInUseError:
+def not_bound(addr: str, port: int, error: OSError | UnicodeError) -> ConfigurationError | PortInUseError:
     """Return the error that says why a port could not be had, and what to do."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    foreign = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOT_OUR_ADDRESS
-    remedy = (
-        'Give an address of this machine as addr= ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4).'
-        if foreign
-        else "Choose another port (0 takes any free one)."
-    )
-    return PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}")
+    where = join(addr, port)
+    if isinstance(error, (socket.gaierror, UnicodeError)) or error.errno in _NOT_OUR_ADDRESS:
+        return ConfigurationError(
+            f"the server can't listen at {where}, which is no address of this machine ({reason}): give one that is, as addr= "
+            'or in a file as listen_addr ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4)'
+        )
+    return PortInUseError(f"the server can't listen at {where}: {reason}. Choose another port (0 takes any free one).")
 
 
 class BoundSocket:

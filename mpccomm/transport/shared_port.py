@@ -16,7 +16,7 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.settings import Settings
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.listener import Acceptor
-from mpccomm.transport.port import bind, taken
+from mpccomm.transport.port import bind, not_bound
 
 if TYPE_CHECKING:
     from mpccomm.transport.server import Server
@@ -35,6 +35,7 @@ class Listener:
 
     :param port: the port to listen at; 0 takes any that is free, see `port`
     :param addr: the address to listen at; ``"::"`` for IPv6 and IPv4
+    :raises ConfigurationError: the address is not one of this machine
     :raises PortInUseError: the port can't be bound
     """
 
@@ -44,7 +45,7 @@ class Listener:
         try:
             self._socket = bind(self.addr, port)
         except (OSError, UnicodeError) as error:
-            raise taken(self.addr, port, error) from error
+            raise not_bound(self.addr, port, error) from error
         self.port: int = self._socket.getsockname()[1]
         """The port really bound."""
         self._members: tuple[Membership, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import errno
 import gc
 import json
 import logging
@@ -267,6 +268,17 @@ async def test_a_file_that_can_t_be_written_is_told_and_nothing_else(
     assert "the trace can't be written" in caplog.text
     with pytest.raises(OSError, match="missing"):
         alice._engine.trace(tmp_path / "missing" / "x.json").stop()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+async def test_where_there_is_no_space_the_trace_is_kept(tmp_path: Path) -> None:
+    async with pools("Alice") as (alice,):
+        trace = alice.trace("/dev/full")
+        with pytest.raises(OSError, match=r"No space left .*save\(\) writes it elsewhere: '/dev/full'") as caught:
+            trace.stop()
+        assert caught.value.errno == errno.ENOSPC
+        trace.save(tmp_path / "alice.json")
+        assert load(tmp_path / "alice.json").names == ["Alice"]
 
 
 async def test_a_file_that_can_t_be_written_does_not_hide_what_the_program_raised(

@@ -1,4 +1,4 @@
-"""With releases of pytest-asyncio that treat loops differently, each in an environment of its own."""
+"""The event loop of the scope, with releases of pytest-asyncio that treat loops differently, each in an environment of its own."""
 
 import os
 import subprocess
