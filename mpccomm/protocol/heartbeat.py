@@ -66,6 +66,10 @@ class Heartbeat:
         quiet = now - connection.heard
         return f"silent for {quiet:.0f} s" if quiet > self._timing.dead_after else None
 
+    def rests(self, connection: Connection) -> bool:
+        """Whether nothing is due there before the next heartbeat."""
+        return connection.awaiting is None and connection.pinged is None and self.round_trip is not None
+
     def check(self, connection: Connection, now: float, *, unacknowledged: bool) -> bool:
         """Ask for a sign of life where one is due. True: the connection has just become suspect."""
         timing = self._timing
