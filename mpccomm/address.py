@@ -183,7 +183,7 @@ def check_name(name: object) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: Python's may have lone surrogates, for which no file, log or wire has bytes."""
+    """Return whether a text can be encoded: Python's may have lone surrogates, for which no file, log or wire has bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -64,7 +64,7 @@ class Rank:
 
 
 def find_rank(environment: Mapping[str, str], hostname: str) -> Rank | None:
-    """The rank that whatever started this process gave it; None: it gave none."""
+    """Return the rank that whatever started this process gave it; None: it gave none."""
     for starter, rank, size in _RANKS:
         if rank not in environment or (starter == "srun" and size not in environment):
             continue
@@ -83,7 +83,7 @@ def find_rank(environment: Mapping[str, str], hostname: str) -> Rank | None:
 
 
 def from_environment(path: FilePath | None, hosts: str | None, names: Sequence[str] | None) -> tuple[Config, str]:
-    """The configuration, and which of its parties this process is. Arguments go before what the environment says.
+    """Return the configuration, and which of its parties this process is. Arguments go before what the environment says.
 
     :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
     """

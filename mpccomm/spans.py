@@ -138,7 +138,7 @@ class _Spans:
             start_time=wait.since if waited else None,
         )
         span.end()
-        # Perhaps it has waited for more than one.
+        # It may have waited for several messages.
         if waited:
             _keep(wait._replace(ended=time.perf_counter()))
 

@@ -122,7 +122,7 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 
 def _wrapped(text: str) -> str:
-    """The text of a module for the terminal that is there: its paragraphs wrapped, its examples as they are."""
+    """Return the text of a module for the terminal that is there: its paragraphs wrapped, its examples as they are."""
     width = shutil.get_terminal_size().columns - 2
     return "\n\n".join(
         paragraph if paragraph.startswith("    ") else fill(paragraph.replace("``", ""), width)

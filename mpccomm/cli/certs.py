@@ -231,7 +231,7 @@ def _issue_all(options: argparse.Namespace) -> None:
 
 
 def _addresses_of(party: PartyConfig, config: Config) -> list[str]:
-    """What its certificate is for: where the others find it, and where it listens, if that is one place."""
+    """Return what its certificate is for: where the others find it, and where it listens, if that is one place."""
     try:
         _file_name(party.name)
         found = [_address(party.addr)] if party.addr else []
@@ -279,7 +279,7 @@ def _keys(party: PartyConfig) -> tuple[Path, ...]:
 
 
 def _inside(path: Path, root: Path) -> Path:
-    """Where a file that is named relative to *root* is in the folder of a party; one from elsewhere is in it by its name."""
+    """Return where a file that is named relative to *root* is in the folder of a party; one from elsewhere is in it by its name."""
     inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     return Path(path.name) if ".." in inside.parts else inside
 
@@ -298,7 +298,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _holds_a_key(path: Path) -> bool:
-    """Whether there is a private key and no certificate, readable or under a password."""
+    """Return whether there is a private key and no certificate, readable or under a password."""
     data = read_file(path)
     if b"-----BEGIN " in data:
         return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
@@ -373,7 +373,7 @@ class _Authority:
             raise
 
     def issue(self, name: str, addresses: Sequence[str], days: int) -> tuple[bytes, bytes]:
-        """A new key, and a certificate for it."""
+        """Return a new key, and a certificate for it."""
         key = _new_key()
         certificate = _sign(_name(name), key, self._subject, self._key, days, addresses=addresses)
         return _key_bytes(key, self._password), _pem(certificate)

@@ -167,7 +167,7 @@ class _Plan:
         self._names = names
         self._source = source
         self._regions: dict[str, str] = {}
-        """Of parties."""
+        """The regions of the parties."""
         self._lines: dict[frozenset[str], Line] = {}
         """Between two parties or regions, or within a region."""
         self._default: Line | None = None

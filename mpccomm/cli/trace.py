@@ -68,7 +68,7 @@ def merge(found: Sequence[Path], output: Path) -> Record:
 
 
 def files(found: Sequence[Path]) -> Iterator[Path]:
-    """The files that are meant: of a folder, all that may be traces."""
+    """Yield the files that are meant: of a folder, all that may be traces."""
     for path in found:
         if path.is_dir():
             # Reports may be in the same folder.

@@ -100,7 +100,7 @@ def _datetimes(decoder: Decoder, node: object, zone_nodes: object, number_node: 
     each: Any = map(zones.__getitem__, numbers) if numbers else repeat(zones[0])
     states: Any = chain.from_iterable(iter_unpack(f"{_DATETIME_SIZE}s", blob))
     values: list[datetime] = list(map(datetime, states, each))  # type: ignore[arg-type]
-    # The constructor believes such bytes, but for the month. Where one is not beyond doubt, the fields are checked.
+    # The constructor takes such bytes as they are, except the month. Where one is not beyond doubt, the fields are checked.
     doubtful = 0
     for position, table in _DOUBTFUL.items():
         doubtful |= _flags(blob, position, table)

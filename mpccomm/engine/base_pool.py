@@ -104,7 +104,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 
     @classmethod
     def from_config(cls, path: FilePath, me: str | None = None, *, password: Password = None) -> Self:
-        """A pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
+        """Return a pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
 
         :param path: of the TOML file that all parties share
         :param me: the name of this party; left out: that in the environment variable ``MPCCOMM_PARTY``
@@ -128,7 +128,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         password: Password = None,
         settings: Settings | None = None,
     ) -> Self:
-        """A pool for the party that this process was started as; see `mpccomm.environment`.
+        """Return a pool for the party that this process was started as; see `mpccomm.environment`.
 
         Under ``mpccomm run``, ``mpiexec``, ``srun``, in a Kubernetes Job with indices or a StatefulSet, or with ``RANK`` and
         ``WORLD_SIZE`` set. Where the parties are has to be said: nothing is assumed.
@@ -361,7 +361,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         return tightened(self._engine, limit)
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
-        """The names, if there are parties of these."""
+        """Return the names, if there are parties of these."""
         self._engine.parties_named(names_of(names))
         return names
 

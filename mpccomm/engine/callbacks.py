@@ -109,7 +109,7 @@ class Callbacks:
             self._waiting.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread to end, but not for ever: there is no way to stop a callback."""
+        """Wait for the thread to end, but only for that time: a callback can't be stopped."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

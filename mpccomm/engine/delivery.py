@@ -34,7 +34,7 @@ def allocate(size: int) -> memoryview:
 
 
 def read(message: Incoming, party: RemoteParty) -> Any:
-    """The value of a message.
+    """Return the value of a message.
 
     :raises DecodingError: it can't be read
     """

@@ -163,7 +163,7 @@ class Engine:
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
     def party(self, name: str) -> Party:
-        """The party of that name."""
+        """Return the party of that name."""
         try:
             return self.parties[name]
         except KeyError:
@@ -175,7 +175,7 @@ class Engine:
             ) from None
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
-        """The parties of those names, in that order; None: all, in the order in which they were added."""
+        """Return the parties of those names, in that order; None: all, in the order in which they were added."""
         return list(self.parties.values()) if names is None else [self.party(name) for name in names]
 
     def check_open(self) -> None:
@@ -394,7 +394,7 @@ class Engine:
         late = 0.0 if self._ticker is None else self.loop_owner.loop.time() - self._ticker.when()
         if late >= max(timing.waiting_notice, _STANDSTILL):
             text = (
-                "the event loop of this pool stood still for %.0f s, and nobody had an answer: was there a blocking call on it, "
+                "the event loop of this pool stood still for %.0f s, and no party had an answer: was there a blocking call on it, "
                 "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)"
             )
             self.log(LogEvent.LOOP_HELD_UP, text, late)

@@ -127,7 +127,7 @@ def _ours(frame: FrameType) -> bool:
 
 
 def _of_libraries(frame: FrameType) -> bool:
-    """Whether it is a line of Python itself, or of aiohttp."""
+    """Return whether it is a line of Python itself, or of aiohttp."""
     name = frame.f_code.co_filename
     of_python = name.startswith(_STANDARD_LIBRARY) and "site-packages" not in name
     return of_python or name.startswith(("<frozen", _AIOHTTP))

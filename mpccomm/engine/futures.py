@@ -81,7 +81,7 @@ class ReceiveFuture(RequestFuture):
     request: FutureCall | None
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
-        """As of any future. From then on it is not forgotten, also where nothing but what is to be called knows of it."""
+        """Call a function with this future when it is done. From then on it is kept, also without a reference of the program."""
         request = self.request
         if request is not None and request.waiter is not None:
             request.waiter = self
@@ -150,7 +150,7 @@ F = TypeVar("F", bound=RequestFuture)
 
 
 def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLoop, kind: type[F]) -> F:
-    """A future of the loop for a request."""
+    """Return a future of the loop for a request."""
     future = kind(loop=loop)
     future.request = request
     future.owner = owner
@@ -165,7 +165,7 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
 
 
 def future_of(loop: asyncio.AbstractEventLoop, owner: LoopOwner) -> RequestFuture:
-    """A future of the loop, for a request that is yet to come."""
+    """Return a future of the loop, for a request that is yet to come."""
     future = RequestFuture(loop=loop)
     future.request = None
     future.owner = owner

@@ -44,7 +44,7 @@ class _Watched:
 
 
 class LoopHandle(_Watched, asyncio.Future[None]):
-    """For asyncio callers."""
+    """The handle of a send on the asyncio face."""
 
     def __init__(self, failures: Failures) -> None:
         super().__init__(loop=running_loop())
@@ -75,7 +75,7 @@ class LoopHandle(_Watched, asyncio.Future[None]):
 
 
 class ThreadHandle(_Watched, ThreadFuture[None]):
-    """For callers that block."""
+    """The handle of a send on the blocking face."""
 
     def __init__(self, callbacks: Callbacks, failures: Failures) -> None:
         super().__init__(callbacks)
@@ -124,13 +124,13 @@ class Failures:
         """The pool is shut down: log what was not looked at until now."""
         failed = [*self._old, *self._new]
         self._old, self._new = [], []
-        self._log(logging.ERROR, failed, "looked at")
+        self._log(logging.ERROR, failed, "the program has not looked at")
         _forget(failed)
 
     def _settle(self) -> None:
         self._next_line = self.loop_owner.loop.time() + _PAUSE
         failed, self._new = self._new, []
-        self._log(logging.WARNING, failed, "waits for")
+        self._log(logging.WARNING, failed, "no call waits for")
         failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]
         self._old, forgotten = failed[:_KEPT], failed[_KEPT:]
         self._more += len(forgotten)
@@ -144,7 +144,7 @@ class Failures:
             failures = plural(number, "send")
             handles = "the handle" if number == 1 else "their handles"
             listed = "; ".join(errors[:_MOST_LISTED])
-            text = "%s failed, and nobody %s %s: %s%s"
+            text = "%s failed, and %s %s: %s%s"
             self.loop_owner.log(LogEvent.SEND_FAILED, text, failures, what, handles, listed, more, level=level)
 
 

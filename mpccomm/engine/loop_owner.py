@@ -41,7 +41,7 @@ def tell_of_blocked_loop() -> None:
     held_up = [] if loop is None else [owner.title for owner in _owners if owner.home is loop]
     if held_up:
         text = (
-            "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer anybody before the call "
+            "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer any party before the call "
             "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)"
         )
         EventLog()(LogEvent.LOOP_HELD_UP, text, threading.current_thread().name, ", ".join(held_up))
@@ -79,7 +79,7 @@ class LoopOwner:
         return number, perf_counter()
 
     def is_busy(self) -> bool:
-        """Whether something that was posted is still to be run, or runs: what comes now comes after it."""
+        """Return whether something that was posted is still to be run, or runs: what comes now comes after it."""
         return bool(self.posted) or self._running
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -96,7 +96,7 @@ class LoopOwner:
         return self.home
 
     def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether this is the loop."""
+        """Return whether this is the loop."""
         return loop is self.home
 
     @property

@@ -89,7 +89,7 @@ class Making:
         """Since when receives were waited for, by their places."""
 
     def at(self, when: float) -> int:
-        """A time in nanoseconds since the record began, at the earliest then."""
+        """Return a time in nanoseconds since the record began, at the earliest then."""
         return max(round((when - self._zero) * 1e9), 0)
 
     def _line(self, lane: int) -> int:

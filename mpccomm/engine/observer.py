@@ -23,12 +23,12 @@ TRACE_CONTEXT = 2
 
 
 class Observer(Protocol):
-    """Who is told."""
+    """What is told of messages, waits and connections while the pool runs."""
 
     counting: bool
     """Told of every wait. Otherwise `waits` is for what no single message tells of: a call for several, or a future."""
     tell_from: float
-    """Told of the messages that are about to be sent if they have so many bytes, or are of classes of the program."""
+    """Told of messages that are about to be sent, if they have at least this number of bytes or classes of the program."""
 
     def sends(self, party: str, message: Outgoing) -> bytes:
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
@@ -74,7 +74,7 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Several, as one."""
+    """Several observers, as one."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
@@ -86,27 +86,27 @@ class Observers:
         return b"".join([observer.sends(party, message) for observer in self.observers])
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.sent(party, message, error, heard)
 
     def vain(self, involved: Involved, since: float) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.vain(involved, since)
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.receives(party, message, since, begun, asked)
 
     def taken(self, party: str, message: Incoming) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.taken(party, message)
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
-        """Tell all."""
+        """Tell each of them."""
         ends = [one for observer in self.observers if (one := observer.waits(involved, message)) is not None]
 
         def end() -> None:
@@ -116,12 +116,12 @@ class Observers:
         return end
 
     def connection(self, party: str, connected: bool) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.connection(party, connected)
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.phase(path, stay, begins)
 

@@ -92,7 +92,7 @@ class Party:
     server_name = ""
     """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
-    """What is on the way there."""
+    """The proxy on the way there."""
     relays: tuple[Relay, ...] = ()
     """Where it is reached, if not directly."""
     _continued = False
@@ -194,7 +194,7 @@ class Party:
 
     @property
     def needs_connection(self) -> asyncio.Event:
-        """Set while a connection is wanted, and none is being greeted."""
+        """Set while a connection is wanted, and none is in its handshake."""
         return self.connections.wanted
 
     @property
@@ -251,7 +251,7 @@ class Party:
             self.flush()
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its greeting was complete."""
+        """A connection was closed by the other side before its handshake was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
             self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else why_closed(code), True))
         else:
@@ -535,5 +535,5 @@ class Party:
         self._close()
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-        """The error for a call that ended so."""
+        """Return the error for a call that ended so."""
         return explain(self, cause, call)

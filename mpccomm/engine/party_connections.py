@@ -20,7 +20,7 @@ from mpccomm.transport.stream import Stream
 
 
 def is_second(own_port: int, port: int, there: IPAddress | None) -> bool:
-    """Whether it is the other party, at that address and port, that dials first. Both come to the same answer.
+    """Return whether it is the other party, at that address and port, that dials first. Both come to the same answer.
 
     Where that can't be known both dial: if they are behind something that translates addresses, or have names only.
     """
@@ -56,7 +56,7 @@ class ConnectionOwner(Protocol):
         """The other side broke the protocol."""
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its greeting was complete."""
+        """A connection was closed by the other side before its handshake was complete."""
 
 
 class PartyConnections:
@@ -64,7 +64,7 @@ class PartyConnections:
 
     def __init__(self, owner: ConnectionOwner, at_once: int) -> None:
         self.wanted = asyncio.Event()
-        """Set while a connection is wanted, and none is being greeted."""
+        """Set while a connection is wanted, and none is in its handshake."""
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
@@ -74,7 +74,7 @@ class PartyConnections:
         self.wanted.set()
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self._streams)
 
     @property

@@ -39,7 +39,7 @@ class Engines(Generic[E]):
             os.register_at_fork(after_in_child=self._close_inherited)
 
     def add(self, engine: E) -> None:
-        """There is one more."""
+        """Add an engine that was just made."""
         self._all.add(engine)
 
     def all(self) -> list[E]:

@@ -121,7 +121,7 @@ class Report(Mapping[str, Figures]):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """A DataFrame with a row per phase and party, the party "" for all together, and a column per figure.
+        """Return a DataFrame with a row per phase and party, the party "" for all together, and a column per figure.
 
         :raises ImportError: pandas is not installed
         """
@@ -518,7 +518,7 @@ class Reporter:
 def joint(reports: Sequence[Report]) -> Report:
     """Return the report of all parties together: each phase with the figures of each party in the place of those *with* each party.
 
-    The figures of a phase are sums, but for times other than CPU time, and rounds: of these the largest.
+    The figures of a phase are sums; of times other than CPU time, and of rounds, the largest counts.
     """
     phases: dict[str, dict[str, Figures]] = {}
     for number, report in enumerate(reports):

@@ -158,7 +158,7 @@ class ReceiveCall(Receive):
         return False
 
     def arrival(self) -> float:
-        """How early the message has arrived that this would get; infinite where it is not here."""
+        """Return how early the message has arrived that this would get; infinite where it is not here."""
         message = self.party.link.mailbox.look(self._prefix, self._msg_id)
         return math.inf if message is None else message.arrival
 
@@ -170,7 +170,7 @@ class ReceiveCall(Receive):
             self.message = None
 
     def _grabbed_key(self, mine: deque[Any], mailbox: Mailbox) -> Key:
-        """The id of which `grab` has the number, but not the message."""
+        """Return the id of which `grab` has the number, but not the message."""
         self._return_grabbed(mine)
         if mine and self._mailbox is mailbox:
             return self._prefix, mine.pop()
@@ -311,7 +311,7 @@ class FutureCall(ReceiveCall):
         self._context = copy_context()
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
-        """The future will tell."""
+        """Leave the outcome to the future."""
         self.taking = partial(observer.taken, self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:

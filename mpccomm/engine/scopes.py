@@ -37,7 +37,7 @@ class Stays(Generic[S]):
     def __init__(self, name: str) -> None:
         self._innermost: ContextVar[S | None] = ContextVar(name, default=None)
         self.last = self._innermost.get
-        """Return the one that this context has entered last, be it over or not; None: there is none. Without a call of Python."""
+        """Return the one that this context has entered last, whether it is over or not; None: there is none. Calls no Python."""
 
     def of(self, block: object) -> S | None:
         """Return the innermost one that goes on here in that block."""

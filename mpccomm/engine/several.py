@@ -210,7 +210,7 @@ class First(_Compound):
             part.cancel()
 
     def value(self) -> tuple[str, Any]:
-        """The name of the party and its message, decoded."""
+        """Return the name of the party and its message, decoded."""
         assert self.winner is not None
         return self.party.name, self.winner.value()
 

@@ -40,7 +40,7 @@ class Visible:
 
 
 def look_at(engine: Engine, kind: str) -> PoolView:
-    """The pool as it is now; ``kind`` is what it calls itself."""
+    """Return the pool as it is now; ``kind`` is what it calls itself."""
     certified = engine.authentication.certified
     return PoolView(
         kind=kind,

@@ -50,7 +50,7 @@ class RequestState(State):
 
 
 class RequestEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
     START = "the loop of the pool begins with it"
     READ = "a thread decodes its message"
@@ -113,7 +113,7 @@ class GroupCallState(State):
 
 
 class GroupCallEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
     BEGIN = "its first message is about to be sent, or to be waited for"
     END = "its last round is over"
@@ -144,7 +144,7 @@ class ContactState(State):
 
 
 class ContactEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
     CONNECT = "messages flow"
     LOSE = "the connection is gone"

@@ -39,12 +39,12 @@ class PartyStats:
     connected: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """Return the figures by name."""
         return asdict(self)
 
 
 def stats_of(party: Party) -> PartyStats:
-    """The figures of this moment."""
+    """Return the figures of this moment."""
     counters = party.link.counters
     return PartyStats(
         counters.messages_sent,
@@ -96,7 +96,7 @@ class Stats(Mapping[str, PartyStats]):
         return figures
 
     def to_frame(self) -> pd.DataFrame:
-        """A DataFrame with a row per party, the last one "total", and a column per figure.
+        """Return a DataFrame with a row per party, the last one "total", and a column per figure.
 
         :raises ImportError: pandas is not installed
         """
@@ -189,7 +189,7 @@ class History:
         self._pause = 0.0
 
     def rows(self, now: float, parties: Iterable[PartyStats]) -> list[Row]:
-        """What there is, and as the last row the figures of now. From any thread."""
+        """Return what there is, and as the last row the figures of now. From any thread."""
         began = now if self._began is None else self._began
         rows = [row for row in list(self._rows) if row.time < now - began]
         return [*rows, Row(now - began, tuple(map(_figures, parties)))]

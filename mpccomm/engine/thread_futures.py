@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 2.0
-"""Seconds of a wait that had better not hold up an event loop."""
+"""Seconds of a wait after which the log says so if it holds up an event loop."""
 
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"
 """The states that `concurrent.futures` knows."""
@@ -41,7 +41,7 @@ class _Outcome(NamedTuple):
     value: Any = None
     error: BaseException | None = None
     by_pool: bool = False
-    """Not by the program."""
+    """Set by the pool, not by the program."""
 
 
 class ThreadFuture(concurrent.futures.Future[T]):
@@ -52,7 +52,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         self._callbacks = callbacks
         self._call = call
         self.outcomes: list[_Outcome] = []
-        """The first one counts."""
+        """Of several, the first one counts."""
         self._running = False
         self._to_here: _ToHandle | None = None
         if call is not None:
@@ -82,25 +82,25 @@ class ThreadFuture(concurrent.futures.Future[T]):
     # -- by the program ------------------------------------------------------------------------------------------------
 
     def cancel(self) -> bool:
-        """As of any future. A receive is withdrawn: its message is there for the next one. A send goes on, unobserved."""
+        """Cancel the future. A receive is withdrawn: its message is there for the next one. A send goes on unobserved."""
         if not self._running:
             self._set(_Outcome(_CANCELLED))
         return self.cancelled()
 
     def cancelled(self) -> bool:
-        """As of any future."""
+        """Return whether it was cancelled."""
         return bool(self.outcomes) and self.outcomes[0].state is _CANCELLED
 
     def running(self) -> bool:
-        """As of any future: it is not, unless `set_running_or_notify_cancel` was called."""
+        """Return whether `set_running_or_notify_cancel` was called, and it is not done."""
         return self._running and not self.outcomes
 
     def done(self) -> bool:
-        """As of any future."""
+        """Return whether it has a result or an error, or was cancelled."""
         return bool(self.outcomes)
 
     def result(self, timeout: float | None = None) -> T:
-        """As of any future.
+        """Wait for the result, and return it.
 
         :raises CommunicationTimeoutError: time is up; what it waits for still lasts
         """
@@ -118,16 +118,16 @@ class ThreadFuture(concurrent.futures.Future[T]):
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As of any future.
+        """Wait for the end, and return the error, or None.
 
         :raises CommunicationTimeoutError: time is up; what it waits for still lasts
         """
         return self._outcome(timeout).error
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
-        """As of any future. One thread runs the callbacks of all handles of a pool, one after the other: let them be short.
+        """Call a function with this future when it is done. One thread runs those of all handles of a pool, one after the other.
 
-        Where it is done already, the callback runs at once, here.
+        So a callback is to be short. Where the future is done already, it runs at once, in the thread that calls this.
         """
         to_here = self._to_here
         if to_here is not None and not self.outcomes:
@@ -138,18 +138,18 @@ class ThreadFuture(concurrent.futures.Future[T]):
             self._call_back()
 
     def set_running_or_notify_cancel(self) -> bool:
-        """As of any future."""
+        """Note that it runs, for executors; return False where it was cancelled."""
         if self.outcomes and not self.cancelled():
             raise concurrent.futures.InvalidStateError(f"{self!r} is done")
         self._running = not self.outcomes
         return self._running
 
     def set_result(self, result: T) -> None:
-        """As of any future; a receive is withdrawn by it."""
+        """Give it a result; a receive is withdrawn by that."""
         self._set_once(_Outcome(_FINISHED, result))
 
     def set_exception(self, exception: BaseException | None) -> None:
-        """As of any future; a receive is withdrawn by it."""
+        """Give it an error; a receive is withdrawn by that."""
         self._set_once(_Outcome(_FINISHED, None, exception))
 
     def __repr__(self) -> str:

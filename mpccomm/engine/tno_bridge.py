@@ -41,7 +41,7 @@ _TAGGED = ormsgpack.packb("type")
 
 
 def automatic_id(wire: str, prefix: str, number: int) -> Key:
-    """The id of a message that was given none; ``number`` counts all messages of that direction."""
+    """Return the id of a message that was given none; ``number`` counts all messages of that direction."""
     return ("", number) if wire == "tno4" and not prefix else f"{prefix}{number}"
 
 
@@ -148,7 +148,7 @@ class TnoBridge:
             posting.cancel()
 
     def _connect(self, tls: ssl.SSLObject | None) -> Stream:
-        """A connection with the proxy, in the place of the one that there was; our end of it."""
+        """Return a connection with the proxy, in the place of the one that there was; our end of it."""
         loop = asyncio.get_running_loop()
         self._disconnect()
         self._pipe = Pipe(loop, loop, tls=tls)

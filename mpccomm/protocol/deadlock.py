@@ -49,7 +49,7 @@ class DeadlockDetector:
         self._moved += stalled
 
     def find(self, session: Session, now: float, alone: Callable[[], bool]) -> tuple[Ending, list[Receive]] | None:
-        """The deadlock, if there is one, and the receives that would wait for ever.
+        """Return the deadlock, if there is one, and the receives that would wait for ever.
 
         ``alone`` says whether our program stands still, so that it can't take anything that would end it.
         """

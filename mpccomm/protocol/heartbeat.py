@@ -60,9 +60,9 @@ class Heartbeat:
             connection.pinged = None
 
     def silent(self, connection: Connection, now: float) -> str | None:
-        """Why this connection has to be given up; None: it doesn't."""
+        """Return why this connection has to be given up; None: it doesn't."""
         if not connection.verified:
-            return "no greeting" if now - connection.opened > self._timing.greeting else None
+            return "no handshake" if now - connection.opened > self._timing.greeting else None
         quiet = now - connection.heard
         return f"silent for {quiet:.0f} s" if quiet > self._timing.dead_after else None
 

@@ -164,7 +164,7 @@ class Link:
         self.sender.add(message)
 
     def take(self, key: Key, now: float) -> Incoming | None:
-        """The message if it is here; then its place in the box is free again."""
+        """Return the message if it is here; then its place in the box is free again."""
         message = self.mailbox.take(key)
         if message is not None:
             self._session.consume(message)
@@ -174,7 +174,7 @@ class Link:
         return message
 
     def take_next(self, prefix: str, msg_id: str | None, now: float) -> Incoming | None:
-        """The message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
+        """Return the message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
         message = self.mailbox.take_next(prefix, msg_id)
         if message is not None:
             self._session.consume(message)
@@ -192,12 +192,12 @@ class Link:
         self._moved(now)
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
-        """Return what was found in the place of a message in the mailbox."""
+        """Put back what was found in the mailbox where a message was expected."""
         if self._keeps(there if isinstance(there, Incoming) else there[0]):
             self._session.restore(there)
 
     def _keeps(self, message: Incoming) -> bool:
-        """Whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
+        """Return whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
 
         To accept a restart is to drop what is unread.
         """
@@ -316,11 +316,11 @@ class Link:
 
     @property
     def wants_connection(self) -> bool:
-        """Return whether no connection on which they have greeted us still shows signs of life."""
+        """Return whether no connection with a complete handshake still shows signs of life."""
         return all(connection.suspect for connection in self._connections.verified())
 
     def open(self, *, dialled: bool, now: float, relayed: bool = False) -> Connection:
-        """A new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.
+        """Return a new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.
 
         :param relayed: it goes through a relay, which both ends know
         """
@@ -332,7 +332,7 @@ class Link:
         connection.control[Kind.HELLO] = frames.hello(hello)
         superfluous = self._connections.superfluous()
         if superfluous is not None:
-            self._close(superfluous, CloseCode.SILENT, "too many connections that never complete their greeting")
+            self._close(superfluous, CloseCode.SILENT, "too many connections that never complete their handshake")
         return connection
 
     def lost(self, connection: Connection) -> None:
@@ -368,7 +368,7 @@ class Link:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
 
     def _adopted(self, connection: Connection) -> bool:
-        """Whether what comes from there counts: the incarnation that we talk to, while we take anything."""
+        """Return whether what comes from there counts: the incarnation that we talk to, while we take anything."""
         return (
             self._incarnations.state is PartyState.ALIVE
             and not connection.visit
@@ -376,7 +376,7 @@ class Link:
             and connection.hello.incarnation == self._incarnations.current
         )
 
-    # -- greeting ------------------------------------------------------------------------------------------------------
+    # -- handshake -----------------------------------------------------------------------------------------------------
 
     def _on_hello(self, connection: Connection, frame: Hello, now: float) -> None:
         connection.hello = frame
@@ -409,7 +409,7 @@ class Link:
     def _on_resume(self, connection: Connection, frame: Resume, now: float) -> None:
         assert connection.hello is not None
         if frame.nonce != connection.nonce:
-            raise ViolationError("its greeting is a recording of an earlier one")
+            raise ViolationError("its handshake is a recording of an earlier one")
         if connection.visit:
             self._be_visited(connection)
             return
@@ -581,7 +581,7 @@ class Link:
             self._session.look_at(now)
 
     def _lets_in(self, connection: Connection) -> bool:
-        """Whether messages that arrive there count."""
+        """Return whether messages that arrive there count."""
         connection.step(Kind.MESSAGE)
         return self._adopted(connection)
 
@@ -669,7 +669,7 @@ class Link:
             connection.charge(1, now)
 
     def due(self, connection: Connection) -> bool:
-        """Whether `to_send` may have something for this connection."""
+        """Return whether `to_send` may have something for this connection."""
         if connection.control:
             return True
         if connection is not self._connections.current:
@@ -679,7 +679,7 @@ class Link:
         return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
 
     def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
-        """The next batch for this connection, of about ``most`` bytes of messages; empty: nothing, until something happens."""
+        """Return the next batch for this connection, of about ``most`` bytes of messages; empty: there is nothing to send now."""
         if now > self._late:
             self._look_at_the_clock(now)
         parts: list[Buffer] = [NO_POSITIONS]

@@ -27,7 +27,7 @@ class Receive:
     __slots__ = ("failure", "key", "message", "notice", "since")
 
     awaited = True
-    """As of an `Outgoing`: a program waits for it."""
+    """A program waits for it, as for an `Outgoing`."""
 
     def __init__(self, key: Key, since: float) -> None:
         self.key = key
@@ -124,7 +124,7 @@ class Mailbox:
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def take(self, key: Key) -> Incoming | None:
-        """The next message with this id if it is complete, removed from the box."""
+        """Return the next message with this id if it is complete, removed from the box."""
         there = self._messages.get(key)
         if there is None:
             return None
@@ -197,13 +197,13 @@ class Mailbox:
         return mine[-1] is there
 
     def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
-        """The message that the next receive gets, if it is here; it stays."""
+        """Return the message that the next receive gets, if it is here; it stays."""
         there = self._messages.get(self.numbering.next_key(prefix, msg_id))
         message = there[0] if isinstance(there, deque) else there
         return message if message is not None and message.complete else None
 
     def restore(self, there: Incoming | deque[Incoming]) -> list[Receive]:
-        """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""
+        """Put back what `grab` has found where it expected a message. Returns the receives that got one by that."""
         found = (there,) if isinstance(there, Incoming) else there
         key = found[0].key
         queue = deque(sorted((*found, *self._pop_queue(key)), key=_age))
@@ -235,7 +235,7 @@ class Mailbox:
             self.wait(receive)
 
     def asks_for_more(self, key: Key) -> bool:
-        """Whether more receives wait for this id than messages of it are under way."""
+        """Return whether more receives wait for this id than messages of it are under way."""
         there = self._receives.get(key)
         if there is None:
             return False
@@ -299,7 +299,7 @@ class Mailbox:
                 yield from there
 
     def unread(self) -> Iterator[Incoming]:
-        """The complete messages that no receive asked for, those of one id in order."""
+        """Yield the complete messages that no receive asked for, those of one id in order."""
         # Copies: a program may look from another thread than the one that messages arrive on.
         for there in list(self._messages.values()):
             queue = (there,) if isinstance(there, Incoming) else list(there)
@@ -316,11 +316,11 @@ class Mailbox:
         return sum(message.total for message in self.unread())
 
     def announced(self, key: Key) -> bool:
-        """Whether a message with this id is here or under way."""
+        """Return whether a message with this id is here or under way."""
         return key in self._messages
 
     def fail_all(self, cause: Cause) -> list[Receive]:
-        """Nothing more will arrive: end every wait. Complete messages stay, but for those behind one that is not complete.
+        """Nothing more will arrive: end every wait. Complete messages stay, except those behind one that is not complete.
 
         To hand out the second message of an id where the first is lost would be to swap messages.
         """

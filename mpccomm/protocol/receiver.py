@@ -191,7 +191,7 @@ class DecodeOrder:
         return ready
 
     def forget_partial(self) -> list[Incoming]:
-        """What is not complete never will be. Returns the messages that may be taken by that."""
+        """Give up what is not complete: it never will be. Return the messages that may be taken by that."""
         ready = [self._admit(message) for message in self._begun if message in self._whole]
         self._begun.clear()
         return ready

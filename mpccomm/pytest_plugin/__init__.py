@@ -33,7 +33,7 @@ _ORIGINAL_MODULE = "pytest_tno.tno.mpc.communication"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add ours."""
+    """Add the options of this plug-in."""
     group = parser.getgroup("mpccomm", "pools of mpccomm")
     if pluginmanager.is_blocked(_ORIGINAL) or not _installed(_ORIGINAL_MODULE):
         group.addoption(SCOPE_OPTION, choices=SCOPES, default=SCOPES[0], help="how long the pools of fixtures live")

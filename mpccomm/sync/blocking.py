@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 4
-"""A wait of this many pieces had better not hold up an event loop."""
+"""Pieces of a wait after which the log says so if it holds up an event loop."""
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
 elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
 
 
 def program_waits() -> bool:
-    """Whether every thread of the program stands still in a blocking call of a pool, so that nothing will happen by itself."""
+    """Return whether every thread of the program stands still in a blocking call of a pool: nothing will happen by itself."""
     stacks = sys._current_frames()
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm"):

@@ -123,7 +123,7 @@ class LoopLifetime:
             )
 
     def hurry(self) -> None:
-        """Linger no more."""
+        """End the lingering."""
         self._engine.hurry()
 
     def ended(self) -> None:
@@ -169,7 +169,7 @@ def _wind_up(lifetimes: Sequence[LoopLifetime], reason: str | None = None) -> No
 
 
 def _wait_for(lifetimes: Sequence[LoopLifetime]) -> None:
-    """Until all have ended. Ctrl-C: they linger no more, and the process ends."""
+    """Wait until all have ended. After Ctrl-C they don't linger, and the process ends."""
     try:
         for loop_lifetime in lifetimes:
             loop_lifetime.join()

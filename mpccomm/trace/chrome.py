@@ -113,7 +113,7 @@ class _Process:
         return self._record.name_of(incarnation) if incarnation else name
 
     def _tracks(self) -> Iterator[tuple[str, list[list[Slice]]]]:
-        """The name of each track, and what is on it, in rows."""
+        """Yield the name of each track, and what is on it, in rows."""
         party = self._party
         end = max(party.end, 0)
         lanes: dict[str, list[Slice]] = {}
@@ -141,7 +141,7 @@ class _Process:
                 yield f"here from {name}, not asked for yet", pack(unread)
 
     def _lanes(self) -> list[list[Slice]]:
-        """What each lane of the program did."""
+        """Return what each lane of the program did."""
         party = self._party
         lanes: list[list[Slice]] = [[] for _ in party.lanes]
         for phase in party.phases:

@@ -71,7 +71,7 @@ class Receive(NamedTuple):
 
     peer: int
     number: int
-    """As of the `Send`."""
+    """The number that the `Send` has."""
     id: str
     size: int
     """Bytes, encoded."""
@@ -138,7 +138,7 @@ class PartyRecord:
     connections: list[Connection] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in a file."""
+        """Return what stands in a file."""
         return dict(vars(self))
 
     @classmethod
@@ -206,7 +206,7 @@ class Record:
         return [self.name_of(party.incarnation) for party in self.parties]
 
     def name_of(self, incarnation: str) -> str:
-        """What to call a party: what it calls itself, or else what others call it; unlike any other."""
+        """Return what to call a party: what it calls itself, or else what others call it; unlike any other."""
         return self._names.get(incarnation, incarnation[:8] or "?")
 
     @cached_property
@@ -226,7 +226,7 @@ class Record:
         return min((self.clocks[party.incarnation].common(0) for party in self.parties), default=0)
 
     def time(self, party: PartyRecord, at: int) -> int | None:
-        """A time of a party on the clock of the record; None where it is unknown there."""
+        """Return a time of a party on the clock of the record; None where it is unknown there."""
         return None if at < 0 else self.clocks[party.incarnation].common(at)
 
     @cached_property

@@ -96,7 +96,7 @@ class Client:
         return stream
 
     def _new_connector(self) -> aiohttp.BaseConnector:
-        """What finds the way to the address."""
+        """Return what finds the way to the address."""
         if self._proxy is not None:
             return ProxyConnector(self._proxy, self._connect_timeout, self._new_socket)
         return aiohttp.TCPConnector(
@@ -195,7 +195,7 @@ def _judge_status(error: BaseException, certified: bool) -> Verdict | None:
 
 
 def describe(error: BaseException) -> str:
-    """Why a dial failed, in words."""
+    """Return why a dial failed, in words."""
     if isinstance(error, ProxyError):
         return str(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class Web:
-    """The network that there is."""
+    """The network of every pool that is given no other."""
 
     tls = True
     wires = WIRE_FORMATS
 
     def bind(self, caller: str, addr: str, port: int) -> BoundSocket:
-        """A listening socket."""
+        """Return a listening socket."""
         # Not before a server is wanted, and aiohttp's comes along; nor later, on the loop, which would stand still.
         from mpccomm.transport.server import Server
 
         return BoundSocket(bind(addr, port), Server)
 
     def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> RelayLine:
-        """A connection to the relay, and what goes through it."""
+        """Return a connection to the relay, and what goes through it."""
         from mpccomm.transport.relay_client import RelayLine
 
         return RelayLine(relay, user)
@@ -45,7 +45,7 @@ class Web:
         proxy: Proxy | None = None,
         server_name: str = "",
     ) -> Client:
-        """A client for that address."""
+        """Return a client for that address."""
         return Client(addr, port, terms, proxy, server_name)
 
 

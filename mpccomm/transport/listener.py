@@ -92,7 +92,7 @@ class Acceptor:
             await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Accept no one any more, and send away callers that are not known yet."""
+        """Accept no more callers, and send away those that are not known yet."""
         self._closing = True
         if self._accepting is not None:
             self._accepting.cancel()
@@ -260,5 +260,5 @@ async def _peek(sock: socket.socket) -> str:
         try:
             return asked_for(said or b"")
         except IncompleteError:
-            # What is there already would wake a reader at once, time and again.
+            # A reader would be woken again and again by the bytes that are there already.
             await asyncio.sleep(_MORE if said else _MORE / 4)

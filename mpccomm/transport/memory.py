@@ -1,6 +1,6 @@
 """A network in memory, for tests: several pools in one process reach each other without a socket, through faults on demand.
 
-All of a pool runs as it would over HTTP, but for the bytes on the wire::
+All of a pool runs as it would over HTTP, except the bytes on the wire::
 
     network = MemoryNetwork(seed=7, cut_every=50_000, delay=(0.001, 0.02))
     async with Pool(name="alice", network=network) as alice, Pool(name="bob", network=network) as bob:
@@ -261,11 +261,11 @@ class MemoryNetwork:
                 connection.pipe.cut()
 
     def start_relay(self, url: str) -> None:
-        """Let it run again."""
+        """Let the relay run again."""
         self._stopped -= {Relay(url).url}
 
     def planned(self, caller: str, callee: str, number: int) -> PlannedFaults:
-        """Return the faults of the connection of that number, from 0, which the one makes to the other."""
+        """Return the faults of one connection that the first pool makes to the second; their connections are counted from 0."""
         random = self._random(caller, callee, number, "planned")
         lost = random.random() < self.loss
         cut_after = self._cut_after(random), self._cut_after(random)
@@ -274,7 +274,7 @@ class MemoryNetwork:
     # -- what pools call -----------------------------------------------------------------------------------------------
 
     def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
-        """A port, for the pool of that name."""
+        """Return a port, for the pool of that name."""
         self._names.add(caller)
         with self._lock:
             if not port:
@@ -299,7 +299,7 @@ class MemoryNetwork:
         return _Connector(self, caller, addr, port)
 
     def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> _RelayAccess:
-        """The way of the pool of that name through a relay, which tells parties from one another by their ports."""
+        """Return the way of the pool of that name through a relay, which tells parties from one another by their ports."""
         self._names.add(caller)
         return _RelayAccess(self, caller, relay.url)
 
@@ -446,7 +446,7 @@ class _Connector:
         await asyncio.sleep(seconds)
 
     async def dial(self) -> Stream:
-        """A new connection."""
+        """Return a new connection."""
         if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
             raise DialError(f"{where} is not in this network: here every pool is at {_ADDRESS}, at a port of its own")
@@ -467,7 +467,7 @@ class _RelayAccess:
         self._relay = relay
 
     async def run(self) -> None:
-        """Be there, until cancelled."""
+        """Stay reachable through the relay, until cancelled."""
         here = self._relay, self._caller
         self._network._at_relay[here] += 1
         try:
@@ -482,7 +482,7 @@ class _RelayAccess:
         """There are no certificates."""
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> _Connector:
-        """A way to one party there."""
+        """Return what dials one party through the relay."""
         _, addr, port = wanted()
         return _Connector(self._network, self._caller, addr, port, self._relay)
 
@@ -514,7 +514,7 @@ class _BoundPort:
             del self._network._entrances[self.port]
 
     def close_inherited(self) -> None:
-        """The child has a network of its own, with no one else in it."""
+        """Do nothing: the forked process has a network of its own, without other pools."""
 
 
 class _NetworkServer:

@@ -60,7 +60,7 @@ class Pace:
         self._waiting = self._transport.get_write_buffer_size()
 
     def resume(self) -> None:
-        """Now it was."""
+        """Count from now: sending goes on."""
         if self._paused is None:
             return
         seconds = self._clock() - self._paused
@@ -71,7 +71,7 @@ class Pace:
             self._set(min(int(self._waiting / seconds * _SECONDS), self.budget * 2))
 
     def look(self, within: float) -> float | None:
-        """The seconds that the rest takes, if something got through since the last time, and there is a rest; or None.
+        """Return the seconds that the rest takes, if something got through since the last time, and there is a rest; or None.
 
         :param within: for no longer than these seconds something was on its way
         """

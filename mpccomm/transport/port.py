@@ -75,15 +75,15 @@ class BoundSocket:
 
     @property
     def open(self) -> bool:
-        """Whether it is still this pool's."""
+        """Whether no other pool has taken it over."""
         return bool(self._spare)
 
     def server(self, authenticator: Authenticator, settings: Settings) -> Server:
-        """The pool that answers there."""
+        """Return the pool that answers there."""
         return self._server(self._socket, authenticator, settings)
 
     def pass_on(self) -> BoundSocket:
-        """The same port for another pool.
+        """Return the same port for another pool.
 
         :raises OSError: it is closed, or has been passed on
         """

@@ -239,7 +239,7 @@ class RelayLine:
         return describe(error)
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> RelayedClient:
-        """A client for one party there."""
+        """Return a client for one party there."""
         return RelayedClient(self, wanted, terms)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ class RelayedClient(Client):
         self._wanted = wanted
 
     async def dial(self) -> Stream:
-        """A new connection to the party, through the relay."""
+        """Return a new connection to the party, through the relay."""
         try:
             stream = await super().dial()
         except DialError as error:
@@ -412,7 +412,7 @@ class RelayedClient(Client):
 
 
 _NOBODY = "party.invalid"
-"""The host in the request to a party. Its name would tell nobody anything but the party, which knows it."""
+"""The host in the request to a party. Only the party reads it, and it knows its own name."""
 
 
 class _Connector(aiohttp.BaseConnector):

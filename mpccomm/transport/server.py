@@ -63,7 +63,7 @@ class ConnectionHandler:
         greeting = settings.timing.greeting
         self.admission = Admission(settings.strangers, greeting, parties_at)
         """Those whose caller is not known yet."""
-        # A caller that sends no complete request within the greeting time is sent away by the keep-alive timer.
+        # A caller that sends no complete request within `Timing.greeting` is sent away by the keep-alive timer.
         self._http = HTTPServer(
             self._answer,
             access_log=None,
@@ -239,7 +239,7 @@ class HTTPServer(web.Server):
         self._options = options
 
     def receive(self, pending: PendingConnection) -> web.RequestHandler:
-        """The protocol for a new connection."""
+        """Return the protocol for a new connection."""
         return _Protocol(self, pending=pending, loop=asyncio.get_running_loop(), **self._options)
 
 
@@ -272,7 +272,7 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what can't be read as HTTP, or what failed in here."""
+        """Return the answer to what can't be read as HTTP, or what failed in here."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already")
         if status < 500:
@@ -285,7 +285,7 @@ class _Protocol(web.RequestHandler):
 
 
 def pending_of(request: web.BaseRequest) -> PendingConnection:
-    """The visit that a request belongs to."""
+    """Return the visit that a request belongs to."""
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
     return protocol.pending

@@ -155,7 +155,7 @@ class Membership:
         return self._listener.choose(name, address)
 
     def server(self, authenticator: Authenticator, settings: Settings) -> Server:
-        """The pool that answers there."""
+        """Return the pool that answers there."""
         from mpccomm.transport.server import Server
 
         return Server(self._socket, authenticator, settings, self)

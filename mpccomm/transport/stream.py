@@ -35,7 +35,7 @@ class Peer(Protocol):
         """Something arrived that is no whole batch yet: the other end lives."""
 
     def batch_to_send(self, budget: int) -> bytes:
-        """The next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
+        """Return the next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
 
 
 class Stream(ABC):
@@ -92,10 +92,10 @@ class Stream(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Deliver again."""
+        """Go on delivering what arrives."""
 
     def moving(self, within: float) -> float | None:
-        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None.
+        """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None.
 
         :param within: for no longer than these seconds something was on its way
         """

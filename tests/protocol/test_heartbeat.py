@@ -73,7 +73,7 @@ def test_silence() -> None:
     assert heartbeat.silent(silent, TIMING.dead_after) is None
     assert heartbeat.silent(silent, TIMING.dead_after + 1) == "silent for 31 s"
     silent.verified = False
-    assert heartbeat.silent(silent, TIMING.greeting + 1) == "no greeting"
+    assert heartbeat.silent(silent, TIMING.greeting + 1) == "no handshake"
 
 
 def test_bytes_are_signs_of_life() -> None:
