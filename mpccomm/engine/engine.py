@@ -405,11 +405,12 @@ class Engine:
             trace.look()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
-        for party in (*self.parties.values(), *self.removals.leaving):
-            party.tick()
+        stirring = [party for party in self.parties.values() if party.tick()]
+        leaving = [party for party in self.removals.leaving if party.tick()]
+        for party in (*stirring, *leaving):
             if party.host.stale:
                 self._spawn(party.host.refresh())
-        tell_of_absent(self.log, self.parties.values(), Party.clock())
+        tell_of_absent(self.log, stirring, Party.clock())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 

@@ -150,7 +150,7 @@ class Party:
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress, self.log)
         self.connections = PartyConnections(self, AT_ONCE)
         self.notices = Notices(self.log, self)
-        self._missing_since = self.clock()
+        self._missing_since = self._ticked = self.clock()
         """While it is MISSING or REFUSED."""
 
     @property
@@ -360,16 +360,20 @@ class Party:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """Look at the clock: heartbeats, and who has waited for too long."""
+    def tick(self) -> bool:
+        """Look at the clock: heartbeats, and who has waited for too long. False: at rest, none of this can be due."""
         now = self.clock()
-        self.connections.look(now)
-        self.link.tick(now)
-        first = next(self.link.sender.pending(), None)
+        link = self.link
+        before, self._ticked = self._ticked, now
+        if now >= link.quiet_until:
+            self.connections.look(now, now - before)
+        if not link.tick(now):
+            return False
+        first = next(link.sender.pending(), None)
         if first is not self.oldest[0]:
             self.oldest = first, now
         if self._progress is not None:
-            self._progress.look(self.link, now)
+            self._progress.look(link, now)
         self.notices.absence = None
         if self.contact in _ABSENT:
             self._tick_unreachable(now)
@@ -377,6 +381,7 @@ class Party:
             self.notices.look_at_receives(now)
         self.connections.update_wanted()
         self.flush()
+        return True
 
     def _tick_unreachable(self, now: float) -> None:
         sends = [message for message in self.link.sender.pending() if message.failure is None]

@@ -132,11 +132,14 @@ class PartyConnections:
             if not stream.awake and link.due(connection):
                 stream.wake()
 
-    def look(self, now: float) -> None:
-        """Find out which of them move what was sent there, though nothing may come back yet."""
+    def look(self, now: float, within: float) -> None:
+        """Find out which of them move what was sent there, though nothing may come back yet.
+
+        :param within: for no longer than these seconds something was on its way
+        """
         link = self._owner.link
         for connection, stream in self._streams.items():
-            backlog = stream.moving()
+            backlog = stream.moving(within)
             if backlog is not None:
                 link.moved(connection, backlog, now)
 

@@ -140,6 +140,7 @@ class ReceiveCall(Receive):
             self.state = REQUEST[self.state, _SUCCEED]
             taken = mailbox.taken
             taken.append(message)
+            link.quiet_until = 0.0
             limits = party.settings.limits
             if (
                 mailbox.pressed

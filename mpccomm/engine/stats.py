@@ -201,7 +201,12 @@ class History:
         time = now - self._began
         if self._rows and time - self._rows[-1].time < self._pause:
             return
-        self._rows.append(Row(time, tuple(_figures(party.link.counters) for party in parties)))
+        last = self._rows[-1].figures if self._rows else ()
+        now_counted = [_figures(party.link.counters) for party in parties]
+        # What has not changed takes no further memory, in a pool that has many parties and is idle for long.
+        same = (old if old == new else new for old, new in zip(last, now_counted, strict=False))
+        figures = (*same, *now_counted[len(last) :])
+        self._rows.append(Row(time, last if figures == last else figures))
         if len(self._rows) >= self._most:
             # A new list: another thread may be looking at the old one.
             self._rows = self._rows[::2]

@@ -144,6 +144,11 @@ class Connections:
         """Go through a copy: connections may be dropped on the way."""
         return iter(self._all.copy())
 
+    @property
+    def only(self) -> Connection | None:
+        """The one that we send on, if there is no other."""
+        return self.current if len(self._all) == 1 else None
+
     def verified(self) -> list[Connection]:
         """Return those whose other end has proved that it is there now, and takes part."""
         return [connection for connection in self._all if connection.verified and not connection.visit]

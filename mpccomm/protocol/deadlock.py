@@ -93,6 +93,11 @@ class HeldBackNotice:
         self._told = 0.0
         self._pause = timing.waiting_notice
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing held us back when it was last looked at."""
+        return self._since is None
+
     def look(self, held_back: bool, now: float) -> bool | None:
         """True: to be said now; False: it is over, after it had been said; None: nothing to say."""
         timing = self._timing

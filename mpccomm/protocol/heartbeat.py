@@ -66,6 +66,11 @@ class Heartbeat:
         quiet = now - connection.heard
         return f"silent for {quiet:.0f} s" if quiet > self._timing.dead_after else None
 
+    def next_due(self, connection: Connection) -> float:
+        """Return when `check` has something to do there again, if nothing is heard until then; 0: at each tick."""
+        asked = connection.awaiting is not None or connection.pinged is not None or self.round_trip is None
+        return 0.0 if asked else connection.heard + self._timing.heartbeat
+
     def check(self, connection: Connection, now: float, *, unacknowledged: bool) -> bool:
         """Ask for a sign of life where one is due. True: the connection has just become suspect."""
         timing = self._timing

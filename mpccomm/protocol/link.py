@@ -120,6 +120,8 @@ class Link:
         self._connections = Connections()
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
+        self.quiet_until = now
+        """Until then the clock brings nothing about, unless something happens meanwhile."""
         self._late = now + 2 * timing.tick
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
@@ -206,6 +208,7 @@ class Link:
 
     def receive(self, receive: Receive) -> bool:
         """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
+        self.quiet_until = self._ticked
         message = self.mailbox.wait(receive)
         if message is not None:
             # What is asked for does not count against the box.
@@ -322,6 +325,7 @@ class Link:
         :param relayed: it goes through a relay, which both ends know
         """
         self._look_at_the_clock(now)
+        self.quiet_until = now
         connection = self._connections.open(dialled=dialled, relayed=relayed, nonce=self._nonce(), now=now)
         bounds = bounds_of(self._limits)
         hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, bounds)
@@ -336,6 +340,7 @@ class Link:
         if connection.closed:
             return
         self._connections.drop(connection)
+        self.quiet_until = self._ticked
         was = self._connections.current
         self._choose()
         if was is connection and not self.connected:
@@ -534,6 +539,7 @@ class Link:
             self._look_at_the_clock(now)
         connection.heard = self.receiver.now = now
         connection.trickling = False
+        self.quiet_until = now
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)
         connections = self._connections
@@ -583,7 +589,7 @@ class Link:
         """Bytes arrived there that are no whole batch yet."""
         if not connection.closed:
             self._look_at_the_clock(now)
-            connection.heard = now
+            connection.heard = self.quiet_until = now
             connection.trickling = True
             self._heartbeat.heard(connection, now)
 
@@ -687,7 +693,10 @@ class Link:
                 self._report_refused()
         elif len(parts) > 1 and connection.verified and self._adopted(connection):
             parts[0] = self._session.positions()
-        return b"" if len(parts) == 1 and parts[0] is NO_POSITIONS else b"".join(parts)
+        if len(parts) == 1 and parts[0] is NO_POSITIONS:
+            return b""
+        self.quiet_until = now
+        return b"".join(parts)
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []
@@ -696,9 +705,15 @@ class Link:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> None:
-        """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence."""
+    def tick(self, now: float) -> bool:
+        """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence.
+
+        False: nothing can be due. A pool that has many parties hears little from nearly all of them, and to look at each twice a
+        second, whose memory no processor has at hand by then, is what being idle would cost.
+        """
         self._look_at_the_clock(now)
+        if now < self.quiet_until:
+            return False
         for connection in self._connections:
             self._check(connection, now)
         self._session.repeat_blocked(self._alone)
@@ -709,6 +724,11 @@ class Link:
         if held_back is not None:
             ids = sender.queued_ids(frames.MAX_LISTED_IDS)
             self.events.append(HeldBack(*sender.queued(), ids) if held_back else Admitted())
+        only = self._connections.only
+        told = self._deadlocks.blocked is not None or not self._held_back.rests
+        if only is not None and not told and self._session.rests and not self.due(only):
+            self.quiet_until = self._heartbeat.next_due(only)
+        return True
 
     def _look_at_the_clock(self, now: float) -> None:
         """Note the time, and for how long we stood still, before anything that happens now is counted from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from struct import iter_unpack
 from typing import TypeAlias
 
@@ -232,7 +232,7 @@ class Receiver:
         return self.held[0] - 1 if self.held else self.received
 
     @property
-    def partial(self) -> Iterable[Incoming]:
+    def partial(self) -> Collection[Incoming]:
         """The messages of which a part is here, and a part is not."""
         return self._partial.values()
 

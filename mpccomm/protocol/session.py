@@ -265,6 +265,14 @@ class Session:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is under way, nor waited for, in either direction."""
+        mailbox = self.mailbox
+        if self.receiver.partial or mailbox.taken or next(mailbox.receives(), None) is not None:
+            return False
+        return self.sender.idle
+
     def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
         """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
 

@@ -70,12 +70,15 @@ class Pace:
         elif self._waiting:
             self._set(min(int(self._waiting / seconds * _SECONDS), self.budget * 2))
 
-    def look(self) -> float | None:
-        """Return the seconds that the rest takes, if something got through since the last time, and there is a rest; or None."""
+    def look(self, within: float) -> float | None:
+        """Return the seconds that the rest takes, if something got through since the last time, and there is a rest; or None.
+
+        :param within: for no longer than these seconds something was on its way
+        """
         now = self._clock()
         waiting = self._transport.get_write_buffer_size() + self._unsent()
         through = self._sent - waiting
-        moved, seconds = through - self._through, now - self._looked
+        moved, seconds = through - self._through, min(now - self._looked, within)
         self._through, self._looked = through, now
         if moved <= 0 or waiting <= 0:
             return None

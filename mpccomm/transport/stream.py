@@ -94,8 +94,11 @@ class Stream(ABC):
     def _release(self) -> None:
         """Go on delivering what arrives."""
 
-    def moving(self) -> float | None:
-        """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+    def moving(self, within: float) -> float | None:
+        """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None.
+
+        :param within: for no longer than these seconds something was on its way
+        """
         return None
 
     # -- using it ------------------------------------------------------------------------------------------------------

@@ -286,10 +286,10 @@ class WebSocket(Stream, Upgraded):
             self._loop.call_soon(self._answer)
         self.wake()
 
-    def moving(self) -> float | None:
+    def moving(self, within: float) -> float | None:
         """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
         # One of asyncio's with TLS, which aiohttp closes once more at the end, can't say then what it has not sent.
-        return None if self._ended.done() else self._pace.look()
+        return None if self._ended.done() else self._pace.look(within)
 
     def _answer(self) -> None:
         """Answer the latest ping."""

@@ -24,9 +24,11 @@ NOTHING: Final = object()
 LIMIT = 50 * UNIT
 """Seconds after which a call that should have ended hangs."""
 LONG = bool(os.environ.get("MPCCOMM_TEST_LONG"))
+DAY = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal())
+"""With which of many places a short form begins: another each day."""
 STRIDE = 1 if LONG else 7
-"""In the short form every seventh instruction is shot at, beginning with another one each day."""
-OFFSET = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal()) % STRIDE
+"""In the short form every seventh instruction is shot at."""
+OFFSET = DAY % STRIDE
 
 
 class TimesUpError(Exception):

@@ -101,11 +101,19 @@ def test_the_rest_takes_as_long_as_what_went_before() -> None:
     line = Line()
     line.pace.sent(100)
     line.waiting, line.now = 75, 5.0
-    assert line.pace.look() == 75 * 5 / 25
+    assert line.pace.look(10.0) == 75 * 5 / 25
     line.now = 7.0
-    assert line.pace.look() is None, "nothing moved"
+    assert line.pace.look(10.0) is None, "nothing moved"
     line.waiting, line.now = 0, 8.0
-    assert line.pace.look() is None, "nothing is left"
+    assert line.pace.look(10.0) is None, "nothing is left"
+
+
+def test_what_went_before_took_no_longer_than_it_was_on_its_way() -> None:
+    line = Line()
+    line.now = 100.0
+    line.pace.sent(100)
+    line.waiting = 75
+    assert line.pace.look(0.5) == 75 * 0.5 / 25
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what the other end has not acknowledged")
@@ -124,7 +132,7 @@ def test_what_the_system_still_holds_is_not_through() -> None:
                     break
             line.pace.sent(sent)
             line.now = 1.0
-            left = line.pace.look()
+            left = line.pace.look(1.0)
             assert left is not None, "they don't read, and more was sent than they have room for"
             assert left > 0
 
