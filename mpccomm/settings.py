@@ -16,6 +16,9 @@ from mpccomm.errors import ConfigurationError
 if TYPE_CHECKING:
     from mpccomm.progress import Callback, Transfer
 
+EXPLAIN = "MPCCOMM_EXPLAIN"
+"""The environment variable that has a process print on SIGUSR1 who waits for what."""
+
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB

@@ -65,9 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     command = ""
     try:
-        # Only the first argument is ours. The command alone knows its options, and what it needs installed.
-        command = overview().parse_args(arguments[:1]).command
-        status = _run(command, arguments[1:])
+        try:
+            # Only the first argument is ours. The command alone knows its options, and what it needs installed.
+            command = overview().parse_args(arguments[:1]).command
+            status = _run(command, arguments[1:])
+        except SystemExit:
+            sys.stdout.flush()  # help, or the version
+            raise
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         _drop(interrupt)
@@ -80,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "compat":
             # Its program's errors are its program's to tell.
             raise
+        with suppress(OSError):  # streams of another kind
+            _let_go()
         return _say(command, error)
     return status
 
@@ -149,7 +155,7 @@ def _say(command: str, error: CommunicationError | OSError) -> Status:
     elif error_file := getattr(error, "filename", None):
         text, status = f"{error_file}: {getattr(error, 'strerror', None) or error}", Status.USAGE
     with suppress(BrokenPipeError):
-        print(f"mpccomm {command}: {text}", file=sys.stderr)
+        print(f"{f'mpccomm {command}'.rstrip()}: {text}", file=sys.stderr)
     return status
 
 
@@ -176,8 +182,9 @@ def _let_go() -> bool:
     """Have what is still buffered written to nowhere: at exit it would fail once more, with noise. False: all is read."""
     unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
     for stream in unread:
+        number = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, number)
         os.close(nowhere)
     return bool(unread)
 

@@ -36,10 +36,10 @@ from mpccomm.cli.arguments import add_rest, check_program, count, party_name, se
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
-from mpccomm.engine.explain import ASKED
 from mpccomm.engine.report import Report, joint
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
+from mpccomm.settings import EXPLAIN
 from mpccomm.trace.chrome import try_to_write
 
 _GRACE = 5.0
@@ -375,7 +375,7 @@ class _Group:
                 stderr=into_errors,
                 env=os.environ
                 | colours
-                | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", ASKED: "1"},
+                | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", EXPLAIN: "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.
                 start_new_session=True,
             )

@@ -23,8 +23,8 @@ from mpccomm.engine.party_log import describe_box
 from mpccomm.engine.snapshot import copied, look_at, party_state
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import describe_key
+from mpccomm.settings import EXPLAIN
 
-ASKED = "MPCCOMM_EXPLAIN"
 _MOST_LISTED = 8
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _AIOHTTP = str(Path(aiohttp.__file__).parent) + os.sep
@@ -174,9 +174,9 @@ def explain_on_signal(number: int | None = None) -> None:
 
 
 def explain_if_asked() -> None:
-    """Do as `explain_on_signal` where `ASKED` is set, in the main thread, unless the program has a handler of its own."""
+    """Do as `explain_on_signal` where `EXPLAIN` is set, in the main thread, unless the program has a handler of its own."""
     if (
-        os.environ.get(ASKED)
+        os.environ.get(EXPLAIN)
         and hasattr(signal, "SIGUSR1")
         and threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from mpccomm import ConfigurationError, Limits, MemoryNetwork, Pool, SyncPool, explain_on_signal
-from mpccomm.engine.explain import ASKED, explain_if_asked
+from mpccomm.engine.explain import explain_if_asked
+from mpccomm.settings import EXPLAIN
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
@@ -164,10 +165,10 @@ def test_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-        monkeypatch.delenv(ASKED, raising=False)
+        monkeypatch.delenv(EXPLAIN, raising=False)
         explain_if_asked()
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-        monkeypatch.setenv(ASKED, "1")
+        monkeypatch.setenv(EXPLAIN, "1")
         thread = threading.Thread(target=explain_if_asked)
         thread.start()
         thread.join()
