@@ -310,7 +310,7 @@ class Link:
         return current is not None and current.relayed
 
     @property
-    def greeting(self) -> bool:
+    def in_handshake(self) -> bool:
         """Whether the other side may have met us by now, and we not it: our RESUME is on its way, or its."""
         return any(connection.hello is not None and not connection.verified for connection in self._connections)
 
