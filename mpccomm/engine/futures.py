@@ -227,7 +227,7 @@ def give_up(request: Request, owner: LoopOwner) -> None:
 
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
-    """Await a coroutine function on the pool's loop, from whichever loop. Cancelled, it is cancelled."""
+    """Await a coroutine function on the pool's loop, from any loop. If this is cancelled, so is the coroutine."""
     if owner.home is None or running_loop() is owner.home:
         await function()
     else:

@@ -77,7 +77,7 @@ class Party:
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
-    """Why the last attempt to connect came to nothing."""
+    """Why the last attempt to connect failed."""
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
@@ -88,7 +88,7 @@ class Party:
     """Why one end does not accept the other's certificate: it is REFUSED."""
     _expectations = 0
     dialler: asyncio.Task[None] | None = None
-    """What sees to it that there is a connection."""
+    """The task that keeps it connected."""
     server_name = ""
     """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
@@ -222,7 +222,7 @@ class Party:
         self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
-        """One attempt to connect came to nothing."""
+        """One attempt to connect failed."""
         self.reputation.clear()
         self._change(ContactEvent.FAIL)
         self._note(trouble)

@@ -197,7 +197,7 @@ class Link:
             self._session.restore(there)
 
     def _keeps(self, message: Incoming) -> bool:
-        """Return whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
+        """Return whether a message that was taken may come back. As long as the program did not get it, it counts as unread.
 
         To accept a restart is to drop what is unread.
         """
@@ -731,7 +731,7 @@ class Link:
         return True
 
     def _look_at_the_clock(self, now: float) -> None:
-        """Note the time, and for how long we stood still, before anything that happens now is counted from now on."""
+        """Note the time, and how long this process stood still; first of all, so that later events are timed rightly."""
         stalled = now - self._late
         self._ticked, self._late = now, now + 2 * self._timing.tick
         if stalled > 0:

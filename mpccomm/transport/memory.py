@@ -121,7 +121,7 @@ class MemoryNetwork:
     """Pools with this as their ``network=`` reach each other, and no other pools.
 
     :param seed: of all faults
-    :param loss: probability that an attempt to connect comes to nothing; it is repeated as settings say, see `Retry`
+    :param loss: probability that an attempt to connect fails; it is repeated as settings say, see `Retry`
     :param cut_every: mean number of bytes in one direction after which a connection is cut; None: never. Where it is much
         less than ``Limits.frame_size`` (256 KiB), large messages need many attempts: make that smaller as well.
     :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn. To connect
@@ -174,7 +174,7 @@ class MemoryNetwork:
         self._stopped: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
-        """Makes another one with the same faults."""
+        """Makes another network with the same faults."""
         return (
             f"MemoryNetwork(seed={self.seed}, loss={self.loss}, cut_every={self.cut_every}, "
             f"delay={self.delay}, rate={None if self.rate == math.inf else self.rate}, repeat={self.repeat})"
@@ -575,7 +575,7 @@ class _NetworkServer:
             log(LogEvent.INTERNAL, "answering a connection failed", exc_info=error)
 
     async def close(self) -> None:
-        """Answer no more calls; what is still open ends."""
+        """Stop answering; what is still open ends."""
         self.closed = True
         self._bound_port.close()
         self._bound_port.answering = None

@@ -78,7 +78,7 @@ class ConnectionHandler:
         )
 
     async def close(self) -> None:
-        """Answer no more; what is still open ends."""
+        """Stop answering; what is still open ends."""
         self._closing = True
         self.admission.close()
         for handshake in self._handshakes:
@@ -87,7 +87,7 @@ class ConnectionHandler:
         await self._http.shutdown(CLOSE_TIMEOUT)
 
     def receive(self, pending: PendingConnection) -> asyncio.Protocol:
-        """Return what is to talk on a new connection."""
+        """Return the protocol for a new connection."""
         if self._authenticator.correspondents:
             # What is read of a posted message until its sender is looked at.
             pending.unread += _READ_AHEAD
