@@ -52,7 +52,7 @@ class UnknownPartyError(CommunicationError, AttributeError, KeyError):
 
 
 class PoolClosedError(CommunicationError, RuntimeError):
-    """The pool was shut down, or was inherited through a fork."""
+    """The pool was shut down, was inherited through a fork, or has ended by what a signal handler raised on its event loop."""
 
 
 class WrongThreadError(CommunicationError, RuntimeError):

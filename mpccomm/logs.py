@@ -83,6 +83,7 @@ class LogEvent(Enum):
 
     TRACE_FAILED = "failures", _WARNING, "a trace is full, or a trace or report can't be written"
     CALLBACK_FAILED = "failures", _ERROR, "a function of the program raised"
+    SPLIT = "failures", _ERROR, "a signal handler raised in the middle of the pool's work, and the pool has ended"
     INTERNAL = "failures", _ERROR, "a part of the pool failed: please report it"
 
     def __init__(self, topic: str, level: int, meaning: str) -> None:

@@ -11,7 +11,7 @@ import signal
 from types import CodeType, FrameType
 
 
-def is_interrupt(error: Exception) -> bool:
+def is_interrupt(error: BaseException) -> bool:
     """Return whether *error* was raised by a signal handler, or a trace function, that ran in between.
 
     The interpreter calls both with the frame that it interrupted; no call that the codec, or a class of the user, makes
@@ -25,6 +25,11 @@ def is_interrupt(error: Exception) -> bool:
         if traceback.tb_frame.f_code in handlers or _was_given(traceback.tb_frame, interrupted):
             return True
     return False
+
+
+def is_strike(error: BaseException) -> bool:
+    """Return whether *error* struck our code from outside: as `is_interrupt`, or Ctrl-C, whose handler leaves no frame behind."""
+    return isinstance(error, KeyboardInterrupt | SystemExit) or is_interrupt(error)
 
 
 def _handlers() -> set[CodeType]:

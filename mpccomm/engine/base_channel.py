@@ -158,6 +158,8 @@ class BaseChannel:
         """Before any use: settle on a loop, and start what has been added."""
         engine = self._engine
         loop_owner = engine.loop_owner
+        if loop_owner.suspect is not None:
+            loop_owner.post(loop_owner.judge)
         if not engine.lifecycle.usable:
             engine.check_open()
         if not loop_owner.settled:
@@ -165,8 +167,8 @@ class BaseChannel:
         loop_owner.check()
         if engine.has_additions:
             loop_owner.post(engine.start_added)
-        if engine.callbacks.forgotten:
-            loop_owner.post(engine.callbacks.withdraw_forgotten)
+        if loop_owner.forgotten:
+            loop_owner.post(loop_owner.withdraw_forgotten)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,8 @@ class BaseChannel:
         limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
         if entered.last() is not None:
             limit = tightened(engine, limit)
-        if engine.lifecycle.state is not _RUNNING or engine.has_additions or engine.callbacks.forgotten:
+        owner = engine.loop_owner
+        if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.forgotten or owner.suspect:
             self._enter()
         return ReceiveCall(party, prefix, own, limit, expect)
 
@@ -260,9 +263,10 @@ class BaseChannel:
         awaited = future is not None or watcher is not None
         if awaited and entered.last() is not None:
             limits = limits_within(engine, limits)
-        if engine.lifecycle.state is not _RUNNING or engine.has_additions or not awaited:
+        owner = engine.loop_owner
+        if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.suspect or not awaited:
             self._enter()
-        called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
+        called = None if owner.observer is None else owner.called()
         wire_format, post = party.wire_format, self._post
         encode_plain = wire_format.encode_plain
         envelope = encode_plain(message)

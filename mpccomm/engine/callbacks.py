@@ -5,22 +5,14 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sized
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from mpccomm.display import plural
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.logs import LogEvent
-
-
-class Withdrawable(Protocol):
-    """A call whose outcome may be given up."""
-
-    def withdraw(self) -> None:
-        """What was taken for it goes back. Called on the pool's loop."""
 
 
 class Callbacks:
@@ -32,8 +24,6 @@ class Callbacks:
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
-        self.forgotten: deque[Withdrawable] = deque()
-        """Calls whose outcome the program does not get any more: its handle is forgotten, or its blocking call was interrupted."""
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._at_work = 0
@@ -92,16 +82,6 @@ class Callbacks:
                 self._work()
             else:
                 self._thread = thread
-
-    def withdraw_forgotten(self) -> None:
-        """End the calls whose outcome nothing gets: their messages are for others. Called on the pool's loop."""
-        forgotten = self.forgotten
-        while forgotten:
-            # Taken out afterwards: a call that looks whether there are any has to come after the last one as well.
-            try:
-                forgotten[0].withdraw()
-            finally:
-                forgotten.popleft()
 
     def end(self) -> None:
         """Let the thread end when it has done what it was given."""

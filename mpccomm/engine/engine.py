@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.error_messages import why_not_ready
-from mpccomm.engine.futures import run
+from mpccomm.engine.error_messages import split_by, unknown, why_not_ready
+from mpccomm.engine.futures import run, tell_all_who_wait
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
+_LAST = 10
+"""Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
+Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Host(Protocol):
@@ -78,6 +82,10 @@ class Engine:
     """It has come to look, and takes no part: the programs of the others take no note of it."""
     _begun_at = 0.0
     _ticker: asyncio.TimerHandle | None = None
+    _split: PoolClosedError | None = None
+    """Why it has ended by itself: what a signal handler raised has split its work."""
+    _split_told = False
+    """All hear of that."""
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
@@ -86,6 +94,7 @@ class Engine:
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
         self.loop_owner = LoopOwner(self.log)
+        self.loop_owner.split = self._end_split
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
@@ -167,12 +176,7 @@ class Engine:
         try:
             return self.parties[name]
         except KeyError:
-            known = ", ".join(map(repr, self.parties)) or "none yet"
-            near = [other for other in self.parties if _alike(other) == _alike(name)]
-            remedy = f"did you mean {near[0]!r}?" if near else "add it with add_http_client"
-            raise UnknownPartyError(
-                f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
-            ) from None
+            raise UnknownPartyError(unknown(name, self.parties)) from None
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """Return the parties of those names, in that order; None: all, in the order in which they were added."""
@@ -186,6 +190,8 @@ class Engine:
             raise PoolClosedError(
                 "this pool was made before a fork and belongs to the parent process; make a new one here"
             )
+        if self._split is not None:
+            raise PoolClosedError(str(self._split)) from self._split.__cause__
         raise PoolClosedError("this pool was shut down; make a new one")
 
     def listen(
@@ -386,7 +392,7 @@ class Engine:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.loop_owner.struck(error):
             self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
 
     def _tick(self) -> None:
@@ -398,8 +404,11 @@ class Engine:
                 "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)"
             )
             self.log(LogEvent.LOOP_HELD_UP, text, late)
-        self._ticker = self.loop_owner.loop.call_later(timing.tick, self._tick)
-        self.callbacks.withdraw_forgotten()
+        self._ticker = self.loop_owner.loop.call_later(timing.tick, self.loop_owner.entering(self._tick))
+        self.loop_owner.resume()
+        self.loop_owner.judge()
+        self._tell_of_split()
+        self.loop_owner.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
             trace.look()
@@ -499,13 +508,20 @@ class Engine:
             self.loop_owner.loop.call_soon_threadsafe(hurry)
 
     def close_unused(self) -> None:
-        """Close a pool that has no loop: it never had one, or its loop has ended, or it stayed behind in the parent process."""
+        """Close a pool that has no loop: it never had one, or its loop has ended, or has done what there was to do; idempotent."""
         if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
             return
         self.server.close_port()
         if self.audit is not None:
             self.audit.close()
-        self._over()
+        self.write()
+        self.logged.close()
+        self.callbacks.end()
+        self.takeover.end()
+        # The last step: until then a further attempt finds what is left.
+        self.lifecycle.apply(PoolEvent.END)
+        if self.host is not None:
+            self.host.ended()
 
     def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
@@ -524,26 +540,92 @@ class Engine:
         if ending is None:
             ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
         try:
-            await asyncio.shield(ending)
+            await self._ended_in_time(ending)
         except asyncio.CancelledError:
             self._lingering.end(mine)
             self._stir()
             await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
             raise
+        except BaseException:
+            # What a signal handler raised comes out at once.
+            self._lingering.end(mine)
+            raise
 
-    def _begin_to_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        self.lifecycle.apply(PoolEvent.CLOSE)
+    async def _ended_in_time(self, ending: asyncio.Task[None]) -> None:
+        """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
+        removed = Party.clock() + self.settings.linger if self.removals.leaving else -math.inf
+        while not ending.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
+            await asyncio.wait((ending,), timeout=left)
+        for _ in range(_LAST):
+            # One by one: a loop that is held up meanwhile has not used them all up at once.
+            if not ending.done():
+                await asyncio.wait((ending,), timeout=1)
+        if ending.done():
+            # Also where its very last step was struck.
+            self._close_as_it_is()
+            ending.result()
+            return
+        self.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
+        ending.cancel()
+        closing = self.loop_owner.loop.create_task(self._close_all())
+        await asyncio.wait((closing,), timeout=_LAST)
+        self._close_as_it_is()
+
+    def _begin_to_end(self, leave: Step) -> asyncio.Task[None]:
+        if self.lifecycle.usable:  # not where it was split
+            self.lifecycle.apply(PoolEvent.CLOSE)
         self._ending = self.logged.context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
+        self._ending.add_done_callback(self._ended)
         return self._ending
 
-    async def _run_to_the_end(self, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_to_the_end(self, leave: Step) -> None:
         try:
-            await leave()
+            await self._take(leave, self._give_up_split)
         finally:
             try:
-                await self._close_all()
+                await self._take(self._close_all, self._close_all)
             finally:
-                self._over()
+                self._close_as_it_is()
+
+    async def _take(self, step: Step, if_struck: Step) -> None:
+        """Take a step of the end, and another one where a signal handler has raised in the middle of it."""
+        try:
+            await step()
+        except BaseException as error:
+            if self.loop_owner.struck(error):
+                await if_struck()
+            raise
+
+    def _close_as_it_is(self) -> None:
+        """Leave nothing open, whatever has become of the end."""
+        for party in self.parties.values():
+            party.connections.abort()
+        self.close_unused()
+
+    def _end_split(self, error: BaseException) -> None:
+        """What a signal handler raised has split the work of the pool. What was done of it is not known, so nothing can go on."""
+        if self.lifecycle.state not in (PoolState.RUNNING, PoolState.CLOSING):
+            return
+        if self._split is None:
+            self._split = split_by(error)
+        # From here on no call begins. The others, and the other parties, are told in a step of its own.
+        if self.lifecycle.usable:
+            self.lifecycle.apply(PoolEvent.CLOSE)
+        self.loop_owner.loop.call_soon(self._tell_of_split)
+
+    def _tell_of_split(self) -> None:
+        """Let all hear of it, unless they have. The clock calls it as well: a further strike may keep it from its end."""
+        if self._split is None or self._split_told:
+            return
+        parties = [*self.parties.values(), *self.removals.pending]
+        tell_all_who_wait(self.loop_owner, parties, self._split)
+        for party in parties:
+            party.resume()
+        if self._ending is None:
+            self._lingering.begin(Party.clock(), self.settings.linger)
+            self._begin_to_end(self._give_up_split)
+        self._split_told = True
+        self.log(LogEvent.SPLIT, "%s", str(self._split))
 
     def deadline(self) -> float:
         """Until when messages may still be delivered."""
@@ -568,17 +650,12 @@ class Engine:
         if told := self.removals.leaving:
             await asyncio.wait(told.values())
 
+    async def _give_up_split(self) -> None:
+        assert self._split is not None
+        await self._give_up(type(self._split.__cause__).__name__)
+
     async def _give_up(self, reason: str) -> None:
         await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))
-
-    def _over(self) -> None:
-        self.lifecycle.apply(PoolEvent.END)
-        self.write()
-        self.logged.close()
-        self.callbacks.end()
-        self.takeover.end()
-        if self.host is not None:
-            self.host.ended()
 
     def write(self) -> None:
         """Write what is to be written at the end: traces, and the report."""
@@ -588,6 +665,7 @@ class Engine:
             keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
 
     async def _close_all(self) -> None:
+        """Wait for the end of what runs. It may be begun once more."""
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
@@ -600,8 +678,6 @@ class Engine:
         await self.ways.close()
         self.loop_owner.close_workers()
         self.failures.report()
-        if self.audit is not None:
-            self.audit.close()
 
 
 def _numbering(wire: str) -> Callable[[], Numbering]:
@@ -614,8 +690,3 @@ def _numbering(wire: str) -> Callable[[], Numbering]:
 
 ENGINES: Engines[Engine] = Engines()
 """Those of this process."""
-
-
-def _alike(name: object) -> str:
-    """Return a name without what is easily mistyped in it."""
-    return "".join(str(name).split()).casefold()

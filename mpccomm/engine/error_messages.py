@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,30 @@ _MOST_LISTED = 8
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     """Return the error for a call that ended so."""
     return _ERRORS[cause.ending](party, _action(call), cause, call)
+
+
+def split_by(error: BaseException) -> errors.PoolClosedError:
+    """The error for all calls of a pool whose work was split by what a signal handler raised."""
+    told = errors.PoolClosedError(
+        f"a signal handler raised {type(error).__name__} in the middle of what this pool does on its event loop, and what was done "
+        "of that is not known: the pool has ended. On an event loop let no signal handler raise (there are asyncio.timeout and "
+        "loop.add_signal_handler), or take SyncPool, whose loop is out of their reach; and make a new pool"
+    )
+    told.__cause__ = error
+    return told
+
+
+def unknown(name: object, parties: Collection[str]) -> str:
+    """Say that there is no party of that name."""
+    known = ", ".join(map(repr, parties)) or "none yet"
+    near = [other for other in parties if _alike(other) == _alike(name)]
+    remedy = f"did you mean {near[0]!r}?" if near else "add it with add_http_client"
+    return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
+
+
+def _alike(name: object) -> str:
+    """Return a name without what is easily mistyped in it."""
+    return "".join(str(name).split()).casefold()
 
 
 def why_not_ready(party: RemoteParty) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, tell_of_failure
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -56,21 +57,18 @@ class RequestFuture(asyncio.Future[Any]):
 class WeakWaiter(weakref.ref["ReceiveFuture"]):
     """Stands for a future as long as the program has it: one that it has forgotten takes no message."""
 
-    __slots__ = ("owner", "request")
+    __slots__ = ("request",)
 
     request: Request
-    owner: LoopOwner
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The receive is over."""
         future = self()
         return False if future is None else future.resolve(value, error)
 
-
-def _withdraw(waiter: weakref.ref[ReceiveFuture]) -> None:
-    assert isinstance(waiter, WeakWaiter)
-    with contextlib.suppress(PoolClosedError):
-        waiter.owner.post_soon(waiter.request.cancel)
+    def cancel(self) -> None:
+        """The program has forgotten the future."""
+        self.request.cancel()
 
 
 class ReceiveFuture(RequestFuture):
@@ -156,8 +154,9 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
     future.owner = owner
     future.is_home = loop is owner.home
     if isinstance(future, ReceiveFuture):
-        waiter = WeakWaiter(future, _withdraw)
-        waiter.request, waiter.owner = request, owner
+        # C code takes note of its end: no signal handler can get into that.
+        waiter = WeakWaiter(future, owner.forgotten.append)
+        waiter.request = request
         request.waiter = waiter
     else:
         request.waiter = future
@@ -207,7 +206,9 @@ async def finish(request: Request, future: RequestFuture) -> None:
         await future
     except BaseException:
         # Cancelled, or what a signal handler raises.
-        give_up(request, future.owner)
+        owner = future.owner
+        owner.forgotten.append(request)
+        withdraw_forgotten(owner)
         if observer is not None:
             tell_of_failure(observer, request)
         raise
@@ -220,10 +221,14 @@ async def finish(request: Request, future: RequestFuture) -> None:
         raise_error(request)
 
 
-def give_up(request: Request, owner: LoopOwner) -> None:
-    """The task that waits was cancelled or interrupted, perhaps when the request was over already, and before it could run."""
+def withdraw_forgotten(owner: LoopOwner) -> None:
+    """A task that waits was cancelled or interrupted, perhaps when its request was over already, and before it could run.
+
+    Its first step then is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later call takes
+    something, whatever a further signal handler does to this.
+    """
     with contextlib.suppress(PoolClosedError):
-        owner.post(request.cancel)
+        owner.post(owner.withdraw_forgotten)
 
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
@@ -240,7 +245,8 @@ async def taken(request: Request, owner: LoopOwner, read: Callable[[], T]) -> T:
         await wait(request, owner)
         return read()
     except BaseException:
-        give_up(request, owner)
+        owner.forgotten.append(request)
+        withdraw_forgotten(owner)
         raise
 
 
@@ -278,3 +284,22 @@ def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None
     except asyncio.InvalidStateError:
         return False  # it was cancelled between these two steps, by Ctrl-C
     return True
+
+
+def tell_all_who_wait(owner: LoopOwner, parties: Iterable[object], error: Exception) -> None:
+    """End every wait for this pool on event loops.
+
+    What was struck may have been about to tell a call, and to have taken it out of where the pool knows it. The collector knows
+    all: that costs calls nothing, and is one step, which no further signal handler can strike.
+    """
+    for one in gc.get_referrers(owner, *parties):
+        kind = type(one)
+        future: asyncio.Future[Any] | None = None
+        if kind is SendCall:
+            future = one.future
+        elif issubclass(kind, asyncio.Future):
+            future = one
+        if future is not None and not future.done():
+            told = PoolClosedError(str(error))
+            told.__cause__ = error.__cause__
+            resolve_on(future, owner, None, told)

@@ -46,9 +46,12 @@ class _Watched:
 class LoopHandle(_Watched, asyncio.Future[None]):
     """The handle of a send on the asyncio face."""
 
+    __slots__ = ("owner",)
+
     def __init__(self, failures: Failures) -> None:
         super().__init__(loop=running_loop())
         self._failures = failures
+        self.owner = failures.loop_owner
 
     def resolve(self, value: None, error: Exception | None) -> None:
         """Its sends have ended."""

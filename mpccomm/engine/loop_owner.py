@@ -6,11 +6,13 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
 from time import perf_counter
+from typing import Protocol
 
+from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine.lanes import lane, of_tasks, running
 from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
@@ -47,6 +49,13 @@ def tell_of_blocked_loop() -> None:
         EventLog()(LogEvent.LOOP_HELD_UP, text, threading.current_thread().name, ", ".join(held_up))
 
 
+class Cancellable(Protocol):
+    """A call whose outcome may be given up."""
+
+    def cancel(self) -> object:
+        """What was taken for it goes back. Called on the pool's loop."""
+
+
 class LoopOwner:
     """Runs functions on one event loop, in the order in which they were posted, whichever thread posted them."""
 
@@ -57,8 +66,16 @@ class LoopOwner:
         self.log = log or EventLog()
         self.observer: Observer | None = None
         """Who is told of what is sent, received and waited for; None: nothing is asked for."""
-        self.posted: deque[Callable[[], None]] = deque()
+        self.split: Callable[[BaseException], None] = lambda error: None
+        """Ends the pool, because what a signal handler raised has split its work."""
+        self.posted: deque[Callable[[], object]] = deque()
         """What is still to be run, in this order."""
+        self.forgotten: deque[Cancellable] = deque()
+        """Calls whose outcome the program does not get any more: what they are for is forgotten, or they were interrupted. To note
+        one is a single call of C code, so that a signal handler can't come in between."""
+        self.suspect: BaseException | None = None
+        """What came out of the middle of the pool's work, until it is known whether a signal handler raised it. To note it is a
+        store, which none can come before; if one keeps it from being judged, that is done before the next call, or by the clock."""
         self._scheduled = False
         self._running = False
         self._workers: ThreadPoolExecutor | None = None
@@ -117,7 +134,7 @@ class LoopOwner:
                 "the event loop of this pool does not run now, and another one can't on the same thread"
             )
 
-    def post(self, function: Callable[[], None]) -> None:
+    def post(self, function: Callable[[], object]) -> None:
         """Run it on the loop: at once when called there, soon from any other thread.
 
         Called there out of a function that was posted, it is run after that one.
@@ -132,9 +149,14 @@ class LoopOwner:
             self.posted.append(function)
             self._run_posted()
         else:
-            function()
+            try:
+                function()
+            except BaseException as error:
+                self.suspect = error
+                self.judge()
+                raise
 
-    def post_soon(self, function: Callable[[], None]) -> None:
+    def post_soon(self, function: Callable[[], object]) -> None:
         """Run it in a further turn of the loop, whichever thread calls: nothing happens before this has returned.
 
         :raises PoolClosedError: the loop is closed
@@ -158,24 +180,91 @@ class LoopOwner:
         self._scheduled = False
         if self._running:
             return
-        self._running = True
         try:
+            self._running = True
             # What these post in turn waits for the next turn: they may go on for ever.
             for _ in range(len(self.posted)):
                 self._run(self.posted.popleft())
+        except BaseException as error:
+            self.suspect = error
+            self.judge()
+            raise
         finally:
             self._running = False
             if self.posted and not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._run_posted)
 
-    def _run(self, function: Callable[[], None]) -> None:
+    def _run(self, function: Callable[[], object]) -> None:
         try:
             function()
         except Exception as error:
+            self.suspect = error
+            self.judge()
             # A request tells its caller what has failed. For the outcome of anything else no call waits.
             context = {"message": "a call posted to the pool's loop failed", "exception": error}
             self.loop.call_exception_handler(context)
+
+    def withdraw_forgotten(self) -> None:
+        """End the calls whose outcome nothing gets: their messages are for others. Called on the loop."""
+        forgotten = self.forgotten
+        while forgotten:
+            # Taken out afterwards: a call that looks whether there are any has to come after the last one as well.
+            try:
+                forgotten[0].cancel()
+            finally:
+                forgotten.popleft()
+
+    # -- what signal handlers raise --------------------------------------------------------------------------------------
+
+    def judge(self) -> bool:
+        """Return whether it is a signal handler that raised the `suspect`: then the pool ends. Called on the loop."""
+        error = self.suspect
+        strike = error is not None and is_strike(error)
+        if error is not None and strike:
+            self.split(error)
+        self.suspect = None
+        return strike
+
+    def struck(self, error: BaseException) -> bool:
+        """This came out of the middle of the pool's work. Return whether a signal handler raised it."""
+        self.suspect = error
+        return self.judge()
+
+    def resume(self) -> None:
+        """Run what was posted, if what a signal handler raised has kept the loop from that. Called now and then, on the loop."""
+        if self.posted and not self._running:
+            self._run_posted()
+        elif not self.posted:
+            self._scheduled = False
+
+    def entering(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return what the loop is to call, once, in place of a function: one that begins within a ``try``.
+
+        A signal that comes while a loop waits has its handler run where Python code runs next: on uvloop that is the beginning of
+        whatever the loop calls, mostly a timer. What is raised there comes out when the function has run all the same.
+        """
+        entering = self._enter(function)
+        next(entering)
+        return entering.__next__
+
+    def _enter(self, function: Callable[[], None]) -> Generator[None, None, None]:
+        before: BaseException | None = None
+        try:
+            yield
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            before = error
+        try:
+            function()
+        except BaseException as error:
+            self.suspect = error
+            self.judge()
+            raise
+        if before is not None:
+            raise before
+        yield
 
     # -- work that would keep the loop busy ----------------------------------------------------------------------------
 

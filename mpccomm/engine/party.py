@@ -315,8 +315,8 @@ class Party:
             self.connections.close_as_told()
         self.connections.wake()
         if self._happening is not None:
-            self._happening.set_result(None)
-            self._happening = None
+            happening, self._happening = self._happening, None
+            happening.set_result(None)
 
     def return_message(self, message: Incoming) -> None:
         """Return a message that was taken to the mailbox: the next receive that asks for it gets it."""
@@ -324,8 +324,18 @@ class Party:
         self.flush()
 
     def _continue(self) -> None:
+        try:
+            self._continued = False
+            self.flush(AT_ONCE)
+        except BaseException as error:
+            self.loop_owner.suspect = error
+            self.loop_owner.judge()
+            raise
+
+    def resume(self) -> None:
+        """Go on where what a signal handler raised has kept the loop from calling us. Called now and then."""
         self._continued = False
-        self.flush(AT_ONCE)
+        self.connections.resume()
 
     def _note_event(self, event: Event) -> None:
         match event:
@@ -363,6 +373,7 @@ class Party:
     def tick(self) -> bool:
         """Look at the clock: heartbeats, and who has waited for too long. False: at rest, none of this can be due."""
         now = self.clock()
+        self.resume()
         link = self.link
         before, self._ticked = self._ticked, now
         if now >= link.quiet_until:

@@ -92,6 +92,11 @@ class PartyConnections:
         self.update_wanted()
         try:
             await stream.run(peer)
+        except BaseException as error:
+            # Out of here it would only end the answer of an HTTP server.
+            owner.loop_owner.suspect = error
+            owner.loop_owner.judge()
+            raise
         finally:
             del self._streams[connection]
             self._count()
@@ -131,6 +136,11 @@ class PartyConnections:
         for connection, stream in self._streams.items():
             if not stream.awake and link.due(connection):
                 stream.wake()
+
+    def resume(self) -> None:
+        """Go on where what a signal handler raised has kept the loop from calling us. Called now and then."""
+        for stream in self._streams.values():
+            stream.resume()
 
     def look(self, now: float, within: float) -> None:
         """Find out which of them move what was sent there, though nothing may come back yet.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.link import Link
 
@@ -15,6 +16,7 @@ class LinkOwner(Protocol):
 
     name: str
     link: Link
+    loop_owner: LoopOwner
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -27,12 +29,13 @@ class LinkOwner(Protocol):
 class StreamPeer:
     """Passes batches between the stream and the party's link. What one batch brings ends at most ``at_once`` calls in a turn."""
 
-    __slots__ = ("_at_once", "_clock", "_connection", "_flush", "_link", "due")
+    __slots__ = ("_at_once", "_clock", "_connection", "_flush", "_link", "_loop_owner", "due")
 
     def __init__(self, party: LinkOwner, connection: Connection, at_once: int) -> None:
         self._link = party.link
         self._clock = party.clock
         self._flush = party.flush
+        self._loop_owner = party.loop_owner
         self._connection = connection
         self._at_once = at_once
         self.due = partial(party.link.due, connection)
@@ -41,8 +44,13 @@ class StreamPeer:
     def batch_received(self, batch: bytes | memoryview) -> None:
         """One batch arrived."""
         clock, flush = self._clock, self._flush
-        self._link.received(self._connection, batch, clock())
-        flush(self._at_once)
+        try:
+            self._link.received(self._connection, batch, clock())
+            flush(self._at_once)
+        except BaseException as error:
+            self._loop_owner.suspect = error
+            self._struck()
+            raise
 
     def heard(self) -> None:
         """Something arrived that is no whole batch yet: the other end lives."""
@@ -51,7 +59,17 @@ class StreamPeer:
     def batch_to_send(self, budget: int) -> bytes:
         """Return the next batch to send, of about ``budget`` bytes; empty: nothing now."""
         clock, link = self._clock, self._link
-        batch = link.to_send(self._connection, clock(), budget)
-        if link.events or link.closing:
-            self._flush()
+        try:
+            batch = link.to_send(self._connection, clock(), budget)
+            if link.events or link.closing:
+                self._flush()
+        except BaseException as error:
+            self._loop_owner.suspect = error
+            self._struck()
+            raise
         return batch
+
+    def _struck(self) -> None:
+        # The stream is about to end by this. Not after the pool, whose last word would still go there.
+        self._link.lost(self._connection)
+        self._loop_owner.judge()

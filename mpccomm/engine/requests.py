@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
+from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import read
 from mpccomm.engine.expect import Expect, check
@@ -204,12 +205,15 @@ class ReceiveCall(Receive):
                         party.connections.wake()
                     if timeout is None:
                         return
-                    self._timer = party.loop_owner.loop.call_later(timeout, self.fail, TIMED_OUT)
+                    owner = party.loop_owner
+                    self._timer = owner.loop.call_later(timeout, owner.entering(partial(self.fail, TIMED_OUT)))
                     return
                 failure = TIMED_OUT
             self.failure = failure
             raise party.explain(failure, self)
         except Exception as error:
+            if is_strike(error):
+                raise  # it has split this very step
             if self.message is None and not mailbox.cancel(self):
                 mailbox.numbering.release(self.key)
             self._end(error)
@@ -489,6 +493,8 @@ class SendCall(Outgoing):
                 self._set_limits(limits)
             party.connections.wake()
         except Exception as error:
+            if is_strike(error):
+                raise  # it has split this very step
             self._end(error)
 
     def _set_limits(self, limits: SendLimits) -> None:
@@ -496,7 +502,8 @@ class SendCall(Outgoing):
         if retries >= 0:
             self.party.impatient.add(self)
         if seconds is not None:
-            self._timer = self.party.loop_owner.loop.call_later(seconds, self.fail, TIMED_OUT)
+            owner = self.party.loop_owner
+            self._timer = owner.loop.call_later(seconds, owner.entering(partial(self.fail, TIMED_OUT)))
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts. The message has its number: it is sent nevertheless."""

@@ -73,7 +73,8 @@ class Delivery(_Compound):
         if not self._missing:
             self._leave(None)
         elif self.timeout is not None:
-            self._timer = self.calls[0].party.loop_owner.loop.call_later(self.timeout, self._fail)
+            owner = self.calls[0].party.loop_owner
+            self._timer = owner.loop.call_later(self.timeout, owner.entering(self._fail))
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """One of the sends is over."""

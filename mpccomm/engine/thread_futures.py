@@ -56,7 +56,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         self._running = False
         self._to_here: _ToHandle | None = None
         if call is not None:
-            self._to_here = call.waiter = _ToHandle(self, callbacks.forgotten.append)
+            self._to_here = call.waiter = _ToHandle(self, callbacks.loop_owner.forgotten.append)
             self._to_here.call = call
 
     # -- by the pool ---------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def _set(self, outcome: _Outcome) -> None:
         to_here = self._to_here
-        note = self._callbacks.forgotten.append
+        note = self._callbacks.loop_owner.forgotten.append
         try:
             self.outcomes.append(outcome)
         finally:
@@ -375,7 +375,7 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         self.kept = None
         return handle is not None and handle.resolve(value, error)
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """The program has forgotten the handle, or given it up."""
         self.call.cancel()
         handle = self()

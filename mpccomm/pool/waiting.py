@@ -17,9 +17,9 @@ from mpccomm.engine.futures import (
     finish,
     future_for,
     future_of,
-    give_up,
     raise_error,
     taken,
+    withdraw_forgotten,
 )
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.lifecycle import PoolState
@@ -56,7 +56,8 @@ class Waiting(BaseChannel):
             await future
         except BaseException:
             # Cancelled, or what a signal handler raises.
-            give_up(call, owner)
+            owner.forgotten.append(call)
+            withdraw_forgotten(owner)
             raise
         finally:
             if end is not None:
@@ -79,13 +80,18 @@ class Waiting(BaseChannel):
         owner = engine.loop_owner
         home = owner.home
         at_home = get_ident() == owner.thread and home is not None and home.is_running()
-        quiet = not (owner.posted or engine.has_additions or engine.callbacks.forgotten)
+        quiet = not (owner.posted or engine.has_additions or owner.forgotten or owner.suspect)
         if timeout is None and expect is None and quiet and at_home and engine.lifecycle.state is _RUNNING:
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
             now = party.clock()
-            message = party.link.take_next(prefix, own, now)
+            try:
+                message = party.link.take_next(prefix, own, now)
+            except BaseException as error:
+                owner.suspect = error
+                owner.judge()
+                raise
             if message is not None:
                 try:
                     party.connections.wake()
@@ -97,7 +103,12 @@ class Waiting(BaseChannel):
                 except CommunicationError:
                     raise
                 except BaseException:
-                    party.return_message(message)
+                    try:
+                        party.return_message(message)
+                    except BaseException as error:
+                        owner.suspect = error
+                        owner.judge()
+                        raise
                     raise
         call = self._receiving(name, msg_id, timeout, expect)
         return await taken(call, owner, call.value)
@@ -111,9 +122,19 @@ class Waiting(BaseChannel):
         owner = self._engine.loop_owner
         kind = ReceiveFuture if owner.observer is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
-        call.immediate = call.landed = future.is_home
-        owner.post(call.start)
-        call.immediate = False
+        call.immediate = future.is_home
+        call.landed = False
+        try:
+            owner.post(call.start)
+            call.immediate = False
+            if future.is_home:
+                call.landed = True
+                if future.done():
+                    call.message = None
+        except BaseException:
+            owner.forgotten.append(call)
+            withdraw_forgotten(owner)
+            raise
         return future
 
     def _handle(self) -> LoopHandle:

@@ -19,7 +19,6 @@ from mpccomm.engine.requests import Request, tell_of_failure
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
-    from mpccomm.engine.callbacks import Callbacks
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.loop_owner import LoopOwner
 
@@ -53,11 +52,6 @@ class BlockingCall:
         """In here before it is under way."""
         self._loop_owner = loop_owner
         self._lock: LockType | None = None
-
-    def withdraw(self) -> None:
-        """End the request; messages that were handed over go back. Called on the pool's loop."""
-        assert self.request is not None
-        self.request.cancel()
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """The request is over; called once, on the loop."""
@@ -115,7 +109,7 @@ class BlockingCall:
 def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
     """Do what blocks. Whatever keeps its outcome from the caller, what was taken for it goes back.
 
-    The first step then is to note the call: one call of C code, which nothing can come before. From then on what was taken goes
+    The first step then is to note the request: one call of C code, which nothing can come before. From then on what was taken goes
     back before any later call takes something, whatever else happens to this one; the rest only waits for that.
     """
     blocking = BlockingCall(engine.loop_owner)
@@ -124,31 +118,31 @@ def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
     except BaseException:
         request = blocking.request
         if request is not None and request.error is None:
-            engine.callbacks.forgotten.append(blocking)
-            give_back(engine.callbacks, engine.settings.interrupt_grace)
+            engine.loop_owner.forgotten.append(request)
+            give_back(engine.loop_owner, engine.settings.interrupt_grace)
         raise
 
 
-def give_back(callbacks: Callbacks, grace: float) -> None:
+def give_back(owner: LoopOwner, grace: float) -> None:
     """Return when what was handed over is back, and a send needs nothing of its caller; or after ``grace`` seconds."""
     try:
-        _settle(callbacks, grace)
+        _settle(owner, grace)
     except BaseException:
         # One more signal, while the exception for the first is on its way to the user.
-        _settle(callbacks, grace)
+        _settle(owner, grace)
         raise
 
 
-def _settle(callbacks: Callbacks, grace: float) -> None:
+def _settle(owner: LoopOwner, grace: float) -> None:
     landed = allocate_lock()
     landed.acquire()
 
     def withdraw() -> None:
-        callbacks.withdraw_forgotten()
+        owner.withdraw_forgotten()
         landed.release()
 
     with contextlib.suppress(PoolClosedError):
-        callbacks.loop_owner.post(withdraw)
+        owner.post(withdraw)
         landed.acquire(True, grace)
 
 

@@ -72,8 +72,8 @@ class SyncWaiting(BaseChannel):
             # As `blocked`, for which a receive of what is here would take a fifth longer.
             request = blocking.request
             if request is not None and request.error is None:
-                engine.callbacks.forgotten.append(blocking)
-                give_back(engine.callbacks, engine.settings.interrupt_grace)
+                engine.loop_owner.forgotten.append(request)
+                give_back(engine.loop_owner, engine.settings.interrupt_grace)
             raise
 
     def _take(self, request: Request, read: Callable[[], T]) -> T:

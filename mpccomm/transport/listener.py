@@ -228,24 +228,27 @@ async def _next_caller(listening: socket.socket) -> tuple[socket.socket, tuple[o
         try:
             sock, where = listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            await _readable(loop, listening.fileno())
+            await _readable(loop, listening)
         else:
             sock.setblocking(False)
             return sock, where
 
 
-async def _readable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     ready: asyncio.Future[None] = loop.create_future()
 
     def tell() -> None:
         if not ready.done():
             ready.set_result(None)
 
+    descriptor = sock.fileno()
     loop.add_reader(descriptor, tell)
     try:
         await ready
     finally:
-        loop.remove_reader(descriptor)
+        # It may be closed already, and the descriptor that of another one.
+        if sock.fileno() == descriptor:
+            loop.remove_reader(descriptor)
 
 
 async def _peek(sock: socket.socket) -> str:

@@ -154,8 +154,10 @@ class _End(Stream):
             if isinstance(what, bytes):
                 try:
                     self._deliver(what)
-                except Exception as error:
+                except BaseException as error:
                     self._fail(error)
+                    if not isinstance(error, Exception):
+                        raise
             else:
                 self.ended_with = what
                 self._finish()

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+from mpccomm.codec.interrupts import is_strike
 from mpccomm.protocol.frames import MAX_BATCH
 from mpccomm.protocol.states import CloseCode
 
@@ -129,6 +130,10 @@ class Stream(ABC):
         """Wait for the end."""
         await asyncio.wait((self._ended,))
 
+    def resume(self) -> None:
+        """Fetch what there is to send, if what a signal handler raised has kept the loop from doing so. Called now and then."""
+        self.awake = False
+
     def wake(self) -> None:
         """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
         if not self.awake:
@@ -183,8 +188,10 @@ class Stream(ABC):
                     # Others have something to do as well.
                     self.wake()
                     return
-        except Exception as error:
+        except BaseException as error:
             self._fail(error)
+            if not isinstance(error, Exception):
+                raise
             return
         if self._close_code is not None:
             self._said_close = True
@@ -197,8 +204,9 @@ class Stream(ABC):
         self.close(CloseCode.VIOLATION)
 
     def _fail(self, error: BaseException) -> None:
-        """Something of our own broke: `run` raises it."""
-        self._error = self._error or error
+        """Something of our own broke: `run` raises it, unless it is of a signal handler. That only costs the connection."""
+        if not is_strike(error):
+            self._error = self._error or error
         self.abort()
 
     def _expire(self) -> None:

@@ -336,8 +336,10 @@ class WebSocket(Stream, Upgraded):
                     self._hold()
                 return
             at = self._parse(data)
-        except Exception as error:
+        except BaseException as error:
             self._broke(error)
+            if not isinstance(error, Exception):
+                raise
             return
         if at == len(data) or self._deaf:
             return
@@ -358,8 +360,10 @@ class WebSocket(Stream, Upgraded):
             return
         try:
             at = self._parse(intake.arrived())
-        except Exception as error:
+        except BaseException as error:
             self._broke(error)
+            if not isinstance(error, Exception):
+                raise
             return
         intake.drop(at, self._needed)
         if intake.here:
@@ -382,7 +386,7 @@ class WebSocket(Stream, Upgraded):
         transport.set_protocol(protocol)
         transport.resume_reading()
 
-    def _broke(self, error: Exception) -> None:
+    def _broke(self, error: BaseException) -> None:
         if isinstance(error, FramingError):
             self._deaf = True
             self._violated(str(error))

@@ -18,7 +18,7 @@ import pytest
 
 import mpccomm.codec
 from mpccomm.codec import Serialization, decode, encode
-from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.codec.interrupts import is_interrupt, is_strike
 from mpccomm.errors import DecodingError, EncodingError
 from tests.interrupts.shots import DAY
 
@@ -225,3 +225,8 @@ def test_errors_of_ones_own_are_no_interrupts() -> None:
         with pytest.raises(ValueError) as caught:
             work()
         assert not is_interrupt(caught.value)
+        assert not is_strike(caught.value)
+
+
+def test_ctrl_c_strikes_from_outside_though_its_handler_leaves_no_frame() -> None:
+    assert is_strike(KeyboardInterrupt())

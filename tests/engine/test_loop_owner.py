@@ -134,3 +134,43 @@ async def test_workers_are_threads_of_its_own_and_end() -> None:
     owner.close_workers()
     owner.close_workers()
     assert names[0].startswith("mpccomm")
+
+
+def test_what_strikes_at_the_beginning_comes_out_at_the_end() -> None:
+    done: list[str] = []
+
+    def struck() -> None:
+        # As by a signal handler, where the loop has called, and before anything else.
+        entering.throw(ArithmeticError)
+
+    entering = LoopOwner().entering(lambda: done.append("done")).__self__  # type: ignore[attr-defined]
+    with pytest.raises(ArithmeticError):
+        struck()
+    assert done == ["done"]
+    LoopOwner().entering(lambda: done.append("again"))()
+    assert done == ["done", "again"]
+
+
+async def test_what_a_signal_handler_raises_in_the_middle_ends_the_pool() -> None:
+    owner = LoopOwner()
+    owner.settle_in(asyncio.get_running_loop())
+    found: list[BaseException] = []
+    owner.split = found.append
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        owner.post(interrupted)
+    assert [type(error) for error in found] == [KeyboardInterrupt]
+
+
+async def test_what_was_posted_runs_though_the_loop_was_kept_from_it() -> None:
+    owner = LoopOwner()
+    owner.settle_in(asyncio.get_running_loop())
+    done: list[int] = []
+    # As where an interrupt has lost the call of the loop.
+    owner.posted.append(lambda: done.append(1))
+    owner._scheduled = True
+    owner.resume()
+    assert done == [1]

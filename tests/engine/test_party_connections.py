@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, cast
@@ -18,6 +19,7 @@ from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.events import Closing, ConnectionLost
 from mpccomm.protocol.states import Cause, CloseCode, Ending
 from mpccomm.transport.stream import Peer, Stream
+from tests.interrupts.shots import TIMER, TimesUpError, handling
 from tests.pools import Log
 from tests.protocol.links import connected, message, new_link
 
@@ -204,6 +206,27 @@ async def test_one_that_was_greeted_was_not_turned_away_but_is_lost() -> None:
     await task
     assert not owner.turned
     assert [type(event) for event in owner.link.events] == [ConnectionLost]
+
+
+async def test_what_a_signal_handler_raises_there_ends_the_pool() -> None:
+    owner = Owner()
+    found: list[BaseException] = []
+    owner.loop_owner.split = found.append
+    stream, running = await owner.begin()
+    stream.over.set_exception(SystemError("of our own"))
+    with pytest.raises(SystemError):
+        await running
+    assert not found
+
+    struck = FakeStream()
+
+    async def run(peer: Peer) -> None:
+        signal.raise_signal(TIMER.number)
+
+    struck.run = run  # type: ignore[method-assign]
+    with handling(TIMER), pytest.raises(TimesUpError):
+        await owner.connections.run(cast(Stream, struck), dialled=True)
+    assert [type(error) for error in found] == [TimesUpError]
 
 
 async def test_what_broke_the_protocol_is_an_offence_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,8 +7,10 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +25,7 @@ from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.listener import Acceptor, Choice
 from tests.certificates import Folder, self_signed
 from tests.pools import LOCAL, Log, until
+from tests.timing import UNIT
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
 
@@ -268,6 +271,27 @@ class Changed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its loop tells of no sockets that are ready")
+async def test_one_that_ends_when_its_socket_is_closed_leaves_another_at_that_descriptor_alone() -> None:
+    loop = asyncio.get_running_loop()
+    door = Door(sock := listening())
+    door.acceptor.start()
+    await asyncio.sleep(0)
+    descriptor = sock.fileno()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        loop.remove_reader(descriptor)
+        sock.close()
+        os.dup2(ours.fileno(), descriptor)
+        readable = asyncio.Event()
+        loop.add_reader(descriptor, readable.set)
+        await door.acceptor.close()
+        theirs.send(b"!")
+        await asyncio.wait_for(readable.wait(), 50 * UNIT)
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 async def test_what_fails_in_a_protocol_is_logged_and_its_place_is_free(caplog: pytest.LogCaptureFixture) -> None:
