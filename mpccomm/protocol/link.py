@@ -15,7 +15,7 @@ from typing import Any
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection, Connections
-from mpccomm.protocol.deadlock import DeadlockDetector, HeldBackNotice
+from mpccomm.protocol.deadlock import DeadlockDetector, DeadlockNews, DeadlocksThere, HeldBackNotice
 from mpccomm.protocol.events import (
     Admitted,
     Closing,
@@ -79,9 +79,6 @@ class Link:
     leaving = False
     _kept_from = 0
     """The first conversation of which a message that was taken, and comes back, is not dropped."""
-    _deadlock_heard: float | None = None
-    _deadlock_told = -1
-    """How much had been taken there when we last told of a deadlock that is theirs."""
 
     def __init__(
         self,
@@ -140,6 +137,7 @@ class Link:
         timing = self._timing
         wait = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
         self._deadlocks = DeadlockDetector(wait, now)
+        self._deadlocks_there = DeadlocksThere(timing)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -222,20 +220,9 @@ class Link:
 
     def _admit(self) -> None:
         """If the other side is held back with a message that is asked for, let it begin. Once admitted, it stays so."""
-        blocked = self._deadlocks.blocked
         current = self._connections.current
-        if current is None or blocked is None:
-            return
-        receiver = self.receiver
-        if blocked.begun < max(receiver.box.begun, receiver.admitted):
-            return  # old news
-        if blocked.begun > receiver.admitted:
-            if not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
-                return
-            if receiver.box.overdrawn:
-                return  # of those that are given up before they come, one goes beyond the bounds
-            receiver.admitted = blocked.begun
-        current.control[Kind.ADMIT] = frames.admit(blocked.begun)
+        if current is not None and (begun := self._deadlocks.admit(self._session)) is not None:
+            current.control[Kind.ADMIT] = frames.admit(begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
         """Return a message: the next one to ask for its id gets it, unless a restart of its sender was accepted meanwhile."""
@@ -650,16 +637,10 @@ class Link:
         self._admit()
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
-        if not self.sender.held_back:
-            return
-        ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
-        if frame.final or self._timing.deadlock_after is not None:
-            # Now and then: it means going through the queue.
-            if self._deadlock_heard is None or now - self._deadlock_heard >= self._timing.tick:
-                self._deadlock_heard = now
-                self._fail_held_back(ending)
-        elif self._deadlock_told != self.sender.box.taken:
-            self._deadlock_told = self.sender.box.taken
+        told = self._deadlocks_there.hear(frame, self.sender, now)
+        if told is DeadlockNews.FATAL:
+            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+        elif told is DeadlockNews.NEW:
             self.events.append(DeadlockFound(frame.mutual, False, False))
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
