@@ -376,7 +376,7 @@ class Engine:
         return Dialler(party, way, self.settings.retry, self._slots, self._spawn, party.check_retries)
 
     def _get_port(self) -> int:
-        """That of our server, as the others know it."""
+        """Return the port of our server, as the others know it."""
         return self.server.declared_port
 
     def review_certificates(self) -> None:

@@ -53,7 +53,7 @@ class Cancellable(Protocol):
     """A call whose outcome may be given up."""
 
     def cancel(self) -> object:
-        """Return what was taken for it goes back. Called on the pool's loop."""
+        """Give back what was taken for it. Called on the pool's loop."""
 
 
 class LoopOwner:
