@@ -10,6 +10,8 @@ from mpccomm.codec import plugins
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.refusal import Refusal
 
+MEMORY: Final = 192
+"""Bytes that a key takes at most in a dict or set, or, before that, in the set of all hashes."""
 _COLLISIONS: Final = 1000
 """Keys with equal hashes in one dict or set; honest data has next to none, hostile data could have nothing else."""
 
