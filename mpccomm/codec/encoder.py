@@ -38,6 +38,8 @@ from mpccomm.errors import EncodingError, MissingExtraError
 
 _STRINGS: Final = frozenset({str})
 
+_MANY_KEYS: Final = 1000
+"""Keys of one dict, of which msgpack's parser would know hardly any again, and hash each twice."""
 _MANY: Final = 1 << 16
 """Containers that are lowered one by one, or elements in the same ones over again, before all are counted."""
 
@@ -289,6 +291,8 @@ class MessageEncoder:
         if countOf(map(type, value), str) != size:
             return self.once(value, self._dict, value)
         if ATOMS.issuperset(map(type, value.values())):
+            if size >= _MANY_KEYS:
+                return self._dict(value)
             self.count_nodes(size)
             return value
         if size >= BULK and any(map(plugins.column, set(map(type, value.values())))):

@@ -69,6 +69,10 @@ _FEW: Final = 5
 """Entries of a dict that cost nothing beyond the dict."""
 _AT_MOST: Final = {**_COSTS, bytes(range(0x81 + _FEW, 0x90)): _ENTRY * (0x8F - 0x80 - _FEW)}
 _LONG_MAPS: Final = (0xDE, 0xDF)
+_CONTAINERS: Final = _MAPS + _ARRAYS + _EXTENSIONS + _LONG_EXTENSIONS
+_CONTAINER: Final = 640
+_OTHERWISE: Final = 54
+"""Bytes of memory that anything else takes at most for each of its own, the shortest text being what takes most."""
 _CHARACTER: Final = 4
 """Bytes in memory that a byte of text becomes at most: one that is beyond the others makes all as wide as itself."""
 
@@ -77,12 +81,22 @@ def _at_most(data: bytes | bytearray | memoryview) -> int:
     return EXPANSION * len(data)
 
 
+def _at_a_glance(data: bytes | bytearray | memoryview) -> int:
+    every = bytes(data)
+    containers = len(every) - len(every.translate(None, _CONTAINERS))
+    return (_OTHERWISE + _entry(every)) * len(every) + _CONTAINER * containers
+
+
+def _entry(every: bytes) -> int:
+    """Bytes of memory for each byte that is part of an entry of a map, if it has more of them than its first byte says."""
+    return _ENTRY // 2 if any(map(every.count, _LONG_MAPS)) else 0
+
+
 def _roughly(data: bytes | bytearray | memoryview) -> int:
     every = bytes(data)
     size = len(every)
     most = sum(cost * (size - len(every.translate(None, firsts))) for firsts, cost in _AT_MOST.items())
-    each = _POINTER + (_ENTRY // 2 if any(map(every.count, _LONG_MAPS)) else 0)
-    return most + each * size + _CALL * every.count(_EMPTY)
+    return most + (_POINTER + _entry(every)) * size + _CALL * every.count(_EMPTY)
 
 
 def _exactly(data: bytes | bytearray | memoryview) -> int:
@@ -116,9 +130,11 @@ def _exactly(data: bytes | bytearray | memoryview) -> int:
 
 _EMPTY_MAP: Final = 64 - _COST[0x80]
 
-ESTIMATES: Final[tuple[Callable[[bytes | bytearray | memoryview], int], ...]] = (_at_most, _roughly, _exactly)
-"""How many bytes of memory the objects in a msgpack value take at most, and what they stand for: each asks for more time,
-and says less, than the one before it. The second looks at all bytes at once; the third, at the elements one by one."""
+ESTIMATES: Final[tuple[Callable[[bytes | bytearray | memoryview], int], ...]] = (
+    *(_at_most, _at_a_glance, _roughly, _exactly),
+)
+"""How many bytes of memory the objects in a msgpack value take at most, with what they stand for: each asks for more time
+than the one before it, and mostly says less. The last looks at the elements one by one; the others, at all bytes at once."""
 
 
 def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:
