@@ -13,7 +13,7 @@ unless ``MPCCOMM_NAMES`` lists others; the number of parties may have to be give
 ``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for
 this party.
 
-With either: ``MPCCOMM_PROXY`` is the URL of the proxy that is this party's way out (`mpccomm.proxies`), in the place of the one in
+With either: ``MPCCOMM_PROXY`` is the URL of the proxy that is this party's way out (`mpccomm.proxies`), in place of the one in
 the file; user and password may be in it, or in ``MPCCOMM_PROXY_CREDENTIALS_FILE``, and ``MPCCOMM_PROXY_CA_CERT`` is for ``https``.
 ``env`` takes that of ``HTTPS_PROXY``, ``none`` takes none.
 

@@ -31,7 +31,7 @@ class LogEvent(Enum):
 
     LISTENING = "connections", _INFO, "the server of this pool is there"
     REPLACED = "connections", _WARNING, "a new pool takes the place of the one that this session had at its port"
-    DIAL_FAILED = "connections", _DEBUG, "an attempt to connect came to nothing, for another reason than the one before"
+    DIAL_FAILED = "connections", _DEBUG, "an attempt to connect failed, for another reason than the one before"
     VISITED = "connections", _DEBUG, "a process of a party has come to look, as `mpccomm doctor` and `ping` do"
     CONNECTED = "connections", _INFO, "messages flow"
     DISCONNECTED = "connections", _INFO, "the connection is lost or silent; the party is dialled again"

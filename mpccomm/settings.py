@@ -122,7 +122,7 @@ class Timing:
     waiting_notice: float = 5.0
     """Seconds after which a receive or send that waits says so in the log; then again after twice the time, and so on."""
     waiting_notice_cap: float = 300.0
-    """The longest pause between two such lines."""
+    """The longest pause between two lines about the same wait."""
 
     def __post_init__(self) -> None:
         _check(self)

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Status.UNREAD
     except (CommunicationError, OSError) as error:
         if command == "compat":
-            # Its program's errors are its program's to tell.
+            # Errors of the program that it runs are not those of the command.
             raise
         with suppress(OSError):  # streams of another kind
             _let_go()
@@ -160,7 +160,7 @@ def _say(command: str, error: CommunicationError | OSError) -> Status:
 
 
 def _open_streams() -> None:
-    """See that there are streams to print to, also where the one who has started us has closed them."""
+    """See that there are streams to print to, also where the process that has started us has closed them."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lasts

@@ -178,7 +178,7 @@ def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float
         return
     yield Finding(other.name, "port", OK, f"{other.addr} port {port} takes connections")
     with connection:
-        yield from _certificate(config, other, connection) if config.tls else _greeting(other, connection)
+        yield from _certificate(config, other, connection) if config.tls else _unencrypted(other, connection)
 
 
 def _certificate(config: Config, other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
@@ -246,7 +246,7 @@ _UNUSED = (
 )
 
 
-def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
+def _unencrypted(other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
     client = http.client.HTTPConnection(other.addr)
     client.sock = connection
     try:

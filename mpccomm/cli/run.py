@@ -401,7 +401,7 @@ class _Group:
             self._unread.set()
 
     def _missed_by(self, party: _Party) -> list[str]:
-        """Return those for which it waits in vain: they have ended, as if all was well."""
+        """Return the parties that it waits for although they have ended with success."""
         return [other.name for other in self._ended if other.status == 0 and other.name in party.waits_for()]
 
     def _hint(self) -> None:

@@ -116,7 +116,7 @@ def _datetimes(decoder: Decoder, node: object, zone_nodes: object, number_node: 
 
 
 def _flags(blob: bytes, position: int, table: bytes) -> int:
-    """What *table* says of a byte of each datetime, a byte for each."""
+    """Return what *table* says of a byte of each datetime, a byte for each."""
     return int.from_bytes(blob[position::_DATETIME_SIZE].translate(table), "little")
 
 

@@ -75,7 +75,7 @@ class MessageDecoder:
         self._height = 0
 
     def message(self, node: object) -> Any:
-        """The value of the whole message, of which *node* is the envelope."""
+        """Return the value of the whole message, of which *node* is the envelope."""
         if type(node) is list and len(node) == 3 and type(node[0]) is Extension and node[0].start == Tag.PADDED:
             _, ballast, node = node
             self.buffer(ballast)
@@ -117,7 +117,7 @@ class MessageDecoder:
             self._nodes = nodes
 
     def value(self, node: object) -> Any:
-        """The value of *node*. Lists and dicts are changed in place."""
+        """Return the value of *node*. Lists and dicts are changed in place."""
         kind = type(node)
         if kind in _PLAIN:
             return node
@@ -142,14 +142,14 @@ class MessageDecoder:
                     node[key] = self.value(item)
 
     def typed(self, node: object, kind: type[T]) -> T:
-        """The value of *node*, which has to be exactly of type *kind*."""
+        """Return the value of *node*, which has to be exactly of type *kind*."""
         value = self.value(node)
         if type(value) is not kind:
             raise TypeError(f"{type(value).__name__} in place of {kind.__name__}")
         return value
 
     def buffer(self, node: object) -> Buffer:
-        """The buffer of *node*: of the envelope (bytes), or a segment, which may be writable and then is ours."""
+        """Return the buffer of *node*: of the envelope (bytes), or a segment, which may be writable and then is ours."""
         if type(node) is bytes:
             return node
         if type(node) is not Extension or node.start != Tag.SEGMENT:
@@ -192,7 +192,7 @@ class MessageDecoder:
 
 
 def _are_plain(nodes: Any) -> bool:
-    """Whether *nodes* are many lists, or many dicts, and no element of any needs a look: found out for all at once."""
+    """Return whether *nodes* are many lists, or many dicts, and no element of any needs a look: found out for all at once."""
     if len(nodes) < columns.BULK or type(nodes) is not list:
         return False
     kind = type(nodes[0])
@@ -203,7 +203,7 @@ def _are_plain(nodes: Any) -> bool:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether *error* says nothing about the message, or has been turned into a `DecodingError` already."""
+    """Return whether *error* says nothing about the message, or has been turned into a `DecodingError` already."""
     return isinstance(error, DecodingError | RecursionError) or is_interrupt(error)
 
 
@@ -260,7 +260,7 @@ def decode(
     context: Mapping[str, object] | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> object:
-    """The value that `encode` made *segments* of.
+    """Return the value that `encode` made *segments* of.
 
     A segment that is writable (a bytearray, or a writable memoryview) is handed over: it may become the memory of an
     array. Others are copied where the value has to be writable. *context* is what the ``deserialize`` methods of the

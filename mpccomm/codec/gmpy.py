@@ -129,7 +129,7 @@ def _precision(decoder: Decoder, precision: object) -> int:
 
 
 def _exact(precision: int, **options: int) -> Any:
-    """A context in which no exponent is out of range and nothing raises, whatever the caller's context."""
+    """Return a context in which no exponent is out of range and nothing raises, whatever the caller's context."""
     return gmpy2.context(precision=precision, emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min(), **options)
 
 
@@ -170,7 +170,7 @@ _LARGEST_EXPONENT: Final = 0x3F
 
 
 def _is_standard() -> bool:
-    """Whether gmpy2 reads and writes that form here, which depends on the platform."""
+    """Return whether gmpy2 reads and writes that form here, which depends on the platform."""
     samples = {
         mpfr("1.5", 53): f"04410000{53:02x}000000{1:02x}000000" + 7 * "00" + "c0",
         mpfr("-0.375", 65): f"04630000{65:02x}000000{1:02x}000000" + 15 * "00" + "c0",

@@ -32,7 +32,7 @@ _STEPS: Final = _steps()
 
 
 def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
-    """How many elements *data* has, counted until there are more than *limit*; nothing else is checked.
+    """Return how many elements *data* has, counted until there are more than *limit*; nothing else is checked.
 
     Every element takes at least a byte, so that this is needed only for what has more bytes than elements allowed.
     """

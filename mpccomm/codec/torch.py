@@ -41,7 +41,7 @@ _DTYPES: Final = {
 
 
 def dense(tensor: Any) -> Any:
-    """The same values in a form that can be written."""
+    """Return the same values in a form that can be written."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         raise Refusal("is a sparse, quantized, nested or meta tensor, which cannot be sent; make it a dense one first")
     # safetensors takes the memory as it lies there.

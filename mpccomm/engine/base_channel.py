@@ -208,14 +208,14 @@ class BaseChannel:
     def _receiving_any(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
-        """Return the receive of whichever message comes first, not started yet."""
+        """Return the receive of the first message from any party, not started yet."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         return self._receiving_any_of(parties, msg_id, timeout, expect)
 
     def _receiving_any_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
-        """Return the receive of whichever message comes first from these, of which one may have been removed."""
+        """Return the receive of the first message from any of these, of which one may have been removed."""
         calls = self._receiving_of(parties, msg_id, timeout, expect)
         if not calls:
             raise ValueError("there is no party to receive from")

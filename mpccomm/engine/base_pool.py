@@ -16,7 +16,7 @@ from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, names_of, seconds, send_limits
+from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, linger_limit, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
@@ -134,10 +134,10 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         ``WORLD_SIZE`` set. Where the parties are has to be said: nothing is assumed.
 
         :param path: of the file that all parties share; left out: ``MPCCOMM_CONFIG``
-        :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
+        :param hosts: in place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
         :param names: with ``hosts``, the parties' names; left out: ``MPCCOMM_NAMES``, or else ``party-0`` and so on
         :param password: of the private key, or a function that returns it
-        :param settings: in the place of those in the file; what ``mpccomm run`` asks for, traces and reports, stays
+        :param settings: in place of those in the file; what ``mpccomm run`` asks for, traces and reports, stays
         :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
         :raises PortInUseError: the port of this party can't be bound
         """
@@ -171,7 +171,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
         :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
         :param external_port: the port under which the others know this party, where a router translates it
-        :param listener: in the place of port and address: a `Listener` that several pools of this process share
+        :param listener: in place of port and address: a `Listener` that several pools of this process share
         :param server_name: with a listener: the host name by which callers ask for this pool. Left out: those in its certificate
         :raises ConfigurationError: the address is not one of this machine
         :raises PortInUseError: the port can't be bound
@@ -359,6 +359,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
                 f"wait_ready can't take {limit!r} seconds; 0 looks whether all are there, None waits without limit"
             )
         return tightened(self._engine, limit)
+
+    def _linger_limit(self, linger: float | Unset) -> float:
+        return linger_limit(linger, self._engine.settings.linger)
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """Return the names, if there are parties of these."""

@@ -77,7 +77,7 @@ class CallRemainder(_Remainder):
 
 
 def tightened(owner: object, limit: float | None) -> float | None:
-    """Return the limit of a call, or what is left of the deadlines that it is made in for that pool, whichever is less."""
+    """Return the limit of a call, or the rest of the deadlines around it for that pool, if that is less."""
     for stay in entered:
         if stay.owner is owner:
             left = max(stay.at - time.monotonic(), 0.0)

@@ -341,7 +341,7 @@ class Engine:
         if self.lifecycle.state is PoolState.CLOSED:
             return
         self._begun_at = Party.clock()
-        # One that was told to end before it could begin has messages to deliver all the same.
+        # One that was told to end before it could begin has messages to deliver nevertheless.
         if self.lifecycle.usable:
             self.server.start(self.settings)
         self.ways.start()
@@ -362,7 +362,7 @@ class Engine:
         await self._mediator(party).run()
 
     def _mediator(self, party: Party) -> Dialler | TnoBridge:
-        """Return what sees to it that there is a connection."""
+        """Return what keeps the party connected."""
         authentication = self.authentication
         if party.wire_format is not OURS:
             from mpccomm.engine.tno_bridge import TnoBridge
@@ -432,7 +432,7 @@ class Engine:
         try:
             ready = await asyncio.gather(*waiting)
         finally:
-            # One that was refused ends it for all.
+            # One party that was refused ends the wait for all.
             for one in waiting:
                 one.cancel()
             for party in parties:
@@ -480,7 +480,7 @@ class Engine:
             self.loop_owner.loop.call_soon_threadsafe(begin)
 
     async def from_anywhere(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `shutdown` or `abort` on whichever loop.
+        """Await `shutdown` or `abort` on any loop.
 
         :raises PoolClosedError: the pool's loop has ended before the pool; its port is free now
         :raises WrongThreadError: the pool's loop can't run while this one does

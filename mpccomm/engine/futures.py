@@ -232,7 +232,7 @@ def withdraw_forgotten(owner: LoopOwner) -> None:
 
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
-    """Await a coroutine function on the pool's loop, from whichever loop. Cancelled, it is cancelled."""
+    """Await a coroutine function on the pool's loop, from any loop. If this is cancelled, so is the coroutine."""
     if owner.home is None or running_loop() is owner.home:
         await function()
     else:

@@ -140,7 +140,7 @@ class GroupCall(Generic[T]):
         return self._round.sources
 
     def first(self, limit: Deadline) -> First:
-        """Return what to wait for to have the next of those messages, from whichever member."""
+        """Return what to wait for to have the next of those messages, from any member."""
         left = limit.left
         return First([self._receive(name, left) for name in self.to_come])
 

@@ -53,7 +53,7 @@ class Cancellable(Protocol):
     """A call whose outcome may be given up."""
 
     def cancel(self) -> object:
-        """What was taken for it goes back. Called on the pool's loop."""
+        """Return what was taken for it goes back. Called on the pool's loop."""
 
 
 class LoopOwner:

@@ -16,7 +16,7 @@ Involved: TypeAlias = tuple[tuple[str, bool], ...]
 """What a call waits for: for each party its name, and whether the call sends."""
 
 AT_A_STROKE = 1024
-"""What has no more bytes, and no classes of the program in it, is encoded or decoded at a stroke: one look at the clock does."""
+"""What has no more bytes, and no classes of the program in it, is coded so fast that one look at the clock is enough."""
 ROUNDS = 1
 TRACE_CONTEXT = 2
 """The kinds of fields in an annotation, see PROTOCOL.md."""
@@ -70,7 +70,7 @@ class Observer(Protocol):
         """A party was connected, or its connection was lost; on the pool's loop."""
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
-        """A stay in a phase of the program begins, in its thread, or ends, in whichever."""
+        """A stay in a phase of the program begins, in its thread, or ends, in any thread."""
 
 
 class Observers:
@@ -127,7 +127,7 @@ class Observers:
 
 
 def joined(present: Observer | None, further: Observer) -> Observer:
-    """Return one observer for those that there are and a further one."""
+    """Return one observer for the present ones and a further one."""
     if present is None:
         return further
     there = present.observers if isinstance(present, Observers) else (present,)
@@ -135,7 +135,7 @@ def joined(present: Observer | None, further: Observer) -> Observer:
 
 
 def without(present: Observer | None, former: Observer) -> Observer | None:
-    """Return one observer for those that there are but one."""
+    """Return one observer for the present ones except this."""
     there = present.observers if isinstance(present, Observers) else (present,)
     left = [observer for observer in there if observer is not None and observer is not former]
     return Observers(left) if len(left) > 1 else next(iter(left), None)

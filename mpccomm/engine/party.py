@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mpccomm.protocol.sender import Outgoing
     from mpccomm.transport.identity import Certificate, FilePath
 
-_CURT = 0.5
+_SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_RESUMED = (
     "it talked to us before, to an earlier process of ours or before it was removed here: its program has to receive what was "
@@ -77,7 +77,7 @@ class Party:
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
-    """Why the last attempt to connect came to nothing."""
+    """Why the last attempt to connect failed."""
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
@@ -88,7 +88,7 @@ class Party:
     """Why one end does not accept the other's certificate: it is REFUSED."""
     _expectations = 0
     dialler: asyncio.Task[None] | None = None
-    """What sees to it that there is a connection."""
+    """The task that keeps it connected."""
     server_name = ""
     """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
@@ -222,7 +222,7 @@ class Party:
         self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
-        """One attempt to connect came to nothing."""
+        """One attempt to connect failed."""
         self.reputation.clear()
         self._change(ContactEvent.FAIL)
         self._note(trouble)
@@ -462,7 +462,7 @@ class Party:
         if self.closed:
             # It is barred: nothing will be delivered any more.
             deadline = self.clock
-        await self._greeted(deadline)
+        await self._handshakes_end(deadline)
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
@@ -480,9 +480,9 @@ class Party:
         self._close(ending)
         return undelivered
 
-    async def _greeted(self, deadline: Callable[[], float]) -> None:
+    async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
         # To a party that has met us by then, and hears nothing more, the next process would be one after a crash.
-        await self.until(lambda: not self.link.greeting, deadline)
+        await self.until(lambda: not self.link.in_handshake, deadline)
 
     def give_up(self, ending: GivenUp) -> None:
         """Let calls fail from now on."""
@@ -528,8 +528,8 @@ class Party:
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
         # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
-        patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
-        if not await self.until(lambda: not self.connections, self.clock() + patience):
+        limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
+        if not await self.until(lambda: not self.connections, self.clock() + limit):
             self.connections.abort()
             await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
@@ -539,7 +539,7 @@ class Party:
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
-        await self._greeted(deadline)
+        await self._handshakes_end(deadline)
         if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         link.abort(reason)

@@ -117,9 +117,9 @@ class PartyConnections:
         owner = self._owner
         link = owner.link
         recent = owner.clock() - owner.settings.retry.connect_timeout
-        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
+        in_handshake = any(not connection.verified and connection.opened > recent for connection in self._streams)
         gone = link.ending is not None and not owner.expected
-        if link.wants_connection and not greeting and not gone and not owner.closed:
+        if link.wants_connection and not in_handshake and not gone and not owner.closed:
             self.wanted.set()
         else:
             self.wanted.clear()

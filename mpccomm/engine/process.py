@@ -28,7 +28,7 @@ E = TypeVar("E", bound=_Engine)
 
 
 class Engines(Generic[E]):
-    """Those of this process, which keeps none of them alive."""
+    """The engines of this process. The list keeps none of them alive."""
 
     def __init__(self) -> None:
         self._all: weakref.WeakSet[E] = weakref.WeakSet()
@@ -43,7 +43,7 @@ class Engines(Generic[E]):
         self._all.add(engine)
 
     def all(self) -> list[E]:
-        """Return those that there are."""
+        """Return all of them."""
         return list(self._all)
 
     def usable(self) -> list[E]:

@@ -5,7 +5,7 @@ acknowledgement arrived is known by the batch that brought it. Now and then what
 belongs to what (which wait was for which message) is found out when the record is made, in `mpccomm.engine.notes`.
 
 What a hook costs is its steps, ten nanoseconds each, and what it leaves behind: numbers and texts are nothing to the collector, but
-tuples in the place of message ids would cost more than all the rest.
+tuples in place of message ids would cost more than all the rest.
 """
 
 from __future__ import annotations

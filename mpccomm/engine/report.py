@@ -216,7 +216,7 @@ class Phase(Block["_Stay"]):
         return stay
 
     def _end(self, stay: _Stay) -> None:
-        """Count no more."""
+        """Stop counting for this stay."""
         self._reporter.leave(stay)
         if self._owner.observer is not None:
             self._owner.observer.phase(stay.path, stay, False)
@@ -516,7 +516,7 @@ class Reporter:
 
 
 def joint(reports: Sequence[Report]) -> Report:
-    """Return the report of all parties together: each phase with the figures of each party in the place of those *with* each party.
+    """Return the report of all parties together: each phase with the figures of each party in place of those *with* each party.
 
     The figures of a phase are sums; of times other than CPU time, and of rounds, the largest counts.
     """

@@ -311,7 +311,7 @@ class FutureCall(ReceiveCall):
         self.landed = True
         """The caller has the future for sure. Otherwise the message is kept until it looks, lest an interrupt loses both."""
         self.taking: Callable[[], None] | None = None
-        """To be called when the program asks for the value: there is an observer."""
+        """Tell the observer when the program asks for the value."""
         self._context = copy_context()
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
@@ -380,7 +380,7 @@ class FutureCall(ReceiveCall):
 
 
 class DiscardCall(ReceiveCall):
-    """The receive of a message that is not wanted any more: it is not to fill the box."""
+    """The receive of a message that is no longer wanted, so that it does not fill the box."""
 
     __slots__ = ("_of",)
 
@@ -507,18 +507,18 @@ class SendCall(Outgoing):
             self._timer = owner.loop.call_later(seconds, owner.entering(partial(self.fail, TIMED_OUT)))
 
     def fail(self, cause: Cause) -> None:
-        """End the wait, if it still lasts. The message has its number: it is sent all the same."""
+        """End the wait, if it still lasts. The message has its number: it is sent nevertheless."""
         if self._detach(cause):
             self._end(self.party.explain(cause, self))
 
     def dial_failed(self) -> None:
-        """Count one dial of the party that came to nothing."""
+        """Count one dial of the party that failed."""
         self._failed_dials += 1
         if self._failed_dials > self.limits.retries:
             self.fail(Cause(GivenUp.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
 
     def cancel(self) -> None:
-        """End the wait. The message has its number: it is sent all the same."""
+        """End the wait. The message has its number: it is sent nevertheless."""
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
         before = self.state
@@ -572,7 +572,7 @@ class SendCall(Outgoing):
 
 
 def tell_of_failure(observer: Observer, request: Request) -> None:
-    """Tell that the wait for a request came to nothing, where no message tells of it."""
+    """Tell of a wait that ended without a message."""
     if isinstance(request, ReceiveCall) and request.since:
         observer.vain(request.involved(), request.since)
 

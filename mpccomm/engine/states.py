@@ -78,7 +78,7 @@ REQUEST = Table(
         (_R.DONE, _E.START): _R.DONE,
         (_R.DONE, _E.CANCEL): _R.CANCELLED,  # the message that it took goes back
         (_R.FAILED, _E.START): _R.FAILED,
-        (_R.FAILED, _E.SUCCEED): _R.FAILED,  # what was sent arrives all the same
+        (_R.FAILED, _E.SUCCEED): _R.FAILED,  # what was sent arrives nevertheless
         (_R.FAILED, _E.FAIL): _R.FAILED,
         (_R.FAILED, _E.CANCEL): _R.FAILED,
         (_R.CANCELLED, _E.START): _R.CANCELLED,  # these were on the way to it
@@ -148,7 +148,7 @@ class ContactEvent(State):
 
     CONNECT = "messages flow"
     LOSE = "the connection is gone"
-    FAIL = "an attempt to connect came to nothing"
+    FAIL = "an attempt to connect failed"
     REFUSE = "a certificate is not accepted"
     BAR = "it broke the protocol too often"
     READMIT = "our program lets it in again"

@@ -148,7 +148,7 @@ class TnoBridge:
             posting.cancel()
 
     def _connect(self, tls: ssl.SSLObject | None) -> Stream:
-        """Return a connection with the proxy, in the place of the one that there was; our end of it."""
+        """Make a connection with the proxy, which replaces the one before; return our end of it."""
         loop = asyncio.get_running_loop()
         self._disconnect()
         self._pipe = Pipe(loop, loop, tls=tls)
@@ -188,7 +188,7 @@ class TnoBridge:
                 reason = party.not_taken = await poster.post(body, party.link.port)
             except DialError as error:
                 reason = str(error)
-                # What it has sent, meanwhile, is to arrive all the same.
+                # What it has sent, meanwhile, is to arrive nevertheless.
                 if self._proxy.link.sender.idle:
                     self._disconnect()
             if not reason:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
-from mpccomm.protocol.frames import Blocked
+from mpccomm.protocol.frames import Blocked, Deadlock
 from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.sender import Sender
 from mpccomm.protocol.session import Session
 from mpccomm.protocol.states import Ending
 from mpccomm.settings import Timing
@@ -48,6 +50,22 @@ class DeadlockDetector:
         """Our own clock stood still for that time."""
         self._moved += stalled
 
+    def admit(self, session: Session) -> int | None:
+        """Let the other side begin one message beyond the bounds of the box, if that is asked for here.
+
+        Returns the number of messages that began before it; None: there is nothing to say to the other side.
+        """
+        blocked, receiver = self.blocked, session.receiver
+        if blocked is None or blocked.begun < max(receiver.box.begun, receiver.admitted):
+            return None  # old news
+        if blocked.begun > receiver.admitted:
+            if not blocked.ids or not session.mailbox.asks_for_more(blocked.ids[0]):
+                return None
+            if receiver.box.overdrawn:
+                return None  # of those that are given up before they come, one goes beyond the bounds
+            receiver.admitted = blocked.begun
+        return blocked.begun
+
     def find(self, session: Session, now: float, alone: Callable[[], bool]) -> tuple[Ending, list[Receive]] | None:
         """Return the deadlock, if there is one, and the receives that would wait for ever.
 
@@ -82,6 +100,39 @@ class DeadlockDetector:
             return False  # under way: it has its place in the box already
         # In the queue, or beyond the part of it that was listed; or still to be sent by a program that waits in a send.
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited
+
+
+class DeadlockNews(Enum):
+    """What a deadlock that the other side tells of means here."""
+
+    OLD = "it was told before"
+    NEW = "the log is to say it"
+    FATAL = "the sends that are held back fail"
+
+
+class DeadlocksThere:
+    """The deadlocks that the other side has told of: our sends are held back by its box."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._failed: float | None = None
+        """When the sends that were held back have failed last."""
+        self._told = -1
+        """How much had been taken there when we last told of a deadlock."""
+
+    def hear(self, frame: Deadlock, sender: Sender, now: float) -> DeadlockNews:
+        """Return what to do about a DEADLOCK."""
+        if not sender.held_back:
+            return DeadlockNews.OLD
+        if frame.final or self._timing.deadlock_after is not None:
+            # Now and then: it means going through the queue.
+            if self._failed is None or now - self._failed >= self._timing.tick:
+                self._failed = now
+                return DeadlockNews.FATAL
+        elif self._told != sender.box.taken:
+            self._told = sender.box.taken
+            return DeadlockNews.NEW
+        return DeadlockNews.OLD
 
 
 class HeldBackNotice:

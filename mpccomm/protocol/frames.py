@@ -490,7 +490,7 @@ def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
 
 def _read_hello(view: memoryview, header: Header, max_id_size: int) -> Hello:
     at, end = header[5:]
-    # A later version may say more; its number has to be readable all the same.
+    # A later version may say more; its number has to be readable nevertheless.
     if end - at >= _SHORT.size and (spoken := _SHORT.unpack_from(view, at)[0]) != PROTOCOL_VERSION:
         return Hello(spoken, bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
     _plain(header)

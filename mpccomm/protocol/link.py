@@ -15,7 +15,7 @@ from typing import Any
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection, Connections
-from mpccomm.protocol.deadlock import DeadlockDetector, HeldBackNotice
+from mpccomm.protocol.deadlock import DeadlockDetector, DeadlockNews, DeadlocksThere, HeldBackNotice
 from mpccomm.protocol.events import (
     Admitted,
     Closing,
@@ -79,9 +79,6 @@ class Link:
     leaving = False
     _kept_from = 0
     """The first conversation of which a message that was taken, and comes back, is not dropped."""
-    _deadlock_heard: float | None = None
-    _deadlock_told = -1
-    """How much had been taken there when we last told of a deadlock that is theirs."""
 
     def __init__(
         self,
@@ -140,6 +137,7 @@ class Link:
         timing = self._timing
         wait = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
         self._deadlocks = DeadlockDetector(wait, now)
+        self._deadlocks_there = DeadlocksThere(timing)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -197,7 +195,7 @@ class Link:
             self._session.restore(there)
 
     def _keeps(self, message: Incoming) -> bool:
-        """Return whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
+        """Return whether a message that was taken may come back. As long as the program did not get it, it counts as unread.
 
         To accept a restart is to drop what is unread.
         """
@@ -221,20 +219,9 @@ class Link:
 
     def _admit(self) -> None:
         """If the other side is held back with a message that is asked for, let it begin. Once admitted, it stays so."""
-        blocked = self._deadlocks.blocked
         current = self._connections.current
-        if current is None or blocked is None:
-            return
-        receiver = self.receiver
-        if blocked.begun < max(receiver.box.begun, receiver.admitted):
-            return  # old news
-        if blocked.begun > receiver.admitted:
-            if not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
-                return
-            if receiver.box.overdrawn:
-                return  # of those that are given up before they come, one goes beyond the bounds
-            receiver.admitted = blocked.begun
-        current.control[Kind.ADMIT] = frames.admit(blocked.begun)
+        if current is not None and (begun := self._deadlocks.admit(self._session)) is not None:
+            current.control[Kind.ADMIT] = frames.admit(begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
         """Return a message: the next one to ask for its id gets it, unless a restart of its sender was accepted meanwhile."""
@@ -310,7 +297,7 @@ class Link:
         return current is not None and current.relayed
 
     @property
-    def greeting(self) -> bool:
+    def in_handshake(self) -> bool:
         """Whether the other side may have met us by now, and we not it: our RESUME is on its way, or its."""
         return any(connection.hello is not None and not connection.verified for connection in self._connections)
 
@@ -649,16 +636,10 @@ class Link:
         self._admit()
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
-        if not self.sender.held_back:
-            return
-        ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
-        if frame.final or self._timing.deadlock_after is not None:
-            # Now and then: it means going through the queue.
-            if self._deadlock_heard is None or now - self._deadlock_heard >= self._timing.tick:
-                self._deadlock_heard = now
-                self._fail_held_back(ending)
-        elif self._deadlock_told != self.sender.box.taken:
-            self._deadlock_told = self.sender.box.taken
+        told = self._deadlocks_there.hear(frame, self.sender, now)
+        if told is DeadlockNews.FATAL:
+            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+        elif told is DeadlockNews.NEW:
             self.events.append(DeadlockFound(frame.mutual, False, False))
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
@@ -731,7 +712,7 @@ class Link:
         return True
 
     def _look_at_the_clock(self, now: float) -> None:
-        """Note the time, and for how long we stood still, before anything that happens now is counted from now on."""
+        """Note the time, and how long this process stood still; first of all, so that later events are timed rightly."""
         stalled = now - self._late
         self._ticked, self._late = now, now + 2 * self._timing.tick
         if stalled > 0:

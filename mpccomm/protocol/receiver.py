@@ -223,7 +223,7 @@ class Receiver:
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
         self.told = 0
-        """Up to here the other side was told that everything is here: that is never taken back."""
+        """Everything up to this frame was acknowledged to the other side, which is never taken back."""
         self._partial: dict[int, Arriving] = {}
 
     @property
@@ -254,7 +254,7 @@ class Receiver:
         return message
 
     def overfull(self, total: int) -> None:
-        """Refuse a message that is too large, or does not fit into the box; unless it was admitted all the same."""
+        """Refuse a message that is too large, or does not fit into the box; unless it was admitted nevertheless."""
         limit = self._limits.max_message_size
         if total > limit:
             raise ViolationError(f"a message of {total} bytes, where {limit} are the limit")

@@ -88,7 +88,7 @@ def _bands(party: PartyRecord) -> list[tuple[int, Phase]]:
 
 
 def _rows(record: Record) -> dict[str, int]:
-    """Return a row for each party, also for those of which only others tell."""
+    """Return a row for each party, also for those that only the notes of others mention."""
     names = dict.fromkeys(record.names)
     for message in record.messages:
         names.update(dict.fromkeys((message.sender, message.receiver)))

@@ -89,7 +89,7 @@ class Receive(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """The time in which a call waited, for one party or several; also those that came to nothing."""
+    """The time in which a call waited, for one party or several; also where no message came."""
 
     lane: int
     began: int

@@ -309,7 +309,7 @@ class _Connection:
 
 
 _END, _BROKEN = True, False
-"""In the place of bytes: the sender has said all, or has reset the connection."""
+"""In place of bytes: the sender has closed its direction, or has reset the connection."""
 
 
 class _Stream:

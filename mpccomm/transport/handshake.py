@@ -74,7 +74,7 @@ class Authenticator(Protocol):
         """A caller was sent away before it was known who it is."""
 
 
-async def greet(
+async def receive_hello(
     stream: Stream, caller: Caller, authenticator: Authenticator, deadline: float
 ) -> Callable[[], Awaitable[None]]:
     """Find out who calls, until ``deadline`` of the loop's clock. Returns what runs the connection to its end.

@@ -133,7 +133,7 @@ class Sharing(Protocol):
         """Return whose a connection is, as a `Choice`."""
 
     def leave(self) -> None:
-        """Take part no more."""
+        """Leave the shared port."""
 
 
 class _Handshake:

@@ -56,7 +56,7 @@ class IdealPath:
     batch_size: int = MAX_MESSAGE
 
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
-        """Let it arrive at once."""
+        """Let the batch arrive at once."""
         return _AT_ONCE
 
     def closed(self) -> None:

@@ -35,7 +35,7 @@ class Destination(Protocol):
     retry_now: asyncio.Event
     failed_dials: int
     refusal: str
-    """Why a dial would be in vain unless a configuration is changed; empty: it would not."""
+    """Why no dial can succeed unless a configuration is changed; empty: it may."""
 
     @property
     def needs_connection(self) -> asyncio.Event:

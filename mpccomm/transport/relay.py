@@ -187,7 +187,7 @@ class _Present:
             self._transport.abort()
 
     async def leave(self, code: int) -> None:
-        """End it politely."""
+        """End it after what was written has been sent."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.socket.close(code=code)

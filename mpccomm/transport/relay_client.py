@@ -101,7 +101,7 @@ class RelayLine:
         self._failed = asyncio.Event()
         """Set while it does not, since an attempt failed."""
         self._next_admission = asyncio.Event()
-        """Of those who have heard that there is no way."""
+        """The parties that have been told that the relay can't be used."""
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -312,9 +312,7 @@ class RelayLine:
                 self._handler.sent_away(self._address, verdict.advice)
             else:
                 # Usual: it has found another way.
-                log(
-                    LogEvent.CONNECTION_CLOSED, "a call through the %s came to nothing: %s", self.relay, describe(error)
-                )
+                log(LogEvent.CONNECTION_CLOSED, "a call through the %s failed: %s", self.relay, describe(error))
         except BaseException:
             pending.end()
             raise

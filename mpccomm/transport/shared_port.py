@@ -83,7 +83,7 @@ class Listener:
         return made
 
     def leave(self, member: Membership) -> None:
-        """A pool takes part no more."""
+        """Take a pool off the list."""
         with self._lock:
             self._members = tuple(one for one in self._members if one is not member)
 
@@ -161,15 +161,15 @@ class Membership:
         return Server(self._socket, authenticator, settings, self)
 
     def pass_on(self) -> Membership:
-        """Not for another pool in the place of this one."""
+        """Not for another pool in place of this one."""
         raise OSError("it is shared already")
 
     def leave(self) -> None:
-        """Take part no more."""
+        """Leave the listener."""
         self._listener.leave(self)
 
     def close(self) -> None:
-        """Take part no more; the pool never ran."""
+        """Leave the listener; the pool never ran."""
         self.leave()
         self._socket.close()
 

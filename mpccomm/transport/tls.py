@@ -217,7 +217,7 @@ class _Connection(ssl.SSLObject):
             raise
 
     def unwrap(self) -> None:
-        # Say that no more will come, and go: whether all has arrived was settled above TLS, and is in no need of an answer.
+        # Close without an answer: the layer above TLS knows already whether everything has arrived.
         with suppress(ssl.SSLWantReadError):
             super().unwrap()
 

@@ -283,7 +283,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._end()
 
     def _end(self) -> None:
-        """Close when what was written is sent, but do not wait for that without limit."""
+        """Close once what was written is sent, or after a time limit."""
         self._closing = True
         if self._limit is None:
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._below.abort)
@@ -359,7 +359,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol talk through it."""
+        """Hand the connection over to another protocol."""
         assert isinstance(protocol, asyncio.Protocol)
         self._protocol = protocol
 

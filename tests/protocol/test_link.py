@@ -43,7 +43,7 @@ def test_while_one_may_have_met_the_other_already_it_is_being_greeted() -> None:
     seen = []
     for sender in (0, 1, 0, 1):  # HELLO, HELLO and RESUME, RESUME, what is left
         pair.move(sender)
-        seen.append((alice.greeting, bob.greeting))
+        seen.append((alice.in_handshake, bob.in_handshake))
     assert seen == [(False, True), (False, True), (False, False), (False, False)]
     assert alice.connected
     assert bob.connected
