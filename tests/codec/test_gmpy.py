@@ -124,8 +124,10 @@ def test_what_gmpy2_would_not_write_does_not_reach_its_reader(precision: int, mo
 
     monkeypatch.setattr(gmpy2, "from_binary", reader)
     valid = written(mpfr(RANDOM.getrandbits(precision) | 1, precision))
-    for position in range(len(valid)):
-        for value in range(256):
+    for position, byte in enumerate(valid):
+        # In the middle of a mantissa no value of a byte means more than another.
+        middle = 16 <= position < len(valid) - 2
+        for value in [byte ^ 1 << bit for bit in range(8)] if middle else range(256):
             damaged = bytearray(valid * 2)
             damaged[len(valid) + position] = value
             with contextlib.suppress(DecodingError):
