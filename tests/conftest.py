@@ -48,11 +48,12 @@ LONG_FILES = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long files; otherwise the order stays."""
-    items.sort(key=_place)
+    items.sort(key=lambda item: _place(item.path))
 
 
-def _place(item: pytest.Item) -> int:
-    path = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
+@functools.cache
+def _place(file: Path) -> int:
+    path = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else ""
     return next((place for place, start in enumerate(LONG_FILES) if path.startswith(start)), len(LONG_FILES))
 
 

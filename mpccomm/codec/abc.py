@@ -48,14 +48,11 @@ class Encoder(Protocol):
     def buffer(self, data: bytes | memoryview, *, mutable: bool) -> object:
         """Return the node of a buffer of one dimension in bytes; *mutable* if the caller's program can write to it."""
 
-    def ballast(self, memory: int) -> object:
-        """Return the node of bytes that make up for *memory* (bytes) that the decoder takes and the value does not show.
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that the decoder will charge: a message that is too short for it gets ballast."""
 
-        What a message may take is a multiple of its size, and an honest one must never reach that.
-        """
-
-    def count(self, elements: int) -> None:
-        """Account for the elements of a column, as the decoder will."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for the elements of a column, each of *memory* bytes, as the decoder will."""
 
     def count_nodes(self, nodes: int) -> None:
         """Account for elements of the envelope that are not looked at one by one."""
@@ -85,14 +82,17 @@ class Decoder(Protocol):
     def buffer(self, node: object) -> Buffer:
         """Return the buffer of *node*: part of the envelope (bytes), or a segment; a writable one is the caller's own."""
 
-    def count(self, elements: int) -> None:
-        """Account for objects that are about to be built; `DecodingError` when the message has more than it may."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for objects that are about to be built, each of *memory* bytes, with what is needed meanwhile.
 
-    def charge(self, size: int) -> None:
-        """Account for memory, in bytes, that is about to be taken beyond the size of the input."""
+        Raises `DecodingError` when the message has more than it may.
+        """
 
-    def ballasted(self, size: int, ballast: object) -> None:
-        """Account for memory for which the sender added *ballast* (see `Encoder.ballast`)."""
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that is about to be taken; the encoder has to have charged as much.
+
+        The nodes are accounted for already, and 224 bytes for each call.
+        """
 
 
 Lower = Callable[[Encoder, Any], object]

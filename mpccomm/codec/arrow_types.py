@@ -54,6 +54,7 @@ _EXTENSIONS: Final[dict[str, Callable[[Any], Any]]] = {
 
 def lower_type(encoder: Encoder, kind: Any, depth: int = 0) -> object:
     """Return the node of a type; refuse those that have none."""
+    encoder.charge(MEMORY)
     name = _NAMES.get(kind)
     if name is not None:
         return name

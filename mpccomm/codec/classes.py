@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mpccomm.codec import plugins, records
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
-from mpccomm.codec.columns import RECORD, columns_of, lower_columns
+from mpccomm.codec.columns import columns_of, lower_columns
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
 from mpccomm.codec.scan import ELEMENTS
@@ -58,10 +58,9 @@ class Entry:
         found = records.columns(values, fields) if fields else None
         if found is None:
             return None
-        encoder.count(len(values))
-        ballast = encoder.ballast(RECORD * len(values))
+        encoder.count(len(values), records.memory(fields))
         nodes = lower_columns(encoder, found, [f".{name}" for name in fields])
-        return [HEADS[Tag.INSTANCES], self.name, list(fields), ballast, *nodes]
+        return [HEADS[Tag.INSTANCES], self.name, list(fields), *nodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +108,12 @@ def _object(decoder: Decoder, name: object, node: object) -> object:
     return entry_deserialize(entry, payload, decoder.context)
 
 
-def _instances(decoder: Decoder, name: object, field_node: object, ballast: object, *nodes: object) -> list[object]:
+def _instances(decoder: Decoder, name: object, field_node: object, *nodes: object) -> list[object]:
     entry = _entry(name)
     fields = decoder.typed(field_node, list)
     if entry.kind is None or entry.form is None or sorted(entry.form.fields) != sorted(fields) or not nodes:
         raise DecodingError(f"the fields of {entry.name} are others at the sender; the class has to be the same there")
-    return records.instances(entry.kind, fields, columns_of(decoder, nodes, RECORD, ballast))
+    return records.instances(entry.kind, fields, columns_of(decoder, nodes, records.memory(fields)))
 
 
 def _printable(name: object) -> str:

@@ -16,10 +16,10 @@ from ormsgpack import unpackb
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.scan import DENSE, count_elements, tree_memory
+from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
-    ALLOWANCE,
     BYTES,
+    DENSE,
     EXPANSION,
     MAX_ELEMENTS,
     MAX_WIRE_DEPTH,
@@ -27,7 +27,7 @@ from mpccomm.codec.wire import (
     SIZES,
     Extension,
     Tag,
-    tree_allowance,
+    allowance,
     unpack_envelope,
 )
 from mpccomm.errors import DecodingError
@@ -48,14 +48,29 @@ LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 class MessageDecoder:
     """What one call of `decode` knows while it builds its value; see `mpccomm.codec.abc.Decoder`."""
 
-    __slots__ = ("_height", "_parts", "context", "depth", "elements", "memory", "segments")
+    __slots__ = (
+        "_envelope",
+        "_estimates",
+        "_height",
+        "_nodes",
+        "_parts",
+        "context",
+        "depth",
+        "elements",
+        "memory",
+        "segments",
+    )
 
     def __init__(self, segments: Sequence[Buffer], context: Mapping[str, object], max_elements: int) -> None:
         self.segments: list[Buffer | None] = list(segments)
         self.context = context
         self.depth = 0
         self.elements = max_elements
-        self.memory = EXPANSION * sum(map(len, segments)) + ALLOWANCE
+        self._envelope = segments[0]
+        # What the nodes take is found out as exactly as what else there is asks for.
+        self._estimates = iter(ESTIMATES)
+        self._nodes = next(self._estimates)(self._envelope)
+        self.memory = allowance(sum(map(len, segments))) - self._nodes
         self._parts: list[tuple[object, int] | None] = []
         self._height = 0
 
@@ -83,22 +98,23 @@ class MessageDecoder:
         self._parts[index] = None
         return part
 
-    def count(self, elements: int) -> None:
-        """Account for objects that are about to be built; raises when the message has more than it may."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for objects that are about to be built, each of *memory* bytes."""
         self.elements -= elements
         if self.elements < 0:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
+        self.charge(elements * memory)
 
-    def charge(self, size: int) -> None:
-        """Account for memory, in bytes, that is about to be taken beyond the size of the input."""
-        self.memory -= size
-        if self.memory < 0:
-            raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
-
-    def ballasted(self, size: int, ballast: object) -> None:
-        """The same, with the ballast that an honest sender adds for it."""
-        self.buffer(ballast)
-        self.charge(size)
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that is about to be taken."""
+        self.memory -= memory
+        while self.memory < 0:
+            estimate = next(self._estimates, None)
+            if estimate is None:
+                raise DecodingError(_TOO_LARGE)
+            nodes = min(self._nodes, estimate(self._envelope))
+            self.memory += self._nodes - nodes
+            self._nodes = nodes
 
     def value(self, node: object) -> Any:
         """Return the value of *node*. Lists and dicts are changed in place."""
@@ -214,6 +230,10 @@ def _find(table: dict[int, Callable[..., object]], name: str, tag: int) -> Calla
         ) from None
 
 
+_TOO_LARGE: Final = (
+    f"the message would take more memory than its size allows: {EXPANSION} times that, or less in a large one"
+)
+
 NOT_PLAIN: Final = object()
 """No value: what `decode_plain` returns for all but the plainest."""
 
@@ -246,7 +266,8 @@ def decode(
     array. Others are copied where the value has to be writable. *context* is what the ``deserialize`` methods of the
     user's classes get as keyword arguments.
 
-    Takes memory of at most 100 times the input for trees of objects, 2 times for buffers and arrays, plus 1 MB.
+    Takes memory of at most 128 times the input, plus 1 MB: 20 times, plus 50 MB, where the input is no more than a megabyte,
+    and 2 times for buffers and arrays.
     Raises `DecodingError` for anything else than a value, and its subclass `MissingExtraError` for one that needs an
     optional library. What a ``deserialize`` method of the user raised is its ``__cause__``.
     """
@@ -258,14 +279,14 @@ def decode(
         size = len(envelope)
         if size > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
-        if size >= DENSE:
-            allowance = tree_allowance(sum(map(len, segments)))
-            if tree_memory(envelope, allowance) > allowance:
-                raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
+        decoder = MessageDecoder(segments, context or {}, max_elements) if size >= DENSE else None
+        if decoder is not None:
+            decoder.charge(0)
         node, tagged = unpack_envelope(envelope)
         if not tagged and len(segments) == 1:
             return node
-        decoder = MessageDecoder(segments, context or {}, max_elements)
+        if decoder is None:
+            decoder = MessageDecoder(segments, context or {}, max_elements)
         decoder.segments[0] = None
         value = decoder.message(node)
         if any(segment is not None for segment in decoder.segments):

@@ -40,6 +40,8 @@ _COSTS: Final = {
     "intervals": 20 << 10,
 }
 """What an array of each form costs beside its parts, in bytes of memory, or in time: 100 MB a second."""
+_TEXT: Final = 32
+"""Bytes that an element takes in the arrays that one of text is made by."""
 _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.IntegerArray)
 
 
@@ -65,7 +67,8 @@ def _array(encoder: Encoder, form: str, *arguments: object) -> list[object]:
         for value in arguments
     ]
     encoder.depth -= 1
-    return [HEADS[Tag.EXTENSION_ARRAY], form, encoder.ballast(_COSTS[form]), *nodes]
+    encoder.charge(_COSTS[form])
+    return [HEADS[Tag.EXTENSION_ARRAY], form, *nodes]
 
 
 def lower_numpy(encoder: Encoder, array: Any) -> object:
@@ -181,14 +184,14 @@ def _is_for_intervals(dtype: Any) -> bool:
 
 
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
-    node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
-    return [*node, encoder.ballast(lazy_size(array.categories))]
+    encoder.charge(lazy_size(array.categories))
+    return _array(encoder, "categorical", array.codes, array.categories, array.ordered)
 
 
-def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any, ballast: Any) -> Any:
+def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any) -> Any:
     if not isinstance(categories, pd.Index) or isinstance(categories, pd.MultiIndex) or not _is_vector(codes, "i"):
         raise TypeError("categories that are none")
-    decoder.ballasted(lazy_size(categories), ballast)
+    decoder.charge(lazy_size(categories))
     if not are_distinct(categories) or categories.hasnans or type(ordered) is not bool:
         raise ValueError("categories that are none")
     dtype: Any = pd.CategoricalDtype
@@ -227,6 +230,7 @@ def _lower_text(encoder: Encoder, array: Any) -> object:
     missing = array.isna()
     # Elements of a subclass, numpy's for one, are text like the others.
     texts = [None if gone else text[:] for text, gone in zip(array.to_numpy(object), missing, strict=True)]
+    encoder.charge(_TEXT * len(texts))
     return _array(encoder, "text", is_na, texts)
 
 
@@ -235,8 +239,8 @@ def _lower_arrow(encoder: Encoder, array: Any) -> object:
 
 
 def _lower_arrow_parts(encoder: Encoder, array: Any, form: str, is_na: bool) -> object:
-    ballast = encoder.ballast(_COSTS[form])
-    return [HEADS[Tag.EXTENSION_ARRAY], form, ballast, is_na, *_arrow().lower(encoder, array.__arrow_array__())]
+    encoder.charge(_COSTS[form])
+    return [HEADS[Tag.EXTENSION_ARRAY], form, is_na, *_arrow().lower(encoder, array.__arrow_array__())]
 
 
 def _arrow() -> ModuleType:
@@ -256,6 +260,7 @@ def _read_arrow(decoder: Decoder, is_na: object, *nodes: object) -> Any:
 def _read_text(decoder: Decoder, is_na: object, *nodes: object) -> Any:
     if len(nodes) == 1:
         values = decoder.typed(nodes[0], list)
+        decoder.charge(_TEXT * len(values))
         if not set(map(type, values)) <= {str, type(None)}:
             raise TypeError("text that is none")
         return pd.array(values, dtype=_text_dtype("python", is_na))
@@ -334,9 +339,9 @@ _RAW: Final[dict[str, Callable[..., object]]] = {"text": _read_text, "arrow": _r
 """The forms whose parts are read as nodes."""
 
 
-def extension_array(decoder: Decoder, form: Any, ballast: object, *nodes: object) -> object:
+def extension_array(decoder: Decoder, form: Any, *nodes: object) -> object:
     """The array of a call that was made from it."""
-    decoder.ballasted(_COSTS[form], ballast)
+    decoder.charge(_COSTS[form])
     if form in _RAW:
         return _RAW[form](decoder, *nodes)
     return _ARRAYS[form](decoder, *map(decoder.value, nodes))

@@ -14,6 +14,7 @@ from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.wire import HEADS, Tag
 
 _KEY: Final = "tensor"
+_MEMORY: Final = 1024
 _DTYPES: Final = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -56,11 +57,12 @@ def _lower_tensor(encoder: Encoder, tensor: Any) -> object:
         if is_interrupt(error):
             raise
         raise Refusal(f"is a tensor of {tensor.dtype}, which safetensors cannot hold; convert it") from error
+    encoder.charge(_MEMORY)
     return [HEADS[Tag.TENSOR], bool(tensor.requires_grad), encoder.buffer(data, mutable=False)]
 
 
 def _tensor(decoder: Decoder, requires_grad: object, node: object) -> Any:
-    decoder.charge(1024)
+    decoder.charge(_MEMORY)
     name, tensor = load(bytes(decoder.buffer(node)))
     if type(requires_grad) is not bool or name != _KEY:
         raise ValueError("not one tensor")

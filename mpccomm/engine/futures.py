@@ -303,3 +303,5 @@ def tell_all_who_wait(owner: LoopOwner, parties: Iterable[object], error: Except
             told = PoolClosedError(str(error))
             told.__cause__ = error.__cause__
             resolve_on(future, owner, None, told)
+            if kind is SendCall:
+                future.exception()  # the task that waited may be what was struck

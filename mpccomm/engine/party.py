@@ -373,13 +373,13 @@ class Party:
     def tick(self) -> bool:
         """Look at the clock: heartbeats, and who has waited for too long. False: at rest, none of this can be due."""
         now = self.clock()
-        self.resume()
         link = self.link
         before, self._ticked = self._ticked, now
         if now >= link.quiet_until:
             self.connections.look(now, now - before)
         if not link.tick(now):
             return False
+        self.resume()
         first = next(link.sender.pending(), None)
         if first is not self.oldest[0]:
             self.oldest = first, now

@@ -105,13 +105,12 @@ class PoolServer:
             self._running.start()
 
     async def close(self) -> None:
-        """Stop listening; what is still open ends."""
+        """Stop answering; what is still open ends. The port remains, for `close_port`."""
         if self._running is not None:
             await self._running.close()
-        self.close_port()
 
     def close_port(self) -> None:
-        """Give the port back; there is no loop that anything could still end on."""
+        """Give the port back."""
         if self._bound_port is not None:
             self._bound_port.close()
 

@@ -159,7 +159,6 @@ class Link:
 
     def send(self, message: Outgoing) -> None:
         """Queue a message; only while `ending` is None."""
-        self.quiet_until = 0.0
         self.sender.add(message)
 
     def take(self, key: Key, now: float) -> Incoming | None:

@@ -103,6 +103,8 @@ async def test_it_answers_once_it_is_started_and_gives_the_port_back() -> None:
     for _ in range(2):
         server.start(quick())
     await server.close()
+    assert network.bound[0].events == ["started", "stopped"]
+    server.close_port()
     assert network.bound[0].events == ["started", "stopped", "closed"]
     assert not server.listening
     await asyncio.sleep(0)
