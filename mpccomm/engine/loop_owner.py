@@ -85,10 +85,7 @@ class LoopOwner:
 
     def lane(self) -> int:
         """Return the lane that calls. From any thread."""
-        try:
-            return of_tasks[running[self.home]] if get_ident() == self.thread else lane()
-        except KeyError:
-            return lane()
+        return of_tasks[running.get(self.home)] if get_ident() == self.thread else lane()
 
     def called(self) -> tuple[int, float]:
         """Return the lane that calls, and the time: where there is an observer. From any thread."""
