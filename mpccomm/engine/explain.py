@@ -18,9 +18,10 @@ import aiohttp
 
 from mpccomm.display import bytes_text, plural, seconds_text
 from mpccomm.engine.engine import ENGINES, Engine
+from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import describe_box
-from mpccomm.engine.snapshot import copied, look_at, party_state
+from mpccomm.engine.snapshot import look_at, party_state
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import describe_key
 from mpccomm.settings import EXPLAIN

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure, tell_of_wait
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -199,9 +199,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
     :raises CommunicationError: the request failed
     """
     observer = future.owner.observer
-    end = None
-    if observer is not None and (observer.counting or not request.single):
-        end = observer.waits(request.involved(), request.single)
+    end = None if observer is None else tell_of_wait(observer, request, future.owner)
     try:
         await future
     except BaseException:

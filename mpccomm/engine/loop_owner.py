@@ -6,11 +6,11 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine.lanes import lane, of_tasks, running
@@ -20,6 +20,8 @@ from mpccomm.logs import EventLog, LogEvent
 
 _WORKERS = 2
 """Threads that decode large messages for futures."""
+_ATTEMPTS = 5
+T = TypeVar("T")
 _owners: weakref.WeakSet[LoopOwner] = weakref.WeakSet()
 
 
@@ -47,6 +49,16 @@ def tell_of_blocked_loop() -> None:
             "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)"
         )
         EventLog()(LogEvent.LOOP_HELD_UP, text, threading.current_thread().name, ", ".join(held_up))
+
+
+def copied(items: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what the loop of a pool may be changing now, as it was at some moment; nothing if it never stands still."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return list(items())
+        except RuntimeError:  # it changed while we went through it
+            continue
+    return []
 
 
 class Cancellable(Protocol):
@@ -87,13 +99,13 @@ class LoopOwner:
         self.settled = False
         """Whether there is a loop yet."""
 
+    def lane(self) -> int:
+        """Return the lane that calls. From any thread."""
+        return of_tasks[running.get(self.home)] if get_ident() == self.thread else lane()
+
     def called(self) -> tuple[int, float]:
         """Return the lane that calls, and the time: where there is an observer. From any thread."""
-        try:
-            number = of_tasks[running[self.home]] if get_ident() == self.thread else lane()
-        except KeyError:
-            number = lane()
-        return number, perf_counter()
+        return self.lane(), perf_counter()
 
     def is_busy(self) -> bool:
         """Return whether something that was posted is still to be run, or runs: what comes now comes after it."""

@@ -36,6 +36,7 @@ from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
+    from mpccomm.engine.loop_owner import LoopOwner
 
 # By these names, as Python 3.11 calls a function for each member of an `Enum` that is named in full.
 _NEW, _WAITING, _READING = RequestState.NEW, RequestState.WAITING, RequestState.READING
@@ -91,6 +92,7 @@ class ReceiveCall(Receive):
         "_timer",
         "error",
         "expect",
+        "lane",
         "party",
         "state",
         "timeout",
@@ -117,6 +119,8 @@ class ReceiveCall(Receive):
         self.waiter: Waiter | None = None
         self._prefix = prefix
         self._msg_id = msg_id
+        self.lane = -1
+        """The lane that waits for it, where there is an observer."""
         self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -569,6 +573,14 @@ class SendCall(Outgoing):
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter.resolve(None, error)
+
+
+def tell_of_wait(observer: Observer, request: Request, owner: LoopOwner) -> Callable[[], None] | None:
+    """Tell that a call begins to wait for a request. Returns what is to be called when it ends."""
+    if isinstance(request, ReceiveCall):
+        # Nothing else tells of it as long as it waits.
+        request.lane = owner.lane()
+    return observer.waits(request.involved(), request.single) if observer.counting or not request.single else None
 
 
 def tell_of_failure(observer: Observer, request: Request) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
-from mpccomm.engine.requests import Request, tell_of_failure
+from mpccomm.engine.requests import Request, tell_of_failure, tell_of_wait
 from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ class BlockingCall:
         lock = self._lock
         assert lock is not None
         observer = self._loop_owner.observer
-        end = None
-        if observer is not None and (observer.counting or not request.single):
-            end = observer.waits(request.involved(), request.single)
+        end = None if observer is None else tell_of_wait(observer, request, self._loop_owner)
         pieces = 0
         try:
             while not lock.acquire(True, _POLL):

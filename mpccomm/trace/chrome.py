@@ -168,7 +168,7 @@ class _Process:
         of = ", ".join(map(self._peer, wait.of))
         to = ", ".join(map(self._peer, wait.to))
         parts = [f"for {of}" if of else "", f"until {to} {'has' if len(wait.to) == 1 else 'have'} it" if to else ""]
-        return " ".join(["wait", *filter(None, parts)])
+        return " ".join(["wait", *filter(None, parts)]) + (", and that goes on" if wait.goes_on else "")
 
     def _slice(self, one: Slice, thread: int) -> Iterator[dict[str, Any]]:
         duration = self._time(one.ended) - self._time(one.began)

@@ -59,9 +59,10 @@ class Send(NamedTuple):
     encoded: int
     """When it was encoded, and queued."""
     delivered: int
-    """When the acknowledgement was here; -1: never."""
+    """When the acknowledgement was here; -1: never, or not before the record was made."""
     returned: int
-    """When the program could go on: that time for ``send``, about ``encoded`` for ``asend``."""
+    """When the program could go on: that time for ``send``, about ``encoded`` for ``asend``. If that was not before the record was
+    made, when that was."""
     error: str = ""
     """The kind of error that the call ended with."""
 
@@ -98,6 +99,8 @@ class Wait(NamedTuple):
     """The peers to which it was sending."""
     of: list[int]
     """The peers from which it was receiving."""
+    goes_on: bool = False
+    """It had not ended when the record was made: ``ended`` is when that was."""
 
 
 class Phase(NamedTuple):
