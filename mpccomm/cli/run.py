@@ -393,7 +393,7 @@ class _Group:
             party.relays.append(relay)
 
     def _told(self, error: OSError | None) -> None:
-        """A relay can't print any more, or has read for whom its party waits."""
+        """Note that a relay can't print any more, or has read which parties its party waits for."""
         if error is None:
             self._hint()
         else:

@@ -34,7 +34,7 @@ class Entry:
     form: Form | None = None
 
     def lower(self, encoder: Encoder, value: object) -> object:
-        """The node of an instance."""
+        """Return the node of an instance."""
         if self.form is not None:
             return encoder.once(value, partial(self._lower, encoder), value)
         encoder.keep_order()
@@ -53,7 +53,7 @@ class Entry:
         return _lower_named(encoder, self.name, payload)
 
     def lower_all(self, encoder: Encoder, values: list[Any]) -> object | None:
-        """The node of a long list of instances, as a column for each field; None where they are not that simple."""
+        """Return the node of a long list of instances, as a column for each field; None where they are not that simple."""
         fields = self.form.fields if self.form is not None else ()
         found = records.columns(values, fields) if fields else None
         if found is None:
@@ -72,7 +72,7 @@ class Serialized:
 
 
 def lower_serialized(encoder: Encoder, value: Serialized) -> object:
-    """The node of an instance that has been serialised already."""
+    """Return the node of an instance that has been serialised already."""
     encoder.keep_order()
     encoder.enter()
     node = _lower_named(encoder, value.name, value.payload)
@@ -81,7 +81,7 @@ def lower_serialized(encoder: Encoder, value: Serialized) -> object:
 
 
 def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
-    """The node of an instance, one level down from its own."""
+    """Return the node of an instance, one level down from its own."""
     try:
         node = encoder.lower(payload)
     except Refusal as refusal:
@@ -121,7 +121,7 @@ def _printable(name: object) -> str:
 
 
 def entry_deserialize(entry: Entry, payload: object, context: Any) -> object:
-    """The instance that *payload* stands for; what the user's code raises becomes the cause."""
+    """Return the instance that *payload* stands for; what the user's code raises becomes the cause."""
     try:
         return entry.deserialize(payload, **context)
     except Exception as error:
@@ -140,24 +140,24 @@ CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object, Tag.INSTA
 
 
 def by_type_name(kind: type) -> Callable[[Encoder, Any], object] | None:
-    """How to lower a class that was registered by its name alone."""
+    """Return how to lower a class that was registered by its name alone."""
     entry = _NAMED.get(kind.__name__)
     return None if entry is None else entry.lower
 
 
 def of(value: object) -> Entry | None:
-    """The entry for the class of *value*."""
+    """Return the entry for the class of *value*."""
     kind = type(value)
     return _BY_TYPE.get(kind) or _NAMED.get(kind.__name__)
 
 
 def named(name: str) -> Entry | None:
-    """The entry with that name on the wire."""
+    """Return the entry with that name on the wire."""
     return _BY_NAME.get(name)
 
 
 def entries() -> list[Entry]:
-    """All that is registered, in the order in which it was."""
+    """Return all that is registered, in the order in which it was."""
     return list(_BY_NAME.values())
 
 
@@ -196,7 +196,7 @@ def _forget_elements(kind: type) -> None:
 
 
 def _same_notebook_class(present: Entry, entry: Entry) -> bool:
-    """Whether a cell was run again, which makes another class of the same definition.
+    """Return whether a cell was run again, which makes another class of the same definition.
 
     In a script, two classes of one name are two classes: a function may have made them.
     """
@@ -212,12 +212,12 @@ def _same_notebook_class(present: Entry, entry: Entry) -> bool:
 
 
 def is_interactive() -> bool:
-    """Whether the program is typed in as it runs: in a notebook, or at a prompt."""
+    """Return whether the program is typed in as it runs: in a notebook, or at a prompt."""
     return hasattr(sys, "ps1") or "get_ipython" in vars(sys.modules["__main__"])
 
 
 def _definition(kind: type) -> object:
-    """What a class statement says, to be compared with that of another."""
+    """Return what a class statement says, to be compared with that of another."""
     bases = [f"{base.__module__}.{base.__qualname__}" for base in kind.__bases__]
     return bases, {name: _meaning(item) for name, item in vars(kind).items() if name not in _NOT_SAID}
 

@@ -102,7 +102,7 @@ class MessageEncoder:
         self._lowered = 0
 
     def message(self, value: object) -> object:
-        """The node of the whole message."""
+        """Return the node of the whole message."""
         self._root = value
         node = self.lower(value)
         if not self._parts:
@@ -119,7 +119,7 @@ class MessageEncoder:
         return nodes
 
     def lower(self, value: object) -> object:
-        """The node of *value*."""
+        """Return the node of *value*."""
         kind = type(value)
         if kind in ATOMS:
             return value
@@ -156,7 +156,7 @@ class MessageEncoder:
                 self._check_size()
 
     def call(self, tag: Tag, *arguments: object) -> list[object]:
-        """A call, with arguments that are values (not nodes)."""
+        """Return a call, with arguments that are values (not nodes)."""
         self.enter()
         node: list[object] = [HEADS[tag]]
         node.extend(map(self.lower, arguments))
@@ -164,7 +164,7 @@ class MessageEncoder:
         return node
 
     def buffer(self, data: bytes | memoryview, *, mutable: bool) -> object:
-        """The node of a buffer of one dimension in bytes; *mutable* if the program may still write to it."""
+        """Return the node of a buffer of one dimension in bytes; *mutable* if the program may still write to it."""
         size = len(data)
         if size < INLINE:
             return bytes(data)
@@ -209,7 +209,7 @@ class MessageEncoder:
                 self._begin()
 
     def once(self, owner: object, lower: Callable[[Any], object], argument: object) -> object:
-        """What *lower* makes of *argument*, one level down, worked out once however often *owner* occurs.
+        """Return what *lower* makes of *argument*, one level down, worked out once however often *owner* occurs.
 
         A list of two references to a list of two references, and so on, has more elements at each level than the one
         above: what they come to is known before they are all lowered.
@@ -246,7 +246,7 @@ class MessageEncoder:
         return node
 
     def items(self, values: Iterable[object]) -> list[object]:
-        """The nodes of *values*, an index at fault named in the path."""
+        """Return the nodes of *values*, an index at fault named in the path."""
         nodes: list[object] = []
         add = nodes.append
         lower = self.lower
@@ -260,7 +260,7 @@ class MessageEncoder:
         return nodes
 
     def sequence(self, value: list[Any], owner: object = None) -> object:
-        """The node of a list (or of the elements of *owner*, another container)."""
+        """Return the node of a list (or of the elements of *owner*, another container)."""
         size = len(value)
         # Counting compares by identity, which is faster than a set where the list is long.
         if size >= BULK and countOf(map(type, value), type(value[0])) == size:
@@ -285,7 +285,7 @@ class MessageEncoder:
         return self.once(value if owner is None else owner, self.items, value)
 
     def mapping(self, value: dict[Any, Any]) -> object:
-        """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
+        """Return the node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
         size = len(value)
         if countOf(map(type, value), str) != size:
             return self.once(value, self._dict, value)
@@ -302,7 +302,7 @@ class MessageEncoder:
         return [HEADS[Tag.DICT], *self.pairs(value)]
 
     def fields(self, value: Mapping[object, object]) -> dict[object, object]:
-        """The node of a dict with text as its keys."""
+        """Return the node of a dict with text as its keys."""
         key: object = None
         node = {}
         lower = self.lower
@@ -395,7 +395,7 @@ plugins.COLUMNS.update({**columns.COLUMNS, **builtin.COLUMNS, **calendar.COLUMNS
 
 
 def _find(kind: type) -> Lower:
-    """The way to lower *kind* that is not in the table yet."""
+    """Return the way to lower *kind* that is not in the table yet."""
     try:
         found = plugins.lowering(kind) or classes.by_type_name(kind)
     except MissingExtraError as error:
@@ -524,7 +524,7 @@ def _ballasted(envelope: bytes, segments: list[bytes | memoryview], memory: int)
 
 
 def _is_small(value: Any, levels: int) -> bool:
-    """Whether *value* is its own node and short, as most messages are: then nothing has to be remembered on the way."""
+    """Return whether *value* is its own node and short, as most messages are: then nothing has to be remembered on the way."""
     kind = type(value)
     items: Iterable[object]
     if kind is dict:

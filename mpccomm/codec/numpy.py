@@ -38,7 +38,7 @@ _SCALAR_SIZE: Final = 64
 
 
 def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
-    """A dtype: text for a simple one, a list for a structure or a subarray."""
+    """Return the node of a dtype: text for a simple one, a list for a structure or a subarray."""
     if dtype.metadata:
         raise Refusal(".dtype has metadata, which cannot be sent; remove it")
     if dtype.subdtype is not None:
@@ -71,7 +71,7 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
 
 
 def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
-    """The dtype of a node. Only known forms reach numpy, whose parser understands far more than dtypes."""
+    """Return the dtype of a node. Only known forms reach numpy, whose parser understands far more than dtypes."""
     if type(node) is str:
         if node != "O" and not _SIMPLE.fullmatch(node):
             raise ValueError("not a dtype")
@@ -112,7 +112,7 @@ def _shape(node: object) -> tuple[int, ...]:
 
 
 def _has_holes(dtype: np.dtype[Any]) -> bool:
-    """Whether the memory of *dtype* holds anything but its values: padding, pointers."""
+    """Return whether the memory of *dtype* holds anything but its values: padding, pointers."""
     if dtype.subdtype is not None:
         return _has_holes(dtype.subdtype[0])
     if dtype.fields is None:
@@ -129,7 +129,7 @@ def _has_holes(dtype: np.dtype[Any]) -> bool:
 
 
 def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) -> object:
-    """An array; the tag says how its elements travel. *writable* overrules whether it will be."""
+    """Return the node of an array; the tag says how its elements travel. *writable* overrules whether it will be."""
     encoder.charge(_ARRAY)
     dtype = array.dtype
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -232,7 +232,7 @@ def _finished(array: Array, writable: bool) -> Array:
 
 
 def _wrong_element(array: Array) -> str:
-    """What is in there that numpy would trust, and should not: booleans and characters that are none. Empty: nothing."""
+    """Return what is in there that numpy would trust, and should not: booleans and characters that are none. Empty: nothing."""
     dtype = array.dtype
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         return "a boolean that is none"

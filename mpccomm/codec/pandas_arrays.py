@@ -46,7 +46,7 @@ _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.Int
 
 
 def lower_values(encoder: Encoder, array: Any) -> object:
-    """The node of the values of a column or index."""
+    """Return the node of the values of a column or index."""
     if type(array) is pd.arrays.NumpyExtensionArray:
         array = array.to_numpy(copy=False)
     if isinstance(array, np.ndarray):
@@ -60,7 +60,7 @@ def lower_values(encoder: Encoder, array: Any) -> object:
 
 
 def _array(encoder: Encoder, form: str, *arguments: object) -> list[object]:
-    """A call for an extension array; arrays among the arguments go by their buffers."""
+    """Return a call for an extension array; arrays among the arguments go by their buffers."""
     encoder.enter()
     nodes = [
         lower_array(encoder, value, writable=True) if isinstance(value, np.ndarray) else encoder.lower(value)
@@ -128,7 +128,7 @@ def _lower_periods(encoder: Encoder, array: Any) -> object:
 
 
 def period_frequency(dtype: pd.PeriodDtype) -> str:
-    """The name of a frequency of periods, which have names of their own ("M", where other things have "ME")."""
+    """Return the name of a frequency of periods, which have names of their own ("M", where other things have "ME")."""
     text = str(dtype)[len("period[") : -1]
     try:
         if len(text) <= _LONGEST_FREQUENCY and pd.PeriodDtype(text) == dtype:
@@ -244,7 +244,7 @@ def _lower_arrow_parts(encoder: Encoder, array: Any, form: str, is_na: bool) -> 
 
 
 def _arrow() -> ModuleType:
-    """The module for Arrow's arrays; pandas itself does without pyarrow."""
+    """Return the module for Arrow's arrays; pandas itself does without pyarrow."""
     try:
         from mpccomm.codec import arrow
     except ImportError as error:
@@ -292,7 +292,7 @@ def _text_dtype(storage: str, is_na: object) -> Any:
 
 
 def _is_vector(values: object, kinds: str) -> bool:
-    """Whether *values* is a numpy array of one dimension, with a dtype of one of these kinds."""
+    """Return whether *values* is a numpy array of one dimension, with a dtype of one of these kinds."""
     return type(values) is np.ndarray and values.ndim == 1 and values.dtype.kind in kinds
 
 
@@ -340,7 +340,7 @@ _RAW: Final[dict[str, Callable[..., object]]] = {"text": _read_text, "arrow": _r
 
 
 def extension_array(decoder: Decoder, form: Any, *nodes: object) -> object:
-    """The array of a call that was made from it."""
+    """Return the array of a call that was made from it."""
     decoder.charge(_COSTS[form])
     if form in _RAW:
         return _RAW[form](decoder, *nodes)

@@ -119,7 +119,7 @@ class Serialization:
 
     @staticmethod
     def pack(obj: object, option: int | None = None, **kwargs: Any) -> bytes:
-        """*obj* as one string of bytes, to be stored; *kwargs* go to ``serialize`` methods. Raises `EncodingError`."""
+        """Return *obj* as one string of bytes, to be stored; *kwargs* go to ``serialize`` methods. Raises `EncodingError`."""
         return archive.join(encode(obj, option=option, context=kwargs).segments)
 
     @staticmethod

@@ -26,7 +26,7 @@ class PoolDeadline(Block["_Stay"]):
         self._at = time.monotonic() + found
 
     def _begin(self, outer: _Stay | None) -> _Stay:
-        """It counts from now."""
+        """Begin to count the time."""
         stay = _Stay(self, outer)
         self._at = stay.at
         return stay

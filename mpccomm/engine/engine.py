@@ -65,8 +65,8 @@ _LAST = 10
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Host(Protocol):
-    """Has a loop for an engine whose program has none."""
+class LoopProvider(Protocol):
+    """Makes a loop for an engine whose program has none, and ends it."""
 
     def start(self) -> None:
         """Make the loop, and call `Engine.start` there."""
@@ -99,7 +99,7 @@ class Engine:
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
         self.authentication = authentication
-        self.host: Host | None = None
+        self.host: LoopProvider | None = None
         """What makes a loop to live on, and ends it; None: the loop that runs where the pool is first used."""
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
@@ -376,7 +376,7 @@ class Engine:
         return Dialler(party, way, self.settings.retry, self._slots, self._spawn, party.check_retries)
 
     def _get_port(self) -> int:
-        """That of our server, as the others know it."""
+        """Return the port of our server, as the others know it."""
         return self.server.declared_port
 
     def review_certificates(self) -> None:

@@ -28,7 +28,7 @@ def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> E
 
 
 def split_by(error: BaseException) -> errors.PoolClosedError:
-    """The error for all calls of a pool whose work was split by what a signal handler raised."""
+    """Return the error for all calls of a pool whose work was split by what a signal handler raised."""
     told = errors.PoolClosedError(
         f"a signal handler raised {type(error).__name__} in the middle of what this pool does on its event loop, and what was done "
         "of that is not known: the pool has ended. On an event loop let no signal handler raise (there are asyncio.timeout and "

@@ -56,10 +56,10 @@ _NOT_RESUMED = (
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _ABSENT = (ContactState.MISSING, ContactState.REFUSED)
 AT_ONCE = 16
-"""The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
+"""The calls that end in one turn of the loop. Those who waited for them send the next messages, and these should be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 _OF_A_HANDLE = 1 / 16
-"""What counts one that no call waits for at once: a turn of the loop wakes each thread that waits for some of them."""
+"""What a call counts whose handle alone is waited for: a turn of the loop wakes each thread once for all of its handles."""
 
 
 class Party:

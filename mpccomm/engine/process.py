@@ -21,7 +21,7 @@ class _Engine(Protocol):
         """Write what is to be written at the end."""
 
     def close_inherited(self) -> None:
-        """After a fork, in the child: belong to the parent."""
+        """Leave everything to the parent process. Called after a fork, in the child."""
 
 
 E = TypeVar("E", bound=_Engine)
@@ -55,7 +55,7 @@ class Engines(Generic[E]):
         self._awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(engine)
 
     def awaiting_loop(self) -> Iterable[E]:
-        """Return those of this thread that start now, once."""
+        """Return the engines of this thread that wait for a loop; they wait no longer."""
         return self._awaiting_loop.pop(threading.current_thread(), ())
 
     def write_at_sigterm(self) -> None:

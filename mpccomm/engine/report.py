@@ -422,7 +422,7 @@ class Reporter:
             self.taken(party, message)
 
     def taken(self, party: str, message: Incoming) -> None:
-        """Be as deep as the message is."""
+        """Go on from the depth of the message, if it is deeper."""
         annotation = message.annotation
         here = _entered.last() is not None
         if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS and not here:

@@ -57,7 +57,7 @@ class Stays(Generic[S]):
 
     def enter(self, stay: S) -> None:
         """Make it the innermost one of this context."""
-        # Blocks of generators may overlap without end: no chain of what is over builds up.
+        # Blocks of generators may overlap again and again: those that are over must not stay linked.
         for inner, outer in pairwise([*self, None]):
             assert inner is not None
             inner.outer = outer

@@ -48,7 +48,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
     """Resolved once, by the pool's loop; ``call`` is the receive that it is of, if it is one."""
 
     def __init__(self, callbacks: Callbacks, call: FutureCall | None = None) -> None:
-        # Not that of the base class: nothing of what it makes is needed, and what is needed is made when it is.
+        # Without `__init__` of the base class: what that makes is not needed here, or is made once it is needed.
         self._callbacks = callbacks
         self._call = call
         self.outcomes: list[_Outcome] = []
@@ -295,7 +295,7 @@ class _Shown:
 
     def __init__(self) -> None:
         self.lock = allocate_lock()
-        """Entered by C code, and held for some steps at most."""
+        """Acquired by C code, and held for a few steps only."""
         self.locked = 0
         self.until = 0.0
         self.published = False

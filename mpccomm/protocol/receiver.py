@@ -58,7 +58,7 @@ class Incoming:
         self.receiver = receiver
         self.key = key
         self.number = number
-        """How many began before it."""
+        """The number of messages that began before it."""
         self.seq = seq
         """Its last frame so far."""
         self.total = total

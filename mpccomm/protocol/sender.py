@@ -60,7 +60,7 @@ class Outgoing:
     weight = 0
     """The bytes of its frame, where it is plain."""
     number = -1
-    """How many began before it."""
+    """The number of messages that began before it."""
     sent = 0
     """How many bytes of it were sent at least once."""
     delivered = False

@@ -111,7 +111,7 @@ class Acceptor:
 
 
 class Choice(Protocol):
-    """Knows all who accept at one socket."""
+    """What knows all pools that accept at one socket."""
 
     def __call__(self, name: str, address: IPAddress) -> Acceptor:
         """Return the one that a caller means, by the host name that it asks for (empty: none) and where it calls from.

@@ -26,7 +26,7 @@ _SIOCOUTQ = 0x5411
 
 
 class Pace:
-    """Of one transport."""
+    """How fast one transport moves what was written to it."""
 
     def __init__(self, transport: asyncio.WriteTransport, clock: Callable[[], float]) -> None:
         self.budget = _FIRST

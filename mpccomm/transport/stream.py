@@ -62,7 +62,7 @@ class Stream(ABC):
         self._held = False
         """Nothing more is delivered for now."""
         self.awake = False
-        """What there is to send is about to be fetched."""
+        """It is about to fetch what is to be sent."""
         self.budget = MAX_MESSAGE
         """Bytes to be sent at a time."""
         self._full = False
