@@ -192,11 +192,18 @@ async def test_waits_that_come_to_nothing_are_noted() -> None:
         await bob.recv("Alice")
 
 
-def waiting(party: PartyRecord) -> list[tuple[str, list[int], list[int]]]:
+def waiting(party: PartyRecord) -> list[tuple[str, list[str], list[str]]]:
     """The waits that go on: in which task or thread, and for whom."""
     assert all(wait.ended <= party.end for wait in party.waits)
-    lanes = {place: lane.rpartition("/")[2] for place, lane in enumerate(party.lanes)}
-    return sorted((lanes[wait.lane], wait.to, wait.of) for wait in party.waits if wait.goes_on)
+    return sorted(
+        (
+            party.lanes[wait.lane].rpartition("/")[2],
+            [party.peers[peer][0] for peer in wait.to],
+            [party.peers[peer][0] for peer in wait.of],
+        )
+        for wait in party.waits
+        if wait.goes_on
+    )
 
 
 async def test_what_goes_on_is_in_the_record() -> None:
@@ -221,11 +228,11 @@ async def test_what_goes_on_is_in_the_record() -> None:
                 await asyncio.sleep(0)
                 (party,) = trace.record.parties
                 assert waiting(party) == [
-                    ("future", [], [0]),
-                    ("receive", [], [0]),
-                    ("receive with a limit", [], [0]),
-                    ("send", [1], []),
-                    ("several", [], [0, 1]),
+                    ("future", [], ["Bob"]),
+                    ("receive", [], ["Bob"]),
+                    ("receive with a limit", [], ["Bob"]),
+                    ("send", ["Carol"], []),
+                    ("several", [], ["Bob", "Carol"]),
                 ]
                 assert [(send.id, send.delivered, send.error) for send in party.sends] == [("'large'", -1, "")]
                 for msg_id in ("a", "b", "c", None):
@@ -248,7 +255,7 @@ def test_a_blocking_receive_that_goes_on_is_in_the_record() -> None:
         thread.start()
         limit = time.monotonic() + 100 * UNIT
         try:
-            while waiting(trace.record.parties[0]) != [("receiving", [], [0])]:
+            while waiting(trace.record.parties[0]) != [("receiving", [], ["Bob"])]:
                 assert time.monotonic() < limit
         finally:
             bob.send("Alice", 1)
