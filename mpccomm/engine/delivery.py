@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
     from mpccomm.engine.audit import Audit, Note
 
-_HUGE = 32 * 1024 * 1024
-"""From this size on memory comes in huge pages: a byte in it costs 2 MiB at once, which is little of what was announced."""
+_HUGE = range(32 * 1024 * 1024, 256 * 1024 * 1024)
+"""Of these sizes memory comes in huge pages: a byte in it costs 2 MiB at once, which is little of what was announced. What is
+larger is under way for so long that others notice: to make 2 MiB ready may hold up the loop for some milliseconds."""
 
 
 def allocate(size: int) -> memoryview:
@@ -27,7 +28,7 @@ def allocate(size: int) -> memoryview:
         return memoryview(mmap.mmap(-1, size))
     # Shared memory, the default, would be written by a forked process for both; and it takes far longer to come into being.
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+    if size in _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(memory)
