@@ -25,7 +25,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.engine.base_pool import BasePool, engine_of
-from mpccomm.engine.observer import TRACE_CONTEXT, Involved, fields_of, pack_field
+from mpccomm.engine.observer import TRACE_CONTEXT, Careful, Involved, fields_of, pack_field
 from mpccomm.errors import MissingExtraError, missing_library
 from mpccomm.protocol.frames import describe_key
 
@@ -76,7 +76,9 @@ def instrument(pool: BasePool, tracer_provider: TracerProvider | None = None, *,
     :param tracer_provider: of the spans; left out: the global one of OpenTelemetry
     :param propagate: let the context of a span travel with its message
     """
-    engine_of(pool).observe(_Spans(get_tracer("mpccomm", tracer_provider=tracer_provider), propagate))
+    engine = engine_of(pool)
+    spans = _Spans(get_tracer("mpccomm", tracer_provider=tracer_provider), propagate)
+    engine.observe(Careful(spans, engine.log))
 
 
 class _Spans:

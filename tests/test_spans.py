@@ -9,11 +9,11 @@ import pytest
 from mpccomm import Pool, SyncPool
 from mpccomm.engine.observer import TRACE_CONTEXT, fields_of
 from tests.needs import library
-from tests.pools import pools, quick
+from tests.pools import Log, pools, quick
 
 library("opentelemetry.sdk")
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider  # noqa: E402
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 from opentelemetry.trace import SpanKind, StatusCode  # noqa: E402
@@ -62,6 +62,26 @@ async def test_a_producer_and_a_consumer(telemetry: Telemetry) -> None:
         assert "secret" not in str(span.attributes)
     # Nothing of the trace has left the process.
     assert not received.links
+
+
+async def test_a_processor_that_raises_costs_no_message_and_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            raise ZeroDivisionError
+
+        def on_end(self, span: Any) -> None:
+            raise ZeroDivisionError
+
+    log, provider = Log(caplog), TracerProvider()
+    provider.add_span_processor(Broken())
+    async with pools("Alice", "Bob") as both:
+        for pool in both:
+            instrument(pool, provider)
+        for _ in range(3):
+            assert await exchange(*both) == b"secret"
+        for pool, other in zip(both, ("Bob", "Alice"), strict=True):
+            assert pool._engine.party(other).link.counters.connections == 1
+    assert log.lines("what observes the pool raised")
 
 
 async def test_the_context_travels_when_both_sides_say_so(telemetry: Telemetry) -> None:

@@ -69,3 +69,13 @@ class RemoteParty(Protocol):
 
     def explain(self, cause: Cause, call: Any) -> Exception:
         """Return the error for a call that ended so."""
+
+
+class LoopProvider(Protocol):
+    """Makes a loop for an engine whose program has none, and ends it."""
+
+    def start(self) -> None:
+        """Make the loop, and call `Engine.start` there."""
+
+    def ended(self) -> None:
+        """Nothing of the engine is left: end what was started for it."""

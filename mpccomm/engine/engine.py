@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
+from mpccomm.engine.abc import LoopProvider
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
@@ -63,16 +64,6 @@ _STANDSTILL = 2.0
 _LAST = 10
 """Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-class LoopProvider(Protocol):
-    """Makes a loop for an engine whose program has none, and ends it."""
-
-    def start(self) -> None:
-        """Make the loop, and call `Engine.start` there."""
-
-    def ended(self) -> None:
-        """Nothing of the engine is left: end what was started for it."""
 
 
 class Engine:
@@ -583,7 +574,9 @@ class Engine:
             await self._take(leave, self._give_up_split)
         finally:
             try:
-                await self._take(self._close_all, self._close_all)
+                # A coroutine whose loop is closed ends without waiting for anything.
+                if not self.loop_owner.loop.is_closed():
+                    await self._take(self._close_all, self._close_all)
             finally:
                 self._close_as_it_is()
 
@@ -599,7 +592,8 @@ class Engine:
     def _close_as_it_is(self) -> None:
         """Leave nothing open, whatever has become of the end."""
         for party in self.parties.values():
-            party.connections.abort()
+            if not self.loop_owner.loop.is_closed():
+                party.connections.abort()
         self.close_unused()
 
     def _end_split(self, error: BaseException) -> None:

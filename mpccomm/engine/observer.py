@@ -1,16 +1,21 @@
 """What can be told of a pool's traffic while it runs: to reports, traces and metrics. Where nothing is asked for there is none.
 
 The pool has at most one `Observer`, at `LoopOwner.observer`; `Observers` hands on to several. Each hook is called where it happens
-and has to be quick; it must neither block nor raise. Hooks see sizes, ids and names, never the contents of a message.
+and has to be quick; it must neither block nor raise, for which `Careful` stands in where it calls code of the program. Hooks see
+sizes, ids and names, never the contents of a message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
+from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
+
+T = TypeVar("T")
 
 Involved: TypeAlias = tuple[tuple[str, bool], ...]
 """What a call waits for: for each party its name, and whether the call sends."""
@@ -124,6 +129,62 @@ class Observers:
         """Tell each of them."""
         for observer in self.observers:
             observer.phase(path, stay, begins)
+
+
+class Careful:
+    """One whose hooks call code of the program. What that raises is told once, and costs no call, message or connection."""
+
+    def __init__(self, observer: Observer, log: EventLog) -> None:
+        self.counting = observer.counting
+        self.tell_from = observer.tell_from
+        self._observer = observer
+        self._log = log
+        self._told: set[str] = set()
+
+    def sends(self, party: str, message: Outgoing) -> bytes:
+        """Tell it."""
+        return self._tell(b"", self._observer.sends, party, message)
+
+    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
+        """Tell it."""
+        self._tell(None, self._observer.sent, party, message, error, heard)
+
+    def vain(self, involved: Involved, since: float) -> None:
+        """Tell it."""
+        self._tell(None, self._observer.vain, involved, since)
+
+    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+        """Tell it."""
+        self._tell(None, self._observer.receives, party, message, since, begun, asked)
+
+    def taken(self, party: str, message: Incoming) -> None:
+        """Tell it."""
+        self._tell(None, self._observer.taken, party, message)
+
+    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
+        """Tell it."""
+        end = self._tell(None, self._observer.waits, involved, message)
+        return None if end is None else lambda: self._tell(None, end)
+
+    def connection(self, party: str, connected: bool) -> None:
+        """Tell it."""
+        self._tell(None, self._observer.connection, party, connected)
+
+    def phase(self, path: str, stay: object, begins: bool) -> None:
+        """Tell it."""
+        self._tell(None, self._observer.phase, path, stay, begins)
+
+    def _tell(self, otherwise: T, hook: Callable[..., T], *arguments: object) -> T:
+        try:
+            return hook(*arguments)
+        except Exception as error:
+            if is_interrupt(error):
+                raise
+            name = hook.__qualname__
+            if name not in self._told:
+                self._told.add(name)
+                self._log(LogEvent.CALLBACK_FAILED, "what observes the pool raised, in %s", name, exc_info=True)
+            return otherwise
 
 
 def joined(present: Observer | None, further: Observer) -> Observer:

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
@@ -61,7 +62,7 @@ class Client:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._session.close()
+        await end(self._session)
 
     async def dial(self) -> Stream:
         """Return a new connection to the party that is meant to be there."""
@@ -127,6 +128,15 @@ class Client:
             # To tell the other end why, should the handshake fail.
             self._spares.append(sock.dup())
         return sock
+
+
+async def end(session: aiohttp.ClientSession) -> None:
+    """Close a session."""
+    if isinstance(sys.exception(), GeneratorExit):
+        # Its loop is closed already, and nothing can be waited for.
+        session.detach()
+    else:
+        await session.close()
 
 
 async def upgrade(

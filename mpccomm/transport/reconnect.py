@@ -173,7 +173,7 @@ class Ways:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._attempting is not None:
+        if self._attempting is not None and exception[0] is not GeneratorExit:  # by that its loop is closed already
             self._attempting.cancel()
             await asyncio.wait((self._attempting,))
         await self._entered.aclose()

@@ -25,7 +25,7 @@ from yarl import URL
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
-from mpccomm.transport.client import TELLING, Client, describe, upgrade
+from mpccomm.transport.client import TELLING, Client, describe, end, upgrade
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
@@ -127,7 +127,7 @@ class RelayLine:
                 await asyncio.sleep(began + pause - asyncio.get_running_loop().time())
         finally:
             if self._session is not None:
-                await self._session.close()
+                await end(self._session)
 
     async def close(self) -> None:
         """End the calls that came in; `run` has ended."""

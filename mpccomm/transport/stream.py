@@ -161,7 +161,7 @@ class Stream(ABC):
 
     def abort(self) -> None:
         """End it at once, without a word."""
-        if not self._ended.done():
+        if not self._ended.done() and not self._loop.is_closed():
             self._abort()
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from mpccomm.errors import DecodingError
-from mpccomm.transport.client import TELLING, describe
+from mpccomm.transport.client import TELLING, describe, end
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.tls import Verdict, judge
 
@@ -93,7 +93,7 @@ class Poster:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._session.close()
+        await end(self._session)
 
 
 _REFUSALS = {

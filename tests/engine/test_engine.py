@@ -22,7 +22,8 @@ from mpccomm import (
     UnknownPartyError,
 )
 from mpccomm.engine import engine as module
-from mpccomm.engine.engine import Engine, LoopProvider
+from mpccomm.engine.abc import LoopProvider
+from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.requests import ReceiveCall
 from mpccomm.engine.states import ContactState, GivenUp, RequestState

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.engine.observer import Observer, Observers, fields_of, joined, pack_field, without
+from mpccomm.engine.observer import Careful, Observer, Observers, fields_of, joined, pack_field, without
+from mpccomm.logs import EventLog
+from tests.interrupts.shots import TIMER, TimesUpError, handling
+from tests.pools import Log
 
 
 class Watch:
@@ -59,6 +63,57 @@ def test_each_hook_tells_all_what_it_was_told(hook: str) -> None:
     if hook == "waits":
         found()
         assert [watch.told[-1] for watch in those] == [("end",)] * 3
+
+
+class Broken(Watch):
+    """Its hooks raise."""
+
+    error: type[BaseException] = ZeroDivisionError
+
+    def __getattr__(self, hook: str) -> Any:
+        def broken(*of: Any) -> Any:
+            raise self.error
+
+        return broken
+
+
+@pytest.mark.parametrize("hook", CALLS)
+def test_what_a_hook_raises_is_told_once_and_costs_nothing(hook: str, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    watch, broken = Watch(b"!"), Broken(b"")
+    careful = Careful(cast(Observer, watch), EventLog())
+    assert (careful.counting, careful.tell_from) == (False, 0.0)
+    assert (getattr(careful, hook)(*CALLS[hook]) == b"!") is (hook == "sends")
+    assert watch.told == [(hook, *CALLS[hook])]
+    careful = Careful(cast(Observer, broken), EventLog())
+    for _ in range(2):
+        assert not getattr(careful, hook)(*CALLS[hook])
+    assert len(log.lines("what observes the pool raised")) == 1
+    broken.error = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        getattr(careful, hook)(*CALLS[hook])
+
+
+def test_the_end_of_a_wait_may_raise_too(caplog: pytest.LogCaptureFixture) -> None:
+    class Waits(Watch):
+        def waits(self, *of: Any) -> Any:
+            return lambda: 1 / 0
+
+    log = Log(caplog)
+    end = Careful(cast(Observer, Waits(b"")), EventLog()).waits((), False)
+    assert end is not None
+    end()
+    assert log.lines("what observes the pool raised")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no such signal")
+def test_what_a_signal_handler_raises_in_a_hook_comes_out() -> None:
+    class Struck(Watch):
+        def sends(self, *of: Any) -> Any:
+            signal.raise_signal(TIMER.number)
+
+    with handling(TIMER), pytest.raises(TimesUpError):
+        Careful(cast(Observer, Struck(b"")), EventLog()).sends("Bob", cast(Any, "message"))
 
 
 def test_one_is_itself_and_several_are_one_that_is_not_nested() -> None:

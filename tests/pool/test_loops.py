@@ -102,3 +102,33 @@ async def test_a_short_one_is_no_matter(caplog: pytest.LogCaptureFixture) -> Non
             await asyncio.sleep(0)
             alice.recv("nobody", timeout=UNIT)
     assert not Log(caplog).lines("event loop", logging.WARNING)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_coroutines_of_a_pool_end_with_a_loop_that_is_closed_before_it(loop: str) -> None:
+    pytest.importorskip(loop)
+    body = f"""
+    import asyncio, {loop}
+    from itertools import permutations
+
+    async def main():
+        global pools
+        pools = [Pool(name=name) for name in ("Alice", "Bob")]
+        for pool in pools:
+            pool.add_http_server(0, "127.0.0.1")
+        for pool, other in permutations(pools):
+            pool.add_http_client(other.name, "127.0.0.1", other.port)
+        await asyncio.gather(*(pool.wait_ready() for pool in pools))
+
+    loop = {loop}.new_event_loop()
+    loop.run_until_complete(main())
+    loop.create_task(pools[0].shutdown())  # one of them in the middle of its end
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    """
+    with program(textwrap.dedent(body), None, preamble="from mpccomm import *\n") as process:
+        code, _, errors = ends(process, 100 * UNIT)
+    assert code == 0
+    # What asyncio and aiohttp say of their tasks and transports they say all the same.
+    assert "GeneratorExit" not in errors
