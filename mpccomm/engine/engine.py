@@ -90,7 +90,7 @@ class Engine:
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
         self.authentication = authentication
-        self.host: LoopProvider | None = None
+        self.loop_provider: LoopProvider | None = None
         """What makes a loop to live on, and ends it; None: the loop that runs where the pool is first used."""
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
@@ -301,10 +301,10 @@ class Engine:
 
     def launch(self) -> None:
         """Find or make the loop to live on, and start there."""
-        if self.host is None:
+        if self.loop_provider is None:
             self.start(running_loop())
         else:
-            self.host.start()
+            self.loop_provider.start()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
@@ -511,8 +511,8 @@ class Engine:
         self.takeover.end()
         # The last step: until then a further attempt finds what is left.
         self.lifecycle.apply(PoolEvent.END)
-        if self.host is not None:
-            self.host.ended()
+        if self.loop_provider is not None:
+            self.loop_provider.ended()
 
     def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""

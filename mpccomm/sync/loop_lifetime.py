@@ -31,7 +31,7 @@ class LoopLifetime:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = LoopThread()
-        engine.host = self
+        engine.loop_provider = self
 
     def start(self) -> None:
         """Start the thread, and the engine on its loop."""

@@ -121,7 +121,7 @@ def test_reports_are_counted_once_and_the_last_trace_is_kept() -> None:
 def test_one_that_never_ran_gives_its_port_back_and_can_not_be_used_again() -> None:
     network, ended = Nowhere(), list[int]()
     engine = new_engine(network)
-    engine.host = cast(LoopProvider, SimpleNamespace(ended=lambda: ended.append(1)))
+    engine.loop_provider = cast(LoopProvider, SimpleNamespace(ended=lambda: ended.append(1)))
     engine.listen(LOCAL, 1234, None)
     for _ in range(2):
         engine.close_unused()
