@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import ormsgpack
@@ -132,9 +132,14 @@ FIXED = 4 << 20
 """Bytes that the libraries take in a child for the first value of a kind, however large the message is."""
 
 
-def test_many_small_values() -> None:
+PARTS = 8
+"""Of the samples: all of them take longer than a test may on a machine that has other things to do."""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_small_values(part: int) -> None:
     """An eighth of a megabyte of them, in memory for that, and twice the time, as short times are what others disturb."""
-    for value in _one_of_each():
+    for value in _one_of_each()[part::PARTS]:
         for bare in (True, False):
             message = _repeated(value, bare)
             if message is not None:
@@ -146,6 +151,7 @@ def test_many_small_values() -> None:
                 assert within, (type(value), str(value)[:100], bare, cost)
 
 
+@cache
 def _one_of_each() -> list[Any]:
     """The smallest sample of each type, dtype and kind of index."""
     smallest: dict[str, tuple[int, Any]] = {}

@@ -22,7 +22,7 @@ from mpccomm.protocol.session import Session
 from .simulation import Simulation, failure
 
 SEEDS = 2000
-AT_ONCE = 100
+AT_ONCE = 50
 ENOUGH = 100
 """A broken core has to be caught within so many seeds."""
 
