@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Protocol, TypeVar
 
 from mpccomm.codec.interrupts import is_strike
@@ -18,6 +18,8 @@ from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.logs import EventLog, LogEvent
 
+_TURN = 128
+"""When as many calls wait for the loop, it is its turn."""
 _WORKERS = 2
 """Threads that decode large messages for futures."""
 _ATTEMPTS = 5
@@ -173,6 +175,10 @@ class LoopOwner:
 
         :raises PoolClosedError: the loop is closed
         """
+        if len(self.posted) % _TURN == _TURN - 1 and get_ident() != self.thread:
+            # Python changes threads every 5 ms, of which those that post may have eight in a row: until then nothing would be on
+            # its way that the other side could work on meanwhile.
+            sleep(0)
         self.posted.append(function)
         if not self._scheduled:
             # One wake-up serves all that is posted until it lands.
