@@ -86,6 +86,7 @@ class Engine:
         authentication.announce()
         self.loop_owner = LoopOwner(self.log)
         self.loop_owner.split = self._end_split
+        self.loop_owner.grace = settings.interrupt_grace
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()

@@ -206,7 +206,10 @@ async def finish(request: Request, future: RequestFuture) -> None:
         # Cancelled, or what a signal handler raises.
         owner = future.owner
         owner.forgotten.append(request)
-        withdraw_forgotten(owner)
+        if not future.is_home and any(sends for _, sends in request.involved()):
+            owner.give_back()  # what is not delivered yet is copied before the caller may change it
+        else:
+            withdraw_forgotten(owner)
         if observer is not None:
             tell_of_failure(observer, request)
         raise

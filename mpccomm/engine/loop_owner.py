@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import get_ident
 from time import perf_counter, sleep
 from typing import Protocol, TypeVar
@@ -78,6 +80,8 @@ class LoopOwner:
 
     def __init__(self, log: EventLog | None = None) -> None:
         self.log = log or EventLog()
+        self.grace = 1.0
+        """Seconds for which what was interrupted may land."""
         self.observer: Observer | None = None
         """Who is told of what is sent, received and waited for; None: nothing is asked for."""
         self.split: Callable[[BaseException], None] = lambda error: None
@@ -232,6 +236,27 @@ class LoopOwner:
                 forgotten[0].cancel()
             finally:
                 forgotten.popleft()
+
+    def give_back(self) -> None:
+        """Block another thread until what is forgotten is withdrawn: a send needs nothing more of its caller. Or for `grace`."""
+        try:
+            self._settle()
+        except BaseException:
+            # One more signal, while the exception for the first is on its way to the user.
+            self._settle()
+            raise
+
+    def _settle(self) -> None:
+        landed = allocate_lock()
+        landed.acquire()
+
+        def withdraw() -> None:
+            self.withdraw_forgotten()
+            landed.release()
+
+        with suppress(PoolClosedError):
+            self.post(withdraw)
+            landed.acquire(True, self.grace)
 
     # -- what signal handlers raise --------------------------------------------------------------------------------------
 

@@ -415,6 +415,8 @@ class DiscardCall(ReceiveCall):
 class SendCall(Outgoing):
     """The send of one message."""
 
+    __slots__ = ("party",)  # the collector knows what refers to a party, but not of whose attributes a table of them is
+
     single = True
     state: RequestState
     """Once it is no longer new it has its id, and can't be withdrawn any more."""

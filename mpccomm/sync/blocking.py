@@ -7,7 +7,6 @@ whatever the exceptions, what had been handed over and did not reach the caller 
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from _thread import LockType, allocate_lock
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.engine.requests import Request, tell_of_failure, tell_of_wait
-from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
@@ -117,31 +115,8 @@ def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
         request = blocking.request
         if request is not None and request.error is None:
             engine.loop_owner.forgotten.append(request)
-            give_back(engine.loop_owner, engine.settings.interrupt_grace)
+            engine.loop_owner.give_back()
         raise
-
-
-def give_back(owner: LoopOwner, grace: float) -> None:
-    """Return when what was handed over is back, and a send needs nothing of its caller; or after ``grace`` seconds."""
-    try:
-        _settle(owner, grace)
-    except BaseException:
-        # One more signal, while the exception for the first is on its way to the user.
-        _settle(owner, grace)
-        raise
-
-
-def _settle(owner: LoopOwner, grace: float) -> None:
-    landed = allocate_lock()
-    landed.acquire()
-
-    def withdraw() -> None:
-        owner.withdraw_forgotten()
-        landed.release()
-
-    with contextlib.suppress(PoolClosedError):
-        owner.post(withdraw)
-        landed.acquire(True, grace)
 
 
 def wait_for(request: Request, engine: Engine, read: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import BlockingCall, blocked, give_back, wait_for
+from mpccomm.sync.blocking import BlockingCall, blocked, wait_for
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class SyncWaiting(BaseChannel):
             request = blocking.request
             if request is not None and request.error is None:
                 engine.loop_owner.forgotten.append(request)
-                give_back(engine.loop_owner, engine.settings.interrupt_grace)
+                engine.loop_owner.give_back()
             raise
 
     def _take(self, request: Request, read: Callable[[], T]) -> T:

@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 
-from mpccomm import CommunicationTimeoutError, EncodingError, Pool, Serialization, UnknownPartyError
+from mpccomm import (
+    CommunicationTimeoutError,
+    EncodingError,
+    MemoryNetwork,
+    Pool,
+    Serialization,
+    SyncPool,
+    UnknownPartyError,
+)
 from tests.pools import pools
 from tests.sync.duo import duo
 from tests.timing import UNIT
 
+SIZE = 1_000_000
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
 
@@ -95,6 +104,36 @@ class _Context:
 
 def _serialize(obj: _Context, **kwargs: object) -> str:
     return variable.get()
+
+
+MEMBERS = ["Alice", "Bob"]
+SENT_AND_RECEIVED: dict[str, tuple[Callable[[Pool, Any], Coroutine[Any, Any, Any]], Callable[[SyncPool], Any]]] = {
+    "send": (lambda pool, value: pool.send("Bob", value), lambda bob: bob.recv("Alice")),
+    "broadcast": (lambda pool, value: pool.broadcast(value), lambda bob: bob.recv("Alice")),
+    "bcast": (
+        lambda pool, value: pool.group(MEMBERS).bcast(value, root="Alice"),
+        lambda bob: bob.group(MEMBERS).bcast(root="Alice"),
+    ),
+}
+
+
+@pytest.mark.parametrize("call", SENT_AND_RECEIVED)
+async def test_what_is_cancelled_is_the_callers_again_at_once(call: str) -> None:
+    send, receive = SENT_AND_RECEIVED[call]
+    network = MemoryNetwork()
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        await asyncio.to_thread(alice.wait_ready)
+        network.partition("Alice", "Bob")
+        value = bytearray(b"?" * SIZE)
+        sending = asyncio.create_task(send(alice.pool, value))
+        await asyncio.sleep(UNIT)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        value[:] = b"!" * SIZE
+        network.heal()
+        assert bytes(await asyncio.to_thread(receive, bob)) == b"?" * SIZE
 
 
 def _deserialize(obj: str, **kwargs: object) -> tuple[str, str]:

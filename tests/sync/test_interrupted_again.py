@@ -13,7 +13,7 @@ import pytest
 
 import mpccomm
 from mpccomm import MemoryNetwork, Serialization, SyncPool
-from mpccomm.sync import blocking, waiting
+from mpccomm.engine.loop_owner import LoopOwner
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
@@ -69,8 +69,7 @@ def test_before_the_first_step_of_giving_back(
         bob.send("Alice", value, timeout=LIMIT)
     Struck.signals = 1
     with monkeypatch.context() as patch:
-        for room in (blocking, waiting):
-            patch.setattr(room, "give_back", give_back)
+        patch.setattr(LoopOwner, "give_back", give_back)
         with pytest.raises(TimesUpError):
             CALLS[call](alice)
     assert [CALLS[call](alice) for _ in range(2)] == ["struck", "next"]
