@@ -110,7 +110,9 @@ def test_memory_is_not_more_than_is_said(item: Any) -> None:
         *(
             b"\x92\xc8\x00\x00\x08\x90",
             b"\x92\xc9\x00\x00\x00\x00\x08\x90",
-            b"\x86" + b"\xa1x\xc0" * 6, b"\x8f" + b"\xa1x\xe0" * 15, b"\xde\x00\x63" + b"\xa1x\xe0" * 99,
+            b"\x86" + b"\xa1x\xc0" * 6,
+            b"\x8f" + b"\xa1x\xe0" * 15,
+            b"\xde\x00\x63" + b"\xa1x\xe0" * 99,
             b"\xde\x00\x00",
         ),
     ],
