@@ -19,6 +19,9 @@ from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
 
+_INSTANCE: Final = 224
+"""Bytes of memory that an instance takes, with its place in a list, as far as it can be told from here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -44,23 +47,50 @@ class Entry:
         return node
 
     def _lower(self, encoder: Encoder, value: object) -> object:
+        return _lower_named(encoder, self.name, self._payload(encoder, value))
+
+    def _payload(self, encoder: Encoder, value: object) -> object:
         try:
-            payload = self.serialize(value, **encoder.context)
+            return self.serialize(value, **encoder.context)
         except Exception as error:
             if isinstance(error, Refusal) or is_interrupt(error):
                 raise
             raise Refusal(f"cannot be sent: serialize of {self.name} raised {type(error).__name__}") from error
-        return _lower_named(encoder, self.name, payload)
 
     def lower_all(self, encoder: Encoder, values: list[Any]) -> object | None:
-        """Return the node of a long list of instances, as a column for each field; None where they are not that simple."""
+        """Return the node of a long list of instances: a column for each field of a dataclass, one of what others become.
+
+        None where dataclasses are not that simple.
+        """
+        if self.form is None:
+            encoder.keep_order()
         fields = self.form.fields if self.form is not None else ()
-        found = records.columns(values, fields) if fields else None
+        if not fields:
+            return self._lower_each(encoder, values)
+        found = records.columns(values, fields)
         if found is None:
             return None
         encoder.count(len(values), records.memory(fields))
         nodes = lower_columns(encoder, found, [f".{name}" for name in fields])
         return [HEADS[Tag.INSTANCES], self.name, list(fields), *nodes]
+
+    def _lower_each(self, encoder: Encoder, values: list[Any]) -> object:
+        encoder.count(len(values), _INSTANCE)
+        payloads: list[object] = []
+        try:
+            for value in values:
+                payloads.append(self._payload(encoder, value))
+        except Refusal as refusal:
+            refusal.steps.append(f"[{len(payloads)}]")
+            raise
+        encoder.enter()
+        try:
+            node = encoder.sequence(payloads)
+        except Refusal as refusal:
+            _name_field(refusal, -2)
+            raise
+        encoder.depth -= 1
+        return [HEADS[Tag.EACH], self.name, node]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +115,16 @@ def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
     try:
         node = encoder.lower(payload)
     except Refusal as refusal:
-        if refusal.steps:
-            field = refusal.steps[-1][2:-2]
-            refusal.steps[-1] = f".{field}" if field.isidentifier() else refusal.steps[-1]
+        _name_field(refusal, -1)
         raise
     return [HEADS[Tag.OBJECT], name, node]
+
+
+def _name_field(refusal: Refusal, place: int) -> None:
+    """Make a step of the path, where it is a key of what stands for an instance, that of an attribute."""
+    if len(refusal.steps) >= -place:
+        field = refusal.steps[place][2:-2]
+        refusal.steps[place] = f".{field}" if field.isidentifier() else refusal.steps[place]
 
 
 def _entry(name: object) -> Entry:
@@ -106,6 +141,14 @@ def _object(decoder: Decoder, name: object, node: object) -> object:
     entry = _entry(name)
     payload = decoder.value(node)
     return entry_deserialize(entry, payload, decoder.context)
+
+
+def _each(decoder: Decoder, name: object, node: object) -> list[object]:
+    entry = _entry(name)
+    payloads = decoder.typed(node, list)
+    decoder.count(len(payloads), _INSTANCE)
+    context = decoder.context
+    return [entry_deserialize(entry, payload, context) for payload in payloads]
 
 
 def _instances(decoder: Decoder, name: object, field_node: object, *nodes: object) -> list[object]:
@@ -136,7 +179,7 @@ _CARRIED: Final = plugins.ATOMS | {list, dict}
 _BY_NAME: Final[dict[str, Entry]] = {}
 _NAMED: Final[dict[str, Entry]] = {}
 
-CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object, Tag.INSTANCES: _instances}
+CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object, Tag.EACH: _each, Tag.INSTANCES: _instances}
 
 
 def by_type_name(kind: type) -> Callable[[Encoder, Any], object] | None:

@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from itertools import accumulate, chain, count, cycle, islice, repeat
-from operator import countOf, is_, itemgetter
+from operator import countOf, is_, itemgetter, rshift
 from struct import iter_unpack
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ _MIXED: Final = 96
 _TUPLE: Final = 56 + _SLOT
 _LIST: Final = 80 + _SLOT
 _INT_CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
+_MACHINE_BITS: Final = 6
+"""Integers of fewer bits than two to the power of this are machine numbers."""
 _SWAP: Final = sys.byteorder == "big"
 
 _signed_bytes: Final = partial(int.to_bytes, byteorder="little", signed=True)
@@ -90,13 +92,19 @@ def _ints(decoder: Decoder, width: object, node: object) -> list[int]:
 
 def lower_big(encoder: Encoder, values: list[Any], kind: Any, uniform: Tag, mixed: Tag) -> object:
     """A column of integers of any size. *kind* is int, or something with the same methods."""
-    encoder.count(len(values), _BIG)
     bits = list(map(kind.bit_length, values))
     widest = max(bits)
     signed = min(values) < 0
     width = (widest >> 3) + 1 if signed else max(1, (widest + 7) >> 3)
     total = sum(bits) >> 3
-    if width * len(values) <= total + (total >> 2) + INLINE:
+    uniform_enough = width * len(values) <= total + (total >> 2) + INLINE
+    if not uniform_enough:
+        # Where some are much larger than others, those of about one size are worth a column of their own.
+        groups = lower_groups(encoder, values, map(rshift, bits, repeat(_MACHINE_BITS)))
+        if groups is not None:
+            return groups
+    encoder.count(len(values), _BIG)
+    if uniform_enough:
         if signed:
             chunks = map(partial(kind.to_bytes, byteorder="little", signed=True), values, repeat(width))
         else:

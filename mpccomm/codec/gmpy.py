@@ -188,7 +188,10 @@ def _lower_mpfrs(encoder: Encoder, values: list[Any]) -> object | None:
     blobs = list(map(gmpy2.to_binary, values))
     size = len(blobs[0])
     blob = bytearray().join(blobs)
-    if size * len(values) != len(blob) or {*map(len, blobs)} != {size} or blob[1::size].translate(None, _FORMS):
+    if size * len(values) != len(blob) or {*map(len, blobs)} != {size}:
+        # Zeros and the like have no mantissa: they don't keep the others from being a column.
+        return columns.lower_groups(encoder, values, map(len, blobs))
+    if blob[1::size].translate(None, _FORMS):
         return None
     if max(blob[11::size]) > _LARGEST_EXPONENT:
         return None

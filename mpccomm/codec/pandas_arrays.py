@@ -268,7 +268,11 @@ def _read_text(decoder: Decoder, is_na: object, *nodes: object) -> Any:
     dtype = _text_dtype("pyarrow", is_na)
     if str(array.type) not in ("string", "large_string"):
         raise TypeError("text that is none")
-    return dtype.construct_array_type()(array, dtype=dtype) if _HAS_NA_VALUE else dtype.construct_array_type()(array)
+    kind = dtype.construct_array_type()
+    # Since pandas 3, one class has both ways to show a missing value; before it, the class tells which.
+    if is_na or kind is not _text_dtype("pyarrow", True).construct_array_type():
+        return kind(array)
+    return kind(array, dtype=dtype)
 
 
 _HAS_NA_VALUE: Final = hasattr(pd.StringDtype(), "_na_value")
@@ -334,6 +338,20 @@ EXTENSIONS: Final[dict[type, Callable[[Encoder, Any], object]]] = {
     pd.arrays.ArrowExtensionArray: _lower_arrow,
 }
 
+
+def _text_arrays() -> set[type]:
+    """Return the classes of arrays of text, of which pandas has two to four, by its version."""
+    found = set()
+    for storage in ("python", "pyarrow"):
+        for is_na in (True, False):
+            try:
+                found.add(_text_dtype(storage, is_na).construct_array_type())
+            except (ImportError, DecodingError):
+                continue  # pyarrow is not installed, or this pandas has no such text
+    return found
+
+
+EXTENSIONS.update(dict.fromkeys(_text_arrays(), _lower_text))
 
 _RAW: Final[dict[str, Callable[..., object]]] = {"text": _read_text, "arrow": _read_arrow}
 """The forms whose parts are read as nodes."""

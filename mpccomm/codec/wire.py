@@ -61,6 +61,7 @@ class Tag(IntEnum):
     SEGMENT = 2
     TEXT = 3
     GROUPS = 4
+    EACH = 5
     TUPLE = 8
     DICT = 9
     SET = 10

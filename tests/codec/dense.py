@@ -97,23 +97,9 @@ def messages(size: int) -> dict[str, list[bytes]]:
     low = b"\x80"
     ints = call(Tag.INTS, 1, segment(1))
     numbers = b"".join(number.to_bytes(4, "little") for number in range(size // 5))
-    deep: Any = reduce(lambda node, _: call(Tag.TUPLE, node), range(30), [])
-    nodes = {
-        "deep tuples": deep,
-        "sets": call(Tag.SET, [-6]),
-        "paths": call(Tag.PATH, 0, "a"),
-        "no data": leaf(Tag.INT, b""),
-        "leaves": leaf(Tag.MPZ, b"\1"),
-        "text": leaf(Tag.TEXT, b"\xc4\x80"),
-        "zones": call(Tag.ZONEINFO, "UTC"),
-        "defaultdict": call(Tag.DEFAULT_DICT, None, [], []),
-        "arrays of no width": call(Tag.NDARRAY, "|S0", [100], False, True, b""),
-        "maps": {"": {}},
-    }
-    many = {name: [_repeated(ormsgpack.packb(node), size)] for name, node in nodes.items()}
     halves = b"\1" * (size // 2), low * (size // 2)
     return {
-        **many,
+        **_of_one(size),
         "long maps": [_repeated(b"\xde\x00\x01\xa0\xc0", size)],
         "long heads": [_repeated(b"\x92\xc9\x00\x00\x00\x00\x08\x90", size)],
         "mpz": message(call(Tag.MPZS, 1, False, segment(1)), b"\xff" * size),
@@ -147,6 +133,23 @@ def messages(size: int) -> dict[str, list[bytes]]:
             )
         ),
     }
+
+
+def _of_one(size: int) -> dict[str, list[bytes]]:
+    deep: Any = reduce(lambda node, _: call(Tag.TUPLE, node), range(30), [])
+    nodes = {
+        "deep tuples": deep,
+        "sets": call(Tag.SET, [-6]),
+        "paths": call(Tag.PATH, 0, "a"),
+        "no data": leaf(Tag.INT, b""),
+        "leaves": leaf(Tag.MPZ, b"\1"),
+        "text": leaf(Tag.TEXT, b"\xc4\x80"),
+        "zones": call(Tag.ZONEINFO, "UTC"),
+        "defaultdict": call(Tag.DEFAULT_DICT, None, [], []),
+        "arrays of no width": call(Tag.NDARRAY, "|S0", [100], False, True, b""),
+        "maps": {"": {}},
+    }
+    return {name: [_repeated(ormsgpack.packb(node), size)] for name, node in nodes.items()}
 
 
 def _repeated(data: bytes, size: int) -> bytes:

@@ -2,22 +2,20 @@
 
 import gc
 import os
-import pickle
 import resource
 import signal
-import subprocess
-import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import NamedTuple
 
 from mpccomm.codec import decode, encode
 from mpccomm.errors import DecodingError
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 1.0
 MEMORY = 50 << 20
 EXPANSION = 20
@@ -56,41 +54,20 @@ def measure(decode: Callable[[], object], size: int) -> Cost:
     return Cost(outcome.decode(), float(seconds), (usage.ru_maxrss << 10) - int(before))
 
 
-class Clean:
-    """A process that has decoded nothing of any size: no memory that was taken before can be taken again unseen."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-c", "from tests.codec.limits import serve; serve()"]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def measure(self, decode: Callable[[], object], size: int) -> Cost:
-        """As the function of that name; *decode* is pickled."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        pickle.dump((decode, size), self._process.stdin)
-        self._process.stdin.flush()
-        cost: Cost = pickle.load(self._process.stdout)  # noqa: S301 -- from a process of our own
-        return cost
-
-    def close(self) -> None:
-        """End it."""
-        self._process.communicate(timeout=10)
+@contextmanager
+def clean() -> Iterator[Callable[..., Cost]]:
+    """Yield `measure` in a process that has decoded nothing of any size: no memory is taken again unseen."""
+    with ProcessPoolExecutor(1, get_context("spawn"), _prepare) as process:
+        process.submit(int).result()  # it starts, and all that belongs to it
+        yield lambda decode, size: process.submit(measure, decode, size).result()
 
 
-def serve() -> None:
-    """What that process does."""
+def _prepare() -> None:
     import pandas as pd
     import pyarrow as pa
 
     for value in (pd.DataFrame({"a": [1], "b": ["x"]}), pa.table({"a": [1]})):
         decode(encode(value).segments)
-    while True:
-        try:
-            job: tuple[Any, int] = pickle.load(sys.stdin.buffer)  # noqa: S301 -- from our test
-        except EOFError:
-            return
-        pickle.dump(measure(*job), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
 
 
 def _decode(decode: Callable[[], object], size: int, write_end: int) -> None:

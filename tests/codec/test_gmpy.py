@@ -97,6 +97,13 @@ RANDOM = random.Random(1)
 PRECISIONS = [2, 3, 7, 8, 53, 63, 64, 65, 100, 127, 128, 129, 1000]
 
 
+def test_zeros_keep_no_other_number_from_being_part_of_a_column() -> None:
+    values = [mpfr(number) / 3 for number in range(-50, 50)]
+    values[7:9] = [mpfr("nan"), mpfr("-inf")]
+    assert_same(values, round_trip(values))
+    assert b"\xc7\x00" + bytes([Tag.MPFRS]) in bytes(encode(values).segments[0])
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_columns_of_real_numbers(precision: int) -> None:
     with gmpy2.context(precision=precision):

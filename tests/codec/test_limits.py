@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from functools import cache, partial
@@ -14,9 +14,9 @@ import pytest
 from mpccomm.codec import decode, encode, tno
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
-from tests.codec import dense, mutation
+from tests.codec import dense, limits, mutation
 from tests.codec.hostile import SIZE, Grammar, bombs, equal_hashes, tno_bombs
-from tests.codec.limits import Clean, Cost, measure
+from tests.codec.limits import Cost, measure
 from tests.codec.samples import LIBRARIES, SAMPLES
 
 pytestmark = pytest.mark.skipif(
@@ -37,24 +37,23 @@ def check(cost: Cost, size: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def clean() -> Iterator[Clean]:
-    process = Clean()
-    yield process
-    process.close()
+def clean() -> Iterator[Callable[..., Cost]]:
+    with limits.clean() as measure:
+        yield measure
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs(name: str, clean: Clean) -> None:
+def test_bombs(name: str, clean: Callable[..., Cost]) -> None:
     size = sum(map(len, BOMBS[name]))
     assert size < 1.3 * SIZE
-    check(clean.measure(partial(decode, BOMBS[name]), size), size)
+    check(clean(partial(decode, BOMBS[name]), size), size)
 
 
 @pytest.mark.parametrize("name", TNO_BOMBS)
-def test_bombs_of_tno(name: str, clean: Clean) -> None:
+def test_bombs_of_tno(name: str, clean: Callable[..., Cost]) -> None:
     data = TNO_BOMBS[name]
     assert len(data) < 1.3 * SIZE
-    check(clean.measure(partial(tno.unpack, data), len(data)), len(data))
+    check(clean(partial(tno.unpack, data), len(data)), len(data))
 
 
 DENSE = dense.values()
@@ -63,35 +62,35 @@ SHORT = 360_000
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_dense_values_without_ballast(name: str, clean: Clean, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dense_values_without_ballast(name: str, clean: Callable[..., Cost], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpccomm.codec.encoder._ballasted", lambda envelope, segments, memory: envelope)
     segments = dense.longest(DENSE[name], SIZE)
     size = sum(map(len, segments))
-    check(clean.measure(partial(decode, segments), size), size)
+    check(clean(partial(decode, segments), size), size)
 
 
 @pytest.mark.parametrize("element", [-100, (-100,), [-100], {}, {"a": 1}, {1}, Decimal(1), mpz(1)], ids=repr)
-def test_dense_values_arrive(element: Any, clean: Clean) -> None:
+def test_dense_values_arrive(element: Any, clean: Callable[..., Cost]) -> None:
     for elements in (1000, 100_000, 300_000):
         segments = list(map(bytes, encode([element] * elements).segments))
         size = sum(map(len, segments))
-        cost = clean.measure(partial(decode, segments), size)
+        cost = clean(partial(decode, segments), size)
         assert cost.outcome == "value"
         if size <= SIZE:
             check(cost, size)
 
 
 @pytest.mark.parametrize("name", dense.messages(0))
-def test_dense_messages(name: str, clean: Clean) -> None:
+def test_dense_messages(name: str, clean: Callable[..., Cost]) -> None:
     for most in (SHORT, SIZE):
         segments = dense.messages(most)[name]
         size = sum(map(len, segments))
         assert most / 2 < size < 1.1 * most
-        check(clean.measure(partial(decode, segments), size), size)
+        check(clean(partial(decode, segments), size), size)
 
 
 def test_there_is_a_dense_message_with_each_tag() -> None:
-    others = {Tag.SEGMENT, Tag.TENSOR, Tag.OBJECT, Tag.INSTANCES}
+    others = {Tag.SEGMENT, Tag.TENSOR, Tag.OBJECT, Tag.EACH, Tag.INSTANCES}
     texts = [bytes(encode(make(size)).segments[0]) for make in DENSE.values() for size in (1, 100)]
     texts += [segments[0] for segments in dense.messages(1000).values()]
     heads = {tag: (b"\xc7\x00%c" % tag, *(b"%c%c" % (0xD4 + power, tag) for power in range(5))) for tag in Tag}
