@@ -50,7 +50,7 @@ def values() -> dict[str, Callable[[int], Any]]:
     ]
     found: dict[str, Callable[[int], Any]] = {}
     for element in elements:
-        found[f"{type(element).__name__} {element!r}"[:60]] = partial(_in_turn, [element])
+        found[f"{type(element).__name__} {element!r}".partition(" object at ")[0][:60]] = partial(_in_turn, [element])
     turns: dict[str, Any] = {
         "few lengths": [(INT,) * length for length in range(5)],
         "many lengths": [(INT,) * length for length in range(40)],
