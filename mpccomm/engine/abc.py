@@ -6,8 +6,8 @@ engine import each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
 from mpccomm.codec.wire_format import WireFormat
 from mpccomm.engine.audit import Audit
@@ -69,6 +69,10 @@ class RemoteParty(Protocol):
 
     def explain(self, cause: Cause, call: Any) -> Exception:
         """Return the error for a call that ended so."""
+
+
+Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Something to be awaited, and perhaps once more."""
 
 
 class LoopProvider(Protocol):

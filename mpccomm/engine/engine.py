@@ -9,11 +9,11 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
-from mpccomm.engine.abc import LoopProvider
+from mpccomm.engine.abc import LoopProvider, Step
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
@@ -63,7 +63,6 @@ _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up without a word."""
 _LAST = 10
 """Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
-Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Engine:
@@ -73,10 +72,10 @@ class Engine:
     """It has come to look, and takes no part: the programs of the others take no note of it."""
     _begun_at = 0.0
     _ticker: asyncio.TimerHandle | None = None
+    _asked_to_end: Callable[[], None] | None = None
     _split: PoolClosedError | None = None
     """Why it has ended by itself: what a signal handler raised has split its work."""
     _split_told = False
-    """All hear of that."""
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
@@ -313,6 +312,8 @@ class Engine:
         self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
         self.logged.context().run(self._tick)
+        if self._asked_to_end is not None:
+            loop.call_soon(self._asked_to_end)
         if self.settings.trace or self.settings.report_to:
             ENGINES.write_at_sigterm()
         for other in ENGINES.awaiting_loop():
@@ -468,8 +469,11 @@ class Engine:
             if self.lifecycle.state is PoolState.RUNNING:
                 self._begin_to_end(partial(self._leave, reason, forgotten=forgotten))
 
-        with suppress(RuntimeError):  # the loop is closed
-            self.loop_owner.loop.call_soon_threadsafe(begin)
+        # Its thread may be about to begin, after a first use that was interrupted.
+        self._asked_to_end = begin
+        if self.loop_owner.settled:
+            with suppress(RuntimeError):  # the loop is closed
+                self.loop_owner.loop.call_soon_threadsafe(begin)
 
     async def from_anywhere(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `shutdown` or `abort` on any loop.
@@ -496,8 +500,9 @@ class Engine:
             self._lingering.end_all()
             self._stir()
 
-        with suppress(RuntimeError):  # the loop is closed
-            self.loop_owner.loop.call_soon_threadsafe(hurry)
+        if self.loop_owner.settled:
+            with suppress(RuntimeError):  # the loop is closed
+                self.loop_owner.loop.call_soon_threadsafe(hurry)
 
     def close_unused(self) -> None:
         """Close a pool that has no loop: it never had one, or its loop has ended, or has done what there was to do; idempotent."""

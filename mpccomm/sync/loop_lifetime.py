@@ -72,6 +72,10 @@ class LoopLifetime:
         Any number of threads may call it. An exception here, like Ctrl-C, takes back what this call asked for, and is raised again
         when the pool has ended, or a moment later.
         """
+        if self._thread.alive:
+            # It may be about to begin, after a first use that was interrupted.
+            with suppress(PoolClosedError):
+                self.start()
         if not self._thread.alive:
             self._engine.close_unused()
             _lifetimes.discard(self)

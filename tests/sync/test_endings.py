@@ -4,12 +4,15 @@ import asyncio
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mpccomm import PartyAbortedError, PartyShutDownError, SyncPool
+from mpccomm.engine.lifecycle import Gate
 from mpccomm.sync import loop_thread
+from mpccomm.sync.pool import lifetime_of
 from tests.pools import LOCAL, quick
 from tests.sync.duo import ends, peer_of
 from tests.timing import UNIT
@@ -244,3 +247,41 @@ def test_closed_again_in_the_last_moment_of_its_loop(monkeypatch: pytest.MonkeyP
     pool.shutdown()
     second.join(LIMIT)
     assert errors == [None]
+
+
+@pytest.mark.filterwarnings("ignore:the pool of thread:ResourceWarning")
+@pytest.mark.parametrize(
+    "end",
+    [lambda pool: pool.shutdown(0), lambda pool: lifetime_of(pool).wind_up()],
+    ids=["shutdown", "wound up"],
+)
+def test_one_whose_first_use_was_interrupted_ends(
+    end: Callable[[SyncPool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread has begun, and has no loop yet."""
+    hold, begun, made = threading.Event(), threading.Event(), loop_thread.new_event_loop
+
+    def later() -> asyncio.AbstractEventLoop:
+        begun.set()
+        assert hold.wait(LIMIT)
+        return made()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop_thread, "new_event_loop", later)
+    pool = SyncPool(settings=quick())
+    pool.add_http_client("Bob", LOCAL, 9)
+    with monkeypatch.context() as patch:
+        patch.setattr(Gate, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.arecv("Bob")
+    assert begun.wait(LIMIT)
+    ending = threading.Thread(target=end, args=(pool,))
+    ending.start()
+    ending.join(UNIT)
+    hold.set()
+    ending.join(LIMIT)
+    assert not ending.is_alive()
+    lifetime_of(pool).join(LIMIT)
+    assert not lifetime_of(pool).alive
