@@ -43,15 +43,8 @@ _thread = threading.local()
 """With the ``number`` of the lane of this thread, once it has one."""
 _made: dict[object, Lane] = {}
 
-
-class _OfTasks(dict[object, int]):
-    """The numbers of tasks, until they have ended; of what is none, or has none yet, that of `lane`."""
-
-    def __missing__(self, task: object) -> int:
-        return lane()
-
-
-of_tasks = _OfTasks()
+of_tasks: dict[object, int] = {}
+"""The numbers of tasks, until they have ended."""
 running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
 """The task that runs on each loop, as `asyncio.current_task` finds it. Where Python keeps it elsewhere there is none in here."""
 
@@ -59,13 +52,15 @@ running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
 def lane() -> int:
     """Return the number of the lane that calls.
 
-    In the thread of a loop, ``of_tasks[running.get(loop)]`` is the same without a call. (What asks for the running loop costs as
-    much as all the rest: before Python 3.12 it asks the system for the process.)
+    For the task that runs on a loop, ``of_tasks[running[loop]]`` is the same without a call; a `KeyError` where it has none yet.
+    (What asks for the running loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
     """
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)
-    found: int | None = getattr(_thread, "number", None) if task is None else of_tasks.get(task)
-    return _make(task) if found is None else found
+    try:
+        return of_tasks[task] if task is not None else _thread.number
+    except (KeyError, AttributeError):
+        return _make(task)
 
 
 def _make(task: asyncio.Task[Any] | None) -> int:

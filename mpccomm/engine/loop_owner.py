@@ -107,11 +107,19 @@ class LoopOwner:
 
     def lane(self) -> int:
         """Return the lane that calls. From any thread."""
-        return of_tasks[running.get(self.home)] if get_ident() == self.thread else lane()
+        try:
+            return of_tasks[running[self.home]] if get_ident() == self.thread else lane()
+        except KeyError:
+            return lane()
 
     def called(self) -> tuple[int, float]:
         """Return the lane that calls, and the time: where there is an observer. From any thread."""
-        return self.lane(), perf_counter()
+        # As `lane`, in fewer steps.
+        try:
+            number = of_tasks[running[self.home]] if get_ident() == self.thread else lane()
+        except KeyError:
+            number = lane()
+        return number, perf_counter()
 
     def is_busy(self) -> bool:
         """Return whether something that was posted is still to be run, or runs: what comes now comes after it."""

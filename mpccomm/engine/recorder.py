@@ -182,7 +182,10 @@ class Recorder:
         """Note the receive."""
         owner = self._owner
         # As `LoopOwner.lane`, in fewer steps.
-        number = of_tasks[running.get(owner.home)] if get_ident() == owner.thread else lane()
+        try:
+            number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
+        except KeyError:
+            number = lane()
         key = message.key
         words, place = (key, -1) if isinstance(key, str) else key
         total = message.total

@@ -330,6 +330,12 @@ class _Thread:
             self.deepest[path] = depth
 
 
+def _deepen(depths: dict[str, int], path: str, depth: int, thread: _Thread) -> None:
+    if depth > depths.get(path, 0):
+        depths[path] = depth
+        thread.deepen(path, depth)
+
+
 class Reporter:
     """The `mpccomm.engine.observer.Observer` that counts for reports."""
 
@@ -419,32 +425,31 @@ class Reporter:
                 tally.messages_received += 1
                 tally.bytes_received += size
         if asked == math.inf:
-            self.taken(party, message)
+            self._be_as_deep(message.annotation, thread)
 
     def taken(self, party: str, message: Incoming) -> None:
         """Go on from the depth of the message, if it is deeper."""
-        annotation = message.annotation
+        self._be_as_deep(message.annotation, self._thread())
+
+    def _be_as_deep(self, annotation: bytes, thread: _Thread) -> None:
         here = _entered.last() is not None
         if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS and not here:
             depth = _unpack_whole(annotation)[2]
             depths = self._depths.scope().depths
             if depth > depths.get("", 0):
-                self._deepen(depths, "", depth)
+                depths[""] = depth
+                if depth > thread.depth:
+                    thread.depth = depth
             return
         content = fields_of(annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
         depths = self._depths.scope().depths
-        self._deepen(depths, "", _DEPTH.unpack_from(content)[0])
+        _deepen(depths, "", _DEPTH.unpack_from(content)[0], thread)
         if here and (stays := _stays_of(self)):
             carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
             for stay in stays:
-                self._deepen(depths, stay.path, carried.get(stay.code, 0))
-
-    def _deepen(self, depths: dict[str, int], path: str, depth: int) -> None:
-        if depth > depths.get(path, 0):
-            depths[path] = depth
-            self._thread().deepen(path, depth)
+                _deepen(depths, stay.path, carried.get(stay.code, 0), thread)
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
