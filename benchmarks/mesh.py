@@ -23,7 +23,7 @@ from sidebyside.run import free_ports
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 _TIME_LIMIT = 60.0
-_BOUNDS = {"up": 10.0, "cpu": 1.0, "memory": 40.0}
+_BOUNDS = {"up": 10.0, "cpu": 0.4, "memory": 12.0}
 
 PARTY = """
 import resource, sys, time

@@ -162,10 +162,10 @@ def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
 
 
 def check_name(name: object) -> str:
-    """Return the name of a party, unless it can't be one: any text that is not empty, and can be written down.
+    """Return the name of a party, unless it can't be one: any text of valid Unicode, not empty, without blanks around it.
 
     :raises TypeError: it is no text
-    :raises ConfigurationError: it is empty, or no valid Unicode
+    :raises ConfigurationError: it is empty, has blanks around it, or is no valid Unicode
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a party is a text, not {name!r} ({type(name).__name__})")
@@ -175,11 +175,15 @@ def check_name(name: object) -> str:
         raise ConfigurationError(
             f"{name!r} can't be the name of a party: it has lone surrogates, and is no valid Unicode"
         )
+    if name != name.strip():
+        raise ConfigurationError(
+            f"{name!r} can't be the name of a party: it begins or ends with blanks, which are not seen in a log. Leave them out"
+        )
     return name
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: Python's may have lone surrogates, for which no file, log or wire has bytes."""
+    """Return whether a text can be encoded: Python's may have lone surrogates, for which no file, log or wire has bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -160,7 +160,7 @@ class Config:
         return self.ca_cert is not None or any(party.cert for party in self.parties.values())
 
     def party(self, name: str | None) -> PartyConfig:
-        """The party of that name; None: that of the environment variable ``MPCCOMM_PARTY``."""
+        """Return the party of that name; None: that of the environment variable ``MPCCOMM_PARTY``."""
         chosen = os.environ.get(ME) if name is None else name
         known = ", ".join(self.parties)
         if not chosen:
@@ -171,7 +171,7 @@ class Config:
 
 
 def build(make: Callable[..., Any], config: Config, name: str | None, password: Any) -> Any:
-    """A pool for one of the parties, with its server, that knows all the others."""
+    """Return a pool for one of the parties, with its server, that knows all the others."""
     me = config.party(name)
     if config.tls and not me.cert:
         raise ConfigurationError(f"{config.source}: {me.name} has no cert, but certificates are used; add its cert")
@@ -387,7 +387,7 @@ class _Reader:
         return full
 
     def _settings(self, at: KeyPath, default: Any, table: Mapping[str, Any]) -> Any:
-        """The dataclass with what the table changes in it, and in those within it."""
+        """Return the dataclass with what the table changes in it, and in those within it."""
         types = {
             one.name: _types_of(getattr(default, one.name)) for one in fields(default) if one.name not in _CALLBACKS
         }
@@ -413,7 +413,7 @@ def _types_of(value: object) -> tuple[type, ...]:
 
 
 def line_of(text: str, key: KeyPath) -> int:
-    """The line in which a key, or else what is nearest above it, is given; nearly, where a key is written unusually."""
+    """Return the line in which a key, or else what is nearest above it, is given; nearly, where a key is written unusually."""
     best = 0, 1
     for number, found in _keys(text):
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(found, key, strict=False)))

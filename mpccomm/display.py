@@ -78,7 +78,7 @@ class PoolView:
 
 
 def line(view: PoolView) -> str:
-    """The whole pool in a line."""
+    """Return the whole pool in a line."""
     name = f" {view.name if view.name.isprintable() else repr(view.name)}" if view.name else ""
     connected = sum(party.mood == "good" for party in view.parties)
     parties = (
@@ -88,7 +88,7 @@ def line(view: PoolView) -> str:
 
 
 def pool_html(view: PoolView) -> str:
-    """The whole pool as a table of its parties under a heading."""
+    """Return the whole pool as a table of its parties under a heading."""
     name = f" {escape(view.name)}" if view.name else ""
     heading = (
         f"<b>{escape(view.kind)}{name}</b> <span class='muted'>{escape(view.state)}, {escape(view.security)}</span>"
@@ -127,18 +127,20 @@ def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return _block(_table(titles, (row(name, figure) for name, figure in figures.items())))
 
 
+TOTAL = "all"
+"""What the row of all phases together is called in a report."""
 _REPORT_TITLES = ("phase", "party", "time", "receiving", "sending", "CPU", "sent", "", "received", "", "rounds")
 
 
 def _report_rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
-    """The cells of a report: a row per phase, then, where there are several parties at all, one per party in it.
+    """Return the cells of a report: a row per phase, then, where there are several parties at all, one per party in it.
 
     A phase that only one of them entered is the one to look at: its name may be misspelt there.
     """
     several = any(len(row["parties"]) > 1 for row in figures.values())
     for phase, row in figures.items():
         depth = phase.count("/") + 1 if phase else 0
-        yield _report_row("  " * depth + (phase.rpartition("/")[2] or "all"), "", row)
+        yield _report_row("  " * depth + (phase.rpartition("/")[2] or TOTAL), "", row)
         if several:
             for party, one in row["parties"].items():
                 yield _report_row("", party, one)
@@ -161,7 +163,7 @@ def _traffic_cells(row: Mapping[str, Any], way: str) -> tuple[str, str]:
 
 
 def report_text(pool: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """A report as a table of text."""
+    """Return a report as a table of text."""
     rows = [_REPORT_TITLES, *_report_rows(figures)]
     # A column in which nothing stands is left out.
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
@@ -177,7 +179,7 @@ def report_text(pool: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def report_html(pool: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """A report as a table."""
+    """Return a report as a table."""
 
     def cells(row: tuple[str, ...]) -> Iterable[str]:
         indented = "&nbsp;" * (len(row[0]) - len(row[0].lstrip())) * 2 + escape(row[0].lstrip())
@@ -190,7 +192,7 @@ def report_html(pool: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def progress_html(text: str, done: int, size: int) -> str:
-    """A bar with a text beside it."""
+    """Return a bar with a text beside it."""
     # Without the style sheet: it is sent over and over.
     return f"<div><progress value='{done}' max='{max(size, 1)}' style='{_BAR}'></progress>{escape(text)}</div>"
 
@@ -224,7 +226,7 @@ def bytes_text(size: float) -> str:
 
 
 def bytes_unit(size: float) -> tuple[int, str]:
-    """How many bytes the unit has in which this size is told, and its name."""
+    """Return how many bytes the unit has in which this size is told, and its name."""
     power = 0
     while size >= 1024 ** (power + 1) and power < len(_UNITS) - 1:
         power += 1

@@ -13,7 +13,7 @@ unless ``MPCCOMM_NAMES`` lists others; the number of parties may have to be give
 ``MPCCOMM_KEY`` and ``MPCCOMM_CA_CERT`` are the paths of certificates, as of `Pool`, in which ``{i}`` and ``{name}`` stand for
 this party.
 
-With either: ``MPCCOMM_PROXY`` is the URL of the proxy that is this party's way out (`mpccomm.proxies`), in the place of the one in
+With either: ``MPCCOMM_PROXY`` is the URL of the proxy that is this party's way out (`mpccomm.proxies`), in place of the one in
 the file; user and password may be in it, or in ``MPCCOMM_PROXY_CREDENTIALS_FILE``, and ``MPCCOMM_PROXY_CA_CERT`` is for ``https``.
 ``env`` takes that of ``HTTPS_PROXY``, ``none`` takes none.
 
@@ -64,7 +64,7 @@ class Rank:
 
 
 def find_rank(environment: Mapping[str, str], hostname: str) -> Rank | None:
-    """The rank that whatever started this process gave it; None: it gave none."""
+    """Return the rank that whatever started this process gave it; None: it gave none."""
     for starter, rank, size in _RANKS:
         if rank not in environment or (starter == "srun" and size not in environment):
             continue
@@ -83,7 +83,7 @@ def find_rank(environment: Mapping[str, str], hostname: str) -> Rank | None:
 
 
 def from_environment(path: FilePath | None, hosts: str | None, names: Sequence[str] | None) -> tuple[Config, str]:
-    """The configuration, and which of its parties this process is. Arguments go before what the environment says.
+    """Return the configuration, and which of its parties this process is. Arguments go before what the environment says.
 
     :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
     """

@@ -14,7 +14,7 @@
     │   ├── PartyShutDownError                     it said goodbye
     │   ├── PartyRestartedError                    it came back as a new process, without its memory
     │   └── PartyAbortedError                      it gave up, and said why
-    ├── PartyUnreachableError(ConnectionError)     nobody answers at its address
+    ├── PartyUnreachableError(ConnectionError)     nothing answers at its address
     ├── NotReadyError(TimeoutError)                `wait_ready` ran out of time
     ├── DeadlockError(RuntimeError)                both sides wait for each other
     ├── AuthenticationError(ConnectionError)       a certificate that is not the agreed one

@@ -31,14 +31,14 @@ class LogEvent(Enum):
 
     LISTENING = "connections", _INFO, "the server of this pool is there"
     REPLACED = "connections", _WARNING, "a new pool takes the place of the one that this session had at its port"
-    DIAL_FAILED = "connections", _DEBUG, "an attempt to connect came to nothing, for another reason than the one before"
+    DIAL_FAILED = "connections", _DEBUG, "an attempt to connect failed, for another reason than the one before"
     VISITED = "connections", _DEBUG, "a process of a party has come to look, as `mpccomm doctor` and `ping` do"
     CONNECTED = "connections", _INFO, "messages flow"
     DISCONNECTED = "connections", _INFO, "the connection is lost or silent; the party is dialled again"
     CONNECTION_CLOSED = (
         "connections",
         _DEBUG,
-        "one of several connections was closed, or one that nobody wants any more",
+        "one of several connections was closed, or one that is no longer needed",
     )
     PARTY_ENDED = "connections", _INFO, "the party shut down, aborted or was restarted"
     RESTARTED = "connections", _WARNING, "the party waits until its program accepts that this process is a new one"
@@ -66,7 +66,7 @@ class LogEvent(Enum):
     NEVER_READ = "messages", _WARNING, "the party shut down without receiving everything"
     TOO_LARGE = "messages", _WARNING, "the party does not take messages that large"
     NOT_TAKEN = "messages", _WARNING, "a party that runs tno.mpc.communication did not take a message"
-    SEND_FAILED = "messages", _WARNING, "an `asend` failed, and nobody waits for its handle; an error at the end"
+    SEND_FAILED = "messages", _WARNING, "an `asend` failed, and no call waits for its handle; an error at the end"
 
     UNREACHABLE = "waiting", _WARNING, "calls wait for a party that is not connected"
     WAITING = "waiting", _WARNING, "a receive has waited for long"
@@ -98,7 +98,7 @@ class LoggedPool:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.where = ""
-        """Where it listens."""
+        """Where the pool listens."""
         others = list(_open)
         self.one_of_several = bool(others)
         """It is, or was, not the only one: its lines say which it is, to its end."""

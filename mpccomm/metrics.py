@@ -93,7 +93,7 @@ _HISTOGRAMS = {
 
 
 def export(pool: BasePool, registry: CollectorRegistry = REGISTRY) -> None:
-    """Have the figures of a pool in a registry, as long as the pool is used; twice is as good as once.
+    """Have the figures of a pool in a registry, as long as the pool is used; calling it twice is the same as once.
 
     :param registry: left out, the one of prometheus-client that its servers show
     """
@@ -122,7 +122,7 @@ class _Pools(Collector):
                 engine.observe(meter)
 
     def describe(self) -> Iterable[Metric]:
-        """The names, without a look at any pool."""
+        """Return the names, without a look at any pool."""
         return self._families().values()
 
     def collect(self) -> Iterator[Metric]:
@@ -210,7 +210,7 @@ class _Times:
         tally.total += seconds
 
     def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
-        """How many took no longer than each upper bound, and the sum of all."""
+        """Return how many took no longer than each upper bound, and the sum of all."""
         tallies = [tally for name, tally in list(self._tallies) if name == party]
         counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
             _BOUNDS

@@ -21,7 +21,7 @@ class Transfer:
     """One message on its way."""
 
     sending: bool
-    """Or receiving."""
+    """False: receiving."""
     party: str
     msg_id: str
     size: int
@@ -64,15 +64,15 @@ class TqdmCallback:
         self._bar = Bar(**{**defaults, **options})
 
     def set_size(self, size: int) -> None:
-        """As of `Callback`."""
+        """Do as `Callback` says."""
         self._bar.reset(size)
 
     def relative_update(self, inc: int) -> None:
-        """As of `Callback`."""
+        """Do as `Callback` says."""
         self._bar.update(inc)
 
     def close(self) -> None:
-        """As of `Callback`."""
+        """Do as `Callback` says."""
         self._bar.close()
 
 
@@ -86,16 +86,16 @@ class _Told:
         self._first: tuple[float, int] | None = None
 
     def set_size(self, size: int) -> None:
-        """As of `Callback`."""
+        """Do as `Callback` says."""
         self.size = size
 
     def relative_update(self, inc: int) -> None:
-        """As of `Callback`."""
+        """Do as `Callback` says."""
         self.done += inc
         self.show(self._describe("so far"))
 
     def close(self) -> None:
-        """As of `Callback`."""
+        """Do as `Callback` says."""
         self.show(self._describe("done" if self.done >= self.size else "ended before it was complete"))
 
     def show(self, text: str) -> None:
@@ -124,7 +124,7 @@ class NotebookCallback(_Told):
         self._handle: Any = None
 
     def show(self, text: str) -> None:
-        """As of the base class."""
+        """Do as the base class says."""
         from IPython.display import display
 
         data = {"text/plain": text, "text/html": progress_html(text, self.done, self.size)}
@@ -138,19 +138,19 @@ class TerminalCallback(_Told):
     """Writes a line to stderr, over and over."""
 
     def show(self, text: str) -> None:
-        """As of the base class."""
+        """Do as the base class says."""
         columns = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
         sys.stderr.write(f"\r{text[:columns]:<{columns}}")
         sys.stderr.flush()
 
     def close(self) -> None:
-        """As of the base class."""
+        """Do as the base class says."""
         super().close()
         sys.stderr.write("\n")
 
 
 def default_callback(transfer: Transfer) -> Callback | None:
-    """What suits the surroundings: a bar in a notebook and in a terminal, otherwise nothing."""
+    """Return what suits the surroundings: a bar in a notebook and in a terminal, otherwise nothing."""
     if _in_notebook():
         return NotebookCallback(transfer)
     if sys.stderr is None or not sys.stderr.isatty():

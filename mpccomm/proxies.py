@@ -71,7 +71,7 @@ class Proxy(AtUrl):
         credentials_file: FilePath | None = None,
         ca_cert: FilePath | None = None,
     ) -> Self:
-        """A proxy of the environment, where ``user:password@`` may be in the URL.
+        """Return a proxy of the environment, where ``user:password@`` may be in the URL.
 
         :raises ConfigurationError: it is no such URL
         """
@@ -102,7 +102,7 @@ class Proxy(AtUrl):
         return lines[0].strip()
 
     def serves(self, host: str) -> bool:
-        """Whether this host is reached through it, and not directly."""
+        """Return whether this host is reached through it, and not directly."""
         name, address = ascii_name(host), literal(host)
         for entry in self.bypass:
             what = re.sub(r":\d+$", "", entry.strip()) if entry.count(":") == 1 else entry.strip()
@@ -121,7 +121,7 @@ class Proxy(AtUrl):
 
 
 GivenProxy: TypeAlias = str | Proxy | None
-"""A URL or a `Proxy`; ``"env"``: that of ``HTTPS_PROXY``, but for the hosts in ``NO_PROXY``; ``"none"`` or None: there is none."""
+"""A URL or a `Proxy`; ``"env"``: that of ``HTTPS_PROXY``, except for hosts in ``NO_PROXY``; ``"none"`` or None: there is none."""
 
 
 def proxy_of(given: GivenProxy, environment: Mapping[str, str] | None = None) -> Proxy | None:

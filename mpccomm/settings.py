@@ -16,6 +16,9 @@ from mpccomm.errors import ConfigurationError
 if TYPE_CHECKING:
     from mpccomm.progress import Callback, Transfer
 
+EXPLAIN = "MPCCOMM_EXPLAIN"
+"""The environment variable that has a process print on SIGUSR1 who waits for what."""
+
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
@@ -101,7 +104,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a silence becomes news."""
+    """When a silence is told, and when a connection counts as dead."""
 
     heartbeat: float = 10.0
     """Seconds of quiet after which a connection is asked for a sign of life."""
@@ -113,13 +116,13 @@ class Timing:
     """Calls of two sides that hold each other back, without anything moving for this time, raise `DeadlockError`. None: only where
     nothing goes on in the program that could end it; elsewhere the log says what to receive, after ``waiting_notice``."""
     greeting: float = 10.0
-    """A new connection has to complete its greeting within this time."""
+    """A new connection has to complete its handshake within this time."""
     tick: float = 0.5
     """How often the times above are looked at."""
     waiting_notice: float = 5.0
     """Seconds after which a receive or send that waits says so in the log; then again after twice the time, and so on."""
     waiting_notice_cap: float = 300.0
-    """The longest pause between two such lines."""
+    """The longest pause between two lines about the same wait."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -165,12 +168,12 @@ class Retry:
     cap: float = 5.0
     connect_timeout: float = 3.0
     """Time for the TCP connection of one attempt, with one repetition by the system; for TLS and the upgrade; and for
-    greeting each other, before another attempt is made. What was lost in a silent network is not worth waiting for."""
+    in the handshake, before another attempt is made. What was lost in a silent network is not worth waiting for."""
     give_way: float = 0.5
     """Seconds for which, where two parties can dial each other, one waits for the other one's call. Which one follows from
     their ports, and where those are the same from their addresses."""
     head_start: float = 0.3
-    """Where there are several ways to a party, directly and through relays, each is tried so much later than the one before."""
+    """Where there are several ways to a party, directly and through relays, each is tried this time after the one before."""
     direct: float = 30.0
     """The pause between attempts to reach a party directly while it is connected through a relay."""
     doubt: float = 5.0

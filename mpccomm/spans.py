@@ -55,7 +55,7 @@ __all__ = ["instrument"]
 _CONTEXT = Struct("!16s8sB")
 """Trace id, span id and flags, as in W3C Trace Context."""
 _AT_ONCE = 0.05
-"""What is decoded within these seconds after a wait was what it waited for; otherwise that came to nothing."""
+"""What is decoded within these seconds after a wait was what it waited for; otherwise no message came."""
 
 
 class _Wait(NamedTuple):
@@ -140,7 +140,7 @@ class _Spans:
             start_time=wait.since if waited else None,
         )
         span.end()
-        # Perhaps it has waited for more than one.
+        # It may have waited for several messages.
         if waited:
             _keep(wait._replace(ended=time.perf_counter()))
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from mpccomm.sync import loop_thread
 from tests.leaks import LeakError, no_leaks
 
 ROOT = Path(__file__).parent
+
+# The tests start a thousand processes: what one has compiled the next ones read, also where containers are set to compile anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Each of them would load the machine's certificate authorities twice, since aiohttp does that when it is imported: a tenth of its
+# start. No test needs any.
+os.environ.setdefault("SSL_CERT_FILE", os.devnull)
 
 # How long an example takes says more of the machine than of the code; each test as a whole has its time limit.
 hypothesis.settings.register_profile("mpccomm", hypothesis.settings(deadline=None))
@@ -41,11 +48,12 @@ LONG_FILES = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long files; otherwise the order stays."""
-    items.sort(key=_place)
+    items.sort(key=lambda item: _place(item.path))
 
 
-def _place(item: pytest.Item) -> int:
-    path = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
+@functools.cache
+def _place(file: Path) -> int:
+    path = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else ""
     return next((place for place, start in enumerate(LONG_FILES) if path.startswith(start)), len(LONG_FILES))
 
 

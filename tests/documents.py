@@ -312,7 +312,6 @@ def _environment(folder: Path) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("MPCCOMM_")} | {
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
         # What is shown has nothing to warn of; other plugins, which are here for our tests, may.
         "PYTEST_ADDOPTS": "-W error -p no:asyncio -p no:anyio",
     }

@@ -158,6 +158,17 @@ def test_names_of_parties_are_texts(name: object) -> None:
         Pool().add_http_client("", "127.0.0.1", 80)
 
 
+@pytest.mark.parametrize("name", ["Bob ", " Bob", "Bob\n", "\t", "\u00a0Bob"])
+def test_names_of_parties_have_no_blanks_around_them(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"begins or ends with blanks.*Leave them out"):
+        Pool().add_http_client(name, "127.0.0.1", 80)
+    with pytest.raises(ConfigurationError, match="begins or ends with blanks"):
+        Pool(name=name)
+
+
 def test_an_address_of_another_machine_is_told_as_such() -> None:
-    with pytest.raises(OSError, match="Give an address of this machine"):
-        Pool().add_http_server(0, "192.0.2.1")
+    for addr in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(
+            ConfigurationError, match=f"can't listen at {addr}:0, which is no address of this machine .*addr="
+        ):
+            Pool().add_http_server(0, addr)

@@ -5,6 +5,7 @@ import gc
 import logging
 import re
 import weakref
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from mpccomm import MemoryNetwork, Pool, SyncPool, logs
 from mpccomm.logs import ROOT, TOPICS, EventLog, LogEvent, LoggedPool
 from tests.pools import LOCAL, pools, quick
-from tests.test_house import MODULES, tree
+from tests.test_house import MODULES, nodes
 from tests.timing import UNIT
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "logging.md"
@@ -33,22 +34,28 @@ def shown(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str, str]]:
     ]
 
 
+@cache
+def used() -> set[str]:
+    """The names of the events that some module uses."""
+    return {
+        node.attr
+        for path in MODULES.values()
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "LogEvent"
+    }
+
+
 @pytest.mark.parametrize("event", LogEvent)
 def test_every_event_is_used(event: LogEvent) -> None:
     assert event.logger.name.removeprefix(f"{ROOT}.") in TOPICS
-    uses = sum(
-        isinstance(node, ast.Attribute) and node.attr == event.name and ast.unparse(node.value) == "LogEvent"
-        for path in MODULES.values()
-        for node in ast.walk(tree(path))
-    )
-    assert uses
+    assert event.name in used()
 
 
 def test_nothing_is_logged_past_the_table() -> None:
     for module, path in MODULES.items():
         if module in ("mpccomm.logs", "mpccomm.engine.audit") or ".compat." in module:
             continue
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and ast.unparse(node.func).partition(".")[0] == "logger":
                 pytest.fail(f"{module}:{node.lineno} {ast.unparse(node)}")
 

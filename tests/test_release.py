@@ -27,7 +27,11 @@ def run(name: str, folder: Path) -> str:
     python = tools / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MPCCOMM_"))}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTHON", "MPCCOMM_")) and (key, value) != ("SSL_CERT_FILE", os.devnull)
+    }
     environment["SOURCE_DATE_EPOCH"] = "1700000000"  # a copy has no commits
     environment |= {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(

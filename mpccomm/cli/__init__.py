@@ -65,9 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     command = ""
     try:
-        # Only the first argument is ours. The command alone knows its options, and what it needs installed.
-        command = overview().parse_args(arguments[:1]).command
-        status = _run(command, arguments[1:])
+        try:
+            # Only the first argument is ours. The command alone knows its options, and what it needs installed.
+            command = overview().parse_args(arguments[:1]).command
+            status = _run(command, arguments[1:])
+        except SystemExit:
+            sys.stdout.flush()  # help, or the version
+            raise
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         _drop(interrupt)
@@ -78,8 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Status.UNREAD
     except (CommunicationError, OSError) as error:
         if command == "compat":
-            # Its program's errors are its program's to tell.
+            # Errors of the program that it runs are not those of the command.
             raise
+        with suppress(OSError):  # streams of another kind
+            _let_go()
         return _say(command, error)
     return status
 
@@ -122,7 +128,7 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 
 def _wrapped(text: str) -> str:
-    """The text of a module for the terminal that is there: its paragraphs wrapped, its examples as they are."""
+    """Return the text of a module for the terminal that is there: its paragraphs wrapped, its examples as they are."""
     width = shutil.get_terminal_size().columns - 2
     return "\n\n".join(
         paragraph if paragraph.startswith("    ") else fill(paragraph.replace("``", ""), width)
@@ -149,12 +155,12 @@ def _say(command: str, error: CommunicationError | OSError) -> Status:
     elif error_file := getattr(error, "filename", None):
         text, status = f"{error_file}: {getattr(error, 'strerror', None) or error}", Status.USAGE
     with suppress(BrokenPipeError):
-        print(f"mpccomm {command}: {text}", file=sys.stderr)
+        print(f"{f'mpccomm {command}'.rstrip()}: {text}", file=sys.stderr)
     return status
 
 
 def _open_streams() -> None:
-    """See that there are streams to print to, also where the one who has started us has closed them."""
+    """See that there are streams to print to, also where the process that has started us has closed them."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lasts
@@ -176,8 +182,9 @@ def _let_go() -> bool:
     """Have what is still buffered written to nowhere: at exit it would fail once more, with noise. False: all is read."""
     unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
     for stream in unread:
+        number = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, number)
         os.close(nowhere)
     return bool(unread)
 

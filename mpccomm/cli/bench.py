@@ -48,7 +48,7 @@ class Figure:
 
     @classmethod
     def of(cls, what: str, unit: str, samples: Sequence[float]) -> Figure:
-        """From the measurements, at least one."""
+        """Make the figure of at least one measurement."""
         low, _, high = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else (samples[0],) * 3
         return cls(what, unit, median(samples), low, high, len(samples))
 

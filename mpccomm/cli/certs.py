@@ -187,10 +187,15 @@ def _issue_one(options: argparse.Namespace) -> None:
     _write_new(files["key"], key, secret=True)
     _write_new(files["cert"], certificate)
     _write_new(files["ca"], authority.pem)
-    print(f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to no one else. There:")
+    print(
+        f"made {own} for {', '.join(options.addresses)}. Copy it to {options.name}, and to no one else. There, as a party:"
+    )
     password = ", password=..." if options.password_file else ""
     files_there = ", ".join(f"{what}={files[short].name!r}" for what, short in _ARGUMENTS.items())
     print(f"    pool = Pool({files_there}{password})")
+    password = " --password-file FILE" if options.password_file else ""
+    files_there = " ".join(f"--{option} {files[option].name}" for option in ("cert", "key", "ca"))
+    print(f"or as a relay server:\n    mpccomm relay {files_there}{password}")
 
 
 def _issue_all(options: argparse.Namespace) -> None:
@@ -214,7 +219,7 @@ def _issue_all(options: argparse.Namespace) -> None:
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
         where = f"for {', '.join(addresses[name])}" if addresses[name] else "without an address"
-        print(f"made {own}, {where}. Copy it to {name}, and to no one else. There:")
+        print(f"made {own}, {where}. Copy it to {name}, and to no one else. There, as a party:")
         password = ", password=..." if options.password_file else ""
         print(f"    pool = Pool.from_config({source.name!r}, me={name!r}{password})")
         for path, data in [*shared.items(), *((path, issued[name][0]) for path in _keys(party))]:
@@ -226,7 +231,7 @@ def _issue_all(options: argparse.Namespace) -> None:
 
 
 def _addresses_of(party: PartyConfig, config: Config) -> list[str]:
-    """What its certificate is for: where the others find it, and where it listens, if that is one place."""
+    """Return what its certificate is for: where the others find it, and where it listens, if that is one place."""
     try:
         _file_name(party.name)
         found = [_address(party.addr)] if party.addr else []
@@ -274,7 +279,7 @@ def _keys(party: PartyConfig) -> tuple[Path, ...]:
 
 
 def _inside(path: Path, root: Path) -> Path:
-    """Where a file that is named relative to *root* is in the folder of a party; one from elsewhere is in it by its name."""
+    """Return where a file that is named relative to *root* is in the folder of a party; one from elsewhere is in it by its name."""
     inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     return Path(path.name) if ".." in inside.parts else inside
 
@@ -293,7 +298,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _holds_a_key(path: Path) -> bool:
-    """Whether there is a private key and no certificate, readable or under a password."""
+    """Return whether there is a private key and no certificate, readable or under a password."""
     data = read_file(path)
     if b"-----BEGIN " in data:
         return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
@@ -368,7 +373,7 @@ class _Authority:
             raise
 
     def issue(self, name: str, addresses: Sequence[str], days: int) -> tuple[bytes, bytes]:
-        """A new key, and a certificate for it."""
+        """Return a new key, and a certificate for it."""
         key = _new_key()
         certificate = _sign(_name(name), key, self._subject, self._key, days, addresses=addresses)
         return _key_bytes(key, self._password), _pem(certificate)

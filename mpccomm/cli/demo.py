@@ -1,4 +1,4 @@
-"""Three parties compute the sum and the mean of their private vectors, and nobody shows theirs to anybody.
+"""Three parties compute the sum and the mean of their private vectors, and no party shows its vector to another.
 
 Each party runs in a process of its own, and they talk over HTTP on the loopback interface, as they would between three
 machines. The protocol is additive secret sharing modulo 2**64 (Cramer, Damgard, Nielsen: Secure Multiparty Computation
@@ -50,12 +50,12 @@ SCALE = 2.0**32
 
 
 def encode(vector: Vector) -> Share:
-    """The fixed-point encoding of a vector; negative numbers as their two's complement."""
+    """Return the fixed-point encoding of a vector; negative numbers as their two's complement."""
     return np.rint(vector * SCALE).astype(np.int64).view(np.uint64)
 
 
 def decode(encoded: Share) -> Vector:
-    """The vector that `encode` has encoded, or the sum of several."""
+    """Return the vector that `encode` has encoded, or the sum of several."""
     return encoded.view(np.int64) / SCALE
 
 
@@ -66,7 +66,7 @@ def split(secret: Share, count: int) -> list[Share]:
 
 
 def secure_sum(pool: SyncPool, others: Sequence[str], vector: Vector) -> tuple[Vector, list[tuple[str, Share]]]:
-    """The sum of the vectors of all parties, and every message that came in on the way, with its sender."""
+    """Return the sum of the vectors of all parties, and every message that came in on the way, with its sender."""
     partial, *theirs = split(encode(vector), 1 + len(others))
     for other, share in zip(others, theirs, strict=True):
         pool.send(other, share)
@@ -139,7 +139,7 @@ def _started(names: Sequence[str]) -> Iterator[dict[str, Connection]]:
         for process in processes:
             process.join(PATIENCE)
     except RuntimeError:
-        # The one that has failed tells why before it ends.
+        # A party that has failed says why before it ends.
         wait([process.sentinel for process in processes], 2)
         raise
     finally:
@@ -198,7 +198,7 @@ def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
 
 
 def faults(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> list[str]:
-    """What is wrong with the outcomes: nothing, unless a sum is, or a party was sent more than noise."""
+    """Return what is wrong with the outcomes: nothing, unless a sum is, or a party was sent more than noise."""
     found = []
     rounding = len(vectors) / (2 * SCALE)
     for name, outcome in outcomes.items():
@@ -214,13 +214,13 @@ def faults(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> list[str
 
 
 def clear_sum(vectors: dict[str, Vector]) -> Vector:
-    """The sum of the vectors, by one who sees them all."""
+    """Return the sum of the vectors, by one who sees them all."""
     total: Vector = np.sum(list(vectors.values()), axis=0)
     return total
 
 
 def ones(message: Share) -> float:
-    """The fraction of ones among the bits of a message: 0.5 if it is uniformly random."""
+    """Return the fraction of ones among the bits of a message: 0.5 if it is uniformly random."""
     return float(np.bitwise_count(message).sum()) / (message.size * 64)
 
 

@@ -97,7 +97,7 @@ def _line(finding: Finding) -> str:
 
 
 def examine(config: Config, me: PartyConfig, password: Password, timeout: float, together: bool) -> Iterator[Finding]:
-    """All that can be found out, one after the other."""
+    """Yield all that can be found out, one after the other."""
     own = []
     for finding in _own(config, me, password):
         own.append(finding)
@@ -178,16 +178,16 @@ def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float
         return
     yield Finding(other.name, "port", OK, f"{other.addr} port {port} takes connections")
     with connection:
-        yield from _certificate(config, other, connection) if config.tls else _greeting(other, connection)
+        yield from _certificate(config, other, connection) if config.tls else _unencrypted(other, connection)
 
 
 def _certificate(config: Config, other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
-    """What it shows to any caller; whether that is believed is seen when the pool connects."""
+    """Yield what it shows to any caller; whether that is believed is seen when the pool connects."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        # What is in front of several parties goes by the name.
+        # What stands in front of several parties tells them apart by the name.
         with context.wrap_socket(connection, server_hostname=other.server_name or other.addr) as secured:
             der = secured.getpeercert(binary_form=True)
         shown = certificate_from_der(der or b"")
@@ -234,7 +234,7 @@ def _proxy(me: PartyConfig) -> Proxy | None:
 
 
 def _unused(me: PartyConfig) -> bool:
-    """Whether the environment names a proxy that is not used."""
+    """Return whether the environment names a proxy that is not used."""
     with suppress(ConfigurationError):
         return me.proxy is None and proxy_of(ENV) is not None
     return False
@@ -246,7 +246,7 @@ _UNUSED = (
 )
 
 
-def _greeting(other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
+def _unencrypted(other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
     client = http.client.HTTPConnection(other.addr)
     client.sock = connection
     try:
@@ -286,7 +286,7 @@ class _Seen(asyncio.Protocol):
 
 
 def _look_through(proxy: Proxy, config: Config, other: PartyConfig, port: int, timeout: float) -> Iterator[Finding]:
-    """Whether the proxy makes a connection to that party, and what answers at the other end of it."""
+    """Yield whether the proxy makes a connection to that party, and what answers at the other end of it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -380,7 +380,7 @@ async def _connected(
 
 
 def _relays(pool: Pool, me: PartyConfig, others: Sequence[PartyConfig]) -> Iterator[Finding]:
-    """Whether each relay that this party uses lets it in."""
+    """Yield whether each relay that this party uses lets it in."""
     for relay, access in engine_of(pool).ways.accesses.items():
         if access.trouble:
             remedy = remedies.find(remedies.RELAY, access.trouble)
@@ -392,7 +392,7 @@ def _relays(pool: Pool, me: PartyConfig, others: Sequence[PartyConfig]) -> Itera
 
 
 def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
-    """What was seen from outside of a party that is connected: it need not be reached from here, if it reaches us."""
+    """Yield what was seen from outside of a party that is connected: it need not be reached from here, if it reaches us."""
     for finding in seen:
         if finding.state == WRONG and finding.check in ("name", "port", "program", "proxy"):
             text = f"{finding.text}; none of that is needed, as it dials this party, or has ended meanwhile"
@@ -402,7 +402,7 @@ def _all_the_same(seen: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _remedy(why: str, me: PartyConfig, other: PartyConfig, found: Sequence[Finding], seen: Sequence[Finding]) -> str:
-    """What to do about a connection that was not made; ``found``: about this party, ``seen``: about the other one."""
+    """Return what to do about a connection that was not made; ``found``: about this party, ``seen``: about the other one."""
     first = next((finding for finding in found if finding.state == WRONG and finding.check == "certificate"), None)
     if first is None and "relay" in why and "not at the relay" not in why:
         first = next((finding for finding in found if finding.state == WRONG and finding.check == "relay"), None)

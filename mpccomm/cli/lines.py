@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -167,7 +168,7 @@ class _Plan:
         self._names = names
         self._source = source
         self._regions: dict[str, str] = {}
-        """Of parties."""
+        """The regions of the parties."""
         self._lines: dict[frozenset[str], Line] = {}
         """Between two parties or regions, or within a region."""
         self._default: Line | None = None
@@ -188,6 +189,7 @@ class _Plan:
             raise plan._wrong("write the regions below [regions], and below [[line]], twice bracketed, each line")
         for region, members in regions.items():
             plan._add_region(region, members)
+        plan._look_for_misspelt()
         for number, entry in enumerate(lines, 1):
             plan._add_line(f"[[line]] number {number}", entry)
         return plan
@@ -228,6 +230,14 @@ class _Plan:
             self._regions[name] = region
         if region in self._names:
             raise self._wrong(f"{region} is a region and a party; give one of them another name")
+
+    def _look_for_misspelt(self) -> None:
+        """Refuse a name that is of no party, but nearly that of one which is in no region."""
+        # Another number is another party: the file may be for more of them.
+        strangers = [name for name in self._regions if name not in self._names and not re.search(r"\d", name)]
+        for name in self._names:
+            if name not in self._regions and (near := difflib.get_close_matches(name, strangers, 1, 0.75)):
+                raise self._wrong(f"region {self._regions[near[0]]}: {near[0]} is no party; did you mean {name}?")
 
     def _add_line(self, where: str, entry: Any) -> None:
         if not isinstance(entry, dict):

@@ -34,7 +34,7 @@ from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.settings import MiB
 from mpccomm.sync.loop_thread import new_event_loop
-from mpccomm.transport.address import bind
+from mpccomm.transport.port import bind
 from mpccomm.transport.relay import RelayLimits, RelayServer
 from mpccomm.transport.relay_identity import Admitted, read_tokens
 from mpccomm.transport.tls import Password, listening_context
@@ -190,7 +190,7 @@ async def _serve(sock: socket.socket, host: str, files: _Files, limits: RelayLim
     if files.context is None:
         text = (
             "without --cert this relay speaks plain HTTP: it is to be behind a proxy that has TLS, or for a trial, as "
-            "http://%s. What the parties say to each other is encrypted by their own TLS all the same"
+            "http://%s. What the parties say to each other is encrypted by their own TLS nevertheless"
         )
         log(LogEvent.PLAIN_HTTP, text, where, level=logging.INFO)
     print(f"a relay listens at {where}", flush=True)

@@ -24,10 +24,6 @@ SHORTCOMINGS: Remedies = (
     ("", "issue a new one with another kind of key; those of mpccomm certs fit"),
 )
 SERVER: Remedies = (
-    (
-        "address of this machine",
-        "correct listen_addr of {me}, or addr: it has to be an address of this machine (0.0.0.0 is all)",
-    ),
     ("ermission denied", "choose a port above 1023 for {me}, in the files of all, or allow this program the low ones"),
     (
         "",

@@ -36,10 +36,10 @@ from mpccomm.cli.arguments import add_rest, check_program, count, party_name, se
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
-from mpccomm.engine.explain import ASKED
 from mpccomm.engine.report import Report, joint
 from mpccomm.environment import CONFIG
 from mpccomm.errors import ConfigurationError
+from mpccomm.settings import EXPLAIN
 from mpccomm.trace.chrome import try_to_write
 
 _GRACE = 5.0
@@ -268,19 +268,19 @@ class _Party:
         return bool(self.status) and not self.stopped
 
     def misses_another(self) -> bool:
-        """Whether it seems to have failed because another party had ended."""
+        """Return whether it seems to have failed because another party had ended."""
         return any(relay.misses_another for relay in self.relays)
 
     def waits_for(self) -> set[str]:
-        """The parties of which it has said that it waits for them, or that they are gone."""
+        """Return the parties of which it has said that it waits for them, or that they are gone."""
         return {name for relay in self.relays for name in relay.waits_for}
 
     def asked_for_input(self) -> bool:
-        """Whether it ended since there is no standard input."""
+        """Return whether it ended since there is no standard input."""
         return any(relay.asked_for_input for relay in self.relays)
 
     def in_words(self) -> str:
-        """How it ended."""
+        """Return how it ended."""
         code = self.process.returncode
         if self.stopped:
             return "was stopped"
@@ -375,7 +375,7 @@ class _Group:
                 stderr=into_errors,
                 env=os.environ
                 | colours
-                | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", ASKED: "1"},
+                | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", EXPLAIN: "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.
                 start_new_session=True,
             )
@@ -393,7 +393,7 @@ class _Group:
             party.relays.append(relay)
 
     def _told(self, error: OSError | None) -> None:
-        """A relay can't print any more, or has read for whom its party waits."""
+        """Note that a relay can't print any more, or has read which parties its party waits for."""
         if error is None:
             self._hint()
         else:
@@ -401,7 +401,7 @@ class _Group:
             self._unread.set()
 
     def _missed_by(self, party: _Party) -> list[str]:
-        """Those for which it waits in vain: they have ended, as if all was well."""
+        """Return the parties that it waits for although they have ended with success."""
         return [other.name for other in self._ended if other.status == 0 and other.name in party.waits_for()]
 
     def _hint(self) -> None:
@@ -453,12 +453,12 @@ class _Group:
                 task.cancel()
 
     def _culprit(self) -> _Party | None:
-        """The first to fail; of the others those that failed by themselves come before those that miss another party."""
+        """Return the first to fail; of the others those that failed by themselves come before those that miss another party."""
         failed = [party for party in self._ended if party.failed]
         return min(failed, key=lambda party: party.misses_another(), default=None)
 
     async def _failed_by_itself(self) -> bool:
-        """Whether the one to blame is among those that have ended; its last words are read to the end."""
+        """Return whether the one to blame is among those that have ended; its last words are read to the end."""
         for party in self._ended:
             for relay in party.relays:
                 # Something that it started may hold its pipes open, so this has a limit.
@@ -583,7 +583,7 @@ class _Relay(threading.Thread):
         self._tell = tell
         self._unread = False
         self._held: list[bytes] = []
-        """A traceback, as far as it is here."""
+        """The lines of a traceback that have been read so far."""
         self._since = 0.0
         """When that began."""
 

@@ -11,7 +11,7 @@ They hold times, sizes, message ids and names, and never a payload.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mpccomm.cli import Status
@@ -20,7 +20,7 @@ from mpccomm.engine.tracing import REPORT
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.chrome import write
 from mpccomm.trace.drawing import save
-from mpccomm.trace.record import PartyRecord, Record, load
+from mpccomm.trace.record import PartyRecord, Record, Wait, load
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -68,7 +68,7 @@ def merge(found: Sequence[Path], output: Path) -> Record:
 
 
 def files(found: Sequence[Path]) -> Iterator[Path]:
-    """The files that are meant: of a folder, all that may be traces."""
+    """Yield the files that are meant: of a folder, all that may be traces."""
     for path in found:
         if path.is_dir():
             # Reports may be in the same folder.
@@ -110,9 +110,11 @@ def summary(record: Record) -> Iterator[str]:
 
 def _facts(record: Record, party: PartyRecord) -> Iterator[str]:
     yield f"sent {len(party.sends):,}, received {len(party.receives):,}"
-    receiving = sum(wait.ended - wait.began for wait in party.waits if wait.of) / 1e9
-    sending = sum(wait.ended - wait.began for wait in party.waits if wait.to and not wait.of) / 1e9
+    receiving = _length(party, (wait for wait in party.waits if wait.of))
+    sending = _length(party, (wait for wait in party.waits if wait.to and not wait.of))
     yield f"waited {seconds_text(receiving)} for messages and {seconds_text(sending)} for deliveries"
+    if left := sum(wait.goes_on for wait in party.waits):
+        yield f"{plural(left, 'wait')} had not ended"
     yield f"noted for {seconds_text(party.end / 1e9)}"
     error = record.clocks[party.incarnation].error
     if error < 0:
@@ -121,3 +123,15 @@ def _facts(record: Record, party: PartyRecord) -> Iterator[str]:
         yield f"its clock is known within {seconds_text(error / 1e9)}"
     if party.lost:
         yield f"{party.lost:,} notes left out, since it was full"
+
+
+def _length(party: PartyRecord, waits: Iterable[Wait]) -> float:
+    """How long they are together, in seconds; as in reports, those of one thread at the same time count once."""
+    until: dict[str, int] = {}
+    length = 0
+    for wait in sorted(waits, key=lambda wait: wait.began):
+        thread = party.lanes[wait.lane].partition("/")[0]
+        counted = max(until.get(thread, 0), wait.began)
+        until[thread] = max(counted, wait.ended)
+        length += until[thread] - counted
+    return length / 1e9

@@ -1,8 +1,8 @@
-"""What plug-ins, encoder and decoder know each other by.
+"""What plug-ins, encoder and decoder know each other by, and what they raise.
 
-A plug-in is handed an `Encoder` or a `Decoder` and offers tables of functions (`Plugin`); which classes stand behind
-them, only `mpccomm.codec.encoder` and `mpccomm.codec.decoder` know. Everything else imports the types from here, so that
-no two modules of the codec import each other.
+A plug-in is handed an `Encoder` or a `Decoder`, offers tables of functions (`Plugin`), and raises a `Refusal` for a value that
+cannot be carried. Which classes stand behind them, only `mpccomm.codec.encoder` and `mpccomm.codec.decoder` know. Everything else
+imports the types from here, so that no two modules of the codec import each other.
 """
 
 from __future__ import annotations
@@ -48,14 +48,11 @@ class Encoder(Protocol):
     def buffer(self, data: bytes | memoryview, *, mutable: bool) -> object:
         """Return the node of a buffer of one dimension in bytes; *mutable* if the caller's program can write to it."""
 
-    def ballast(self, memory: int) -> object:
-        """Return the node of bytes that make up for *memory* (bytes) that the decoder takes and the value does not show.
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that the decoder will charge: a message that is too short for it gets ballast."""
 
-        What a message may take is a multiple of its size, and an honest one must never reach that.
-        """
-
-    def count(self, elements: int) -> None:
-        """Account for the elements of a column, as the decoder will."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for the elements of a column, each of *memory* bytes, as the decoder will."""
 
     def count_nodes(self, nodes: int) -> None:
         """Account for elements of the envelope that are not looked at one by one."""
@@ -85,14 +82,17 @@ class Decoder(Protocol):
     def buffer(self, node: object) -> Buffer:
         """Return the buffer of *node*: part of the envelope (bytes), or a segment; a writable one is the caller's own."""
 
-    def count(self, elements: int) -> None:
-        """Account for objects that are about to be built; `DecodingError` when the message has more than it may."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for objects that are about to be built, each of *memory* bytes, with what is needed meanwhile.
 
-    def charge(self, size: int) -> None:
-        """Account for memory, in bytes, that is about to be taken beyond the size of the input."""
+        Raises `DecodingError` when the message has more than it may.
+        """
 
-    def ballasted(self, size: int, ballast: object) -> None:
-        """Account for memory for which the sender added *ballast* (see `Encoder.ballast`)."""
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that is about to be taken; the encoder has to have charged as much.
+
+        The nodes are accounted for already, and 224 bytes for each call.
+        """
 
 
 Lower = Callable[[Encoder, Any], object]
@@ -119,3 +119,18 @@ class Plugin(Protocol):
 
     def find(self, kind: type) -> Lower | None:
         """Return a way to lower a type that is not in the table, if there is one."""
+
+
+class Refusal(Exception):  # noqa: N818 -- it becomes an error when its path is complete
+    """Why a value cannot be carried; collects the steps of the path to it, innermost first, on the way out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.steps: list[str] = []
+
+    def __str__(self) -> str:
+        steps = self.steps[::-1]
+        if len(steps) > 16:
+            steps[8:-8] = [" ... "]
+        path = "message" + "".join(steps)
+        return f"{path} {self.args[0]}"

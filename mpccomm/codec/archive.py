@@ -21,12 +21,12 @@ def join(segments: Sequence[bytes | memoryview]) -> bytes:
 
 
 def is_archive(data: bytes | bytearray | memoryview) -> bool:
-    """Whether this was made by `join`, of this version or another."""
+    """Return whether this was made by `join`, of this version or another."""
     return bytes(data[:1]) == MAGIC[:1]
 
 
 def split(data: bytes | bytearray | memoryview) -> list[memoryview]:
-    """The segments in *data*, without a copy, and read-only."""
+    """Return the segments in *data*, without a copy, and read-only."""
     view = memoryview(data).cast("B").toreadonly()
     start = len(MAGIC) + _COUNT.size
     if bytes(view[: len(MAGIC)]) != MAGIC or len(view) < start:

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.arrow_types import MEMORY, lower_type, read_type
-from mpccomm.codec.refusal import Refusal
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[Any]
@@ -85,7 +84,8 @@ def _lower_tree(encoder: Encoder, array: Any, hidden: Bools | None) -> list[obje
         children = [_lower_tree(encoder, inner, None if hidden is None else np.repeat(hidden, size))]
     elif not types.is_null(kind):
         buffers.append(encoder.buffer(_fixed(array, hidden), mutable=False))
-    return [len(array), encoder.ballast(_hidden_memory(kind, len(array))), buffers, children]
+    encoder.charge(_hidden_memory(kind, len(array)))
+    return [len(array), buffers, children]
 
 
 def _hidden_memory(kind: Any, length: int) -> int:
@@ -174,10 +174,10 @@ def read(decoder: Decoder, kind_node: object, tree: object) -> Any:
 def _read_tree(decoder: Decoder, kind: Any, node: Any) -> Any:
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, _read_tree(decoder, kind.storage_type, node))
-    length, ballast, nodes, child_nodes = node
+    length, nodes, child_nodes = node
     if type(length) is not int or not 0 <= length < _LONGEST:
         raise ValueError("an array without a length")
-    decoder.ballasted(_hidden_memory(kind, length), ballast)
+    decoder.charge(_hidden_memory(kind, length))
     bitmap_node, *others = nodes
     buffers = [None if bitmap_node is None else _buffer(decoder, bitmap_node, (length + 7) >> 3)]
     types = pa.types

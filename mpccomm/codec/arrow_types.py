@@ -14,9 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 from mpccomm.errors import DecodingError
 
 DEEPEST: Final = 16
@@ -55,6 +54,7 @@ _EXTENSIONS: Final[dict[str, Callable[[Any], Any]]] = {
 
 def lower_type(encoder: Encoder, kind: Any, depth: int = 0) -> object:
     """Return the node of a type; refuse those that have none."""
+    encoder.charge(MEMORY)
     name = _NAMES.get(kind)
     if name is not None:
         return name

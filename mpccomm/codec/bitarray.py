@@ -11,10 +11,16 @@ from mpccomm.codec.abc import Decoder, Encoder, Lower
 from mpccomm.codec.wire import HEADS, Tag
 
 
+def _is_little(value: Any) -> bool:
+    endian = value.endian
+    # Before bitarray 3.4 it was a method.
+    return bool((endian() if callable(endian) else endian) == "little")
+
+
 def _lower(tag: Tag) -> Callable[[Encoder, Any], object]:
     def lower(encoder: Encoder, value: bitarray) -> object:
         data = memoryview(value.tobytes())
-        return [HEADS[tag], value.endian == "little", len(value), encoder.buffer(data, mutable=False)]
+        return [HEADS[tag], _is_little(value), len(value), encoder.buffer(data, mutable=False)]
 
     return lower
 

@@ -18,14 +18,23 @@ from typing import Any, Final
 from uuid import UUID, SafeUUID
 
 from mpccomm.codec import keys
-from mpccomm.codec.abc import Call, Column, Decoder, Encoder, Lower
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Call, Column, Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 FRACTION_BITS: Final = 1 << 16
 """Largest numerator and denominator of a Fraction; checking that larger ones are coprime takes too long."""
 _DECIMAL: Final = re.compile(r"-?(\d+(\.\d+)?(E[+-]?\d{1,20})?|Infinity|s?NaN\d*)", re.ASCII)
-_DEQUE_SIZE: Final = 1024
+_DEQUE: Final = 1024
+_DEQUE_ELEMENT: Final = 16
+_COMPLEX: Final = 48
+_DECIMAL_NUMBER: Final = 128
+_PLATFORM_NUMBER: Final = 48
+_NAME: Final = 1024
+_COPY: Final = 256
+_COPIED_ENTRY: Final = 160
+"""Bytes of memory that such an object takes, with the place that it is in, beyond what it is made of."""
+_PLATFORM_CODES: Final = "lL"
+"""Of C's types, long has 4 bytes on one platform and 8 on another."""
 
 
 # Containers
@@ -33,6 +42,7 @@ _DEQUE_SIZE: Final = 1024
 
 def _lower_set(tag: Tag) -> Lower:
     def lower(encoder: Encoder, value: set[object] | frozenset[object]) -> object:
+        encoder.charge(keys.MEMORY * len(value))
         try:
             node = encoder.sequence(keys.distinct(list(value)))
         except Refusal as refusal:
@@ -47,6 +57,7 @@ def _lower_set(tag: Tag) -> Lower:
 
 def _received_set(decoder: Decoder, node: object) -> set[object]:
     values = decoder.typed(node, list)
+    decoder.charge(keys.MEMORY * len(values))
     result: set[object] = set(keys.received(values))
     if len(result) != len(values):
         raise ValueError("an element twice")
@@ -58,7 +69,9 @@ def _frozenset(decoder: Decoder, node: object) -> frozenset[object]:
 
 
 def _dict(decoder: Decoder, key_node: object, value_node: object) -> dict[object, object]:
-    received = keys.received(decoder.typed(key_node, list))
+    names = decoder.typed(key_node, list)
+    decoder.charge(keys.MEMORY * len(names))
+    received = keys.received(names)
     result: dict[object, object] = dict(zip(received, decoder.typed(value_node, list), strict=True))
     if len(result) != len(received):
         raise ValueError("a key twice")
@@ -67,19 +80,24 @@ def _dict(decoder: Decoder, key_node: object, value_node: object) -> dict[object
 
 def _lower_mapping(tag: Tag) -> Lower:
     def lower(encoder: Encoder, value: dict[object, object]) -> object:
+        encoder.charge(_COPY + _COPIED_ENTRY * len(value))
         return [HEADS[tag], *encoder.pairs(value)]
 
     return lower
 
 
 def _ordered_dict(decoder: Decoder, key_node: object, value_node: object) -> OrderedDict[object, object]:
-    plain = _dict(decoder, key_node, value_node)
-    decoder.charge(256 + 128 * len(plain))
-    return OrderedDict(plain)
+    return OrderedDict(_copied(decoder, key_node, value_node))
 
 
 def _counter(decoder: Decoder, key_node: object, value_node: object) -> Counter[object]:
-    return Counter(_dict(decoder, key_node, value_node))
+    return Counter(_copied(decoder, key_node, value_node))
+
+
+def _copied(decoder: Decoder, key_node: object, value_node: object) -> Any:
+    plain = _dict(decoder, key_node, value_node)
+    decoder.charge(_COPY + _COPIED_ENTRY * len(plain))
+    return plain
 
 
 def _lower_default_dict(encoder: Encoder, value: defaultdict[object, object]) -> object:
@@ -87,13 +105,12 @@ def _lower_default_dict(encoder: Encoder, value: defaultdict[object, object]) ->
     name = None if factory is None else getattr(factory, "__name__", None)
     if factory is not None and (type(name) is not str or _FACTORIES.get(name) is not factory):
         raise Refusal("is a defaultdict whose factory is no builtin type; send dict(value)")
+    encoder.charge(_COPY + _COPIED_ENTRY * len(value))
     return [HEADS[Tag.DEFAULT_DICT], name, *encoder.pairs(value)]
 
 
 def _default_dict(decoder: Decoder, name: Any, *nodes: object) -> defaultdict[object, object]:
-    plain = _dict(decoder, *nodes)
-    decoder.charge(64 + 128 * len(plain))
-    return defaultdict(_FACTORIES[name], plain)
+    return defaultdict(_FACTORIES[name], _copied(decoder, *nodes))
 
 
 _FACTORIES: Final[dict[str | None, type[Any] | None]] = {None: None} | {
@@ -104,14 +121,15 @@ _FACTORIES: Final[dict[str | None, type[Any] | None]] = {None: None} | {
 
 
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
-    return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen, encoder.ballast(_DEQUE_SIZE)]
+    encoder.charge(_DEQUE + _DEQUE_ELEMENT * len(value))
+    return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen]
 
 
-def _deque(decoder: Decoder, node: object, maxlen: object, ballast: object) -> deque[object]:
+def _deque(decoder: Decoder, node: object, maxlen: object) -> deque[object]:
     values = decoder.typed(node, list)
     if maxlen is not None and (type(maxlen) is not int or maxlen < len(values)):
         raise ValueError("a deque longer than its maximum")
-    decoder.ballasted(_DEQUE_SIZE, ballast)
+    decoder.charge(_DEQUE + _DEQUE_ELEMENT * len(values))
     return deque(values, maxlen)
 
 
@@ -140,6 +158,8 @@ def _lower_memoryview(encoder: Encoder, value: memoryview) -> object:
 def _lower_array(encoder: Encoder, value: array[Any]) -> object:
     if value.typecode in _TEXT_CODES:
         return [HEADS[Tag.ARRAY], value.typecode, 0, value.tounicode()]
+    if value.typecode in _PLATFORM_CODES:
+        encoder.count(len(value), _PLATFORM_NUMBER)
     if sys.byteorder == "big":
         value = value[:]
         value.byteswap()
@@ -152,7 +172,6 @@ def _array(decoder: Decoder, typecode: object, itemsize: object, node: object) -
     if typecode in _TEXT_CODES:
         return array(typecode, decoder.typed(node, str))
     data = decoder.buffer(node)
-    # Of C's types, long has 4 bytes on one platform and 8 on another.
     kind = "fd" if typecode in "fd" else "bhilq" if typecode.islower() else "BHILQ"
     sent: array[Any] = array(next(code for code in kind if array(code).itemsize == itemsize))
     sent.frombytes(data)
@@ -160,7 +179,7 @@ def _array(decoder: Decoder, typecode: object, itemsize: object, node: object) -
         sent.byteswap()
     if sent.itemsize == array(typecode).itemsize:
         return array(typecode, sent.tobytes())
-    decoder.count(len(sent))
+    decoder.count(len(sent), _PLATFORM_NUMBER)
     return array(typecode, sent.tolist())
 
 
@@ -184,27 +203,27 @@ def _complex(decoder: Decoder, real: object, imag: object) -> complex:
 
 
 def _lower_complexes(encoder: Encoder, values: list[complex]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _COMPLEX)
     parts = (list(map(attrgetter(name), values)) for name in ("real", "imag"))
     return [HEADS[Tag.COMPLEXES], *map(encoder.sequence, parts)]
 
 
 def _complexes(decoder: Decoder, real_node: object, imag_node: object) -> list[complex]:
     parts = [decoder.typed(node, list) for node in (real_node, imag_node)]
-    decoder.count(len(parts[0]))
+    decoder.count(len(parts[0]), _COMPLEX)
     if any(countOf(map(type, part), float) != len(parts[0]) for part in parts):
         raise TypeError("a part that is no float")
     return list(map(complex, *parts))
 
 
 def _lower_decimals(encoder: Encoder, values: list[Decimal]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _DECIMAL_NUMBER)
     return [HEADS[Tag.DECIMALS], encoder.sequence(list(map(str, values)))]
 
 
 def _decimals(decoder: Decoder, node: object) -> list[Decimal]:
     texts = decoder.typed(node, list)
-    decoder.count(len(texts))
+    decoder.count(len(texts), _DECIMAL_NUMBER)
     if countOf(map(type, texts), str) != len(texts):
         raise TypeError("a decimal that is no text")
     values = list(map(Decimal, texts))
@@ -287,7 +306,8 @@ def _uuid(decoder: Decoder, data: object, is_safe: object) -> UUID:
 def _lower_by_text(tag: Tag, kinds: tuple[type, ...]) -> Lower:
     numbers = {kind: number for number, kind in enumerate(kinds)}
 
-    def lower(_encoder: Encoder, value: object) -> object:
+    def lower(encoder: Encoder, value: object) -> object:
+        encoder.charge(_NAME)
         kind: Any = type(value)
         text = str(value)
         # Some paths of Windows that name nothing are read as others.
@@ -301,6 +321,7 @@ def _lower_by_text(tag: Tag, kinds: tuple[type, ...]) -> Lower:
 def _by_text(kinds: tuple[type, ...]) -> Call:
     def build(decoder: Decoder, number: Any, node: object) -> object:
         kind: Any = dict(enumerate(kinds))[number]
+        decoder.charge(_NAME)
         return kind(decoder.typed(node, str))
 
     return build

@@ -11,14 +11,17 @@ from struct import iter_unpack
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from mpccomm.codec.abc import Column, Decoder, Encoder
+from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
 from mpccomm.codec.builtin import integers
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 _DATETIME_SIZE: Final = 10
 """Bytes of a datetime: year (2, the higher first), month (128 more for the later of two equal times), day, hour, minute,
 second, microsecond (3)."""
+_MOMENT: Final = 80
+_DAY: Final = 48
+_DURATION: Final = 64
+"""Bytes of memory that a datetime, a date or a timedelta takes, with its place in a list."""
 _DOUBTFUL: Final = {
     position: bytes(byte not in trusted for byte in range(256))
     for position, trusted in {
@@ -72,7 +75,7 @@ def _timedelta(decoder: Decoder, *nodes: object) -> timedelta:
 
 
 def _lower_datetimes(encoder: Encoder, values: list[datetime]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _MOMENT)
     states = map(itemgetter(1), map(datetime.__reduce_ex__, values, repeat(4)))
     blob = b"".join(map(itemgetter(0), states))
     zones = list(map(attrgetter("tzinfo"), values))
@@ -95,13 +98,13 @@ def _datetimes(decoder: Decoder, node: object, zone_nodes: object, number_node: 
     count, rest = divmod(len(blob), _DATETIME_SIZE)
     zones = list(map(zone, decoder.typed(zone_nodes, list)))
     numbers = decoder.typed(number_node, list)
-    decoder.count(count)
+    decoder.count(count, _MOMENT)
     if rest or not zones or len(numbers) != (count if len(zones) > 1 else 0):
         raise ValueError("a column of broken length")
     each: Any = map(zones.__getitem__, numbers) if numbers else repeat(zones[0])
     states: Any = chain.from_iterable(iter_unpack(f"{_DATETIME_SIZE}s", blob))
     values: list[datetime] = list(map(datetime, states, each))  # type: ignore[arg-type]
-    # The constructor believes such bytes, but for the month. Where one is not beyond doubt, the fields are checked.
+    # The constructor takes such bytes as they are, except the month. Where one is not beyond doubt, the fields are checked.
     doubtful = 0
     for position, table in _DOUBTFUL.items():
         doubtful |= _flags(blob, position, table)
@@ -113,30 +116,30 @@ def _datetimes(decoder: Decoder, node: object, zone_nodes: object, number_node: 
 
 
 def _flags(blob: bytes, position: int, table: bytes) -> int:
-    """What *table* says of a byte of each datetime, a byte for each."""
+    """Return what *table* says of a byte of each datetime, a byte for each."""
     return int.from_bytes(blob[position::_DATETIME_SIZE].translate(table), "little")
 
 
 def _lower_dates(encoder: Encoder, values: list[date]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _DAY)
     return [HEADS[Tag.DATES], encoder.sequence(list(map(date.toordinal, values)))]
 
 
 def _dates(decoder: Decoder, node: object) -> list[date]:
     ordinals = decoder.typed(node, list)
-    decoder.count(len(ordinals))
+    decoder.count(len(ordinals), _DAY)
     return list(map(date.fromordinal, ordinals))
 
 
 def _lower_timedeltas(encoder: Encoder, values: list[timedelta]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _DURATION)
     parts = (list(map(attrgetter(name), values)) for name in ("days", "seconds", "microseconds"))
     return [HEADS[Tag.TIMEDELTAS], *map(encoder.sequence, parts)]
 
 
 def _timedeltas(decoder: Decoder, *nodes: object) -> list[timedelta]:
     parts = [decoder.typed(node, list) for node in nodes]
-    decoder.count(len(parts[0]))
+    decoder.count(len(parts[0]), _DURATION)
     if {*map(len, parts)} != {len(parts[0])} or len(parts) != 3 or {*map(type, chain(*parts))} > {int}:
         raise ValueError("columns that do not fit")
     return list(map(timedelta, *parts))

@@ -11,14 +11,16 @@ from types import CodeType, FunctionType
 from typing import Any, Final
 
 from mpccomm.codec import plugins, records
-from mpccomm.codec.abc import Decoder, Encoder
-from mpccomm.codec.columns import RECORD, columns_of, lower_columns
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
+from mpccomm.codec.columns import columns_of, lower_columns
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
+
+_INSTANCE: Final = 224
+"""Bytes of memory that an instance takes, with its place in a list, as far as it can be told from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Entry:
     form: Form | None = None
 
     def lower(self, encoder: Encoder, value: object) -> object:
-        """The node of an instance."""
+        """Return the node of an instance."""
         if self.form is not None:
             return encoder.once(value, partial(self._lower, encoder), value)
         encoder.keep_order()
@@ -45,24 +47,50 @@ class Entry:
         return node
 
     def _lower(self, encoder: Encoder, value: object) -> object:
+        return _lower_named(encoder, self.name, self._payload(encoder, value))
+
+    def _payload(self, encoder: Encoder, value: object) -> object:
         try:
-            payload = self.serialize(value, **encoder.context)
+            return self.serialize(value, **encoder.context)
         except Exception as error:
             if isinstance(error, Refusal) or is_interrupt(error):
                 raise
             raise Refusal(f"cannot be sent: serialize of {self.name} raised {type(error).__name__}") from error
-        return _lower_named(encoder, self.name, payload)
 
     def lower_all(self, encoder: Encoder, values: list[Any]) -> object | None:
-        """The node of a long list of instances, as a column for each field; None where they are not that simple."""
+        """Return the node of a long list of instances: a column for each field of a dataclass, one of what others become.
+
+        None where dataclasses are not that simple.
+        """
+        if self.form is None:
+            encoder.keep_order()
         fields = self.form.fields if self.form is not None else ()
-        found = records.columns(values, fields) if fields else None
+        if not fields:
+            return self._lower_each(encoder, values)
+        found = records.columns(values, fields)
         if found is None:
             return None
-        encoder.count(len(values))
-        ballast = encoder.ballast(RECORD * len(values))
+        encoder.count(len(values), records.memory(fields))
         nodes = lower_columns(encoder, found, [f".{name}" for name in fields])
-        return [HEADS[Tag.INSTANCES], self.name, list(fields), ballast, *nodes]
+        return [HEADS[Tag.INSTANCES], self.name, list(fields), *nodes]
+
+    def _lower_each(self, encoder: Encoder, values: list[Any]) -> object:
+        encoder.count(len(values), _INSTANCE)
+        payloads: list[object] = []
+        try:
+            for value in values:
+                payloads.append(self._payload(encoder, value))
+        except Refusal as refusal:
+            refusal.steps.append(f"[{len(payloads)}]")
+            raise
+        encoder.enter()
+        try:
+            node = encoder.sequence(payloads)
+        except Refusal as refusal:
+            _name_field(refusal, -2)
+            raise
+        encoder.depth -= 1
+        return [HEADS[Tag.EACH], self.name, node]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +102,7 @@ class Serialized:
 
 
 def lower_serialized(encoder: Encoder, value: Serialized) -> object:
-    """The node of an instance that has been serialised already."""
+    """Return the node of an instance that has been serialised already."""
     encoder.keep_order()
     encoder.enter()
     node = _lower_named(encoder, value.name, value.payload)
@@ -83,15 +111,20 @@ def lower_serialized(encoder: Encoder, value: Serialized) -> object:
 
 
 def _lower_named(encoder: Encoder, name: str, payload: object) -> object:
-    """The node of an instance, one level down from its own."""
+    """Return the node of an instance, one level down from its own."""
     try:
         node = encoder.lower(payload)
     except Refusal as refusal:
-        if refusal.steps:
-            field = refusal.steps[-1][2:-2]
-            refusal.steps[-1] = f".{field}" if field.isidentifier() else refusal.steps[-1]
+        _name_field(refusal, -1)
         raise
     return [HEADS[Tag.OBJECT], name, node]
+
+
+def _name_field(refusal: Refusal, place: int) -> None:
+    """Make a step of the path, where it is a key of what stands for an instance, that of an attribute."""
+    if len(refusal.steps) >= -place:
+        field = refusal.steps[place][2:-2]
+        refusal.steps[place] = f".{field}" if field.isidentifier() else refusal.steps[place]
 
 
 def _entry(name: object) -> Entry:
@@ -110,12 +143,20 @@ def _object(decoder: Decoder, name: object, node: object) -> object:
     return entry_deserialize(entry, payload, decoder.context)
 
 
-def _instances(decoder: Decoder, name: object, field_node: object, ballast: object, *nodes: object) -> list[object]:
+def _each(decoder: Decoder, name: object, node: object) -> list[object]:
+    entry = _entry(name)
+    payloads = decoder.typed(node, list)
+    decoder.count(len(payloads), _INSTANCE)
+    context = decoder.context
+    return [entry_deserialize(entry, payload, context) for payload in payloads]
+
+
+def _instances(decoder: Decoder, name: object, field_node: object, *nodes: object) -> list[object]:
     entry = _entry(name)
     fields = decoder.typed(field_node, list)
     if entry.kind is None or entry.form is None or sorted(entry.form.fields) != sorted(fields) or not nodes:
         raise DecodingError(f"the fields of {entry.name} are others at the sender; the class has to be the same there")
-    return records.instances(entry.kind, fields, columns_of(decoder, nodes, RECORD, ballast))
+    return records.instances(entry.kind, fields, columns_of(decoder, nodes, records.memory(fields)))
 
 
 def _printable(name: object) -> str:
@@ -123,7 +164,7 @@ def _printable(name: object) -> str:
 
 
 def entry_deserialize(entry: Entry, payload: object, context: Any) -> object:
-    """The instance that *payload* stands for; what the user's code raises becomes the cause."""
+    """Return the instance that *payload* stands for; what the user's code raises becomes the cause."""
     try:
         return entry.deserialize(payload, **context)
     except Exception as error:
@@ -138,28 +179,28 @@ _CARRIED: Final = plugins.ATOMS | {list, dict}
 _BY_NAME: Final[dict[str, Entry]] = {}
 _NAMED: Final[dict[str, Entry]] = {}
 
-CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object, Tag.INSTANCES: _instances}
+CALLS: Final[dict[int, Callable[..., object]]] = {Tag.OBJECT: _object, Tag.EACH: _each, Tag.INSTANCES: _instances}
 
 
 def by_type_name(kind: type) -> Callable[[Encoder, Any], object] | None:
-    """How to lower a class that was registered by its name alone."""
+    """Return how to lower a class that was registered by its name alone."""
     entry = _NAMED.get(kind.__name__)
     return None if entry is None else entry.lower
 
 
 def of(value: object) -> Entry | None:
-    """The entry for the class of *value*."""
+    """Return the entry for the class of *value*."""
     kind = type(value)
     return _BY_TYPE.get(kind) or _NAMED.get(kind.__name__)
 
 
 def named(name: str) -> Entry | None:
-    """The entry with that name on the wire."""
+    """Return the entry with that name on the wire."""
     return _BY_NAME.get(name)
 
 
 def entries() -> list[Entry]:
-    """All that is registered, in the order in which it was."""
+    """Return all that is registered, in the order in which it was."""
     return list(_BY_NAME.values())
 
 
@@ -198,7 +239,7 @@ def _forget_elements(kind: type) -> None:
 
 
 def _same_notebook_class(present: Entry, entry: Entry) -> bool:
-    """Whether a cell was run again, which makes another class of the same definition.
+    """Return whether a cell was run again, which makes another class of the same definition.
 
     In a script, two classes of one name are two classes: a function may have made them.
     """
@@ -214,12 +255,12 @@ def _same_notebook_class(present: Entry, entry: Entry) -> bool:
 
 
 def is_interactive() -> bool:
-    """Whether the program is typed in as it runs: in a notebook, or at a prompt."""
+    """Return whether the program is typed in as it runs: in a notebook, or at a prompt."""
     return hasattr(sys, "ps1") or "get_ipython" in vars(sys.modules["__main__"])
 
 
 def _definition(kind: type) -> object:
-    """What a class statement says, to be compared with that of another."""
+    """Return what a class statement says, to be compared with that of another."""
     bases = [f"{base.__module__}.{base.__qualname__}" for base in kind.__bases__]
     return bases, {name: _meaning(item) for name, item in vars(kind).items() if name not in _NOT_SAID}
 

@@ -16,25 +16,31 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from itertools import accumulate, chain, count, cycle, islice, repeat
-from operator import countOf, is_, itemgetter
+from operator import countOf, is_, itemgetter, rshift
 from struct import iter_unpack
 from typing import Any, Final
 
 from mpccomm.codec import plugins
-from mpccomm.codec.abc import Column, Decoder, Encoder
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
 from mpccomm.codec.wire import HEADS, INLINE, Tag
 
 BULK: Final = 32
 """Shorter lists are not worth a column."""
 _MOST_COLUMNS: Final = 16
 _MOST_GROUPS: Final = 16
-RECORD: Final = 256
-"""Memory, in bytes, that a dict or an instance of a few fields takes beyond its columns."""
-_LIST: Final = 64
-"""Memory that a list takes beyond its elements."""
-_TUPLE: Final = 56
+_SLOT: Final = 10
+"""Memory, in bytes, that an element takes in a list whose length is not known before, beyond the element itself."""
+_NUMBER: Final = 48
+"""The same for a machine number, the element included."""
+_BIG: Final = 128
+"""The same for an integer of any size, beyond its bytes."""
+_MIXED: Final = 96
+"""The same for what is needed meanwhile, where each has a width of its own."""
+_TUPLE: Final = 56 + _SLOT
+_LIST: Final = 80 + _SLOT
 _INT_CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
+_MACHINE_BITS: Final = 6
+"""Integers of fewer bits than two to the power of this are machine numbers."""
 _SWAP: Final = sys.byteorder == "big"
 
 _signed_bytes: Final = partial(int.to_bytes, byteorder="little", signed=True)
@@ -48,7 +54,7 @@ def _little_endian(numbers: array[Any]) -> array[Any]:
 
 
 def _lower_floats(encoder: Encoder, values: list[float]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _NUMBER)
     data = memoryview(_little_endian(array("d", values))).cast("B")
     return [HEADS[Tag.FLOATS], encoder.buffer(data, mutable=False)]
 
@@ -63,7 +69,7 @@ def _machine_numbers(decoder: Decoder, node: object, code: str) -> list[Any]:
     count, rest = divmod(len(data), numbers.itemsize)
     if rest:
         raise ValueError("a column of broken length")
-    decoder.count(count)
+    decoder.count(count, _NUMBER)
     numbers.frombytes(data)
     return _little_endian(numbers).tolist()
 
@@ -75,7 +81,7 @@ def _lower_ints(encoder: Encoder, values: list[int]) -> object:
             data = memoryview(_little_endian(array(code, values))).cast("B")
         except OverflowError:
             continue
-        encoder.count(len(values))
+        encoder.count(len(values), _NUMBER)
         return [HEADS[Tag.INTS], width, encoder.buffer(data, mutable=False)]
     return lower_big(encoder, values, int, Tag.BIG_INTS, Tag.MIXED_INTS)
 
@@ -86,19 +92,26 @@ def _ints(decoder: Decoder, width: object, node: object) -> list[int]:
 
 def lower_big(encoder: Encoder, values: list[Any], kind: Any, uniform: Tag, mixed: Tag) -> object:
     """A column of integers of any size. *kind* is int, or something with the same methods."""
-    encoder.count(len(values))
     bits = list(map(kind.bit_length, values))
     widest = max(bits)
     signed = min(values) < 0
     width = (widest >> 3) + 1 if signed else max(1, (widest + 7) >> 3)
     total = sum(bits) >> 3
-    if width * len(values) <= total + (total >> 2) + INLINE:
+    uniform_enough = width * len(values) <= total + (total >> 2) + INLINE
+    if not uniform_enough:
+        # Where some are much larger than others, those of about one size are worth a column of their own.
+        groups = lower_groups(encoder, values, map(rshift, bits, repeat(_MACHINE_BITS)))
+        if groups is not None:
+            return groups
+    encoder.count(len(values), _BIG)
+    if uniform_enough:
         if signed:
             chunks = map(partial(kind.to_bytes, byteorder="little", signed=True), values, repeat(width))
         else:
             chunks = map(kind.to_bytes, values, repeat(width), repeat("little"))
         return [HEADS[uniform], width, signed, encoder.buffer(b"".join(chunks), mutable=False)]
     widths = [(size >> 3) + 1 for size in bits]
+    encoder.charge(_MIXED * len(widths))
     blob = b"".join(map(partial(kind.to_bytes, byteorder="little", signed=True), values, widths))
     return [HEADS[mixed], _lower_ints(encoder, widths), encoder.buffer(blob, mutable=False)]
 
@@ -110,7 +123,7 @@ def big(decoder: Decoder, width: object, signed: object, node: object, kind: Any
         raise TypeError("a column without a width")
     if len(data) % width:
         raise ValueError("a column of broken length")
-    decoder.count(len(data) // width)
+    decoder.count(len(data) // width, _BIG)
     chunks = chain.from_iterable(iter_unpack(f"{width}s", data))
     if signed:
         return list(map(partial(kind.from_bytes, byteorder="little", signed=True), chunks))
@@ -121,7 +134,7 @@ def mixed(decoder: Decoder, widths: object, node: object, kind: Any = int) -> li
     """The integers of a column with a width for each."""
     sizes = decoder.typed(widths, list)
     data = bytes(decoder.buffer(node))
-    decoder.count(len(sizes))
+    decoder.count(len(sizes), _BIG + _MIXED)
     if not set(map(type, sizes)) <= {int} or min(sizes, default=1) < 1 or sum(sizes) != len(data):
         raise ValueError("widths that do not add up")
     convert = partial(kind.from_bytes, byteorder="little", signed=True)
@@ -149,22 +162,22 @@ def lower_rows(encoder: Encoder, values: list[Any], tuples: bool) -> object | No
         return _plain_lists(encoder, values) or lower_groups(encoder, values, map(len, values))
     if not 1 <= length <= _MOST_COLUMNS:
         return None if tuples else _plain_lists(encoder, values)
-    encoder.count(len(values))
-    ballast = encoder.ballast(_row_memory(tuples, length) * len(values))
+    encoder.count(len(values), _row_memory(tuples, length))
     columns = (list(map(itemgetter(position), values)) for position in range(length))
     nodes = lower_columns(encoder, columns, [f"[{position}]" for position in range(length)])
-    return [HEADS[Tag.ROWS], tuples, ballast, *nodes]
+    return [HEADS[Tag.ROWS], tuples, *nodes]
 
 
 def _row_memory(tuples: bool, columns: int) -> int:
-    """Memory that a row takes beyond its elements, as far as they don't make up for it.
+    return (_TUPLE if tuples else _LIST) + 8 * columns
 
-    Tuples of two and more are fewer than the elements within them, each of which takes a byte of the message. Those of
-    one in those of one, and so on, would be any number for each byte.
-    """
-    if not tuples:
-        return _LIST
-    return _TUPLE if columns == 1 else 0
+
+def _record_memory(columns: int) -> int:
+    """Memory that a dict of so many entries takes, which grows in steps; its keys belong to all."""
+    slots = 8
+    while slots * 2 // 3 < columns:
+        slots *= 2
+    return 112 + _SLOT + slots + 16 * (slots * 2 // 3)
 
 
 def lower_columns(encoder: Encoder, columns: Iterable[list[Any]], steps: list[str]) -> list[object]:
@@ -188,21 +201,20 @@ def _lower_parts(
     return nodes
 
 
-def columns_of(decoder: Decoder, nodes: tuple[object, ...], element: int, ballast: object) -> list[list[Any]]:
-    """The equally long columns of *nodes*, each of whose rows becomes an object of *element* bytes."""
+def columns_of(decoder: Decoder, nodes: tuple[object, ...], memory: int) -> list[list[Any]]:
+    """The equally long columns of *nodes*, each of whose rows becomes an object of *memory* bytes."""
     columns = [decoder.typed(node, list) for node in nodes]
     size = len(columns[0])
     if countOf(map(len, columns), size) != len(columns):
         raise ValueError("columns of different lengths")
-    decoder.count(size)
-    decoder.ballasted(element * size, ballast)
+    decoder.count(size, memory)
     return columns
 
 
-def _rows(decoder: Decoder, tuples: object, ballast: object, *nodes: object) -> list[Any]:
+def _rows(decoder: Decoder, tuples: object, *nodes: object) -> list[Any]:
     if type(tuples) is not bool:
         raise TypeError("rows of no kind")
-    rows = zip(*columns_of(decoder, nodes, _row_memory(tuples, len(nodes)), ballast), strict=True)
+    rows = zip(*columns_of(decoder, nodes, _row_memory(tuples, len(nodes))), strict=True)
     return list(rows) if tuples else list(map(list, rows))
 
 
@@ -212,7 +224,8 @@ def _lower_ragged(encoder: Encoder, values: list[tuple[Any, ...]]) -> object | N
     if countOf(map(type, flat), type(flat[0])) != len(flat) and not plugins.ATOMS.issuperset(map(type, flat)):
         return None
     lengths = list(map(len, values))
-    encoder.count(len(values))
+    encoder.count(len(values), _row_memory(True, 0))
+    encoder.charge(8 * len(flat))
     nodes = _lower_parts(encoder, (lengths, flat), lambda refusal, _: _index_to_row(refusal, lengths))
     return [HEADS[Tag.RAGGED], *nodes]
 
@@ -234,7 +247,8 @@ def _index_to_row(refusal: Refusal, lengths: list[int]) -> None:
 def _ragged(decoder: Decoder, length_node: object, node: object) -> list[Any]:
     lengths = decoder.typed(length_node, list)
     flat = decoder.typed(node, list)
-    decoder.count(len(lengths))
+    decoder.count(len(lengths), _row_memory(True, 0))
+    decoder.charge(8 * len(flat))
     if countOf(map(type, lengths), int) != len(lengths) or min(lengths, default=0) < 0 or sum(lengths) != len(flat):
         raise ValueError("lengths that do not add up")
     elements = iter(flat)
@@ -252,7 +266,7 @@ def lower_groups(encoder: Encoder, values: list[Any], keys: Iterable[Hashable]) 
         return None
     groups: list[list[Any]] = [[] for _ in numbers]
     exhaust(map(list.append, map(groups.__getitem__, order), values))
-    encoder.count(len(values))
+    encoder.count(len(values), _SLOT)
     nodes = _lower_parts(encoder, groups, lambda refusal, number: _index_to_element(refusal, order, number))
     return [HEADS[Tag.GROUPS], encoder.buffer(bytes(order), mutable=False), *nodes]
 
@@ -266,7 +280,7 @@ def _index_to_element(refusal: Refusal, order: list[int], number: int) -> None:
 
 def _groups(decoder: Decoder, order_node: object, *nodes: object) -> list[Any]:
     order = bytes(decoder.buffer(order_node))
-    decoder.count(len(order))
+    decoder.count(len(order), _SLOT)
     if len(nodes) > _MOST_GROUPS:
         raise ValueError("too many groups")
     groups = [decoder.typed(node, list) for node in nodes]
@@ -285,10 +299,10 @@ def _lower_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | Non
         every = list(chain.from_iterable(values))
         if countOf(map(type, every), str) != len(every) or every != keys * len(values):
             return _unlike_dicts(encoder, values)
-    encoder.count(len(values))
+    encoder.count(len(values), _record_memory(len(keys)))
     columns = (list(map(itemgetter(key), values)) for key in keys)
     nodes = lower_columns(encoder, columns, [f"[{json.dumps(key, ensure_ascii=False)}]" for key in keys])
-    return [HEADS[Tag.RECORDS], keys, encoder.ballast(RECORD * len(values)), *nodes]
+    return [HEADS[Tag.RECORDS], keys, *nodes]
 
 
 def _unlike_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
@@ -312,9 +326,9 @@ def _plain(encoder: Encoder, values: list[Any], sizes: list[int], elements: Iter
     return values
 
 
-def _dicts(decoder: Decoder, key_node: object, ballast: object, *nodes: object) -> list[dict[Any, Any]]:
+def _dicts(decoder: Decoder, key_node: object, *nodes: object) -> list[dict[Any, Any]]:
     keys = decoder.typed(key_node, list)
-    columns = columns_of(decoder, nodes, RECORD, ballast)
+    columns = columns_of(decoder, nodes, _record_memory(len(keys)))
     template = dict.fromkeys(keys)
     if len(template) != len(columns) or countOf(map(type, keys), str) != len(keys) or len(keys) > _MOST_COLUMNS:
         raise ValueError("columns that do not fit their keys")

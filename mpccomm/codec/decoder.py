@@ -16,10 +16,10 @@ from ormsgpack import unpackb
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.scan import DENSE, count_elements, tree_memory
+from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
-    ALLOWANCE,
     BYTES,
+    DENSE,
     EXPANSION,
     MAX_ELEMENTS,
     MAX_WIRE_DEPTH,
@@ -27,7 +27,7 @@ from mpccomm.codec.wire import (
     SIZES,
     Extension,
     Tag,
-    tree_allowance,
+    allowance,
     unpack_envelope,
 )
 from mpccomm.errors import DecodingError
@@ -48,19 +48,34 @@ LEAVES: Final[dict[int, Callable[[bytes], object]]] = {**builtin.LEAVES}
 class MessageDecoder:
     """What one call of `decode` knows while it builds its value; see `mpccomm.codec.abc.Decoder`."""
 
-    __slots__ = ("_height", "_parts", "context", "depth", "elements", "memory", "segments")
+    __slots__ = (
+        "_envelope",
+        "_estimates",
+        "_height",
+        "_nodes",
+        "_parts",
+        "context",
+        "depth",
+        "elements",
+        "memory",
+        "segments",
+    )
 
     def __init__(self, segments: Sequence[Buffer], context: Mapping[str, object], max_elements: int) -> None:
         self.segments: list[Buffer | None] = list(segments)
         self.context = context
         self.depth = 0
         self.elements = max_elements
-        self.memory = EXPANSION * sum(map(len, segments)) + ALLOWANCE
+        self._envelope = segments[0]
+        # What the nodes take is found out as exactly as what else there is asks for.
+        self._estimates = iter(ESTIMATES)
+        self._nodes = next(self._estimates)(self._envelope)
+        self.memory = allowance(sum(map(len, segments))) - self._nodes
         self._parts: list[tuple[object, int] | None] = []
         self._height = 0
 
     def message(self, node: object) -> Any:
-        """The value of the whole message, of which *node* is the envelope."""
+        """Return the value of the whole message, of which *node* is the envelope."""
         if type(node) is list and len(node) == 3 and type(node[0]) is Extension and node[0].start == Tag.PADDED:
             _, ballast, node = node
             self.buffer(ballast)
@@ -83,25 +98,26 @@ class MessageDecoder:
         self._parts[index] = None
         return part
 
-    def count(self, elements: int) -> None:
-        """Account for objects that are about to be built; raises when the message has more than it may."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for objects that are about to be built, each of *memory* bytes."""
         self.elements -= elements
         if self.elements < 0:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
+        self.charge(elements * memory)
 
-    def charge(self, size: int) -> None:
-        """Account for memory, in bytes, that is about to be taken beyond the size of the input."""
-        self.memory -= size
-        if self.memory < 0:
-            raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
-
-    def ballasted(self, size: int, ballast: object) -> None:
-        """The same, with the ballast that an honest sender adds for it."""
-        self.buffer(ballast)
-        self.charge(size)
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that is about to be taken."""
+        self.memory -= memory
+        while self.memory < 0:
+            estimate = next(self._estimates, None)
+            if estimate is None:
+                raise DecodingError(_TOO_LARGE)
+            nodes = min(self._nodes, estimate(self._envelope))
+            self.memory += self._nodes - nodes
+            self._nodes = nodes
 
     def value(self, node: object) -> Any:
-        """The value of *node*. Lists and dicts are changed in place."""
+        """Return the value of *node*. Lists and dicts are changed in place."""
         kind = type(node)
         if kind in _PLAIN:
             return node
@@ -126,14 +142,14 @@ class MessageDecoder:
                     node[key] = self.value(item)
 
     def typed(self, node: object, kind: type[T]) -> T:
-        """The value of *node*, which has to be exactly of type *kind*."""
+        """Return the value of *node*, which has to be exactly of type *kind*."""
         value = self.value(node)
         if type(value) is not kind:
             raise TypeError(f"{type(value).__name__} in place of {kind.__name__}")
         return value
 
     def buffer(self, node: object) -> Buffer:
-        """The buffer of *node*: of the envelope (bytes), or a segment, which may be writable and then is ours."""
+        """Return the buffer of *node*: of the envelope (bytes), or a segment, which may be writable and then is ours."""
         if type(node) is bytes:
             return node
         if type(node) is not Extension or node.start != Tag.SEGMENT:
@@ -176,7 +192,7 @@ class MessageDecoder:
 
 
 def _are_plain(nodes: Any) -> bool:
-    """Whether *nodes* are many lists, or many dicts, and no element of any needs a look: found out for all at once."""
+    """Return whether *nodes* are many lists, or many dicts, and no element of any needs a look: found out for all at once."""
     if len(nodes) < columns.BULK or type(nodes) is not list:
         return False
     kind = type(nodes[0])
@@ -187,7 +203,7 @@ def _are_plain(nodes: Any) -> bool:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether *error* says nothing about the message, or has been turned into a `DecodingError` already."""
+    """Return whether *error* says nothing about the message, or has been turned into a `DecodingError` already."""
     return isinstance(error, DecodingError | RecursionError) or is_interrupt(error)
 
 
@@ -213,6 +229,10 @@ def _find(table: dict[int, Callable[..., object]], name: str, tag: int) -> Calla
             f"the message holds a value of an unknown kind ({tag}); the sender may run a later version"
         ) from None
 
+
+_TOO_LARGE: Final = (
+    f"the message would take more memory than its size allows: {EXPANSION} times that, or less in a large one"
+)
 
 NOT_PLAIN: Final = object()
 """No value: what `decode_plain` returns for all but the plainest."""
@@ -240,13 +260,14 @@ def decode(
     context: Mapping[str, object] | None = None,
     max_elements: int = MAX_ELEMENTS,
 ) -> object:
-    """The value that `encode` made *segments* of.
+    """Return the value that `encode` made *segments* of.
 
     A segment that is writable (a bytearray, or a writable memoryview) is handed over: it may become the memory of an
     array. Others are copied where the value has to be writable. *context* is what the ``deserialize`` methods of the
     user's classes get as keyword arguments.
 
-    Takes memory of at most 100 times the input for trees of objects, 2 times for buffers and arrays, plus 1 MB.
+    Takes memory of at most 128 times the input, plus 1 MB: 20 times, plus 50 MB, where the input is no more than a megabyte,
+    and 2 times for buffers and arrays.
     Raises `DecodingError` for anything else than a value, and its subclass `MissingExtraError` for one that needs an
     optional library. What a ``deserialize`` method of the user raised is its ``__cause__``.
     """
@@ -258,14 +279,14 @@ def decode(
         size = len(envelope)
         if size > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise DecodingError("the message has more elements than the limit; send bulk data as arrays")
-        if size >= DENSE:
-            allowance = tree_allowance(sum(map(len, segments)))
-            if tree_memory(envelope, allowance) > allowance:
-                raise DecodingError(f"the message would take more than {EXPANSION} times its size in memory")
+        decoder = MessageDecoder(segments, context or {}, max_elements) if size >= DENSE else None
+        if decoder is not None:
+            decoder.charge(0)
         node, tagged = unpack_envelope(envelope)
         if not tagged and len(segments) == 1:
             return node
-        decoder = MessageDecoder(segments, context or {}, max_elements)
+        if decoder is None:
+            decoder = MessageDecoder(segments, context or {}, max_elements)
         decoder.segments[0] = None
         value = decoder.message(node)
         if any(segment is not None for segment in decoder.segments):

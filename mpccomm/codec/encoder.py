@@ -15,30 +15,30 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import ormsgpack
 
-from mpccomm.codec import builtin, calendar, classes, columns, plugins
-from mpccomm.codec.abc import Encoder, Lower
+from mpccomm.codec import builtin, calendar, classes, columns, keys, plugins
+from mpccomm.codec.abc import Encoder, Lower, Refusal
 from mpccomm.codec.columns import BULK
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.keys import distinct
 from mpccomm.codec.plugins import ATOMS, LOWER
-from mpccomm.codec.refusal import Refusal
-from mpccomm.codec.scan import DENSE, ELEMENTS, count_elements, count_written_out, tree_memory
+from mpccomm.codec.scan import ELEMENTS, ESTIMATES, count_elements, count_written_out
 from mpccomm.codec.wire import (
-    EXPANSION,
+    DENSE,
     HEADS,
     INLINE,
     MAX_DEPTH,
     MAX_ELEMENTS,
     PART_DEPTH,
     Tag,
+    allowance,
     pack_envelope,
-    padding,
-    tree_allowance,
+    shortest,
 )
 from mpccomm.errors import EncodingError, MissingExtraError
 
 _STRINGS: Final = frozenset({str})
 
+_MANY_KEYS: Final = 1000
+"""Keys of one dict, of which msgpack's parser would know hardly any again, and hash each twice."""
 _MANY: Final = 1 << 16
 """Containers that are lowered one by one, or elements in the same ones over again, before all are counted."""
 
@@ -73,6 +73,7 @@ class MessageEncoder:
         "context",
         "depth",
         "elements",
+        "memory",
         "nodes",
         "ordered",
         "segments",
@@ -91,6 +92,7 @@ class MessageEncoder:
         self._deepest = 0
         self.elements = max_elements
         self.nodes = max_elements
+        self.memory = 0
         self._level = 0
         self._limit = max_elements
         self._parts: list[tuple[object, int]] = []
@@ -100,7 +102,7 @@ class MessageEncoder:
         self._lowered = 0
 
     def message(self, value: object) -> object:
-        """The node of the whole message."""
+        """Return the node of the whole message."""
         self._root = value
         node = self.lower(value)
         if not self._parts:
@@ -117,7 +119,7 @@ class MessageEncoder:
         return nodes
 
     def lower(self, value: object) -> object:
-        """The node of *value*."""
+        """Return the node of *value*."""
         kind = type(value)
         if kind in ATOMS:
             return value
@@ -154,7 +156,7 @@ class MessageEncoder:
                 self._check_size()
 
     def call(self, tag: Tag, *arguments: object) -> list[object]:
-        """A call, with arguments that are values (not nodes)."""
+        """Return a call, with arguments that are values (not nodes)."""
         self.enter()
         node: list[object] = [HEADS[tag]]
         node.extend(map(self.lower, arguments))
@@ -162,7 +164,7 @@ class MessageEncoder:
         return node
 
     def buffer(self, data: bytes | memoryview, *, mutable: bool) -> object:
-        """The node of a buffer of one dimension in bytes; *mutable* if the program may still write to it."""
+        """Return the node of a buffer of one dimension in bytes; *mutable* if the program may still write to it."""
         size = len(data)
         if size < INLINE:
             return bytes(data)
@@ -173,16 +175,14 @@ class MessageEncoder:
         self.segments.append(data if type(data) is bytes else memoryview(data).toreadonly())
         return ormsgpack.Ext(Tag.SEGMENT, len(self.segments).to_bytes(4, "little"))
 
-    def ballast(self, memory: int) -> object:
-        """Bytes that make up for *memory* that the decoder has to take, and that the rest of a value does not show.
+    def charge(self, memory: int) -> None:
+        """Account for memory, in bytes, that the decoder will charge."""
+        self.memory += memory
 
-        What a message may take is a multiple of its size, and an honest one must never reach that.
-        """
-        return self.buffer(bytes(memory // EXPANSION), mutable=False)
-
-    def count(self, elements: int) -> None:
-        """Account for elements of a column, as the decoder will."""
+    def count(self, elements: int, memory: int) -> None:
+        """Account for elements of a column, each of *memory* bytes, as the decoder will."""
         self.elements -= elements
+        self.memory += elements * memory
         if self.elements < 0:
             raise Refusal(TOO_MANY)
 
@@ -209,7 +209,7 @@ class MessageEncoder:
                 self._begin()
 
     def once(self, owner: object, lower: Callable[[Any], object], argument: object) -> object:
-        """What *lower* makes of *argument*, one level down, worked out once however often *owner* occurs.
+        """Return what *lower* makes of *argument*, one level down, worked out once however often *owner* occurs.
 
         A list of two references to a list of two references, and so on, has more elements at each level than the one
         above: what they come to is known before they are all lowered.
@@ -223,6 +223,7 @@ class MessageEncoder:
             if known.shared and self.depth + known.height <= PART_DEPTH:
                 self.nodes -= known.nodes
                 self.elements -= known.elements
+                self.memory += known.memory
                 self._deepest = max(self._deepest, self.depth + known.height)
                 return known.node
             self._check_size()
@@ -230,7 +231,8 @@ class MessageEncoder:
         if self._lowered >= _MANY:
             self._check_size()
         self._known[id(owner)] = None
-        nodes, elements, unique, deepest = self.nodes, self.elements, self._unique, self._deepest
+        nodes, elements, memory = self.nodes, self.elements, self.memory
+        unique, deepest = self._unique, self._deepest
         self.enter()
         self._deepest = self.depth
         node = lower(argument)
@@ -239,11 +241,12 @@ class MessageEncoder:
         self._deepest = max(self._deepest, deepest)
         # Of what may occur only once in a message, another has to be made each time.
         shared = unique == self._unique
-        self._known[id(owner)] = _Known(owner, nodes - self.nodes, elements - self.elements, height, node, shared)
+        used = nodes - self.nodes, elements - self.elements, self.memory - memory
+        self._known[id(owner)] = _Known(owner, *used, height, node, shared)
         return node
 
     def items(self, values: Iterable[object]) -> list[object]:
-        """The nodes of *values*, an index at fault named in the path."""
+        """Return the nodes of *values*, an index at fault named in the path."""
         nodes: list[object] = []
         add = nodes.append
         lower = self.lower
@@ -257,7 +260,7 @@ class MessageEncoder:
         return nodes
 
     def sequence(self, value: list[Any], owner: object = None) -> object:
-        """The node of a list (or of the elements of *owner*, another container)."""
+        """Return the node of a list (or of the elements of *owner*, another container)."""
         size = len(value)
         # Counting compares by identity, which is faster than a set where the list is long.
         if size >= BULK and countOf(map(type, value), type(value[0])) == size:
@@ -282,11 +285,13 @@ class MessageEncoder:
         return self.once(value if owner is None else owner, self.items, value)
 
     def mapping(self, value: dict[Any, Any]) -> object:
-        """The node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
+        """Return the node of a dict. Only keys that are all plain text may stay: others msgpack would change."""
         size = len(value)
         if countOf(map(type, value), str) != size:
             return self.once(value, self._dict, value)
         if ATOMS.issuperset(map(type, value.values())):
+            if size >= _MANY_KEYS:
+                return self._dict(value)
             self.count_nodes(size)
             return value
         if size >= BULK and any(map(plugins.column, set(map(type, value.values())))):
@@ -297,7 +302,7 @@ class MessageEncoder:
         return [HEADS[Tag.DICT], *self.pairs(value)]
 
     def fields(self, value: Mapping[object, object]) -> dict[object, object]:
-        """The node of a dict with text as its keys."""
+        """Return the node of a dict with text as its keys."""
         key: object = None
         node = {}
         lower = self.lower
@@ -312,16 +317,17 @@ class MessageEncoder:
 
     def pairs(self, value: Mapping[Any, Any]) -> tuple[object, object]:
         """Keys and values of a mapping, as two lists."""
-        keys = list(value)
+        names = list(value)
+        self.charge(keys.MEMORY * len(names))
         try:
-            key_node = self.sequence(distinct(keys))
+            key_node = self.sequence(keys.distinct(names))
         except Refusal as refusal:
             refusal.steps.append(".keys()")
             raise
         try:
             value_node = self.sequence(list(value.values()))
         except Refusal as refusal:
-            _index_to_key(refusal, keys)
+            _index_to_key(refusal, names)
             raise
         return key_node, value_node
 
@@ -332,12 +338,13 @@ class _Known(NamedTuple):
     owner: object
     nodes: int
     elements: int
+    memory: int
     height: int
     node: object
     shared: bool
 
 
-_NEW: Final = _Known(None, 0, 0, 0, None, False)
+_NEW: Final = _Known(None, 0, 0, 0, 0, None, False)
 
 
 def _index_to_key(refusal: Refusal, keys: list[object]) -> None:
@@ -388,7 +395,7 @@ plugins.COLUMNS.update({**columns.COLUMNS, **builtin.COLUMNS, **calendar.COLUMNS
 
 
 def _find(kind: type) -> Lower:
-    """The way to lower *kind* that is not in the table yet."""
+    """Return the way to lower *kind* that is not in the table yet."""
     try:
         found = plugins.lowering(kind) or classes.by_type_name(kind)
     except MissingExtraError as error:
@@ -441,23 +448,25 @@ def encode(
         return _new(Encoded, ((plain,), False))
     segments: list[bytes | memoryview] = []
     ordered = False
+    memory = 0
     try:
         if _is_small(value, 2):
             node = value
         else:
             encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
             node = encoder.message(value)
-            segments, ordered = encoder.segments, encoder.ordered
+            segments, ordered, memory = encoder.segments, encoder.ordered, encoder.memory
         try:
             envelope = pack_envelope(node, option)
         except TypeError as error:
             if is_interrupt(error):
                 raise
-            envelope = _second_attempt(node, option, error)
+            envelope, more = _second_attempt(node, option, error)
+            memory += more
         if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
             raise Refusal(TOO_MANY)
-        if len(envelope) >= DENSE:
-            envelope = _padded(envelope, segments)
+        if memory or len(envelope) >= DENSE:
+            envelope = _ballasted(envelope, segments, memory)
     except Refusal as refusal:
         raise EncodingError(str(refusal)) from refusal.__cause__
     except MissingExtraError as error:
@@ -490,21 +499,32 @@ _new: Final = tuple.__new__
 """Makes an `Encoded` of its fields, without the call of Python that the class makes for that."""
 
 
-def _padded(envelope: bytes, segments: list[bytes | memoryview]) -> bytes:
-    """Return *envelope* with ballast among the *segments*, if its objects take more memory than its size allows."""
-    size = len(envelope) + sum(map(len, segments))
-    allowance = tree_allowance(size)
-    memory = tree_memory(envelope, allowance)
-    if memory <= allowance:
-        return envelope
-    segments.append(bytes(max(INLINE, padding(size, memory))))
+_CALL_OF_BALLAST: Final = 1 << 10
+"""Memory that ballast takes itself, beside its bytes."""
+
+
+def _ballasted(envelope: bytes, segments: list[bytes | memoryview], memory: int) -> bytes:
+    """Return *envelope* with ballast among the *segments*, if its value takes more than its size allows.
+
+    *memory* is what is charged beyond the nodes.
+    """
+    size = len(envelope)
+    for segment in segments:
+        size += len(segment)
+    allowed = allowance(size)
+    total = 0
+    for estimate in ESTIMATES:
+        total = memory + estimate(envelope)
+        if total <= allowed:
+            return envelope
+    segments.append(bytes(max(INLINE, shortest(total + _CALL_OF_BALLAST) - size)))
     ballast = ormsgpack.Ext(Tag.SEGMENT, len(segments).to_bytes(4, "little"))
     # The array of these two and of what the envelope is.
     return b"".join((b"\x93", pack_envelope(HEADS[Tag.PADDED]), pack_envelope(ballast), envelope))
 
 
 def _is_small(value: Any, levels: int) -> bool:
-    """Whether *value* is its own node and short, as most messages are: then nothing has to be remembered on the way."""
+    """Return whether *value* is its own node and short, as most messages are: then nothing has to be remembered on the way."""
     kind = type(value)
     items: Iterable[object]
     if kind is dict:
@@ -523,33 +543,52 @@ def _is_small(value: Any, levels: int) -> bool:
     return True
 
 
-def _second_attempt(node: object, option: int | None, error: TypeError) -> bytes:
+def _second_attempt(node: object, option: int | None, error: TypeError) -> tuple[bytes, int]:
+    """Return *node* as msgpack, and the memory that is to be charged for what was changed in it."""
     if "Recursion" in str(error):
         raise Refusal("is nested too deeply; send it in parts") from None
-    return pack_envelope(_escape(node, {}), option)
+    escape = _Escape()
+    return pack_envelope(escape.node(node), option), escape.memory
 
 
-def _escape(node: object, done: dict[int, object]) -> object:
-    """*node* with integers of more than 64 bits, and text that UTF-8 cannot express, as leaves.
+class _Escape:
+    """Nodes with integers of more than 64 bits, and text that UTF-8 cannot express, as leaves.
 
     They are rare, and so not looked for before they are found.
     """
-    kind = type(node)
-    if kind is int:
-        return node if -(1 << 63) <= node < 1 << 64 else _big_int(node)  # type: ignore[operator,arg-type]
-    if kind is str:
-        return _text(node)  # type: ignore[arg-type]
-    if kind is not list and kind is not dict:
-        return node
-    if id(node) not in done:
-        if kind is list:
-            done[id(node)] = [_escape(item, done) for item in node]  # type: ignore[attr-defined]
-        else:
-            keys = [_text(key) for key in node]  # type: ignore[attr-defined]
-            values = [_escape(item, done) for item in node.values()]  # type: ignore[attr-defined]
-            plain = set(map(type, keys)) <= _STRINGS
-            done[id(node)] = dict(zip(keys, values, strict=True)) if plain else [HEADS[Tag.DICT], keys, values]
-    return done[id(node)]
+
+    def __init__(self) -> None:
+        self.memory = 0
+        self._done: dict[int, tuple[object, int]] = {}
+
+    def node(self, node: object) -> object:
+        """*node* itself, or what takes its place."""
+        kind = type(node)
+        if kind is int:
+            return node if -(1 << 63) <= node < 1 << 64 else _big_int(node)  # type: ignore[operator,arg-type]
+        if kind is str:
+            return _text(node)  # type: ignore[arg-type]
+        if kind is not list and kind is not dict:
+            return node
+        known = self._done.get(id(node))
+        if known is None:
+            before = self.memory
+            escaped = self._list(node) if kind is list else self._dict(node)  # type: ignore[arg-type]
+            self._done[id(node)] = escaped, self.memory - before
+            return escaped
+        self.memory += known[1]
+        return known[0]
+
+    def _list(self, node: list[object]) -> list[object]:
+        return list(map(self.node, node))
+
+    def _dict(self, node: dict[str, object]) -> object:
+        names = list(map(_text, node))
+        values = self._list(list(node.values()))
+        if set(map(type, names)) <= _STRINGS:
+            return dict(zip(names, values, strict=True))
+        self.memory += keys.MEMORY * len(names)
+        return [HEADS[Tag.DICT], names, values]
 
 
 def _big_int(value: int) -> object:

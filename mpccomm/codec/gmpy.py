@@ -16,8 +16,7 @@ import ormsgpack
 from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
 from mpccomm.codec import columns
-from mpccomm.codec.abc import Decoder, Encoder, Lower
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 RATIONAL_BITS: Final = 1 << 20
@@ -87,17 +86,17 @@ def _lower_mpfr(encoder: Encoder, value: Any) -> object:
         mantissa, exponent = value.as_mantissa_exp()
         return [
             HEADS[Tag.MPFR],
-            *_lower_precision(encoder, value.precision),
+            _lower_precision(encoder, value.precision),
             _lower_mpz(encoder, mantissa),
             int(exponent),
         ]
     special = "nan" if gmpy2.is_nan(value) else "inf" if gmpy2.is_infinite(value) else "0"
     sign = "-" if value.is_signed() else ""
-    return [HEADS[Tag.MPFR], *_lower_precision(encoder, value.precision), sign + special, 0]
+    return [HEADS[Tag.MPFR], _lower_precision(encoder, value.precision), sign + special, 0]
 
 
-def _mpfr(decoder: Decoder, precision: object, ballast: object, mantissa_node: object, exponent: object) -> Any:
-    precision = _precision(decoder, precision, ballast)
+def _mpfr(decoder: Decoder, precision_node: object, mantissa_node: object, exponent: object) -> Any:
+    precision = _precision(decoder, precision_node)
     if type(exponent) is not int:
         raise TypeError("an exponent that is none")
     mantissa = decoder.value(mantissa_node)
@@ -116,20 +115,21 @@ _SCARCE: Final = 8
 """How many bytes each byte of a number counts for: where there is not enough memory, GMP ends the process."""
 
 
-def _lower_precision(encoder: Encoder, precision: int) -> tuple[int, object]:
-    return precision, encoder.ballast(_SCARCE * (precision >> 3))
+def _lower_precision(encoder: Encoder, precision: int) -> int:
+    encoder.charge(_SCARCE * (precision >> 3))
+    return precision
 
 
-def _precision(decoder: Decoder, precision: object, ballast: object) -> int:
+def _precision(decoder: Decoder, precision: object) -> int:
     if type(precision) is not int or not 1 <= precision <= gmpy2.get_max_precision():
         raise ValueError("a precision that is none")
     # A few digits on the wire may ask for any amount of memory.
-    decoder.ballasted(_SCARCE * (precision >> 3), ballast)
+    decoder.charge(_SCARCE * (precision >> 3))
     return precision
 
 
 def _exact(precision: int, **options: int) -> Any:
-    """A context in which no exponent is out of range and nothing raises, whatever the caller's context."""
+    """Return a context in which no exponent is out of range and nothing raises, whatever the caller's context."""
     return gmpy2.context(precision=precision, emax=gmpy2.get_emax_max(), emin=gmpy2.get_emin_min(), **options)
 
 
@@ -138,14 +138,14 @@ def _lower_mpc(encoder: Encoder, value: Any) -> object:
     with _exact(max(value.precision)):
         parts = [_lower_mpfr(encoder, value.real), _lower_mpfr(encoder, value.imag)]
     precisions = [_lower_precision(encoder, precision) for precision in value.precision]
-    return [HEADS[Tag.MPC], *precisions[0], *precisions[1], *parts]
+    return [HEADS[Tag.MPC], *precisions, *parts]
 
 
 def _mpc(decoder: Decoder, *nodes: object) -> Any:
-    *precisions, real_node, imag_node = nodes
+    real_precision, imag_precision, real_node, imag_node = nodes
     real = decoder.typed(real_node, mpfr)
     imag = decoder.typed(imag_node, mpfr)
-    real_prec, imag_prec = _precision(decoder, *precisions[:2]), _precision(decoder, *precisions[2:])
+    real_prec, imag_prec = _precision(decoder, real_precision), _precision(decoder, imag_precision)
     with _exact(max(real_prec, imag_prec), real_prec=real_prec, imag_prec=imag_prec):
         return mpc(real, imag)
 
@@ -159,6 +159,8 @@ def _mpc(decoder: Decoder, *nodes: object) -> Any:
 # A byte 4, one for sign and form, one for the rounding, one without meaning; precision and magnitude of the exponent (4
 # bytes each); the mantissa in whole limbs of 8 bytes. All little-endian.
 
+_REAL: Final = 160
+"""Bytes of memory that a number takes beyond those of its form."""
 _HEAD: Final = 12
 _LIMB: Final = 8
 _FORMS: Final = bytes([0x41, 0x43, 0x61, 0x63])
@@ -168,7 +170,7 @@ _LARGEST_EXPONENT: Final = 0x3F
 
 
 def _is_standard() -> bool:
-    """Whether gmpy2 reads and writes that form here, which depends on the platform."""
+    """Return whether gmpy2 reads and writes that form here, which depends on the platform."""
     samples = {
         mpfr("1.5", 53): f"04410000{53:02x}000000{1:02x}000000" + 7 * "00" + "c0",
         mpfr("-0.375", 65): f"04630000{65:02x}000000{1:02x}000000" + 15 * "00" + "c0",
@@ -186,7 +188,10 @@ def _lower_mpfrs(encoder: Encoder, values: list[Any]) -> object | None:
     blobs = list(map(gmpy2.to_binary, values))
     size = len(blobs[0])
     blob = bytearray().join(blobs)
-    if size * len(values) != len(blob) or {*map(len, blobs)} != {size} or blob[1::size].translate(None, _FORMS):
+    if size * len(values) != len(blob) or {*map(len, blobs)} != {size}:
+        # Zeros and the like have no mantissa: they don't keep the others from being a column.
+        return columns.lower_groups(encoder, values, map(len, blobs))
+    if blob[1::size].translate(None, _FORMS):
         return None
     if max(blob[11::size]) > _LARGEST_EXPONENT:
         return None
@@ -196,7 +201,7 @@ def _lower_mpfrs(encoder: Encoder, values: list[Any]) -> object | None:
     # One bit is read as if it were the precision of the context.
     if precision < 2 or any({*blob[at::size]} != {byte} for at, byte in enumerate(precision.to_bytes(4, "little"), 4)):
         return None
-    encoder.count(len(values))
+    encoder.count(len(values), _REAL)
     return [HEADS[Tag.MPFRS], precision, encoder.buffer(memoryview(blob).toreadonly(), mutable=False)]
 
 
@@ -221,7 +226,7 @@ def _mpfrs(decoder: Decoder, precision: object, node: object) -> list[Any]:
         or any(byte & ((1 << unused % 8) - 1) for byte in set(blob[_HEAD + unused // 8 :: size]))
     ):
         raise ValueError("a number that gmpy2 would not write")
-    decoder.count(count)
+    decoder.count(count, _REAL)
     return list(map(gmpy2.from_binary, chain.from_iterable(iter_unpack(f"{size}s", blob))))
 
 

@@ -15,8 +15,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mpccomm.codec.abc import Decoder, Encoder, Lower
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import HEADS, Tag
 
@@ -28,19 +27,23 @@ _SIMPLE: Final = re.compile(
 _STRUCTS: Final[dict[type, str]] = {np.void: "struct", np.record: "record"}
 _MOST_DIMENSIONS: Final = 64
 _LARGEST_CHARACTER: Final = 0x10FFFF
-_SHORTEST_ARRAY: Final = 256
-"""Bytes that an array takes, whatever its size."""
+_ARRAY: Final = 512
+_FIELD: Final = 1024
+_ELEMENT: Final = 24
+_SCALAR_SIZE: Final = 64
+"""Bytes of memory that an array takes, whatever its size, a field of a dtype, an element that is an object, and a scalar."""
 
 
 # Dtypes
 
 
 def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
-    """A dtype: text for a simple one, a list for a structure or a subarray."""
+    """Return the node of a dtype: text for a simple one, a list for a structure or a subarray."""
     if dtype.metadata:
         raise Refusal(".dtype has metadata, which cannot be sent; remove it")
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
+        encoder.charge(_FIELD)
         return ["subarray", lower_dtype(encoder, base), list(shape)]
     if dtype.fields is not None:
         names = list(dtype.names or ())
@@ -48,6 +51,7 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
         titles = [field[2] if len(field) > 2 else None for field in fields]
         if not set(map(type, titles)) <= {str, type(None)}:
             raise Refusal("has a field whose title is not text; remove the title")
+        encoder.charge(_FIELD * (1 + len(names)))
         dtypes = [lower_dtype(encoder, field[0]) for field in fields]
         form = _STRUCTS.get(dtype.type)
         if form is None:
@@ -56,6 +60,7 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
     if dtype.kind == "O":
         return "O"
     if dtype.kind == "T":
+        encoder.charge(_FIELD)
         missing = [encoder.lower(dtype.na_object)] if hasattr(dtype, "na_object") else []
         return ["string", dtype.coerce, missing]  # type: ignore[attr-defined]
     # Two C types may have 64 bits, and numpy gives each a class; the text of their dtypes is the same.
@@ -66,7 +71,7 @@ def lower_dtype(encoder: Encoder, dtype: np.dtype[Any]) -> object:
 
 
 def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
-    """The dtype of a node. Only known forms reach numpy, whose parser understands far more than dtypes."""
+    """Return the dtype of a node. Only known forms reach numpy, whose parser understands far more than dtypes."""
     if type(node) is str:
         if node != "O" and not _SIMPLE.fullmatch(node):
             raise ValueError("not a dtype")
@@ -74,7 +79,7 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
     if type(node) is not list:
         raise TypeError("not a dtype")
     form, *rest = node
-    decoder.charge(1024)
+    decoder.charge(_FIELD)
     if form == "subarray":
         base, shape = rest
         return np.dtype((read_dtype(decoder, base), _shape(shape)))
@@ -85,7 +90,7 @@ def read_dtype(decoder: Decoder, node: object) -> np.dtype[Any]:
     if form not in _STRUCTS.values():
         raise ValueError("not a dtype")
     names, nodes, offsets, titles, itemsize, aligned = rest
-    decoder.charge(1024 * len(names))
+    decoder.charge(_FIELD * len(names))
     names, titles = list(map(decoder.value, names)), list(map(decoder.value, titles))
     formats = [read_dtype(decoder, item) for item in nodes]
     ends = [offset + item.itemsize for offset, item in zip(offsets, formats, strict=True)]
@@ -107,7 +112,7 @@ def _shape(node: object) -> tuple[int, ...]:
 
 
 def _has_holes(dtype: np.dtype[Any]) -> bool:
-    """Whether the memory of *dtype* holds anything but its values: padding, pointers."""
+    """Return whether the memory of *dtype* holds anything but its values: padding, pointers."""
     if dtype.subdtype is not None:
         return _has_holes(dtype.subdtype[0])
     if dtype.fields is None:
@@ -124,7 +129,8 @@ def _has_holes(dtype: np.dtype[Any]) -> bool:
 
 
 def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) -> object:
-    """An array; the tag says how its elements travel. *writable* overrules whether it will be."""
+    """Return the node of an array; the tag says how its elements travel. *writable* overrules whether it will be."""
+    encoder.charge(_ARRAY)
     dtype = array.dtype
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     if writable is None:
@@ -135,8 +141,10 @@ def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) ->
         refusal.args = (f"has a dtype that cannot be sent: {refusal.args[0]}",)
         raise
     if dtype.names is not None and _has_holes(dtype):
-        return [HEADS[Tag.FIELDS], *header, encoder.ballast(array.nbytes), *_lower_fields(encoder, array, dtype.names)]
+        encoder.charge(array.nbytes)
+        return [HEADS[Tag.FIELDS], *header, *_lower_fields(encoder, array, dtype.names)]
     if dtype.kind in "OT":
+        encoder.charge(_ELEMENT * array.size)
         node = encoder.sequence(array.ravel(order="F" if fortran else "C").tolist())
         return [HEADS[Tag.OBJECTS], *header, node]
     return [HEADS[Tag.NDARRAY], *header, _memory(encoder, array.T if fortran else array)]
@@ -160,7 +168,8 @@ def _memory(encoder: Encoder, array: Array) -> object:
     if fresh:
         array = np.ascontiguousarray(array)
     if not array.nbytes:
-        return b"" if array.itemsize else encoder.ballast(array.size)
+        encoder.charge(0 if array.itemsize else array.size)
+        return b""
     array = array.reshape(-1)
     data = array.view(np.uint8)
     wrong = _wrong_element(array)
@@ -191,7 +200,7 @@ def _header(decoder: Decoder, nodes: tuple[object, ...]) -> tuple[np.dtype[Any],
     shape = _shape(shape_node)
     if type(fortran) is not bool or type(writable) is not bool:
         raise TypeError("flags that are none")
-    decoder.charge(_SHORTEST_ARRAY)
+    decoder.charge(_ARRAY)
     return dtype, shape, "F" if fortran else "C", writable
 
 
@@ -201,7 +210,7 @@ def _ndarray(decoder: Decoder, *nodes: object) -> Array:
         raise ValueError("memory of a dtype that has holes")
     data = decoder.buffer(nodes[-1])
     count = math.prod(shape)
-    if dtype.itemsize and count * dtype.itemsize != len(data):
+    if count * dtype.itemsize != len(data):
         raise ValueError("memory that does not fit the shape")
     if not data or not dtype.itemsize:
         decoder.charge(0 if dtype.itemsize else count)
@@ -223,7 +232,7 @@ def _finished(array: Array, writable: bool) -> Array:
 
 
 def _wrong_element(array: Array) -> str:
-    """What is in there that numpy would trust, and should not: booleans and characters that are none. Empty: nothing."""
+    """Return what is in there that numpy would trust, and should not: booleans and characters that are none. Empty: nothing."""
     dtype = array.dtype
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         return "a boolean that is none"
@@ -243,26 +252,26 @@ def _objects(decoder: Decoder, *nodes: object) -> Array:
     values = decoder.typed(nodes[-1], list)
     if math.prod(shape) != len(values):
         raise ValueError("elements that do not fit the shape")
+    decoder.charge(_ELEMENT * len(values))
     if dtype.kind == "O":
         array = np.fromiter(values, object, len(values))
     else:
         if not set(map(type, values)) <= {str, type(getattr(dtype, "na_object", ""))}:
             raise TypeError("text that is none")
-        decoder.charge(16 * len(values))
         array = np.array(values, dtype)
     return _finished(array.reshape(shape, order=order), writable)  # type: ignore[call-overload]
 
 
 def _fields(decoder: Decoder, *nodes: object) -> Array:
     dtype, shape, order, writable = _header(decoder, nodes[:4])
-    fields = [decoder.typed(node, np.ndarray) for node in nodes[5:]]
+    fields = [decoder.typed(node, np.ndarray) for node in nodes[4:]]
     if dtype.names is None or not _has_holes(dtype) or len(fields) != len(dtype.names):
         raise ValueError("fields of a dtype that has none")
     for name, field in zip(dtype.names, fields, strict=True):
         base, inner = dtype[name].subdtype or (dtype[name], ())
         if field.dtype != base or field.shape != shape + inner:
             raise ValueError("a field of another type")
-    decoder.ballasted(math.prod(shape) * dtype.itemsize, nodes[4])
+    decoder.charge(math.prod(shape) * dtype.itemsize)
     array: Array = np.zeros(shape, dtype, order)  # type: ignore[call-overload]
     for name, field in zip(dtype.names, fields, strict=True):
         array[name] = field
@@ -296,7 +305,7 @@ def _scalar(decoder: Decoder, node: object) -> object:
 
 
 def _lower_scalars(encoder: Encoder, values: list[Any]) -> object:
-    encoder.count(len(values))
+    encoder.count(len(values), _SCALAR_SIZE)
     return [HEADS[Tag.SCALARS], lower_array(encoder, np.array(values, values[0].dtype))]
 
 
@@ -304,7 +313,7 @@ def _scalars(decoder: Decoder, node: object) -> list[Any]:
     array = decoder.typed(node, np.ndarray)
     if array.ndim != 1 or array.dtype.kind not in "biufc":
         raise ValueError("scalars that are none")
-    decoder.count(len(array))
+    decoder.count(len(array), _SCALAR_SIZE)
     return list(array)
 
 

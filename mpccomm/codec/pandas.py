@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
-from mpccomm.codec.abc import Decoder, Encoder, Lower
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.calendar import zone
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
@@ -28,9 +28,8 @@ from mpccomm.codec.pandas_arrays import (
     period_frequency,
     read_frequency,
 )
-from mpccomm.codec.pandas_keys import are_distinct, check_hashable, lazy_size
+from mpccomm.codec.pandas_keys import are_distinct, check_hashable, hashing_memory, lazy_size
 from mpccomm.codec.pandas_zones import standard
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 try:
@@ -89,12 +88,13 @@ def _lower_index(encoder: Encoder, index: Any) -> object:
     values: Any = getattr(index, "_data", None) if isinstance(index, pd.IntervalIndex) else index.array
     nodes = [lower_values(encoder, values), frequency, encoder.lower(index.name)]
     encoder.depth -= 1
-    return [HEADS[Tag.INDEX], encoder.ballast(_INDEX_COST), *nodes]
+    encoder.charge(_INDEX_COST + hashing_memory(index))
+    return [HEADS[Tag.INDEX], *nodes]
 
 
-def _index(decoder: Decoder, ballast: object, values_node: object, frequency: object, name_node: object) -> pd.Index:
-    decoder.ballasted(_INDEX_COST, ballast)
+def _index(decoder: Decoder, values_node: object, frequency: object, name_node: object) -> pd.Index:
     values = _column(decoder.value(values_node))
+    decoder.charge(_INDEX_COST + hashing_memory(values))
     check_hashable(values)
     name = decoder.value(name_node)
     index: Any = pd.Index(values, dtype=values.dtype, name=name, copy=False, tupleize_cols=False)
@@ -111,11 +111,12 @@ def _index(decoder: Decoder, ballast: object, values_node: object, frequency: ob
 
 def _lower_range_index(encoder: Encoder, index: pd.RangeIndex) -> object:
     bounds = index.start, index.stop, index.step
-    return [HEADS[Tag.RANGE_INDEX], encoder.ballast(_INDEX_COST), *bounds, encoder.lower(index.name)]
+    encoder.charge(_INDEX_COST)
+    return [HEADS[Tag.RANGE_INDEX], *bounds, encoder.lower(index.name)]
 
 
-def _range_index(decoder: Decoder, ballast: object, *nodes: object) -> pd.RangeIndex:
-    decoder.ballasted(_INDEX_COST, ballast)
+def _range_index(decoder: Decoder, *nodes: object) -> pd.RangeIndex:
+    decoder.charge(_INDEX_COST)
     start, stop, step, name = nodes
     bounds = range(*(decoder.typed(number, int) for number in (start, stop, step)))
     return pd.RangeIndex(bounds, name=decoder.value(name))
@@ -132,8 +133,8 @@ def _lower_multi_index(encoder: Encoder, index: Any) -> object:
     codes = [lower_array(encoder, code, writable=True) for _, code in used]
     names = [encoder.lower(name) for name in index.names]
     encoder.depth -= 1
-    ballast = encoder.ballast(_multi_index_cost([level for level, _ in used]))
-    return [HEADS[Tag.MULTI_INDEX], ballast, levels, codes, names, index.sortorder]
+    encoder.charge(_multi_index_cost([level for level, _ in used]))
+    return [HEADS[Tag.MULTI_INDEX], levels, codes, names, index.sortorder]
 
 
 def _used(level: Any, code: Any) -> tuple[Any, Any]:
@@ -155,7 +156,7 @@ def _multi_index_cost(levels: Any) -> int:
 
 
 def _multi_index(
-    decoder: Decoder, ballast: object, level_nodes: object, code_nodes: object, name_nodes: object, sortorder: object
+    decoder: Decoder, level_nodes: object, code_nodes: object, name_nodes: object, sortorder: object
 ) -> pd.MultiIndex:
     levels, codes, names = (decoder.typed(node, list) for node in (level_nodes, code_nodes, name_nodes))
     if not len(levels) == len(codes) == len(names) > 0:
@@ -167,7 +168,7 @@ def _multi_index(
             raise TypeError("not the codes of a level")
         if code.size and not -1 <= code.min() <= code.max() < len(level):
             raise ValueError("codes beyond a level")
-    decoder.ballasted(_multi_index_cost(levels), ballast)
+    decoder.charge(_multi_index_cost(levels))
     if sortorder is not None and (type(sortorder) is not int or not 0 <= sortorder <= _sorted_levels(codes)):
         raise ValueError("an order that is none")
     # pandas itself makes what it then finds without integrity: levels with a label twice, or with NaN.
@@ -209,15 +210,14 @@ def _lower_series(encoder: Encoder, series: Any) -> object:
     encoder.enter()
     labels = [_lower_part(encoder, getattr(series, part), f".{part}") for part in ("index", "name")]
     nodes = [lower_values(encoder, series.array), *labels]
-    node = [HEADS[Tag.SERIES], encoder.ballast(_SERIES_COST), *nodes, *_lower_extras(encoder, series)]
+    node = [HEADS[Tag.SERIES], *nodes, *_lower_extras(encoder, series)]
+    encoder.charge(_SERIES_COST)
     encoder.depth -= 1
     return node
 
 
-def _series(
-    decoder: Decoder, ballast: object, values_node: object, index_node: object, name: object, *extras: object
-) -> Any:
-    decoder.ballasted(_SERIES_COST, ballast)
+def _series(decoder: Decoder, values_node: object, index_node: object, name: object, *extras: object) -> Any:
+    decoder.charge(_SERIES_COST)
     values = _column(decoder.value(values_node))
     index = _received_index(decoder, index_node, len(values))
     series: Any = pd.Series(values, index, dtype=values.dtype, name=decoder.value(name), copy=False)
@@ -231,7 +231,8 @@ def _lower_frame(encoder: Encoder, frame: Any) -> object:
     encoder.enter()
     labels = [_lower_part(encoder, getattr(frame, part), f".{part}") for part in ("index", "columns")]
     nodes = [_lower_blocks(encoder, frame), *labels]
-    node = [HEADS[Tag.DATAFRAME], encoder.ballast(_FRAME_COST), *nodes, *_lower_extras(encoder, frame)]
+    node = [HEADS[Tag.DATAFRAME], *nodes, *_lower_extras(encoder, frame)]
+    encoder.charge(_FRAME_COST)
     encoder.depth -= 1
     return node
 
@@ -240,9 +241,9 @@ def _lower_blocks(encoder: Encoder, frame: Any) -> list[object]:
     """Return for each block its values, and where its columns stand in the frame (the first if they are neighbours)."""
     nodes: list[object] = []
     columns: list[int] = []
-    ballast = encoder.ballast(_BLOCK_COST)
     for block in frame._mgr.blocks:
         values, places = block.values, block.mgr_locs.as_array
+        encoder.charge((_BLOCK_COST + 8) * len(places))
         if isinstance(block.dtype, np.dtype) and block.dtype.kind in "mM":
             values = values._ndarray
         if isinstance(values, np.ndarray) and _is_for_blocks(values.dtype):
@@ -250,13 +251,13 @@ def _lower_blocks(encoder: Encoder, frame: Any) -> list[object]:
             where: object = first
             if not np.array_equal(places, np.arange(first, first + len(places))):
                 where = encoder.buffer(memoryview(places.astype("<i4")).cast("B"), mutable=False)
-            nodes.append([ballast, where, lower_array(encoder, values, writable=True)])
+            nodes.append([where, lower_array(encoder, values, writable=True)])
         else:
             columns += places.tolist()
     column = 0
     try:
         for column in sorted(columns):
-            nodes.append([ballast, column, lower_values(encoder, frame.iloc[:, column].array)])
+            nodes.append([column, lower_values(encoder, frame.iloc[:, column].array)])
     except Refusal as refusal:
         refusal.steps.append(f".iloc[:, {column}]")
         raise
@@ -270,9 +271,9 @@ def _is_for_blocks(dtype: np.dtype[Any]) -> bool:
 
 
 def _frame(
-    decoder: Decoder, ballast: object, blocks_node: Any, index_node: object, columns_node: object, *extras: object
+    decoder: Decoder, blocks_node: Any, index_node: object, columns_node: object, *extras: object
 ) -> pd.DataFrame:
-    decoder.ballasted(_FRAME_COST, ballast)
+    decoder.charge(_FRAME_COST)
     blocks = [_block(decoder, *node) for node in blocks_node]
     index = _received_index(decoder, index_node)
     columns = _received_index(decoder, columns_node)
@@ -286,8 +287,8 @@ def _frame(
     return frame  # type: ignore[no-any-return]
 
 
-def _block(decoder: Decoder, ballast: object, places_node: object, values_node: object) -> tuple[Any, Any]:
-    decoder.ballasted(_BLOCK_COST, ballast)
+def _block(decoder: Decoder, places_node: object, values_node: object) -> tuple[Any, Any]:
+    decoder.charge(_BLOCK_COST)
     values = decoder.value(values_node)
     if type(values) is not np.ndarray or values.ndim == 1:
         values = _column(values)
@@ -316,6 +317,7 @@ def _lower_timestamp(encoder: Encoder, value: Any) -> object:
     tz = value.tzinfo
     if tz is not None:
         tz = standard(tz, pd.DatetimeIndex([value]).tz_convert("UTC"))
+    encoder.charge(_SCALAR_COST if tz is None else 3 * _SCALAR_COST)
     return [HEADS[Tag.TIMESTAMP], number, value.unit, encoder.lower(tz), value.fold]
 
 
@@ -337,6 +339,7 @@ def _moment(kind: str, number: object, unit: object) -> Any:
 
 
 def _lower_timedelta(encoder: Encoder, value: Any) -> object:
+    encoder.charge(_SCALAR_COST)
     return [HEADS[Tag.PANDAS_TIMEDELTA], int(value.asm8.view("i8")), value.unit]
 
 
@@ -346,6 +349,7 @@ def _timedelta(decoder: Decoder, number: object, unit: object) -> object:
 
 
 def _lower_period(encoder: Encoder, value: Any) -> object:
+    encoder.charge(_SCALAR_COST)
     return [HEADS[Tag.PERIOD], value.ordinal, period_frequency(pd.PeriodDtype(value.freq))]
 
 

@@ -15,13 +15,12 @@ import pandas as pd
 from pandas._libs.sparse import IntIndex
 from pandas.tseries.frequencies import to_offset
 
-from mpccomm.codec.abc import Decoder, Encoder
+from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.calendar import zone
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_keys import are_distinct, lazy_size
 from mpccomm.codec.pandas_zones import standard
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, MissingExtraError, missing_library
 
@@ -41,11 +40,13 @@ _COSTS: Final = {
     "intervals": 20 << 10,
 }
 """What an array of each form costs beside its parts, in bytes of memory, or in time: 100 MB a second."""
+_TEXT: Final = 32
+"""Bytes that an element takes in the arrays that one of text is made by."""
 _MASKED: Final = (pd.arrays.BooleanArray, pd.arrays.FloatingArray, pd.arrays.IntegerArray)
 
 
 def lower_values(encoder: Encoder, array: Any) -> object:
-    """The node of the values of a column or index."""
+    """Return the node of the values of a column or index."""
     if type(array) is pd.arrays.NumpyExtensionArray:
         array = array.to_numpy(copy=False)
     if isinstance(array, np.ndarray):
@@ -59,14 +60,15 @@ def lower_values(encoder: Encoder, array: Any) -> object:
 
 
 def _array(encoder: Encoder, form: str, *arguments: object) -> list[object]:
-    """A call for an extension array; arrays among the arguments go by their buffers."""
+    """Return a call for an extension array; arrays among the arguments go by their buffers."""
     encoder.enter()
     nodes = [
         lower_array(encoder, value, writable=True) if isinstance(value, np.ndarray) else encoder.lower(value)
         for value in arguments
     ]
     encoder.depth -= 1
-    return [HEADS[Tag.EXTENSION_ARRAY], form, encoder.ballast(_COSTS[form]), *nodes]
+    encoder.charge(_COSTS[form])
+    return [HEADS[Tag.EXTENSION_ARRAY], form, *nodes]
 
 
 def lower_numpy(encoder: Encoder, array: Any) -> object:
@@ -126,7 +128,7 @@ def _lower_periods(encoder: Encoder, array: Any) -> object:
 
 
 def period_frequency(dtype: pd.PeriodDtype) -> str:
-    """The name of a frequency of periods, which have names of their own ("M", where other things have "ME")."""
+    """Return the name of a frequency of periods, which have names of their own ("M", where other things have "ME")."""
     text = str(dtype)[len("period[") : -1]
     try:
         if len(text) <= _LONGEST_FREQUENCY and pd.PeriodDtype(text) == dtype:
@@ -182,14 +184,14 @@ def _is_for_intervals(dtype: Any) -> bool:
 
 
 def _lower_categorical(encoder: Encoder, array: Any) -> object:
-    node = _array(encoder, "categorical", array.codes, array.categories, array.ordered)
-    return [*node, encoder.ballast(lazy_size(array.categories))]
+    encoder.charge(lazy_size(array.categories))
+    return _array(encoder, "categorical", array.codes, array.categories, array.ordered)
 
 
-def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any, ballast: Any) -> Any:
+def _categorical(decoder: Decoder, codes: Any, categories: Any, ordered: Any) -> Any:
     if not isinstance(categories, pd.Index) or isinstance(categories, pd.MultiIndex) or not _is_vector(codes, "i"):
         raise TypeError("categories that are none")
-    decoder.ballasted(lazy_size(categories), ballast)
+    decoder.charge(lazy_size(categories))
     if not are_distinct(categories) or categories.hasnans or type(ordered) is not bool:
         raise ValueError("categories that are none")
     dtype: Any = pd.CategoricalDtype
@@ -228,6 +230,7 @@ def _lower_text(encoder: Encoder, array: Any) -> object:
     missing = array.isna()
     # Elements of a subclass, numpy's for one, are text like the others.
     texts = [None if gone else text[:] for text, gone in zip(array.to_numpy(object), missing, strict=True)]
+    encoder.charge(_TEXT * len(texts))
     return _array(encoder, "text", is_na, texts)
 
 
@@ -236,12 +239,12 @@ def _lower_arrow(encoder: Encoder, array: Any) -> object:
 
 
 def _lower_arrow_parts(encoder: Encoder, array: Any, form: str, is_na: bool) -> object:
-    ballast = encoder.ballast(_COSTS[form])
-    return [HEADS[Tag.EXTENSION_ARRAY], form, ballast, is_na, *_arrow().lower(encoder, array.__arrow_array__())]
+    encoder.charge(_COSTS[form])
+    return [HEADS[Tag.EXTENSION_ARRAY], form, is_na, *_arrow().lower(encoder, array.__arrow_array__())]
 
 
 def _arrow() -> ModuleType:
-    """The module for Arrow's arrays; pandas itself does without pyarrow."""
+    """Return the module for Arrow's arrays; pandas itself does without pyarrow."""
     try:
         from mpccomm.codec import arrow
     except ImportError as error:
@@ -257,6 +260,7 @@ def _read_arrow(decoder: Decoder, is_na: object, *nodes: object) -> Any:
 def _read_text(decoder: Decoder, is_na: object, *nodes: object) -> Any:
     if len(nodes) == 1:
         values = decoder.typed(nodes[0], list)
+        decoder.charge(_TEXT * len(values))
         if not set(map(type, values)) <= {str, type(None)}:
             raise TypeError("text that is none")
         return pd.array(values, dtype=_text_dtype("python", is_na))
@@ -264,7 +268,11 @@ def _read_text(decoder: Decoder, is_na: object, *nodes: object) -> Any:
     dtype = _text_dtype("pyarrow", is_na)
     if str(array.type) not in ("string", "large_string"):
         raise TypeError("text that is none")
-    return dtype.construct_array_type()(array, dtype=dtype) if _HAS_NA_VALUE else dtype.construct_array_type()(array)
+    kind = dtype.construct_array_type()
+    # Since pandas 3, one class has both ways to show a missing value; before it, the class tells which.
+    if is_na or kind is not _text_dtype("pyarrow", True).construct_array_type():
+        return kind(array)
+    return kind(array, dtype=dtype)
 
 
 _HAS_NA_VALUE: Final = hasattr(pd.StringDtype(), "_na_value")
@@ -288,7 +296,7 @@ def _text_dtype(storage: str, is_na: object) -> Any:
 
 
 def _is_vector(values: object, kinds: str) -> bool:
-    """Whether *values* is a numpy array of one dimension, with a dtype of one of these kinds."""
+    """Return whether *values* is a numpy array of one dimension, with a dtype of one of these kinds."""
     return type(values) is np.ndarray and values.ndim == 1 and values.dtype.kind in kinds
 
 
@@ -331,13 +339,27 @@ EXTENSIONS: Final[dict[type, Callable[[Encoder, Any], object]]] = {
 }
 
 
+def _text_arrays() -> set[type]:
+    """Return the classes of arrays of text, of which pandas has two to four, by its version."""
+    found = set()
+    for storage in ("python", "pyarrow"):
+        for is_na in (True, False):
+            try:
+                found.add(_text_dtype(storage, is_na).construct_array_type())
+            except (ImportError, DecodingError):
+                continue  # pyarrow is not installed, or this pandas has no such text
+    return found
+
+
+EXTENSIONS.update(dict.fromkeys(_text_arrays(), _lower_text))
+
 _RAW: Final[dict[str, Callable[..., object]]] = {"text": _read_text, "arrow": _read_arrow}
 """The forms whose parts are read as nodes."""
 
 
-def extension_array(decoder: Decoder, form: Any, ballast: object, *nodes: object) -> object:
-    """The array of a call that was made from it."""
-    decoder.ballasted(_COSTS[form], ballast)
+def extension_array(decoder: Decoder, form: Any, *nodes: object) -> object:
+    """Return the array of a call that was made from it."""
+    decoder.charge(_COSTS[form])
     if form in _RAW:
         return _RAW[form](decoder, *nodes)
     return _ARRAYS[form](decoder, *map(decoder.value, nodes))

@@ -24,6 +24,11 @@ def lazy_size(index: pd.Index) -> int:
     return 0
 
 
+def hashing_memory(values: Any) -> int:
+    """Return the bytes that it takes to tell whether the elements of an index can be hashed."""
+    return keys.MEMORY * len(values) if values.dtype == object else 0
+
+
 def check_hashable(values: Any) -> None:
     """Raise unless the elements of an index can be hashed, without costing quadratic time."""
     if values.dtype == object:

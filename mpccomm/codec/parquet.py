@@ -47,7 +47,7 @@ class _Column(NamedTuple):
 
 
 def read(data: bytes, limit: int) -> tuple[Any, int]:
-    """The table in a file, and the bytes that it takes at most to make a frame of it.
+    """Return the table in a file, and the bytes that it takes at most to make a frame of it.
 
     :raises ValueError: they are more than ``limit``, or it is no such file, or not one as pyarrow writes it by default
     """
@@ -94,7 +94,7 @@ def _needed(data: bytes) -> tuple[list[_Column], int]:
 
 
 def _columns(elements: list[dict[int, Any]]) -> list[_Column]:
-    """The leaves of the tree that the schema's elements are in depth-first order."""
+    """Return the leaves of the tree that the schema's elements are in depth-first order."""
     columns = []
     # How many elements each level, from the outermost, still lacks; and what one in it is called.
     missing, repeated = [_size(elements[0][5])], [False]
@@ -155,7 +155,7 @@ def _needed_for_column(data: bytes, column: _Column, chunk: dict[int, Any], rows
 
 
 def _page(data: bytes, start: int, end: int) -> tuple[bool, int, int, int]:
-    """Whether it is a dictionary, how many values it holds, its size as it will be, and where it ends."""
+    """Return whether it is a dictionary, how many values it holds, its size as it will be, and where it ends."""
     reader = Reader(data, start, end)
     fields = reader.structure()
     kind = fields[1]
@@ -175,7 +175,7 @@ def _size(number: Any) -> int:
 
 
 def _needed_for_texts(data: bytes, paths: list[str]) -> int:
-    """What texts take that are in the file once, and in the columns as often as they are referred to."""
+    """Return what texts take that are in the file once, and in the columns as often as they are referred to."""
     file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=paths)
     needed = 0
     for path in paths:

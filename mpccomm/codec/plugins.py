@@ -47,13 +47,13 @@ _FIRST_TAGS: Final = (
 
 
 def of_type(kind: type) -> Plugin | None:
-    """The plug-in for the library that *kind* is from. (The library is imported already, or *kind* would not exist.)"""
+    """Return the plug-in for the library that *kind* is from. (The library is imported already, or *kind* would not exist.)"""
     library = kind.__module__.partition(".")[0]
     return _load(library) if library in _EXTRAS and library in sys.modules else None
 
 
 def lowering(kind: type) -> Lower | None:
-    """How the library itself lowers a value of exactly type *kind*, if it can."""
+    """Return how the library itself lowers a value of exactly type *kind*, if it can."""
     found = LOWER.get(kind)
     if found is None and (plugin := of_type(kind)) is not None:
         LOWER.update(plugin.LOWER)
@@ -63,7 +63,7 @@ def lowering(kind: type) -> Lower | None:
 
 
 def column(kind: type) -> Column | None:
-    """How to lower a long list of values of exactly type *kind*, if there is a better way than one by one."""
+    """Return how to lower a long list of values of exactly type *kind*, if there is a better way than one by one."""
     if kind in REGISTERED:
         return REGISTERED_COLUMNS.get(kind)
     found = COLUMNS.get(kind)
@@ -74,7 +74,7 @@ def column(kind: type) -> Column | None:
 
 
 def of_tag(tag: int) -> Plugin | None:
-    """The plug-in that builds values of *tag*; raises `MissingExtraError` where its library is not installed."""
+    """Return the plug-in that builds values of *tag*; raises `MissingExtraError` where its library is not installed."""
     if tag not in _TAGS:
         return None
     for first, library in _FIRST_TAGS:

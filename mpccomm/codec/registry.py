@@ -26,11 +26,11 @@ class SupportsSerialization(Protocol):
     """
 
     def serialize(self, **kwargs: Any) -> Any:
-        """A value that can be sent (or that consists of instances of registered classes) and stands for this one."""
+        """Return a value that can be sent (or that consists of instances of registered classes) and stands for this one."""
 
     @staticmethod
     def deserialize(obj: Any, **kwargs: Any) -> Any:
-        """The instance that *obj*, which ``serialize`` returned at the sender, stands for."""
+        """Return the instance that *obj*, which ``serialize`` returned at the sender, stands for."""
 
 
 class MissingMethodError(AnnotationError, AttributeError):
@@ -109,7 +109,7 @@ class Serialization:
 
     @staticmethod
     def deserialize(obj: object, **kwargs: Any) -> Any:
-        """The value of such a form. (What a ``deserialize`` method receives has been through this already.)"""
+        """Return the value of such a form. (What a ``deserialize`` method receives has been through this already.)"""
         if not isinstance(obj, Serialized):
             return obj
         entry = classes.named(obj.name)
@@ -119,12 +119,12 @@ class Serialization:
 
     @staticmethod
     def pack(obj: object, option: int | None = None, **kwargs: Any) -> bytes:
-        """*obj* as one string of bytes, to be stored; *kwargs* go to ``serialize`` methods. Raises `EncodingError`."""
+        """Return *obj* as one string of bytes, to be stored; *kwargs* go to ``serialize`` methods. Raises `EncodingError`."""
         return archive.join(encode(obj, option=option, context=kwargs).segments)
 
     @staticmethod
     def unpack(data: bytes | bytearray | memoryview, **kwargs: Any) -> Any:
-        """The value that `pack` made *data* of; *kwargs* go to ``deserialize`` methods. Raises `DecodingError`.
+        """Return the value that `pack` made *data* of; *kwargs* go to ``deserialize`` methods. Raises `DecodingError`.
 
         Bytes that tno.mpc.communication 4.x has packed are read as well.
         """
@@ -136,7 +136,7 @@ class Serialization:
 
 
 def _form(kind: type) -> Form | None:
-    """How instances of a class without methods travel; None for a class that has both."""
+    """Return how instances of a class without methods travel; None for a class that has both."""
     missing = [name for name in ("serialize", "deserialize") if not hasattr(kind, name)]
     if not missing:
         return None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
+from mpccomm.codec.wire import EXPANSION
+
 
 def _steps() -> list[tuple[int, int, bool]]:
     """For each first byte: bytes to skip, width of the length that follows, and whether that many bytes follow."""
@@ -30,7 +32,7 @@ _STEPS: Final = _steps()
 
 
 def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
-    """How many elements *data* has, counted until there are more than *limit*; nothing else is checked.
+    """Return how many elements *data* has, counted until there are more than *limit*; nothing else is checked.
 
     Every element takes at least a byte, so that this is needed only for what has more bytes than elements allowed.
     """
@@ -49,50 +51,90 @@ def count_elements(data: bytes | bytearray | memoryview, limit: int) -> int:
 
 _MAPS: Final = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
 _ARRAYS: Final = bytes([*range(0x90, 0xA0), 0xDC, 0xDD])
-_EXTENSIONS: Final = bytes([*range(0xC7, 0xCA), *range(0xD4, 0xD9)])
+_EXTENSIONS: Final = bytes([0xC7, *range(0xD4, 0xD9)])
+_LONG_EXTENSIONS: Final = bytes([0xC8, 0xC9])
 _TEXTS: Final = bytes([*range(0xA1, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB])
-_NUMBERS: Final = bytes([0xCA, 0xCB, *range(0xCD, 0xD4)])
-_COSTS: Final = {_MAPS: 240, _ARRAYS: 72, _EXTENSIONS: 144, _TEXTS: 88, _NUMBERS: 32}
+_NUMBERS: Final = bytes([0xCA, 0xCB, *range(0xCD, 0xD4), *range(0xE0, 0xFB)])
+_CALL: Final = 224
+"""Bytes of memory that a call takes at most beyond its nodes and what its constructor accounts for."""
+_EMPTY: Final = b"\xc7\x00"
+"""How the extension begins that heads a call."""
+_COSTS: Final = {_MAPS: 208, _ARRAYS: 72, _EXTENSIONS: 144, _LONG_EXTENSIONS: 144 + _CALL, _TEXTS: 88, _NUMBERS: 32}
 """Bytes of memory that such an element takes, beyond those of its own data and of what it contains."""
 _COST: Final = [next((cost for firsts, cost in _COSTS.items() if first in firsts), 0) for first in range(256)]
-_POINTER: Final = 8
+_POINTER: Final = 16
+"""Bytes that a place in a container takes: in the list that msgpack makes, and in the container that is made of it."""
 _ENTRY: Final = 56
 _FEW: Final = 5
 """Entries of a dict that cost nothing beyond the dict."""
-DENSE: Final = 500_000
-"""Bytes; what is shorter takes too little memory to look at, whatever it is."""
+_AT_MOST: Final = {**_COSTS, bytes(range(0x81 + _FEW, 0x90)): _ENTRY * (0x8F - 0x80 - _FEW)}
+_LONG_MAPS: Final = (0xDE, 0xDF)
+_CONTAINERS: Final = _MAPS + _ARRAYS + _EXTENSIONS + _LONG_EXTENSIONS
+_CONTAINER: Final = 640
+_OTHERWISE: Final = 54
+"""Bytes of memory that anything else takes at most for each of its own, the shortest text being what takes most."""
+_CHARACTER: Final = 4
+"""Bytes in memory that a byte of text becomes at most: one that is beyond the others makes all as wide as itself."""
 
 
-def tree_memory(data: bytes | bytearray | memoryview, limit: int) -> int:
-    """Return the bytes of memory that the objects in *data* take at most, or *limit* where they take no more.
+def _at_most(data: bytes | bytearray | memoryview) -> int:
+    return EXPANSION * len(data)
 
-    A look at all bytes at once tells most often that it is not more. Otherwise the elements are counted one by one.
-    """
-    if len(data) < DENSE:
-        return limit
+
+def _at_a_glance(data: bytes | bytearray | memoryview) -> int:
     every = bytes(data)
-    most = sum(cost * (len(every) - len(every.translate(None, firsts))) for firsts, cost in _COSTS.items())
-    if most + _POINTER * len(every) <= limit:
-        return limit
+    containers = len(every) - len(every.translate(None, _CONTAINERS))
+    return (_OTHERWISE + _entry(every)) * len(every) + _CONTAINER * containers
+
+
+def _entry(every: bytes) -> int:
+    """Bytes of memory for each byte that is part of an entry of a map, if it has more of them than its first byte says."""
+    return _ENTRY // 2 if any(map(every.count, _LONG_MAPS)) else 0
+
+
+def _roughly(data: bytes | bytearray | memoryview) -> int:
+    every = bytes(data)
+    size = len(every)
+    most = sum(cost * (size - len(every.translate(None, firsts))) for firsts, cost in _AT_MOST.items())
+    return most + (_POINTER + _entry(every)) * size + _CALL * every.count(_EMPTY)
+
+
+def _exactly(data: bytes | bytearray | memoryview) -> int:
+    every = bytes(data)
     memory = 0
     position = 0
     end = len(every)
     steps = _STEPS
+    costs = _COST
     while position < end:
         first = every[position]
         skip, width, counts_bytes = steps[first]
-        memory += _COST[first] + _POINTER
+        memory += costs[first] + _POINTER
         if width:
             size = int.from_bytes(every[position + 1 : position + 1 + width], "big")
             if counts_bytes:
                 skip += size
-                memory += size
-        else:
-            size = first & 15
-        if 0x80 <= first < 0x90 or 0xDE <= first <= 0xDF:
-            memory += (_ENTRY * (size - _FEW) if size > _FEW else 0) - (0 if size else _COST[first] - 64)
+                memory += _CHARACTER * size if size or first != 0xC7 else _CALL
+            elif first >= 0xDE:
+                memory += _ENTRY * (size - _FEW) if size > _FEW else 0 if size else _EMPTY_MAP
+        elif 0x80 <= first < 0x90:
+            if first > 0x80 + _FEW:
+                memory += _ENTRY * (first - 0x80 - _FEW)
+            elif first == 0x80:
+                memory += _EMPTY_MAP
+        elif 0xA0 <= first < 0xC0:
+            memory += _CHARACTER * (skip - 1)
         position += skip + width
-    return max(memory, limit)
+    return memory
+
+
+_EMPTY_MAP: Final = 64 - _COST[0x80]
+
+ESTIMATES: Final[tuple[Callable[[bytes | bytearray | memoryview], int], ...]] = (
+    *(_at_most, _at_a_glance, _roughly, _exactly),
+)
+"""How many bytes of memory the objects in a msgpack value take at most, with what they stand for: each asks for more time
+than the one before it, and mostly says less. The last looks at the elements one by one; the others, at all bytes at once."""
 
 
 def count_array_keys(data: bytes | bytearray | memoryview, limit: int) -> int:

@@ -9,9 +9,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mpccomm.codec import arrow
-from mpccomm.codec.abc import Column, Decoder, Encoder, Leaf, Lower
+from mpccomm.codec.abc import Column, Decoder, Encoder, Leaf, Lower, Refusal
 from mpccomm.codec.arrow_types import MEMORY, lower_metadata, read_metadata
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 
@@ -42,12 +41,12 @@ def _lower_table(encoder: Encoder, value: Any) -> object:
             raise
         columns.append([field.name, field.nullable, lower_metadata(field.metadata), kind, tree])
     is_batch = isinstance(value, pa.RecordBatch)
-    ballast = encoder.ballast(MEMORY * (1 + len(columns)))
-    return [HEADS[Tag.ARROW_TABLE], is_batch, ballast, lower_metadata(value.schema.metadata), columns]
+    encoder.charge(MEMORY * (1 + len(columns)))
+    return [HEADS[Tag.ARROW_TABLE], is_batch, lower_metadata(value.schema.metadata), columns]
 
 
-def _table(decoder: Decoder, is_batch: object, ballast: object, metadata: object, columns: Any) -> Any:
-    decoder.ballasted(MEMORY * (1 + len(columns)), ballast)
+def _table(decoder: Decoder, is_batch: object, metadata: object, columns: Any) -> Any:
+    decoder.charge(MEMORY * (1 + len(columns)))
     if type(is_batch) is not bool:
         raise TypeError("neither a batch nor a table")
     fields, arrays = [], []

@@ -23,7 +23,7 @@ class Reader:
         self._end = end
 
     def structure(self, depth: int = 0) -> dict[int, Any]:
-        """The structure that begins here."""
+        """Return the structure that begins here."""
         if depth > _DEEPEST:
             raise ValueError("a structure that is nested too deeply")
         fields: dict[int, Any] = {}

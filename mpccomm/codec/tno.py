@@ -15,8 +15,8 @@ from typing import Any, Final, NoReturn
 import ormsgpack
 
 from mpccomm.codec import classes
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import count_array_keys, count_elements
 from mpccomm.codec.wire import EXPANSION, MAX_ELEMENTS
 from mpccomm.errors import DecodingError, EncodingError, MissingExtraError
@@ -47,7 +47,7 @@ Id = str | int
 
 
 def pack(value: object, msg_id: Id, option: int | None = OPTIONS, context: Mapping[str, object] = _NOTHING) -> bytes:
-    """What 4.x would make of it, with what gets lost on the way: for bytes that 4.x reads.
+    """Return what 4.x would make of it, with what gets lost on the way: for bytes that 4.x reads.
 
     Raises `EncodingError`.
     """
@@ -98,7 +98,7 @@ def _check_times(value: Any) -> None:
 
 
 def pack_exactly(value: object, context: Mapping[str, object], begin: Callable[[], None]) -> tuple[bytes, bool]:
-    """The object alone, and whether classes of the user took part; before the first of these, *begin* is called.
+    """Return the object alone, and whether classes of the user took part; before the first of these, *begin* is called.
 
     Raises `EncodingError` for what would not arrive as it is.
     """
@@ -112,7 +112,7 @@ def pack_exactly(value: object, context: Mapping[str, object], begin: Callable[[
 
 
 def tagged(value: Any, context: Mapping[str, object]) -> dict[str, object]:
-    """What stands on the wire for a value that msgpack has no type for; what is in it is not looked into.
+    """Return what stands on the wire for a value that msgpack has no type for; what is in it is not looked into.
 
     Raises `Refusal` where there is no form for it.
     """
@@ -257,7 +257,7 @@ def unpack_message(data: bytes | bytearray | memoryview) -> tuple[Id, object]:
 
 
 def unpack_object(data: bytes | bytearray | memoryview, context: Mapping[str, object]) -> Any:
-    """The value of an object that was packed on its own. Raises `DecodingError`."""
+    """Return the value of an object that was packed on its own. Raises `DecodingError`."""
     return _raise(_unpack(data), context, len(data))
 
 
@@ -281,7 +281,7 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
 
 
 def untagged(name: str, data: object, context: Mapping[str, object]) -> Any:
-    """The value of what `tagged` made: its name, and its data. Raises `DecodingError`."""
+    """Return the value of what `tagged` made: its name, and its data. Raises `DecodingError`."""
     return _raise({"type": name, "data": data}, context, len(data) if isinstance(data, bytes) else 0)
 
 

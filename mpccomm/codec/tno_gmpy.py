@@ -22,7 +22,7 @@ _PRECISION: Final = 1 << 26
 
 
 def number(data: bytes, charge: Charge) -> Any:
-    """The number; ValueError for anything else. *charge* is told of the bytes that it takes beyond those of *data*."""
+    """Return the number; ValueError for anything else. *charge* is told of the bytes that it takes beyond those of *data*."""
     if len(data) < 2:
         raise ValueError("no number")
     value, rest = _READ[data[0]](data, charge) if data[0] in _READ else (None, data)

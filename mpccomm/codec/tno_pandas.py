@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pandas as pd
 
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.pandas_keys import check_hashable
-from mpccomm.codec.refusal import Refusal
 
 _NAMELESS: Final = "TNO_MPC_COMMUNICATION_TEMPNAME"
 """What a Series without a name is called."""
@@ -50,14 +50,14 @@ def _of_objects(items: list[Any]) -> Any:
 
 
 def form(value: Any, lower: Cell) -> object:
-    """What the other packages would make of a value, whatever is lost on the way; ``lower`` is for cells."""
+    """Return what the other packages would make of a value, whatever is lost on the way; ``lower`` is for cells."""
     if isinstance(value, pd.Timestamp):
         return value.to_pydatetime(warn=False).isoformat()
     return next(_forms(_frame_of(value), lower))[0]
 
 
 def exact_form(value: Any, lower: Cell) -> object:
-    """The same in types of msgpack, if it arrives as it is; ``lower`` makes these of cells, and raises `Refusal` otherwise."""
+    """Return the same in types of msgpack, if it arrives as it is; ``lower`` makes these of cells, or raises `Refusal`."""
     if isinstance(value, pd.Timestamp):
         text = value.to_pydatetime(warn=False).isoformat()
         back = pd.Timestamp(text)
@@ -89,7 +89,7 @@ def _frame_of(value: Any) -> pd.DataFrame:
 
 
 def _objects(frame: pd.DataFrame) -> list[int]:
-    """The columns that may hold anything."""
+    """Return the columns that may hold anything."""
     return [number for number, dtype in enumerate(frame.dtypes) if dtype.kind == "O" and dtype.name == "object"]
 
 
@@ -97,7 +97,7 @@ _Ends: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _forms(frame: pd.DataFrame, lower: Cell) -> Iterator[tuple[object, Callable[[], _Ends]]]:
-    """The possible forms, the best first, each with how to find out what goes in and what comes out of it."""
+    """Yield the possible forms, the best first, each with how to find out what goes in and what comes out of it."""
     if (data := _file(frame)) is not None:
         yield data, partial(_through_file, frame, data)
     # Once: what a class makes of an instance may depend on how often it was asked.
@@ -192,7 +192,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def timestamp(payload: object) -> pd.Timestamp:
-    """The timestamp; ValueError or TypeError for anything else."""
+    """Return the timestamp; ValueError or TypeError for anything else."""
     if type(payload) is not str or len(payload) > 64:
         raise TypeError("no time")
     made = pd.Timestamp(payload)
@@ -202,7 +202,7 @@ def timestamp(payload: object) -> pd.Timestamp:
 
 
 def series(payload: Any, raise_cell: Cell, read: Read) -> Any:
-    """The Series, as `frame`."""
+    """Return the Series, as `frame`."""
     made = frame(payload, raise_cell, read)
     if made.shape[1] != 1:
         raise ValueError("not one column")
@@ -213,7 +213,7 @@ def series(payload: Any, raise_cell: Cell, read: Read) -> Any:
 
 
 def frame(payload: Any, raise_cell: Cell, read: Read) -> pd.DataFrame:
-    """The frame; ValueError or TypeError for anything else. ``raise_cell`` is for cells, ``read`` for files."""
+    """Return the frame; ValueError or TypeError for anything else. ``raise_cell`` is for cells, ``read`` for files."""
     if type(payload) is not bytes:
         return _of_split(payload)
     table = read(payload)

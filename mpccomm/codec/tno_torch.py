@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save
 
 from mpccomm.codec import torch as plugin
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 
 _KEY: Final = "my_tensor"
 _DIMENSIONS: Final = 64
@@ -17,7 +17,7 @@ _LARGEST: Final = 1 << 40
 
 
 def form(tensor: Any) -> object:
-    """What the other packages would make of it."""
+    """Return what the other packages would make of it."""
     dense = plugin.dense(tensor)
     if not dense.numel():
         return tuple(dense.size())
@@ -30,7 +30,7 @@ def form(tensor: Any) -> object:
 
 
 def exact_form(tensor: Any) -> object:
-    """The same, if it arrives as it is."""
+    """Return the same, if it arrives as it is."""
     if tensor.requires_grad:
         raise Refusal("is a tensor that requires its gradient, which that format does not say; send tensor.detach()")
     if not tensor.numel() and tensor.dtype is not torch.float32:
@@ -41,7 +41,7 @@ def exact_form(tensor: Any) -> object:
 
 
 def tensor(payload: Any) -> Any:
-    """The tensor; ValueError or TypeError for anything else."""
+    """Return the tensor; ValueError or TypeError for anything else."""
     if type(payload) is bytes:
         try:
             name, made = plugin.load(payload)

@@ -9,12 +9,12 @@ import torch
 from safetensors import deserialize
 from safetensors.torch import save
 
-from mpccomm.codec.abc import Decoder, Encoder, Lower
+from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.interrupts import is_interrupt
-from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 _KEY: Final = "tensor"
+_MEMORY: Final = 1024
 _DTYPES: Final = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -41,7 +41,7 @@ _DTYPES: Final = {
 
 
 def dense(tensor: Any) -> Any:
-    """The same values in a form that can be written."""
+    """Return the same values in a form that can be written."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         raise Refusal("is a sparse, quantized, nested or meta tensor, which cannot be sent; make it a dense one first")
     # safetensors takes the memory as it lies there.
@@ -57,11 +57,12 @@ def _lower_tensor(encoder: Encoder, tensor: Any) -> object:
         if is_interrupt(error):
             raise
         raise Refusal(f"is a tensor of {tensor.dtype}, which safetensors cannot hold; convert it") from error
+    encoder.charge(_MEMORY)
     return [HEADS[Tag.TENSOR], bool(tensor.requires_grad), encoder.buffer(data, mutable=False)]
 
 
 def _tensor(decoder: Decoder, requires_grad: object, node: object) -> Any:
-    decoder.charge(1024)
+    decoder.charge(_MEMORY)
     name, tensor = load(bytes(decoder.buffer(node)))
     if type(requires_grad) is not bool or name != _KEY:
         raise ValueError("not one tensor")

@@ -7,7 +7,8 @@ A tagged value is one of two things, and neither can be produced by any value of
   constructors of this library builds the value from them; nothing is ever looked up by a name from the wire, except in
   the table of classes that the user registered.
 
-A message of very many, very small containers, which take more memory than its size allows, is a call with ballast.
+What a message may take in memory depends on its size. One whose value takes more is a call with ballast, which makes up
+for that: encoder and decoder keep the same account.
 
 What is nested more than 40 levels deep is a *part* of its own, since neither msgpack's parser nor Python's stack goes to any
 depth: the envelope is then a call of all parts, the outermost first, and a leaf refers to each of the others by its
@@ -40,12 +41,17 @@ INLINE: Final = 4096
 """Buffers of at least this many bytes travel as segments; shorter ones are part of the envelope."""
 MAX_ELEMENTS: Final = 1 << 26
 """Default bound on the objects within one message (67 million)."""
-EXPANSION: Final = 100
-"""Memory that a tree of objects may take when decoded, in multiples of its encoded size."""
+EXPANSION: Final = 128
+"""Memory that a value may take when decoded, in multiples of its encoded size."""
 ALLOWANCE: Final = 1 << 20
 """Bytes on top of that, so that short messages need no accounting."""
-SMALL: Final = 64_000_000
-"""What a tree may take that comes in a message of about a megabyte; of longer ones each byte allows `EXPANSION` more."""
+_MEGABYTE: Final = 1_000_000
+_BASE: Final = 42_000_000
+_GROWTH: Final = 16
+"""What a message of up to a megabyte takes at most, whatever is in it: so many bytes, and so many for each of its own."""
+_LARGE: Final = _BASE + _GROWTH * _MEGABYTE
+DENSE: Final = _BASE // (EXPANSION - _GROWTH)
+"""Bytes; an envelope that is shorter may hold any nodes."""
 
 
 class Tag(IntEnum):
@@ -55,6 +61,7 @@ class Tag(IntEnum):
     SEGMENT = 2
     TEXT = 3
     GROUPS = 4
+    EACH = 5
     TUPLE = 8
     DICT = 9
     SET = 10
@@ -127,17 +134,17 @@ class Tag(IntEnum):
     TENSOR = 112
 
 
-def tree_allowance(size: int) -> int:
-    """Return the bytes that the objects of msgpack in a message of *size* bytes may take, before any has a meaning."""
-    return max(SMALL, EXPANSION * (size - _MEGABYTE) + SMALL)
+def allowance(size: int) -> int:
+    """Return the bytes of memory that the value of a message of *size* bytes may take."""
+    larger = max(0, size - _MEGABYTE)
+    return min(ALLOWANCE + EXPANSION * size, _BASE + _GROWTH * (size - larger) + EXPANSION * larger)
 
 
-def padding(size: int, tree: int) -> int:
-    """Return the bytes that a message of *size* lacks, so that it may hold a tree that takes *tree* bytes."""
-    return max(0, (tree - SMALL) // EXPANSION + 1 + _MEGABYTE - size) if tree > SMALL else 0
+def shortest(memory: int) -> int:
+    """Return the size of a message that may take *memory* bytes."""
+    of_large = _MEGABYTE + (memory - _LARGE) // EXPANSION if memory > _LARGE else (memory - _BASE) // _GROWTH
+    return 1 + max((memory - ALLOWANCE) // EXPANSION, of_large)
 
-
-_MEGABYTE: Final = 1_000_000
 
 HEADS: Final = {tag: ormsgpack.Ext(tag, b"") for tag in Tag}
 """The first element of a call, ready-made."""

@@ -18,14 +18,14 @@ class Encode(Protocol):
     def __call__(
         self, value: object, *, snapshot: bool, context: Mapping[str, object], begin: Callable[[], None]
     ) -> Encoded:
-        """The bytes of *value*."""
+        """Return the bytes of *value*."""
 
 
 class Decode(Protocol):
     """As `mpccomm.codec.decode`."""
 
     def __call__(self, segments: Sequence[Buffer], *, context: Mapping[str, object]) -> Any:
-        """The value."""
+        """Return the value."""
 
 
 def _never_plain(value: object) -> None:

@@ -41,7 +41,7 @@ def install() -> None:
 
 
 def installed() -> bool:
-    """Whether that was done."""
+    """Return whether that was done."""
     return any(isinstance(finder, _StandIn) for finder in sys.meta_path)
 
 
@@ -55,7 +55,7 @@ class _StandIn(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Where a module is; None: not ours."""
+        """Return where a module is; None: not ours."""
         if name in _MOVED:
             return ModuleSpec(name, _Alias(_MOVED[name]), is_package=name == _PLUGIN)
         if name != ORIGINAL and not name.startswith(f"{ORIGINAL}."):
@@ -75,7 +75,7 @@ class _Alias(Loader):
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module that is meant."""
+        """Return the module that is meant."""
         module = import_module(self._real)
         self._spec = module.__spec__
         return module
@@ -91,5 +91,5 @@ class _Namespaces(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """An empty package; None: not one of these."""
+        """Return an empty package; None: not one of these."""
         return ModuleSpec(name, None, is_package=True) if name in _NAMESPACES else None

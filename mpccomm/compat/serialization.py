@@ -45,12 +45,12 @@ class Serialization(mpccomm.codec.Serialization):
 
     @staticmethod
     def deserialize(obj: object, use_pickle: bool = False, **kwargs: Any) -> Any:
-        """The value of such a form."""
+        """Return the value of such a form."""
         return mpccomm.codec.Serialization.deserialize(obj, **kwargs)
 
     @staticmethod
     def collection_deserialize(collection_obj: Any, use_pickle: bool = False, **kwargs: Any) -> Any:
-        """The list or dict of the values of such forms."""
+        """Return the list or dict of the values of such forms."""
         if isinstance(collection_obj, list):
             return [Serialization.deserialize(item, **kwargs) for item in collection_obj]
         if isinstance(collection_obj, dict):
@@ -106,7 +106,7 @@ class Functions(Mapping[str, Callable[..., Any]]):
         return len(self._all())
 
     def copy(self) -> dict[str, Callable[..., Any]]:
-        """What is there now."""
+        """Return what is there now."""
         return self._all()
 
 

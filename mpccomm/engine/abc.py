@@ -75,8 +75,8 @@ Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Something to be awaited, and perhaps once more."""
 
 
-class Host(Protocol):
-    """Has a loop for an engine whose program has none."""
+class LoopProvider(Protocol):
+    """Makes a loop for an engine whose program has none, and ends it."""
 
     def start(self) -> None:
         """Make the loop, and call `Engine.start` there."""

@@ -75,7 +75,7 @@ class Audit:
         return Note(size, digest.hexdigest())
 
     def noted(self, message: object, encoded: Mapping[K, Encoded]) -> dict[K, Encoded]:
-        """What is about to be sent, in each of its forms."""
+        """Return what is about to be sent, in each of its forms."""
         forms: dict[K, Encoded] = {}
         for name, form in encoded.items():
             noted = AuditedEncoding(*form)
@@ -136,7 +136,7 @@ def _open(path: FilePath) -> TextIO:
 
 
 def _escaped(character: str) -> str:
-    """A character that could steer a terminal, or turn the direction of the text, as JSON writes it."""
+    """Return a character that could steer a terminal, or turn the direction of the text, as JSON writes it."""
     return json.dumps(character)[1:-1]
 
 

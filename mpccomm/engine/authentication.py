@@ -122,7 +122,7 @@ class Authentication:
     # -- who is it -----------------------------------------------------------------------------------------------------
 
     def parties_at(self, address: IPAddress) -> int:
-        """How many parties call from there, as far as their names have been looked up."""
+        """Return how many parties call from there, as far as their names have been looked up."""
         return sum(address in party.host.known for party in self._known)
 
     async def expect(self, caller: Caller) -> None:
@@ -132,7 +132,7 @@ class Authentication:
             raise NotRecognisedError(self._unknown(caller), usual=not self._parties and not self.certified)
 
     async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
-        """The party that calls and has its server at that port, as a way to hand the stream over to it.
+        """Return the party that calls and has its server at that port, as a way to hand the stream over to it.
 
         :raises NotRecognisedError: no party that we know, or not to be told who, or kept out
         """
@@ -144,7 +144,7 @@ class Authentication:
         return partial(_run_incoming, party)
 
     async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
-        """The party that posts from there and has its server at that port.
+        """Return the party that posts from there and has its server at that port.
 
         :raises NotRecognisedError: no party that we know, or none that was added with ``wire=``
         """
@@ -174,7 +174,7 @@ class Authentication:
         return None
 
     async def examine(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
-        """The same at first contact, when it is time to look up names."""
+        """Return the same at first contact, when it is time to look up names."""
         return self.unacceptable(party, tls) or await self._twins([party])
 
     async def _twins(self, parties: Iterable[Party]) -> str | None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="NamedChannel")
 A = TypeVar("A", contravariant=True)
+S = TypeVar("S", bound="IdSpace")
 
 _RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
@@ -49,7 +50,7 @@ class IdSpace:
     ``label`` is how all ids begin; that of the pool itself is empty.
     """
 
-    __slots__ = ("calls", "engine", "label", "limits", "name", "prefix", "spaces")
+    __slots__ = ("engine", "label", "limits", "name", "prefix", "spaces")
 
     def __init__(self, engine: Engine, name: str | None, limits: SendLimits, label: str = "") -> None:
         self.engine = engine
@@ -58,14 +59,13 @@ class IdSpace:
         self.label = label
         self.prefix = ""
         self.spaces: dict[str, IdSpace] = {}
-        self.calls: Any = None
-        """The `mpccomm.engine.group_calls.GroupCalls`, where this is the space of a group."""
 
-    def within(self, label: str) -> IdSpace:
-        """The space of that label in this one; the same label is the same space."""
+    def within(self, label: str, kind: type[S]) -> S:
+        """Return the space of that label in this one; the same label is the same space, and of the same kind."""
         space = self.spaces.get(label)
         if space is None:
-            space = self.spaces.setdefault(label, IdSpace(self.engine, self.name, self.limits, self.label + label))
+            space = self.spaces.setdefault(label, kind(self.engine, self.name, self.limits, self.label + label))
+        assert isinstance(space, kind)
         return space
 
 
@@ -173,7 +173,7 @@ class BaseChannel:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _receiving(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> ReceiveCall:
-        """The receive of one message, not started yet."""
+        """Return the receive of one message, not started yet."""
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
         automatic = msg_id is None and not (self._space.prefix or party.prefix)
@@ -191,13 +191,13 @@ class BaseChannel:
     def _receiving_all(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
-        """The receives of one message from each of the parties, not started yet."""
+        """Return the receives of one message from each of the parties, not started yet."""
         return self._receiving_of(self._engine.parties_named(names_of(names)), msg_id, timeout, expect)
 
     def _receiving_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> list[ReceiveCall]:
-        """The receives of one message from each of the parties, not started yet; one of them may have been removed."""
+        """Return the receives of one message from each of the parties, not started yet; one of them may have been removed."""
         check_id_type(msg_id)
         check_expect(expect)
         limit = tightened(self._engine, receive_limit(timeout))
@@ -208,21 +208,21 @@ class BaseChannel:
     def _receiving_any(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
-        """The receive of whichever message comes first, not started yet."""
+        """Return the receive of the first message from any party, not started yet."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         return self._receiving_any_of(parties, msg_id, timeout, expect)
 
     def _receiving_any_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
-        """The receive of whichever message comes first from these, of which one may have been removed."""
+        """Return the receive of the first message from any of these, of which one may have been removed."""
         calls = self._receiving_of(parties, msg_id, timeout, expect)
         if not calls:
             raise ValueError("there is no party to receive from")
         return First(calls)
 
     def _parties_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[Party]:
-        """The parties for `as_received`, which begins only when its first message is asked for."""
+        """Return the parties for `as_received`, which begins only when its first message is asked for."""
         parties = self._engine.parties_named(None if names is None else unique(names))
         check_expect(expect)
         for party in parties:
@@ -230,7 +230,7 @@ class BaseChannel:
         return parties
 
     def _asking(self, name: str, msg_id: str | None, expect: Expect | None) -> FutureCall:
-        """The receive of one message for a future, not started yet."""
+        """Return the receive of one message for a future, not started yet."""
         party = self._engine.party(name)
         check_expect(expect)
         call = FutureCall(party, *self._key(party, msg_id), expect)
@@ -369,7 +369,7 @@ class BaseChannel:
             raise ValueError(f"a channel can't be called {name!r}: its name is a text without ']', and not empty")
         channel: C | None = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = kind(self._space.within(f"@[{name}]"), self)
+            channel = self._channels[name] = kind(self._space.within(f"@[{name}]", IdSpace), self)
         return channel
 
     def _members(self, names: Sequence[str] | None, me: str | None) -> Members:

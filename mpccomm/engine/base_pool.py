@@ -16,7 +16,7 @@ from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
-from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, names_of, seconds, send_limits
+from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, linger_limit, names_of, seconds, send_limits
 from mpccomm.engine.party import Party
 from mpccomm.engine.report import Phase, Report, traffic_alone
 from mpccomm.engine.snapshot import Visible
@@ -104,7 +104,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 
     @classmethod
     def from_config(cls, path: FilePath, me: str | None = None, *, password: Password = None) -> Self:
-        """A pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
+        """Return a pool for one of the parties in a file, with its server and all the others; see `mpccomm.config`.
 
         :param path: of the TOML file that all parties share
         :param me: the name of this party; left out: that in the environment variable ``MPCCOMM_PARTY``
@@ -128,16 +128,16 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         password: Password = None,
         settings: Settings | None = None,
     ) -> Self:
-        """A pool for the party that this process was started as; see `mpccomm.environment`.
+        """Return a pool for the party that this process was started as; see `mpccomm.environment`.
 
         Under ``mpccomm run``, ``mpiexec``, ``srun``, in a Kubernetes Job with indices or a StatefulSet, or with ``RANK`` and
         ``WORLD_SIZE`` set. Where the parties are has to be said: nothing is assumed.
 
         :param path: of the file that all parties share; left out: ``MPCCOMM_CONFIG``
-        :param hosts: in the place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
+        :param hosts: in place of a file: ``"party-{i}.mpc:61000"``, or a list with commas; left out: ``MPCCOMM_HOSTS``
         :param names: with ``hosts``, the parties' names; left out: ``MPCCOMM_NAMES``, or else ``party-0`` and so on
         :param password: of the private key, or a function that returns it
-        :param settings: in the place of those in the file; what ``mpccomm run`` asks for, traces and reports, stays
+        :param settings: in place of those in the file; what ``mpccomm run`` asks for, traces and reports, stays
         :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
         :raises PortInUseError: the port of this party can't be bound
         """
@@ -171,8 +171,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param port: port to listen at; 80 if left out, with certificates 443; 0 takes any free one, see `port`
         :param addr: address to listen at; ``"::"`` for IPv6 and IPv4
         :param external_port: the port under which the others know this party, where a router translates it
-        :param listener: in the place of port and address: a `Listener` that several pools of this process share
+        :param listener: in place of port and address: a `Listener` that several pools of this process share
         :param server_name: with a listener: the host name by which callers ask for this pool. Left out: those in its certificate
+        :raises ConfigurationError: the address is not one of this machine
         :raises PortInUseError: the port can't be bound
         """
         self._engine.listen(addr, port, external_port, listener, server_name)
@@ -181,7 +182,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     @property
     def port(self) -> int | None:
         """The port that the server is really bound to; None without a server."""
-        return self._engine.port
+        return self._engine.server.port
 
     def add_http_client(
         self,
@@ -234,7 +235,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     @property
     def http_server(self) -> ServerHandle | None:
         """The server: its address and port; None without one."""
-        return self._engine.server_handle
+        return self._engine.server.handle
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -299,7 +300,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         It counts for the thread or the task that enters it, and for tasks that are made inside, until it is left. Phases nest, up
         to three deep; one that is entered again goes on. From the first one on waiting, CPU time and rounds are counted.
 
-        :param name: any text without "/", the same at all parties
+        :param name: any text without "/", the same at all parties; not "all", which is the row of all phases in a report
         """
         return Phase(self._engine.count(), self._engine.loop_owner, name)
 
@@ -359,8 +360,11 @@ class BasePool(BaseChannel, PoolCalls, Visible):
             )
         return tightened(self._engine, limit)
 
+    def _linger_limit(self, linger: float | Unset) -> float:
+        return linger_limit(linger, self._engine.settings.linger)
+
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
-        """The names, if there are parties of these."""
+        """Return the names, if there are parties of these."""
         self._engine.parties_named(names_of(names))
         return names
 
@@ -370,7 +374,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one no party can call, or tell who calls."""
         engine = self._engine
-        if engine.port is None and not engine.ways.relays:
+        if engine.server.port is None and not engine.ways.relays:
             return
         if not engine.loop_owner.settled:
             try:

@@ -71,19 +71,19 @@ class Members:
         return text if plain else "#" + sha256(repr(self.names).encode()).hexdigest()[:32]
 
     def check(self, name: str) -> str:
-        """The name, if it is a member's."""
+        """Return the name, if it is a member's."""
         if name not in self.names:
             raise ConfigurationError(f"{name!r} is not in the group {', '.join(self.names)}")
         return name
 
     def check_other(self, name: str) -> str:
-        """The name, if it is another member's."""
+        """Return the name, if it is another member's."""
         if name == self.me:
             raise ConfigurationError(f"{name!r} is this party itself")
         return self.check(name)
 
     def ordered(self, values: Mapping[str, T]) -> dict[str, T]:
-        """The values by name, in declared order."""
+        """Return the values by name, in declared order."""
         return {name: values[name] for name in self.names}
 
 

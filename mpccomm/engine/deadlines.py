@@ -26,7 +26,7 @@ class PoolDeadline(Block["_Stay"]):
         self._at = time.monotonic() + found
 
     def _begin(self, outer: _Stay | None) -> _Stay:
-        """It counts from now."""
+        """Begin to count the time."""
         stay = _Stay(self, outer)
         self._at = stay.at
         return stay
@@ -77,7 +77,7 @@ class CallRemainder(_Remainder):
 
 
 def tightened(owner: object, limit: float | None) -> float | None:
-    """The limit of a call, or what is left of the deadlines that it is made in for that pool, whichever is less."""
+    """Return the limit of a call, or the rest of the deadlines around it for that pool, if that is less."""
     for stay in entered:
         if stay.owner is owner:
             left = max(stay.at - time.monotonic(), 0.0)
@@ -87,7 +87,7 @@ def tightened(owner: object, limit: float | None) -> float | None:
 
 
 def limits_within(owner: object, limits: SendLimits) -> SendLimits:
-    """The limits of a send inside of whatever deadlines there are.
+    """Return the limits of a send inside of whatever deadlines there are.
 
     :raises CommunicationTimeoutError: nothing is left
     """
@@ -119,7 +119,7 @@ class Deadline:
 
 
 def describe_limit(limit: float | None) -> str:
-    """A time limit as errors name it."""
+    """Return a time limit as errors name it."""
     if isinstance(limit, RemainingTime):
         return f"the {float(limit):.3g} s that were left of the deadline of {limit.of:g} s"
     if isinstance(limit, CallRemainder):

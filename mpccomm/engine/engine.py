@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import secrets
-import signal
-import threading
-import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpccomm.address import check_host, check_name, check_port, check_server_name, join
+from mpccomm.address import check_host, check_name, check_port, check_server_name
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
-from mpccomm.engine.abc import Host, Step
+from mpccomm.engine.abc import LoopProvider, Step
 from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.error_messages import split_by, unknown, why_not_ready
 from mpccomm.engine.futures import run, tell_all_who_wait
-from mpccomm.engine.handlers import ServerHandle
-from mpccomm.engine.handles import Callbacks, Failures
+from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.notices import tell_of_absent
@@ -31,7 +27,10 @@ from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
+from mpccomm.engine.process import Engines
+from mpccomm.engine.removals import Removals
 from mpccomm.engine.report import Reporter, keep
+from mpccomm.engine.server import PoolServer
 from mpccomm.engine.states import GivenUp
 from mpccomm.engine.stats import History
 from mpccomm.engine.takeover import Takeover, predecessors
@@ -47,14 +46,12 @@ from mpccomm.errors import (
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT, VISIT
 from mpccomm.protocol.link import Link
-from mpccomm.protocol.mailbox import Mailbox
-from mpccomm.protocol.states import Cause
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
-from mpccomm.transport.address import taken
 from mpccomm.transport.identity import FilePath
-from mpccomm.transport.network import BoundPort, Network, NetworkServer
+from mpccomm.transport.network import BoundPort, Network
 from mpccomm.transport.reconnect import Dialler, DialSlots
 from mpccomm.transport.shared_port import Listener
 
@@ -71,8 +68,6 @@ _LAST = 10
 class Engine:
     """One per pool. Unless said otherwise its methods run on the home loop."""
 
-    where = ""
-    """Where the server listens; empty: there is none."""
     visiting = False
     """It has come to look, and takes no part: the programs of the others take no note of it."""
     _begun_at = 0.0
@@ -95,7 +90,7 @@ class Engine:
         self.callbacks = Callbacks(self.loop_owner)
         self.serialising = SerialisingLock()
         self.authentication = authentication
-        self.host: Host | None = None
+        self.loop_provider: LoopProvider | None = None
         """What makes a loop to live on, and ends it; None: the loop that runs where the pool is first used."""
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
@@ -110,25 +105,18 @@ class Engine:
         self.settings = settings
         self.history = History()
         self.parties: dict[str, Party] = {}
-        self.port: int | None = None
-        self.server_handle: ServerHandle | None = None
         self.lifecycle = Lifecycle()
         self._ending: asyncio.Task[None] | None = None
         self._lingering = Lingering()
         self._incarnation = secrets.token_bytes(16)
-        self._bound_port: BoundPort | None = None
-        self._declared_port = NO_PORT
-        self._server: NetworkServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
-        self._removed: list[Party] = []
-        """Parties that were removed and are not gone yet; a new list for each change, since any thread may look."""
-        self._leaving: dict[Party, asyncio.Task[None]] = {}
-        """Parties that were removed and are still told so."""
+        self.server = PoolServer(name, network, authentication, self._take_over)
+        self.removals = Removals(lambda: self.parties, authentication, settings.linger, self.log, self._spawn)
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.has_additions = False
         """Something was added that `start_added` has not seen yet."""
-        _engines.add(self)
+        ENGINES.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
 
@@ -159,7 +147,7 @@ class Engine:
     @property
     def title(self) -> str:
         """How its threads are called: by the name of the pool, or else by its port."""
-        name = self.name or (f"at port {self.port}" if self.port is not None else "")
+        name = self.name or ("" if self.server.port is None else f"at port {self.server.port}")
         return f"mpccomm {name}" if name else "mpccomm"
 
     def trace(self, path: Path | None) -> Trace:
@@ -175,14 +163,14 @@ class Engine:
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
     def party(self, name: str) -> Party:
-        """The party of that name."""
+        """Return the party of that name."""
         try:
             return self.parties[name]
         except KeyError:
             raise UnknownPartyError(unknown(name, self.parties)) from None
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
-        """The parties of those names, in that order; None: all, in the order in which they were added."""
+        """Return the parties of those names, in that order; None: all, in the order in which they were added."""
         return list(self.parties.values()) if names is None else [self.party(name) for name in names]
 
     def check_open(self) -> None:
@@ -207,64 +195,28 @@ class Engine:
     ) -> None:
         """Bind the server's port, or share one."""
         self.check_open()
-        if self._bound_port is not None:
-            raise ConfigurationError(f"this pool has a server already, at port {self.port}")
-        external_port = None if external_port is None else check_port(external_port, "external_port")
-        if listener is not None:
-            self._bound_port, addr = self._share(listener, port, server_name), listener.addr
-        elif server_name is not None:
-            raise ConfigurationError("server_name= is for pools that share a Listener: pass it as listener=")
-        else:
-            addr = check_host(addr)
-            port = self.authentication.default_port if port is None else check_port(port, zero="any that is free")
-            try:
-                self._bound_port = self._bind(addr, port)
-            except (OSError, UnicodeError) as error:
-                raise taken(addr, port, error) from error
-        self.port = self._bound_port.port
-        self.where = self.logged.where = join(addr, self.port)
+        self.server.listen(addr, port, external_port, listener, server_name)
+        self.logged.where = self.server.where
         self.has_additions = True
-        self._declared_port = external_port or self.port
-        self.server_handle = ServerHandle(addr, self.port, self._declared_port)
         for party in self.parties.values():
-            party.link.port = self._declared_port
-        self.log(LogEvent.LISTENING, "listening at %s", self.where)
+            party.link.port = self.server.declared_port
+        self.log(LogEvent.LISTENING, "listening at %s", self.server.where)
 
-    def _share(self, listener: Listener, port: int | None, server_name: str | None) -> BoundPort:
-        if port not in (None, listener.port):
-            raise ConfigurationError(f"the listener has its port already, {listener.port}: leave out port=")
-        if not self.network.tls:
-            raise ConfigurationError("a Listener is for pools on the network, and not in memory")
-        name = "" if server_name is None else check_server_name(server_name)
-        return listener.join(self.name, self.authentication, name)
-
-    def _bind(self, addr: str, port: int) -> BoundPort:
-        older = predecessors(join(addr, port), [engine for engine in _engines if engine.network is self.network])
-        if not older:
-            return self.network.bind(self.name, addr, port)
-        text = "the pool that this session had at %s is shut down: a new one takes its place"
-        self.log(LogEvent.REPLACED, text, older[0].where)
+    def _take_over(self, where: str) -> list[BoundPort]:
+        """Shut down the pools of this session that listen there, and return their ports."""
+        older = predecessors(where, [engine for engine in ENGINES.all() if engine.network is self.network])
+        if older:
+            text = "the pool that this session had at %s is shut down: a new one takes its place"
+            self.log(LogEvent.REPLACED, text, where)
         for engine in older:
             self.takeover.follow(engine.takeover)
-        handed_over = [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
-        for superfluous in handed_over[1:]:
-            superfluous.close()
-        return handed_over[0] if handed_over else self.network.bind(self.name, addr, port)
-
-    @property
-    def listening(self) -> bool:
-        """Whether the port is ours."""
-        return self._bound_port is not None and self._bound_port.open
+        return [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
 
     def hand_over_port(self) -> BoundPort | None:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
-        assert self._bound_port is not None
         # First: its own thread may be about to say goodbye.
         self.takeover.make_way()
-        try:
-            handed_over = self._bound_port.pass_on()
-        except OSError:
-            handed_over = None
+        handed_over = self.server.pass_on()
         if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
             # Its program is over, and did not close it. There is no way to say goodbye any more.
             self.close_unused()
@@ -312,23 +264,19 @@ class Engine:
             certificates=certificates,
             check_hostname=check_hostname,
             wire_format=WIRE_FORMATS[wire],
-            mailbox=_mailbox(wire),
+            numbering=_numbering(wire),
         )
         party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
         party.server_name = "" if server_name is None else check_server_name(server_name)
         party.audit = self.audit
         authentication.admit(party, self.parties)
-        party.link.port = self._declared_port
-        # Of several that were removed from the same place each waits for the one before it.
-        before = [other for other in self._removed if other.where == party.where and (addr or other.name == name)]
-        if before:
-            party.predecessor = before[-1]
-            party.trouble = "what was sent to it before it was removed is still being delivered"
+        party.link.port = self.server.declared_port
+        self.removals.take_place(party, name, addr)
         if self.visiting:
             party.link.features |= VISIT
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
-        authentication.know(self.parties, self._removed)
+        authentication.know(self.parties, self.removals.pending)
         self.has_additions = True
         return party
 
@@ -340,11 +288,11 @@ class Engine:
         # To a party that is added again we are another one: what this one had under way is over.
         self._incarnation = secrets.token_bytes(16)
         if self.loop_owner.settled:
-            self._removed = [*self._removed, party]
-            self.loop_owner.post(lambda: self.logged.context().run(self._start_to_part, party))
+            self.removals.add(party)
+            self.loop_owner.post(lambda: self.logged.context().run(self._part, party))
         else:
             party.give_up(GivenUp.REMOVED)
-        self.authentication.know(self.parties, self._removed)
+        self.authentication.know(self.parties, self.removals.pending)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -353,10 +301,10 @@ class Engine:
 
     def launch(self) -> None:
         """Find or make the loop to live on, and start there."""
-        if self.host is None:
+        if self.loop_provider is None:
             self.start(running_loop())
         else:
-            self.host.start()
+            self.loop_provider.start()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
@@ -367,15 +315,15 @@ class Engine:
         if self._asked_to_end is not None:
             loop.call_soon(self._asked_to_end)
         if self.settings.trace or self.settings.report_to:
-            _write_at_sigterm()
-        for other in _awaiting_loop.pop(threading.current_thread(), ()):
+            ENGINES.write_at_sigterm()
+        for other in ENGINES.awaiting_loop():
             if other.lifecycle.state is PoolState.NEW:
                 other.start(loop)
                 other.start_added()
 
     def await_loop(self) -> None:
         """Start with the next engine that settles on a loop of this thread, where none runs yet."""
-        _awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(self)
+        ENGINES.await_loop(self)
 
     def start_added(self) -> None:
         """Start what was added: the server, and the diallers of the parties."""
@@ -386,45 +334,20 @@ class Engine:
         if self.lifecycle.state is PoolState.CLOSED:
             return
         self._begun_at = Party.clock()
-        # One that was told to end before it could begin has messages to deliver all the same.
-        if self._bound_port is not None and self._server is None and self.lifecycle.usable:
-            self._server = self._bound_port.server(self.authentication, self.settings)
-            self._server.start()
+        # One that was told to end before it could begin has messages to deliver nevertheless.
+        if self.lifecycle.usable:
+            self.server.start(self.settings)
         self.ways.start()
         for party in self.parties.values():
             if party.dialler is None:
                 self.authentication.introduce(party)
                 party.dialler = self._spawn(self._mediate(party))
 
-    def _start_to_part(self, party: Party) -> None:
+    def _part(self, party: Party) -> None:
         if self.lifecycle.usable:
-            self._leaving[party] = self._spawn(self._part(party))
+            self.removals.start(party)
         else:
-            self._parted(party)
-
-    def _parted(self, party: Party) -> None:
-        """A party that was removed is gone: the place is free for the one that was added after it."""
-        self._removed = [other for other in self._removed if other is not party]
-        for other in (*self.parties.values(), *self._removed):
-            if other.predecessor is party:
-                other.predecessor = None
-                other.trouble = Party.trouble
-                other.place_is_free.set()
-        self.authentication.know(self.parties, self._removed)
-
-    async def _part(self, party: Party) -> None:
-        party.fail_receives(Cause(GivenUp.REMOVED))
-        until = Party.clock() + self.settings.linger
-        try:
-            left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
-            tell_of_undelivered(self.log, {party.name: tell_of_remains(party.log, party, left)})
-            await party.disconnected()
-        finally:
-            del self._leaving[party]
-            self.authentication.correspondents.pop(party.name, None)
-            if party.dialler is not None:
-                party.dialler.cancel()
-            self._parted(party)
+            self.removals.end(party)
 
     async def _mediate(self, party: Party) -> None:
         if party.predecessor is not None:
@@ -432,7 +355,7 @@ class Engine:
         await self._mediator(party).run()
 
     def _mediator(self, party: Party) -> Dialler | TnoBridge:
-        """Return what sees to it that there is a connection."""
+        """Return what keeps the party connected."""
         authentication = self.authentication
         if party.wire_format is not OURS:
             from mpccomm.engine.tno_bridge import TnoBridge
@@ -446,8 +369,8 @@ class Engine:
         return Dialler(party, way, self.settings.retry, self._slots, self._spawn, party.check_retries)
 
     def _get_port(self) -> int:
-        """That of our server, as the others know it."""
-        return self._declared_port
+        """Return the port of our server, as the others know it."""
+        return self.server.declared_port
 
     def review_certificates(self) -> None:
         """Look at all connections after the certificates were read again."""
@@ -470,7 +393,7 @@ class Engine:
         late = 0.0 if self._ticker is None else self.loop_owner.loop.time() - self._ticker.when()
         if late >= max(timing.waiting_notice, _STANDSTILL):
             text = (
-                "the event loop of this pool stood still for %.0f s, and nobody had an answer: was there a blocking call on it, "
+                "the event loop of this pool stood still for %.0f s, and no party had an answer: was there a blocking call on it, "
                 "or was the process stopped? What blocks belongs in a thread (asyncio.to_thread)"
             )
             self.log(LogEvent.LOOP_HELD_UP, text, late)
@@ -484,11 +407,12 @@ class Engine:
             trace.look()
         self.history.sample(Party.clock(), self.parties.values())
         self.authentication.look_at_the_date()
-        for party in (*self.parties.values(), *self._leaving):
-            party.tick()
+        stirring = [party for party in self.parties.values() if party.tick()]
+        leaving = [party for party in self.removals.leaving if party.tick()]
+        for party in (*stirring, *leaving):
             if party.host.stale:
                 self._spawn(party.host.refresh())
-        tell_of_absent(self.log, self.parties.values(), Party.clock())
+        tell_of_absent(self.log, stirring, Party.clock())
 
     # -- for all parties together --------------------------------------------------------------------------------------
 
@@ -501,7 +425,7 @@ class Engine:
         try:
             ready = await asyncio.gather(*waiting)
         finally:
-            # One that was refused ends it for all.
+            # One party that was refused ends the wait for all.
             for one in waiting:
                 one.cancel()
             for party in parties:
@@ -552,7 +476,7 @@ class Engine:
                 self.loop_owner.loop.call_soon_threadsafe(begin)
 
     async def from_anywhere(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `shutdown` or `abort` on whichever loop.
+        """Await `shutdown` or `abort` on any loop.
 
         :raises PoolClosedError: the pool's loop has ended before the pool; its port is free now
         :raises WrongThreadError: the pool's loop can't run while this one does
@@ -584,8 +508,7 @@ class Engine:
         """Close a pool that has no loop: it never had one, or its loop has ended, or has done what there was to do; idempotent."""
         if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
             return
-        if self._bound_port is not None:
-            self._bound_port.close()
+        self.server.close_port()
         if self.audit is not None:
             self.audit.close()
         self.write()
@@ -594,15 +517,14 @@ class Engine:
         self.takeover.end()
         # The last step: until then a further attempt finds what is left.
         self.lifecycle.apply(PoolEvent.END)
-        if self.host is not None:
-            self.host.ended()
+        if self.loop_provider is not None:
+            self.loop_provider.ended()
 
     def close_inherited(self) -> None:
         """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
         self.lifecycle.apply(PoolEvent.FORK)
         self.logged.close()
-        if self._bound_port is not None:
-            self._bound_port.close_inherited()
+        self.server.close_inherited()
 
     async def _end(self, linger: float, reason: str | None) -> None:
         if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
@@ -628,7 +550,7 @@ class Engine:
 
     async def _ended_in_time(self, ending: asyncio.Task[None]) -> None:
         """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
-        removed = Party.clock() + self.settings.linger if self._leaving else -math.inf
+        removed = Party.clock() + self.settings.linger if self.removals.leaving else -math.inf
         while not ending.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
             await asyncio.wait((ending,), timeout=left)
         for _ in range(_LAST):
@@ -695,7 +617,7 @@ class Engine:
         """Let all hear of it, unless they have. The clock calls it as well: a further strike may keep it from its end."""
         if self._split is None or self._split_told:
             return
-        parties = [*self.parties.values(), *self._removed]
+        parties = [*self.parties.values(), *self.removals.pending]
         tell_all_who_wait(self.loop_owner, parties, self._split)
         for party in parties:
             party.resume()
@@ -714,7 +636,7 @@ class Engine:
             party.flush()
 
     async def _leave(self, reason: str | None = None, *, forgotten: bool = False) -> None:
-        if forgotten and self.listening:
+        if forgotten and self.server.listening:
             await self.takeover.may_be_followed()
         self.failures.told_by_party = True
         parties = list(self.parties.values())
@@ -725,8 +647,8 @@ class Engine:
             for party, messages in zip(parties, left, strict=True)
         }
         tell_of_undelivered(self.log, reports)
-        if self._leaving:
-            await asyncio.wait(self._leaving.values())
+        if told := self.removals.leaving:
+            await asyncio.wait(told.values())
 
     async def _give_up_split(self) -> None:
         assert self._split is not None
@@ -747,8 +669,7 @@ class Engine:
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
-        if self._server is not None:
-            await self._server.close()
+        await self.server.close()
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
@@ -759,42 +680,13 @@ class Engine:
         self.failures.report()
 
 
-def _mailbox(wire: str) -> Callable[[], Mailbox]:
+def _numbering(wire: str) -> Callable[[], Numbering]:
     if wire == OURS.name:
-        return Mailbox
-    from mpccomm.engine.tno_bridge import counting_mailbox
+        return PrefixNumbering
+    from mpccomm.engine.tno_bridge import tno_numbering
 
-    return partial(counting_mailbox, wire)
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[Engine]] = weakref.WeakKeyDictionary()
-"""Those that were set up where no loop ran yet, by thread. Only the thread itself looks at its own."""
+    return partial(tno_numbering, wire)
 
 
-def running_engines() -> list[Engine]:
-    """Return those of this process that can be used."""
-    return [engine for engine in list(_engines) if engine.lifecycle.usable]
-
-
-def _write_at_sigterm() -> None:
-    """Have SIGTERM end the process no sooner than traces and reports are written. A `Pool` has no thread to say goodbye in then."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, write_and_end)
-
-
-def write_and_end(number: int, frame: object) -> None:
-    """Handle SIGTERM where the program does not."""
-    signal.signal(number, signal.SIG_DFL)
-    for engine in running_engines():
-        engine.write()
-    signal.raise_signal(number)
-
-
-def _close_all_inherited() -> None:
-    for engine in list(_engines):
-        engine.close_inherited()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all_inherited)
+ENGINES: Engines[Engine] = Engines()
+"""Those of this process."""

@@ -23,12 +23,12 @@ _MOST_LISTED = 8
 
 
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    """The error for a call that ended so."""
+    """Return the error for a call that ended so."""
     return _ERRORS[cause.ending](party, _action(call), cause, call)
 
 
 def split_by(error: BaseException) -> errors.PoolClosedError:
-    """The error for all calls of a pool whose work was split by what a signal handler raised."""
+    """Return the error for all calls of a pool whose work was split by what a signal handler raised."""
     told = errors.PoolClosedError(
         f"a signal handler raised {type(error).__name__} in the middle of what this pool does on its event loop, and what was done "
         "of that is not known: the pool has ended. On an event loop let no signal handler raise (there are asyncio.timeout and "
@@ -52,7 +52,7 @@ def _alike(name: object) -> str:
 
 
 def why_not_ready(party: RemoteParty) -> str:
-    """Why frames do not flow with a party, and what makes them, where that is known."""
+    """Return why frames do not flow with a party, and what makes them, where that is known."""
     closed, ending = party.closed, party.link.ending
     if closed is not None:
         barred = closed.ending is GivenUp.BARRED
@@ -79,7 +79,7 @@ def _action(call: ReceiveCall | SendCall) -> str:
 
 
 def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False) -> Exception:
-    """The error for all of one request whose time is up, receives or sends; with ``any_of``, one of them would have done."""
+    """Return the error for all of one request whose time is up, receives or sends; with ``any_of``, one of them would have done."""
     first = calls[0]
     if len(calls) == 1:
         return _timed_out(first.party, _action(first), TIMED_OUT, first)
@@ -125,7 +125,7 @@ def _took(call: ReceiveCall | SendCall) -> str:
 
 
 def _state(call: ReceiveCall | SendCall) -> str:
-    """How its party is doing."""
+    """Return how its party is doing."""
     party = call.party
     if not party.link.connected:
         state = f"it is not connected: {party.trouble}"

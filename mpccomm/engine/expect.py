@@ -68,7 +68,7 @@ def check(value: object, expect: Expect, what: str) -> None:
 
 
 def _mismatch(value: object, expect: Array) -> str | None:
-    """What was found, unless it is as expected."""
+    """Return what was found, unless it is as expected."""
     import numpy as np
 
     if not isinstance(value, np.ndarray):

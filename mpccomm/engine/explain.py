@@ -17,14 +17,15 @@ from typing import Any
 import aiohttp
 
 from mpccomm.display import bytes_text, plural, seconds_text
-from mpccomm.engine.engine import Engine, running_engines
+from mpccomm.engine.engine import ENGINES, Engine
+from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import describe_box
-from mpccomm.engine.snapshot import copied, look_at, party_state
+from mpccomm.engine.snapshot import look_at, party_state
 from mpccomm.errors import ConfigurationError
 from mpccomm.protocol.frames import describe_key
+from mpccomm.settings import EXPLAIN
 
-ASKED = "MPCCOMM_EXPLAIN"
 _MOST_LISTED = 8
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _AIOHTTP = str(Path(aiohttp.__file__).parent) + os.sep
@@ -127,7 +128,7 @@ def _ours(frame: FrameType) -> bool:
 
 
 def _of_libraries(frame: FrameType) -> bool:
-    """Whether it is a line of Python itself, or of aiohttp."""
+    """Return whether it is a line of Python itself, or of aiohttp."""
     name = frame.f_code.co_filename
     of_python = name.startswith(_STANDARD_LIBRARY) and "site-packages" not in name
     return of_python or name.startswith(("<frozen", _AIOHTTP))
@@ -174,9 +175,9 @@ def explain_on_signal(number: int | None = None) -> None:
 
 
 def explain_if_asked() -> None:
-    """Do as `explain_on_signal` where `ASKED` is set, in the main thread, unless the program has a handler of its own."""
+    """Do as `explain_on_signal` where `EXPLAIN` is set, in the main thread, unless the program has a handler of its own."""
     if (
-        os.environ.get(ASKED)
+        os.environ.get(EXPLAIN)
         and hasattr(signal, "SIGUSR1")
         and threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN)
@@ -186,7 +187,7 @@ def explain_if_asked() -> None:
 
 def _print_all(number: int, frame: FrameType | None) -> None:
     try:
-        text = explain(*sorted(running_engines(), key=lambda engine: engine.name)) + "\n"
+        text = explain(*sorted(ENGINES.usable(), key=lambda engine: engine.name)) + "\n"
     except Exception as error:
         # It is to help, and must not do harm: this is the middle of any line of the program.
         text = f"mpccomm can't explain itself: {type(error).__name__}\n"

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure, tell_of_wait
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -79,7 +79,7 @@ class ReceiveFuture(RequestFuture):
     request: FutureCall | None
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
-        """As of any future. From then on it is not forgotten, also where nothing but what is to be called knows of it."""
+        """Call a function with this future when it is done. From then on it is kept, also without a reference of the program."""
         request = self.request
         if request is not None and request.waiter is not None:
             request.waiter = self
@@ -148,7 +148,7 @@ F = TypeVar("F", bound=RequestFuture)
 
 
 def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLoop, kind: type[F]) -> F:
-    """A future of the loop for a request."""
+    """Return a future of the loop for a request."""
     future = kind(loop=loop)
     future.request = request
     future.owner = owner
@@ -164,7 +164,7 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
 
 
 def future_of(loop: asyncio.AbstractEventLoop, owner: LoopOwner) -> RequestFuture:
-    """A future of the loop, for a request that is yet to come."""
+    """Return a future of the loop, for a request that is yet to come."""
     future = RequestFuture(loop=loop)
     future.request = None
     future.owner = owner
@@ -199,9 +199,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
     :raises CommunicationError: the request failed
     """
     observer = future.owner.observer
-    end = None
-    if observer is not None and (observer.counting or not request.single):
-        end = observer.waits(request.involved(), request.single)
+    end = None if observer is None else tell_of_wait(observer, request, future.owner)
     try:
         await future
     except BaseException:
@@ -235,7 +233,7 @@ def withdraw_forgotten(owner: LoopOwner) -> None:
 
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:
-    """Await a coroutine function on the pool's loop, from whichever loop. Cancelled, it is cancelled."""
+    """Await a coroutine function on the pool's loop, from any loop. If this is cancelled, so is the coroutine."""
     if owner.home is None or running_loop() is owner.home:
         await function()
     else:

@@ -15,7 +15,7 @@ from mpccomm.engine.collectives import Collective, Members, Round
 from mpccomm.engine.deadlines import Deadline, describe_limit
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
-from mpccomm.engine.options import seconds
+from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
@@ -95,7 +95,7 @@ class GroupCall(Generic[T]):
         return f"{self._operation} #{max(self.numbers.values(), default=0)} of ({', '.join(self._calls.members.names)})"
 
     def msg_id(self, name: str) -> str:
-        """The id of the messages of the present round to and from that member."""
+        """Return the id of the messages of the present round to and from that member."""
         return self._id(name, self._round.phase)
 
     def _id(self, name: str, phase: str) -> str:
@@ -124,7 +124,7 @@ class GroupCall(Generic[T]):
         self._progress = self._progress._replace(posted=(*self._progress.posted, tuple(sends)))
 
     def request(self, limit: Deadline) -> Several:
-        """What to wait for now: the messages of the present round, and the confirmation of those that were sent."""
+        """Return what to wait for now: the messages of the present round, and the confirmation of those that were sent."""
         progress, round_, left = self._progress, self._round, limit.left
         if progress.failed is not None:
             raise progress.failed
@@ -140,7 +140,7 @@ class GroupCall(Generic[T]):
         return self._round.sources
 
     def first(self, limit: Deadline) -> First:
-        """What to wait for to have the next of those messages, from whichever member."""
+        """Return what to wait for to have the next of those messages, from any member."""
         left = limit.left
         return First([self._receive(name, left) for name in self.to_come])
 
@@ -273,7 +273,7 @@ class _MemberCall(ReceiveCall):
         self._session = session
 
     def renew(self, mailbox: Mailbox) -> bool:
-        """Whether the process that takes the place of its member sends this message as well."""
+        """Return whether the process that takes the place of its member sends this message as well."""
         if self._session is None:
             return False
         self._session.mailbox = mailbox
@@ -319,7 +319,7 @@ class GroupChannel(BaseChannel):
     def receive(
         self, name: str, msg_id: str, timeout: float | None, expect: Expect | None, session: _Session | None
     ) -> ReceiveCall:
-        """The receive of a member's message, not started; with a session, that may go on with the next process of the member."""
+        """Return the receive of a member's message, not started; in a session it may go on with the next process of the member."""
         party = self._engine.party(name)
         self._enter()
         return _MemberCall(party, *self._key(party, msg_id), timeout, expect, session)
@@ -336,15 +336,25 @@ class GroupChannel(BaseChannel):
         self._engine.loop_owner.post(request.start)
 
     def session(self, name: str) -> object:
-        """What lasts as long as the session with a member does."""
+        """Return the mailbox of a member, which lasts as long as the session with it."""
         return self._engine.party(name).link.mailbox
 
 
+class GroupSpace(IdSpace):
+    """The message ids of a group, and its calls."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self, engine: Engine, name: str | None, limits: SendLimits, label: str = "") -> None:
+        super().__init__(engine, name, limits, label)
+        self.calls: GroupCalls | None = None
+
+
 def calls_of(space: IdSpace, members: Members) -> GroupCalls:
-    """The calls of a group, the same for both faces; ``space`` is that of the pool or channel it is a group of."""
-    own = space.within(f"@({members.label})")
+    """Return the calls of a group, the same for both faces; ``space`` is that of the pool or channel it is a group of."""
+    own = space.within(f"@({members.label})", GroupSpace)
     calls = own.calls
-    if not isinstance(calls, GroupCalls) or calls.members.me != members.me:
+    if calls is None or calls.members.me != members.me:
         calls = own.calls = GroupCalls(members, own)
     return calls
 
@@ -387,7 +397,7 @@ class GroupCalls:
         other: str = "",
         digests: bool = False,
     ) -> GroupCall[T]:
-        """A call that has not begun; those with one ``other`` member have numbers of their own."""
+        """Return a call that has not begun; those with one ``other`` member have numbers of their own."""
         check_expect(expect)
         return GroupCall(self, operation, make, (other,) if other else self.members.others, other, digests=digests)
 
@@ -411,7 +421,7 @@ class GroupCalls:
                 self.channel.discard(name, msg_id, latest.sessions[name])
 
     def limit(self, timeout: float | None) -> Deadline:
-        """The time limit of one call."""
+        """Return the time limit of one call."""
         limit = seconds(timeout)
         if limit is not None and not limit > 0:
             raise ValueError(f"a group's call can't take {timeout!r} seconds; None waits without limit")
@@ -423,7 +433,7 @@ class GroupCalls:
             self._state = self._state._replace(latest=call)
 
     def take_up(self) -> GroupCall[Any]:
-        """The interrupted call.
+        """Return the interrupted call.
 
         :raises CommunicationError: there is none
         """

@@ -80,7 +80,7 @@ class Handler:
 
 
 class _Buffer(Mapping[str | int, Any]):
-    """A view: what it shows is what is there when it is asked."""
+    """Shows what is there at the time of each access."""
 
     def __init__(self, party: RemoteParty) -> None:
         self._party = party
@@ -107,7 +107,7 @@ class _Buffer(Mapping[str | int, Any]):
 
 
 def _shown(key: Key) -> str | int:
-    """An id as the program knows it: an automatic one is a number, unless it has a prefix."""
+    """Return an id as the program knows it: an automatic one is a number, unless it has a prefix."""
     if isinstance(key, str):
         return key
     prefix, number = key

@@ -25,7 +25,7 @@ class Lane(NamedTuple):
 
 
 class Lanes(dict[int, Lane]):
-    """The lanes that there are, by their numbers, and those that are made later."""
+    """All lanes by their numbers, also those that are made later."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ class PoolState(Enum):
 
 
 class PoolEvent(Enum):
-    """What can change it."""
+    """The events that can change that state."""
 
     START = "it has a loop to live on"
     CLOSE = "it was told to end"
@@ -62,7 +62,7 @@ class Lifecycle:
         return self.state is PoolState.NEW or self.state is PoolState.RUNNING
 
     def apply(self, event: PoolEvent) -> None:
-        """It happened."""
+        """Change the state by an event."""
         self.state = POOL[self.state, event]
 
 
@@ -74,7 +74,7 @@ class Lingering:
         """Since when each waits, and how many seconds it gives."""
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self._waits)
 
     def begin(self, now: float, seconds: float) -> tuple[float, float]:
@@ -89,7 +89,7 @@ class Lingering:
             self._waits.remove(wait)
 
     def end_all(self) -> None:
-        """Linger no more."""
+        """End the lingering of all callers."""
         self._waits.clear()
 
     def deadline(self, begun_at: float) -> float:

@@ -7,12 +7,12 @@ import threading
 import weakref
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import get_ident
-from time import perf_counter
-from typing import Protocol
+from time import perf_counter, sleep
+from typing import Protocol, TypeVar
 
 from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine.lanes import lane, of_tasks, running
@@ -20,8 +20,12 @@ from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.logs import EventLog, LogEvent
 
+_TURN = 128
+"""When as many calls wait for the loop, it is its turn."""
 _WORKERS = 2
 """Threads that decode large messages for futures."""
+_ATTEMPTS = 5
+T = TypeVar("T")
 _owners: weakref.WeakSet[LoopOwner] = weakref.WeakSet()
 
 
@@ -45,17 +49,27 @@ def tell_of_blocked_loop() -> None:
     held_up = [] if loop is None else [owner.title for owner in _owners if owner.home is loop]
     if held_up:
         text = (
-            "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer anybody before the call "
+            "a blocking call holds up the event loop of thread %r, on which %s lives: that can't answer any party before the call "
             "returns; await the coroutines of SyncPool.pool instead, or make the call in another thread (asyncio.to_thread)"
         )
         EventLog()(LogEvent.LOOP_HELD_UP, text, threading.current_thread().name, ", ".join(held_up))
+
+
+def copied(items: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what the loop of a pool may be changing now, as it was at some moment; nothing if it never stands still."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return list(items())
+        except RuntimeError:  # it changed while we went through it
+            continue
+    return []
 
 
 class Cancellable(Protocol):
     """A call whose outcome may be given up."""
 
     def cancel(self) -> object:
-        """What was taken for it goes back. Called on the pool's loop."""
+        """Give back what was taken for it. Called on the pool's loop."""
 
 
 class LoopOwner:
@@ -91,8 +105,16 @@ class LoopOwner:
         self.settled = False
         """Whether there is a loop yet."""
 
+    def lane(self) -> int:
+        """Return the lane that calls. From any thread."""
+        try:
+            return of_tasks[running[self.home]] if get_ident() == self.thread else lane()
+        except KeyError:
+            return lane()
+
     def called(self) -> tuple[int, float]:
         """Return the lane that calls, and the time: where there is an observer. From any thread."""
+        # As `lane`, in fewer steps.
         try:
             number = of_tasks[running[self.home]] if get_ident() == self.thread else lane()
         except KeyError:
@@ -100,7 +122,7 @@ class LoopOwner:
         return number, perf_counter()
 
     def is_busy(self) -> bool:
-        """Whether something that was posted is still to be run, or runs: what comes now comes after it."""
+        """Return whether something that was posted is still to be run, or runs: what comes now comes after it."""
         return bool(self.posted) or self._running
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,7 +139,7 @@ class LoopOwner:
         return self.home
 
     def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether this is the loop."""
+        """Return whether this is the loop."""
         return loop is self.home
 
     @property
@@ -165,6 +187,10 @@ class LoopOwner:
 
         :raises PoolClosedError: the loop is closed
         """
+        if len(self.posted) % _TURN == _TURN - 1 and get_ident() != self.thread:
+            # Python changes threads every 5 ms, of which those that post may have eight in a row: until then nothing would be on
+            # its way that the other side could work on meanwhile.
+            sleep(0)
         self.posted.append(function)
         if not self._scheduled:
             # One wake-up serves all that is posted until it lands.

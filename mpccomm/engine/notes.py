@@ -37,8 +37,8 @@ def pack(notes: Sequence[Any], parties: Mapping[str, int], texts: dict[str, int]
     return Block(map(array, _COLUMNS, columns))
 
 
-class Failed(NamedTuple):
-    """A send that has failed."""
+class Undelivered(NamedTuple):
+    """A send that has failed, or that is on the way when the record is made."""
 
     peer: int
     number: int
@@ -50,6 +50,7 @@ class Failed(NamedTuple):
     encoded: float
     ended: float
     error: str
+    """Empty: it is on the way."""
 
 
 class Waited(NamedTuple):
@@ -60,6 +61,7 @@ class Waited(NamedTuple):
     ended: float
     to: list[int]
     of: list[int]
+    goes_on: bool
 
 
 class Stayed(NamedTuple):
@@ -89,7 +91,7 @@ class Making:
         """Since when receives were waited for, by their places."""
 
     def at(self, when: float) -> int:
-        """A time in nanoseconds since the record began, at the earliest then."""
+        """Return a time in nanoseconds since the record began, at the earliest then."""
         return max(round((when - self._zero) * 1e9), 0)
 
     def _line(self, lane: int) -> int:
@@ -126,12 +128,13 @@ class Making:
                 Receive(peer, number, describe_key(key), size, self._line(lane), begun, there, begun, ended, handed)
             )
 
-    def add(self, note: Failed | Waited | Stayed) -> None:
+    def add(self, note: Undelivered | Waited | Stayed) -> None:
         """Add what is noted of something else."""
-        if isinstance(note, Failed):
-            self._add_send(*note)
+        if isinstance(note, Undelivered):
+            self._add_send(*note, delivered=False)
         elif isinstance(note, Waited):
-            self.waits.append(Wait(self._line(note.lane), self.at(note.began), self.at(note.ended), note.to, note.of))
+            times = self.at(note.began), self.at(note.ended)
+            self.waits.append(Wait(self._line(note.lane), *times, note.to, note.of, note.goes_on))
         else:
             self.phases.append(Phase(note.path, self._line(note.lane), self.at(note.began), self.at(note.ended)))
 
@@ -147,16 +150,19 @@ class Making:
         encoded: float,
         ended: float,
         error: str,
+        *,
+        delivered: bool = True,
     ) -> None:
         if called < self._zero:
             return  # it is from before the record began
         if awaited:
             self._awaited.append(len(self.sends))
         name = describe_key(key) if key else ""
-        queued, delivered = self.at(encoded or called), -1 if error else self.at(ended)
+        queued = self.at(encoded or called)
         returned = self.at(ended) if awaited else queued
         line = self._line(lane)
-        self.sends.append(Send(peer, number, name, size, line, self.at(called), queued, delivered, returned, error))
+        there = self.at(ended) if delivered else -1
+        self.sends.append(Send(peer, number, name, size, line, self.at(called), queued, there, returned, error))
 
     def finish(self) -> None:
         """Find out what the waits were for that were noted as such, make those of calls for one message, and sort all."""
@@ -165,7 +171,8 @@ class Making:
         for place in self._awaited:
             send = self.sends[place]
             if place not in let_return and send.returned > send.encoded:
-                self.waits.append(Wait(send.lane, send.encoded, send.returned, [send.peer], []))
+                goes_on = send.delivered < 0 and not send.error
+                self.waits.append(Wait(send.lane, send.encoded, send.returned, [send.peer], [], goes_on))
         for place, since in self._waited.items():
             receive = self.receives[place]
             if place not in asked_for:

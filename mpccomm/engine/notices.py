@@ -97,14 +97,14 @@ class Notices:
 
 
 class Noticed(Protocol):
-    """A party that there are notices about."""
+    """A party that notices can be about."""
 
     name: str
     notices: Notices
 
 
 def tell_of_absent(log: EventLog, parties: Iterable[Noticed], now: float) -> None:
-    """Log which parties calls wait for in vain: of all for whom it is time in one line."""
+    """Log the absent parties that calls wait for; all that are due in one line."""
     absent = [(party, party.notices.absence) for party in parties if party.notices.absence is not None]
     if not any(absence.due <= now for _, absence in absent):
         return

@@ -21,19 +21,19 @@ Involved: TypeAlias = tuple[tuple[str, bool], ...]
 """What a call waits for: for each party its name, and whether the call sends."""
 
 AT_A_STROKE = 1024
-"""What has no more bytes, and no classes of the program in it, is encoded or decoded at a stroke: one look at the clock does."""
+"""What has no more bytes, and no classes of the program in it, is coded so fast that one look at the clock is enough."""
 ROUNDS = 1
 TRACE_CONTEXT = 2
 """The kinds of fields in an annotation, see PROTOCOL.md."""
 
 
 class Observer(Protocol):
-    """Who is told."""
+    """What is told of messages, waits and connections while the pool runs."""
 
     counting: bool
     """Told of every wait. Otherwise `waits` is for what no single message tells of: a call for several, or a future."""
     tell_from: float
-    """Told of the messages that are about to be sent if they have so many bytes, or are of classes of the program."""
+    """Told of messages that are about to be sent, if they have at least this number of bytes or classes of the program."""
 
     def sends(self, party: str, message: Outgoing) -> bytes:
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
@@ -75,11 +75,11 @@ class Observer(Protocol):
         """A party was connected, or its connection was lost; on the pool's loop."""
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
-        """A stay in a phase of the program begins, in its thread, or ends, in whichever."""
+        """A stay in a phase of the program begins, in its thread, or ends, in any thread."""
 
 
 class Observers:
-    """Several, as one."""
+    """Several observers, as one."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
@@ -91,27 +91,27 @@ class Observers:
         return b"".join([observer.sends(party, message) for observer in self.observers])
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.sent(party, message, error, heard)
 
     def vain(self, involved: Involved, since: float) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.vain(involved, since)
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.receives(party, message, since, begun, asked)
 
     def taken(self, party: str, message: Incoming) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.taken(party, message)
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
-        """Tell all."""
+        """Tell each of them."""
         ends = [one for observer in self.observers if (one := observer.waits(involved, message)) is not None]
 
         def end() -> None:
@@ -121,12 +121,12 @@ class Observers:
         return end
 
     def connection(self, party: str, connected: bool) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.connection(party, connected)
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Tell all."""
+        """Tell each of them."""
         for observer in self.observers:
             observer.phase(path, stay, begins)
 
@@ -188,7 +188,7 @@ class Careful:
 
 
 def joined(present: Observer | None, further: Observer) -> Observer:
-    """Return one observer for those that there are and a further one."""
+    """Return one observer for the present ones and a further one."""
     if present is None:
         return further
     there = present.observers if isinstance(present, Observers) else (present,)
@@ -196,7 +196,7 @@ def joined(present: Observer | None, further: Observer) -> Observer:
 
 
 def without(present: Observer | None, former: Observer) -> Observer | None:
-    """Return one observer for those that there are but one."""
+    """Return one observer for the present ones except this."""
     there = present.observers if isinstance(present, Observers) else (present,)
     left = [observer for observer in there if observer is not None and observer is not former]
     return Observers(left) if len(left) > 1 else next(iter(left), None)

@@ -31,7 +31,7 @@ _CLOCK_BITS = 63
 
 
 def seconds(timeout: float | aiohttp.ClientTimeout | None) -> float | None:
-    """A time limit in seconds, None for none. Of a `aiohttp.ClientTimeout` the ``total`` counts, 0 meaning none.
+    """Return a time limit in seconds, None for none. Of a `aiohttp.ClientTimeout` the ``total`` counts, 0 meaning none.
 
     :raises TypeError: it is no number
     :raises ValueError: it is larger than a clock can tell
@@ -50,7 +50,7 @@ def seconds(timeout: float | aiohttp.ClientTimeout | None) -> float | None:
 
 
 def receive_limit(timeout: Timeout) -> float | None:
-    """The time limit of a receive: none unless given; 0 looks whether the message is there."""
+    """Return the time limit of a receive: none unless given; 0 looks whether the message is there."""
     if timeout is UNSET or timeout is None:
         return None
     limit = seconds(timeout)
@@ -60,7 +60,7 @@ def receive_limit(timeout: Timeout) -> float | None:
 
 
 def linger_limit(linger: float | Unset, default: float) -> float:
-    """The seconds that the end of a pool may take.
+    """Return the seconds that the end of a pool may take.
 
     :raises TypeError: it is no number
     :raises ValueError: it is negative, or not finite
@@ -76,7 +76,7 @@ def linger_limit(linger: float | Unset, default: float) -> float:
 
 
 def abort_reason(reason: str) -> str:
-    """The reason of an abort.
+    """Return the reason of an abort.
 
     :raises TypeError: it is no text
     """
@@ -97,7 +97,7 @@ NO_LIMIT = SendLimits(None, -1)
 
 
 def send_limits(timeout: Timeout, max_retries: int | None, default: SendLimits) -> SendLimits:
-    """The limits of a send."""
+    """Return the limits of a send."""
     if timeout is UNSET and max_retries is None:
         return default
     limit = default.seconds if isinstance(timeout, Unset) else seconds(timeout)
@@ -108,7 +108,7 @@ def send_limits(timeout: Timeout, max_retries: int | None, default: SendLimits) 
 
 
 def retries(number: int) -> int:
-    """A number of dials.
+    """Return a number of dials.
 
     :raises TypeError: it is no whole number
     :raises ValueError: it is less than -1
@@ -142,14 +142,14 @@ def check_id(text: str, limit: int) -> None:
 
 
 def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
-    """The names as given; a single string would be taken for a list of one-letter names."""
+    """Return the names as given; a single string would be taken for a list of one-letter names."""
     if isinstance(names, str):
         raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
     return names
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """The names, each once, in the order given."""
+    """Return the names, each once, in the order given."""
     return list(dict.fromkeys(names_of(names) or ()))
 
 

@@ -160,7 +160,7 @@ def _outcome(message: Incoming, decode: Callable[[Incoming], Any]) -> tuple[Any,
 
 
 def try_to_begin(message: Incoming, ordering: Ordering) -> bool:
-    """Whether the message can be decoded without waiting for others. If so, `end` has to follow."""
+    """Return whether the message can be decoded without waiting for others. If so, `end` has to follow."""
     if not message.ordered:
         return True
     if not ordering.reading.acquire(blocking=False):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.display import plural
+from mpccomm.engine.delivery import allocate
 from mpccomm.engine.error_messages import explain
 from mpccomm.engine.handlers import Handler
-from mpccomm.engine.memory import allocate
 from mpccomm.engine.notices import Notices, Waits
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections, is_second
@@ -27,13 +27,13 @@ from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
 from mpccomm.protocol.link import ON_A_VISIT, Link
-from mpccomm.protocol.mailbox import Mailbox
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause, CloseCode, PartyState
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
-from mpccomm.transport.address import Host
+from mpccomm.transport.resolver import Host
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mpccomm.protocol.sender import Outgoing
     from mpccomm.transport.identity import Certificate, FilePath
 
-_CURT = 0.5
+_SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself where the goodbye was not heard in time."""
 _NOT_RESUMED = (
     "it talked to us before, to an earlier process of ours or before it was removed here: its program has to receive what was "
@@ -56,10 +56,10 @@ _NOT_RESUMED = (
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _ABSENT = (ContactState.MISSING, ContactState.REFUSED)
 AT_ONCE = 16
-"""The calls that end in one turn of the loop. Those who waited for them send the next messages, and these had better be on their
+"""The calls that end in one turn of the loop. Those who waited for them send the next messages, and these should be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 _OF_A_HANDLE = 1 / 16
-"""What counts one that no call waits for at once: a turn of the loop wakes each thread that waits for some of them."""
+"""What a call counts whose handle alone is waited for: a turn of the loop wakes each thread once for all of its handles."""
 
 
 class Party:
@@ -77,7 +77,7 @@ class Party:
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
-    """Why the last attempt to connect came to nothing."""
+    """Why the last attempt to connect failed."""
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
@@ -88,11 +88,11 @@ class Party:
     """Why one end does not accept the other's certificate: it is REFUSED."""
     _expectations = 0
     dialler: asyncio.Task[None] | None = None
-    """What sees to it that there is a connection."""
+    """The task that keeps it connected."""
     server_name = ""
     """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
-    """What is on the way there."""
+    """The proxy on the way there."""
     relays: tuple[Relay, ...] = ()
     """Where it is reached, if not directly."""
     _continued = False
@@ -115,7 +115,7 @@ class Party:
         certificates: FilePath | Iterable[FilePath] | None = None,
         check_hostname: bool = True,
         wire_format: WireFormat = OURS,
-        mailbox: Callable[[], Mailbox] = Mailbox,
+        numbering: Callable[[], Numbering] = PrefixNumbering,
     ) -> None:
         self.name = name
         self.addr = addr
@@ -134,7 +134,7 @@ class Party:
             limits=settings.limits,
             timing=settings.timing,
             now=self.clock(),
-            mailbox=mailbox,
+            numbering=numbering,
             alone=lambda: loop_owner.program_waits(),
             allocate=allocate,
         )
@@ -150,7 +150,7 @@ class Party:
         self._progress = None if settings.progress is None else ProgressTracker(name, settings.progress, self.log)
         self.connections = PartyConnections(self, AT_ONCE)
         self.notices = Notices(self.log, self)
-        self._missing_since = self.clock()
+        self._missing_since = self._ticked = self.clock()
         """While it is MISSING or REFUSED."""
 
     @property
@@ -194,7 +194,7 @@ class Party:
 
     @property
     def needs_connection(self) -> asyncio.Event:
-        """Set while a connection is wanted, and none is being greeted."""
+        """Set while a connection is wanted, and none is in its handshake."""
         return self.connections.wanted
 
     @property
@@ -222,7 +222,7 @@ class Party:
         self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
-        """One attempt to connect came to nothing."""
+        """One attempt to connect failed."""
         self.reputation.clear()
         self._change(ContactEvent.FAIL)
         self._note(trouble)
@@ -251,7 +251,7 @@ class Party:
             self.flush()
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its greeting was complete."""
+        """A connection was closed by the other side before its handshake was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
             self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else why_closed(code), True))
         else:
@@ -370,17 +370,21 @@ class Party:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """Look at the clock: heartbeats, and who has waited for too long."""
+    def tick(self) -> bool:
+        """Look at the clock: heartbeats, and who has waited for too long. False: at rest, none of this can be due."""
         now = self.clock()
+        link = self.link
+        before, self._ticked = self._ticked, now
+        if now >= link.quiet_until:
+            self.connections.look(now, now - before)
+        if not link.tick(now):
+            return False
         self.resume()
-        self.connections.look(now)
-        self.link.tick(now)
-        first = next(self.link.sender.pending(), None)
+        first = next(link.sender.pending(), None)
         if first is not self.oldest[0]:
             self.oldest = first, now
         if self._progress is not None:
-            self._progress.look(self.link, now)
+            self._progress.look(link, now)
         self.notices.absence = None
         if self.contact in _ABSENT:
             self._tick_unreachable(now)
@@ -388,6 +392,7 @@ class Party:
             self.notices.look_at_receives(now)
         self.connections.update_wanted()
         self.flush()
+        return True
 
     def _tick_unreachable(self, now: float) -> None:
         sends = [message for message in self.link.sender.pending() if message.failure is None]
@@ -457,7 +462,7 @@ class Party:
         if self.closed:
             # It is barred: nothing will be delivered any more.
             deadline = self.clock
-        await self._greeted(deadline)
+        await self._handshakes_end(deadline)
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
@@ -475,9 +480,9 @@ class Party:
         self._close(ending)
         return undelivered
 
-    async def _greeted(self, deadline: Callable[[], float]) -> None:
+    async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
         # To a party that has met us by then, and hears nothing more, the next process would be one after a crash.
-        await self.until(lambda: not self.link.greeting, deadline)
+        await self.until(lambda: not self.link.in_handshake, deadline)
 
     def give_up(self, ending: GivenUp) -> None:
         """Let calls fail from now on."""
@@ -523,8 +528,8 @@ class Party:
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
         # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
-        patience = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _CURT
-        if not await self.until(lambda: not self.connections, self.clock() + patience):
+        limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
+        if not await self.until(lambda: not self.connections, self.clock() + limit):
             self.connections.abort()
             await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
@@ -534,12 +539,12 @@ class Party:
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
-        await self._greeted(deadline)
+        await self._handshakes_end(deadline)
         if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         link.abort(reason)
         self._close()
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-        """The error for a call that ended so."""
+        """Return the error for a call that ended so."""
         return explain(self, cause, call)

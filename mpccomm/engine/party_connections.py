@@ -20,7 +20,7 @@ from mpccomm.transport.stream import Stream
 
 
 def is_second(own_port: int, port: int, there: IPAddress | None) -> bool:
-    """Whether it is the other party, at that address and port, that dials first. Both come to the same answer.
+    """Return whether it is the other party, at that address and port, that dials first. Both come to the same answer.
 
     Where that can't be known both dial: if they are behind something that translates addresses, or have names only.
     """
@@ -56,7 +56,7 @@ class ConnectionOwner(Protocol):
         """The other side broke the protocol."""
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its greeting was complete."""
+        """A connection was closed by the other side before its handshake was complete."""
 
 
 class PartyConnections:
@@ -64,7 +64,7 @@ class PartyConnections:
 
     def __init__(self, owner: ConnectionOwner, at_once: int) -> None:
         self.wanted = asyncio.Event()
-        """Set while a connection is wanted, and none is being greeted."""
+        """Set while a connection is wanted, and none is in its handshake."""
         self._owner = owner
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
@@ -74,7 +74,7 @@ class PartyConnections:
         self.wanted.set()
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self._streams)
 
     @property
@@ -117,9 +117,9 @@ class PartyConnections:
         owner = self._owner
         link = owner.link
         recent = owner.clock() - owner.settings.retry.connect_timeout
-        greeting = any(not connection.verified and connection.opened > recent for connection in self._streams)
+        in_handshake = any(not connection.verified and connection.opened > recent for connection in self._streams)
         gone = link.ending is not None and not owner.expected
-        if link.wants_connection and not greeting and not gone and not owner.closed:
+        if link.wants_connection and not in_handshake and not gone and not owner.closed:
             self.wanted.set()
         else:
             self.wanted.clear()
@@ -142,11 +142,14 @@ class PartyConnections:
         for stream in self._streams.values():
             stream.resume()
 
-    def look(self, now: float) -> None:
-        """Find out which of them move what was sent there, though nothing may come back yet."""
+    def look(self, now: float, within: float) -> None:
+        """Find out which of them move what was sent there, though nothing may come back yet.
+
+        :param within: for no longer than these seconds something was on its way
+        """
         link = self._owner.link
         for connection, stream in self._streams.items():
-            backlog = stream.moving()
+            backlog = stream.moving(within)
             if backlog is not None:
                 link.moved(connection, backlog, now)
 

@@ -34,7 +34,7 @@ _MOST_LISTED = 8
 
 
 def why_closed(code: int | None) -> str:
-    """Why the other side has closed a connection, by the code that it gave, if it gave one."""
+    """Return why the other side has closed a connection, by the code that it gave, if it gave one."""
     return _CODES[CloseCode(code)] if code in _CODES else "it closed the connection"
 
 
@@ -44,13 +44,13 @@ def listed(ids: Sequence[Key]) -> str:
 
 
 def in_one_line(texts: Sequence[str]) -> str:
-    """What there is to say about several parties, in one line: about the first of them, and how many more there are."""
+    """Return what there is to say about several parties, in one line: about the first of them, and how many more there are."""
     more = f"; and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
     return "; ".join(texts[:_MOST_LISTED]) + more
 
 
 def describe_box(link: Link) -> str:
-    """Which messages from a party are here, unread, and which are on the way."""
+    """Return which messages from a party are here, unread, and which are on the way."""
     mailbox = link.mailbox
     unread = [describe_key(message.key) for message in islice(mailbox.unread(), _MOST_LISTED)]
     coming = [
@@ -136,7 +136,7 @@ def _what_to_receive(link: Link, event: events.DeadlockFound) -> str:
 
 
 def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Outgoing]) -> str:
-    """Log what leaving a party has left behind; but for what could not be delivered, which is returned as text."""
+    """Log what leaving a party has left behind; return as text what could not be delivered."""
     link = party.link
     counters = link.counters
     log(

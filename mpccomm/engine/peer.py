@@ -57,7 +57,7 @@ class StreamPeer:
         self._link.heard(self._connection, self._clock())
 
     def batch_to_send(self, budget: int) -> bytes:
-        """The next batch to send, of about ``budget`` bytes; empty: nothing now."""
+        """Return the next batch to send, of about ``budget`` bytes; empty: nothing now."""
         clock, link = self._clock, self._link
         try:
             batch = link.to_send(self._connection, clock(), budget)

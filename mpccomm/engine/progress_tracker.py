@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ProgressTracker:
-    """Those of one party."""
+    """The transfers of one party that are shown."""
 
     def __init__(self, party: str, settings: Progress, log: EventLog) -> None:
         self._log = log
@@ -43,7 +43,7 @@ class ProgressTracker:
             followed.move(done)
 
     def settle(self) -> None:
-        """Tell the end of those that are at their destination: called before anybody learns that they are."""
+        """Tell the end of those that are at their destination: called before the program learns that they are."""
         for message in [message for message in self.followed if _is_there(message)]:
             self._end(message)
 
@@ -54,7 +54,7 @@ class ProgressTracker:
         followed.close()
 
     def _under_way(self, link: Link) -> Iterator[tuple[Incoming | Outgoing, int]]:
-        """The messages of which a part is at its destination, and how many bytes at least."""
+        """Yield the messages of which a part is at its destination, and how many bytes at least."""
         for incoming in link.receiver.partial:
             yield incoming, incoming.written
         sender = link.sender
@@ -108,6 +108,6 @@ class _Followed:
         try:
             yield
         except Exception:
-            # Whatever is wrong with showing it, the transfer is not to suffer.
+            # An error in showing progress must not disturb the transfer.
             self._callback = None
             self._log(LogEvent.CALLBACK_FAILED, "the progress of a message can't be shown", exc_info=True)

@@ -5,7 +5,7 @@ acknowledgement arrived is known by the batch that brought it. Now and then what
 belongs to what (which wait was for which message) is found out when the record is made, in `mpccomm.engine.notes`.
 
 What a hook costs is its steps, ten nanoseconds each, and what it leaves behind: numbers and texts are nothing to the collector, but
-tuples in the place of message ids would cost more than all the rest.
+tuples in place of message ids would cost more than all the rest.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import RLock, get_ident
 from time import perf_counter
 from typing import Any, Self
 
 from mpccomm.engine.lanes import Lanes, lane, of_tasks, running
-from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.notes import OF_FUTURE, RECEIVE, WIDTH, Block, Failed, Making, Stayed, Waited, pack
+from mpccomm.engine.loop_owner import LoopOwner, copied
+from mpccomm.engine.notes import OF_FUTURE, RECEIVE, WIDTH, Block, Making, Stayed, Undelivered, Waited, pack
 from mpccomm.engine.observer import AT_A_STROKE, Involved
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
@@ -80,11 +80,11 @@ class Recorder:
         self._packed: list[Block] = []
         self._packing = RLock()
         """Held while notes are packed; a signal handler may ask for the record in the middle of that."""
-        self._others: list[Failed | Waited | Stayed] = []
+        self._others: list[Undelivered | Waited | Stayed] = []
         self._lost = _Counted()
         self._notes: list[Any] | _Counted = self._loose
         """Where notes of messages go."""
-        self._further: list[Failed | Waited | Stayed] | _Counted = self._others
+        self._further: list[Undelivered | Waited | Stayed] | _Counted = self._others
         self._full = False
         self._lanes = Lanes()
         self._peers: dict[tuple[str, str], int] = {}
@@ -96,6 +96,8 @@ class Recorder:
         """When the results of futures were asked for, by peer and number of the message."""
         self._phases: dict[object, tuple[str, int, float]] = {}
         """Of the stays that go on: the path, the lane, and since when."""
+        self._waits: dict[object, tuple[int, float, Involved]] = {}
+        """Of the waits that go on, and that no single message tells of: the lane, since when, and for whom."""
         self._connections: list[tuple[int, float, bool]] = []
         for party, link in links().items():
             self._meet(party, link)
@@ -166,19 +168,20 @@ class Recorder:
         )  # fmt: skip
 
     def _note_failure(self, party: str, message: Outgoing, error: BaseException) -> None:
+        self._further.append(self._unfinished(party, message, perf_counter(), type(error).__name__))
+
+    def _unfinished(self, party: str, message: Outgoing, now: float, error: str) -> Undelivered:
         number, called = message.called
         # One that failed before it was queued has no id.
         key = getattr(message, "key", "")
         awaited = message.awaited or message.was_awaited
-        times = called, message.encoded, perf_counter()
-        name = type(error).__name__
-        self._further.append(
-            Failed(self._peer(party), message.number, key, message.total, number, awaited, *times, name)
-        )
+        times = called, message.encoded, now
+        return Undelivered(self._peer(party), message.number, key, message.total, number, awaited, *times, error)
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
         """Note the receive."""
         owner = self._owner
+        # As `LoopOwner.lane`, in fewer steps.
         try:
             number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
         except KeyError:
@@ -200,12 +203,13 @@ class Recorder:
         """Note the time until the function that is returned is called."""
         if message:
             return None
-        begun = perf_counter()
-        number = lane()
+        begun = lane(), perf_counter(), involved
 
         def end() -> None:
-            self._add_wait(number, begun, involved)
+            self._waits.pop(end, None)
+            self._add_wait(*begun)
 
+        self._waits[end] = begun
         return end
 
     def vain(self, involved: Involved, since: float) -> None:
@@ -213,9 +217,12 @@ class Recorder:
         self._add_wait(lane(), since, involved)
 
     def _add_wait(self, number: int, since: float, involved: Involved) -> None:
+        self._further.append(self._wait(number, since, involved, perf_counter()))
+
+    def _wait(self, number: int, since: float, involved: Involved, until: float, *, goes_on: bool = False) -> Waited:
         to = [self._peer(name) for name, sends in involved if sends]
         of = [self._peer(name) for name, sends in involved if not sends]
-        self._further.append(Waited(number, since, perf_counter(), to, of))
+        return Waited(number, since, until, to, of, goes_on)
 
     def connection(self, party: str, connected: bool) -> None:
         """Note what became of it; it may be another process of that party."""
@@ -238,7 +245,7 @@ class Recorder:
         now = perf_counter()
         self._pack()
         made.add_messages(list(self._packed), list(self._texts), dict(self._taken))
-        for note in (*list(self._others), *(Stayed(*begun, now) for begun in list(self._phases.values()))):
+        for note in (*list(self._others), *self._going_on(now)):
             made.add(note)
         made.finish()
         return PartyRecord(
@@ -261,6 +268,21 @@ class Recorder:
                 for peer, when, connected in list(self._connections)
             ],
         )
+
+    def _going_on(self, now: float) -> Iterator[Undelivered | Waited | Stayed]:
+        """Yield what has not ended yet: stays in phases, waits, and sends that are on the way."""
+        for begun in list(self._phases.values()):
+            yield Stayed(*begun, now)
+        for wait in list(self._waits.values()):
+            yield self._wait(*wait, now, goes_on=True)
+        for name, link in self._links().items():
+            for receive in copied(link.mailbox.receives):
+                if (number := getattr(receive, "lane", -1)) >= 0:
+                    yield self._wait(number, receive.since, ((name, False),), now, goes_on=True)
+            for message in copied(link.sender.pending):
+                # One that a call has given up is noted as such, though it is on the way.
+                if message.called is not None and message.failure is None:
+                    yield self._unfinished(name, message, now, "")
 
 
 def clock_name() -> str:

@@ -27,7 +27,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpccomm.address import is_unicode
-from mpccomm.display import report_html, report_text
+from mpccomm.display import TOTAL, report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
 from mpccomm.engine.rounds import Depths
@@ -121,7 +121,7 @@ class Report(Mapping[str, Figures]):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """A DataFrame with a row per phase and party, the party "" for all together, and a column per figure.
+        """Return a DataFrame with a row per phase and party, the party "" for all together, and a column per figure.
 
         :raises ImportError: pandas is not installed
         """
@@ -195,6 +195,10 @@ class Phase(Block["_Stay"]):
             raise ValueError(
                 f"a phase can't be called {name!r}: its name is a text of valid Unicode, without '/', and not empty"
             )
+        if name == TOTAL:
+            raise ValueError(
+                f"a phase can't be called {name!r}: in a report that is the row of all phases; take another name"
+            )
         super().__init__(_entered)
         self.name = name
         self._reporter = reporter
@@ -212,7 +216,7 @@ class Phase(Block["_Stay"]):
         return stay
 
     def _end(self, stay: _Stay) -> None:
-        """Count no more."""
+        """Stop counting for this stay."""
         self._reporter.leave(stay)
         if self._owner.observer is not None:
             self._owner.observer.phase(stay.path, stay, False)
@@ -326,6 +330,12 @@ class _Thread:
             self.deepest[path] = depth
 
 
+def _deepen(depths: dict[str, int], path: str, depth: int, thread: _Thread) -> None:
+    if depth > depths.get(path, 0):
+        depths[path] = depth
+        thread.deepen(path, depth)
+
+
 class Reporter:
     """The `mpccomm.engine.observer.Observer` that counts for reports."""
 
@@ -415,32 +425,31 @@ class Reporter:
                 tally.messages_received += 1
                 tally.bytes_received += size
         if asked == math.inf:
-            self.taken(party, message)
+            self._be_as_deep(message.annotation, thread)
 
     def taken(self, party: str, message: Incoming) -> None:
-        """Be as deep as the message is."""
-        annotation = message.annotation
+        """Go on from the depth of the message, if it is deeper."""
+        self._be_as_deep(message.annotation, self._thread())
+
+    def _be_as_deep(self, annotation: bytes, thread: _Thread) -> None:
         here = _entered.last() is not None
         if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS and not here:
             depth = _unpack_whole(annotation)[2]
             depths = self._depths.scope().depths
             if depth > depths.get("", 0):
-                self._deepen(depths, "", depth)
+                depths[""] = depth
+                if depth > thread.depth:
+                    thread.depth = depth
             return
         content = fields_of(annotation).get(ROUNDS, b"")
         if len(content) < _DEPTH.size or (len(content) - _DEPTH.size) % _IN_PHASE.size:
             return
         depths = self._depths.scope().depths
-        self._deepen(depths, "", _DEPTH.unpack_from(content)[0])
+        _deepen(depths, "", _DEPTH.unpack_from(content)[0], thread)
         if here and (stays := _stays_of(self)):
             carried = dict(_IN_PHASE.iter_unpack(content[_DEPTH.size :]))
             for stay in stays:
-                self._deepen(depths, stay.path, carried.get(stay.code, 0))
-
-    def _deepen(self, depths: dict[str, int], path: str, depth: int) -> None:
-        if depth > depths.get(path, 0):
-            depths[path] = depth
-            self._thread().deepen(path, depth)
+                _deepen(depths, stay.path, carried.get(stay.code, 0), thread)
 
     def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
@@ -512,9 +521,9 @@ class Reporter:
 
 
 def joint(reports: Sequence[Report]) -> Report:
-    """Return the report of all parties together: each phase with the figures of each party in the place of those *with* each party.
+    """Return the report of all parties together: each phase with the figures of each party in place of those *with* each party.
 
-    The figures of a phase are sums, but for times other than CPU time, and rounds: of these the largest.
+    The figures of a phase are sums; of times other than CPU time, and of rounds, the largest counts.
     """
     phases: dict[str, dict[str, Figures]] = {}
     for number, report in enumerate(reports):

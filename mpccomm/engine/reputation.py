@@ -48,6 +48,6 @@ class Reputation:
         return ""
 
     def readmit(self) -> None:
-        """It starts anew."""
+        """Forget its offences."""
         self._offences = 0
         self.not_before = 0.0

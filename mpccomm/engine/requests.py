@@ -36,6 +36,7 @@ from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
+    from mpccomm.engine.loop_owner import LoopOwner
 
 # By these names, as Python 3.11 calls a function for each member of an `Enum` that is named in full.
 _NEW, _WAITING, _READING = RequestState.NEW, RequestState.WAITING, RequestState.READING
@@ -91,6 +92,7 @@ class ReceiveCall(Receive):
         "_timer",
         "error",
         "expect",
+        "lane",
         "party",
         "state",
         "timeout",
@@ -117,6 +119,8 @@ class ReceiveCall(Receive):
         self.waiter: Waiter | None = None
         self._prefix = prefix
         self._msg_id = msg_id
+        self.lane = -1
+        """The lane that waits for it, where there is an observer."""
         self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -141,6 +145,7 @@ class ReceiveCall(Receive):
             self.state = REQUEST[self.state, _SUCCEED]
             taken = mailbox.taken
             taken.append(message)
+            link.quiet_until = 0.0
             limits = party.settings.limits
             if (
                 mailbox.pressed
@@ -150,7 +155,7 @@ class ReceiveCall(Receive):
                 party.loop_owner.post_soon(party.flush)
             return True
         if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
-            self.key = mailbox.next_key(self._prefix, self._msg_id)
+            self.key = mailbox.numbering.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
             self.state = REQUEST[self.state, _FAIL]
             self.error = party.explain(self.failure, self)
@@ -158,7 +163,7 @@ class ReceiveCall(Receive):
         return False
 
     def arrival(self) -> float:
-        """How early the message has arrived that this would get; infinite where it is not here."""
+        """Return how early the message has arrived that this would get; infinite where it is not here."""
         message = self.party.link.mailbox.look(self._prefix, self._msg_id)
         return math.inf if message is None else message.arrival
 
@@ -170,11 +175,11 @@ class ReceiveCall(Receive):
             self.message = None
 
     def _grabbed_key(self, mine: deque[Any], mailbox: Mailbox) -> Key:
-        """The id of which `grab` has the number, but not the message."""
+        """Return the id of which `grab` has the number, but not the message."""
         self._return_grabbed(mine)
         if mine and self._mailbox is mailbox:
             return self._prefix, mine.pop()
-        return mailbox.claim(self._prefix, self._msg_id)
+        return mailbox.numbering.claim(self._prefix, self._msg_id)
 
     def start(self) -> None:
         """Take the message, or wait for it."""
@@ -187,7 +192,7 @@ class ReceiveCall(Receive):
         try:
             self.since = self.notice = now = party.clock()
             mine = self._mine
-            key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.claim(self._prefix, self._msg_id)
+            key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.numbering.claim(self._prefix, self._msg_id)
             self._mine = None
             self.key = key
             self.state = REQUEST[self.state, _START]
@@ -214,7 +219,7 @@ class ReceiveCall(Receive):
             if is_strike(error):
                 raise  # it has split this very step
             if self.message is None and not mailbox.cancel(self):
-                mailbox.release(self.key)
+                mailbox.numbering.release(self.key)
             self._end(error)
 
     def fail(self, cause: Cause) -> None:
@@ -240,7 +245,7 @@ class ReceiveCall(Receive):
         if mine:
             self._return_grabbed(mine)
             if mine and self._mailbox is party.link.mailbox:
-                self._mailbox.release((self._prefix, mine.pop()))
+                self._mailbox.numbering.release((self._prefix, mine.pop()))
             party.flush()
         elif self.message is not None:
             message, self.message = self.message, None
@@ -310,11 +315,11 @@ class FutureCall(ReceiveCall):
         self.landed = True
         """The caller has the future for sure. Otherwise the message is kept until it looks, lest an interrupt loses both."""
         self.taking: Callable[[], None] | None = None
-        """To be called when the program asks for the value: there is an observer."""
+        """Tell the observer when the program asks for the value."""
         self._context = copy_context()
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
-        """The future will tell."""
+        """Leave the outcome to the future."""
         self.taking = partial(observer.taken, self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:
@@ -379,7 +384,7 @@ class FutureCall(ReceiveCall):
 
 
 class DiscardCall(ReceiveCall):
-    """The receive of a message that is not wanted any more: it is not to fill the box."""
+    """The receive of a message that is no longer wanted, so that it does not fill the box."""
 
     __slots__ = ("_of",)
 
@@ -492,6 +497,7 @@ class SendCall(Outgoing):
             limits = self.limits
             if limits is not NO_LIMIT:
                 self._set_limits(limits)
+            link.quiet_until = 0.0
             party.connections.wake()
         except Exception as error:
             if is_strike(error):
@@ -507,18 +513,18 @@ class SendCall(Outgoing):
             self._timer = owner.loop.call_later(seconds, owner.entering(partial(self.fail, TIMED_OUT)))
 
     def fail(self, cause: Cause) -> None:
-        """End the wait, if it still lasts. The message has its number: it is sent all the same."""
+        """End the wait, if it still lasts. The message has its number: it is sent nevertheless."""
         if self._detach(cause):
             self._end(self.party.explain(cause, self))
 
     def dial_failed(self) -> None:
-        """Count one dial of the party that came to nothing."""
+        """Count one dial of the party that failed."""
         self._failed_dials += 1
         if self._failed_dials > self.limits.retries:
             self.fail(Cause(GivenUp.UNREACHABLE, f"{self.party.trouble}, in {self._failed_dials} attempts"))
 
     def cancel(self) -> None:
-        """End the wait. The message has its number: it is sent all the same."""
+        """End the wait. The message has its number: it is sent nevertheless."""
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
         before = self.state
@@ -571,8 +577,16 @@ class SendCall(Outgoing):
             waiter.resolve(None, error)
 
 
+def tell_of_wait(observer: Observer, request: Request, owner: LoopOwner) -> Callable[[], None] | None:
+    """Tell that a call begins to wait for a request. Returns what is to be called when it ends."""
+    if isinstance(request, ReceiveCall):
+        # Nothing else tells of it as long as it waits.
+        request.lane = owner.lane()
+    return observer.waits(request.involved(), request.single) if observer.counting or not request.single else None
+
+
 def tell_of_failure(observer: Observer, request: Request) -> None:
-    """Tell that the wait for a request came to nothing, where no message tells of it."""
+    """Tell of a wait that ended without a message."""
     if isinstance(request, ReceiveCall) and request.since:
         observer.vain(request.involved(), request.since)
 

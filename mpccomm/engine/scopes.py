@@ -37,7 +37,7 @@ class Stays(Generic[S]):
     def __init__(self, name: str) -> None:
         self._innermost: ContextVar[S | None] = ContextVar(name, default=None)
         self.last = self._innermost.get
-        """Return the one that this context has entered last, be it over or not; None: there is none. Without a call of Python."""
+        """Return the one that this context has entered last, whether it is over or not; None: there is none. Calls no Python."""
 
     def of(self, block: object) -> S | None:
         """Return the innermost one that goes on here in that block."""
@@ -57,7 +57,7 @@ class Stays(Generic[S]):
 
     def enter(self, stay: S) -> None:
         """Make it the innermost one of this context."""
-        # Blocks of generators may overlap without end: no chain of what is over builds up.
+        # Blocks of generators may overlap again and again: those that are over must not stay linked.
         for inner, outer in pairwise([*self, None]):
             assert inner is not None
             inner.outer = outer

@@ -92,7 +92,7 @@ class Delivery(_Compound):
         self._leave(self._explain())
 
     def _forget(self) -> None:
-        """Hear no more of the sends, nor of the time."""
+        """Take no further notice of the sends, nor of the time limit."""
         if self._timer is not None:
             self._timer.cancel()
         for call in self.calls:
@@ -125,7 +125,7 @@ class Several(_Compound):
         return tuple(one for part in self.parts for one in part.involved())
 
     def start(self) -> None:
-        """Start all: a send that comes after one that fails gets its number all the same."""
+        """Start all: a send that comes after one that fails gets its number nevertheless."""
         if self.state is not RequestState.NEW:
             self._change(RequestEvent.START)
             return
@@ -211,7 +211,7 @@ class First(_Compound):
             part.cancel()
 
     def value(self) -> tuple[str, Any]:
-        """The name of the party and its message, decoded."""
+        """Return the name of the party and its message, decoded."""
         assert self.winner is not None
         return self.party.name, self.winner.value()
 

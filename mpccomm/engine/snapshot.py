@@ -6,11 +6,11 @@ gone through, and where that fails because it changed meanwhile it is tried agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mpccomm.display import PartyView, PoolView, bytes_text, line, plural, pool_html, seconds_text
+from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.states import GivenUp
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.states import Ending, PartyState
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from mpccomm.engine.party import Party
     from mpccomm.protocol.mailbox import Receive
 
-T = TypeVar("T")
-
 _MOST_LISTED = 3
-_ATTEMPTS = 5
 
 
 class Visible:
@@ -40,7 +37,7 @@ class Visible:
 
 
 def look_at(engine: Engine, kind: str) -> PoolView:
-    """The pool as it is now; ``kind`` is what it calls itself."""
+    """Return the pool as it is now; ``kind`` is what it calls itself."""
     certified = engine.authentication.certified
     return PoolView(
         kind=kind,
@@ -54,7 +51,7 @@ def look_at(engine: Engine, kind: str) -> PoolView:
 def _state_of(engine: Engine) -> str:
     if not engine.lifecycle.usable:
         return engine.lifecycle.state.value
-    return f"listening at {engine.where}" if engine.where else "without a server"
+    return f"listening at {engine.server.where}" if engine.server.where else "without a server"
 
 
 def _look_at_party(party: Party, engine: Engine) -> PartyView:
@@ -122,13 +119,3 @@ def _waits(party: Party, closing: bool) -> list[str]:
 
 def _id_of(receive: Receive) -> str:
     return describe_key(receive.key)
-
-
-def copied(items: Callable[[], Iterable[T]]) -> list[T]:
-    """Return what the loop of a pool may be changing now, as it was at some moment; nothing if it never stands still."""
-    for _ in range(_ATTEMPTS):
-        try:
-            return list(items())
-        except RuntimeError:  # it changed while we went through it
-            continue
-    return []

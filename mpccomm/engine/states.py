@@ -50,7 +50,7 @@ class RequestState(State):
 
 
 class RequestEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
     START = "the loop of the pool begins with it"
     READ = "a thread decodes its message"
@@ -78,7 +78,7 @@ REQUEST = Table(
         (_R.DONE, _E.START): _R.DONE,
         (_R.DONE, _E.CANCEL): _R.CANCELLED,  # the message that it took goes back
         (_R.FAILED, _E.START): _R.FAILED,
-        (_R.FAILED, _E.SUCCEED): _R.FAILED,  # what was sent arrives all the same
+        (_R.FAILED, _E.SUCCEED): _R.FAILED,  # what was sent arrives nevertheless
         (_R.FAILED, _E.FAIL): _R.FAILED,
         (_R.FAILED, _E.CANCEL): _R.FAILED,
         (_R.CANCELLED, _E.START): _R.CANCELLED,  # these were on the way to it
@@ -113,7 +113,7 @@ class GroupCallState(State):
 
 
 class GroupCallEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
     BEGIN = "its first message is about to be sent, or to be waited for"
     END = "its last round is over"
@@ -144,11 +144,11 @@ class ContactState(State):
 
 
 class ContactEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
     CONNECT = "messages flow"
     LOSE = "the connection is gone"
-    FAIL = "an attempt to connect came to nothing"
+    FAIL = "an attempt to connect failed"
     REFUSE = "a certificate is not accepted"
     BAR = "it broke the protocol too often"
     READMIT = "our program lets it in again"

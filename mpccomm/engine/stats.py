@@ -39,12 +39,12 @@ class PartyStats:
     connected: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """Return the figures by name."""
         return asdict(self)
 
 
 def stats_of(party: Party) -> PartyStats:
-    """The figures of this moment."""
+    """Return the figures of this moment."""
     counters = party.link.counters
     return PartyStats(
         counters.messages_sent,
@@ -96,7 +96,7 @@ class Stats(Mapping[str, PartyStats]):
         return figures
 
     def to_frame(self) -> pd.DataFrame:
-        """A DataFrame with a row per party, the last one "total", and a column per figure.
+        """Return a DataFrame with a row per party, the last one "total", and a column per figure.
 
         :raises ImportError: pandas is not installed
         """
@@ -189,7 +189,7 @@ class History:
         self._pause = 0.0
 
     def rows(self, now: float, parties: Iterable[PartyStats]) -> list[Row]:
-        """What there is, and as the last row the figures of now. From any thread."""
+        """Return what there is, and as the last row the figures of now. From any thread."""
         began = now if self._began is None else self._began
         rows = [row for row in list(self._rows) if row.time < now - began]
         return [*rows, Row(now - began, tuple(map(_figures, parties)))]
@@ -201,7 +201,12 @@ class History:
         time = now - self._began
         if self._rows and time - self._rows[-1].time < self._pause:
             return
-        self._rows.append(Row(time, tuple(_figures(party.link.counters) for party in parties)))
+        last = self._rows[-1].figures if self._rows else ()
+        now_counted = [_figures(party.link.counters) for party in parties]
+        # What has not changed takes no further memory, in a pool that has many parties and is idle for long.
+        same = (old if old == new else new for old, new in zip(last, now_counted, strict=False))
+        figures = (*same, *now_counted[len(last) :])
+        self._rows.append(Row(time, last if figures == last else figures))
         if len(self._rows) >= self._most:
             # A new list: another thread may be looking at the old one.
             self._rows = self._rows[::2]

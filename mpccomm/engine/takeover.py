@@ -20,31 +20,27 @@ from mpccomm.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from mpccomm.engine.loop_owner import LoopOwner
-
+    from mpccomm.engine.server import PoolServer
 
 _MOMENT = 1.0
 """Seconds that a new pool has to take the port of one that was dropped."""
 
 
-class Server(Protocol):
+class _Engine(Protocol):
     """As much of an engine as tells where it listens."""
 
-    where: str
-
-    @property
-    def listening(self) -> bool:
-        """Whether its server runs."""
+    server: PoolServer
 
 
-S = TypeVar("S", bound=Server)
+E = TypeVar("E", bound=_Engine)
 
 
-def predecessors(where: str, engines: Iterable[S]) -> list[S]:
+def predecessors(where: str, engines: Iterable[E]) -> list[E]:
     """Return the pools of this session that listen there."""
     # Not on Windows: there a socket can't be handed from one loop to another. And a program that asks for a port twice is wrong.
     if sys.platform == "win32" or not hasattr(sys, "ps1"):
         return []
-    return [engine for engine in engines if engine.listening and engine.where == where]
+    return [engine for engine in engines if engine.server.listening and engine.server.where == where]
 
 
 class Takeover:

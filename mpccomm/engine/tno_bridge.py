@@ -23,8 +23,8 @@ from mpccomm.engine.party import Party
 from mpccomm.errors import DecodingError, PoolClosedError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol.frames import NO_PORT, describe_key
+from mpccomm.protocol.numbering import TnoNumbering
 from mpccomm.protocol.sender import Outgoing
-from mpccomm.protocol.tno_mailbox import CountingMailbox
 from mpccomm.transport.memory_stream import Pipe
 from mpccomm.transport.reconnect import DialError, Dialler, DialSlots
 from mpccomm.transport.stream import Stream
@@ -41,13 +41,13 @@ _TAGGED = ormsgpack.packb("type")
 
 
 def automatic_id(wire: str, prefix: str, number: int) -> Key:
-    """The id of a message that was given none; ``number`` counts all messages of that direction."""
+    """Return the id of a message that was given none; ``number`` counts all messages of that direction."""
     return ("", number) if wire == "tno4" and not prefix else f"{prefix}{number}"
 
 
-def counting_mailbox(wire: str) -> CountingMailbox:
-    """A mailbox that numbers as they do."""
-    return CountingMailbox(partial(automatic_id, wire))
+def tno_numbering(wire: str) -> TnoNumbering:
+    """Return what numbers receives as they do."""
+    return TnoNumbering(partial(automatic_id, wire))
 
 
 class _PostedMessage(Outgoing):
@@ -148,7 +148,7 @@ class TnoBridge:
             posting.cancel()
 
     def _connect(self, tls: ssl.SSLObject | None) -> Stream:
-        """A connection with the proxy, in the place of the one that there was; our end of it."""
+        """Make a connection with the proxy, which replaces the one before; return our end of it."""
         loop = asyncio.get_running_loop()
         self._disconnect()
         self._pipe = Pipe(loop, loop, tls=tls)
@@ -188,7 +188,7 @@ class TnoBridge:
                 reason = party.not_taken = await poster.post(body, party.link.port)
             except DialError as error:
                 reason = str(error)
-                # What it has sent, meanwhile, is to arrive all the same.
+                # What it has sent, meanwhile, is to arrive nevertheless.
                 if self._proxy.link.sender.idle:
                     self._disconnect()
             if not reason:

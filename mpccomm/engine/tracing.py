@@ -85,7 +85,11 @@ class Trace:
 
         :raises OSError: it can't be written
         """
-        write(self.record, path)
+        try:
+            write(self.record, path)
+        except OSError as error:
+            remedy = "the trace is kept until the program ends: save() writes it elsewhere"
+            raise OSError(error.errno, f"{error.strerror}; {remedy}", os.fspath(path)) from error
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw what was noted up to now, see `Pool.timeline`."""

@@ -146,7 +146,7 @@ class PartyWays:
         )
 
     def _access(self, relay: Relay) -> RelayAccess:
-        """The way through a relay, which is kept from now on."""
+        """Return the way through a relay, which is kept from now on."""
         access = self._accesses.get(relay)
         if access is None:
             authentication = self._authentication

@@ -25,7 +25,7 @@ class Group:
     Several can be under way at once, if they are begun in the same order everywhere; or take a channel for each.
 
     ``timeout`` is the limit for a call as a whole, in seconds; None waits without limit. A call that ended early, through
-    time limit, cancellation or an error, has its number all the same, unless it ended before it had sent anything:
+    time limit, cancellation or an error, has its number nevertheless, unless it ended before it had sent anything:
     `resume` goes on with it, and the next call leaves it for good.
 
     What is sent is copied when the call is made.

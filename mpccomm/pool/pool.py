@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.engine.futures import run
-from mpccomm.engine.options import UNSET, Unset, abort_reason, linger_limit
+from mpccomm.engine.options import UNSET, Unset, abort_reason
 from mpccomm.pool.channel import Messages
 
 
@@ -17,7 +17,7 @@ class Pool(BasePool, Messages):
     """A network of parties, as this party sees it: its own server, and a client for each other party.
 
     The pool lives on the event loop on which it is first used; from any other loop, in any thread, its coroutines can be
-    awaited all the same.
+    awaited as well.
 
     With certificates connections are TLS 1.3, and both ends show theirs; files are PEM or DER.
 
@@ -26,7 +26,7 @@ class Pool(BasePool, Messages):
     :param ca_cert: path of the authorities' certificates that the other parties' are issued by; not needed where every
         party is added with its own certificate
     :param timeout: time limit of a send in seconds, where the call names none; None waits without limit
-    :param max_retries: how many times a party may be dialled in vain while a message waits for it; -1: without end
+    :param max_retries: failed attempts to connect to a party after which a send to it raises; -1: no limit
     :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it
@@ -49,12 +49,11 @@ class Pool(BasePool, Messages):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def shutdown(self, linger: float | Unset = UNSET) -> None:
-        limit = linger_limit(linger, self._engine.settings.linger)
-        await self._engine.from_anywhere(partial(self._engine.shutdown, limit))
+        await self._engine.from_anywhere(partial(self._engine.shutdown, self._linger_limit(linger)))
 
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        limit = linger_limit(linger, self._engine.settings.linger)
-        await self._engine.from_anywhere(partial(self._engine.abort, abort_reason(reason), limit))
+        end = partial(self._engine.abort, abort_reason(reason), self._linger_limit(linger))
+        await self._engine.from_anywhere(end)
 
     def __enter__(self) -> NoReturn:
         raise TypeError("a Pool is entered by `async with`, in a coroutine; what is entered by `with` is a SyncPool")

@@ -40,7 +40,7 @@ class Box:
         return there > self.most_messages or (there > 1 and self.bytes > self.most_bytes)
 
     def fits(self, size: int) -> bool:
-        """Whether a message of this cost may begin.
+        """Return whether a message of this cost may begin.
 
         Into an empty box everything fits, otherwise a message larger than the box would never get through.
         """
@@ -88,5 +88,5 @@ def id_cost(key: Key, id_size: int) -> int:
 
 
 def cost(total: int, segments: int, id_cost: int) -> int:
-    """What a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
+    """Return what a message counts for in a box: its bytes, those of its id, and the objects that it and its segments become."""
     return _MESSAGE_COST + total + id_cost + segments * _SEGMENT_COST

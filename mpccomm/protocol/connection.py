@@ -1,4 +1,4 @@
-"""The connections to one party, as the link sees them: how far their greeting has come, and the one that we send on."""
+"""The connections to one party, as the link sees them: how far their handshake has come, and the one that we send on."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ IDLE_RATE = 500
 REWOUND = 50
 """What it counts for when frames that were here before begin anew, once more."""
 MOST_UNVERIFIED = 16
-"""Connections whose greeting is not complete; with one more the oldest is closed."""
+"""Connections whose handshake is not complete; with one more the oldest is closed."""
 MOST_VERIFIED = 16
-"""The same of those whose greeting is complete, and of which only one is needed."""
+"""The same of those whose handshake is complete, and of which only one is needed."""
 
 _NEXT = {
     state: {kind: after for (before, kind), after in CONNECTION.items() if before is state} for state in ConnectionState
@@ -92,7 +92,7 @@ class Connection:
 
     @property
     def flowing(self) -> bool:
-        """The greeting is complete, and the other side takes frames."""
+        """The handshake is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING
 
     def step(self, kind: Kind) -> None:
@@ -110,7 +110,7 @@ class Connection:
             raise ViolationError(f"more than {IDLE_BURST} frames, and {IDLE_RATE} a second, that bring nothing forward")
 
     def blocked_after(self, frame: Blocked) -> bool:
-        """Whether messages have begun or were taken since the last BLOCKED that arrived here."""
+        """Return whether messages have begun or were taken since the last BLOCKED that arrived here."""
         begun, taken = self._blocked
         self._blocked = max(frame.begun, begun), max(frame.consumed_messages, taken)
         return frame.begun > begun or frame.consumed_messages > taken
@@ -121,7 +121,7 @@ class Connection:
         self.repeated = seq
 
     def shift(self, stalled: float) -> None:
-        """Our own clock stood still for that time: that is no fault of theirs."""
+        """Take off the time for which our own clock stood still: it is not their silence."""
         self.opened += stalled
         self.heard += stalled
         if self.awaiting is not None:
@@ -141,32 +141,37 @@ class Connections:
         self._all: list[Connection] = []
 
     def __iter__(self) -> Iterator[Connection]:
-        """A copy: connections may be dropped on the way."""
+        """Go through a copy: connections may be dropped on the way."""
         return iter(self._all.copy())
 
+    @property
+    def only(self) -> Connection | None:
+        """The one that we send on, if there is no other."""
+        return self.current if len(self._all) == 1 else None
+
     def verified(self) -> list[Connection]:
-        """Those whose other end has proved that it is there now, and takes part."""
+        """Return those whose other end has proved that it is there now, and takes part."""
         return [connection for connection in self._all if connection.verified and not connection.visit]
 
     def visited(self, incarnation: bytes) -> bool:
-        """Whether that process is here on a visit."""
+        """Return whether that process is here on a visit."""
         visits = (connection for connection in self._all if connection.verified and connection.visit)
         return any(visit.hello is not None and visit.hello.incarnation == incarnation for visit in visits)
 
     def open(self, *, dialled: bool, nonce: bytes, now: float, relayed: bool = False) -> Connection:
-        """A new connection."""
+        """Return a new connection."""
         self.opened += 1
         connection = Connection(self.opened, dialled=dialled, relayed=relayed, nonce=nonce, now=now)
         self._all.append(connection)
         return connection
 
     def superfluous(self) -> Connection | None:
-        """The connection to close because there are too many that were never verified."""
+        """Return the connection to close because there are too many that were never verified."""
         unverified = [connection for connection in self._all if not connection.verified]
         return unverified[0] if len(unverified) > MOST_UNVERIFIED else None
 
     def crowded(self, *, visit: bool = False) -> Connection | None:
-        """The connection to close because there are too many that nothing is sent on; visits count by themselves."""
+        """Return the connection to close because there are too many that nothing is sent on; visits count by themselves."""
         others = [
             connection
             for connection in self._all

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
-from mpccomm.protocol.frames import Blocked
+from mpccomm.protocol.frames import Blocked, Deadlock
 from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.sender import Sender
 from mpccomm.protocol.session import Session
 from mpccomm.protocol.states import Ending
 from mpccomm.settings import Timing
@@ -48,8 +50,24 @@ class DeadlockDetector:
         """Our own clock stood still for that time."""
         self._moved += stalled
 
+    def admit(self, session: Session) -> int | None:
+        """Let the other side begin one message beyond the bounds of the box, if that is asked for here.
+
+        Returns the number of messages that began before it; None: there is nothing to say to the other side.
+        """
+        blocked, receiver = self.blocked, session.receiver
+        if blocked is None or blocked.begun < max(receiver.box.begun, receiver.admitted):
+            return None  # old news
+        if blocked.begun > receiver.admitted:
+            if not blocked.ids or not session.mailbox.asks_for_more(blocked.ids[0]):
+                return None
+            if receiver.box.overdrawn:
+                return None  # of those that are given up before they come, one goes beyond the bounds
+            receiver.admitted = blocked.begun
+        return blocked.begun
+
     def find(self, session: Session, now: float, alone: Callable[[], bool]) -> tuple[Ending, list[Receive]] | None:
-        """The deadlock, if there is one, and the receives that would wait for ever.
+        """Return the deadlock, if there is one, and the receives that would wait for ever.
 
         ``alone`` says whether our program stands still, so that it can't take anything that would end it.
         """
@@ -84,6 +102,39 @@ class DeadlockDetector:
         return receive.key in blocked.ids or blocked.messages > len(blocked.ids) or blocked.awaited
 
 
+class DeadlockNews(Enum):
+    """What a deadlock that the other side tells of means here."""
+
+    OLD = "it was told before"
+    NEW = "the log is to say it"
+    FATAL = "the sends that are held back fail"
+
+
+class DeadlocksThere:
+    """The deadlocks that the other side has told of: our sends are held back by its box."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._failed: float | None = None
+        """When the sends that were held back have failed last."""
+        self._told = -1
+        """How much had been taken there when we last told of a deadlock."""
+
+    def hear(self, frame: Deadlock, sender: Sender, now: float) -> DeadlockNews:
+        """Return what to do about a DEADLOCK."""
+        if not sender.held_back:
+            return DeadlockNews.OLD
+        if frame.final or self._timing.deadlock_after is not None:
+            # Now and then: it means going through the queue.
+            if self._failed is None or now - self._failed >= self._timing.tick:
+                self._failed = now
+                return DeadlockNews.FATAL
+        elif self._told != sender.box.taken:
+            self._told = sender.box.taken
+            return DeadlockNews.NEW
+        return DeadlockNews.OLD
+
+
 class HeldBackNotice:
     """When to say in the log that a full box holds us back: after a while, then after ever longer ones."""
 
@@ -92,6 +143,11 @@ class HeldBackNotice:
         self._since: float | None = None
         self._told = 0.0
         self._pause = timing.waiting_notice
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing held us back when it was last looked at."""
+        return self._since is None
 
     def look(self, held_back: bool, now: float) -> bool | None:
         """True: to be said now; False: it is over, after it had been said; None: nothing to say."""

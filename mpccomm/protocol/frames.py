@@ -216,7 +216,7 @@ Frame: TypeAlias = Hello | Resume | Start | Part | Ping | Pong | Blocked | Deadl
 
 
 def describe_key(key: Key) -> str:
-    """How an id appears in logs and errors: on one line, and not longer than one can read."""
+    """Return how an id appears in logs and errors: on one line, and not longer than one can read."""
     if isinstance(key, str):
         call = _OF_A_GROUP.fullmatch(key)
         return _shown(repr(key) if call is None else _describe_call(*call.groups()))
@@ -296,52 +296,52 @@ def part_head(seq: int, number: int, size: int) -> bytes:
 
 
 def hello(frame: Hello) -> bytes:
-    """A HELLO."""
+    """Return a HELLO."""
     return _frame(Kind.HELLO, _HELLO.pack(*frame[:5], *frame.bounds))
 
 
 def resume(frame: Resume) -> bytes:
-    """A RESUME."""
+    """Return a RESUME."""
     return _frame(Kind.RESUME, _RESUME.pack(frame.nonce, *frame[2:]), frame.accepted)
 
 
 def ping(token: int) -> bytes:
-    """A PING."""
+    """Return a PING."""
     return _frame(Kind.PING, _NUMBER.pack(token))
 
 
 def pong(token: int) -> bytes:
-    """A PONG."""
+    """Return a PONG."""
     return _frame(Kind.PONG, _NUMBER.pack(token))
 
 
 def blocked(frame: Blocked) -> bytes:
-    """A BLOCKED."""
+    """Return a BLOCKED."""
     return _frame(Kind.BLOCKED, _BLOCKED.pack(*frame[:4]) + _pack_ids(frame.ids), frame.awaited | frame.alone << 1)
 
 
 def deadlock(mutual: bool, final: bool) -> bytes:
-    """A DEADLOCK."""
+    """Return a DEADLOCK."""
     return _frame(Kind.DEADLOCK, b"", mutual | final << 1)
 
 
 def goodbye(frame: Goodbye) -> bytes:
-    """A GOODBYE."""
+    """Return a GOODBYE."""
     return _frame(Kind.GOODBYE, _GOODBYE.pack(*frame[:3]) + _pack_ids(frame.unread_ids), frame.followed)
 
 
 def farewell() -> bytes:
-    """A FAREWELL."""
+    """Return a FAREWELL."""
     return _frame(Kind.FAREWELL, b"")
 
 
 def abort(reason: str) -> bytes:
-    """An ABORT."""
+    """Return an ABORT."""
     return _frame(Kind.ABORT, reason.encode(errors="replace")[:MAX_REASON])
 
 
 def admit(number: int) -> bytes:
-    """An ADMIT."""
+    """Return an ADMIT."""
     return _frame(Kind.ADMIT, _NUMBER.pack(number))
 
 
@@ -490,7 +490,7 @@ def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
 
 def _read_hello(view: memoryview, header: Header, max_id_size: int) -> Hello:
     at, end = header[5:]
-    # A later version may say more; its number has to be readable all the same.
+    # A later version may say more; its number has to be readable nevertheless.
     if end - at >= _SHORT.size and (spoken := _SHORT.unpack_from(view, at)[0]) != PROTOCOL_VERSION:
         return Hello(spoken, bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
     _plain(header)

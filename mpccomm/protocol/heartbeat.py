@@ -9,7 +9,7 @@ from mpccomm.settings import Timing
 _FADING = 0.9
 _SMOOTHING = 0.25
 _TRICKLING = 4
-"""Times the patience, with a connection on which the rest of something is on its way."""
+"""The factor by which a connection has longer on which the rest of something is on its way."""
 
 
 class Heartbeat:
@@ -23,12 +23,12 @@ class Heartbeat:
         self._token = 0
 
     @property
-    def patience(self) -> float:
+    def answer_timeout(self) -> float:
         """The seconds without an answer after which a connection is suspect.
 
         On a slow line the answer to one frame may take longer than any fixed time. Were the next connection given up just
-        as early, and the one after it, nothing would ever arrive: so each disappointment doubles the patience, and prompt
-        answers wear it down again.
+        as early, and the one after it, nothing would ever arrive: so each answer that fails to come doubles this, and prompt
+        answers lower it again.
         """
         return min(max(self._timing.suspect_after, 2 * self._slowest), self._timing.dead_after)
 
@@ -37,13 +37,13 @@ class Heartbeat:
         if connection.awaiting is not None:
             seconds = now - connection.awaiting
             faded = _FADING * self._slowest
-            self._slowest = faded if seconds <= faded else min(seconds, self.patience)
+            self._slowest = faded if seconds <= faded else min(seconds, self.answer_timeout)
             connection.awaiting = None
             connection.suspect = False
 
     def _waited(self, seconds: float) -> None:
         faded = _FADING * self._slowest
-        self._slowest = faded if seconds <= faded else min(seconds, self.patience)
+        self._slowest = faded if seconds <= faded else min(seconds, self.answer_timeout)
 
     def moved(self, connection: Connection, backlog: float, now: float) -> None:
         """What we sent there gets through: whatever answer is due can't be here before the rest of it is there."""
@@ -60,11 +60,16 @@ class Heartbeat:
             connection.pinged = None
 
     def silent(self, connection: Connection, now: float) -> str | None:
-        """Why this connection has to be given up; None: it doesn't."""
+        """Return why this connection has to be given up; None: it doesn't."""
         if not connection.verified:
-            return "no greeting" if now - connection.opened > self._timing.greeting else None
+            return "no handshake" if now - connection.opened > self._timing.greeting else None
         quiet = now - connection.heard
         return f"silent for {quiet:.0f} s" if quiet > self._timing.dead_after else None
+
+    def next_due(self, connection: Connection) -> float:
+        """Return when `check` has something to do there again, if nothing is heard until then; 0: at each tick."""
+        asked = connection.awaiting is not None or connection.pinged is not None or self.round_trip is None
+        return 0.0 if asked else connection.heard + self._timing.heartbeat
 
     def check(self, connection: Connection, now: float, *, unacknowledged: bool) -> bool:
         """Ask for a sign of life where one is due. True: the connection has just become suspect."""
@@ -78,8 +83,8 @@ class Heartbeat:
             connection.control[Kind.PING] = ping(self._token)
             if connection.awaiting is None:
                 connection.awaiting = now
-        patience = self.patience * _TRICKLING if connection.trickling else self.patience
-        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= patience:
+        timeout = self.answer_timeout * (_TRICKLING if connection.trickling else 1)
+        if connection.suspect or connection.awaiting is None or now - connection.awaiting <= timeout:
             return False
         self._waited(now - connection.awaiting)
         connection.suspect = True

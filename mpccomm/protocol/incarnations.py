@@ -10,7 +10,7 @@ from mpccomm.protocol.states import ENDING, PARTY, Cause, CloseCode, PartyEvent,
 
 _MAX_FORMER = 64
 _OPEN = (PartyState.UNKNOWN, PartyState.REPLACED)
-"""The states in which any incarnation is a first contact."""
+"""The states of a party in which any incarnation, also one that is unknown, is a first contact."""
 
 
 class HelloRefusal(NamedTuple):
@@ -41,7 +41,7 @@ class Incarnations:
         self._opened_before = 0
 
     def accepts(self, incarnation: bytes, *, unread: bool) -> bool:
-        """Whether frames of this incarnation are taken; ``unread``: there are messages that have not been received yet."""
+        """Return whether frames of this incarnation are taken; ``unread``: there are messages that have not been received yet."""
         if incarnation == self.current:
             return self.state is not PartyState.RESTARTED
         return self.state in _OPEN or self.left_nothing(unread=unread)
@@ -51,16 +51,17 @@ class Incarnations:
         return self.state is PartyState.LEFT and self.complete and not unread
 
     def refuse_hello(self, hello: Hello) -> HelloRefusal | None:
-        """Why nothing can come of this greeting; None: it may go on."""
+        """Return why the handshake can't succeed after this HELLO; None: it goes on."""
         if hello.version != PROTOCOL_VERSION:
             text = f"it speaks version {hello.version} of the protocol, we speak version {PROTOCOL_VERSION}"
             return HelloRefusal(CloseCode.VERSION, text)
         if hello.incarnation == self._own:
-            return HelloRefusal(CloseCode.NOT_RECOGNISED, "it is this very pool")
+            text = "it is this very pool: give that party the address and port of its own server"
+            return HelloRefusal(CloseCode.NOT_RECOGNISED, text)
         return _FORMER if hello.incarnation in self._former else None
 
     def refuse_meeting(self, connection: Connection, hello: Hello, *, unread: bool) -> HelloRefusal | None:
-        """Why an incarnation that has proved that it lives can't be met on this connection; None: it can.
+        """Return why an incarnation that has proved that it lives is refused on this connection; None: it is not.
 
         It has proved that it lived after we opened the connection, no more. Where we met the current one later than that, the
         stranger may be the older of the two: on a new connection it can prove more.

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpccomm.protocol import frames
 from mpccomm.protocol.connection import Connection, Connections
-from mpccomm.protocol.deadlock import DeadlockDetector, HeldBackNotice
+from mpccomm.protocol.deadlock import DeadlockDetector, DeadlockNews, DeadlocksThere, HeldBackNotice
 from mpccomm.protocol.events import (
     Admitted,
     Closing,
@@ -53,6 +53,7 @@ from mpccomm.protocol.frames import (
 from mpccomm.protocol.heartbeat import Heartbeat
 from mpccomm.protocol.incarnations import Incarnations
 from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.protocol.receiver import Allocate, Incoming, allocate
 from mpccomm.protocol.sender import Buffer, Counters, Outgoing, bounds_of
 from mpccomm.protocol.session import ClosingNotice, Session
@@ -78,9 +79,6 @@ class Link:
     leaving = False
     _kept_from = 0
     """The first conversation of which a message that was taken, and comes back, is not dropped."""
-    _deadlock_heard: float | None = None
-    _deadlock_told = -1
-    """How much had been taken there when we last told of a deadlock that is theirs."""
 
     def __init__(
         self,
@@ -90,7 +88,7 @@ class Link:
         limits: Limits,
         timing: Timing,
         now: float,
-        mailbox: Callable[[], Mailbox] = Mailbox,
+        numbering: Callable[[], Numbering] = PrefixNumbering,
         alone: Callable[[], bool] = lambda: False,
         allocate: Allocate = allocate,
     ) -> None:
@@ -111,7 +109,7 @@ class Link:
         self.max_message_size = limits.max_message_size
         self._nonce = nonce
         self._limits = limits
-        self._new_mailbox = mailbox
+        self._new_numbering = numbering
         self._alone = alone
         self._allocate = allocate
         self._timing = timing
@@ -119,6 +117,8 @@ class Link:
         self._connections = Connections()
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
+        self.quiet_until = now
+        """Until then the clock brings nothing about, unless something happens meanwhile."""
         self._late = now + 2 * timing.tick
         """From then on our own clock has stood still for a while."""
         self._closing_notice = ClosingNotice()
@@ -126,7 +126,7 @@ class Link:
         self._start_afresh(now)
 
     def _start_afresh(self, now: float, conversation: int = 0) -> None:
-        mailbox = self._new_mailbox()
+        mailbox = Mailbox(self._new_numbering())
         self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate, conversation)
         self.mailbox = self._session.mailbox
         """What has arrived, and who waits."""
@@ -137,6 +137,7 @@ class Link:
         timing = self._timing
         wait = timing.waiting_notice if timing.deadlock_after is None else timing.deadlock_after
         self._deadlocks = DeadlockDetector(wait, now)
+        self._deadlocks_there = DeadlocksThere(timing)
         self.goodbye = None
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Link:
         self.sender.add(message)
 
     def take(self, key: Key, now: float) -> Incoming | None:
-        """The message if it is here; then its place in the box is free again."""
+        """Return the message if it is here; then its place in the box is free again."""
         message = self.mailbox.take(key)
         if message is not None:
             self._session.consume(message)
@@ -171,7 +172,7 @@ class Link:
         return message
 
     def take_next(self, prefix: str, msg_id: str | None, now: float) -> Incoming | None:
-        """The message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
+        """Return the message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
         message = self.mailbox.take_next(prefix, msg_id)
         if message is not None:
             self._session.consume(message)
@@ -189,12 +190,12 @@ class Link:
         self._moved(now)
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
-        """Return what was found in the place of a message in the mailbox."""
+        """Put back what was found in the mailbox where a message was expected."""
         if self._keeps(there if isinstance(there, Incoming) else there[0]):
             self._session.restore(there)
 
     def _keeps(self, message: Incoming) -> bool:
-        """Whether a message that was taken may come back: whoever sent it, it is unread as long as it was not handed out.
+        """Return whether a message that was taken may come back. As long as the program did not get it, it counts as unread.
 
         To accept a restart is to drop what is unread.
         """
@@ -205,6 +206,7 @@ class Link:
 
     def receive(self, receive: Receive) -> bool:
         """Wait for a message that `take` did not find; only while `ending` is None. True: there is something to be said now."""
+        self.quiet_until = self._ticked
         message = self.mailbox.wait(receive)
         if message is not None:
             # What is asked for does not count against the box.
@@ -217,20 +219,9 @@ class Link:
 
     def _admit(self) -> None:
         """If the other side is held back with a message that is asked for, let it begin. Once admitted, it stays so."""
-        blocked = self._deadlocks.blocked
         current = self._connections.current
-        if current is None or blocked is None:
-            return
-        receiver = self.receiver
-        if blocked.begun < max(receiver.box.begun, receiver.admitted):
-            return  # old news
-        if blocked.begun > receiver.admitted:
-            if not blocked.ids or not self.mailbox.asks_for_more(blocked.ids[0]):
-                return
-            if receiver.box.overdrawn:
-                return  # of those that are given up before they come, one goes beyond the bounds
-            receiver.admitted = blocked.begun
-        current.control[Kind.ADMIT] = frames.admit(blocked.begun)
+        if current is not None and (begun := self._deadlocks.admit(self._session)) is not None:
+            current.control[Kind.ADMIT] = frames.admit(begun)
 
     def put_back(self, message: Incoming, now: float) -> None:
         """Return a message: the next one to ask for its id gets it, unless a restart of its sender was accepted meanwhile."""
@@ -306,28 +297,29 @@ class Link:
         return current is not None and current.relayed
 
     @property
-    def greeting(self) -> bool:
+    def in_handshake(self) -> bool:
         """Whether the other side may have met us by now, and we not it: our RESUME is on its way, or its."""
         return any(connection.hello is not None and not connection.verified for connection in self._connections)
 
     @property
     def wants_connection(self) -> bool:
-        """Return whether no connection on which they have greeted us still shows signs of life."""
+        """Return whether no connection with a complete handshake still shows signs of life."""
         return all(connection.suspect for connection in self._connections.verified())
 
     def open(self, *, dialled: bool, now: float, relayed: bool = False) -> Connection:
-        """A new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.
+        """Return a new connection to this party, dialled by us or by them. Nothing but a HELLO crosses it at first.
 
         :param relayed: it goes through a relay, which both ends know
         """
         self._look_at_the_clock(now)
+        self.quiet_until = now
         connection = self._connections.open(dialled=dialled, relayed=relayed, nonce=self._nonce(), now=now)
         bounds = bounds_of(self._limits)
         hello = Hello(PROTOCOL_VERSION, self.incarnation, connection.nonce, self.port, self.features, bounds)
         connection.control[Kind.HELLO] = frames.hello(hello)
         superfluous = self._connections.superfluous()
         if superfluous is not None:
-            self._close(superfluous, CloseCode.SILENT, "too many connections that never complete their greeting")
+            self._close(superfluous, CloseCode.SILENT, "too many connections that never complete their handshake")
         return connection
 
     def lost(self, connection: Connection) -> None:
@@ -335,6 +327,7 @@ class Link:
         if connection.closed:
             return
         self._connections.drop(connection)
+        self.quiet_until = self._ticked
         was = self._connections.current
         self._choose()
         if was is connection and not self.connected:
@@ -362,7 +355,7 @@ class Link:
             self._close(other, CloseCode.REPLACED, "another connection took its place")
 
     def _adopted(self, connection: Connection) -> bool:
-        """Whether what comes from there counts: the incarnation that we talk to, while we take anything."""
+        """Return whether what comes from there counts: the incarnation that we talk to, while we take anything."""
         return (
             self._incarnations.state is PartyState.ALIVE
             and not connection.visit
@@ -370,7 +363,7 @@ class Link:
             and connection.hello.incarnation == self._incarnations.current
         )
 
-    # -- greeting ------------------------------------------------------------------------------------------------------
+    # -- handshake -----------------------------------------------------------------------------------------------------
 
     def _on_hello(self, connection: Connection, frame: Hello, now: float) -> None:
         connection.hello = frame
@@ -403,7 +396,7 @@ class Link:
     def _on_resume(self, connection: Connection, frame: Resume, now: float) -> None:
         assert connection.hello is not None
         if frame.nonce != connection.nonce:
-            raise ViolationError("its greeting is a recording of an earlier one")
+            raise ViolationError("its handshake is a recording of an earlier one")
         if connection.visit:
             self._be_visited(connection)
             return
@@ -533,6 +526,7 @@ class Link:
             self._look_at_the_clock(now)
         connection.heard = self.receiver.now = now
         connection.trickling = False
+        self.quiet_until = now
         if connection.awaiting is not None:
             self._heartbeat.heard(connection, now)
         connections = self._connections
@@ -574,7 +568,7 @@ class Link:
             self._session.look_at(now)
 
     def _lets_in(self, connection: Connection) -> bool:
-        """Whether messages that arrive there count."""
+        """Return whether messages that arrive there count."""
         connection.step(Kind.MESSAGE)
         return self._adopted(connection)
 
@@ -582,7 +576,7 @@ class Link:
         """Bytes arrived there that are no whole batch yet."""
         if not connection.closed:
             self._look_at_the_clock(now)
-            connection.heard = now
+            connection.heard = self.quiet_until = now
             connection.trickling = True
             self._heartbeat.heard(connection, now)
 
@@ -642,16 +636,10 @@ class Link:
         self._admit()
 
     def _on_deadlock(self, connection: Connection, frame: frames.Deadlock, now: float) -> None:
-        if not self.sender.held_back:
-            return
-        ending = Ending.MUTUAL if frame.mutual else Ending.BOX_FULL
-        if frame.final or self._timing.deadlock_after is not None:
-            # Now and then: it means going through the queue.
-            if self._deadlock_heard is None or now - self._deadlock_heard >= self._timing.tick:
-                self._deadlock_heard = now
-                self._fail_held_back(ending)
-        elif self._deadlock_told != self.sender.box.taken:
-            self._deadlock_told = self.sender.box.taken
+        told = self._deadlocks_there.hear(frame, self.sender, now)
+        if told is DeadlockNews.FATAL:
+            self._fail_held_back(Ending.MUTUAL if frame.mutual else Ending.BOX_FULL)
+        elif told is DeadlockNews.NEW:
             self.events.append(DeadlockFound(frame.mutual, False, False))
 
     def _on_admit(self, connection: Connection, frame: frames.Admit, now: float) -> None:
@@ -662,7 +650,7 @@ class Link:
             connection.charge(1, now)
 
     def due(self, connection: Connection) -> bool:
-        """Whether `to_send` may have something for this connection."""
+        """Return whether `to_send` may have something for this connection."""
         if connection.control:
             return True
         if connection is not self._connections.current:
@@ -672,7 +660,7 @@ class Link:
         return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
 
     def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
-        """The next batch for this connection, of about ``most`` bytes of messages; empty: nothing, until something happens."""
+        """Return the next batch for this connection, of about ``most`` bytes of messages; empty: there is nothing to send now."""
         if now > self._late:
             self._look_at_the_clock(now)
         parts: list[Buffer] = [NO_POSITIONS]
@@ -686,7 +674,10 @@ class Link:
                 self._report_refused()
         elif len(parts) > 1 and connection.verified and self._adopted(connection):
             parts[0] = self._session.positions()
-        return b"" if len(parts) == 1 and parts[0] is NO_POSITIONS else b"".join(parts)
+        if len(parts) == 1 and parts[0] is NO_POSITIONS:
+            return b""
+        self.quiet_until = now
+        return b"".join(parts)
 
     def _report_refused(self) -> None:
         refused, self.sender.refused = self.sender.refused, []
@@ -695,9 +686,15 @@ class Link:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> None:
-        """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence."""
+    def tick(self, now: float) -> bool:
+        """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence.
+
+        False: nothing can be due. A pool that has many parties hears little from nearly all of them, and to look at each twice a
+        second, whose memory no processor has at hand by then, is what being idle would cost.
+        """
         self._look_at_the_clock(now)
+        if now < self.quiet_until:
+            return False
         for connection in self._connections:
             self._check(connection, now)
         self._session.repeat_blocked(self._alone)
@@ -708,9 +705,14 @@ class Link:
         if held_back is not None:
             ids = sender.queued_ids(frames.MAX_LISTED_IDS)
             self.events.append(HeldBack(*sender.queued(), ids) if held_back else Admitted())
+        only = self._connections.only
+        told = self._deadlocks.blocked is not None or not self._held_back.rests
+        if only is not None and not told and self._session.rests and not self.due(only):
+            self.quiet_until = self._heartbeat.next_due(only)
+        return True
 
     def _look_at_the_clock(self, now: float) -> None:
-        """Note the time, and for how long we stood still, before anything that happens now is counted from now on."""
+        """Note the time, and how long this process stood still; first of all, so that later events are timed rightly."""
         stalled = now - self._late
         self._ticked, self._late = now, now + 2 * self._timing.tick
         if stalled > 0:

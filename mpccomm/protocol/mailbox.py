@@ -1,4 +1,4 @@
-"""What has arrived from one party, who waits for what, and the automatic numbering of receives.
+"""What has arrived from one party, and who waits for what.
 
 The messages of one id form a queue, in the order in which they were sent. A message has its place in that queue from its
 first frame on, so that a small one never overtakes a large one of the same id.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from heapq import heappop, heappush
+from heapq import heappop
 from itertools import count, islice, takewhile
 from operator import length_hint
 from typing import Any
 
 from mpccomm.protocol.frames import AUTOMATIC_NUMBERS, Key
+from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
 
@@ -27,7 +27,7 @@ class Receive:
     __slots__ = ("failure", "key", "message", "notice", "since")
 
     awaited = True
-    """As of an `Outgoing`: a program waits for it."""
+    """A program waits for it, as for an `Outgoing`."""
 
     def __init__(self, key: Key, since: float) -> None:
         self.key = key
@@ -51,13 +51,14 @@ class Mailbox:
     Other threads may `grab` what stands in the table itself. So a change takes it out first, in one step.
     """
 
-    grabbing = True
-    """`grab` can be used."""
-
-    def __init__(self) -> None:
+    def __init__(self, numbering: Numbering | None = None) -> None:
+        self.numbering: Numbering = PrefixNumbering() if numbering is None else numbering
+        """What receives that name no id wait for."""
+        self._counters = self.numbering.counters
+        self.grabbing = self._counters is not None
+        """`grab` can be used."""
         self._messages: dict[Key, Incoming | deque[Incoming]] = {}
         self._receives: dict[Key, Receive | OrderedDict[Receive, None]] = {}
-        self._numbers: dict[str, tuple[Iterator[int], list[int]]] = {}
         self.taken = deque[Incoming]()
         """Messages that `grab` has taken, and that are still to be accounted for."""
         self.pressed = False
@@ -122,32 +123,8 @@ class Mailbox:
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def claim(self, prefix: str, msg_id: str | None = None) -> Key:
-        """The id to wait for. Where none is named: the lowest number that no receive holds."""
-        if msg_id is not None:
-            return prefix + msg_id
-        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
-        if released:
-            with suppress(IndexError):  # another thread was first
-                return prefix, heappop(released)
-        return prefix, next(numbers)
-
-    def _new_numbers(self, prefix: str) -> tuple[Iterator[int], list[int]]:
-        """The numbers that were never claimed, and those that were given back: each is claimed by one call of C code."""
-        return self._numbers.setdefault(prefix, (iter(range(AUTOMATIC_NUMBERS)), []))
-
-    def release(self, key: Key) -> None:
-        """A receive ended without its message: its automatic number is for the next one."""
-        if not isinstance(key, str):
-            prefix, number = key
-            heappush((self._numbers.get(prefix) or self._new_numbers(prefix))[1], number)
-
-    def forget_numbers(self) -> None:
-        """Count anew, the other side doing the same."""
-        self._numbers.clear()
-
     def take(self, key: Key) -> Incoming | None:
-        """The next message with this id if it is complete, removed from the box."""
+        """Return the next message with this id if it is complete, removed from the box."""
         there = self._messages.get(key)
         if there is None:
             return None
@@ -166,15 +143,19 @@ class Mailbox:
 
     def take_next(self, prefix: str, msg_id: str | None) -> Incoming | None:
         """Claim the next id and take its message, if that is here; otherwise nothing has changed. Not for other threads."""
+        counters = self._counters
+        if counters is None:
+            # Each receive has to claim its place.
+            return None
         if msg_id is not None:
             return self.take(prefix + msg_id)
-        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+        numbers, released = counters[prefix]
         messages = self._messages
         key = prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)
         there = messages.get(key)
         if there is None:
             return None
-        claimed = self.claim(prefix) if released else (prefix, next(numbers))
+        claimed = self.numbering.claim(prefix) if released else (prefix, next(numbers))
         if claimed == key and isinstance(there, Incoming) and there.complete:
             # With its number it is ours.
             del messages[key]
@@ -182,7 +163,7 @@ class Mailbox:
         # Another thread may have been faster, with the number or with the message.
         message = self.take(claimed)
         if message is None:
-            self.release(claimed)
+            self.numbering.release(claimed)
         return message
 
     def grab(self, prefix: str, msg_id: str | None, mine: deque[Any]) -> bool:
@@ -199,7 +180,8 @@ class Mailbox:
             if there is None or isinstance(there, deque) or not there.complete:
                 return False
         else:
-            numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
+            assert self._counters is not None
+            numbers, released = self._counters[prefix]
             try:
                 there = messages.get((prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)))
                 if there is None or isinstance(there, deque) or not there.complete:
@@ -214,21 +196,14 @@ class Mailbox:
             return False
         return mine[-1] is there
 
-    def next_key(self, prefix: str, msg_id: str | None) -> Key:
-        """The id that `claim` would give out now."""
-        if msg_id is not None:
-            return prefix + msg_id
-        numbers, released = self._numbers.get(prefix) or self._new_numbers(prefix)
-        return prefix, next(iter(released), AUTOMATIC_NUMBERS - length_hint(numbers))
-
     def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
-        """The message that the next receive gets, if it is here; it stays."""
-        there = self._messages.get(self.next_key(prefix, msg_id))
+        """Return the message that the next receive gets, if it is here; it stays."""
+        there = self._messages.get(self.numbering.next_key(prefix, msg_id))
         message = there[0] if isinstance(there, deque) else there
         return message if message is not None and message.complete else None
 
     def restore(self, there: Incoming | deque[Incoming]) -> list[Receive]:
-        """Return what `grab` has found in the place of a message. Returns the receives that got one by that."""
+        """Put back what `grab` has found where it expected a message. Returns the receives that got one by that."""
         found = (there,) if isinstance(there, Incoming) else there
         key = found[0].key
         queue = deque(sorted((*found, *self._pop_queue(key)), key=_age))
@@ -256,11 +231,11 @@ class Mailbox:
         """Have receives that another mailbox leaves wait here, in their order; the numbers of the automatic ones begin anew."""
         for receive in sorted(receives, key=_number):
             if not isinstance(receive.key, str):
-                receive.key = self.claim(receive.key[0])
+                receive.key = self.numbering.claim(receive.key[0])
             self.wait(receive)
 
     def asks_for_more(self, key: Key) -> bool:
-        """Whether more receives wait for this id than messages of it are under way."""
+        """Return whether more receives wait for this id than messages of it are under way."""
         there = self._receives.get(key)
         if there is None:
             return False
@@ -279,7 +254,7 @@ class Mailbox:
                 del self._receives[key]
         else:
             return False
-        self.release(key)
+        self.numbering.release(key)
         return True
 
     def put_back(self, message: Incoming) -> list[Receive]:
@@ -287,7 +262,7 @@ class Mailbox:
 
         Of several that are put back the one that was sent first comes first, whatever the order of their return.
         """
-        self.release(message.key)
+        self.numbering.release(message.key)
         there = self._messages.pop(message.key, None)
         if there is None:
             self._messages[message.key] = message
@@ -324,7 +299,7 @@ class Mailbox:
                 yield from there
 
     def unread(self) -> Iterator[Incoming]:
-        """The complete messages that no receive asked for, those of one id in order."""
+        """Yield the complete messages that no receive asked for, those of one id in order."""
         # Copies: a program may look from another thread than the one that messages arrive on.
         for there in list(self._messages.values()):
             queue = (there,) if isinstance(there, Incoming) else list(there)
@@ -341,18 +316,18 @@ class Mailbox:
         return sum(message.total for message in self.unread())
 
     def announced(self, key: Key) -> bool:
-        """Whether a message with this id is here or under way."""
+        """Return whether a message with this id is here or under way."""
         return key in self._messages
 
     def fail_all(self, cause: Cause) -> list[Receive]:
-        """Nothing more will arrive: end every wait. Complete messages stay, but for those behind one that is not complete.
+        """Nothing more will arrive: end every wait. Complete messages stay, except those behind one that is not complete.
 
         To hand out the second message of an id where the first is lost would be to swap messages.
         """
         failed = list(self.receives())
         for receive in failed:
             receive.failure = cause
-            self.release(receive.key)
+            self.numbering.release(receive.key)
         self._receives.clear()
         # Nearly all are one complete message of an id: a full box of those must not hold up the loop.
         for key in list(self._messages):

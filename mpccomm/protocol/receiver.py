@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from struct import iter_unpack
 from typing import TypeAlias
 
@@ -58,7 +58,7 @@ class Incoming:
         self.receiver = receiver
         self.key = key
         self.number = number
-        """How many began before it."""
+        """The number of messages that began before it."""
         self.seq = seq
         """Its last frame so far."""
         self.total = total
@@ -191,7 +191,7 @@ class DecodeOrder:
         return ready
 
     def forget_partial(self) -> list[Incoming]:
-        """What is not complete never will be. Returns the messages that may be taken by that."""
+        """Give up what is not complete: it never will be. Return the messages that may be taken by that."""
         ready = [self._admit(message) for message in self._begun if message in self._whole]
         self._begun.clear()
         return ready
@@ -223,7 +223,7 @@ class Receiver:
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
         self.told = 0
-        """Up to here the other side was told that everything is here: that is never taken back."""
+        """Everything up to this frame was acknowledged to the other side, which is never taken back."""
         self._partial: dict[int, Arriving] = {}
 
     @property
@@ -232,7 +232,7 @@ class Receiver:
         return self.held[0] - 1 if self.held else self.received
 
     @property
-    def partial(self) -> Iterable[Incoming]:
+    def partial(self) -> Collection[Incoming]:
         """The messages of which a part is here, and a part is not."""
         return self._partial.values()
 
@@ -254,7 +254,7 @@ class Receiver:
         return message
 
     def overfull(self, total: int) -> None:
-        """Refuse a message that is too large, or does not fit into the box; unless it was admitted all the same."""
+        """Refuse a message that is too large, or does not fit into the box; unless it was admitted nevertheless."""
         limit = self._limits.max_message_size
         if total > limit:
             raise ViolationError(f"a message of {total} bytes, where {limit} are the limit")

@@ -60,7 +60,7 @@ class Outgoing:
     weight = 0
     """The bytes of its frame, where it is plain."""
     number = -1
-    """How many began before it."""
+    """The number of messages that began before it."""
     sent = 0
     """How many bytes of it were sent at least once."""
     delivered = False
@@ -106,7 +106,7 @@ class Outgoing:
         """To be called by the owner of the link once it is acknowledged, or ``failure`` is set."""
 
     def slices(self, start: int, end: int) -> Sequence[Buffer]:
-        """The bytes of the body from ``start`` to ``end``, in place."""
+        """Return the bytes of the body from ``start`` to ``end``, in place."""
         starts = self._starts
         if starts is None:
             return self.body if start == 0 and end == self.total else (memoryview(self.body[0])[start:end],)
@@ -193,7 +193,7 @@ class Sender:
     # -- the program's side --------------------------------------------------------------------------------------------
 
     def next_key(self, prefix: str) -> Key:
-        """The id of a message that was given none."""
+        """Return the id of a message that was given none."""
         number = self._numbers.get(prefix, 0)
         self._numbers[prefix] = number + 1
         return prefix, number
@@ -261,15 +261,15 @@ class Sender:
         return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
-        """The ids of the first messages that have not begun."""
+        """Return the ids of the first messages that have not begun."""
         return some_ids(message.key for message in islice(self.queue, most))
 
     def waiting(self) -> list[Outgoing]:
-        """The messages that have not begun, and that a program stands still for."""
+        """Return the messages that have not begun, and that a program stands still for."""
         return [message for message in self.queue if message.awaited] if self._awaited else []
 
     def anyone_waits(self) -> bool:
-        """Whether a program stands still until one of the messages that have not begun is delivered."""
+        """Return whether a program stands still until one of the messages that have not begun is delivered."""
         if self._awaited:
             # Perhaps they have begun since, or been given up.
             self._awaited = any(message.awaited for message in self.queue)
@@ -364,7 +364,7 @@ class Sender:
         return self._cut(parts, message, end, True, START_OVERHEAD + overhead)
 
     def _is_refused(self, message: Outgoing) -> bool:
-        """Whether a message exceeds what the other side takes, and is out of the queue; where it can be, it is emptied instead."""
+        """Return whether a message exceeds what the other side takes, and so leaves the queue, or if possible becomes empty."""
         bounds = self.bounds
         return (
             message.total > bounds.max_message_size
@@ -394,7 +394,7 @@ class Sender:
         return weight
 
     def rewind(self, received: int) -> deque[Sent]:
-        """What has to be sent again over a connection whose other end holds everything up to frame ``received``."""
+        """Return what has to be sent again over a connection whose other end holds everything up to frame ``received``."""
         return deque(sent for sent in self._log if sent[0] > received)
 
     def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
@@ -442,7 +442,7 @@ class Sender:
 
 
 def bounds_of(limits: Limits) -> Bounds:
-    """What a HELLO says about these limits."""
+    """Return what a HELLO says about these limits."""
     return Bounds(
         limits.box_bytes,
         limits.box_messages,
@@ -453,14 +453,14 @@ def bounds_of(limits: Limits) -> Bounds:
 
 
 def _is_whole(message: Outgoing, left: int) -> bool:
-    """Whether a message goes into one frame, where ``left`` bytes are left in the batch."""
+    """Return whether a message goes into one frame, where ``left`` bytes are left in the batch."""
     total = message.total
     overhead = MESSAGE_OVERHEAD + len(message.name[2]) + len(message.annotation)
     return message.segments == 1 and (overhead + total <= left or not total)
 
 
 def _worth_beginning(message: Outgoing, left: int, used: int) -> bool:
-    """Whether so much of a message fits into what is left of a batch that it need not wait for the next one."""
+    """Return whether enough of a message fits into the rest of a batch."""
     room = left - START_OVERHEAD - len(message.name[2]) - len(message.annotation)
     return _is_whole(message, left) or not used or room >= _WORTH_CUTTING or message.total <= room
 

@@ -232,7 +232,7 @@ class Session:
             self._hand_over(self.mailbox.put_back_of_earlier(message, ago))
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
-        """Return what was found in the place of a message in its box."""
+        """Put back what was found in the mailbox where a message was expected."""
         found = (there,) if isinstance(there, Incoming) else there
         if found[0].receiver is self.receiver:
             self._hand_over(self.mailbox.restore(there))
@@ -264,6 +264,14 @@ class Session:
         return ended
 
     # -- sending -------------------------------------------------------------------------------------------------------
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is under way, nor waited for, in either direction."""
+        mailbox = self.mailbox
+        if self.receiver.partial or mailbox.taken or next(mailbox.receives(), None) is not None:
+            return False
+        return self.sender.idle
 
     def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
         """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
@@ -299,7 +307,7 @@ class Session:
             self._acknowledged_at = now
 
     def positions(self) -> bytes:
-        """The head of a batch: held up to this frame; bytes and messages taken out of the box."""
+        """Return the head of a batch: held up to this frame; bytes and messages taken out of the box."""
         receiver = self.receiver
         box = receiver.box
         receiver.told = receiver.acknowledged

@@ -26,10 +26,10 @@ class PartyState(State):
 
 
 class PartyEvent(State):
-    """What can change it."""
+    """The events that can change that state."""
 
-    SAME = "greeted by the incarnation that we know"
-    NEW = "greeted by an incarnation that we don't know"
+    SAME = "a handshake with the incarnation that we know"
+    NEW = "a handshake with an incarnation that we don't know"
     GOODBYE = "it shut down"
     FOLLOWED = "it shut down and left nothing, and another one takes its place"
     ABORT = "it aborted"
@@ -64,7 +64,7 @@ PARTY = {
 
 
 class ConnectionState(State):
-    """How far the greeting on one connection has come, seen from one end."""
+    """How far the handshake on one connection has come, seen from one end."""
 
     OPEN = "nothing heard"
     GREETED = "their HELLO is here"
@@ -95,9 +95,9 @@ CONNECTION = {
     **{(_C.FLOWING, kind): _C.FLOWING for kind in _DATA},
 }
 FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT, Kind.ADMIT))
-"""What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is passed over."""
+"""What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is ignored."""
 FOR_A_VISIT = frozenset((Kind.PING, Kind.GOODBYE))
-"""What counts that a visit says, once it is greeted; all else is passed over."""
+"""The frames of a visit that count, once its handshake is complete; all others are ignored."""
 
 
 class Ending(Enum):

@@ -23,6 +23,7 @@ import importlib.util
 
 import pytest
 
+from mpccomm.pytest_plugin import scope
 from mpccomm.pytest_plugin.scope import SCOPE_OPTION, SCOPES, determine_pool_scope, get_available_ports
 
 __all__ = ["determine_pool_scope", "get_available_ports"]
@@ -32,7 +33,7 @@ _ORIGINAL_MODULE = "pytest_tno.tno.mpc.communication"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add ours."""
+    """Add the options of this plug-in."""
     group = parser.getgroup("mpccomm", "pools of mpccomm")
     if pluginmanager.is_blocked(_ORIGINAL) or not _installed(_ORIGINAL_MODULE):
         group.addoption(SCOPE_OPTION, choices=SCOPES, default=SCOPES[0], help="how long the pools of fixtures live")
@@ -70,8 +71,5 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.is_registered(fixtures):
         config.pluginmanager.register(fixtures)
     asyncio_plugin = config.pluginmanager.get_plugin("asyncio")
-    if asyncio_plugin is not None:
-        from mpccomm.pytest_plugin import event_loop
-
-        if event_loop.is_wanted(asyncio_plugin) and not config.pluginmanager.is_registered(event_loop):
-            config.pluginmanager.register(event_loop)
+    if scope.needs_event_loop(asyncio_plugin) and not config.pluginmanager.is_registered(scope):
+        config.pluginmanager.register(scope)

@@ -26,11 +26,11 @@ class Certificates:
         self._folder = folder
 
     def key(self, number: int) -> Path:
-        """The private key of a party."""
+        """Return the private key of a party."""
         return self._file(number, "key")
 
     def certificate(self, number: int) -> Path:
-        """The certificate of a party."""
+        """Return the certificate of a party."""
         return self._file(number, "crt")
 
     def _file(self, number: int, kind: str) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["determine_pool_scope", "get_available_ports"]
 
 _living: list[Groups[Any]] = []
-"""Those that outlive a test."""
+"""The groups of pools that outlive a test."""
 
 
 @contextmanager

@@ -136,7 +136,7 @@ async def _begin_anew(pool: Pool) -> None:
             receive.cancel()
         for message in list(mailbox.unread()):
             party.link.take(message.key, party.clock())
-        mailbox.forget_numbers()
+        mailbox.numbering.forget()
         party.link.sender.forget_numbers()
 
 
@@ -150,12 +150,12 @@ def _pool_of(pool: Pool | SyncPool) -> Pool:
 
 
 def blocking(*arguments: Any, **options: Any) -> tuple[SyncPool, LoopLifetime]:
-    """A `SyncPool`."""
+    """Return a `SyncPool`."""
     pool = SyncPool(*arguments, **options)
     return pool, lifetime_of(pool)
 
 
 def awaitable(*arguments: Any, **options: Any) -> tuple[Pool, LoopLifetime]:
-    """A `Pool` that lives on the loop of a thread of its own, so that no loop of a test has to outlive it."""
+    """Return a `Pool` that lives on the loop of a thread of its own, so that no loop of a test has to outlive it."""
     pool = (CompatiblePool if installed() else Pool)(*arguments, **options)
     return pool, LoopLifetime(engine_of(pool))

@@ -11,7 +11,7 @@ from typing import Self
 
 from mpccomm.relays import Relay
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.transport.address import bind
+from mpccomm.transport.port import bind
 from mpccomm.transport.relay import RelayLimits, RelayServer
 from mpccomm.transport.relay_identity import Admitted, read_tokens
 

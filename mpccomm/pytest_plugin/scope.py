@@ -1,15 +1,21 @@
-"""How long the pools of fixtures live, and ports for them."""
+"""How long the pools of fixtures live, ports for them, and an event loop that lives as long.
+
+The fixture ``event_loop`` is for pytest-asyncio before 0.22. There, every asynchronous fixture and test runs on it, so that
+asynchronous fixtures as wide as the pools need it to be as wide. Later releases give each scope a loop of its own.
+"""
 
 from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
     from typing import TypeAlias
-
-    import pytest
 
     Scope: TypeAlias = Literal["function", "class", "module", "package", "session"]
 
@@ -30,3 +36,18 @@ def get_available_ports(nr_ports: int) -> list[int]:
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in sockets]
+
+
+def needs_event_loop(asyncio_plugin: Any) -> bool:
+    """Return whether the plugin pytest-asyncio, None if it isn't there, has one loop for all."""
+    return hasattr(asyncio_plugin, "event_loop") and not hasattr(asyncio_plugin, "_session_event_loop")
+
+
+@pytest.fixture(scope=determine_pool_scope)
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The loop of all asynchronous tests and fixtures."""
+    import asyncio  # not before it is needed: this module is imported with every run of pytest
+
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()

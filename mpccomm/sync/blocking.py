@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
-from mpccomm.engine.requests import Request, tell_of_failure
+from mpccomm.engine.requests import Request, tell_of_failure, tell_of_wait
 
 if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 4
-"""A wait of this many pieces had better not hold up an event loop."""
+"""Pieces of a wait after which the log says so if it holds up an event loop."""
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
 elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
 
 
 def program_waits() -> bool:
-    """Whether every thread of the program stands still in a blocking call of a pool, so that nothing will happen by itself."""
+    """Return whether every thread of the program stands still in a blocking call of a pool: nothing will happen by itself."""
     stacks = sys._current_frames()
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm"):
@@ -82,9 +82,7 @@ class BlockingCall:
         lock = self._lock
         assert lock is not None
         observer = self._loop_owner.observer
-        end = None
-        if observer is not None and (observer.counting or not request.single):
-            end = observer.waits(request.involved(), request.single)
+        end = None if observer is None else tell_of_wait(observer, request, self._loop_owner)
         pieces = 0
         try:
             while not lock.acquire(True, _POLL):

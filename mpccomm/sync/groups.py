@@ -24,7 +24,7 @@ class SyncGroup:
     For protocols side by side, in several threads, take a group of a channel for each.
 
     ``timeout`` is the limit for a call as a whole, in seconds; None waits without limit. A call that ended early, through
-    time limit, Ctrl-C or an error, has its number all the same, unless it ended before it had sent anything:
+    time limit, Ctrl-C or an error, has its number nevertheless, unless it ended before it had sent anything:
     `resume` goes on with it, and the next call leaves it for good.
 
     What is sent is copied when the call is made.

@@ -19,8 +19,7 @@ from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
 from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.sync.notebook_wakeup import keep_notebook_awake
-from mpccomm.sync.sigterm import handle_signals, leave, on_end
+from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end
 
 _lifetimes: set[LoopLifetime] = set()
 """Those whose thread has been started. Strong: a thread has to be wound up even where the program has forgotten its pool."""
@@ -32,7 +31,7 @@ class LoopLifetime:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = LoopThread()
-        engine.host = self
+        engine.loop_provider = self
 
     def start(self) -> None:
         """Start the thread, and the engine on its loop."""
@@ -128,7 +127,7 @@ class LoopLifetime:
             )
 
     def hurry(self) -> None:
-        """Linger no more."""
+        """End the lingering."""
         self._engine.hurry()
 
     def ended(self) -> None:
@@ -174,7 +173,7 @@ def _wind_up(lifetimes: Sequence[LoopLifetime], reason: str | None = None) -> No
 
 
 def _wait_for(lifetimes: Sequence[LoopLifetime]) -> None:
-    """Until all have ended. Ctrl-C: they linger no more, and the process ends."""
+    """Wait until all have ended. After Ctrl-C they don't linger, and the process ends."""
     try:
         for loop_lifetime in lifetimes:
             loop_lifetime.join()

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpccomm.engine.base_pool import BasePool, other_face
-from mpccomm.engine.options import UNSET, Unset, abort_reason, linger_limit
+from mpccomm.engine.options import UNSET, Unset, abort_reason
 from mpccomm.pool import Pool
 from mpccomm.sync.blocking import program_waits
 from mpccomm.sync.channel import SyncMessages
@@ -41,12 +41,10 @@ class SyncPool(BasePool, SyncMessages):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def shutdown(self, linger: float | Unset = UNSET) -> None:
-        limit = linger_limit(linger, self._engine.settings.linger)
-        self._close(partial(self._pool.shutdown, limit))
+        self._close(partial(self._pool.shutdown, self._linger_limit(linger)))
 
     def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        limit = linger_limit(linger, self._engine.settings.linger)
-        self._close(partial(self._pool.abort, abort_reason(reason), limit))
+        self._close(partial(self._pool.abort, abort_reason(reason), self._linger_limit(linger)))
 
     def __enter__(self) -> Self:
         return self

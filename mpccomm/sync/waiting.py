@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, IdSpace, Queue
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.handles import ThreadFuture, ThreadHandle
+from mpccomm.engine.handles import ThreadHandle
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync.blocking import BlockingCall, blocked, wait_for
 

@@ -113,7 +113,7 @@ class _Process:
         return self._record.name_of(incarnation) if incarnation else name
 
     def _tracks(self) -> Iterator[tuple[str, list[list[Slice]]]]:
-        """The name of each track, and what is on it, in rows."""
+        """Yield the name of each track, and what is on it, in rows."""
         party = self._party
         end = max(party.end, 0)
         lanes: dict[str, list[Slice]] = {}
@@ -141,7 +141,7 @@ class _Process:
                 yield f"here from {name}, not asked for yet", pack(unread)
 
     def _lanes(self) -> list[list[Slice]]:
-        """What each lane of the program did."""
+        """Return what each lane of the program did."""
         party = self._party
         lanes: list[list[Slice]] = [[] for _ in party.lanes]
         for phase in party.phases:
@@ -168,7 +168,7 @@ class _Process:
         of = ", ".join(map(self._peer, wait.of))
         to = ", ".join(map(self._peer, wait.to))
         parts = [f"for {of}" if of else "", f"until {to} {'has' if len(wait.to) == 1 else 'have'} it" if to else ""]
-        return " ".join(["wait", *filter(None, parts)])
+        return " ".join(["wait", *filter(None, parts)]) + (", and that goes on" if wait.goes_on else "")
 
     def _slice(self, one: Slice, thread: int) -> Iterator[dict[str, Any]]:
         duration = self._time(one.ended) - self._time(one.began)

@@ -52,7 +52,7 @@ class Clock(NamedTuple):
     """By at most how many nanoseconds that is wrong; -1: nothing is known but what the two machines take for the time of day."""
 
     def common(self, at: int) -> int:
-        """A time of this party on the common clock."""
+        """Return a time of this party on the common clock."""
         return at - round(_at(self.knots, at))
 
 
@@ -108,7 +108,7 @@ def _between(one: Origin, other: Origin, samples: Sequence[tuple[int, int, int]]
 
 
 def _split(samples: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
-    """The interval that all samples have in common, with the time in their middle; where there is none, those of their halves."""
+    """Yield the interval that all samples have in common, with the time in its middle; without one, those of both halves."""
     low = max(lowest for _, lowest, _ in samples)
     high = min(highest for _, _, highest in samples)
     middle = (samples[0][0] + samples[-1][0]) // 2
@@ -121,14 +121,14 @@ def _split(samples: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int, 
 
 
 def _through(known: Clock, offset: _Offset) -> Clock:
-    """The clock that is off by so much from one that is known."""
+    """Return the clock that is off by this offset from one that is known."""
     knots = [(at + round(more), more + _at(known.knots, at)) for at, more in offset.knots]
     error = -1 if min(known.error, offset.error) < 0 else known.error + offset.error
     return Clock(knots, error)
 
 
 def _at(knots: Knots, at: int) -> float:
-    """The offset at that time; outside of the knots it goes on as between the nearest two."""
+    """Return the offset at that time; outside of the knots it goes on as between the nearest two."""
     if len(knots) == 1:
         return knots[0][1]
     place = min(max(bisect_right(knots, (at, math.inf)) - 1, 0), len(knots) - 2)

@@ -59,7 +59,7 @@ def _size(record: Record) -> tuple[float, float]:
 
 
 def _levels(record: Record) -> int:
-    """How many phases of a party go on at a time."""
+    """Return how many phases of a party go on at a time."""
     return max((level + 1 for party in record.parties for level, _ in _bands(party)), default=0)
 
 
@@ -88,7 +88,7 @@ def _bands(party: PartyRecord) -> list[tuple[int, Phase]]:
 
 
 def _rows(record: Record) -> dict[str, int]:
-    """A row for each party, also for those of which only others tell."""
+    """Return a row for each party, also for those that only the notes of others mention."""
     names = dict.fromkeys(record.names)
     for message in record.messages:
         names.update(dict.fromkeys((message.sender, message.receiver)))
@@ -158,7 +158,7 @@ class _Picture:
         return ", ".join(words) + (f" ({lost:,} more were not noted)" if lost else "")
 
     def _bars(self, party: PartyRecord) -> Iterator[tuple[str, str, list[_Bar]]]:
-        """What a party did, by kind; the later ones are drawn over the earlier."""
+        """Yield what a party did, by kind; the later ones are drawn over the earlier."""
         receiving = [wait for wait in party.waits if wait.of]
         sending = [wait for wait in party.waits if wait.to and not wait.of]
         yield "waits for a message", RECEIVING, [self._bar(party, wait.began, wait.ended) for wait in receiving]
@@ -224,7 +224,7 @@ class _Picture:
                     )
 
     def _edge(self, name: str, other: str) -> float:
-        """Where the line of a message meets the row of a party: on the side of the other one."""
+        """Return where the line of a message meets the row of a party: on the side of the other one."""
         row = self._rows[name]
         return row + (_HEIGHT / 2 if self._rows[other] > row else -_HEIGHT / 2)
 

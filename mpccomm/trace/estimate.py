@@ -91,9 +91,9 @@ class _Event:
         self.recorded = recorded
         self.kind = kind
         self.after: list[_Event] = []
-        """What it depends on."""
+        """The events that it depends on."""
         self.before: list[_Event] = []
-        """What depends on it."""
+        """The events that depend on it."""
         self.missing = 0
         self.lag = 0.0
         self.time = -math.inf
@@ -103,7 +103,7 @@ class _Event:
         """That of which it is a part."""
 
     def depend_on(self, *others: _Event) -> None:
-        """Come after these, too."""
+        """Make it depend on these events as well."""
         for other in others:
             if other is not self and other not in self.after:
                 self.after.append(other)
@@ -397,7 +397,7 @@ class _Graph:
                     heapq.heappush(due, (other.time, numbers[other], other))
 
     def _recorded_lines(self) -> dict[tuple[str, str], _RecordedLine]:
-        """What lay between the parties already, when the run was recorded."""
+        """Return what lay between the parties already, when the run was recorded."""
         transits: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for message in self._messages.values():
             transits.setdefault((message.sender, message.receiver), []).append((message.size, message.transit))
@@ -483,7 +483,7 @@ def _parents(record: PartyRecord, lanes: Mapping[int, Sequence[_Call]]) -> list[
 
 
 def _may_wait_for(parents: list[int], lane: int, other: int) -> bool:
-    """Whether a lane has made another one, or what has made that."""
+    """Return whether a lane has made another one, or what has made that."""
     for _ in parents:
         other = parents[other]
         if other in (lane, -1):
@@ -492,6 +492,6 @@ def _may_wait_for(parents: list[int], lane: int, other: int) -> bool:
 
 
 def _idle(lane: list[_Call], begins: list[float], last: _Call, at: float) -> bool:
-    """Whether a lane does nothing at that time, and that call was its last one before."""
+    """Return whether a lane does nothing at that time, and that call was its last one before."""
     place = bisect_right(begins, at) - 1
     return lane[place] is last and last.end.recorded <= at

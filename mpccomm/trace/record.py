@@ -59,9 +59,10 @@ class Send(NamedTuple):
     encoded: int
     """When it was encoded, and queued."""
     delivered: int
-    """When the acknowledgement was here; -1: never."""
+    """When the acknowledgement was here; -1: never, or not before the record was made."""
     returned: int
-    """When the program could go on: that time for ``send``, about ``encoded`` for ``asend``."""
+    """When the program could go on: that time for ``send``, about ``encoded`` for ``asend``. If that was not before the record was
+    made, when that was."""
     error: str = ""
     """The kind of error that the call ended with."""
 
@@ -71,7 +72,7 @@ class Receive(NamedTuple):
 
     peer: int
     number: int
-    """As of the `Send`."""
+    """The number that the `Send` has."""
     id: str
     size: int
     """Bytes, encoded."""
@@ -89,7 +90,7 @@ class Receive(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """The time in which a call waited, for one party or several; also those that came to nothing."""
+    """The time in which a call waited, for one party or several; also where no message came."""
 
     lane: int
     began: int
@@ -98,6 +99,8 @@ class Wait(NamedTuple):
     """The peers to which it was sending."""
     of: list[int]
     """The peers from which it was receiving."""
+    goes_on: bool = False
+    """It had not ended when the record was made: ``ended`` is when that was."""
 
 
 class Phase(NamedTuple):
@@ -138,7 +141,7 @@ class PartyRecord:
     connections: list[Connection] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in a file."""
+        """Return what stands in a file."""
         return dict(vars(self))
 
     @classmethod
@@ -206,7 +209,7 @@ class Record:
         return [self.name_of(party.incarnation) for party in self.parties]
 
     def name_of(self, incarnation: str) -> str:
-        """What to call a party: what it calls itself, or else what others call it; unlike any other."""
+        """Return what to call a party: what it calls itself, or else what others call it; unlike any other."""
         return self._names.get(incarnation, incarnation[:8] or "?")
 
     @cached_property
@@ -226,7 +229,7 @@ class Record:
         return min((self.clocks[party.incarnation].common(0) for party in self.parties), default=0)
 
     def time(self, party: PartyRecord, at: int) -> int | None:
-        """A time of a party on the clock of the record; None where it is unknown there."""
+        """Return a time of a party on the clock of the record; None where it is unknown there."""
         return None if at < 0 else self.clocks[party.incarnation].common(at)
 
     @cached_property

@@ -17,9 +17,9 @@ from yarl import URL
 from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
-from mpccomm.transport.address import Resolver
 from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError, DialTerms
+from mpccomm.transport.resolver import Resolver
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
 from mpccomm.transport.websocket import HTTPProtocol, WebSocket, asking, granted, new_key
@@ -97,7 +97,7 @@ class Client:
         return stream
 
     def _new_connector(self) -> aiohttp.BaseConnector:
-        """What finds the way to the address."""
+        """Return what finds the way to the address."""
         if self._proxy is not None:
             return ProxyConnector(self._proxy, self._connect_timeout, self._new_socket)
         return aiohttp.TCPConnector(
@@ -205,7 +205,7 @@ def _judge_status(error: BaseException, certified: bool) -> Verdict | None:
 
 
 def describe(error: BaseException) -> str:
-    """Why a dial failed, in words."""
+    """Return why a dial failed, in words."""
     if isinstance(error, ProxyError):
         return str(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):

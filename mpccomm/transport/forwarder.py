@@ -44,7 +44,7 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing is resetting."""
 _SEED = 0
 _PAUSE = 0.1
-"""Seconds until the next caller is let in where one could not be."""
+"""Seconds until the next attempt to accept a caller, where one has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Forwarder:
         self._lines = [_SharedLine(line, number) for number, line in enumerate(lines)]
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: set[asyncio.TimerHandle] = set()
-        """Listening goes on with these."""
+        """The timers after which listening goes on."""
         self._sockets: list[tuple[Route, socket.socket]] = []
         with contextlib.ExitStack() as bound:
             for route in routes:
@@ -309,7 +309,7 @@ class _Connection:
 
 
 _END, _BROKEN = True, False
-"""In the place of bytes: the sender has said all, or has reset the connection."""
+"""In place of bytes: the sender has closed its direction, or has reset the connection."""
 
 
 class _Stream:
@@ -353,7 +353,7 @@ class _Stream:
         self._pause = self._loop.call_at(when, self._resume)
 
     def stop(self) -> None:
-        """Pass on nothing any more."""
+        """Stop passing on."""
         self._stopped = self.ended = True
         for handle in (self._timer, self._pause):
             if handle is not None:

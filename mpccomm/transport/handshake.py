@@ -49,7 +49,7 @@ class Authenticator(Protocol):
         """Return whether this pool is the one of that host name, by its own certificate."""
 
     def parties_at(self, address: IPAddress) -> int:
-        """How many parties call from there, as far as is known."""
+        """Return how many parties call from there, as far as is known."""
 
     async def expect(self, caller: Caller) -> None:
         """Raise `NotRecognisedError` unless some party may call so."""
@@ -59,13 +59,13 @@ class Authenticator(Protocol):
         """Those who post their messages."""
 
     async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
-        """The one that posts from there, and has its server at that port.
+        """Return the one that posts from there, and has its server at that port.
 
         :raises NotRecognisedError: no party that we know
         """
 
     async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
-        """Who calls, and has its server at that port: a way to hand the stream over.
+        """Return who calls, and has its server at that port: a way to hand the stream over.
 
         :raises NotRecognisedError: no party that we know
         """
@@ -74,7 +74,7 @@ class Authenticator(Protocol):
         """A caller was sent away before it was known who it is."""
 
 
-async def greet(
+async def receive_hello(
     stream: Stream, caller: Caller, authenticator: Authenticator, deadline: float
 ) -> Callable[[], Awaitable[None]]:
     """Find out who calls, until ``deadline`` of the loop's clock. Returns what runs the connection to its end.

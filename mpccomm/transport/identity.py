@@ -49,7 +49,7 @@ class Certificate:
         return f"{self.subject} (issued by {self.issuer}, serial number {self.serial:x}, SHA-256 {self.fingerprint})"
 
     def is_for(self, host: str) -> bool:
-        """Whether it was issued for this host name or address. What counts is the subject alternative name alone."""
+        """Return whether it was issued for this host name or address. What counts is the subject alternative name alone."""
         address = literal(host)
         if address is not None:
             return not equivalents(address).isdisjoint(self.addresses)
@@ -67,7 +67,7 @@ class Certificate:
         return f"expired {amount} ago" if left.total_seconds() < 0 else f"expires in {amount}"
 
     def is_valid(self, now: datetime | None = None) -> bool:
-        """Whether now is within its time."""
+        """Return whether now is within its time."""
         return self.not_before <= (now or datetime.now(UTC)) <= self.not_after
 
 
@@ -81,7 +81,7 @@ def _wildcard(pattern: str, host: str) -> bool:
 
 
 def certificate_from_der(der: bytes) -> Certificate:
-    """A certificate from its bytes. `ValueError` where they are none."""
+    """Return a certificate from its bytes. `ValueError` where they are none."""
     from cryptography import x509
 
     try:
@@ -132,7 +132,7 @@ def _printable(text: str) -> str:
 
 
 def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
-    """All certificates of a file, PEM or DER.
+    """Return all certificates of a file, PEM or DER.
 
     :raises ConfigurationError: the file can't be read, or holds none
     """
@@ -155,7 +155,7 @@ def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
 
 
 def read_pins(paths: FilePath | Iterable[FilePath] | None) -> tuple[Certificate, ...]:
-    """The certificates that one party may show: of each file the first, what follows in it is its chain."""
+    """Return the certificates that one party may show: of each file the first, what follows in it is its chain."""
     if paths is None:
         return ()
     if isinstance(paths, str | os.PathLike):
@@ -164,7 +164,7 @@ def read_pins(paths: FilePath | Iterable[FilePath] | None) -> tuple[Certificate,
 
 
 def read_file(path: FilePath) -> bytes:
-    """The bytes of a file. `ConfigurationError` where there is none."""
+    """Return the bytes of a file. `ConfigurationError` where there is none."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -172,7 +172,7 @@ def read_file(path: FilePath) -> bytes:
 
 
 def missing_extra() -> ConfigurationError:
-    """The error where cryptography is not installed."""
+    """Return the error where cryptography is not installed."""
     return ConfigurationError(missing_library("a pool with certificates", "cryptography", "tls"))
 
 
@@ -200,7 +200,7 @@ P = TypeVar("P", bound=Listed)
 
 
 def owners(parties: Iterable[P], shown: PresentedCertificate) -> list[P]:
-    """The parties that may show this certificate; more than one only where unpinned parties share an address.
+    """Return the parties that may show this certificate; more than one only where unpinned parties share an address.
 
     A pinned certificate belongs to its party alone. Any other has to be issued by an authority, and is then that of the
     parties whose address is in it; of those that are not to be looked at so closely only if there is none.
@@ -216,7 +216,7 @@ def owners(parties: Iterable[P], shown: PresentedCertificate) -> list[P]:
 
 
 def mismatch(party: Listed, parties: Sequence[Listed], shown: PresentedCertificate) -> str | None:
-    """Why this is not the party that it should be; None: it is."""
+    """Return why this is not the party that it should be; None: it is."""
     theirs = owners(parties, shown)
     if party in theirs:
         return None

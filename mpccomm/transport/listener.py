@@ -92,7 +92,7 @@ class Acceptor:
             await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Accept no one any more, and send away callers that are not known yet."""
+        """Accept no more callers, and send away those that are not known yet."""
         self._closing = True
         if self._accepting is not None:
             self._accepting.cancel()
@@ -111,7 +111,7 @@ class Acceptor:
 
 
 class Choice(Protocol):
-    """Knows all who accept at one socket."""
+    """What knows all pools that accept at one socket."""
 
     def __call__(self, name: str, address: IPAddress) -> Acceptor:
         """Return the one that a caller means, by the host name that it asks for (empty: none) and where it calls from.
@@ -133,7 +133,7 @@ class Sharing(Protocol):
         """Return whose a connection is, as a `Choice`."""
 
     def leave(self) -> None:
-        """Take part no more."""
+        """Leave the shared port."""
 
 
 class _Handshake:
@@ -263,5 +263,5 @@ async def _peek(sock: socket.socket) -> str:
         try:
             return asked_for(said or b"")
         except IncompleteError:
-            # What is there already would wake a reader at once, time and again.
+            # A reader would be woken again and again by the bytes that are there already.
             await asyncio.sleep(_MORE if said else _MORE / 4)

@@ -1,6 +1,6 @@
 """A network in memory, for tests: several pools in one process reach each other without a socket, through faults on demand.
 
-All of a pool runs as it would over HTTP, but for the bytes on the wire::
+All of a pool runs as it would over HTTP, except the bytes on the wire::
 
     network = MemoryNetwork(seed=7, cut_every=50_000, delay=(0.001, 0.02))
     async with Pool(name="alice", network=network) as alice, Pool(name="bob", network=network) as bob:
@@ -45,7 +45,7 @@ from mpccomm.line import Lane, Line
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
-from mpccomm.transport.handshake import Caller, NotRecognisedError, greet
+from mpccomm.transport.handshake import Caller, NotRecognisedError, receive_hello
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.memory_stream import Pipe, Transfer
 from mpccomm.transport.network import RelayUser, Wanted
@@ -121,7 +121,7 @@ class MemoryNetwork:
     """Pools with this as their ``network=`` reach each other, and no other pools.
 
     :param seed: of all faults
-    :param loss: probability that an attempt to connect comes to nothing; it is repeated as settings say, see `Retry`
+    :param loss: probability that an attempt to connect fails; it is repeated as settings say, see `Retry`
     :param cut_every: mean number of bytes in one direction after which a connection is cut; None: never. Where it is much
         less than ``Limits.frame_size`` (256 KiB), large messages need many attempts: make that smaller as well.
     :param delay: seconds that each batch of bytes is on its way, one number or the range from which it is drawn. To connect
@@ -163,7 +163,7 @@ class MemoryNetwork:
         """What went wrong so far, apart from what `cut` and `partition` did."""
         self._lock = threading.Lock()
         self._names: set[str] = set()
-        self._entrances: dict[int, _BoundPort] = {}
+        self._bound_ports: dict[int, _BoundPort] = {}
         self._dialled: Counter[tuple[str, str]] = Counter()
         self._connections: set[_SimulatedConnection] = set()
         self._sides: tuple[frozenset[str], ...] = ()
@@ -174,7 +174,7 @@ class MemoryNetwork:
         self._stopped: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
-        """Makes another one with the same faults."""
+        """Makes another network with the same faults."""
         return (
             f"MemoryNetwork(seed={self.seed}, loss={self.loss}, cut_every={self.cut_every}, "
             f"delay={self.delay}, rate={None if self.rate == math.inf else self.rate}, repeat={self.repeat})"
@@ -261,11 +261,11 @@ class MemoryNetwork:
                 connection.pipe.cut()
 
     def start_relay(self, url: str) -> None:
-        """Let it run again."""
+        """Let the relay run again."""
         self._stopped -= {Relay(url).url}
 
     def planned(self, caller: str, callee: str, number: int) -> PlannedFaults:
-        """Return the faults of the connection of that number, from 0, which the one makes to the other."""
+        """Return the faults of one connection that the first pool makes to the second; their connections are counted from 0."""
         random = self._random(caller, callee, number, "planned")
         lost = random.random() < self.loss
         cut_after = self._cut_after(random), self._cut_after(random)
@@ -274,14 +274,14 @@ class MemoryNetwork:
     # -- what pools call -----------------------------------------------------------------------------------------------
 
     def bind(self, caller: str, addr: str, port: int) -> _BoundPort:
-        """A port, for the pool of that name."""
+        """Return a port, for the pool of that name."""
         self._names.add(caller)
         with self._lock:
             if not port:
-                port = next(number for number in count(_FIRST_PORT) if number not in self._entrances)
-            if port in self._entrances:
+                port = next(number for number in count(_FIRST_PORT) if number not in self._bound_ports)
+            if port in self._bound_ports:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            bound_port = self._entrances[port] = _BoundPort(self, caller, port)
+            bound_port = self._bound_ports[port] = _BoundPort(self, caller, port)
         return bound_port
 
     def connector(
@@ -299,7 +299,7 @@ class MemoryNetwork:
         return _Connector(self, caller, addr, port)
 
     def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> _RelayAccess:
-        """The way of the pool of that name through a relay, which tells parties from one another by their ports."""
+        """Return the way of the pool of that name through a relay, which tells parties from one another by their ports."""
         self._names.add(caller)
         return _RelayAccess(self, caller, relay.url)
 
@@ -328,7 +328,7 @@ class MemoryNetwork:
             return self._lanes.setdefault((sender, receiver), Lane(Line(rate=self.rate), Random()))
 
     def _dial(self, caller: str, port: int, relay: str | None = None) -> Stream:
-        bound_port = self._entrances.get(port)
+        bound_port = self._bound_ports.get(port)
         callee = "" if bound_port is None else bound_port.name
         if relay is not None and not (self._at_relay[relay, caller] and relay not in self._stopped):
             raise DialError("there is no relay")
@@ -446,7 +446,7 @@ class _Connector:
         await asyncio.sleep(seconds)
 
     async def dial(self) -> Stream:
-        """A new connection."""
+        """Return a new connection."""
         if self._addr != "localhost" and literal(self._addr) not in equivalents(_ADDRESS):
             where = join(self._addr, self._port)
             raise DialError(f"{where} is not in this network: here every pool is at {_ADDRESS}, at a port of its own")
@@ -467,7 +467,7 @@ class _RelayAccess:
         self._relay = relay
 
     async def run(self) -> None:
-        """Be there, until cancelled."""
+        """Stay reachable through the relay, until cancelled."""
         here = self._relay, self._caller
         self._network._at_relay[here] += 1
         try:
@@ -482,7 +482,7 @@ class _RelayAccess:
         """There are no certificates."""
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> _Connector:
-        """A way to one party there."""
+        """Return what dials one party through the relay."""
         _, addr, port = wanted()
         return _Connector(self._network, self._caller, addr, port, self._relay)
 
@@ -498,7 +498,7 @@ class _BoundPort:
 
     @property
     def open(self) -> bool:
-        return self._network._entrances.get(self.port) is self
+        return self._network._bound_ports.get(self.port) is self
 
     def server(self, authenticator: Authenticator, settings: Settings) -> _NetworkServer:
         return _NetworkServer(self, authenticator, settings)
@@ -506,15 +506,15 @@ class _BoundPort:
     def pass_on(self) -> _BoundPort:
         if not self.open:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        other = self._network._entrances[self.port] = _BoundPort(self._network, self.name, self.port)
+        other = self._network._bound_ports[self.port] = _BoundPort(self._network, self.name, self.port)
         return other
 
     def close(self) -> None:
         if self.open:
-            del self._network._entrances[self.port]
+            del self._network._bound_ports[self.port]
 
     def close_inherited(self) -> None:
-        """The child has a network of its own, with no one else in it."""
+        """Do nothing: the forked process has a network of its own, without other pools."""
 
 
 class _NetworkServer:
@@ -524,9 +524,9 @@ class _NetworkServer:
         self.closed = False
         self._bound_port = bound_port
         self._authenticator = authenticator
-        self._patience = settings.timing.greeting
+        self._handshake_limit = settings.timing.greeting
         self._log_throttle = LogThrottle(log)
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -547,27 +547,27 @@ class _NetworkServer:
             return
         task = self.loop.create_task(self._answer(pipe))
         self._tasks.add(task)
-        self._greetings.add(task)
+        self._handshakes.add(task)
         task.add_done_callback(partial(self._done, pipe))
 
     async def _answer(self, pipe: Pipe) -> None:
-        greeting = asyncio.current_task()
-        assert greeting is not None
+        handshake = asyncio.current_task()
+        assert handshake is not None
         try:
-            deadline = self.loop.time() + self._patience
-            take_over = await greet(pipe.theirs, Caller(_ADDRESS, None), self._authenticator, deadline)
+            deadline = self.loop.time() + self._handshake_limit
+            take_over = await receive_hello(pipe.theirs, Caller(_ADDRESS, None), self._authenticator, deadline)
         except NotRecognisedError as error:
             self._log_throttle.log(f"closed a connection from {_ADDRESS}: {error}")
             pipe.theirs.close(error.code)
             await pipe.theirs.ended()
             return
         finally:
-            self._greetings.discard(greeting)
+            self._handshakes.discard(handshake)
         await take_over()
 
     def _done(self, pipe: Pipe, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._greetings.discard(task)
+        self._handshakes.discard(task)
         if task.cancelled():
             pipe.cut()
         elif (error := task.exception()) is not None:
@@ -575,12 +575,12 @@ class _NetworkServer:
             log(LogEvent.INTERNAL, "answering a connection failed", exc_info=error)
 
     async def close(self) -> None:
-        """Answer no more calls; what is still open ends."""
+        """Stop answering; what is still open ends."""
         self.closed = True
         self._bound_port.close()
         self._bound_port.answering = None
-        for greeting in list(self._greetings):
-            greeting.cancel()
+        for handshake in list(self._handshakes):
+            handshake.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
         for task in list(self._tasks):

@@ -28,7 +28,7 @@ class Transfer(NamedTuple):
     """Seconds for which the line takes in nothing more."""
     arrives: bool = True
     breaks: bool = False
-    """Whether the connection breaks with it: nothing comes after it, nor back."""
+    """Whether the connection breaks with it: nothing more arrives in either direction."""
 
 
 class NetworkPath(Protocol):
@@ -56,7 +56,7 @@ class IdealPath:
     batch_size: int = MAX_MESSAGE
 
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
-        """Let it arrive at once."""
+        """Let the batch arrive at once."""
         return _AT_ONCE
 
     def closed(self) -> None:
@@ -187,7 +187,7 @@ class _End(Stream):
         if here:
             self._loop.call_soon(what)
         else:
-            # On a loop that is closed no call waits.
+            # On a closed loop no call is waiting.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(what)
 

@@ -32,13 +32,13 @@ class BoundPort(Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether it still does, and no one else's."""
+        """Whether no other pool has taken it over."""
 
     def server(self, authenticator: Authenticator, settings: Settings) -> NetworkServer:
-        """The pool that answers there."""
+        """Return the pool that answers there."""
 
     def pass_on(self) -> BoundPort:
-        """The same port for another pool, which may run in another thread; closing this one then leaves it open.
+        """Return the same port for another pool, which may run in another thread; closing this one then leaves it open.
 
         :raises OSError: it is closed, or has been passed on
         """
@@ -89,11 +89,11 @@ class RelayAccess(Protocol):
         """Show the relay the certificate that this party has now."""
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> Connector:
-        """A way to one party."""
+        """Return a way to one party."""
 
 
 class Network(Protocol):
-    """Has ports, and ways to them."""
+    """What binds ports for pools, and connects to them."""
 
     @property
     def tls(self) -> bool:
@@ -104,13 +104,13 @@ class Network(Protocol):
         """What can be spoken, as in ``add_http_client(wire=)``."""
 
     def bind(self, caller: str, addr: str, port: int) -> BoundPort:
-        """A port for the pool of that name; 0 takes any that is free.
+        """Return a port for the pool of that name; 0 takes any that is free.
 
         :raises OSError: it can't be had
         """
 
     def relay_access(self, caller: str, relay: Relay, user: RelayUser) -> RelayAccess:
-        """The way through a relay, for the pool of that name."""
+        """Return the way through a relay, for the pool of that name."""
 
     def connector(
         self,
@@ -122,7 +122,7 @@ class Network(Protocol):
         proxy: Proxy | None = None,
         server_name: str = "",
     ) -> Connector:
-        """A way to the party at that address, for the pool of that name.
+        """Return a way to the party at that address, for the pool of that name.
 
         :param proxy: to go through; None: directly
         :param server_name: whom to ask for there, if not ``addr``

@@ -21,12 +21,19 @@ _SECONDS = 1.0
 _SHORT = 0.05
 """Seconds in which nothing can be measured."""
 _UNSENT = struct.Struct("i")
+_NEAR = 50
+"""Microseconds from here to the other end and back: less than that is hardly found between two machines."""
+_ARRIVED = 128 * 1024
+"""What the system may hold then of what arrived. On one machine a sender is faster than what reads there, and the system would
+hold megabytes, which nothing urgent can overtake. So short a line moves gigabytes a second with this; longer ones need more."""
+_ROUND_TRIP = struct.Struct("68xI")
+"""In Linux's `tcp_info`: smoothed, in microseconds."""
 _SIOCOUTQ = 0x5411
 """Asks Linux how much of what was sent the other end has not acknowledged."""
 
 
 class Pace:
-    """Of one transport."""
+    """How fast one transport moves what was written to it."""
 
     def __init__(self, transport: asyncio.WriteTransport, clock: Callable[[], float]) -> None:
         self.budget = _FIRST
@@ -42,6 +49,7 @@ class Pace:
         self._through = 0
         self._told = 0
         self._tell()
+        self._bound_arrivals()
 
     def sent(self, size: int) -> int:
         """Take the number of bytes that are about to be sent. Returns the budget for the next ones."""
@@ -60,7 +68,7 @@ class Pace:
         self._waiting = self._transport.get_write_buffer_size()
 
     def resume(self) -> None:
-        """Now it was."""
+        """Count from now: sending goes on."""
         if self._paused is None:
             return
         seconds = self._clock() - self._paused
@@ -70,12 +78,15 @@ class Pace:
         elif self._waiting:
             self._set(min(int(self._waiting / seconds * _SECONDS), self.budget * 2))
 
-    def look(self) -> float | None:
-        """The seconds that the rest takes, if something got through since the last time, and there is a rest; or None."""
+    def look(self, within: float) -> float | None:
+        """Return the seconds that the rest takes, if something got through since the last time, and there is a rest; or None.
+
+        :param within: for no longer than these seconds something was on its way
+        """
         now = self._clock()
         waiting = self._transport.get_write_buffer_size() + self._unsent()
         through = self._sent - waiting
-        moved, seconds = through - self._through, now - self._looked
+        moved, seconds = through - self._through, min(now - self._looked, within)
         self._through, self._looked = through, now
         if moved <= 0 or waiting <= 0:
             return None
@@ -102,3 +113,12 @@ class Pace:
         if self._socket is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             with contextlib.suppress(OSError, ValueError):  # it is closed, perhaps by the other side a moment ago
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.budget)
+
+    def _bound_arrivals(self) -> None:
+        """Have the system hold little that arrived and was not read, if the other end is that near."""
+        if self._socket is None or sys.platform != "linux":
+            return
+        with contextlib.suppress(OSError, ValueError):  # as above, or it is no TCP
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.size)
+            if 0 < _ROUND_TRIP.unpack(told)[0] < _NEAR:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ARRIVED)

@@ -22,7 +22,7 @@ from aiohttp.client_proto import ResponseHandler
 from mpccomm.address import join
 from mpccomm.errors import ConfigurationError
 from mpccomm.proxies import Proxy
-from mpccomm.transport.address import look_up
+from mpccomm.transport.resolver import look_up
 from mpccomm.transport.tls import Verdict, public_context, tls_error
 
 _LARGEST_HEAD = 16 * 1024

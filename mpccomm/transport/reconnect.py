@@ -35,11 +35,11 @@ class Destination(Protocol):
     retry_now: asyncio.Event
     failed_dials: int
     refusal: str
-    """Why a dial would be in vain unless a configuration is changed; empty: it would not."""
+    """Why no dial can succeed unless a configuration is changed; empty: it may."""
 
     @property
     def needs_connection(self) -> asyncio.Event:
-        """Set while a connection is wanted, and none is being greeted."""
+        """Set while a connection is wanted, and none is in its handshake."""
 
     @property
     def gives_way(self) -> bool:
@@ -54,17 +54,17 @@ class Destination(Protocol):
         """When not to dial."""
 
     async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
-        """Run the connection to its end. Clears ``needs_connection`` while it is being greeted, and as long as it serves."""
+        """Run the connection to its end. Clears ``needs_connection`` during its handshake, and as long as it serves."""
 
     def dial_failed(self, trouble: str) -> None:
-        """An attempt came to nothing."""
+        """An attempt to connect has failed."""
 
     def refused(self, verdict: Verdict) -> None:
-        """An attempt came to nothing because one end does not accept the other."""
+        """An attempt to connect has failed because one end does not accept the other."""
 
 
 class DialError(Exception):
-    """An attempt came to nothing; the text says why. With a verdict: one end does not accept the other."""
+    """An attempt to connect has failed; the text says why. With a verdict: one end does not accept the other."""
 
     def __init__(self, text: str, verdict: Verdict | None = None) -> None:
         super().__init__(text)
@@ -92,7 +92,7 @@ class Connector(Protocol):
         """Give it back."""
 
     async def dial(self) -> Stream:
-        """A new connection.
+        """Return a new connection.
 
         :raises DialError: there is none
         """
@@ -111,11 +111,11 @@ class NoWay:
         """Nothing was made ready."""
 
     async def dial(self) -> Stream:
-        """Say so."""
+        """Raise a `DialError` that says so."""
         raise DialError("it has no server (port 0), and has not called")
 
     async def pause(self, seconds: float) -> None:
-        """Nothing changes on the way."""
+        """Wait: nothing changes on the way."""
         await asyncio.sleep(seconds)
 
 
@@ -188,7 +188,7 @@ class Ways:
                 pause.cancel()
 
     async def dial(self) -> Stream:
-        """A new connection, on the way that is there first."""
+        """Return a new connection, on the way that is there first."""
         dials: dict[asyncio.Task[Stream], str] = {}
         failed: dict[str, DialError] = {}
         waiting = list(self._ways)

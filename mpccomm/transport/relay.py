@@ -89,7 +89,7 @@ class RelayLimits:
     """The same, for one receiver."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Refuse limits that are no positive numbers."""
         for one in fields(self):
             value = getattr(self, one.name)
             if type(value) is not int or value < (0 if one.name == "bytes_per_second" else 1):
@@ -129,7 +129,7 @@ class _Party:
         return True
 
     def turn(self, wanted: str) -> int:
-        """How often in a row that was called a moment ago: so that each of several that can be meant has its turn."""
+        """Return how often in a row that was called a moment ago: so that each of several that can be meant has its turn."""
         now = time.monotonic()
         at, turn = self._wanted.pop(wanted, (0.0, -1))
         turn = turn + 1 if now - at < _RECENT else 0
@@ -187,7 +187,7 @@ class _Present:
             self._transport.abort()
 
     async def leave(self, code: int) -> None:
-        """End it politely."""
+        """End it after what was written has been sent."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.socket.close(code=code)
@@ -468,7 +468,7 @@ class RelayServer:
                 self._refuse_call(present, number, "absent")
 
     def _look_again(self) -> None:
-        """A party has come."""
+        """Give a party that has come the calls that wait for it."""
         for (present, number), wanted in list(self._expecting.items()):
             if present in present.party.present and self._call(present, number, wanted):
                 del self._expecting[present, number]
@@ -629,7 +629,7 @@ class RelayServer:
         return response
 
     def status(self) -> dict[str, Any]:
-        """What goes on here: parties by fingerprint, without a word on who talks to whom."""
+        """Return what goes on here: parties by fingerprint, without a word on who talks to whom."""
         return {
             "uptime": round(time.time() - self._began),
             "parties": [

@@ -25,12 +25,12 @@ from yarl import URL
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
-from mpccomm.transport.address import Resolver
 from mpccomm.transport.client import TELLING, Client, describe, end, upgrade
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
+from mpccomm.transport.resolver import Resolver
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict, judge, public_context
 from mpccomm.transport.tunnel import Tunnel
@@ -101,7 +101,7 @@ class RelayLine:
         self._failed = asyncio.Event()
         """Set while it does not, since an attempt failed."""
         self._next_admission = asyncio.Event()
-        """Of those who have heard that there is no way."""
+        """The parties that have been told that the relay can't be used."""
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -239,7 +239,7 @@ class RelayLine:
         return describe(error)
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> RelayedClient:
-        """A client for one party there."""
+        """Return a client for one party there."""
         return RelayedClient(self, wanted, terms)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
@@ -312,9 +312,7 @@ class RelayLine:
                 self._handler.sent_away(self._address, verdict.advice)
             else:
                 # Usual: it has found another way.
-                log(
-                    LogEvent.CONNECTION_CLOSED, "a call through the %s came to nothing: %s", self.relay, describe(error)
-                )
+                log(LogEvent.CONNECTION_CLOSED, "a call through the %s failed: %s", self.relay, describe(error))
         except BaseException:
             pending.end()
             raise
@@ -380,7 +378,7 @@ class RelayedClient(Client):
         self._wanted = wanted
 
     async def dial(self) -> Stream:
-        """A new connection to the party, through the relay."""
+        """Return a new connection to the party, through the relay."""
         try:
             stream = await super().dial()
         except DialError as error:
@@ -412,7 +410,7 @@ class RelayedClient(Client):
 
 
 _NOBODY = "party.invalid"
-"""The host in the request to a party. Its name would tell nobody anything but the party, which knows it."""
+"""The host in the request to a party. Only the party reads it, and it knows its own name."""
 
 
 class _Connector(aiohttp.BaseConnector):

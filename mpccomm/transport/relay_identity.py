@@ -64,7 +64,7 @@ def _sign(key: PrivateKeyTypes, text: bytes) -> bytes:
 
 
 def signed_by(certificate: Certificate, signature: bytes, text: bytes) -> bool:
-    """Whether the key of this certificate made this signature."""
+    """Return whether the key of this certificate made this signature."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
@@ -87,7 +87,7 @@ def signed_by(certificate: Certificate, signature: bytes, text: bytes) -> bool:
 
 
 def issued(chain: Sequence[Certificate], authorities: Sequence[Certificate]) -> bool:
-    """Whether the first of these certificates leads to one of these authorities, by way of the others, all in their time."""
+    """Return whether the first of these certificates leads to one of these authorities, by way of the others, all in their time."""
     below, between = chain[0], list(chain[1:MOST_CERTIFICATES])
     while below.is_valid():
         if any(_issued_by(below, authority) and authority.is_valid() for authority in authorities):
@@ -166,12 +166,12 @@ class Admitted:
         return "its token is none of ours" if applicant.token else "it has no token, and its certificate is not known"
 
     def has_token(self, token: str) -> bool:
-        """Whether this is one of the tokens."""
+        """Return whether this is one of the tokens."""
         return matches(token, self._tokens)
 
 
 def matches(token: str, known: Iterable[bytes]) -> bool:
-    """Whether a token is one of those with these hashes; that takes the same time in any case."""
+    """Return whether a token is one of those with these hashes; that takes the same time in any case."""
     shown = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
     return sum(hmac.compare_digest(shown, one) for one in known) > 0
 

@@ -167,7 +167,7 @@ class JoinedEnd(Upgraded):
         self._meter.hold(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """This end takes more."""
+        """Send again: the buffer of this end has room."""
         self._meter.release(self)
         if self._other is not None:
             self._other._go(_FULL)

@@ -16,7 +16,7 @@ from mpccomm.logs import ROOT, EventLog, LogEvent
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
 from mpccomm.transport.admission import Admission, PendingConnection
-from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, greet
+from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, receive_hello
 from mpccomm.transport.listener import Acceptor, Sharing
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import CLOSE_TIMEOUT, PATH, Stream
@@ -54,7 +54,7 @@ class ConnectionHandler:
         self._log = EventLog.here()
         self._log_throttle = LogThrottle(self._log)
         self._closing = False
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         limits = settings.limits
         self._new_post_reader = partial(
             tno.PostReader, limits.box_bytes, limits.max_message_size, settings.timing.dead_after
@@ -63,7 +63,7 @@ class ConnectionHandler:
         greeting = settings.timing.greeting
         self.admission = Admission(settings.strangers, greeting, parties_at)
         """Those whose caller is not known yet."""
-        # A caller that sends no complete request within the greeting time is sent away by the keep-alive timer.
+        # A caller that sends no complete request within `Timing.greeting` is sent away by the keep-alive timer.
         self._http = HTTPServer(
             self._answer,
             access_log=None,
@@ -78,16 +78,16 @@ class ConnectionHandler:
         )
 
     async def close(self) -> None:
-        """Answer no more; what is still open ends."""
+        """Stop answering; what is still open ends."""
         self._closing = True
         self.admission.close()
-        for greeting in self._greetings:
-            greeting.cancel()
+        for handshake in self._handshakes:
+            handshake.cancel()
         self._http.pre_shutdown()
         await self._http.shutdown(CLOSE_TIMEOUT)
 
     def receive(self, pending: PendingConnection) -> asyncio.Protocol:
-        """Return what is to talk on a new connection."""
+        """Return the protocol for a new connection."""
         if self._authenticator.correspondents:
             # What is read of a posted message until its sender is looked at.
             pending.unread += _READ_AHEAD
@@ -147,7 +147,7 @@ class ConnectionHandler:
         protocol.set_parser(cast(Any, stream))
         stream.take_over()
         try:
-            await self._greet(stream, caller, pending)
+            await self._receive_hello(stream, caller, pending)
         finally:
             stream.abort()
 
@@ -169,13 +169,13 @@ class ConnectionHandler:
         self._log_throttle.log(f"refused a request from {address}: {reason}", kind="refused")
         return bare(status)
 
-    async def _greet(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
+    async def _receive_hello(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
         """Find out who it is, and hand the stream over to that party."""
-        greeting = asyncio.current_task()
-        assert greeting is not None
-        self._greetings.add(greeting)
+        handshake = asyncio.current_task()
+        assert handshake is not None
+        self._handshakes.add(handshake)
         try:
-            take_over = await greet(stream, caller, self._authenticator, pending.deadline)
+            take_over = await receive_hello(stream, caller, self._authenticator, pending.deadline)
         except NotRecognisedError as error:
             if error.usual:
                 text = "closed a connection from %s: %s"
@@ -186,7 +186,7 @@ class ConnectionHandler:
             await stream.ended()
             return
         finally:
-            self._greetings.discard(greeting)
+            self._handshakes.discard(handshake)
         pending.end()
         await take_over()
 
@@ -239,7 +239,7 @@ class HTTPServer(web.Server):
         self._options = options
 
     def receive(self, pending: PendingConnection) -> web.RequestHandler:
-        """The protocol for a new connection."""
+        """Return the protocol for a new connection."""
         return _Protocol(self, pending=pending, loop=asyncio.get_running_loop(), **self._options)
 
 
@@ -272,7 +272,7 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what can't be read as HTTP, or what failed in here."""
+        """Return the answer to what can't be read as HTTP, or what failed in here."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already")
         if status < 500:
@@ -285,7 +285,7 @@ class _Protocol(web.RequestHandler):
 
 
 def pending_of(request: web.BaseRequest) -> PendingConnection:
-    """The visit that a request belongs to."""
+    """Return the visit that a request belongs to."""
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
     return protocol.pending

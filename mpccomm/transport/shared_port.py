@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Self
 from mpccomm.address import IPAddress, check_host, check_port, join
 from mpccomm.errors import ConfigurationError
 from mpccomm.settings import Settings
-from mpccomm.transport.address import bind, taken
 from mpccomm.transport.handshake import Authenticator
 from mpccomm.transport.listener import Acceptor
+from mpccomm.transport.port import bind, not_bound
 
 if TYPE_CHECKING:
     from mpccomm.transport.server import Server
@@ -35,6 +35,7 @@ class Listener:
 
     :param port: the port to listen at; 0 takes any that is free, see `port`
     :param addr: the address to listen at; ``"::"`` for IPv6 and IPv4
+    :raises ConfigurationError: the address is not one of this machine
     :raises PortInUseError: the port can't be bound
     """
 
@@ -44,7 +45,7 @@ class Listener:
         try:
             self._socket = bind(self.addr, port)
         except (OSError, UnicodeError) as error:
-            raise taken(self.addr, port, error) from error
+            raise not_bound(self.addr, port, error) from error
         self.port: int = self._socket.getsockname()[1]
         """The port really bound."""
         self._members: tuple[Membership, ...] = ()
@@ -82,7 +83,7 @@ class Listener:
         return made
 
     def leave(self, member: Membership) -> None:
-        """A pool takes part no more."""
+        """Take a pool off the list."""
         with self._lock:
             self._members = tuple(one for one in self._members if one is not member)
 
@@ -154,21 +155,21 @@ class Membership:
         return self._listener.choose(name, address)
 
     def server(self, authenticator: Authenticator, settings: Settings) -> Server:
-        """The pool that answers there."""
+        """Return the pool that answers there."""
         from mpccomm.transport.server import Server
 
         return Server(self._socket, authenticator, settings, self)
 
     def pass_on(self) -> Membership:
-        """Not for another pool in the place of this one."""
+        """Not for another pool in place of this one."""
         raise OSError("it is shared already")
 
     def leave(self) -> None:
-        """Take part no more."""
+        """Leave the listener."""
         self._listener.leave(self)
 
     def close(self) -> None:
-        """Take part no more; the pool never ran."""
+        """Leave the listener; the pool never ran."""
         self.leave()
         self._socket.close()
 

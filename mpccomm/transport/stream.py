@@ -36,7 +36,7 @@ class Peer(Protocol):
         """Something arrived that is no whole batch yet: the other end lives."""
 
     def batch_to_send(self, budget: int) -> bytes:
-        """The next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
+        """Return the next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
 
 
 class Stream(ABC):
@@ -62,7 +62,7 @@ class Stream(ABC):
         self._held = False
         """Nothing more is delivered for now."""
         self.awake = False
-        """What there is to send is about to be fetched."""
+        """It is about to fetch what is to be sent."""
         self.budget = MAX_MESSAGE
         """Bytes to be sent at a time."""
         self._full = False
@@ -93,10 +93,13 @@ class Stream(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Deliver again."""
+        """Go on delivering what arrives."""
 
-    def moving(self) -> float | None:
-        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+    def moving(self, within: float) -> float | None:
+        """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None.
+
+        :param within: for no longer than these seconds something was on its way
+        """
         return None
 
     # -- using it ------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Credentials:
                 context.load_verify_locations(cadata=data)
 
     def shown(self, connection: ssl.SSLObject) -> PresentedCertificate:
-        """What the other end of this connection, whose handshake is done, has shown.
+        """Return what the other end of this connection, whose handshake is done, has shown.
 
         :raises ValueError: it can't be read
         """
@@ -119,7 +119,7 @@ def _unfit_key(certificate: Certificate) -> str:
 
 
 def listening_context(cert: FilePath, key: FilePath | None, password: Password = None) -> ssl.SSLContext:
-    """For a server that anybody may call, and that shows a certificate: TLS 1.3, without a certificate of the caller.
+    """For a server that shows a certificate, and that any caller may use: TLS 1.3, without a certificate of the caller.
 
     :raises ConfigurationError: a file can't be read or used
     """
@@ -130,7 +130,7 @@ def listening_context(cert: FilePath, key: FilePath | None, password: Password =
 
 
 def public_context(authorities: FilePath | None) -> ssl.SSLContext:
-    """For connections to a server that anybody may call, and that is known by its host name.
+    """For connections to a server that any caller may use, and that is known by its host name.
 
     :param authorities: a file of those that count, or the certificate of the server itself; None: those of this system
     :raises ConfigurationError: it can't be read
@@ -174,7 +174,7 @@ class _Context(ssl.SSLContext):
 
 
 class _PublicContext(_Context):
-    """The same for a server that anybody may call: it is known by its host name, and may be older than all that."""
+    """The same for a server that any caller may use: it is known by its host name, and may speak older versions of TLS."""
 
     def __init__(self, protocol: int) -> None:
         super().__init__(protocol)
@@ -217,7 +217,7 @@ class _Connection(ssl.SSLObject):
             raise
 
     def unwrap(self) -> None:
-        # Say that no more will come, and go: whether all has arrived was settled above TLS, and is in no need of an answer.
+        # Close without an answer: the layer above TLS knows already whether everything has arrived.
         with suppress(ssl.SSLWantReadError):
             super().unwrap()
 
@@ -273,7 +273,7 @@ def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
     if hasattr(connection, "get_verified_chain"):
         chain: list[bytes] = connection.get_verified_chain()
         return chain
-    # Before Python 3.13 it is there, but for insiders only.
+    # Before Python 3.13 the method is there, but private.
     inner: Any = connection._sslobj  # type: ignore[attr-defined]
     return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_verified_chain()]
 
@@ -282,7 +282,7 @@ def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
 
 
 def read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
-    """A private key, PEM or DER, encrypted or not. `ConfigurationError` where there is none, or the password is wrong."""
+    """Return a private key, PEM or DER, encrypted or not. `ConfigurationError` where there is none, or the password is wrong."""
     data = read_file(path)
     try:
         from cryptography.hazmat.primitives import serialization
@@ -336,7 +336,7 @@ class Verdict(NamedTuple):
 
     text: str
     theirs: bool
-    """Whether it is the other end that refuses; it may be about to learn better, and no one vouches for what it says."""
+    """Whether it is the other end that refuses; it may still get the right certificate, and what it says is not authenticated."""
     unseen: bool = False
     """Whether its certificate was refused by OpenSSL, which then does not show it."""
     unpinned: str = ""
@@ -349,7 +349,7 @@ class Verdict(NamedTuple):
 
 
 def tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The error of TLS that is behind an error of aiohttp, if there is one."""
+    """Return the error of TLS that is behind an error of aiohttp, if there is one."""
     while error is not None:
         # aiohttp's own are of that class too, but are not filled in.
         if isinstance(error, ssl.SSLError) and getattr(error, "reason", None):
@@ -359,7 +359,7 @@ def tls_error(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def judge(error: BaseException) -> Verdict | None:
-    """What a failed handshake says about who does not accept whom; None: nothing, it is trouble of the network."""
+    """Return what a failed handshake says about who does not accept whom; None: nothing, it is trouble of the network."""
     tls = tls_error(error)
     if tls is None or isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return None

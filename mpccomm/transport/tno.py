@@ -129,7 +129,7 @@ class PostReceiver(Protocol):
 
 
 def declared_port(request: web.BaseRequest) -> int | None:
-    """The port of the sender's own server, as it says; None: it doesn't."""
+    """Return the port of the sender's own server, as it says; None: it doesn't."""
     text = request.cookies.get(_COOKIE, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
 

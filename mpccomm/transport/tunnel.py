@@ -283,7 +283,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._end()
 
     def _end(self) -> None:
-        """Close when what was written is sent, but do not wait for that without limit."""
+        """Close once what was written is sent, or after a time limit."""
         self._closing = True
         if self._limit is None:
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._below.abort)
@@ -293,12 +293,12 @@ class Tunnel(asyncio.Transport, Upgraded):
         """The relay will not say anything any more: that ends both directions."""
 
     def pause_writing(self) -> None:
-        """The connection to the relay has enough."""
+        """Send nothing more for now: the buffer of the connection to the relay is full."""
         if self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """It takes more."""
+        """Send again: its buffer has room."""
         if self._protocol is not None:
             self._protocol.resume_writing()
 
@@ -355,16 +355,16 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._below.abort()
 
     def is_closing(self) -> bool:
-        """Whether it ends."""
+        """Return whether it ends."""
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol talk through it."""
+        """Hand the connection over to another protocol."""
         assert isinstance(protocol, asyncio.Protocol)
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """What talks through it."""
+        """Return the protocol that speaks through it."""
         assert self._protocol is not None
         return self._protocol
 
@@ -377,15 +377,15 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._below.resume_reading()
 
     def is_reading(self) -> bool:
-        """Whether what the relay sends is taken."""
+        """Return whether what the relay sends is taken."""
         return self._below.is_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As of the connection to the relay: nothing waits in here."""
+        """Set the limits of the connection to the relay: nothing waits in here."""
         self._below.set_write_buffer_limits(high, low)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """As of the connection to the relay."""
+        """Return the limits of the connection to the relay."""
         return self._below.get_write_buffer_limits()
 
     def get_write_buffer_size(self) -> int:
@@ -397,7 +397,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         return False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What TLS between the parties knows, otherwise what the connection to the relay does."""
+        """Return what TLS between the parties knows, otherwise what the connection to the relay does."""
         if name == "ssl_object":
             return self._tls
         if name == "sslcontext":

@@ -73,7 +73,7 @@ class Upgraded(asyncio.Protocol):
     """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """What arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
+        """Return what arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
         if data:
             self.data_received(data)
         return False, b""
@@ -86,17 +86,17 @@ class Upgraded(asyncio.Protocol):
 
 
 def new_key() -> str:
-    """What a client asks with."""
+    """Return a key for the request of a client."""
     return base64.b64encode(os.urandom(_KEY_SIZE)).decode()
 
 
 def accept(key: str) -> str:
-    """What a server answers to that."""
+    """Return the answer of a server to that key."""
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
 
 
 def asked_for(headers: Mapping[str, str]) -> dict[str, str] | None:
-    """The headers of the answer to a request for an upgrade; None: it is malformed."""
+    """Return the headers of the answer to a request for an upgrade; None: it is malformed."""
     key = headers.get("Sec-WebSocket-Key", "")
     try:
         fits = len(base64.b64decode(key, validate=True)) == _KEY_SIZE
@@ -108,7 +108,7 @@ def asked_for(headers: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def asking(key: str) -> dict[str, str]:
-    """The headers of a request for an upgrade."""
+    """Return the headers of a request for an upgrade."""
     return {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -118,7 +118,7 @@ def asking(key: str) -> dict[str, str]:
 
 
 def granted(headers: Mapping[str, str], key: str) -> bool:
-    """Whether this answer is one to our request for an upgrade: a subprotocol or an extension we did not ask for."""
+    """Return whether this answer is one to our request for an upgrade: a subprotocol or an extension we did not ask for."""
     return (
         _has(headers, "Upgrade", "websocket")
         and _has(headers, "Connection", "upgrade")
@@ -147,7 +147,7 @@ def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
 
 
 def head_of(first: int, size: int, masked: int) -> bytes:
-    """What comes before a payload of that size; with a mask of zeros if it is to be masked."""
+    """Return the head of a frame with a payload of that size; with a mask of zeros if it is to be masked."""
     if size < _MEDIUM_SIZE:
         head = _SHORT.pack(first, masked | size)
     elif size < 65536:
@@ -248,7 +248,7 @@ class WebSocket(Stream, Upgraded):
         return self._tls
 
     def get_extra_info(self, name: str) -> Any:
-        """What the transport knows."""
+        """Return what the transport knows of the connection, as of `asyncio.BaseTransport`."""
         return self._transport.get_extra_info(name)
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -272,12 +272,12 @@ class WebSocket(Stream, Upgraded):
         self._transport.write(payload)
 
     def pause_writing(self) -> None:
-        """The transport has enough."""
+        """Send nothing more for now: the transport's buffer is full."""
         self._full = True
         self._pace.pause()
 
     def resume_writing(self) -> None:
-        """The transport takes more."""
+        """Send again: the transport's buffer has room."""
         self._full = False
         self._pace.resume()
         self.budget = self._pace.budget
@@ -286,10 +286,10 @@ class WebSocket(Stream, Upgraded):
             self._loop.call_soon(self._answer)
         self.wake()
 
-    def moving(self) -> float | None:
-        """The seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
+    def moving(self, within: float) -> float | None:
+        """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
         # One of asyncio's with TLS, which aiohttp closes once more at the end, can't say then what it has not sent.
-        return None if self._ended.done() else self._pace.look()
+        return None if self._ended.done() else self._pace.look(within)
 
     def _answer(self) -> None:
         """Answer the latest ping."""
@@ -548,7 +548,7 @@ class _Intake(asyncio.BufferedProtocol):
         self._memory[: self.here] = begun
 
     def arrived(self) -> memoryview:
-        """What is in it."""
+        """Return what is in it."""
         return self._memory[: self.here]
 
     def drop(self, count: int, needed: int) -> None:
@@ -571,14 +571,14 @@ class _Intake(asyncio.BufferedProtocol):
             self.buffer_updated(size)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes belong."""
+        """Return the memory for the next bytes."""
         if self.here == len(self._memory):
             # Nothing is taken out of it for now.
             self.drop(0, self.here + max(sizehint, _LARGE))
         return self._memory[self.here :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """They are there."""
+        """Take in this number of bytes of the buffer: they have arrived."""
         self.here += nbytes
         self._filled()
 
@@ -586,11 +586,11 @@ class _Intake(asyncio.BufferedProtocol):
         """The other side will not say anything any more: that ends both directions."""
 
     def pause_writing(self) -> None:
-        """The transport has enough."""
+        """Send nothing more for now: the transport's buffer is full."""
         self._socket.pause_writing()
 
     def resume_writing(self) -> None:
-        """The transport takes more."""
+        """Send again: the transport's buffer has room."""
         self._socket.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -599,11 +599,11 @@ class _Intake(asyncio.BufferedProtocol):
 
 
 def _ignore(batch: bytes | memoryview) -> None:
-    """What comes after the end."""
+    """Ignore what comes after the end."""
 
 
 def _private(transport: asyncio.Transport) -> bool:
-    """Return whether no one between the two ends can look into what is sent: a mask of zeros is as good as any."""
+    """Return whether nothing between the two ends can look into what is sent, so that a mask of zeros will do."""
     if transport.get_extra_info("ssl_object") is not None:
         return True
     where = transport.get_extra_info("peername")

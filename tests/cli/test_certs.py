@@ -56,6 +56,17 @@ async def test_ready_to_use(folder: Path) -> None:
         await asyncio.gather(alice.shutdown(UNIT), bob.shutdown(UNIT))
 
 
+def test_it_says_what_a_party_and_what_a_relay_does_with_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert issue(folder, "relay", LOCAL) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "as a party:\n    pool = Pool(key='relay.key.pem', cert='relay.cert.pem', ca_cert='ca.cert.pem')\n" in printed
+    )
+    assert printed.endswith(
+        "or as a relay server:\n    mpccomm relay --cert relay.cert.pem --key relay.key.pem --ca ca.cert.pem\n"
+    )
+
+
 def test_what_is_in_them(folder: Path) -> None:
     assert (
         issue(folder, "Bob", "bob.example.", "10.0.0.2", "2001:DB8::1", "faß.example", "Bücher.example", "my_service")

@@ -130,6 +130,7 @@ def test_arguments_that_do_not_go_together(arguments: list[str], message: str) -
         ("[regions]\neu = 'alice'", 'as in eu = ."alice", "bob".'),
         ("[regions]\neu = ['bob']\nus = ['bob']", "bob is in two regions: eu and us"),
         ("[regions]\nbob = ['alice']", "bob is a region and a party"),
+        ("[regions]\neu = ['alice']\nus = ['karol']\n[[line]]", "region us: karol is no party; did you mean carol"),
         ("[[line]]\nrrt = '1s'", "number 1: rrt is unknown; did you mean rtt"),
         ("[[line]]\nrtt = 40", "number 1: rtt: '40' is no duration"),
         ("[[line]]\njitter = '1s'", "number 1: a line with a round-trip time of 0 s can't"),
@@ -147,3 +148,11 @@ def test_arguments_that_do_not_go_together(arguments: list[str], message: str) -
 def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         lines("--lines", written(tmp_path, text))
+
+
+def test_a_file_may_be_for_other_parties_too(tmp_path: Path) -> None:
+    file = written(tmp_path, "[regions]\neu = ['party-1', 'heidi']\n[[line]]\nrtt = '1s'")
+    parser = argparse.ArgumentParser()
+    add_line_arguments(parser)
+    names = ["alice", "party-2"]
+    assert chosen_lines(parser.parse_args(["--lines", file]), names) == {("alice", "party-2"): Line(1)}

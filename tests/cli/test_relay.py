@@ -26,4 +26,4 @@ def test_without_a_certificate_it_says_what_is_encrypted(certified: bool, tmp_pa
         _, said = relay.communicate(timeout=200 * UNIT)
     assert listens.startswith(f"a relay listens at {LOCAL}:")
     assert ("speaks plain HTTP" in said) is not certified
-    assert ("by their own TLS all the same" in said) is not certified
+    assert ("by their own TLS nevertheless" in said) is not certified

@@ -7,7 +7,7 @@ import pytest
 
 from mpccomm.cli import Status, main
 from mpccomm.trace.chrome import write
-from mpccomm.trace.record import Record, load
+from mpccomm.trace.record import Record, Wait, load
 from tests.cli.test_run import ran
 from tests.trace.records import SECOND, party, ping_pong
 
@@ -60,6 +60,16 @@ def test_what_can_t_be_said_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "its clock could not be aligned" in said
     assert "7 notes left out" in said
+
+
+def test_waits_of_one_thread_at_a_time_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alice = party("Alice", "Bob")
+    alice.lanes = ["MainThread/one", "MainThread/two", "Worker"]
+    times = ((0, 0, 4), (1, 2, 6), (1, 8, 9), (2, 0, 1))
+    alice.waits = [Wait(lane, SECOND * began, SECOND * ended, [], [0], lane == 2) for lane, began, ended in times]
+    write(Record([alice]), tmp_path / "x.json")
+    assert main(["trace", "show", str(tmp_path / "x.json")]) == 0
+    assert "waited 8.0 s for messages and 0 µs for deliveries, 1 wait had not ended" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dark", [[], ["--dark"]])

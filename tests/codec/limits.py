@@ -7,9 +7,13 @@ import signal
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import NamedTuple
 
+from mpccomm.codec import decode, encode
 from mpccomm.errors import DecodingError
 
 SECONDS = 1.0
@@ -48,6 +52,22 @@ def measure(decode: Callable[[], object], size: int) -> Cost:
         return Cost(f"exit {os.WEXITSTATUS(status)}", usage.ru_utime, 0)
     outcome, seconds, before = report
     return Cost(outcome.decode(), float(seconds), (usage.ru_maxrss << 10) - int(before))
+
+
+@contextmanager
+def clean() -> Iterator[Callable[..., Cost]]:
+    """Yield `measure` in a process that has decoded nothing of any size: no memory is taken again unseen."""
+    with ProcessPoolExecutor(1, get_context("spawn"), _prepare) as process:
+        process.submit(int).result()  # it starts, and all that belongs to it
+        yield lambda decode, size: process.submit(measure, decode, size).result()
+
+
+def _prepare() -> None:
+    import pandas as pd
+    import pyarrow as pa
+
+    for value in (pd.DataFrame({"a": [1], "b": ["x"]}), pa.table({"a": [1]})):
+        decode(encode(value).segments)
 
 
 def _decode(decode: Callable[[], object], size: int, write_end: int) -> None:

@@ -19,11 +19,11 @@ INT8 = ["item", True, "int8"]
 
 
 def arrow(kind: Any, *tree: Any) -> Any:
-    return call(Tag.EXTENSION_ARRAY, "arrow", b"", True, kind, list(tree))
+    return call(Tag.EXTENSION_ARRAY, "arrow", True, kind, list(tree))
 
 
 def text(kind: Any, *tree: Any) -> Any:
-    return call(Tag.EXTENSION_ARRAY, "text", b"", True, kind, list(tree))
+    return call(Tag.EXTENSION_ARRAY, "text", True, kind, list(tree))
 
 
 def offsets(*values: int, width: int = 4) -> bytes:
@@ -33,59 +33,59 @@ def offsets(*values: int, width: int = 4) -> bytes:
 @pytest.mark.parametrize(
     "node",
     [
-        arrow("int64", 3, b"", [None, bytes(16)], []),
-        arrow("int64", 3, b"", [None, bytes(32)], []),
-        arrow("int64", 3, b"", [None, None], []),
-        arrow("int64", 3, b"", [], []),
-        arrow("int64", 3, b"", [None], []),
-        arrow("int64", 2**60, b"", [None, bytes(16)], []),
-        arrow("int64", -1, b"", [None, bytes(16)], []),
-        arrow("int64", True, b"", [None, bytes(8)], []),
-        arrow("int64", 2, b"", [None, bytes(16), bytes(16)], []),
-        arrow("int64", 100, b"", [b"\xff", bytes(800)], []),
-        arrow("int64", 2, b"", [None, bytes(16)], [[0, b"", [None, b""], []]]),
-        arrow("bool_", 9, b"", [None, b"x"], []),
-        arrow("bool_", 8, b"", [None, b"xy"], []),
-        arrow("string", 2, b"", [None, bytes(4), b"text"], []),
-        arrow("string", 0, b"", [None, b"", b""], []),
-        arrow("string", 1, b"", [None, offsets(0, 2**31 - 1), b"text"], []),
-        arrow("string", 1, b"", [None, offsets(4, 0), b"text"], []),
-        arrow("string", 1, b"", [None, offsets(4, 4), b"text"], []),
-        arrow("string", 2, b"", [None, offsets(0, 5, 4), b"text"], []),
-        arrow("string", 2, b"", [None, offsets(0, -1, 4), b"text"], []),
-        arrow("string", 1, b"", [None, offsets(0, 3), b"text"], []),
-        arrow("string", 1, b"", [None, offsets(0, 1), b"\xff"], []),
-        arrow("large_string", 1, b"", [None, offsets(0, 4), b"text"], []),
-        arrow(["list", INT8], 1, b"", [None, offsets(0, 9)], [[1, b"", [None, b"x"], []]]),
-        arrow(["list", INT8], 1, b"", [None, offsets(0, 1)], [[2, b"", [None, b"xx"], []]]),
-        arrow(["list", INT8], 1, b"", [None, offsets(0, 1)], []),
-        arrow(["list", INT8], 1, b"", [None, offsets(0, 1), b""], [[1, b"", [None, b"x"], []]]),
-        arrow(["list", INT8, INT8], 1, b"", [None, offsets(0, 1)], [[1, b"", [None, b"x"], []]]),
-        arrow(["list"], 1, b"", [None, offsets(0, 1)], [[1, b"", [None, b"x"], []]]),
-        arrow(["struct", INT8], 5, b"", [None], [[1, b"", [None, b"x"], []]]),
-        arrow(["struct", INT8], 1, b"", [None], [[1, b"", [None, b"x"], []]] * 2),
-        arrow(["fixed_size_list", 3, INT8], 2, b"", [None], [[5, b"", [None, b"xxxxx"], []]]),
-        arrow(["fixed_size_list", -1, INT8], 0, b"", [None], [[0, b"", [None, b""], []]]),
-        arrow("null", 2**40, b"", [None], []),
-        arrow("null", 8, b"", [b"\0"], []),
-        arrow("dictionary", 1, b"", [None, b"x"], []),
-        arrow("from_buffers", 1, b"", [None, b"x"], []),
-        arrow(["decimal128", 5, 2], 1, b"", [None, b"\xff" * 15 + b"\x7f"], []),
-        arrow(["decimal128", 99, 2], 0, b"", [None, b""], []),
-        arrow(["timestamp", "ns", "../../etc/passwd"], 0, b"", [None, b""], []),
-        arrow(["timestamp", "D", None], 0, b"", [None, b""], []),
-        arrow(["fixed_size_binary", 2**31], 0, b"", [None, b""], []),
-        arrow(["extension", "arrow.uuid", "string"], 0, b"", [None, offsets(0), b""], []),
-        arrow(["extension", "arrow.fixed_shape_tensor", ["list", INT8]], 0, b"", [None, offsets(0)], []),
-        arrow(["extension", "arrow.json", "int8"], 0, b"", [None, b""], []),
-        arrow([], 0, b"", [None, b""], []),
-        arrow([[]], 0, b"", [None, b""], []),
-        arrow(b"", 0, b"", [None, b""], []),
-        arrow("date64", 1, b"", [None, b"\1" + bytes(7)], []),
-        text("int64", 1, b"", [None, bytes(8)], []),
-        text("null", 1, b"", [None], []),
-        text(["fixed_size_binary", 0], 1, b"", [None, b""], []),
-        text("binary", 1, b"", [None, bytes(8), b""], []),
+        arrow("int64", 3, [None, bytes(16)], []),
+        arrow("int64", 3, [None, bytes(32)], []),
+        arrow("int64", 3, [None, None], []),
+        arrow("int64", 3, [], []),
+        arrow("int64", 3, [None], []),
+        arrow("int64", 2**60, [None, bytes(16)], []),
+        arrow("int64", -1, [None, bytes(16)], []),
+        arrow("int64", True, [None, bytes(8)], []),
+        arrow("int64", 2, [None, bytes(16), bytes(16)], []),
+        arrow("int64", 100, [b"\xff", bytes(800)], []),
+        arrow("int64", 2, [None, bytes(16)], [[0, [None, b""], []]]),
+        arrow("bool_", 9, [None, b"x"], []),
+        arrow("bool_", 8, [None, b"xy"], []),
+        arrow("string", 2, [None, bytes(4), b"text"], []),
+        arrow("string", 0, [None, b"", b""], []),
+        arrow("string", 1, [None, offsets(0, 2**31 - 1), b"text"], []),
+        arrow("string", 1, [None, offsets(4, 0), b"text"], []),
+        arrow("string", 1, [None, offsets(4, 4), b"text"], []),
+        arrow("string", 2, [None, offsets(0, 5, 4), b"text"], []),
+        arrow("string", 2, [None, offsets(0, -1, 4), b"text"], []),
+        arrow("string", 1, [None, offsets(0, 3), b"text"], []),
+        arrow("string", 1, [None, offsets(0, 1), b"\xff"], []),
+        arrow("large_string", 1, [None, offsets(0, 4), b"text"], []),
+        arrow(["list", INT8], 1, [None, offsets(0, 9)], [[1, [None, b"x"], []]]),
+        arrow(["list", INT8], 1, [None, offsets(0, 1)], [[2, [None, b"xx"], []]]),
+        arrow(["list", INT8], 1, [None, offsets(0, 1)], []),
+        arrow(["list", INT8], 1, [None, offsets(0, 1), b""], [[1, [None, b"x"], []]]),
+        arrow(["list", INT8, INT8], 1, [None, offsets(0, 1)], [[1, [None, b"x"], []]]),
+        arrow(["list"], 1, [None, offsets(0, 1)], [[1, [None, b"x"], []]]),
+        arrow(["struct", INT8], 5, [None], [[1, [None, b"x"], []]]),
+        arrow(["struct", INT8], 1, [None], [[1, [None, b"x"], []]] * 2),
+        arrow(["fixed_size_list", 3, INT8], 2, [None], [[5, [None, b"xxxxx"], []]]),
+        arrow(["fixed_size_list", -1, INT8], 0, [None], [[0, [None, b""], []]]),
+        arrow("null", 2**40, [None], []),
+        arrow("null", 8, [b"\0"], []),
+        arrow("dictionary", 1, [None, b"x"], []),
+        arrow("from_buffers", 1, [None, b"x"], []),
+        arrow(["decimal128", 5, 2], 1, [None, b"\xff" * 15 + b"\x7f"], []),
+        arrow(["decimal128", 99, 2], 0, [None, b""], []),
+        arrow(["timestamp", "ns", "../../etc/passwd"], 0, [None, b""], []),
+        arrow(["timestamp", "D", None], 0, [None, b""], []),
+        arrow(["fixed_size_binary", 2**31], 0, [None, b""], []),
+        arrow(["extension", "arrow.uuid", "string"], 0, [None, offsets(0), b""], []),
+        arrow(["extension", "arrow.fixed_shape_tensor", ["list", INT8]], 0, [None, offsets(0)], []),
+        arrow(["extension", "arrow.json", "int8"], 0, [None, b""], []),
+        arrow([], 0, [None, b""], []),
+        arrow([[]], 0, [None, b""], []),
+        arrow(b"", 0, [None, b""], []),
+        arrow("date64", 1, [None, b"\1" + bytes(7)], []),
+        text("int64", 1, [None, bytes(8)], []),
+        text("null", 1, [None], []),
+        text(["fixed_size_binary", 0], 1, [None, b""], []),
+        text("binary", 1, [None, bytes(8), b""], []),
     ],
     ids=lambda node: repr(node[4:])[:100],
 )
@@ -107,7 +107,7 @@ def test_types_within_types_have_a_limit() -> None:
     with pytest.raises(EncodingError, match="cast"):
         encode(pd.Series(pd.arrays.ArrowExtensionArray(pa.array([None], deep))))
     with pytest.raises(DecodingError):
-        decode_node(arrow(nested(20, "int8"), 0, b"", [None, offsets(0)], []))
+        decode_node(arrow(nested(20, "int8"), 0, [None, offsets(0)], []))
 
 
 def series(kind: Any, values: list[Any]) -> "pd.Series[Any]":

@@ -33,19 +33,19 @@ def integer(number: int) -> Any:
         call(Tag.MPQ, integer(1), integer(0)),
         call(Tag.MPQ, integer(1), integer(-2)),
         call(Tag.MPQ, integer(2), integer(4)),
-        call(Tag.MPFR, 0, b"", integer(1), 0),
-        call(Tag.MPFR, -5, b"", integer(1), 0),
-        call(Tag.MPFR, 10**12, b"", integer(1), 0),
-        call(Tag.MPFR, 2**63 - 1, b"", integer(1), 0),
-        call(Tag.MPFR, 53.0, b"", integer(1), 0),
-        call(Tag.MPFR, 2, b"", integer(5), 0),
-        call(Tag.MPFR, 53, b"", 1, 0),
-        call(Tag.MPFR, 53, b"", "1.5", 0),
-        call(Tag.MPFR, 53, b"", "infinity", 0),
-        call(Tag.MPFR, 53, b"", integer(1), 1.0),
-        call(Tag.MPFR, 53, b"", integer(1), leaf(Tag.INT, b"\x01" * 20)),
-        call(Tag.MPC, 53, b"", 53, b"", 1.0, 2.0),
-        call(Tag.MPC, 10**12, b"", 53, b"", call(Tag.MPFR, 53, b"", "0", 0), call(Tag.MPFR, 53, b"", "0", 0)),
+        call(Tag.MPFR, 0, integer(1), 0),
+        call(Tag.MPFR, -5, integer(1), 0),
+        call(Tag.MPFR, 10**12, integer(1), 0),
+        call(Tag.MPFR, 2**63 - 1, integer(1), 0),
+        call(Tag.MPFR, 53.0, integer(1), 0),
+        call(Tag.MPFR, 2, integer(5), 0),
+        call(Tag.MPFR, 53, 1, 0),
+        call(Tag.MPFR, 53, "1.5", 0),
+        call(Tag.MPFR, 53, "infinity", 0),
+        call(Tag.MPFR, 53, integer(1), 1.0),
+        call(Tag.MPFR, 53, integer(1), leaf(Tag.INT, b"\x01" * 20)),
+        call(Tag.MPC, 53, 53, 1.0, 2.0),
+        call(Tag.MPC, 10**12, 53, call(Tag.MPFR, 53, "0", 0), call(Tag.MPFR, 53, "0", 0)),
         call(Tag.MPZS, 0, False, b""),
         call(Tag.MPZS, 3, False, b"1234"),
         call(Tag.MIXED_MPZS, [1], b"12"),
@@ -97,6 +97,13 @@ RANDOM = random.Random(1)
 PRECISIONS = [2, 3, 7, 8, 53, 63, 64, 65, 100, 127, 128, 129, 1000]
 
 
+def test_zeros_keep_no_other_number_from_being_part_of_a_column() -> None:
+    values = [mpfr(number) / 3 for number in range(-50, 50)]
+    values[7:9] = [mpfr("nan"), mpfr("-inf")]
+    assert_same(values, round_trip(values))
+    assert b"\xc7\x00" + bytes([Tag.MPFRS]) in bytes(encode(values).segments[0])
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_columns_of_real_numbers(precision: int) -> None:
     with gmpy2.context(precision=precision):
@@ -124,8 +131,10 @@ def test_what_gmpy2_would_not_write_does_not_reach_its_reader(precision: int, mo
 
     monkeypatch.setattr(gmpy2, "from_binary", reader)
     valid = written(mpfr(RANDOM.getrandbits(precision) | 1, precision))
-    for position in range(len(valid)):
-        for value in range(256):
+    for position, byte in enumerate(valid):
+        # In the middle of a mantissa no value of a byte means more than another.
+        middle = 16 <= position < len(valid) - 2
+        for value in [byte ^ 1 << bit for bit in range(8)] if middle else range(256):
             damaged = bytearray(valid * 2)
             damaged[len(valid) + position] = value
             with contextlib.suppress(DecodingError):

@@ -20,10 +20,11 @@ import mpccomm.codec
 from mpccomm.codec import Serialization, decode, encode
 from mpccomm.codec.interrupts import is_interrupt, is_strike
 from mpccomm.errors import DecodingError, EncodingError
+from tests.interrupts.shots import DAY
 
 CODEC = str(Path(mpccomm.codec.__file__).parent)
 STEPS = 150
-"""Instructions at which a call is interrupted, spread evenly over all of them."""
+"""Instructions at which a call is interrupted, spread evenly over all of them: others each day, and each by another error."""
 
 
 class TimesUp(Exception):  # noqa: N818 -- as programs name it
@@ -32,6 +33,9 @@ class TimesUp(Exception):  # noqa: N818 -- as programs name it
 
 class LikeAnErrorOfOurs(ValueError):  # noqa: N818
     pass
+
+
+ERRORS = (KeyboardInterrupt, TimesUp, LikeAnErrorOfOurs)
 
 
 @dataclass
@@ -60,16 +64,19 @@ def interrupted(work: Callable[[], object], at: int, error: BaseException) -> in
     """Run *work*, and raise *error* before the instruction of that number; return how many there were before the end."""
     instructions = count()
 
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+    def instruction(_frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "opcode" and next(instructions) == at:
+            _raise(error)
+        return instruction
+
+    def call(frame: FrameType, _event: str, _argument: object) -> Any:
         if not frame.f_code.co_filename.startswith((CODEC, __file__)):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode" and next(instructions) == at:
-            _raise(error)
-        return trace
+        return instruction
 
     before = sys.gettrace()
-    sys.settrace(trace)
+    sys.settrace(call)
     try:
         work()
     finally:
@@ -149,13 +156,16 @@ def test_an_interrupt_comes_out_as_itself(value: Any) -> None:
     for work in works:
         work()
         total = interrupted(work, -1, AssertionError())
-        for at in range(0, total, max(1, total // STEPS)):
-            for error in (KeyboardInterrupt(), TimesUp(), LikeAnErrorOfOurs()):
-                with pytest.raises(type(error)) as caught:
-                    interrupted(work, at, error)
-                assert caught.value is error
-                assert error.__cause__ is None
-                assert not error.__suppress_context__
+        stride = max(1, total // STEPS)
+        turn, first = divmod(DAY, stride)
+        for number, at in enumerate(range(first, total, stride), turn):
+            error = ERRORS[number % len(ERRORS)]
+            struck = error()
+            with pytest.raises(error) as caught:
+                interrupted(work, at, struck)
+            assert caught.value is struck
+            assert struck.__cause__ is None
+            assert not struck.__suppress_context__
         work()
 
 

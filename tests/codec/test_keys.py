@@ -4,8 +4,8 @@ import enum
 
 import pytest
 
+from mpccomm.codec.abc import Refusal
 from mpccomm.codec.keys import distinct, received
-from mpccomm.codec.refusal import Refusal
 
 
 class Colour(enum.Enum):

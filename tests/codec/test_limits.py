@@ -2,16 +2,19 @@
 
 import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from decimal import Decimal
+from functools import cache, partial
 from typing import Any
 
 import ormsgpack
 import pytest
 
 from mpccomm.codec import decode, encode, tno
+from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
-from tests.codec import mutation
+from tests.codec import dense, limits, mutation
 from tests.codec.hostile import SIZE, Grammar, bombs, equal_hashes, tno_bombs
 from tests.codec.limits import Cost, measure
 from tests.codec.samples import LIBRARIES, SAMPLES
@@ -20,8 +23,10 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="reads /proc, and needs limits that others do not enforce"
 )
 
-for library in LIBRARIES["pandas"]:
+for library in ("bitarray", *LIBRARIES["pandas"]):
     pytest.importorskip(library)
+
+mpz = pytest.importorskip("gmpy2").mpz
 
 BOMBS = bombs()
 TNO_BOMBS = tno_bombs()
@@ -31,18 +36,66 @@ def check(cost: Cost, size: int) -> None:
     assert cost.within(size), f"{cost} for {size} bytes"
 
 
+@pytest.fixture(scope="module")
+def clean() -> Iterator[Callable[..., Cost]]:
+    with limits.clean() as measure:
+        yield measure
+
+
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs(name: str) -> None:
+def test_bombs(name: str, clean: Callable[..., Cost]) -> None:
     size = sum(map(len, BOMBS[name]))
     assert size < 1.3 * SIZE
-    check(measure(partial(decode, BOMBS[name]), size), size)
+    check(clean(partial(decode, BOMBS[name]), size), size)
 
 
 @pytest.mark.parametrize("name", TNO_BOMBS)
-def test_bombs_of_tno(name: str) -> None:
+def test_bombs_of_tno(name: str, clean: Callable[..., Cost]) -> None:
     data = TNO_BOMBS[name]
     assert len(data) < 1.3 * SIZE
-    check(measure(partial(tno.unpack, data), len(data)), len(data))
+    check(clean(partial(tno.unpack, data), len(data)), len(data))
+
+
+DENSE = dense.values()
+SHORT = 360_000
+"""Bytes; about the most for which nothing looks at what the nodes take."""
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_values_without_ballast(name: str, clean: Callable[..., Cost], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpccomm.codec.encoder._ballasted", lambda envelope, segments, memory: envelope)
+    segments = dense.longest(DENSE[name], SIZE)
+    size = sum(map(len, segments))
+    check(clean(partial(decode, segments), size), size)
+
+
+@pytest.mark.parametrize("element", [-100, (-100,), [-100], {}, {"a": 1}, {1}, Decimal(1), mpz(1)], ids=repr)
+def test_dense_values_arrive(element: Any, clean: Callable[..., Cost]) -> None:
+    for elements in (1000, 100_000, 300_000):
+        segments = list(map(bytes, encode([element] * elements).segments))
+        size = sum(map(len, segments))
+        cost = clean(partial(decode, segments), size)
+        assert cost.outcome == "value"
+        if size <= SIZE:
+            check(cost, size)
+
+
+@pytest.mark.parametrize("name", dense.messages(0))
+def test_dense_messages(name: str, clean: Callable[..., Cost]) -> None:
+    for most in (SHORT, SIZE):
+        segments = dense.messages(most)[name]
+        size = sum(map(len, segments))
+        assert most / 2 < size < 1.1 * most
+        check(clean(partial(decode, segments), size), size)
+
+
+def test_there_is_a_dense_message_with_each_tag() -> None:
+    others = {Tag.SEGMENT, Tag.TENSOR, Tag.OBJECT, Tag.EACH, Tag.INSTANCES}
+    texts = [bytes(encode(make(size)).segments[0]) for make in DENSE.values() for size in (1, 100)]
+    texts += [segments[0] for segments in dense.messages(1000).values()]
+    heads = {tag: (b"\xc7\x00%c" % tag, *(b"%c%c" % (0xD4 + power, tag) for power in range(5))) for tag in Tag}
+    missing = {tag for tag in Tag if not any(head in text for head in heads[tag] for text in texts)}
+    assert missing <= others
 
 
 def test_the_hashes_are_equal() -> None:
@@ -78,9 +131,14 @@ FIXED = 4 << 20
 """Bytes that the libraries take in a child for the first value of a kind, however large the message is."""
 
 
-def test_many_small_values() -> None:
+PARTS = 8
+"""Of the samples: all of them take longer than a test may on a machine that has other things to do."""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_small_values(part: int) -> None:
     """An eighth of a megabyte of them, in memory for that, and twice the time, as short times are what others disturb."""
-    for value in _one_of_each():
+    for value in _one_of_each()[part::PARTS]:
         for bare in (True, False):
             message = _repeated(value, bare)
             if message is not None:
@@ -92,6 +150,7 @@ def test_many_small_values() -> None:
                 assert within, (type(value), str(value)[:100], bare, cost)
 
 
+@cache
 def _one_of_each() -> list[Any]:
     """The smallest sample of each type, dtype and kind of index."""
     smallest: dict[str, tuple[int, Any]] = {}

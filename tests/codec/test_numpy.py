@@ -66,15 +66,11 @@ def struct(position: int, part: Any) -> list[Any]:
         array("O", [2], [1], Tag.OBJECTS),
         array("O", [2**40], [], Tag.OBJECTS),
         array(["string", True, []], [1], [5], Tag.OBJECTS),
-        call(Tag.FIELDS, "<f8", [1], False, True, b""),
-        call(Tag.FIELDS, STRUCT, [1], False, True, b"", array("<i4", [1], bytes(4)), array("<i4", [1], bytes(4))),
-        call(Tag.FIELDS, struct(5, 2**33), [2**33], False, True, b""),
-        call(
-            Tag.FIELDS, struct(5, 12), [2], False, True, b"", array("<i4", [1], bytes(4)), array("<i4", [2], bytes(8))
-        ),
-        call(
-            Tag.FIELDS, struct(5, 12), [1], False, True, b"", array("<f4", [1], bytes(4)), array("<i4", [1], bytes(4))
-        ),
+        call(Tag.FIELDS, "<f8", [1], False, True),
+        call(Tag.FIELDS, STRUCT, [1], False, True, array("<i4", [1], bytes(4)), array("<i4", [1], bytes(4))),
+        call(Tag.FIELDS, struct(5, 2**33), [2**33], False, True),
+        call(Tag.FIELDS, struct(5, 12), [2], False, True, array("<i4", [1], bytes(4)), array("<i4", [2], bytes(8))),
+        call(Tag.FIELDS, struct(5, 12), [1], False, True, array("<f4", [1], bytes(4)), array("<i4", [1], bytes(4))),
         call(Tag.SCALAR, 5),
         call(Tag.SCALAR, array("<f8", [1], bytes(8))),
         call(Tag.SCALARS, array("<f8", [], bytes(8))),

@@ -133,18 +133,18 @@ def test_a_dataclass_that_is_a_builtin_type_needs_methods(kind: type) -> None:
 def test_columns_of_instances_have_to_fit_the_class() -> None:
     Serialization.register_class(Parent)
     for node in (
-        call(Tag.INSTANCES, "Parent", ["x"], b""),
-        call(Tag.INSTANCES, "Parent", ["y"], b"", [1]),
-        call(Tag.INSTANCES, "Parent", ["x", "x"], b"", [1], [1]),
-        call(Tag.INSTANCES, "Parent", [], b""),
-        call(Tag.INSTANCES, "Parent", ["x"], b"", 5),
-        call(Tag.INSTANCES, "Parent", ["__class__"], b"", [1]),
-        call(Tag.INSTANCES, "Nobody", ["x"], b"", [1]),
-        call(Tag.INSTANCES, [], ["x"], b"", [1]),
+        call(Tag.INSTANCES, "Parent", ["x"]),
+        call(Tag.INSTANCES, "Parent", ["y"], [1]),
+        call(Tag.INSTANCES, "Parent", ["x", "x"], [1], [1]),
+        call(Tag.INSTANCES, "Parent", []),
+        call(Tag.INSTANCES, "Parent", ["x"], 5),
+        call(Tag.INSTANCES, "Parent", ["__class__"], [1]),
+        call(Tag.INSTANCES, "Nobody", ["x"], [1]),
+        call(Tag.INSTANCES, [], ["x"], [1]),
         call(Tag.OBJECT, "Parent", {"x": 1, "y": 2}),
         call(Tag.OBJECT, "Parent", {"__dict__": {}}),
         call(Tag.OBJECT, "Parent", 5),
     ):
         with pytest.raises(DecodingError):
             decode_node(node)
-    assert decode_node(call(Tag.INSTANCES, "Parent", ["x"], b"", [1, 2])) == [Parent(1), Parent(2)]
+    assert decode_node(call(Tag.INSTANCES, "Parent", ["x"], [1, 2])) == [Parent(1), Parent(2)]

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from mpccomm.codec import Serialization, decode, encode
+from mpccomm.codec.wire import Tag
 from mpccomm.errors import AnnotationError, CommunicationError, DecodingError, EncodingError, RepetitionError
 from tests.codec.exactness import assert_same
-from tests.codec.raw import round_trip
+from tests.codec.raw import call, decode_node, round_trip
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,6 +216,65 @@ def test_what_the_users_code_raises_is_the_cause() -> None:
     with pytest.raises(DecodingError, match="deserialize of Broken raised LookupError") as failed:
         round_trip([Broken(0)])
     assert isinstance(failed.value.__cause__, LookupError)
+
+
+def test_long_lists_of_instances() -> None:
+    Serialization.register_class(Share)
+    Serialization.register_class(Point)
+    Serialization.register_class(Colour)
+    values: list[Any] = [
+        [Share(number, number / 3) for number in range(100)],
+        [Share(Share(number)) for number in range(100)],
+        [Share([Share(number)] * number) for number in range(40)],
+        [Point(number, "text") for number in range(100)],
+        [*Colour] * 50,
+        [Share(1), Point(1, 2)] * 50,
+        {number: Share(number) for number in range(100)},
+    ]
+    for value in [*values, values]:
+        segments = encode(value).segments
+        assert_same(value, decode(segments))
+        assert bytes([0xC7, 0, Tag.EACH]) in bytes(segments[0])
+
+
+def test_errors_within_long_lists_of_instances() -> None:
+    Serialization.register_class(Share)
+    shares = [Share(number) for number in range(100)]
+    shares[70] = Share([1, object()])
+    with pytest.raises(EncodingError, match=r'^message\["a"\]\[70\]\.value\[1\] is of type builtins\.object'):
+        encode({"a": shares})
+    shares[70] = Share(1)
+    shares[70].__dict__ = {}
+    with pytest.raises(EncodingError, match=r'^message\["a"\]\[70\] cannot be sent: serialize of Share raised Attr'):
+        encode({"a": shares})
+    payloads: list[Any] = [{"value": 1, "rate": 2}] * 40
+    assert decode_node(call(Tag.EACH, "Share", payloads)) == [Share(1, 2)] * 40
+    with pytest.raises(DecodingError, match="deserialize of Share raised TypeError"):
+        decode_node(call(Tag.EACH, "Share", [*payloads, 5]))
+    malformed: list[list[Any]] = [[], ["Share"], ["Share", 5], ["Share", {}], ["Other", payloads], [[], payloads]]
+    for nodes in malformed:
+        with pytest.raises(DecodingError):
+            decode_node(call(Tag.EACH, *nodes))
+    with pytest.raises(DecodingError, match="more memory than its size"):
+        decode_node(call(Tag.EACH, "Share", [None] * 100_000))
+
+
+def test_the_methods_of_a_class_are_called_in_the_order_of_its_instances() -> None:
+    calls: list[int] = []
+
+    class Counted(Share):
+        def serialize(self, **_kwargs: Any) -> Any:
+            calls.append(len(calls))
+            return calls[-1]
+
+        @staticmethod
+        def deserialize(obj: Any, **_kwargs: Any) -> "Counted":
+            return Counted(obj)
+
+    Serialization.register_class(Counted)
+    for size in (3, 100):
+        calls.clear()
+        assert round_trip([Counted(None)] * size) == [Counted(number) for number in range(size)]
 
 
 def test_methods_are_told_the_context() -> None:

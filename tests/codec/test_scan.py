@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.codec.scan import DENSE, count_elements, count_written_out, tree_memory
+from mpccomm.codec.scan import ESTIMATES, count_elements, count_written_out
 
 # What is in a text or in bytes is passed over; only how long they are matters, and that is quickly drawn.
 text = st.integers(0, 300).map("x".__mul__)
@@ -68,21 +68,56 @@ def test_counts_what_a_value_comes_to() -> None:
     assert count_written_out([inner], 100) is None
 
 
+SIZE = 500_000
+
+
 @pytest.mark.parametrize(
     "item",
     [
-        *({}, [], {"": None}, {"a": {"b": {}}}, [[[[[]]]]], [1000, 2**40], {"key": [1.5]}, dict.fromkeys("abcdefg")),
-        *(dict.fromkeys(map(str, range(23))), "t\u00ebxt", "\u2603\u2603", b"xy"),
+        *({}, [], {"": None}, {"a": {"b": {}}}, [[[[[]]]]], [1000, 2**40], [-6] * 9, {"key": [1.5]}),
+        *(dict.fromkeys("abcdefg"), dict.fromkeys(map(str, range(23)))),
+        *("t\u00ebxt", "\u2603\u2603", "x" * 27 + "\U0001f40c", "x" * 100 + "\U0001f40c", b"xy"),
     ],
     ids=repr,
 )
 def test_memory_is_not_more_than_is_said(item: Any) -> None:
     data = ormsgpack.packb([item])[1:]
-    data = b"\xdd" + (DENSE // len(data)).to_bytes(4, "big") + data * (DENSE // len(data)) + bytes(len(data))
+    count = SIZE // len(data)
+    data = b"\xdd" + count.to_bytes(4, "big") + data * count
     tracemalloc.start()
     value = ormsgpack.unpackb(data)
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    said = tree_memory(data, 0)
-    assert len(value) == DENSE // len(ormsgpack.packb(item))
-    assert said / 5 < taken <= 1.03 * said
+    said = [estimate(data) for estimate in ESTIMATES]
+    assert len(value) == count
+    assert said[-1] / 8 < taken <= 1.03 * said[-1]
+    assert said[-1] <= min(said)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *(
+            b"\x80",
+            b"\x81\xa0\xc0",
+            b"\x91\xc0",
+            b"\xa1x",
+            b"\xe0",
+            b"\xd4\x40\x00",
+            b"\x92\xc7\x00\x08\x90",
+            b"\xc7\x00\x08",
+        ),
+        *(
+            b"\x92\xc8\x00\x00\x08\x90",
+            b"\x92\xc9\x00\x00\x00\x00\x08\x90",
+            b"\x86" + b"\xa1x\xc0" * 6,
+            b"\x8f" + b"\xa1x\xe0" * 15,
+            b"\xde\x00\x63" + b"\xa1x\xe0" * 99,
+            b"\xde\x00\x00",
+        ),
+    ],
+    ids=bytes.hex,
+)
+def test_no_estimate_says_less_than_a_later_one(item: bytes) -> None:
+    *others, exactly = (estimate(item * 1000) for estimate in ESTIMATES)
+    assert exactly <= min(others)

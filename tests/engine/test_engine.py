@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import gc
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import pytest
 
@@ -20,104 +18,21 @@ from mpccomm import (
     DuplicatePartyError,
     NotReadyError,
     PoolClosedError,
-    PortInUseError,
     Settings,
     UnknownPartyError,
 )
 from mpccomm.engine import engine as module
-from mpccomm.engine.abc import Host
-from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.abc import LoopProvider
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
-from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
 from mpccomm.engine.states import ContactState, GivenUp, RequestState
 from mpccomm.protocol.events import Connected
-from mpccomm.transport.network import BoundPort, Network
-from mpccomm.transport.reconnect import DialError
+from tests.engine.nowhere import Nowhere, add, new_engine
 from tests.pools import LOCAL, Log, quick, until
 from tests.timing import UNIT
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
-
-
-class FakeServer:
-    """The server at a port."""
-
-    def __init__(self, events: list[str]) -> None:
-        self.events = events
-
-    def start(self) -> None:
-        self.events.append("started")
-
-    async def close(self) -> None:
-        self.events.append("stopped")
-
-
-class FakePort:
-    """A port."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.open = True
-        self.events: list[str] = []
-
-    def server(self, *_: object) -> FakeServer:
-        return FakeServer(self.events)
-
-    def close(self) -> None:
-        self.open = False
-        self.events.append("closed")
-
-    def close_inherited(self) -> None:
-        self.events.append("closed in the child")
-
-
-class Nowhere:
-    """A network with ports, and no way to anyone."""
-
-    tls = True
-    wires = ("mpccomm",)
-
-    def __init__(self) -> None:
-        self.bound: list[FakePort] = []
-        self.dials: list[tuple[str, int]] = []
-        self.error: OSError | None = None
-
-    def bind(self, caller: str, addr: str, port: int) -> BoundPort:
-        if self.error is not None:
-            raise self.error
-        self.bound.append(FakePort(port or 4321))
-        return cast(BoundPort, self.bound[-1])
-
-    def connector(self, caller: str, addr: str, port: int, terms: object, **_: object) -> Any:
-        network = self
-
-        class Way:
-            async def __aenter__(self) -> Self:
-                return self
-
-            async def __aexit__(self, *_: object) -> None:
-                pass
-
-            async def dial(self) -> Any:
-                network.dials.append((addr, port))
-                raise DialError("there is no way")
-
-            async def pause(self, seconds: float) -> None:
-                await asyncio.sleep(max(seconds, 0))
-
-        return Way()
-
-
-def new_engine(network: Nowhere | None = None, settings: Settings | None = None) -> Engine:
-    return Engine(settings or quick(), Authentication(), cast(Network, network or Nowhere()), "Alice")
-
-
-def add(
-    engine: Engine, name: str = "Bob", addr: str | None = LOCAL, port: int | None = 1, wire: str = "mpccomm"
-) -> Party:
-    return engine.add(name, addr, port, None, True, wire)
 
 
 @contextlib.asynccontextmanager
@@ -176,34 +91,6 @@ def test_a_party_that_can_not_be_added_leaves_no_trace(
     engine.close_unused()
 
 
-def test_the_port_is_told_to_parties_that_were_added_before_and_after() -> None:
-    engine = new_engine()
-    before = add(engine)
-    assert before.link.port == 0
-    engine.listen(LOCAL, 1234, 443)
-    after = add(engine, "Carol", port=2)
-    assert (engine.port, engine.where) == (1234, f"{LOCAL}:1234")
-    assert before.link.port == after.link.port == 443
-    with pytest.raises(ConfigurationError, match="has a server already, at port 1234"):
-        engine.listen(LOCAL, 1235, None)
-    engine.close_unused()
-
-
-def test_a_port_that_can_not_be_had_leaves_the_pool_without_a_server() -> None:
-    network = Nowhere()
-    engine = new_engine(network)
-    network.error = OSError(errno.EADDRINUSE, "taken")
-    with pytest.raises(PortInUseError):
-        engine.listen(LOCAL, 1234, None)
-    with pytest.raises(ConfigurationError, match="server_name= is for pools that share a Listener"):
-        engine.listen(LOCAL, 1234, None, server_name="alice.example")
-    assert (engine.port, engine.listening) == (None, False)
-    network.error = None
-    engine.listen(LOCAL, 1234, None)
-    assert engine.listening
-    engine.close_unused()
-
-
 def test_its_threads_are_called_after_it_or_its_port() -> None:
     engine = new_engine()
     assert engine.title == "mpccomm Alice"
@@ -234,7 +121,7 @@ def test_reports_are_counted_once_and_the_last_trace_is_kept() -> None:
 def test_one_that_never_ran_gives_its_port_back_and_can_not_be_used_again() -> None:
     network, ended = Nowhere(), list[int]()
     engine = new_engine(network)
-    engine.host = cast(Host, SimpleNamespace(ended=lambda: ended.append(1)))
+    engine.loop_provider = cast(LoopProvider, SimpleNamespace(ended=lambda: ended.append(1)))
     engine.listen(LOCAL, 1234, None)
     for _ in range(2):
         engine.close_unused()
@@ -298,38 +185,11 @@ async def test_it_starts_its_server_and_dials_each_party_once_it_runs() -> None:
     assert engine.lifecycle.state is PoolState.CLOSED
 
 
-def test_one_that_was_set_up_before_a_loop_ran_starts_with_the_next_that_does() -> None:
-    first, second = new_engine(), new_engine()
-    first.await_loop()
-
-    async def main() -> None:
-        second.launch()
-        assert first.lifecycle.state is PoolState.RUNNING
-        await asyncio.gather(first.shutdown(0), second.shutdown(0))
-
-    asyncio.run(main())
-
-
-def test_one_that_was_set_up_in_another_thread_does_not() -> None:
-    first, second = new_engine(), new_engine()
-    thread = threading.Thread(target=first.await_loop)
-    thread.start()
-    thread.join()
-
-    async def main() -> None:
-        second.launch()
-        assert first.lifecycle.state is PoolState.NEW
-        await second.shutdown(0)
-
-    asyncio.run(main())
-    first.close_unused()
-
-
 async def test_each_party_is_looked_at_as_time_goes_by() -> None:
     async with running("Bob", "Carol") as engine:
         seen: set[str] = set()
         for party in engine.parties.values():
-            party.tick = lambda name=party.name: seen.add(name)  # type: ignore[method-assign,misc]
+            party.tick = lambda name=party.name: bool(seen.add(name))  # type: ignore[method-assign,misc,func-returns-value]
         await until(lambda: seen == {"Bob", "Carol"})
 
 
@@ -502,14 +362,3 @@ async def test_one_whose_loop_has_ended_says_what_was_lost() -> None:
     await engine.from_anywhere(lambda: engine.shutdown(0))
     assert engine.lifecycle.state is PoolState.CLOSED
     await asyncio.get_running_loop().shutdown_default_executor()
-
-
-def test_those_of_this_process_that_can_be_used() -> None:
-    engine = new_engine()
-    assert engine in module.running_engines()
-    engine.close_unused()
-    assert engine not in module.running_engines()
-    number = len(list(module._engines))
-    del engine
-    gc.collect()
-    assert len(list(module._engines)) < number, "the list keeps none alive"

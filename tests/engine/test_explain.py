@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from mpccomm import ConfigurationError, Limits, MemoryNetwork, Pool, SyncPool, explain_on_signal
-from mpccomm.engine.explain import ASKED, explain_if_asked
+from mpccomm.engine.explain import explain_if_asked
+from mpccomm.settings import EXPLAIN
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
@@ -147,13 +148,16 @@ def test_on_a_signal_of_a_program_that_hangs(face: str, tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
-        found = ""
-        while "receive of 'x' has waited for" not in found:
+        explained = ""
+        while "receive of 'x' has waited for" not in explained:
+            # One signal for each answer: a program that is asked all the time comes to nothing else.
             process.send_signal(signal.SIGUSR1)
-            found = process.stderr.readline()
+            explained = ""
+            while "MainThread is at" not in explained:
+                line = process.stderr.readline()
+                assert line, f"it ended after {explained!r}"
+                explained += line
         process.kill()
-        rest = process.stderr.read()
-    assert "MainThread is at" in rest
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
@@ -161,10 +165,10 @@ def test_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-        monkeypatch.delenv(ASKED, raising=False)
+        monkeypatch.delenv(EXPLAIN, raising=False)
         explain_if_asked()
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-        monkeypatch.setenv(ASKED, "1")
+        monkeypatch.setenv(EXPLAIN, "1")
         thread = threading.Thread(target=explain_if_asked)
         thread.start()
         thread.join()

@@ -32,7 +32,7 @@ async def test_a_handle_that_failed_unobserved_is_told(caplog: pytest.LogCapture
         assert await log.seen("sending 'first' to Dave (127.0.0.1:1) took longer", logging.WARNING)
         caplog.clear()
         await alice.shutdown(0)
-        (line,) = log.lines("nobody looked", logging.ERROR)
+        (line,) = log.lines("has not looked", logging.ERROR)
         assert "3 sends failed" in line
         for part in ("'first' to Dave", "#0 to Dave", "'sixth' to Dave"):
             assert part in line
@@ -54,8 +54,8 @@ def test_blocking_handles(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(CommunicationTimeoutError):
             looked_at.result()
         concurrent.futures.wait([dropped, broadcast, cancelled])
-    (line,) = log.lines("nobody looked", logging.ERROR)
-    assert line.startswith("2 sends failed, and nobody looked at their handles: sending 'first' to Bob")
+    (line,) = log.lines("has not looked", logging.ERROR)
+    assert line.startswith("2 sends failed, and the program has not looked at their handles: sending 'first' to Bob")
     assert "'third'" in line
 
 
@@ -74,9 +74,9 @@ async def test_many_failures_make_one_line(caplog: pytest.LogCaptureFixture) -> 
         failures = alice._engine.failures
         await until(lambda: len(failures._old) + failures._more == 1500)
         assert len(failures._old) == 1000
-        assert len(log.lines("nobody waits", logging.WARNING)) < 20
+        assert len(log.lines("no call waits", logging.WARNING)) < 20
         await alice.shutdown(0)
-    (line,) = log.lines("nobody looked", logging.ERROR)
+    (line,) = log.lines("has not looked", logging.ERROR)
     assert line.startswith("1,500 sends failed")
     assert line.endswith("; and 1492 more")
     assert len(line) < 5000

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from mpccomm import PoolClosedError, WrongThreadError
-from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.loop_owner import _TURN, LoopOwner
 from tests.timing import UNIT
 
 
@@ -103,6 +103,23 @@ async def test_the_order_of_each_of_many_threads_is_kept() -> None:
         thread.join()
     for number in range(4):
         assert [at for which, at in seen if which == number] == list(range(500))
+
+
+async def test_where_much_is_posted_the_loop_gets_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, waiting = settled(), list[int]()
+    monkeypatch.setattr("mpccomm.engine.loop_owner.sleep", lambda _: waiting.append(len(owner.posted)))
+
+    def post_many() -> None:
+        for _ in range(2 * _TURN + 1):
+            owner.post_soon(lambda: None)
+
+    thread = threading.Thread(target=post_many)
+    thread.start()
+    thread.join()
+    assert waiting == [_TURN - 1, 2 * _TURN - 1]
+    await asyncio.sleep(0)
+    post_many()
+    assert len(waiting) == 2, "on the loop's own thread nothing is waited for"
 
 
 def test_a_closed_loop_takes_nothing() -> None:

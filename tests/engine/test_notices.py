@@ -70,7 +70,7 @@ def test_parties_that_are_missing_together_share_a_line(caplog: pytest.LogCaptur
 def test_a_receive_that_waits_is_spoken_of_with_what_is_here(caplog: pytest.LogCaptureFixture) -> None:
     party = new_party()
     mailbox = party.link.mailbox
-    receive = Receive(mailbox.claim(""), 100.0)
+    receive = Receive(mailbox.numbering.claim(""), 100.0)
     assert party.link.receive(receive) is not None
     with caplog.at_level(logging.INFO, "mpccomm"):
         for now in (100.9, 101.0, 101.5, 102.0):

@@ -61,7 +61,8 @@ class FakeStream:
     def abort(self) -> None:
         self.told.append("abort")
 
-    def moving(self) -> float | None:
+    def moving(self, within: float) -> float | None:
+        self.told.append(("moving", within))
         return self.backlog
 
 
@@ -260,7 +261,8 @@ async def test_one_whose_buffers_empty_is_alive() -> None:
     second.backlog = 7.0
     moved: list[tuple[Connection, float, float]] = []
     owner.link.moved = lambda *of: moved.append(of)  # type: ignore[method-assign]
-    owner.connections.look(105.0)
+    owner.connections.look(105.0, 0.5)
+    assert first.told[-1] == ("moving", 0.5)
     assert moved == [(owner.connection(1), 7.0, 105.0)]
     end(first)
     end(second)

@@ -456,18 +456,18 @@ async def test_tasks_keep_their_phases() -> None:
             with alice.phase(phase):
                 await asyncio.gather(*(alice.send("Bob", number, f"{phase} {number}") for number in range(number)))
 
-        async with alice.phase("all"):
+        async with alice.phase("whole"):
             await asyncio.gather(one("a", 3), one("b", 5))
         report = alice.report()
         assert {phase: figures.messages_sent for phase, figures in report.items()} == {
             "": 8,
-            "all": 8,
-            "all/a": 3,
-            "all/b": 5,
+            "whole": 8,
+            "whole/a": 3,
+            "whole/b": 5,
         }
         # Waits of tasks at the same time count once.
-        assert report["all"].sending is not None
-        assert report["all"].sending <= report["all"].seconds  # type: ignore[operator]
+        assert report["whole"].sending is not None
+        assert report["whole"].sending <= report["whole"].seconds  # type: ignore[operator]
         assert bob.report()[""].messages_received == 0
         for phase, number in (("a", 3), ("b", 5)):
             for at in range(number):
@@ -518,7 +518,7 @@ def test_stays_without_number_take_no_memory() -> None:
     assert 0 < report["loop"].seconds < report[""].seconds  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "lone \ud800"])
+@pytest.mark.parametrize("name", ["", "a/b", "lone \ud800", "all"])
 def test_names_that_phases_do_not_have(name: str) -> None:
     with SyncPool() as pool, pytest.raises(ValueError, match="a phase can't be called"):
         pool.phase(name)

@@ -88,7 +88,7 @@ def test_before_it_is_complete() -> None:
 
 
 def test_while_everything_changes() -> None:
-    """Rendered by one thread while others send and receive: neither raises, and nobody waits for anybody."""
+    """Rendered by one thread while others send and receive: neither raises, and neither waits for the other."""
     failures: list[BaseException] = []
     done = threading.Event()
 

@@ -103,6 +103,21 @@ def test_history_is_bounded_and_whole() -> None:
     assert max(gaps) <= 2 * min(gaps)
 
 
+def test_history_keeps_what_has_not_changed_once() -> None:
+    history = History()
+    busy, idle = Counters(), Counters()
+    for time, sent in enumerate((0, 1, 1)):
+        busy.messages_sent = sent
+        history.sample(float(time), parties_of([busy, idle]))
+    history.sample(3.0, parties_of([busy]))
+    rows = [row.figures for row in history.rows(4.0, [])]
+    first, second, third, last = rows[:-1]
+    assert first[0] != second[0]
+    assert first[1] is second[1]
+    assert third is second
+    assert last == second[:1]
+
+
 def parties_of(counters: list[Counters]) -> list[Party]:
     return [cast(Party, SimpleNamespace(link=SimpleNamespace(counters=one))) for one in counters]
 

@@ -357,7 +357,7 @@ def test_several_in_quick_succession_have_the_same_port() -> None:
             for older in pools[:-1]:
                 older.shutdown()
             engine = engine_of(pools[-1])
-            assert engine.listening
+            assert engine.server.listening
             socket.create_connection((LOCAL, port)).close()
         finally:
             for pool in pools[::-1]:

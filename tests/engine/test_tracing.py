@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import errno
 import gc
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +20,12 @@ import pytest
 
 from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine import recorder as recorder_module
+from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.notes import WIDTH
 from mpccomm.engine.recorder import Recorder
 from mpccomm.trace.record import Message, PartyRecord, Record, load
 from tests.pools import LOCAL, pools, quick, until
+from tests.sync.duo import duo
 from tests.timing import UNIT
 
 SECRET = b"correct horse battery staple"
@@ -188,6 +192,77 @@ async def test_waits_that_come_to_nothing_are_noted() -> None:
         await bob.recv("Alice")
 
 
+def waiting(party: PartyRecord) -> list[tuple[str, list[str], list[str]]]:
+    """The waits that go on: in which task or thread, and for whom."""
+    assert all(wait.ended <= party.end for wait in party.waits)
+    return sorted(
+        (
+            party.lanes[wait.lane].rpartition("/")[2],
+            [party.peers[peer][0] for peer in wait.to],
+            [party.peers[peer][0] for peer in wait.of],
+        )
+        for wait in party.waits
+        if wait.goes_on
+    )
+
+
+async def test_what_goes_on_is_in_the_record() -> None:
+    """Waits that have not ended, for one message or several, and sends that are on the way: also beside a report."""
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
+        for watched in (False, True):
+            if watched:
+                engine_of(alice).count()
+            with alice.trace() as trace:
+                tasks = {
+                    name: asyncio.create_task(call, name=name)
+                    for name, call in {
+                        "receive": alice.recv("Bob", "a"),
+                        "receive with a limit": alice.recv("Bob", "b", timeout=1000 * UNIT),
+                        "several": alice.recv_all(),
+                        "send": alice.send("Carol", bytes(2**26), "large"),
+                    }.items()
+                }
+                future = asyncio.ensure_future(alice.arecv("Bob", "c"))
+                tasks["future"] = asyncio.create_task(awaited(future), name="future")
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                (party,) = trace.record.parties
+                assert waiting(party) == [
+                    ("future", [], ["Bob"]),
+                    ("receive", [], ["Bob"]),
+                    ("receive with a limit", [], ["Bob"]),
+                    ("send", ["Carol"], []),
+                    ("several", [], ["Bob", "Carol"]),
+                ]
+                assert [(send.id, send.delivered, send.error) for send in party.sends] == [("'large'", -1, "")]
+                for msg_id in ("a", "b", "c", None):
+                    await bob.send("Alice", 1, msg_id)
+                await carol.send("Alice", 1)
+                await carol.recv("Alice", "large")
+                await asyncio.wait(tasks.values())
+            (party,) = trace.record.parties
+            assert not waiting(party)
+            assert [(send.delivered > 0, send.error) for send in party.sends] == [(True, "")]
+
+
+async def awaited(future: asyncio.Future[Any]) -> None:
+    await future
+
+
+def test_a_blocking_receive_that_goes_on_is_in_the_record() -> None:
+    with duo() as (alice, bob), alice.trace() as trace:
+        thread = threading.Thread(target=alice.recv, args=("Bob",), name="receiving")
+        thread.start()
+        limit = time.monotonic() + 100 * UNIT
+        try:
+            while waiting(trace.record.parties[0]) != [("receiving", [], ["Bob"])]:
+                assert time.monotonic() < limit
+        finally:
+            bob.send("Alice", 1)
+            thread.join()
+        assert not waiting(trace.record.parties[0])
+
+
 async def test_both_faces_in_one_picture(tmp_path: Path) -> None:
     async with pools("Alice", settings=quick()) as (alice,):
         bob = SyncPool(name="Bob", settings=quick())
@@ -267,6 +342,17 @@ async def test_a_file_that_can_t_be_written_is_told_and_nothing_else(
     assert "the trace can't be written" in caplog.text
     with pytest.raises(OSError, match="missing"):
         alice._engine.trace(tmp_path / "missing" / "x.json").stop()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+async def test_where_there_is_no_space_the_trace_is_kept(tmp_path: Path) -> None:
+    async with pools("Alice") as (alice,):
+        trace = alice.trace("/dev/full")
+        with pytest.raises(OSError, match=r"No space left .*save\(\) writes it elsewhere: '/dev/full'") as caught:
+            trace.stop()
+        assert caught.value.errno == errno.ENOSPC
+        trace.save(tmp_path / "alice.json")
+        assert load(tmp_path / "alice.json").names == ["Alice"]
 
 
 async def test_a_file_that_can_t_be_written_does_not_hide_what_the_program_raised(

@@ -30,7 +30,7 @@ async def test_a_replayed_connection_is_refused_and_harmless(
         received = bob.stats["Alice"].messages_received
         for end in (len(recording), len(recording) // 2, 1000, 400):
             await proxy.replay(recording[:end], port)
-        assert Log(caplog).lines("its greeting is a recording of an earlier one")
+        assert Log(caplog).lines("its handshake is a recording of an earlier one")
         assert bob.stats["Alice"].messages_received == received
         proxy.heal()
         # Exactly what was sent is there, and the conversation goes on, with nothing heard of a restart.

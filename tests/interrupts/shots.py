@@ -24,9 +24,10 @@ NOTHING: Final = object()
 LIMIT = 50 * UNIT
 """Seconds after which a call that should have ended hangs."""
 LONG = bool(os.environ.get("MPCCOMM_TEST_LONG"))
+DAY = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal())
+"""With which of many places a short form begins: another each day."""
 STRIDE = 1 if LONG else 7
-"""In the short form every seventh instruction is shot at, beginning with another one each day."""
-OFFSET = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal()) % STRIDE
+"""In the short form every seventh instruction is shot at."""
 
 
 class TimesUpError(Exception):
@@ -167,10 +168,15 @@ def everywhere(
     *,
     hand_over: bool = False,
     stride: int = STRIDE,
-    offset: int = OFFSET,
+    by_turns: bool = False,
 ) -> int:
-    """Shoot at each instruction of the call in turn, until it gets through. How often ``after`` has looked at what is left."""
-    at, count = offset + 1, 0
+    """Shoot at each instruction of the call in turn, until it gets through. How often ``after`` has looked at what is left.
+
+    By turns, for tests with both kinds: of what the short form shoots at, each kind takes every second place, and another day
+    the others.
+    """
+    first, stride = (DAY + stride * (kind is TIMER), 2 * stride) if by_turns and not LONG else (DAY, stride)
+    at, count = first % stride + 1, 0
     with handling(kind):
         while True:
             outcome = shoot(call, at, kind, hand_over=hand_over)

@@ -100,7 +100,7 @@ def test_recv(trio: Trio, kind: Kind) -> None:
         number = trio.sent(trio.bob)
 
     number = trio.sent(trio.bob)
-    everywhere(call, look, kind)
+    everywhere(call, look, kind, by_turns=True)
     assert call() == number
 
 
@@ -116,7 +116,7 @@ def test_recv_of_what_is_here(trio: Trio, kind: Kind) -> None:
         number = trio.here(trio.bob)
 
     number = trio.here(trio.bob)
-    everywhere(call, look, kind)
+    everywhere(call, look, kind, by_turns=True)
     assert call() == number
 
 
@@ -135,7 +135,7 @@ def test_a_look_whether_it_is_there(trio: Trio, kind: Kind) -> None:
         except CommunicationTimeoutError:
             return NOTHING
 
-    everywhere(attempt, look, kind)
+    everywhere(attempt, look, kind, by_turns=True)
 
 
 def test_recv_all(trio: Trio, kind: Kind) -> None:
@@ -151,7 +151,7 @@ def test_recv_all(trio: Trio, kind: Kind) -> None:
         number = trio.sent(*trio.others)
 
     number = trio.sent(*trio.others)
-    everywhere(call, look, kind)
+    everywhere(call, look, kind, by_turns=True)
     assert call() == [("Bob", number), ("Carol", number)]
 
 
@@ -197,7 +197,7 @@ def test_a_handle(trio: Trio, kind: Kind, method: str) -> None:
         number = trio.sent(trio.bob)
 
     number = trio.sent(trio.bob)
-    everywhere(lambda: METHODS[method](handle), look, kind)
+    everywhere(lambda: METHODS[method](handle), look, kind, by_turns=True)
     assert handle.result(LIMIT) == number
 
 
@@ -277,7 +277,7 @@ def test_a_collective(trio: Trio, kind: Kind, operation: str) -> None:
         number = next(trio.numbers)
         theirs = together.bob(lambda: call(together.theirs, number))
 
-    everywhere(lambda: call(together.mine, number), look, kind)
+    everywhere(lambda: call(together.mine, number), look, kind, by_turns=True)
     call(together.mine, number)
     theirs()
 
@@ -292,7 +292,7 @@ def test_arecv(trio: Trio, kind: Kind) -> None:
         number = trio.sent(trio.bob)
 
     number = trio.sent(trio.bob)
-    everywhere(lambda: trio.alice.arecv("Bob"), look, kind)
+    everywhere(lambda: trio.alice.arecv("Bob"), look, kind, by_turns=True)
     assert trio.alice.recv("Bob", timeout=LIMIT) == number
 
 
@@ -322,7 +322,7 @@ def test_sending(trio: Trio, kind: Kind, name: str) -> None:
         trio.arrived(number, certainly=whole)
         number = next(trio.numbers)
 
-    everywhere(lambda: send(number), look, kind)
+    everywhere(lambda: send(number), look, kind, by_turns=True)
 
 
 # -- the beginning -----------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_wait_ready(trio: Trio, kind: Kind) -> None:
         number = trio.sent(trio.bob)
         assert trio.alice.recv("Bob", timeout=LIMIT) == number
 
-    everywhere(lambda: trio.alice.wait_ready(LIMIT), look, kind)
+    everywhere(lambda: trio.alice.wait_ready(LIMIT), look, kind, by_turns=True)
 
 
 def fresh(trio: Trio) -> SyncPool:
@@ -351,7 +351,7 @@ def test_the_first_use(trio: Trio, kind: Kind) -> None:
         within(lambda: pool.shutdown(0))
         pool = fresh(trio)
 
-    everywhere(lambda: pool.arecv("Bob"), look, kind)
+    everywhere(lambda: pool.arecv("Bob"), look, kind, by_turns=True)
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
@@ -390,7 +390,7 @@ def test_the_end(trio: Trio, kind: Kind, end: str) -> None:
         pool = fresh(trio)
         waiting = pool.arecv("Bob")
 
-    everywhere(lambda: ENDS[end](pool), look, kind)
+    everywhere(lambda: ENDS[end](pool), look, kind, by_turns=True)
     pool.shutdown(0)
 
 

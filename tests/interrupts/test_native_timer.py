@@ -7,7 +7,6 @@ nobody knows what was done: every call is told why, the other party hears of it,
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 import signal
 import traceback
@@ -26,7 +25,6 @@ from tests.timing import UNIT
 
 STRIDE = 1 if LONG else 97
 """Where the pool ends a new one has to be made."""
-OFFSET = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal()) * 7 % STRIDE
 
 pytestmark = pytest.mark.timeout(3600 if LONG else 60)
 
@@ -171,7 +169,7 @@ def pair(factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.M
 
 
 def shots(call: Callable[..., Any], look: Callable[[Outcome], None], stride: int = STRIDE) -> None:
-    everywhere(call, look, TIMER, hand_over=True, stride=stride, offset=OFFSET)
+    everywhere(call, look, TIMER, hand_over=True, stride=stride)
 
 
 @pytest.mark.parametrize("here", [False, True], ids=["on its way", "here"])

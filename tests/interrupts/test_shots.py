@@ -30,7 +30,7 @@ def test_it_reaches_every_place_where_a_handler_can_run(kind: Kind) -> None:
         elif outcome.value is NOTHING:
             assert type(outcome.raised) is kind.raises
 
-    assert everywhere(call, look, kind, stride=1, offset=0) > 20
+    assert everywhere(call, look, kind, stride=1) > 20
     assert seen == {0, 1, 2, 3}
 
 
@@ -51,7 +51,7 @@ def test_it_finds_a_lock_that_is_entered_by_python_code(kind: Kind) -> None:
         else:
             condition.release()
 
-    everywhere(call, look, kind, stride=1, offset=0)
+    everywhere(call, look, kind, stride=1)
     assert held
 
 
@@ -66,4 +66,4 @@ def test_and_none_that_is_entered_at_once(kind: Kind) -> None:
     def look(outcome: Outcome) -> None:
         assert not lock.locked()
 
-    everywhere(call, look, kind, stride=1, offset=0)
+    everywhere(call, look, kind, stride=1)

@@ -19,14 +19,14 @@ PARTY = """
     import sys
     from mpccomm import SyncPool
     me, port, other, its_port = sys.argv[1:]
-    with SyncPool(name=me) as pool:
+    # The traces begin before there is a connection: a message of the other party can't come before this one's trace.
+    with SyncPool(name=me) as pool, pool.trace(f"{me}.json"):
         pool.add_http_server(int(port), "127.0.0.1")
         pool.add_http_client(other, "127.0.0.1", int(its_port))
         pool.wait_ready(30)
-        with pool.trace(f"{me}.json"):
-            for number in range(10):
-                for step in (pool.send, pool.recv) if me == "alice" else (pool.recv, pool.send):
-                    step(other, number) if step == pool.send else step(other)
+        for number in range(10):
+            for step in (pool.send, pool.recv) if me == "alice" else (pool.recv, pool.send):
+                step(other, number) if step == pool.send else step(other)
 """
 ELSEWHERE = ("unshare", "--time", "--monotonic", str(AHEAD), "--boottime", str(AHEAD), "--fork")
 

@@ -22,6 +22,7 @@ from mpccomm import (
     UnknownPartyError,
 )
 from mpccomm.engine.collectives import Members, _digest, _pack
+from mpccomm.engine.group_calls import GroupSpace
 from mpccomm.errors import EquivocationError, UnexpectedTypeError
 from mpccomm.pool.channel import Channel, Messages
 from mpccomm.pool.groups import Group
@@ -434,7 +435,7 @@ async def _allgather(group: Group, number: int) -> dict[str, Any]:
 
 async def lie(root: Pool, told: Mapping[str, Any], digests: Mapping[str, bytes]) -> None:
     """What a root does that tells each something else: the messages of a checked broadcast, by hand."""
-    channel = Channel(root._space.within(f"@({','.join(NAMES)})"), root)
+    channel = Channel(root._space.within(f"@({','.join(NAMES)})", GroupSpace), root)
     for name, parcel in told.items():
         await channel.send(name, parcel, "bcast 0")
     for name, digest in digests.items():

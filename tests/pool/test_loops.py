@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpccomm import CommunicationError, Pool, SyncPool
-from mpccomm.engine import engine, handles
+from mpccomm.engine import engine, thread_futures
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync import blocking
 from tests.pools import LOCAL, Log, quick, until
@@ -70,7 +70,7 @@ async def test_a_blocking_call_on_the_loop_of_a_pool(
     handle: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocking, "_POLL", UNIT / 2)
-    monkeypatch.setattr(handles, "_LONG", UNIT)
+    monkeypatch.setattr(thread_futures, "_LONG", UNIT)
     monkeypatch.setattr(engine, "_STANDSTILL", UNIT)
     log = Log(caplog)
     settings = quick()

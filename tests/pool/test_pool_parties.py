@@ -37,7 +37,7 @@ async def test_port_in_use() -> None:
 
 async def test_an_address_that_is_not_ours() -> None:
     pool = Pool()
-    with pytest.raises(OSError, match=r"192\.0\.2\.1:0"):
+    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1:0"):
         pool.add_http_server(0, "192.0.2.1")
 
 
@@ -364,7 +364,8 @@ async def test_a_pool_that_dials_itself(caplog: pytest.LogCaptureFixture) -> Non
     pool.add_http_client("Me", LOCAL, pool.port)
     with pytest.raises(NotReadyError, match="Me at"):
         await pool.wait_ready(5 * UNIT)
-    assert log.lines("Me (127.0.0.1", logging.WARNING)[0].endswith("it is this very pool")
+    line = log.lines("Me (127.0.0.1", logging.WARNING)[0]
+    assert line.endswith("it is this very pool: give that party the address and port of its own server")
     await pool.shutdown(0)
 
 

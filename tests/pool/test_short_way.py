@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 
 from mpccomm import Pool, Settings
-from tests.pools import pools
+from tests.pools import pools, until
 
 ROUNDS = 50
 MOST_CALLS = 96
@@ -50,6 +50,29 @@ async def test_calls_of_a_round_trip() -> None:
                 sys.setprofile(before)
             least = min(least, calls / ROUNDS)
     assert least <= MOST_CALLS
+
+
+async def test_a_party_at_rest_costs_next_to_nothing() -> None:
+    """There may be a hundred of them, looked at twice a second."""
+    async with pools("Alice", "Bob") as (alice, bob):
+        party = alice._engine.parties["Bob"]
+        await alice.send("Bob", b"x" * 100)
+        await bob.recv("Alice")
+        await until(lambda: party.link.quiet_until > party.clock())
+        calls = []
+
+        def count(frame: FrameType, event: str, _argument: object) -> None:
+            if event == "call":
+                calls.append(frame.f_code.co_name)
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            looked_at = party.tick()
+        finally:
+            sys.setprofile(before)
+    assert not looked_at
+    assert calls == ["tick", "tick", "_look_at_the_clock"]
 
 
 async def test_what_a_message_passes_has_few_attributes() -> None:

@@ -291,13 +291,13 @@ class Side:
     def receive(self, key: Key, patience: float) -> None:
         link = self.link
         if not isinstance(key, str):
-            key = link.mailbox.claim("")
+            key = link.mailbox.numbering.claim("")
             self.epoch.claim(key)
         message = link.take(key, self.world.now)
         if message is not None:
             self.got(message)
         elif link.ending is not None or patience < 0.2:
-            link.mailbox.release(key)
+            link.mailbox.numbering.release(key)
             self.forget_claim(key)
         else:
             receive = Receive(key, self.world.now)

@@ -122,7 +122,7 @@ def use(link: Link) -> None:
     if link.ending is None:
         link.send(message("x", b"1" * 3000))
         link.send(message("y", b"2", b"3"))
-        link.receive(receive(link.mailbox.claim("")))
+        link.receive(receive(link.mailbox.numbering.claim("")))
     link.take("x", 1.0)
     link.tick(1.0)
     for connection in link._connections:

@@ -96,7 +96,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
-        key = self.mailbox.claim("p")
+        key = self.mailbox.numbering.claim("p")
         assert isinstance(key, tuple)
         number = key[1]
         assert number == min(set(range(len(self.claimed) + 1)) - self.claimed)
@@ -107,7 +107,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.claimed)))
         self.claimed.remove(number)
-        self.mailbox.release(("p", number))
+        self.mailbox.numbering.release(("p", number))
 
     @invariant()
     def counts_agree(self) -> None:

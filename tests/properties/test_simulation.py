@@ -14,6 +14,7 @@ from mpccomm.protocol.connection import Connections
 from mpccomm.protocol.frames import Key, Start
 from mpccomm.protocol.link import _HANDLERS, Link
 from mpccomm.protocol.mailbox import Mailbox, Receive
+from mpccomm.protocol.numbering import PrefixNumbering
 from mpccomm.protocol.receiver import Incoming, Receiver
 from mpccomm.protocol.sender import Sender, Sent
 from mpccomm.protocol.session import Session
@@ -21,7 +22,7 @@ from mpccomm.protocol.session import Session
 from .simulation import Simulation, failure
 
 SEEDS = 2000
-AT_ONCE = 100
+AT_ONCE = 50
 ENOUGH = 100
 """A broken core has to be caught within so many seeds."""
 
@@ -69,7 +70,7 @@ def from_the_wrong_position(sender: Sender, received: int) -> deque[Sent]:
 
 
 def put_back_at_the_end(mailbox: Mailbox, message: Incoming) -> list[Receive]:
-    mailbox.release(message.key)
+    mailbox.numbering.release(message.key)
     mailbox.announce(message)
     return mailbox.complete(message)
 
@@ -78,7 +79,7 @@ def counted_twice(session: Session, message: Incoming) -> None:
     session.receiver.box.take(message.cost)
 
 
-def never_released(mailbox: Mailbox, key: Key) -> None:
+def never_released(numbering: PrefixNumbering, key: Key) -> None:
     """The number of a cancelled receive is lost."""
 
 
@@ -113,7 +114,7 @@ BROKEN = {
     "put back after a restart was accepted": (Link, "_keeps", always),
     "dropped when another process has come": (Link, "_keeps", only_of_this_conversation),
     "taken twice, counted twice": (Session, "consume", counted_twice),
-    "numbers that are never released": (Mailbox, "release", never_released),
+    "numbers that are never released": (PrefixNumbering, "release", never_released),
     "a large message is not announced": (Session, "start", started_and_never_announced),
     "nothing is sent again": (Connections, "choose", only_the_first_connection),
 }

@@ -53,7 +53,7 @@ class Course:
     def receive(self, msg_id: str | None = None) -> None:
         if msg_id in self.waiting:
             return
-        key = self.host.mailbox.claim("", msg_id)
+        key = self.host.mailbox.numbering.claim("", msg_id)
         there = self.host.take(key, 0.0)
         if there is not None:
             assert bytes(there.segments[0]) == self.arrived.pop(key)
@@ -74,7 +74,7 @@ class Course:
         self.pump()
         assert sent.delivered
         assert sent in finished(self.host)
-        got = self.guest.take(self.guest.mailbox.claim(""), 0.0)
+        got = self.guest.take(self.guest.mailbox.numbering.claim(""), 0.0)
         assert got is not None
         assert bytes(got.segments[0]) == body
         self.pump()
@@ -182,5 +182,5 @@ def test_what_is_sent_in_between_is_for_the_next_one(number: int) -> None:
     pair.pump()
     pair.lose()
     Pair(new, host).pump()
-    assert [new.take(new.mailbox.claim(""), 0.0) is not None for _ in sent] == [True] * number
+    assert [new.take(new.mailbox.numbering.claim(""), 0.0) is not None for _ in sent] == [True] * number
     assert finished(host) == sent

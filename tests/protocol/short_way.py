@@ -48,7 +48,7 @@ class Exchange:
     @staticmethod
     def _receive(link: Link) -> None:
         if link.take_next("", None, 1.0) is None:
-            link.receive(Receive(link.mailbox.claim(""), 1.0))
+            link.receive(Receive(link.mailbox.numbering.claim(""), 1.0))
 
     def _carry(self, sender: int) -> None:
         link, end = self.links[sender], self.ends[sender]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 from mpccomm.protocol import frames
+from mpccomm.protocol.deadlock import DeadlockNews, DeadlocksThere
 from mpccomm.protocol.events import Admitted, DeadlockFound, HeldBack, Refused
 from mpccomm.protocol.frames import Deadlock
 from mpccomm.protocol.link import Link
+from mpccomm.protocol.sender import Sender
 from mpccomm.protocol.states import Cause, Ending
 from mpccomm.settings import Limits, Timing
 from tests.protocol.links import (
@@ -357,3 +362,18 @@ def test_what_is_admitted_and_slow_to_come_is_no_deadlock() -> None:
     assert not link.finished
     stranger.start(2, "y", b"1")
     assert [request.key for request in finished(link)] == ["y"]
+
+
+def test_a_deadlock_that_is_told_again_and_again_is_logged_once_until_something_was_taken() -> None:
+    there = DeadlocksThere(Timing(tick=1.0))
+    sender = SimpleNamespace(held_back=False, box=SimpleNamespace(taken=0))
+
+    def hear(final: bool, now: float = 0.0) -> DeadlockNews:
+        return there.hear(Deadlock(False, final), cast(Sender, sender), now)
+
+    assert hear(True) is DeadlockNews.OLD, "nothing is held back"
+    sender.held_back = True
+    assert [hear(False), hear(False)] == [DeadlockNews.NEW, DeadlockNews.OLD]
+    sender.box.taken = 1
+    assert hear(False) is DeadlockNews.NEW
+    assert [hear(True, now) for now in (0.0, 0.5, 1.0)] == [DeadlockNews.FATAL, DeadlockNews.OLD, DeadlockNews.FATAL]

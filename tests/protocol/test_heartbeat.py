@@ -19,21 +19,21 @@ def connection(now: float = 0.0) -> Connection:
     return made
 
 
-def test_each_disappointment_doubles_the_patience_and_prompt_answers_wear_it_down() -> None:
-    heartbeat, patience = Heartbeat(TIMING), []
+def test_each_answer_that_fails_to_come_doubles_the_timeout_and_prompt_answers_lower_it() -> None:
+    heartbeat, timeouts = Heartbeat(TIMING), []
     for _ in range(8):
         waiting = connection()
         waiting.awaiting = 0.0
-        patience.append(heartbeat.patience)
-        assert heartbeat.check(waiting, heartbeat.patience + 0.001, unacknowledged=False)
+        timeouts.append(heartbeat.answer_timeout)
+        assert heartbeat.check(waiting, heartbeat.answer_timeout + 0.001, unacknowledged=False)
         assert waiting.suspect
-    assert patience == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert timeouts == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
     for _ in range(60):
         waiting = connection()
         waiting.awaiting = 0.0
         heartbeat.heard(waiting, 0.001)
         assert waiting.awaiting is None
-    assert heartbeat.patience == 1.0
+    assert heartbeat.answer_timeout == 1.0
 
 
 def test_where_no_answer_is_due_nothing_is_learnt() -> None:
@@ -41,7 +41,7 @@ def test_where_no_answer_is_due_nothing_is_learnt() -> None:
     heartbeat.heard(quiet, 5.0)
     heartbeat.moved(quiet, 1.0, 5.0)
     assert quiet.awaiting is None
-    assert heartbeat.patience == TIMING.suspect_after
+    assert heartbeat.answer_timeout == TIMING.suspect_after
 
 
 @pytest.mark.parametrize(("backlog", "due"), [(2.0, 7.0), (1000.0, 5.0 + TIMING.dead_after)])
@@ -73,7 +73,7 @@ def test_silence() -> None:
     assert heartbeat.silent(silent, TIMING.dead_after) is None
     assert heartbeat.silent(silent, TIMING.dead_after + 1) == "silent for 31 s"
     silent.verified = False
-    assert heartbeat.silent(silent, TIMING.greeting + 1) == "no greeting"
+    assert heartbeat.silent(silent, TIMING.greeting + 1) == "no handshake"
 
 
 def test_bytes_are_signs_of_life() -> None:

@@ -64,7 +64,7 @@ def test_several_connections_when_a_restart_is_accepted() -> None:
 def test_what_was_taken_before_a_restart_does_not_come_back_after_it() -> None:
     link = new_link("a")
     Stranger(link, "old").meet().start(1, ("", 0), b"old")
-    taken = link.take(link.mailbox.claim(""), 0.0)
+    taken = link.take(link.mailbox.numbering.claim(""), 0.0)
     assert taken is not None
     link.receiver.hold(taken)
     Stranger(link, "new").meet()
@@ -74,7 +74,7 @@ def test_what_was_taken_before_a_restart_does_not_come_back_after_it() -> None:
     assert told(link) == [Dropped]
     link.settle(taken)
     assert link.take(("", 0), 0.0) is None
-    assert link.mailbox.claim("") == ("", 0)
+    assert link.mailbox.numbering.claim("") == ("", 0)
 
 
 @pytest.mark.parametrize("followed", [False, True])
@@ -83,7 +83,7 @@ def test_what_was_taken_before_its_sender_left_is_there_when_another_process_has
     old = Stranger(link, "old").meet(features=SUCCESSORS)
     old.start(1, ("", 0), b"old")
     old.start(2, "x", b"old x")
-    taken = link.take(link.mailbox.claim(""), 0.0)
+    taken = link.take(link.mailbox.numbering.claim(""), 0.0)
     mine: deque[Any] = deque()
     assert link.mailbox.grab("", "x", mine)
     assert taken is not None
@@ -95,9 +95,9 @@ def test_what_was_taken_before_its_sender_left_is_there_when_another_process_has
     link.put_back(taken, 0.0)
     link.restore(mine[0])
     assert not told(link).count(Dropped)
-    assert link.take(link.mailbox.claim(""), 0.0) is taken
+    assert link.take(link.mailbox.numbering.claim(""), 0.0) is taken
     assert link.take("x", 0.0) is mine[0]
-    for key, contents in ((link.mailbox.claim(""), b"new"), ("x", b"new x")):
+    for key, contents in ((link.mailbox.numbering.claim(""), b"new"), ("x", b"new x")):
         found = link.take(key, 0.0)
         assert found is not None
         assert found.segments == [contents]
@@ -244,8 +244,13 @@ def test_what_waits_goes_on_waiting_for_the_one_that_takes_its_place() -> None:
     link = new_link("a")
     old = Stranger(link, "old").meet()
     old.start(1, ("", 0))
-    assert link.take(link.mailbox.claim(""), 0.0) is not None
-    waiting = [Receive(link.mailbox.claim(""), 0.0), receive("x"), Receive(link.mailbox.claim(""), 0.0), receive("x")]
+    assert link.take(link.mailbox.numbering.claim(""), 0.0) is not None
+    waiting = [
+        Receive(link.mailbox.numbering.claim(""), 0.0),
+        receive("x"),
+        Receive(link.mailbox.numbering.claim(""), 0.0),
+        receive("x"),
+    ]
     for one in waiting:
         link.receive(one)
     told(link)

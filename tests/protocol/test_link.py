@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from mpccomm.protocol import frames
@@ -10,6 +12,7 @@ from mpccomm.protocol.events import Connected, ConnectionLost, ConnectionSuspect
 from mpccomm.protocol.frames import Bounds, Goodbye, Kind, Pong, Resume
 from mpccomm.protocol.link import BEAT, RARE
 from mpccomm.protocol.mailbox import Receive
+from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import CloseCode, PartyState
 from mpccomm.settings import Limits, Timing
 from tests.protocol.links import BOUNDS, Pair, Stranger, connected, finished, message, new_link, receive, told
@@ -40,7 +43,7 @@ def test_while_one_may_have_met_the_other_already_it_is_being_greeted() -> None:
     seen = []
     for sender in (0, 1, 0, 1):  # HELLO, HELLO and RESUME, RESUME, what is left
         pair.move(sender)
-        seen.append((alice.greeting, bob.greeting))
+        seen.append((alice.in_handshake, bob.in_handshake))
     assert seen == [(False, True), (False, True), (False, False), (False, False)]
     assert alice.connected
     assert bob.connected
@@ -352,6 +355,100 @@ def test_what_comes_after_our_own_standstill_counts_from_then(what_is_first: str
         now += Timing().tick
         alice.tick(now)
     assert [closing.connection for closing in alice.closing] == [end]
+
+
+class Rest:
+    """Two links that have nothing to do with each other after their first heartbeats, and a clock."""
+
+    def __init__(self) -> None:
+        self.alice, self.bob = new_link("a"), new_link("b")
+        self.pair = connected(self.alice, self.bob)
+        self.tick(0.5)
+        self.pair.pump()
+        self.tick(1.0)
+
+    @property
+    def rests(self) -> bool:
+        return self.alice.quiet_until > self.pair.now
+
+    def tick(self, now: float) -> bool:
+        self.pair.now = now
+        self.bob.tick(now)
+        return self.alice.tick(now)
+
+
+def test_at_rest_nothing_is_looked_at_until_the_next_heartbeat() -> None:
+    rest = Rest()
+    assert rest.rests
+    now, looked = 1.0, list[float]()
+    while now < 12.0:
+        now += 0.5
+        if rest.tick(now):
+            looked.append(now)
+    assert looked == [10.5, 11.0, 11.5, 12.0], "heard at half a second, and nothing since"
+    assert rest.alice.due(rest.pair.ends[0]), "a ping"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda rest: (rest.alice.send(message("x")), rest.pair.move(0)),
+        lambda rest: (rest.bob.send(message("x")), rest.pair.move(1)),
+        lambda rest: rest.alice.heard(rest.pair.ends[0], 1.0),
+        lambda rest: rest.alice.receive(receive("x")),
+        lambda rest: rest.alice.open(dialled=False, now=1.0),
+        lambda rest: rest.alice.lost(rest.pair.ends[0]),
+    ],
+    ids=["something is sent", "a batch", "bytes", "a receive", "a connection", "the end of a connection"],
+)
+def test_what_ends_the_rest(what: Callable[[Rest], object]) -> None:
+    rest = Rest()
+    what(rest)
+    assert not rest.rests
+    assert rest.tick(1.5)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda rest: (rest.alice.send(message("x")), rest.alice.to_send(rest.pair.ends[0], 1.0)),
+        lambda rest: rest.alice.receive(receive("x")),
+        lambda rest: rest.alice.open(dialled=False, now=1.0),
+        lambda rest: (rest.bob.send(message("x", bytes(2**20))), rest.pair.move(1)),
+        lambda rest: rest.alice.mailbox.taken.append(arrived(rest)),
+    ],
+    ids=["unacknowledged", "waited for", "an unfinished greeting", "a part of a message", "taken by a thread"],
+)
+def test_no_rest_as_long_as_something_is_under_way(what: Callable[[Rest], object]) -> None:
+    rest = Rest()
+    what(rest)
+    rest.tick(1.5)
+    assert not rest.rests
+
+
+def arrived(rest: Rest) -> Incoming:
+    """A message that has been taken out of the box, and is not accounted for."""
+    rest.bob.send(message("x"))
+    rest.pair.pump()
+    taken = rest.alice.mailbox.take("x")
+    assert taken is not None
+    return taken
+
+
+def test_one_that_is_dead_is_found_as_early_at_rest() -> None:
+    """Heard last at half a second: asked for a sign of life at eleven, suspect a second later, closed after thirty."""
+    rest = Rest()
+    seen: dict[str, float] = {}
+    now = 1.0
+    while now < 40.0:
+        now += 0.5
+        rest.alice.tick(now)
+        rest.alice.to_send(rest.pair.ends[0], now)
+        if ConnectionSuspect in told(rest.alice):
+            seen.setdefault("suspect", now)
+        if rest.alice.closing:
+            seen.setdefault("closed", now)
+    assert seen == {"suspect": 12.5, "closed": 31.0}
 
 
 def test_a_suspect_connection_gives_way() -> None:

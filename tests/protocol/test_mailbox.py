@@ -1,4 +1,4 @@
-"""Automatic numbers: of receives as of sends, and what begins them anew."""
+"""What has arrived and who waits: queues of one id, waits that end, and messages that come back."""
 
 import time
 from collections import deque
@@ -12,27 +12,17 @@ from mpccomm.settings import Limits
 from tests.protocol.links import Stranger, connected, message, new_link
 
 
-def test_a_named_id_takes_no_number() -> None:
-    mailbox = Mailbox()
-    assert [mailbox.claim("p"), mailbox.claim("p", "x"), mailbox.claim("p"), mailbox.claim("")] == [
-        ("p", 0),
-        "px",
-        ("p", 1),
-        ("", 0),
-    ]
-
-
 def test_both_sides_count_anew() -> None:
     link = new_link("a")
     for _ in range(2):
         assert [link.sender.next_key("p") for _ in range(2)] == [("p", 0), ("p", 1)]
-        assert [link.mailbox.claim("p") for _ in range(2)] == [("p", 0), ("p", 1)]
-        link.mailbox.release(("p", 1))
-        link.mailbox.release("named")
-        assert link.mailbox.claim("p") == ("p", 1)
-        link.mailbox.release(("p", 0))
+        assert [link.mailbox.numbering.claim("p") for _ in range(2)] == [("p", 0), ("p", 1)]
+        link.mailbox.numbering.release(("p", 1))
+        link.mailbox.numbering.release("named")
+        assert link.mailbox.numbering.claim("p") == ("p", 1)
+        link.mailbox.numbering.release(("p", 0))
         link.sender.forget_numbers()
-        link.mailbox.forget_numbers()
+        link.mailbox.numbering.forget()
 
 
 def test_a_full_box_is_not_gone_through_message_by_message_when_its_sender_has_gone() -> None:
@@ -108,7 +98,7 @@ def test_what_is_grabbed_is_accounted_for_later_or_restored() -> None:
     mine: deque[Any] = deque()
     assert box.grab("p", None, mine)
     assert list(mine) == [0, first]
-    assert box.next_key("p", None) == ("p", 1)
+    assert box.numbering.next_key("p", None) == ("p", 1)
     named: deque[Any] = deque()
     assert box.grab("p", "x", named)
     assert not box.grab("p", "x", deque())
@@ -151,11 +141,11 @@ def test_the_next_one_is_taken_only_if_it_is_here() -> None:
     mailbox.put_back(first)
     assert mailbox.take_next("", None) is first, "the number was given back"
     assert mailbox.take_next("", None) is second
-    assert mailbox.claim("") == ("", 2), "what is not here claims nothing"
+    assert mailbox.numbering.claim("") == ("", 2), "what is not here claims nothing"
 
 
 def test_the_next_one_is_not_taken_before_it_is_complete() -> None:
     mailbox = Mailbox()
     arrived(mailbox, ("", 0)).complete = False
     assert mailbox.take_next("", None) is None
-    assert mailbox.claim("") == ("", 0)
+    assert mailbox.numbering.claim("") == ("", 0)

@@ -175,14 +175,14 @@ def test_messages_of_earlier_conversations_come_before_all_of_this_one() -> None
         for key in (("", 0), ("", 1), "x", "x"):
             alice.session.sender.add(message(key))
         side.take(alice.batch())
-        taken += [side.session.mailbox.take(key) for key in (side.session.mailbox.claim(""), "x")]
+        taken += [side.session.mailbox.take(key) for key in (side.session.mailbox.numbering.claim(""), "x")]
     session = sides[2].session
     taken_bytes = session.receiver.box.taken_bytes
     for _ in range(2):
         for old in (taken[2], taken[0], taken[3], taken[1]):
             assert old is not None
             session.put_back(old)
-        assert describe_key(session.mailbox.next_key("", None)) == "#0"
+        assert describe_key(session.mailbox.numbering.next_key("", None)) == "#0"
         assert session.mailbox.take_next("", None) is taken[0]
         assert session.mailbox.take_next("", None) is taken[2]
         assert session.mailbox.take_next("", "x") is taken[1]

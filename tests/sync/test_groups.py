@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mpccomm import CommunicationTimeoutError, EncodingError, SyncPool, WrongThreadError
+from mpccomm.engine.group_calls import GroupSpace
 from mpccomm.pool.channel import Channel
 from mpccomm.pool.groups import Group
 from mpccomm.sync.channel import SyncChannel, SyncMessages
@@ -130,7 +131,7 @@ def test_after_ctrl_c_it_is_resumed() -> None:
     """
     with peer_of(body) as (pool, process):
         # The group's messages by hand: here the parties have other names.
-        group = SyncChannel(pool._space.within("@(me,peer)"), pool)
+        group = SyncChannel(pool._space.within("@(me,peer)", GroupSpace), pool)
         assert group.recv("program", "exchange 0", LIMIT) == "first"
         time.sleep(
             UNIT

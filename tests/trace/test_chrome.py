@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mpccomm.trace.chrome import Slice, document, events, pack, write
-from mpccomm.trace.record import Connection, Phase, Record
+from mpccomm.trace.record import Connection, Phase, Record, Wait
 from tests.trace.records import ping_pong
 
 
@@ -74,6 +74,13 @@ def test_the_file_is_json_with_the_notes(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "trace.json").read_text())
     assert found == json.loads(json.dumps(document(record())))
     assert [one["name"] for one in found["mpccomm"]["parties"]] == ["Alice", "Bob"]
+
+
+def test_waits_that_had_not_ended_say_so() -> None:
+    alice, bob = ping_pong(1)
+    alice.waits += [Wait(0, 5, alice.end, [], [0], goes_on=True), Wait(0, 5, alice.end, [0], [], goes_on=True)]
+    names = {one["name"] for one in events(Record([alice, bob])) if one.get("cat") == "wait"}
+    assert {"wait for Bob, and that goes on", "wait until Bob has it, and that goes on"} <= names
 
 
 def test_rows() -> None:

@@ -95,7 +95,7 @@ class Place:
     @property
     def pending(self) -> int:
         """How many callers Alice does not know yet."""
-        server = self.alice._engine._server
+        server = self.alice._engine.server._running
         assert isinstance(server, Server)
         return len(server.admission)
 

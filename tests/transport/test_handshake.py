@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mpccomm.protocol.states import CloseCode
-from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, greet
+from mpccomm.transport.handshake import Authenticator, Caller, NotRecognisedError, receive_hello
 from mpccomm.transport.stream import Stream
 from tests.protocol.links import batch_of, new_link
 
@@ -63,7 +63,7 @@ async def greeted(
 ) -> Callable[[], Awaitable[None]]:
     deadline = asyncio.get_running_loop().time() + seconds
     caller = Caller(HERE, None, relayed)
-    return await greet(cast(Stream, stream), caller, cast(Authenticator, pool or Pool()), deadline)
+    return await receive_hello(cast(Stream, stream), caller, cast(Authenticator, pool or Pool()), deadline)
 
 
 async def refusal(stream: FakeStream, pool: Pool | None = None, **options: Any) -> NotRecognisedError:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from mpccomm.transport.pace import Pace
+from mpccomm.transport.pace import _ARRIVED, _NEAR, _ROUND_TRIP, Pace
 
 KiB = 1024
 LEAST, FIRST, MOST = 4 * KiB, 16 * KiB, 256 * KiB
@@ -101,11 +101,19 @@ def test_the_rest_takes_as_long_as_what_went_before() -> None:
     line = Line()
     line.pace.sent(100)
     line.waiting, line.now = 75, 5.0
-    assert line.pace.look() == 75 * 5 / 25
+    assert line.pace.look(10.0) == 75 * 5 / 25
     line.now = 7.0
-    assert line.pace.look() is None, "nothing moved"
+    assert line.pace.look(10.0) is None, "nothing moved"
     line.waiting, line.now = 0, 8.0
-    assert line.pace.look() is None, "nothing is left"
+    assert line.pace.look(10.0) is None, "nothing is left"
+
+
+def test_what_went_before_took_no_longer_than_it_was_on_its_way() -> None:
+    line = Line()
+    line.now = 100.0
+    line.pace.sent(100)
+    line.waiting = 75
+    assert line.pace.look(0.5) == 75 * 0.5 / 25
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what the other end has not acknowledged")
@@ -124,7 +132,7 @@ def test_what_the_system_still_holds_is_not_through() -> None:
                     break
             line.pace.sent(sent)
             line.now = 1.0
-            left = line.pace.look()
+            left = line.pace.look(1.0)
             assert left is not None, "they don't read, and more was sent than they have room for"
             assert left > 0
 
@@ -143,3 +151,37 @@ def test_the_system_is_told_to_take_little_beyond_what_it_has_sent() -> None:
         assert told() == FIRST, "not for every little change"
         line.held_up(8 * KiB, 1.0)
         assert told() == 8 * KiB
+
+
+class Socket:
+    """One that says how far away the other end is, and notes what it is told to hold."""
+
+    def __init__(self, round_trip: int) -> None:
+        self.round_trip = round_trip
+        self.held: int | None = None
+
+    def getsockopt(self, level: int, name: int, size: int) -> bytes:
+        return _ROUND_TRIP.pack(self.round_trip)
+
+    def setsockopt(self, level: int, name: int, value: int) -> None:
+        if (level, name) == (socket.SOL_SOCKET, socket.SO_RCVBUF):
+            self.held = value
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how far away the other end is")
+@pytest.mark.parametrize(("round_trip", "held"), [(0, None), (1, _ARRIVED), (_NEAR - 1, _ARRIVED), (_NEAR, None)])
+def test_where_the_other_end_is_near_little_that_arrived_waits_in_the_system(round_trip: int, held: int | None) -> None:
+    sock = Socket(round_trip)
+    Line(cast(socket.socket, sock))
+    assert sock.held == held
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how far away the other end is")
+def test_within_one_machine_the_other_end_is_near() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+        with ours, theirs:
+            for one in (ours, theirs):
+                Line(one)
+                assert one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * _ARRIVED

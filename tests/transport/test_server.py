@@ -331,7 +331,7 @@ async def test_a_greeting_that_never_ends(caplog: pytest.LogCaptureFixture) -> N
     async with going_on() as alice, caller(alice) as socket:
         await as_bob(alice, socket)
         assert await closed(socket) == CloseCode.SILENT
-        assert Log(caplog).lines("closing a connection: no greeting")
+        assert Log(caplog).lines("closing a connection: no handshake")
 
 
 @pytest.mark.parametrize(

@@ -222,4 +222,4 @@ async def test_one_whose_task_is_cancelled_is_aborted() -> None:
 
 async def test_what_carries_no_tls_and_measures_nothing_says_so() -> None:
     wire = Wire()
-    assert (wire.tls, wire.moving()) == (None, None)
+    assert (wire.tls, wire.moving(1.0)) == (None, None)

@@ -455,10 +455,10 @@ async def test_one_that_has_ended_moves_nothing() -> None:
     """Until its task has a turn, the clock of the pool may ask."""
     bench = Bench()
     await bench.feed(b"")
-    assert bench.stream.moving() is None
+    assert bench.stream.moving(1.0) is None
     bench.wire.ended = "lost"
     bench.stream.connection_lost(None)
-    assert bench.stream.moving() is None
+    assert bench.stream.moving(1.0) is None
     await bench.running
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpccomm.codec import tno
-from mpccomm.codec.refusal import Refusal
+from mpccomm.codec.abc import Refusal
 from mpccomm.errors import EncodingError
 
 

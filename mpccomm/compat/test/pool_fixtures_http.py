@@ -40,6 +40,6 @@ async def generate_http_test_pools(nr_clients: int) -> AsyncGenerator[tuple[Pool
 
 
 async def finish(generator: AsyncGenerator[Any, None]) -> None:
-    """Resume it until it ends."""
+    """Resume an asynchronous generator until it ends."""
     async for _ in generator:
         pass

@@ -1,22 +1,27 @@
-"""SIGTERM and SIGHUP, where the program has not said what they mean: to end as by ``sys.exit``, having delivered what was sent.
+"""Signals: SIGTERM and SIGHUP, and the stop button of a notebook.
 
-Otherwise the system would end the process where it stands, and the other parties would wait for it.
+Where the program has not said what SIGTERM and SIGHUP mean, they end it as ``sys.exit`` does, once what was sent is delivered.
+Otherwise the system would end the process at once, and the other parties would wait for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from types import FrameType
 from typing import NoReturn
 
-from mpccomm.engine.engine import write_and_end
+from mpccomm.engine.engine import ENGINES
 
 _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+_PERIOD = 0.25
+"""Seconds after which, at the latest, a notebook notices its stop button."""
 _when_over: list[Callable[[int], None]] = []
 
 
@@ -29,7 +34,7 @@ def handle_signals() -> None:
     """Called where a pool starts; does nothing outside the main thread, or where there is a handler already."""
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, write_and_end):
+            if signal.getsignal(number) in (signal.SIG_DFL, ENGINES.write_and_end):
                 signal.signal(number, _end)
 
 
@@ -39,6 +44,28 @@ def leave(code: int) -> NoReturn:
         with suppress(Exception):
             stream.flush()
     os._exit(code)
+
+
+def keep_notebook_awake(needed: Callable[[], bool]) -> None:
+    """In an interactive session, wake the loop that runs here now and then, as long as ``needed`` says so.
+
+    ipykernel answers the stop button by cancelling the task of the cell, but its loop learns of that only when it next wakes up
+    for another reason (tornado's ``add_callback`` in a signal handler does not wake it). While all that happens is on the pool's
+    own loop, there may be no other reason for hours.
+    """
+    if not hasattr(sys, "ps1"):
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    context = Context()
+
+    def tick() -> None:
+        if needed():
+            loop.call_later(_PERIOD, tick, context=context)
+
+    tick()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

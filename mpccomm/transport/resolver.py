@@ -1,9 +1,8 @@
-"""Host names into addresses, and sockets at them. What addresses look like is in `mpccomm.address`."""
+"""Host names into addresses. What addresses look like is in `mpccomm.address`."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import socket
 import threading
@@ -13,16 +12,10 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mpccomm.address import IPAddress, ascii_name, equivalents, join, literal, of_socket
-from mpccomm.errors import PortInUseError
+from mpccomm.address import IPAddress, ascii_name, equivalents, literal, of_socket
 
 _FRESH = 10.0
 """Seconds for which the addresses of a host name are taken as they are: callers can't make us look it up more often."""
-BACKLOG = 128
-"""Connections that may wait to be accepted."""
-
-_NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
-
 _Found = list[tuple[Any, ...]]
 
 
@@ -90,39 +83,6 @@ async def resolve(host: str) -> frozenset[IPAddress]:
     except OSError:
         return frozenset()
     return frozenset().union(*(equivalents(of_socket(entry[4])) for entry in found))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; raise ``OSError`` where it can't be had. A host name takes its first address."""
-    family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    sock = socket.socket(family, kind, proto)
-    try:
-        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
-            # On Windows SO_REUSEADDR would let two programs share the port.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6():
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(where)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def taken(addr: str, port: int, error: OSError | UnicodeError) -> PortInUseError:
-    """Return the error that says why a port could not be had, and what to do."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    foreign = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOT_OUR_ADDRESS
-    remedy = (
-        'Give an address of this machine as addr= ("0.0.0.0": all of IPv4, "::": all of IPv6 and IPv4).'
-        if foreign
-        else "Choose another port (0 takes any free one)."
-    )
-    return PortInUseError(f"the server can't listen at {join(addr, port)}: {reason}. {remedy}")
 
 
 class Host:

@@ -93,7 +93,7 @@ async def test_one_that_never_came_and_a_pool_that_never_ran(caplog: pytest.LogC
         alice.remove_http_client("Nobody")
         with pytest.raises(CommunicationError, match="was removed"):
             await asyncio.wait_for(handle, LIMIT)
-        await until(lambda: not alice._engine._leaving)
+        await until(lambda: not alice._engine.removals.leaving)
         assert alice.parties == ()
     pool = Pool()
     pool.add_http_client("Nobody", LOCAL, 1)

@@ -1,4 +1,4 @@
-"""With releases of pytest-asyncio that treat loops differently, each in an environment of its own."""
+"""The event loop of the scope, with releases of pytest-asyncio that treat loops differently, each in an environment of its own."""
 
 import os
 import subprocess
@@ -103,7 +103,7 @@ def run(python: str, folder: Path, tests: dict[str, str], *options: str) -> subp
     return subprocess.run(
         [python, "-m", "pytest", "-q", *plugin, "--mpccomm-compat", *options, str(folder)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,19 +1,15 @@
-"""Handles are futures in every form of their interface, and what programs do with them can't stop the pool."""
+"""Futures for threads have every form of the interface, and what programs do with them can't stop the pool."""
 
-import asyncio
 import concurrent.futures
-import functools
 import gc
-import re
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from mpccomm import MemoryNetwork, SyncPool
-from mpccomm.engine.handles import Callbacks, ThreadFuture
+from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.loop_owner import LoopOwner
-from tests.pools import Log, quick
+from mpccomm.engine.thread_futures import ThreadFuture
 
 LIMIT = 20
 
@@ -36,7 +32,7 @@ def waiting(call: Callable[[], object]) -> concurrent.futures.Future[object]:
     return outcome
 
 
-def test_whoever_waits_is_woken() -> None:
+def test_all_that_wait_are_woken() -> None:
     future = handle()
     waiters = [waiting(lambda: future.result(LIMIT)) for _ in range(3)]
     future.resolve(7, None)
@@ -44,7 +40,7 @@ def test_whoever_waits_is_woken() -> None:
     assert future.result() == 7
 
 
-def test_an_error_reaches_whoever_waits() -> None:
+def test_an_error_reaches_the_thread_that_waits() -> None:
     future = handle()
     waiter = waiting(lambda: future.result(LIMIT))
     future.resolve(None, ValueError("wrong"))
@@ -98,56 +94,3 @@ def test_it_has_few_objects_for_the_collector() -> None:
         assert tracked(lambda: ThreadFuture(callbacks)) <= tracked(concurrent.futures.Future) / 2
     finally:
         gc.enable()
-
-
-def test_a_callback_that_holds_up_others_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """By its name, not by what it is called with; once, and again when it has lasted twice as long."""
-    callbacks = Callbacks(LoopOwner())
-    running, go_on = threading.Event(), threading.Event()
-    done: concurrent.futures.Future[None] = concurrent.futures.Future()
-    first, second = ThreadFuture[int](callbacks), ThreadFuture[int](callbacks)
-
-    def blocking(secret: str, handle: object) -> None:
-        running.set()
-        go_on.wait(LIMIT)
-
-    first.add_done_callback(functools.partial(blocking, "a secret"))
-    callbacks.notice(0)
-    first.resolve(1, None)
-    assert running.wait(LIMIT)
-    callbacks.notice(0)
-    assert not caplog.records, "it holds up nothing"
-    second.add_done_callback(lambda _: done.set_result(None))
-    second.resolve(1, None)
-    callbacks.notice(1000)
-    assert not caplog.records, "not for long"
-    callbacks.notice(0)
-    (record,) = caplog.records
-    assert re.search(
-        r"the callback \S*blocking has been running .* holds up 1 other callback: one thread", record.getMessage()
-    )
-    assert "secret" not in record.getMessage()
-    assert record.event == "callback_blocks"  # type: ignore[attr-defined]
-    callbacks._running.told = 1000.0  # type: ignore[union-attr]
-    callbacks.notice(0)
-    assert len(caplog.records) == 1
-    go_on.set()
-    done.result(LIMIT)
-    callbacks.end()
-    callbacks.join(LIMIT)
-    callbacks.notice(0)
-    assert len(caplog.records) == 1
-
-
-def test_a_pool_tells_of_it_on_its_clock(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log(caplog)
-    network = MemoryNetwork()
-    alice, bob = (SyncPool(name=name, settings=quick(), network=network) for name in ("Alice", "Bob"))
-    network.connect(alice, bob)
-    go_on = threading.Event()
-    with alice, bob:
-        for number in range(2):
-            alice.arecv("Bob").add_done_callback(lambda _: go_on.wait(LIMIT))
-            bob.send("Alice", number)
-        asyncio.run(log.seen("holds up 1 other callback"))
-        go_on.set()

@@ -1,4 +1,4 @@
-"""Host names into addresses, and sockets at them."""
+"""Host names into addresses."""
 
 import asyncio
 import socket
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mpccomm.address import IPAddress
-from mpccomm.transport import address
-from mpccomm.transport.address import Host, Resolver, bind, look_up, resolve
+from mpccomm.transport import resolver
+from mpccomm.transport.resolver import Host, Resolver, look_up, resolve
 
 LOOPBACK = {IPv4Address("127.0.0.1"), IPv6Address("::1")}
 
@@ -32,7 +32,7 @@ async def test_a_host_is_looked_up_again_when_the_answer_is_old(monkeypatch: pyt
         await asyncio.sleep(0)
         return answers[len(asked) - 1]
 
-    monkeypatch.setattr(address, "resolve", answer)
+    monkeypatch.setattr(resolver, "resolve", answer)
     host = Host("bob.example")
     assert host.stale
     assert not host.known
@@ -53,21 +53,7 @@ async def test_an_address_needs_no_look_up() -> None:
     assert not host.stale
 
 
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
-def test_a_socket_that_listens(host: str, family: socket.AddressFamily) -> None:
-    with bind(host, 0) as sock:
-        assert sock.family == family
-        with pytest.raises(OSError, match="in use"):
-            bind(host, sock.getsockname()[1])
-
-
-def test_one_socket_for_both_families() -> None:
-    with bind("::", 0) as sock:
-        for host in ("127.0.0.1", "::1"):
-            socket.create_connection((host, sock.getsockname()[1]), timeout=5).close()
-
-
-async def test_a_name_whose_server_is_silent_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_whose_server_is_silent_holds_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = threading.Event()
     real = socket.getaddrinfo
 

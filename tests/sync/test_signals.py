@@ -1,11 +1,13 @@
-"""SIGTERM: what was sent is delivered, the others hear of the end, and a program's own handler is left alone."""
+"""SIGTERM: what was sent is delivered, the others hear of the end, and a program's own handler stays. And the stop button."""
 
+import asyncio
 import signal
 import sys
 
 import pytest
 
 from mpccomm import PartyShutDownError
+from mpccomm.sync import signals
 from tests.sync.duo import ends, line, peer_of, program
 from tests.timing import UNIT
 
@@ -73,3 +75,31 @@ def test_in_another_thread_nothing_is_changed() -> None:
     with program(body, None, preamble="import signal, threading\nfrom mpccomm import *\n") as process:
         assert line(process) == "started"  # which may take its time
         assert ends(process, 60 * UNIT) == (0, "True\nFalse\n", "")
+
+
+async def test_a_loop_of_a_notebook_is_kept_awake_while_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    monkeypatch.setattr(signals, "_PERIOD", UNIT / 100)
+    asked = 0
+    over = asyncio.Event()
+
+    def needed() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            over.set()
+        return asked < 5
+
+    signals.keep_notebook_awake(needed)
+    await over.wait()
+    assert asked == 5
+
+
+async def test_a_loop_is_not_kept_awake_in_a_program() -> None:
+    assert not hasattr(sys, "ps1")
+    signals.keep_notebook_awake(lambda: pytest.fail("there is nothing to ask"))
+
+
+def test_nothing_is_kept_awake_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    signals.keep_notebook_awake(lambda: pytest.fail("there is nothing to ask"))

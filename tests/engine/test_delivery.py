@@ -1,4 +1,4 @@
-"""The memory that large segments arrive in."""
+"""What arrives: the memory for large segments. How values come of messages is tested with the requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from mpccomm.engine.memory import _HUGE, allocate
+from mpccomm.engine.delivery import _HUGE, allocate
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -21,7 +21,7 @@ def test_what_a_forked_process_writes_is_its_own() -> None:
     assert memory[0] == 0
 
 
-@pytest.mark.parametrize("size", [100, _HUGE])
+@pytest.mark.parametrize("size", [100, _HUGE.start, _HUGE.stop])
 @pytest.mark.parametrize("missing", [[], ["MADV_HUGEPAGE"], ["MAP_PRIVATE", "MADV_HUGEPAGE"]])
 def test_it_is_mapped_on_every_system(missing: list[str], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in missing:

@@ -1,0 +1,82 @@
+"""Parties that were removed from a pool: what was sent to them is delivered, they are told of the end, and their place is free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from mpccomm.engine.authentication import Authentication
+from mpccomm.engine.party import Party
+from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
+from mpccomm.engine.states import GivenUp
+from mpccomm.logs import EventLog
+from mpccomm.protocol.states import Cause
+
+
+class Removals:
+    """Of one pool.
+
+    :param parties: returns the parties that the pool has now
+    :param linger: the seconds that the delivery to one may take
+    """
+
+    def __init__(
+        self,
+        parties: Callable[[], Mapping[str, Party]],
+        authentication: Authentication,
+        linger: float,
+        log: EventLog,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self.pending: Sequence[Party] = ()
+        """Those that are not gone yet; a new sequence for each change, since any thread may look."""
+        self.leaving: dict[Party, asyncio.Task[None]] = {}
+        """Those that are being told."""
+        self._parties = parties
+        self._authentication = authentication
+        self._linger = linger
+        self._log = log
+        self._spawn = spawn
+
+    def add(self, party: Party) -> None:
+        """A party is removed, and has to be told: `start` follows, on the loop."""
+        self.pending = (*self.pending, party)
+
+    def take_place(self, party: Party, name: str, addr: str) -> None:
+        """Have a new party wait for the one that was removed from its place, if that is not gone yet.
+
+        Of several that were removed from the same place each waits for the one before it.
+        """
+        before = [other for other in self.pending if other.where == party.where and (addr or other.name == name)]
+        if before:
+            party.predecessor = before[-1]
+            party.trouble = "what was sent to it before it was removed is still being delivered"
+
+    def start(self, party: Party) -> None:
+        """Deliver what was sent to a party, and tell it that it was removed."""
+        self.leaving[party] = self._spawn(self._part(party))
+
+    async def _part(self, party: Party) -> None:
+        party.fail_receives(Cause(GivenUp.REMOVED))
+        until = Party.clock() + self._linger
+        try:
+            left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
+            tell_of_undelivered(self._log, {party.name: tell_of_remains(party.log, party, left)})
+            await party.disconnected()
+        finally:
+            del self.leaving[party]
+            self._authentication.correspondents.pop(party.name, None)
+            if party.dialler is not None:
+                party.dialler.cancel()
+            self.end(party)
+
+    def end(self, party: Party) -> None:
+        """A party is gone: the place is free for the one that was added after it."""
+        self.pending = tuple(other for other in self.pending if other is not party)
+        for other in (*self._parties().values(), *self.pending):
+            if other.predecessor is party:
+                other.predecessor = None
+                other.trouble = Party.trouble
+                other.place_is_free.set()
+        self._authentication.know(self._parties(), self.pending)
