@@ -207,7 +207,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
         owner = future.owner
         owner.forgotten.append(request)
         if not future.is_home and any(sends for _, sends in request.involved()):
-            owner.give_back()  # what is not delivered yet is copied before the caller may change it
+            owner.give_back(request)  # what is not delivered yet is copied before the caller may change it
         else:
             withdraw_forgotten(owner)
         if observer is not None:
