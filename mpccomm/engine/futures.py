@@ -304,5 +304,6 @@ def tell_all_who_wait(owner: LoopOwner, parties: Iterable[object], error: Except
             told = PoolClosedError(str(error))
             told.__cause__ = error.__cause__
             resolve_on(future, owner, None, told)
-            if kind is SendCall:
-                future.exception()  # the task that waited may be what was struck
+            if owner.is_on(future.get_loop()):
+                # Looked at, as far as asyncio is concerned: what was to look at it may be what was struck.
+                asyncio.Future.exception(future)
