@@ -1,4 +1,4 @@
-"""What requests, deliveries and errors know a party by.
+"""What requests, deliveries and errors know a party by, and an engine what it lives in.
 
 `mpccomm.engine.party` makes these objects of its own; everything below it takes the type from here, so that no two modules of the
 engine import each other.

@@ -207,7 +207,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
         owner = future.owner
         owner.forgotten.append(request)
         if not future.is_home and any(sends for _, sends in request.involved()):
-            owner.give_back()  # what is not delivered yet is copied before the caller may change it
+            owner.give_back(request)  # what is not delivered yet is copied before the caller may change it
         else:
             withdraw_forgotten(owner)
         if observer is not None:
@@ -304,5 +304,6 @@ def tell_all_who_wait(owner: LoopOwner, parties: Iterable[object], error: Except
             told = PoolClosedError(str(error))
             told.__cause__ = error.__cause__
             resolve_on(future, owner, None, told)
-            if kind is SendCall:
-                future.exception()  # the task that waited may be what was struck
+            if owner.is_on(future.get_loop()):
+                # Looked at, as far as asyncio is concerned: what was to look at it may be what was struck.
+                asyncio.Future.exception(future)

@@ -72,6 +72,13 @@ class Cancellable(Protocol):
         """Give back what was taken for it. Called on the pool's loop."""
 
 
+class Sent(Cancellable, Protocol):
+    """A call that may have given away what its caller can change."""
+
+    def detach(self) -> None:
+        """Copy that."""
+
+
 class LoopOwner:
     """Runs functions on one event loop, in the order in which they were posted, whichever thread posted them."""
 
@@ -245,16 +252,16 @@ class LoopOwner:
             finally:
                 forgotten.popleft()
 
-    def give_back(self) -> None:
-        """Block another thread until what is forgotten is withdrawn: a send needs nothing more of its caller. Or for `grace`."""
+    def give_back(self, request: Sent) -> None:
+        """Block another thread until what is forgotten is withdrawn, this among it: a send needs nothing more of its caller."""
         try:
-            self._settle()
+            self._settle(request)
         except BaseException:
             # One more signal, while the exception for the first is on its way to the user.
-            self._settle()
+            self._settle(request)
             raise
 
-    def _settle(self) -> None:
+    def _settle(self, request: Sent) -> None:
         landed = allocate_lock()
         landed.acquire()
 
@@ -264,7 +271,9 @@ class LoopOwner:
 
         with suppress(PoolClosedError):
             self.post(withdraw)
-            landed.acquire(True, self.grace)
+            if not landed.acquire(True, self.grace):
+                # The loop is held up. What it would do for a send is done here: the caller may change the values from now on.
+                request.detach()
 
     # -- what signal handlers raise --------------------------------------------------------------------------------------
 

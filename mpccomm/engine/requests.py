@@ -80,6 +80,9 @@ class Request(Protocol):
     def cancel(self) -> None:
         """End without telling the waiter; what was taken goes back. Called on the pool's loop, any number of times."""
 
+    def detach(self) -> None:
+        """Copy what is to be sent, and the caller could change. From any thread."""
+
 
 class ReceiveCall(Receive):
     """The receive of one message."""
@@ -252,6 +255,9 @@ class ReceiveCall(Receive):
             party.return_message(message)
         elif before is _WAITING:
             party.link.mailbox.cancel(self)
+
+    def detach(self) -> None:
+        """It sends nothing."""
 
     def value(self) -> Any:
         """Decode the message. One that can't be read, or is not as expected, counts as received.

@@ -27,6 +27,9 @@ class _Compound:
         self.error: Exception | None = None
         self.waiter: Waiter | None = None
 
+    def detach(self) -> None:
+        """What it sends are copies."""
+
     def _change(self, event: RequestEvent) -> bool:
         """Note the event. False: it changes nothing."""
         before = self.state
@@ -87,6 +90,11 @@ class Delivery(_Compound):
         self._change(RequestEvent.CANCEL)
         self.waiter = None
         self._forget()
+
+    def detach(self) -> None:
+        """Copy what is not delivered yet."""
+        for call in self.calls:
+            call.detach()
 
     def _fail(self) -> None:
         self._leave(self._explain())

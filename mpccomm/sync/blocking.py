@@ -115,7 +115,7 @@ def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
         request = blocking.request
         if request is not None and request.error is None:
             engine.loop_owner.forgotten.append(request)
-            engine.loop_owner.give_back()
+            engine.loop_owner.give_back(request)
         raise
 
 

@@ -73,7 +73,7 @@ class SyncWaiting(BaseChannel):
             request = blocking.request
             if request is not None and request.error is None:
                 engine.loop_owner.forgotten.append(request)
-                engine.loop_owner.give_back()
+                engine.loop_owner.give_back(request)
             raise
 
     def _take(self, request: Request, read: Callable[[], T]) -> T:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ class Duo:
         self.numbers = itertools.count()
         self.got: Any = NOTHING
         self.handle: asyncio.Future[Any] | None = None
-        self.alice = Pool(name="Alice", settings=quick())
+        # What is struck may have to connect once more, on a busy machine, to say so.
+        self.alice = Pool(name="Alice", settings=replace(quick(), linger=LIMIT))
         self.run(self.begin)
 
     async def begin(self) -> None:

@@ -1,9 +1,13 @@
-"""A second signal comes while the exception for the first is on its way to the program: nothing is lost, and the order is kept."""
+"""A second signal comes while the exception for the first is on its way to the program, or the loop is held up then.
+
+Nothing is lost, nothing is changed, and the order is kept.
+"""
 
 from __future__ import annotations
 
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 
 import mpccomm
-from mpccomm import MemoryNetwork, Serialization, SyncPool
+from mpccomm import MemoryNetwork, Serialization, Settings, SyncPool
 from mpccomm.engine.loop_owner import LoopOwner
 from tests.timing import UNIT
 
@@ -111,3 +115,34 @@ def test_again_and_again(parties: tuple[SyncPool, SyncPool], call: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, *timer)
     assert received == list(range(MESSAGES))
     assert shots
+
+
+def time_is_up(number: int, frame: FrameType | None) -> None:
+    raise TimesUpError
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+@pytest.mark.parametrize(
+    "call", [lambda pool, value: pool.send("Bob", value), lambda pool, value: pool.broadcast(value)]
+)
+def test_what_is_sent_is_the_callers_again_also_where_the_loop_is_held_up(
+    call: Callable[[SyncPool, Any], None],
+) -> None:
+    network, settings, hold, size = MemoryNetwork(), Settings(interrupt_grace=UNIT), threading.Event(), 1_000_000
+    with (
+        SyncPool(name="Alice", network=network, settings=settings) as alice,
+        SyncPool(name="Bob", network=network) as bob,
+    ):
+        network.connect(alice, bob)
+        alice.wait_ready()
+        value = bytearray(b"?" * size)
+        alice._engine.loop_owner.post_soon(hold.wait)
+        before = signal.signal(signal.SIGALRM, time_is_up)
+        timer = signal.setitimer(signal.ITIMER_REAL, UNIT)
+        with pytest.raises(TimesUpError):
+            call(alice, value)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        value[:] = b"!" * size
+        hold.set()
+        assert bytes(bob.recv("Alice", timeout=100 * UNIT)) == b"?" * size
