@@ -43,7 +43,9 @@ class Entry:
             return encoder.once(value, partial(self._lower, encoder), value)
         encoder.keep_order()
         encoder.enter()
-        node = self._lower(encoder, value)
+        payload = self._payload(encoder, value)
+        encoder.became(value, payload)
+        node = _lower_named(encoder, self.name, payload)
         encoder.depth -= 1
         return node
 
