@@ -17,7 +17,7 @@ from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
 from mpccomm.codec.refusal import Refusal
 from mpccomm.codec.scan import ELEMENTS
-from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
 
 _INSTANCE: Final = 224
@@ -74,6 +74,7 @@ class Entry:
         if found is None:
             return None
         encoder.count(len(values), records.memory(fields))
+        encoder.charge(ARGUMENT * (2 + len(fields)))
         nodes = lower_columns(encoder, found, [f".{name}" for name in fields])
         return [HEADS[Tag.INSTANCES], self.name, list(fields), *nodes]
 

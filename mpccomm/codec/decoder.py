@@ -18,9 +18,11 @@ from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
+    ARGUMENT,
     BYTES,
     DENSE,
     EXPANSION,
+    FEW_ARGUMENTS,
     MAX_ELEMENTS,
     MAX_WIRE_DEPTH,
     MAX_WIRE_LEVELS,
@@ -182,6 +184,8 @@ class MessageDecoder:
             raise _malformed(error, _name(tag)) from None
 
     def _call(self, tag: int, nodes: list[object]) -> object:
+        if len(nodes) > FEW_ARGUMENTS:
+            self.charge(ARGUMENT * len(nodes))
         build = CALLS.get(tag) or _find(CALLS, "CALLS", tag)
         try:
             return build(self, *nodes)
