@@ -69,10 +69,11 @@ class MessageDecoder:
         self.depth = 0
         self.elements = max_elements
         self._envelope = segments[0]
-        # What the nodes take is found out as exactly as what else there is asks for.
-        self._estimates = iter(ESTIMATES)
-        self._nodes = next(self._estimates)(self._envelope)
-        self.memory = allowance(sum(map(len, segments))) - self._nodes
+        # What the nodes take is found out as exactly as what else there is asks for: here by the first estimate.
+        self._estimates = 1
+        size = len(self._envelope)
+        self._nodes = EXPANSION * size
+        self.memory = allowance(size if len(segments) == 1 else sum(map(len, segments))) - self._nodes
         self._parts: list[tuple[object, int] | None] = []
         self._height = 0
 
@@ -111,10 +112,10 @@ class MessageDecoder:
         """Account for memory, in bytes, that is about to be taken."""
         self.memory -= memory
         while self.memory < 0:
-            estimate = next(self._estimates, None)
-            if estimate is None:
+            if self._estimates == len(ESTIMATES):
                 raise DecodingError(_TOO_LARGE)
-            nodes = min(self._nodes, estimate(self._envelope))
+            nodes = min(self._nodes, ESTIMATES[self._estimates](self._envelope))
+            self._estimates += 1
             self.memory += self._nodes - nodes
             self._nodes = nodes
 

@@ -139,8 +139,9 @@ class Tag(IntEnum):
 
 def allowance(size: int) -> int:
     """Return the bytes of memory that the value of a message of *size* bytes may take."""
-    larger = max(0, size - _MEGABYTE)
-    return min(ALLOWANCE + EXPANSION * size, _BASE + _GROWTH * (size - larger) + EXPANSION * larger)
+    if size < DENSE:
+        return min(ALLOWANCE + EXPANSION * size, _BASE + _GROWTH * size)
+    return _LARGE + (_GROWTH if size <= _MEGABYTE else EXPANSION) * (size - _MEGABYTE)
 
 
 def shortest(memory: int) -> int:
