@@ -63,6 +63,9 @@ class Encoder(Protocol):
     def once(self, owner: object, lower: Callable[[Any], object], argument: object) -> object:
         """Return what *lower* makes of *argument*, one level down, worked out once however often *owner* occurs."""
 
+    def became(self, instance: object, payload: object) -> None:
+        """Note what the ``serialize`` of a class of the user returned for *instance*, before that is lowered."""
+
     def keep_order(self) -> None:
         """Note that a class of the user takes part; to be called before its ``serialize`` is."""
 

@@ -16,7 +16,7 @@ from mpccomm.codec.columns import columns_of, lower_columns
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
 from mpccomm.codec.scan import ELEMENTS
-from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
 
 _INSTANCE: Final = 224
@@ -42,7 +42,9 @@ class Entry:
             return encoder.once(value, partial(self._lower, encoder), value)
         encoder.keep_order()
         encoder.enter()
-        node = self._lower(encoder, value)
+        payload = self._payload(encoder, value)
+        encoder.became(value, payload)
+        node = _lower_named(encoder, self.name, payload)
         encoder.depth -= 1
         return node
 
@@ -71,6 +73,7 @@ class Entry:
         if found is None:
             return None
         encoder.count(len(values), records.memory(fields))
+        encoder.charge(ARGUMENT * (2 + len(fields)))
         nodes = lower_columns(encoder, found, [f".{name}" for name in fields])
         return [HEADS[Tag.INSTANCES], self.name, list(fields), *nodes]
 

@@ -18,9 +18,11 @@ from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
+    ARGUMENT,
     BYTES,
     DENSE,
     EXPANSION,
+    FEW_ARGUMENTS,
     MAX_ELEMENTS,
     MAX_WIRE_DEPTH,
     MAX_WIRE_LEVELS,
@@ -67,10 +69,11 @@ class MessageDecoder:
         self.depth = 0
         self.elements = max_elements
         self._envelope = segments[0]
-        # What the nodes take is found out as exactly as what else there is asks for.
-        self._estimates = iter(ESTIMATES)
-        self._nodes = next(self._estimates)(self._envelope)
-        self.memory = allowance(sum(map(len, segments))) - self._nodes
+        # What the nodes take is found out as exactly as what else there is asks for: here by the first estimate.
+        self._estimates = 1
+        size = len(self._envelope)
+        self._nodes = EXPANSION * size
+        self.memory = allowance(size if len(segments) == 1 else sum(map(len, segments))) - self._nodes
         self._parts: list[tuple[object, int] | None] = []
         self._height = 0
 
@@ -109,10 +112,10 @@ class MessageDecoder:
         """Account for memory, in bytes, that is about to be taken."""
         self.memory -= memory
         while self.memory < 0:
-            estimate = next(self._estimates, None)
-            if estimate is None:
+            if self._estimates == len(ESTIMATES):
                 raise DecodingError(_TOO_LARGE)
-            nodes = min(self._nodes, estimate(self._envelope))
+            nodes = min(self._nodes, ESTIMATES[self._estimates](self._envelope))
+            self._estimates += 1
             self.memory += self._nodes - nodes
             self._nodes = nodes
 
@@ -182,6 +185,8 @@ class MessageDecoder:
             raise _malformed(error, _name(tag)) from None
 
     def _call(self, tag: int, nodes: list[object]) -> object:
+        if len(nodes) > FEW_ARGUMENTS:
+            self.charge(ARGUMENT * len(nodes))
         build = CALLS.get(tag) or _find(CALLS, "CALLS", tag)
         try:
             return build(self, *nodes)

@@ -42,6 +42,9 @@ _MANY_KEYS: Final = 1000
 _MANY: Final = 1 << 16
 """Containers that are lowered one by one, or elements in the same ones over again, before all are counted."""
 
+_MANY_AGAIN: Final = 1 << 12
+"""Instances that occur once more, before all are counted for the first time, and again each time they have doubled."""
+
 TOO_MANY: Final = f"has more elements than a message may have ({MAX_ELEMENTS}); send bulk data as arrays, or in parts"
 
 
@@ -61,6 +64,7 @@ class MessageEncoder:
     """What one call of `encode` knows while it lowers its value; see `mpccomm.codec.abc.Encoder`."""
 
     __slots__ = (
+        "_again",
         "_begin",
         "_deepest",
         "_known",
@@ -68,8 +72,10 @@ class MessageEncoder:
         "_limit",
         "_lowered",
         "_parts",
+        "_payloads",
         "_root",
         "_unique",
+        "_whole",
         "context",
         "depth",
         "elements",
@@ -97,13 +103,16 @@ class MessageEncoder:
         self._limit = max_elements
         self._parts: list[tuple[object, int]] = []
         self._root: object = None
+        self._whole: object = None
+        self._payloads: dict[int, tuple[object, object]] = {}
+        self._again = 0
         self._unique = 0
         self._known: dict[int, _Known | None] = {}
         self._lowered = 0
 
     def message(self, value: object) -> object:
         """Return the node of the whole message."""
-        self._root = value
+        self._root = self._whole = value
         node = self.lower(value)
         if not self._parts:
             return node
@@ -130,7 +139,10 @@ class MessageEncoder:
     def _part(self, value: object) -> object:
         level = self._level + self.depth
         if level >= MAX_DEPTH:
-            raise Refusal(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; send it in parts")
+            raise Refusal(
+                f"is nested more than {MAX_DEPTH} levels deep (an instance of a class is two), or contains itself; "
+                "send it in parts"
+            )
         self._check_size()
         self._unique += 1
         self._parts.append((value, level))
@@ -140,12 +152,15 @@ class MessageEncoder:
     def _check_size(self) -> None:
         """Refuse a message that is far larger than it looks, as soon as something may have to be lowered repeatedly."""
         if self._root is not None:
-            elements = count_written_out(self._root, self._limit)
-            if elements is None:
-                raise Refusal("contains itself, which cannot be sent")
-            if elements > self._limit:
-                raise Refusal(TOO_MANY)
+            self._check_written_out()
             self._root = None
+
+    def _check_written_out(self) -> None:
+        elements = count_written_out(self._whole, self._limit, self._payloads)
+        if elements is None:
+            raise Refusal("contains itself, which cannot be sent")
+        if elements > self._limit:
+            raise Refusal(TOO_MANY)
 
     def _check_repeated(self, values: list[Any]) -> None:
         """The same for columns, each of which is a list of its own: one of them that repeats itself is what tells."""
@@ -154,6 +169,18 @@ class MessageEncoder:
             self._lowered += _MANY if elements is None else elements
             if self._lowered >= _MANY:
                 self._check_size()
+
+    def became(self, instance: object, payload: object) -> None:
+        """An instance of a class of the user became *payload*, which is to be lowered.
+
+        It may become something else each time it occurs. What it holds is known for all that lead to it by now.
+        """
+        if id(instance) not in self._payloads:
+            self._payloads[id(instance)] = instance, payload
+            return
+        self._again += 1
+        if self._again >= _MANY_AGAIN and not self._again & (self._again - 1):
+            self._check_written_out()
 
     def call(self, tag: Tag, *arguments: object) -> list[object]:
         """Return a call, with arguments that are values (not nodes)."""
@@ -406,6 +433,7 @@ def _find(kind: type) -> Lower:
 
 
 _ADVICE: Final = {
+    **dict.fromkeys(("dateutil.tz", "pytz"), "use the zoneinfo.ZoneInfo of that name, or a datetime.timezone"),
     "polars": "send value.to_arrow(), of a LazyFrame that of value.collect(), and give what arrives to polars.from_arrow",
     "scipy.sparse": "send (m.data, m.indices, m.indptr, m.shape), where m is value.tocsr()",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from types import CodeType, FrameType
+from typing import Final
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -17,14 +18,21 @@ def is_interrupt(error: BaseException) -> bool:
     The interpreter calls both with the frame that it interrupted; no call that the codec, or a class of the user, makes
     by itself hands its own frame over. A handler that has let go of that frame is known by its code.
     """
-    handlers = _handlers()
+    handlers: set[CodeType] | None = None
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         interrupted = traceback.tb_frame
         traceback = traceback.tb_next
+        if str(traceback.tb_frame.f_globals.get("__name__")).startswith(_CODEC):
+            continue  # Nothing here is a handler. To ask for those that there are takes a while.
+        if handlers is None:
+            handlers = _handlers()
         if traceback.tb_frame.f_code in handlers or _was_given(traceback.tb_frame, interrupted):
             return True
     return False
+
+
+_CODEC: Final = f"{__package__}."
 
 
 def is_strike(error: BaseException) -> bool:

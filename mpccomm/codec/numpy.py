@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.scan import ELEMENTS
-from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
 
 Array = NDArray[Any]
 
@@ -141,7 +141,7 @@ def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) ->
         refusal.args = (f"has a dtype that cannot be sent: {refusal.args[0]}",)
         raise
     if dtype.names is not None and _has_holes(dtype):
-        encoder.charge(array.nbytes)
+        encoder.charge(array.nbytes + ARGUMENT * (len(header) + len(dtype.names)))
         return [HEADS[Tag.FIELDS], *header, *_lower_fields(encoder, array, dtype.names)]
     if dtype.kind in "OT":
         encoder.charge(_ELEMENT * array.size)

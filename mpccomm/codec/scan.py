@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
@@ -180,27 +180,36 @@ ELEMENTS: Final[dict[type, Callable[[Any], Iterator[object]]]] = {
 """What the containers of these types hold; `mpccomm.codec.classes` adds the dataclasses and namedtuples of the user."""
 
 
-def count_written_out(value: object, limit: int) -> int | None:
+def count_written_out(value: object, limit: int, payloads: Mapping[int, tuple[object, object]] = {}) -> int | None:
     """Return how many elements the containers in *value* have, one that occurs several times counted each time.
 
     Counted until there are more than *limit*; None if one contains itself. Takes a step for each that is there once.
+    *payloads* are what other objects have become so far, by their identity: each after its object.
     """
-    if type(value) not in ELEMENTS:
+
+    def holds(item: object) -> bool:
+        return type(item) in ELEMENTS or id(item) in payloads
+
+    def elements_of(item: object) -> Iterator[object]:
+        elements = ELEMENTS.get(type(item))
+        return iter(payloads[id(item)][1:]) if elements is None else elements(item)
+
+    if not holds(value):
         return 0
     counts: dict[int, int | None] = {}
-    stack = [(value, ELEMENTS[type(value)](value))]
+    stack = [(value, elements_of(value))]
     while stack:
         container, elements = stack[-1]
         counts.setdefault(id(container), None)
-        inner = next((item for item in elements if type(item) in ELEMENTS and id(item) not in counts), None)
+        inner = next((item for item in elements if holds(item) and id(item) not in counts), None)
         if inner is not None:
-            stack.append((inner, ELEMENTS[type(inner)](inner)))
+            stack.append((inner, elements_of(inner)))
             continue
         stack.pop()
         total = 0
-        for item in ELEMENTS[type(container)](container):
+        for item in elements_of(container):
             # One that is made anew each time it is asked for, by a property say, counts as one.
-            count = counts.get(id(item), 0) if type(item) in ELEMENTS else 0
+            count = counts.get(id(item), 0) if holds(item) else 0
             if count is None:
                 return None
             total += 1 + count

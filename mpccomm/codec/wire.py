@@ -45,6 +45,9 @@ EXPANSION: Final = 128
 """Memory that a value may take when decoded, in multiples of its encoded size."""
 ALLOWANCE: Final = 1 << 20
 """Bytes on top of that, so that short messages need no accounting."""
+FEW_ARGUMENTS: Final = 100
+ARGUMENT: Final = 40
+"""Bytes that each argument of a call takes while it is passed on, if there are more than a few of them."""
 _MEGABYTE: Final = 1_000_000
 _BASE: Final = 42_000_000
 _GROWTH: Final = 16
@@ -136,8 +139,9 @@ class Tag(IntEnum):
 
 def allowance(size: int) -> int:
     """Return the bytes of memory that the value of a message of *size* bytes may take."""
-    larger = max(0, size - _MEGABYTE)
-    return min(ALLOWANCE + EXPANSION * size, _BASE + _GROWTH * (size - larger) + EXPANSION * larger)
+    if size < DENSE:
+        return min(ALLOWANCE + EXPANSION * size, _BASE + _GROWTH * size)
+    return _LARGE + (_GROWTH if size <= _MEGABYTE else EXPANSION) * (size - _MEGABYTE)
 
 
 def shortest(memory: int) -> int:

@@ -125,6 +125,7 @@ def messages(size: int) -> dict[str, list[bytes]]:
         "scalars": message(call(Tag.SCALARS, call(Tag.NDARRAY, "|i1", [size], False, True, segment(1))), bytes(size)),
         "objects": message(call(Tag.OBJECTS, "O", [size], False, True, ints), low * size),
         "ballast": message(call(Tag.PADDED, segment(1), [{}] * (size // 2)), bytes(size // 2)),
+        "arguments": message(call(Tag.SERIES, *[{}] * size)),
         "parts": message(
             call(
                 Tag.PARTS,

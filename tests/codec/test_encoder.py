@@ -96,6 +96,8 @@ def test_what_cannot_be_sent_is_refused(value: object) -> None:
     [
         ("polars.dataframe.frame", r"send value\.to_arrow\(\).*polars\.from_arrow"),
         ("scipy.sparse._csr", r"send \(m\.data, m\.indices, m\.indptr, m\.shape\).*tocsr"),
+        ("dateutil.tz._tzfile", r"use the zoneinfo\.ZoneInfo of that name"),
+        ("pytz.tzfile", r"use the zoneinfo\.ZoneInfo of that name"),
         ("polarsteps", "register the class"),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -257,6 +258,23 @@ def test_errors_within_long_lists_of_instances() -> None:
             decode_node(call(Tag.EACH, *nodes))
     with pytest.raises(DecodingError, match="more memory than its size"):
         decode_node(call(Tag.EACH, "Share", [None] * 100_000))
+
+
+def test_instances_that_come_to_too_many_are_refused_early() -> None:
+    Serialization.register_class(Share)
+    value = Share(1)
+    for _ in range(40):
+        value = Share([value, value])
+    began = time.process_time()
+    with pytest.raises(EncodingError, match="more elements than a message may have"):
+        encode([value])
+    assert time.process_time() - began < 5
+    value.value.append(value)
+    with pytest.raises(EncodingError, match=r"contains itself|more elements"):
+        encode(value)
+    one = Share(1)
+    received = round_trip([[one, one] for _ in range(10_000)])
+    assert received == [[one, one]] * 10_000
 
 
 def test_the_methods_of_a_class_are_called_in_the_order_of_its_instances() -> None:

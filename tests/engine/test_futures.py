@@ -70,6 +70,9 @@ class FakeRequest:
         self.cancelled += 1
         self.waiter = None
 
+    def detach(self) -> None:
+        """It sends nothing."""
+
 
 class Watch:
     """An observer that counts waits."""

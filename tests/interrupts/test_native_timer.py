@@ -255,7 +255,7 @@ def test_the_end(pair: Pair) -> None:
         pair.end()
         pair.begin()
 
-    shots(pair.call(lambda: pair.duo.alice.shutdown(LIMIT)), look, 4 * STRIDE)
+    shots(pair.call(lambda: pair.duo.alice.shutdown(LIMIT)), look, 12 * STRIDE)
 
 
 # -- a timer in life ---------------------------------------------------------------------------------------------------
