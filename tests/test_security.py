@@ -116,7 +116,8 @@ SHOWN = {
         "test_house.py::test_nothing_is_evaluated_or_unpickled "
         "codec/test_registry.py::test_unregistered_here_is_an_error_that_says_what_to_do"
     ),
-    "Decoding is bounded by": f"{BOMBS} codec/test_arrow.py::test_malformed codec/test_limits.py::test_many_small_values",
+    "Decoding is bounded by": f"{BOMBS} codec/test_arrow.py::test_malformed codec/test_limits.py::test_many_small_values "
+    "codec/test_limits.py::test_dense_values_without_ballast codec/test_limits.py::test_dense_messages",
     "pyarrow gets neither a schema": "codec/test_arrow.py::test_malformed",
     "(A frame from a party with `wire=`": "codec/test_parquet.py::test_small_files_that_hold_much",
     "Its metadata is read": "codec/test_parquet.py::test_of_honest_files codec/test_parquet.py::test_files_with_a_byte_changed",
