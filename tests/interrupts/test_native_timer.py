@@ -63,7 +63,7 @@ class Pair:
     def end(self) -> None:
         # Within the time even where a part of it is gone.
         with suppress(TimesUpError):  # it may have struck the end itself
-            self.duo.run(lambda: asyncio.wait_for(self.duo.alice.shutdown(0), LIMIT))
+            self.duo.run(lambda: asyncio.wait_for(self.duo.alice.shutdown(0), 3 * LIMIT))
         self.bob.shutdown(0)
         # Not `asyncio.Runner.close`, which waits for ever for a task that asyncio has lost.
         loop = self.runner.get_loop()
