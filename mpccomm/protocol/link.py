@@ -697,7 +697,9 @@ class Link:
             return False
         for connection in self._connections:
             self._check(connection, now)
-        self._session.repeat_blocked(self._alone)
+        current = self._connections.current
+        if current is not None:
+            self._session.repeat_blocked(current.heard, self._alone)
         if not self._closing_notice.said:
             self._find_deadlock(now)
         sender = self.sender

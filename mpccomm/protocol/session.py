@@ -76,8 +76,9 @@ class Session:
         self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - frames.BATCH_HEAD
         self._acknowledged_at = now
         self._told_blocked = _NOT_TOLD
-        self._awaited = False
-        self._alone = False
+        self._told_blocked_at = now
+        self._told_waits = self._waits = (False, False)
+        """Whether a program waits for what is held back, and nothing else goes on there: as we said last, and as we say next."""
         self._most_untold = limits.box_messages // _CONSUMED_EVERY
         self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
         self._tell_after = self._most_untold
@@ -285,6 +286,7 @@ class Session:
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
+            self._told_blocked = _NOT_TOLD
         used = sender.refill(parts, again, budget) if again else 0
         if not used and (sender.queue or sender.under_way):
             used = sender.fill(parts, budget)
@@ -292,7 +294,7 @@ class Session:
             connection.awaiting = now
         # Behind all that has begun: what the other side lets in next is the next message that arrives.
         if sender.queue and not again and self._told_blocked != sender.box.taken and sender.held_back:
-            self._tell_blocked(parts)
+            self._tell_blocked(parts, now)
         if self.ack_due or len(parts) > 1:
             receiver = self.receiver
             box = receiver.box
@@ -313,24 +315,27 @@ class Session:
         receiver.told = receiver.acknowledged
         return _positions(receiver.told, box.taken_bytes, box.taken)
 
-    def _tell_blocked(self, parts: list[Buffer]) -> None:
+    def _tell_blocked(self, parts: list[Buffer], now: float) -> None:
         sender = self.sender
-        self._told_blocked = sender.box.taken
+        self._told_blocked, self._told_blocked_at = sender.box.taken, now
         ids = sender.queued_ids(frames.MAX_LISTED_IDS)
         box = sender.box
-        frame = frames.Blocked(*sender.queued(), box.begun, box.taken, self._awaited, self._alone, ids)
+        frame = frames.Blocked(*sender.queued(), box.begun, box.taken, *self._waits, ids)
         parts.append(frames.blocked(frame))
-        self._awaited = self._alone = False
+        self._told_waits, self._waits = self._waits, (False, False)
 
-    def repeat_blocked(self, alone: Callable[[], bool]) -> None:
+    def repeat_blocked(self, heard: float, alone: Callable[[], bool]) -> None:
         """Say once more that we are held back, if we are, whether a program stands still because of it, and is alone.
 
-        Only now and then, since finding that out means going through the queue.
+        Only now and then, since finding that out means going through the queue. And only if something was ``heard`` since we
+        said so last, or is different now: a process that stands still would find all of these at once, and no use in any.
         """
         if self.sender.held_back:
-            self._told_blocked = _NOT_TOLD
-            self._awaited = self.sender.anyone_waits()
-            self._alone = self._awaited and alone()
+            awaited = self.sender.anyone_waits()
+            waits = awaited, awaited and alone()
+            if waits != self._told_waits or heard >= self._told_blocked_at:
+                self._told_blocked = _NOT_TOLD
+                self._waits = waits
 
 
 class ClosingNotice:

@@ -33,6 +33,12 @@ def test_every_promise_is_kept(first: int) -> None:
     assert not failures, "\n".join(failures)
 
 
+@pytest.mark.parametrize("seed", [3101653, 4018211, 5041749])
+def test_what_once_failed(seed: int) -> None:
+    """Found far beyond the seeds above. (The same only as long as a seed leads to the same schedule.)"""
+    assert failure(seed) is None
+
+
 def test_a_seed_says_everything() -> None:
     steps = []
     for _ in range(2):
