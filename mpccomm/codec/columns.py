@@ -75,8 +75,12 @@ def _machine_numbers(decoder: Decoder, node: object, code: str) -> list[Any]:
 
 
 def _lower_ints(encoder: Encoder, values: list[int]) -> object:
+    # A number that is too large is met early as a rule, so trying costs less than looking for the largest; late in what rises.
+    last = values[-1]
+    least = (~last if last < 0 else last).bit_length()
     for width, code in _INT_CODES.items():
-        # A number that is too large is met early as a rule, so trying costs less than looking for the largest.
+        if least >= 8 * width:
+            continue
         try:
             data = memoryview(_little_endian(array(code, values))).cast("B")
         except OverflowError:
@@ -293,14 +297,18 @@ def _groups(decoder: Decoder, order_node: object, *nodes: object) -> list[Any]:
 def _lower_dicts(encoder: Encoder, values: list[dict[Any, Any]]) -> object | None:
     """A column for each key of dicts with the same keys in the same order; groups of such; None if they are neither."""
     keys = list(values[0])
-    if not 1 <= len(keys) <= _MOST_COLUMNS or countOf(map(len, values), len(keys)) != len(values):
+    if not 1 <= len(keys) <= _MOST_COLUMNS:
         return _unlike_dicts(encoder, values)
     if {*map(type, keys)} != {str} or not all(map(is_, chain.from_iterable(values), cycle(keys))):
         every = list(chain.from_iterable(values))
         if countOf(map(type, every), str) != len(every) or every != keys * len(values):
             return _unlike_dicts(encoder, values)
+    # Their keys are these, over and over. Where each has all of them, no dict ends between two of these.
+    try:
+        columns = [list(map(itemgetter(key), values)) for key in keys]
+    except KeyError:
+        return _unlike_dicts(encoder, values)
     encoder.count(len(values), _record_memory(len(keys)))
-    columns = (list(map(itemgetter(key), values)) for key in keys)
     nodes = lower_columns(encoder, columns, [f"[{json.dumps(key, ensure_ascii=False)}]" for key in keys])
     return [HEADS[Tag.RECORDS], keys, *nodes]
 

@@ -258,3 +258,17 @@ def test_either_side_of_the_number_of_shapes(kinds: int) -> None:
 def test_a_key_that_only_equals_the_others() -> None:
     with pytest.raises(EncodingError, match="Key"):
         encode([*([{"a": 1, "b": 2}] * 50), {"a": 1, Key("b"): 2}])
+
+
+def test_dicts_that_take_turns_with_the_keys_of_one() -> None:
+    """The keys of all together are those of the first, over and over; each dict for itself has others."""
+    values = [{"a": 1, "b": 2}, {"a": 3}, {"b": 4, "a": 5}, {"b": 6}] * BULK
+    assert_same(round_trip(values), values)
+
+
+@pytest.mark.parametrize("last", [0, -1, 127, -128, 128, -129, 2**31, -(2**31), 2**63 - 1, -(2**63), 2**63])
+def test_the_last_number_of_a_column_is_no_better_than_others(last: int) -> None:
+    values = [0, 2**40, *range(BULK), last]
+    assert_same(round_trip(values), values)
+    rising = [*range(BULK), last]
+    assert_same(round_trip(rising), rising)
