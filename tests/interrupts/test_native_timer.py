@@ -23,7 +23,7 @@ from tests.interrupts.test_native import MARK, RECEIVES, SENDS, Duo
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
-STRIDE = 1 if LONG else 97
+STRIDE = 1 if LONG else 197
 """Where the pool ends a new one has to be made."""
 
 pytestmark = pytest.mark.timeout(3600 if LONG else 60)
