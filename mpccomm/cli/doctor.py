@@ -18,9 +18,10 @@ import platform
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -148,13 +149,26 @@ def _validity(name: str, certificate: Certificate, renew: str) -> Finding:
     return Finding(name, "certificate", OK, text)
 
 
-def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float) -> Iterator[Finding]:
+def _seeing(config: Config, me: PartyConfig, password: Password) -> ssl.SSLContext:
+    """Return a context that takes any certificate, and shows our own: who shows none is told of there, as a stranger."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if config.tls and me.cert:
+        with suppress(ConfigurationError):  # it has been told
+            context = Credentials(me.key, me.cert[0], config.ca_cert, password).dialling
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _outside(
+    config: Config, me: PartyConfig, context: ssl.SSLContext, timeout: float, other: PartyConfig
+) -> Iterator[Finding]:
     """Name, port, and what answers there."""
     if not other.addr:
         return
     port = other.port or (443 if config.tls else 80)
     if (proxy := _proxy(me)) is not None and proxy.serves(other.addr):
-        yield from _look_through(proxy, config, other, port, timeout)
+        yield from _look_through(proxy, config, other, port, context, timeout)
         return
     try:
         found = socket.getaddrinfo(other.addr, port, type=socket.SOCK_STREAM)
@@ -178,14 +192,13 @@ def _outside(config: Config, me: PartyConfig, other: PartyConfig, timeout: float
         return
     yield Finding(other.name, "port", OK, f"{other.addr} port {port} takes connections")
     with connection:
-        yield from _certificate(config, other, connection) if config.tls else _unencrypted(other, connection)
+        yield from _certificate(config, other, connection, context) if config.tls else _unencrypted(other, connection)
 
 
-def _certificate(config: Config, other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
+def _certificate(
+    config: Config, other: PartyConfig, connection: socket.socket, context: ssl.SSLContext
+) -> Iterator[Finding]:
     """Yield what it shows to any caller; whether that is believed is seen when the pool connects."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     try:
         # What stands in front of several parties tells them apart by the name.
         with context.wrap_socket(connection, server_hostname=other.server_name or other.addr) as secured:
@@ -285,11 +298,10 @@ class _Seen(asyncio.Protocol):
         self.over.set_result(None)
 
 
-def _look_through(proxy: Proxy, config: Config, other: PartyConfig, port: int, timeout: float) -> Iterator[Finding]:
+def _look_through(
+    proxy: Proxy, config: Config, other: PartyConfig, port: int, context: ssl.SSLContext, timeout: float
+) -> Iterator[Finding]:
     """Yield whether the proxy makes a connection to that party, and what answers at the other end of it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
 
     async def look() -> bytes:
         seen = _Seen()
@@ -331,6 +343,7 @@ async def _inside(
     timing = replace(config.settings.timing, heartbeat=0.1, tick=0.05)
     config = replace(config, settings=replace(config.settings, timing=timing))
     others = [party for party in config.parties.values() if party is not me]
+    look = partial(_outside, config, me, _seeing(config, me, password), timeout)
     try:
         pool: Pool = build(visiting(Pool), config, me.name, password)
     except PortInUseError as error:
@@ -340,16 +353,16 @@ async def _inside(
         remedy = "correct what it names, in the configuration here"
         broken = Finding(me.name, "configuration", WRONG, str(error), remedy)
     else:
-        return await _connected(config, me, others, pool, own, timeout, together)
-    return [broken, *(finding for party in others for finding in _outside(config, me, party, timeout))]
+        return await _connected(me, others, pool, own, look, timeout, together)
+    return [broken, *(finding for party in others for finding in look(party))]
 
 
 async def _connected(
-    config: Config,
     me: PartyConfig,
     others: Sequence[PartyConfig],
     pool: Pool,
     own: Sequence[Finding],
+    look: Callable[[PartyConfig], Iterator[Finding]],
     timeout: float,
     together: bool,
 ) -> list[Finding]:
@@ -360,7 +373,7 @@ async def _connected(
         missing = await _missing(pool, timeout, [party.name for party in others])
         found += _relays(pool, me, others)
         for party in others:
-            seen = await asyncio.to_thread(lambda party=party: list(_outside(config, me, party, timeout)))  # type: ignore[misc]
+            seen = await asyncio.to_thread(list, look(party))
             if party.name not in missing:
                 found += _all_the_same(seen)
                 found.append(await _round_trip(pool, party.name, timeout))

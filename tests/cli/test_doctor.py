@@ -1,8 +1,10 @@
 """The doctor, with patients that are well and with ones that are not."""
 
 import json
+import logging
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -167,6 +169,16 @@ def test_the_other_side_does_not_recognise_us(tmp_path: Path, capsys: pytest.Cap
     assert status == 1
     assert found["bob", "port"][0] == "ok"
     assert "does not recognise us" in found["bob", "connection"][1]
+
+
+def test_the_other_side_sees_no_stranger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = setup(tmp_path, {name: self_signed(name, LOCAL) for name in ("alice", "bob")})
+    with program(file):
+        status, _ = findings(capsys, str(file), "--me", "alice")
+    assert status == 0
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_another_certificate_than_agreed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -484,8 +496,9 @@ def test_a_proxy_that_refuses(
 )
 def test_each_refusal_has_its_remedy(answer: bytes, remedy: str) -> None:
     bob = PartyConfig("bob", "bob.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with ForwardProxy(answer=answer) as proxy:
-        (found,) = _look_through(Proxy(proxy.url), Config({"bob": bob}), bob, 443, 100 * UNIT)
+        (found,) = _look_through(Proxy(proxy.url), Config({"bob": bob}), bob, 443, context, 100 * UNIT)
     assert (found.party, found.check, found.state) == ("bob", "proxy", "wrong")
     assert remedy in found.remedy
 
