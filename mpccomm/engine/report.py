@@ -97,7 +97,8 @@ class Report(Mapping[str, Figures]):
             return self._phases[phase]
         except KeyError:
             known = ", ".join(map(repr, self._phases))
-            raise KeyError(f"no phase {phase!r} was entered; there are {known}, where '' is the whole") from None
+            whole = f"where '' is the whole, which tables call {TOTAL!r}"
+            raise KeyError(f"no phase {phase!r} was entered; there are {known}, {whole}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._phases)
