@@ -503,7 +503,6 @@ class SendCall(Outgoing):
             limits = self.limits
             if limits is not NO_LIMIT:
                 self._set_limits(limits)
-            link.quiet_until = 0.0
             party.connections.wake()
         except Exception as error:
             if is_strike(error):
