@@ -216,7 +216,7 @@ def describe(error: BaseException) -> str:
         return _HUNG_UP
     if isinstance(error, aiohttp.WSServerHandshakeError):
         if error.status == 403:
-            return "it does not recognise us: add this party there, under the address that it sees"
+            return "it does not recognise us: add this party there, under the address and port that it sees"
         if error.status in (502, 503, 504):
             return f"a proxy answers there, and does not reach what is behind it, which may just start (HTTP status {error.status})"
         return f"something else answers there (HTTP status {error.status})"
