@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MOST_LISTED = 8
 """Parties of one call."""
+_IS_IT_RUNNING = "Is it running, and are address and port right on both sides?"
+_ARE_THEY_RUNNING = "Are they running, and are addresses and ports right on all sides?"
 
 
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -70,6 +72,14 @@ def why_not_ready(party: RemoteParty) -> str:
     return f"{aborted if ending.ending is Ending.ABORTED else 'it has shut down'}; {party.trouble}"
 
 
+def step_to_reach(parties: Iterable[RemoteParty]) -> str:
+    """Return what to look at where some of these can't be reached, to stand behind another sentence; otherwise nothing."""
+    unreached = {party.name for party in parties if not (party.link.connected or party.closed or party.link.ending)}
+    if not unreached:
+        return ""
+    return f" {_IS_IT_RUNNING if len(unreached) == 1 else _ARE_THEY_RUNNING}"
+
+
 def _action(call: ReceiveCall | SendCall) -> str:
     if isinstance(call, ReceiveCall):
         return f"receiving {describe_key(call.key)} from {call.party}"
@@ -105,6 +115,7 @@ def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False
     )
     return errors.CommunicationTimeoutError(
         f"{'receiving' if receiving else 'sending'} {'any of ' if any_of else ''}{what}{more} {_took(first)}; {found}. {hint}"
+        f"{step_to_reach(call.party for call in calls)}"
     )
 
 
@@ -114,7 +125,7 @@ def _timed_out(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | 
         if isinstance(call, ReceiveCall)
         else "; the message may still arrive: once sent, it isn't withdrawn."
     )
-    return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}")
+    return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}{step_to_reach((party,))}")
 
 
 def _took(call: ReceiveCall | SendCall) -> str:
@@ -169,9 +180,7 @@ def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | S
 
 
 def _unreachable(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    return errors.PartyUnreachableError(
-        f"{what}: it can't be reached: {cause.reason}. Is it running, and are address and port right on both sides?"
-    )
+    return errors.PartyUnreachableError(f"{what}: it can't be reached: {cause.reason}. {_IS_IT_RUNNING}")
 
 
 def _refused(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
