@@ -39,7 +39,6 @@ What is not known here is an error: a wrong key would otherwise be a setting tha
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -50,7 +49,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
 from mpccomm.address import ascii_name, check_host, check_port, check_server_name, normalise
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import DEFAULTS, Settings
@@ -368,8 +367,8 @@ class _Reader:
     def _known(self, at: KeyPath, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
         for key, value in table.items():
             if key not in types:
-                near = difflib.get_close_matches(key, types, 1)
-                meant = f"did you mean {near[0]}?" if near else f"there can be {', '.join(types)}"
+                near = nearest(key, types)
+                meant = f"did you mean {near}?" if near else f"there can be {', '.join(types)}"
                 self.fail((*at, key), f"unknown; {meant}")
             if type(value) not in types[key]:
                 names = " or ".join(_WORDS[kind] for kind in types[key])

@@ -14,6 +14,7 @@ from mpccomm.engine.authentication import Authentication, CertificateAuthenticat
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
+from mpccomm.engine.error_messages import ByName
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
 from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, linger_limit, names_of, seconds, send_limits
@@ -245,7 +246,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     @property
     def pool_handlers(self) -> Mapping[str, Handler]:
         """The parties by name, in the order in which they were added: address, counters, and what has arrived."""
-        return MappingProxyType({name: party.handler for name, party in self._engine.parties.items()})
+        return MappingProxyType(ByName((name, party.handler) for name, party in self._engine.parties.items()))
 
     def update_msg_prefix(self, prefix: str | None) -> None:
         """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
@@ -17,6 +17,7 @@ from mpccomm.protocol.states import Cause, Ending
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
 
+T = TypeVar("T")
 
 _MOST_LISTED = 8
 """Parties of one call."""
@@ -43,14 +44,16 @@ def split_by(error: BaseException) -> errors.PoolClosedError:
 def unknown(name: object, parties: Collection[str]) -> str:
     """Say that there is no party of that name."""
     known = ", ".join(map(repr, parties)) or "none yet"
-    near = [other for other in parties if _alike(other) == _alike(name)]
-    remedy = f"did you mean {near[0]!r}?" if near else "add it with add_http_client"
+    near = errors.nearest(name, parties)
+    remedy = "add it with add_http_client" if near is None else f"did you mean {near!r}?"
     return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
 
 
-def _alike(name: object) -> str:
-    """Return a name without what is easily mistyped in it."""
-    return "".join(str(name).split()).casefold()
+class ByName(dict[str, T]):
+    """What there is for each party, by its name. One who asks for a party that is not among them is told which there are."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise errors.UnknownPartyError(unknown(name, self))
 
 
 def why_not_ready(party: RemoteParty) -> str:
