@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from yarl import URL
 
@@ -17,6 +18,10 @@ IPAddress = IPv4Address | IPv6Address
 
 _LOOPBACK: frozenset[IPAddress] = frozenset((IPv4Address("127.0.0.1"), IPv6Address("::1")))
 _LONGEST_NAME = 253
+_CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories of Unicode: what breaks lines, or changes how other characters are shown."""
+_JOINERS = "\u200c\u200d"
+"""With which words of some languages are spelt."""
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
@@ -162,24 +167,30 @@ def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
 
 
 def check_name(name: object) -> str:
-    """Return the name of a party, unless it can't be one: any text of valid Unicode, not empty, without blanks around it.
+    """Return the name of a party, unless it can't be one: any text of valid Unicode, not empty, that can be read in a log.
 
     :raises TypeError: it is no text
-    :raises ConfigurationError: it is empty, has blanks around it, or is no valid Unicode
+    :raises ConfigurationError: it is empty, has blanks around it or control characters in it, or is no valid Unicode
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a party is a text, not {name!r} ({type(name).__name__})")
     if not name:
         raise ConfigurationError("the name of a party is empty: give the name that send and recv are to use for it")
-    if not is_unicode(name):
-        raise ConfigurationError(
-            f"{name!r} can't be the name of a party: it has lone surrogates, and is no valid Unicode"
-        )
-    if name != name.strip():
-        raise ConfigurationError(
-            f"{name!r} can't be the name of a party: it begins or ends with blanks, which are not seen in a log. Leave them out"
-        )
+    if shortcoming := unreadable(name):
+        raise ConfigurationError(f"{name!r} can't be the name of a party: {shortcoming}")
     return name
+
+
+def unreadable(name: str) -> str:
+    """Return why people could not read a name in a log, and what to do about it; empty: they can."""
+    if not is_unicode(name):
+        return "it has lone surrogates, and is no valid Unicode"
+    if name != name.strip():
+        return "it begins or ends with blanks, which are not seen in a log. Leave them out"
+    odd = () if name.isprintable() else [c for c in name if category(c) in _CONTROLS and c not in _JOINERS]
+    if odd:
+        return f"it has the control character {odd[0]!r} in it, which would steer a terminal or a log. Leave it out"
+    return ""
 
 
 def is_unicode(text: str) -> bool:

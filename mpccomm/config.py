@@ -48,7 +48,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
-from mpccomm.address import ascii_name, check_host, check_port, check_server_name, normalise
+from mpccomm.address import ascii_name, check_host, check_name, check_port, check_server_name, normalise, unreadable
 from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
@@ -161,11 +161,13 @@ class Config:
     def party(self, name: str | None) -> PartyConfig:
         """Return the party of that name; None: that of the environment variable ``MPCCOMM_PARTY``."""
         chosen = os.environ.get(ME) if name is None else name
-        known = ", ".join(self.parties)
+        known = ", ".join(map(repr, self.parties))
         if not chosen:
             raise ConfigurationError(f"which party is this? Pass me=, or set {ME}; {self.source} has {known}")
         if chosen not in self.parties:
-            raise ConfigurationError(f"{self.source} has no party {chosen!r}; it has {known}")
+            near = nearest(chosen, self.parties)
+            meant = "" if near is None else f"did you mean {near!r}? "
+            raise ConfigurationError(f"{self.source} has no party {chosen!r}; {meant}it has {known}")
         return self.parties[chosen]
 
 
@@ -251,7 +253,8 @@ class _Reader:
     def fail(self, key: KeyPath, what: str) -> NoReturn:
         """Say where and what."""
         line = line_of(self.text, key)
-        raise ConfigurationError(f"{self.path}:{line}: {'.'.join(key)}{': ' if key else ''}{what}")
+        shown = ".".join(repr(part) if unreadable(part) else part for part in key)
+        raise ConfigurationError(f"{self.path}:{line}: {shown}{': ' if key else ''}{what}")
 
     def _syntax(self, text: str) -> ConfigurationError:
         found = re.search(r" ?\(at line (\d+), column \d+\)", text)
@@ -305,6 +308,10 @@ class _Reader:
 
     def _party(self, name: str, entry: Any, relays: tuple[Relay, ...], proxy: Proxy | str | None) -> PartyConfig:
         at = ("parties", name)
+        try:
+            check_name(name)
+        except ConfigurationError as error:
+            self.fail(at, str(error))
         if not isinstance(entry, dict):
             self.fail(at, f"a party is a table: write [parties.{name}] and below it its addr")
         self._known(at, entry, _PARTY)
