@@ -113,12 +113,12 @@ def check_host(host: object, what: str = "addr") -> str:
         raise TypeError(f"{what} is the text of a host name or an IP address, not {host!r} ({type(host).__name__})")
     if not host:
         raise ConfigurationError(f"{what} is empty: give the host name or IP address")
+    if host != host.strip():
+        raise ConfigurationError(f"{what}={host!r} begins or ends with blanks: leave them out")
     if "://" in host:
-        raise ConfigurationError(
-            f"{what}={host!r} is a URL: give the host name or IP address alone, and the port as port="
-        )
+        raise ConfigurationError(f"{what}={host!r} is a URL: give the host name or IP address alone{_port_apart(what)}")
     if host[:1] == "[" or (host.count(":") == 1 and host.rpartition(":")[2].isdecimal()):
-        raise ConfigurationError(f"{what}={host!r}: give the address alone, without brackets, and the port as port=")
+        raise ConfigurationError(f"{what}={host!r}: give the address alone, without brackets{_port_apart(what)}")
     if ":" in host:
         address = _checked_literal(host, what)
         if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
@@ -128,6 +128,11 @@ def check_host(host: object, what: str = "addr") -> str:
     elif len(ascii_name(host)) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, ascii_name(host).split("."))):
         raise ConfigurationError(f"{what}={host!r} is neither a host name nor an IP address")
     return host
+
+
+def _port_apart(what: str) -> str:
+    """Return where the port belongs, if it has a place of its own beside what this address is given as."""
+    return ", and the port as port=" if what == "addr" else ""
 
 
 def _checked_literal(host: str, what: str) -> IPAddress:

@@ -384,7 +384,7 @@ async def test_a_pool_that_dials_itself(caplog: pytest.LogCaptureFixture) -> Non
     with pytest.raises(NotReadyError, match="Me at"):
         await pool.wait_ready(5 * UNIT)
     line = log.lines("Me (127.0.0.1", logging.WARNING)[0]
-    assert line.endswith("it is this very pool: give that party the address and port of its own server")
+    assert line.endswith("that is the address of this pool itself; give that party's own")
     await pool.shutdown(0)
 
 
