@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from yarl import URL
 
@@ -17,6 +18,10 @@ IPAddress = IPv4Address | IPv6Address
 
 _LOOPBACK: frozenset[IPAddress] = frozenset((IPv4Address("127.0.0.1"), IPv6Address("::1")))
 _LONGEST_NAME = 253
+_CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories of Unicode: what breaks lines, or changes how other characters are shown."""
+_JOINERS = "\u200c\u200d"
+"""With which words of some languages are spelt."""
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
@@ -108,12 +113,12 @@ def check_host(host: object, what: str = "addr") -> str:
         raise TypeError(f"{what} is the text of a host name or an IP address, not {host!r} ({type(host).__name__})")
     if not host:
         raise ConfigurationError(f"{what} is empty: give the host name or IP address")
+    if host != host.strip():
+        raise ConfigurationError(f"{what}={host!r} begins or ends with blanks: leave them out")
     if "://" in host:
-        raise ConfigurationError(
-            f"{what}={host!r} is a URL: give the host name or IP address alone, and the port as port="
-        )
+        raise ConfigurationError(f"{what}={host!r} is a URL: give the host name or IP address alone{_port_apart(what)}")
     if host[:1] == "[" or (host.count(":") == 1 and host.rpartition(":")[2].isdecimal()):
-        raise ConfigurationError(f"{what}={host!r}: give the address alone, without brackets, and the port as port=")
+        raise ConfigurationError(f"{what}={host!r}: give the address alone, without brackets{_port_apart(what)}")
     if ":" in host:
         address = _checked_literal(host, what)
         if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
@@ -123,6 +128,11 @@ def check_host(host: object, what: str = "addr") -> str:
     elif len(ascii_name(host)) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, ascii_name(host).split("."))):
         raise ConfigurationError(f"{what}={host!r} is neither a host name nor an IP address")
     return host
+
+
+def _port_apart(what: str) -> str:
+    """Return where the port belongs, if it has a place of its own beside what this address is given as."""
+    return ", and the port as port=" if what == "addr" else ""
 
 
 def _checked_literal(host: str, what: str) -> IPAddress:
@@ -162,24 +172,30 @@ def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
 
 
 def check_name(name: object) -> str:
-    """Return the name of a party, unless it can't be one: any text of valid Unicode, not empty, without blanks around it.
+    """Return the name of a party, unless it can't be one: any text of valid Unicode, not empty, that can be read in a log.
 
     :raises TypeError: it is no text
-    :raises ConfigurationError: it is empty, has blanks around it, or is no valid Unicode
+    :raises ConfigurationError: it is empty, has blanks around it or control characters in it, or is no valid Unicode
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a party is a text, not {name!r} ({type(name).__name__})")
     if not name:
         raise ConfigurationError("the name of a party is empty: give the name that send and recv are to use for it")
-    if not is_unicode(name):
-        raise ConfigurationError(
-            f"{name!r} can't be the name of a party: it has lone surrogates, and is no valid Unicode"
-        )
-    if name != name.strip():
-        raise ConfigurationError(
-            f"{name!r} can't be the name of a party: it begins or ends with blanks, which are not seen in a log. Leave them out"
-        )
+    if shortcoming := unreadable(name):
+        raise ConfigurationError(f"{name!r} can't be the name of a party: {shortcoming}")
     return name
+
+
+def unreadable(name: str) -> str:
+    """Return why people could not read a name in a log, and what to do about it; empty: they can."""
+    if not is_unicode(name):
+        return "it has lone surrogates, and is no valid Unicode"
+    if name != name.strip():
+        return "it begins or ends with blanks, which are not seen in a log. Leave them out"
+    odd = () if name.isprintable() else [c for c in name if category(c) in _CONTROLS and c not in _JOINERS]
+    if odd:
+        return f"it has the control character {odd[0]!r} in it, which would steer a terminal or a log. Leave it out"
+    return ""
 
 
 def is_unicode(text: str) -> bool:

@@ -39,7 +39,6 @@ What is not known here is an error: a wrong key would otherwise be a setting tha
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -49,8 +48,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
-from mpccomm.address import ascii_name, check_host, check_port, check_server_name, normalise
-from mpccomm.errors import ConfigurationError
+from mpccomm.address import ascii_name, check_host, check_name, check_port, check_server_name, normalise, unreadable
+from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
 from mpccomm.settings import DEFAULTS, Settings
@@ -162,11 +161,13 @@ class Config:
     def party(self, name: str | None) -> PartyConfig:
         """Return the party of that name; None: that of the environment variable ``MPCCOMM_PARTY``."""
         chosen = os.environ.get(ME) if name is None else name
-        known = ", ".join(self.parties)
+        known = ", ".join(map(repr, self.parties))
         if not chosen:
             raise ConfigurationError(f"which party is this? Pass me=, or set {ME}; {self.source} has {known}")
         if chosen not in self.parties:
-            raise ConfigurationError(f"{self.source} has no party {chosen!r}; it has {known}")
+            near = nearest(chosen, self.parties)
+            meant = "" if near is None else f"did you mean {near!r}? "
+            raise ConfigurationError(f"{self.source} has no party {chosen!r}; {meant}it has {known}")
         return self.parties[chosen]
 
 
@@ -252,7 +253,8 @@ class _Reader:
     def fail(self, key: KeyPath, what: str) -> NoReturn:
         """Say where and what."""
         line = line_of(self.text, key)
-        raise ConfigurationError(f"{self.path}:{line}: {'.'.join(key)}{': ' if key else ''}{what}")
+        shown = ".".join(repr(part) if unreadable(part) else part for part in key)
+        raise ConfigurationError(f"{self.path}:{line}: {shown}{': ' if key else ''}{what}")
 
     def _syntax(self, text: str) -> ConfigurationError:
         found = re.search(r" ?\(at line (\d+), column \d+\)", text)
@@ -306,6 +308,10 @@ class _Reader:
 
     def _party(self, name: str, entry: Any, relays: tuple[Relay, ...], proxy: Proxy | str | None) -> PartyConfig:
         at = ("parties", name)
+        try:
+            check_name(name)
+        except ConfigurationError as error:
+            self.fail(at, str(error))
         if not isinstance(entry, dict):
             self.fail(at, f"a party is a table: write [parties.{name}] and below it its addr")
         self._known(at, entry, _PARTY)
@@ -368,8 +374,8 @@ class _Reader:
     def _known(self, at: KeyPath, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
         for key, value in table.items():
             if key not in types:
-                near = difflib.get_close_matches(key, types, 1)
-                meant = f"did you mean {near[0]}?" if near else f"there can be {', '.join(types)}"
+                near = nearest(key, types)
+                meant = f"did you mean {near}?" if near else f"there can be {', '.join(types)}"
                 self.fail((*at, key), f"unknown; {meant}")
             if type(value) not in types[key]:
                 names = " or ".join(_WORDS[kind] for kind in types[key])

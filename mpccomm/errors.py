@@ -30,6 +30,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 
 class CommunicationError(Exception):
     """The root: everything that this library raises on purpose."""
@@ -150,6 +153,28 @@ class RepetitionError(CommunicationError, ValueError):
 
 class AnnotationError(CommunicationError, TypeError):
     """``serialize`` or ``deserialize`` lack the annotations that ``check_annotations`` asks for."""
+
+
+def nearest(name: object, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return which of the known names is meant by one that is none of them, if it is like one; case and blanks count for nothing.
+
+    Another number is another name: party2 is no slip for party1.
+    """
+    # Here, because it takes longer to load than most of us, and most programs make no such slip.
+    from difflib import get_close_matches
+
+    wanted = _folded(str(name))
+    there = {_folded(one): one for one in known if _digits(one) == _digits(wanted)}
+    found = get_close_matches(wanted, there, 1, likeness)
+    return there[found[0]] if found else None
+
+
+def _folded(name: str) -> str:
+    return "".join(name.split()).casefold()
+
+
+def _digits(name: str) -> list[str]:
+    return re.findall(r"\d", name)
 
 
 def missing_library(what: str, library: str | None, extra: str) -> str:

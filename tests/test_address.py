@@ -10,6 +10,7 @@ from mpccomm.address import (
     IPAddress,
     ascii_name,
     check_host,
+    check_name,
     check_port,
     equivalents,
     join,
@@ -105,8 +106,8 @@ BAD_HOSTS = {
     "fe80::1%no-such-link": "no network interface",
     "::g": "no IP address",
     "bob example": "neither",
-    "bob\n": "neither",
-    " bob": "neither",
+    "bob\n": "begins or ends with blanks",
+    " bob": "begins or ends with blanks",
     "a" * 64: "neither",
     "-bob": "neither",
     "bob..example": "neither",
@@ -164,6 +165,27 @@ def test_names_of_parties_have_no_blanks_around_them(name: str) -> None:
         Pool().add_http_client(name, "127.0.0.1", 80)
     with pytest.raises(ConfigurationError, match="begins or ends with blanks"):
         Pool(name=name)
+
+
+CONTROLS = ["Bob\nERROR all is lost", "\x1b[31mBob", "B\u2028ob", "B\u202eob", "B\0ob", "B\u200bob"]
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+def test_names_of_parties_steer_no_log(face: type[Pool | SyncPool], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"has the control character .*Leave it out") as caught:
+        face().add_http_client(name, "127.0.0.1", 80)
+    assert str(caught.value).isprintable()
+    with pytest.raises(ConfigurationError, match="has the control character"):
+        face(name=name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Bob and Carol", "B\u00fccher", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "a\u00a0b", "*/:%s"],
+)
+def test_names_of_parties_are_in_any_language(name: str) -> None:
+    assert check_name(name) == name
 
 
 def test_an_address_of_another_machine_is_told_as_such() -> None:

@@ -91,6 +91,11 @@ def test_what_is_found_on_this_machine_listens_on_this_machine(tmp_path: Path, a
 
 
 MISTAKES = [
+    (
+        "[parties.' alice']\naddr = 'a'",
+        "1: parties.' alice': ' alice' can't be the name of a party: it begins or ends with",
+    ),
+    ('[parties."a\\nb"]\naddr = "a"', r"1: parties.'a\\nb': .* control character"),
     ("tiemout = 3\n[parties.a]\naddr = 'a'", "1: tiemout: unknown; did you mean timeout?"),
     ("[parties.a]\naddr = 'a'\nprot = 3", "3: parties.a.prot: unknown; did you mean port?"),
     ("[parties.a]\naddr = 'a'\nzzz = 3", "3: parties.a.zzz: unknown; there can be addr, port"),
@@ -201,9 +206,9 @@ async def test_two_pools_with_certificates(tmp_path: Path, monkeypatch: pytest.M
 def test_who_is_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = plain(tmp_path)
     monkeypatch.delenv(ME, raising=False)
-    with pytest.raises(ConfigurationError, match=r"which party is this\? .*mpccomm.toml has a, b"):
+    with pytest.raises(ConfigurationError, match=r"which party is this\? .*mpccomm.toml has 'a', 'b'"):
         SyncPool.from_config(file)
-    with pytest.raises(ConfigurationError, match=r"mpccomm.toml has no party 'c'; it has a, b"):
+    with pytest.raises(ConfigurationError, match=r"mpccomm.toml has no party 'c'; it has 'a', 'b'"):
         SyncPool.from_config(file, "c")
 
 

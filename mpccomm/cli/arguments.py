@@ -10,7 +10,7 @@ from getpass import getpass
 from importlib.util import find_spec
 from pathlib import Path
 
-from mpccomm.address import check_host, check_port
+from mpccomm.address import check_host, check_port, unreadable
 from mpccomm.config import Config
 from mpccomm.environment import from_environment
 from mpccomm.errors import ConfigurationError
@@ -72,11 +72,12 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 def party_name(text: str) -> str:
     """Return the name of a party, which is also that of files: its certificate, its log."""
+    if text and (shortcoming := unreadable(text)):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} can't be the name of a party: {shortcoming}")
     if (
         not 0 < len(text) <= _LONGEST_NAME
         or not text.isprintable()
         or text.startswith(".")
-        or text != text.strip()
         or set('/\\:*?"<>|') & set(text)
     ):
         raise argparse.ArgumentTypeError(

@@ -19,7 +19,7 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpccomm.address import ascii_name, literal
+from mpccomm.address import ascii_name, literal, unreadable
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import count, first_line, host, party_name, password_from
 from mpccomm.config import Config, PartyConfig
@@ -116,7 +116,9 @@ def _days(text: str) -> int:
 
 
 def _common_name(text: str) -> str:
-    if not 0 < len(text) <= 64 or not text.isprintable() or text != text.strip():
+    if text and (shortcoming := unreadable(text)):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} can't be a common name: {shortcoming}")
+    if not 0 < len(text) <= 64 or not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text[:80]!r} can't be a common name: that has 1 to 64 printable characters")
     return text
 

@@ -25,9 +25,7 @@ A file says in which region each party is, and which line lies between two regio
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -38,7 +36,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.line import Line, duration, frequency, rate
 from mpccomm.transport import forwarder
 from mpccomm.transport.forwarder import Route, description
@@ -233,11 +231,10 @@ class _Plan:
 
     def _look_for_misspelt(self) -> None:
         """Refuse a name that is of no party, but nearly that of one which is in no region."""
-        # Another number is another party: the file may be for more of them.
-        strangers = [name for name in self._regions if name not in self._names and not re.search(r"\d", name)]
+        strangers = [name for name in self._regions if name not in self._names]
         for name in self._names:
-            if name not in self._regions and (near := difflib.get_close_matches(name, strangers, 1, 0.75)):
-                raise self._wrong(f"region {self._regions[near[0]]}: {near[0]} is no party; did you mean {name}?")
+            if name not in self._regions and (near := nearest(name, strangers, 0.75)):
+                raise self._wrong(f"region {self._regions[near]}: {near} is no party; did you mean {name}?")
 
     def _add_line(self, where: str, entry: Any) -> None:
         if not isinstance(entry, dict):
@@ -265,8 +262,8 @@ class _Plan:
         known = {*self._names, *self._regions, *self._regions.values(), *KNOWN_NAMES}
         for end in ends:
             if end not in known:
-                near = difflib.get_close_matches(end, known, 1)
-                meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+                near = nearest(end, known)
+                meant = f"did you mean {near}?" if near else f"there are {', '.join(sorted(known))}"
                 raise self._wrong(f"{where}: {end} is no region and no party; {meant}")
         if ends[0] == ends[1] and ends[0] in self._names:
             raise self._wrong(f"{where}: there is no line between {ends[0]} and itself")
@@ -277,8 +274,8 @@ class _Plan:
     def _only(self, table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
         for key in table:
             if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
-                meant = f"did you mean {near[0]}?" if near else f"there can be {', '.join(known)}"
+                near = nearest(key, known)
+                meant = f"did you mean {near}?" if near else f"there can be {', '.join(known)}"
                 raise self._wrong(f"{where}{key} is unknown; {meant}")
 
     def _wrong(self, what: str) -> ConfigurationError:

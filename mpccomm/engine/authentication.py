@@ -251,7 +251,7 @@ class CertificateAuthentication(Authentication):
 
     def admit(self, party: Party, parties: Mapping[str, Party]) -> None:
         """A party is about to be added: read the certificates that it is to be known by."""
-        party.pins = read_pins(party.certificates)
+        party.pins = read_pins(party.certificates, f"{party.name}: cert=")
         for other in parties.values():
             if common := set(other.pins) & set(party.pins):
                 raise DuplicatePartyError(
@@ -302,7 +302,7 @@ class CertificateAuthentication(Authentication):
         :raises ConfigurationError: something can't be read; all stays as it was
         """
         credentials = self._read()
-        pins = {party.name: read_pins(party.certificates) for party in self._parties.values()}
+        pins = {party.name: read_pins(party.certificates, f"{party.name}: cert=") for party in self._parties.values()}
         for (name, one), (other, another) in combinations(pins.items(), 2):
             if common := set(one) & set(another):
                 raise DuplicatePartyError(

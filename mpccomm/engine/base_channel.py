@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from mpccomm.codec import Encoded
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
+from mpccomm.engine.error_messages import unknown
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.handles import Handle
 from mpccomm.engine.lifecycle import PoolState
@@ -27,7 +28,7 @@ from mpccomm.engine.options import (
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, Plain, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
-from mpccomm.errors import MessageTooLargeError
+from mpccomm.errors import MessageTooLargeError, UnknownPartyError
 
 if TYPE_CHECKING:
     from mpccomm.codec.abc import Buffer
@@ -373,9 +374,13 @@ class BaseChannel:
         return channel
 
     def _members(self, names: Sequence[str] | None, me: str | None) -> Members:
-        members = Members.of(names_of(names), me or self._space.name, list(self._engine.parties))
-        self._engine.parties_named(members.others)
-        return members
+        chosen, own = names_of(names), me or self._space.name
+        others = self._engine.parties
+        known = (*others, *filter(None, (own, self._space.name)))
+        if own and (strange := [name for name in chosen or () if name not in known]):
+            # First: where this party is misspelt, it seems to be missing.
+            raise UnknownPartyError(unknown(strange[0], known))
+        return Members.of(chosen, own, list(others))
 
 
 class NamedChannel(BaseChannel):

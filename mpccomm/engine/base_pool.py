@@ -10,10 +10,12 @@ from typing import Any, Self, TextIO, TypeVar
 
 import aiohttp
 
+from mpccomm.address import unreadable
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.deadlines import tightened
 from mpccomm.engine.engine import Engine
+from mpccomm.engine.error_messages import ByName
 from mpccomm.engine.explain import explain, explain_if_asked
 from mpccomm.engine.handlers import Handler, ServerHandle
 from mpccomm.engine.options import NO_LIMIT, UNSET, Unset, check_id_type, linger_limit, names_of, seconds, send_limits
@@ -34,6 +36,9 @@ from mpccomm.transport.shared_port import Listener
 from mpccomm.transport.tls import Password
 
 P = TypeVar("P", bound="BasePool")
+
+_LONGEST_PHASE = 100
+"""Characters, of a name."""
 
 
 class PoolCalls:
@@ -245,7 +250,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     @property
     def pool_handlers(self) -> Mapping[str, Handler]:
         """The parties by name, in the order in which they were added: address, counters, and what has arrived."""
-        return MappingProxyType({name: party.handler for name, party in self._engine.parties.items()})
+        return MappingProxyType(ByName((name, party.handler) for name, party in self._engine.parties.items()))
 
     def update_msg_prefix(self, prefix: str | None) -> None:
         """Put a prefix before the ids of all further messages, of both directions; automatic numbers start at 0 for each.
@@ -300,8 +305,15 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         It counts for the thread or the task that enters it, and for tasks that are made inside, until it is left. Phases nest, up
         to three deep; one that is entered again goes on. From the first one on waiting, CPU time and rounds are counted.
 
-        :param name: any text without "/", the same at all parties; not "all", which is the row of all phases in a report
+        :param name: any text without "/" that can be read in a log, of up to 100 characters, the same at all parties; not "all",
+            which is the row of all phases in a report
         """
+        if isinstance(name, str):
+            if shortcoming := unreadable(name):
+                raise ValueError(f"a phase can't be called {name!r}: {shortcoming}")
+            if len(name) > _LONGEST_PHASE:
+                text = f"its name has {len(name):,} characters; up to {_LONGEST_PHASE} have room in a report"
+                raise ValueError(f"a phase can't be called {name[:40]!r}...: {text}")
         return Phase(self._engine.count(), self._engine.loop_owner, name)
 
     def report(self) -> Report:

@@ -17,7 +17,7 @@ from mpccomm.engine.abc import LoopProvider, Step
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.error_messages import split_by, unknown, why_not_ready
+from mpccomm.engine.error_messages import split_by, step_to_reach, unknown, why_not_ready
 from mpccomm.engine.futures import run, tell_all_who_wait
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
@@ -439,7 +439,8 @@ class Engine:
             self.check_open()
             text = "; ".join(f"{name} at {why}" for name, why in missing.items())
             within = "" if limit is None else f" within {describe_limit(limit)}"
-            raise NotReadyError(f"not reachable{within}: {text}", missing)
+            step = step_to_reach(party for party in parties if party.name in missing)
+            raise NotReadyError(f"not reachable{within}: {text}{step and f'.{step}'}", missing)
 
     async def shutdown(self, linger: float) -> None:
         """Deliver what is pending, tell the others, close. All who call this, or `abort`, wait for the one end.

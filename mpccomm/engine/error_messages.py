@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
@@ -17,9 +17,12 @@ from mpccomm.protocol.states import Cause, Ending
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
 
+T = TypeVar("T")
 
 _MOST_LISTED = 8
 """Parties of one call."""
+_IS_IT_RUNNING = "Is it running, and are address and port right on both sides?"
+_ARE_THEY_RUNNING = "Are they running, and are addresses and ports right on all sides?"
 
 
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -41,14 +44,16 @@ def split_by(error: BaseException) -> errors.PoolClosedError:
 def unknown(name: object, parties: Collection[str]) -> str:
     """Say that there is no party of that name."""
     known = ", ".join(map(repr, parties)) or "none yet"
-    near = [other for other in parties if _alike(other) == _alike(name)]
-    remedy = f"did you mean {near[0]!r}?" if near else "add it with add_http_client"
+    near = errors.nearest(name, parties)
+    remedy = "add it with add_http_client" if near is None else f"did you mean {near!r}?"
     return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
 
 
-def _alike(name: object) -> str:
-    """Return a name without what is easily mistyped in it."""
-    return "".join(str(name).split()).casefold()
+class ByName(dict[str, T]):
+    """What there is for each party, by its name. One who asks for a party that is not among them is told which there are."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise errors.UnknownPartyError(unknown(name, self))
 
 
 def why_not_ready(party: RemoteParty) -> str:
@@ -68,6 +73,14 @@ def why_not_ready(party: RemoteParty) -> str:
         )
     aborted = f"it has aborted: {ending.reason or 'no reason given'}"
     return f"{aborted if ending.ending is Ending.ABORTED else 'it has shut down'}; {party.trouble}"
+
+
+def step_to_reach(parties: Iterable[RemoteParty]) -> str:
+    """Return what to look at where some of these can't be reached, to stand behind another sentence; otherwise nothing."""
+    unreached = {party.name for party in parties if not (party.link.connected or party.closed or party.link.ending)}
+    if not unreached:
+        return ""
+    return f" {_IS_IT_RUNNING if len(unreached) == 1 else _ARE_THEY_RUNNING}"
 
 
 def _action(call: ReceiveCall | SendCall) -> str:
@@ -105,6 +118,7 @@ def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False
     )
     return errors.CommunicationTimeoutError(
         f"{'receiving' if receiving else 'sending'} {'any of ' if any_of else ''}{what}{more} {_took(first)}; {found}. {hint}"
+        f"{step_to_reach(call.party for call in calls)}"
     )
 
 
@@ -114,7 +128,7 @@ def _timed_out(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | 
         if isinstance(call, ReceiveCall)
         else "; the message may still arrive: once sent, it isn't withdrawn."
     )
-    return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}")
+    return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}{step_to_reach((party,))}")
 
 
 def _took(call: ReceiveCall | SendCall) -> str:
@@ -169,9 +183,7 @@ def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | S
 
 
 def _unreachable(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    return errors.PartyUnreachableError(
-        f"{what}: it can't be reached: {cause.reason}. Is it running, and are address and port right on both sides?"
-    )
+    return errors.PartyUnreachableError(f"{what}: it can't be reached: {cause.reason}. {_IS_IT_RUNNING}")
 
 
 def _refused(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpccomm.display import PLOT_STYLE, bytes_unit, stats_html
+from mpccomm.engine.error_messages import ByName
 from mpccomm.errors import missing_library
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Stats(Mapping[str, PartyStats]):
     """The figures of all parties at one moment, by name; `total` of them together, and how they came about over time."""
 
     def __init__(self, parties: Mapping[str, PartyStats], history: History, now: float) -> None:
-        self._parties = dict(parties)
+        self._parties = ByName(parties)
         self._history = history
         self._now = now
 

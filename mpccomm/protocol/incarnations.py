@@ -56,7 +56,7 @@ class Incarnations:
             text = f"it speaks version {hello.version} of the protocol, we speak version {PROTOCOL_VERSION}"
             return HelloRefusal(CloseCode.VERSION, text)
         if hello.incarnation == self._own:
-            text = "it is this very pool: give that party the address and port of its own server"
+            text = "that is the address of this pool itself; give that party's own"
             return HelloRefusal(CloseCode.NOT_RECOGNISED, text)
         return _FORMER if hello.incarnation in self._former else None
 

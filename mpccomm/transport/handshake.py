@@ -87,9 +87,10 @@ async def receive_hello(
             silent = first is None and not stream.violation and stream.ended_with is None
             if silent and (caller.relayed or authenticator.parties_at(caller.address)):
                 # A party dialled, and gave it up: it was busy, or the other way round was quicker.
-                raise NotRecognisedError(f"{_how_it_ended(stream.ended_with)} instead of a HELLO", usual=True)
+                raise NotRecognisedError(_how_it_ended(stream.ended_with), usual=True)
             if first is None:
-                raise ViolationError(f"{stream.violation or _how_it_ended(stream.ended_with)} instead of a HELLO")
+                said = stream.violation and f"{stream.violation} instead of a HELLO"
+                raise ViolationError(said or _how_it_ended(stream.ended_with))
             take_over = await authenticator.identify(caller, _first_hello(first).port)
     except TimeoutError:
         raise NotRecognisedError("it did not say who it is", CloseCode.SILENT) from None
@@ -100,8 +101,11 @@ async def receive_hello(
 
 def _how_it_ended(code: int | None) -> str:
     if code == CloseCode.NOT_RECOGNISED:
-        return "it closed, because it does not recognise us,"
-    return "it closed"
+        return (
+            "it does not recognise us, and hung up before it said who it is: see in its log why, and correct there the address, "
+            "port or certificate of this party"
+        )
+    return "it hung up before it said who it is"
 
 
 def _first_hello(batch: bytes | memoryview) -> Hello:

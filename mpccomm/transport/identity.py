@@ -131,12 +131,13 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
+def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, ...]:
     """Return all certificates of a file, PEM or DER.
 
+    :param given_as: what an error puts before the path, as ``cert=``
     :raises ConfigurationError: the file can't be read, or holds none
     """
-    data = read_file(path)
+    data = read_file(path, given_as)
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import Encoding
@@ -149,26 +150,27 @@ def read_certificates(path: FilePath) -> tuple[Certificate, ...]:
         return tuple(map(certificate_from_der, ders))
     except ValueError as error:
         raise ConfigurationError(
-            f"{path} holds no certificate that can be read. What is meant is a file with a line -----BEGIN CERTIFICATE----- (PEM), "
-            "or a binary one (DER), as mpccomm certs issue makes"
+            f"{given_as}{path} holds no certificate that can be read. What is meant is a file with a line "
+            "-----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs issue makes"
         ) from error
 
 
-def read_pins(paths: FilePath | Iterable[FilePath] | None) -> tuple[Certificate, ...]:
+def read_pins(paths: FilePath | Iterable[FilePath] | None, given_as: str = "") -> tuple[Certificate, ...]:
     """Return the certificates that one party may show: of each file the first, what follows in it is its chain."""
     if paths is None:
         return ()
     if isinstance(paths, str | os.PathLike):
         paths = (paths,)
-    return tuple(read_certificates(path)[0] for path in paths)
+    return tuple(read_certificates(path, given_as)[0] for path in paths)
 
 
-def read_file(path: FilePath) -> bytes:
+def read_file(path: FilePath, given_as: str = "") -> bytes:
     """Return the bytes of a file. `ConfigurationError` where there is none."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror or error}") from error
+        seen_from = "" if Path(path).is_absolute() else f" (seen from {Path.cwd()})"
+        raise ConfigurationError(f"{given_as}{path} can't be read: {error.strerror or error}{seen_from}") from error
 
 
 def missing_extra() -> ConfigurationError:

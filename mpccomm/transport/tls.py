@@ -47,15 +47,16 @@ class Credentials:
         if cert is None:
             given = "key" if key is not None else "ca_cert"
             raise ConfigurationError(f"{given} was given without cert: both ends of a connection show a certificate")
-        self.chain = chain = read_certificates(cert)
+        self.chain = chain = read_certificates(cert, "cert=")
         self.own = chain[0]
-        self.authorities = () if ca_cert is None else read_certificates(ca_cert)
+        self.authorities = () if ca_cert is None else read_certificates(ca_cert, "ca_cert=")
         self._anchors = {authority.der for authority in self.authorities}
         self._answering = _Context(ssl.PROTOCOL_TLS_SERVER)
         self._dialling = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        self.secret_key = secret_key = read_key(cert if key is None else key, password)
+        key_file, given_as = (cert, "cert=") if key is None else (key, "key=")
+        self.secret_key = secret_key = read_key(key_file, password, given_as)
         for context in (self._answering, self._dialling):
-            _load(context, secret_key, chain, cert)
+            _load(context, secret_key, chain, cert, key_file)
         self.trust(self.authorities)
 
     @property
@@ -125,7 +126,8 @@ def listening_context(cert: FilePath, key: FilePath | None, password: Password =
     """
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_NONE
-    _load(context, read_key(cert if key is None else key, password), read_certificates(cert), cert)
+    key_file = cert if key is None else key
+    _load(context, read_key(key_file, password), read_certificates(cert), cert, key_file)
     return context
 
 
@@ -281,9 +283,9 @@ def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
 # -- our own key -------------------------------------------------------------------------------------------------------
 
 
-def read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
+def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateKeyTypes:
     """Return a private key, PEM or DER, encrypted or not. `ConfigurationError` where there is none, or the password is wrong."""
-    data = read_file(path)
+    data = read_file(path, given_as)
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError as error:
@@ -294,7 +296,9 @@ def read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
     except TypeError:
         pass  # it is encrypted
     except ValueError as error:
-        raise ConfigurationError(f"{path} holds no private key that can be read (PEM or DER): {error}") from error
+        raise ConfigurationError(
+            f"{given_as}{path} holds no private key that can be read (PEM or DER): {error}"
+        ) from error
     secret = password() if callable(password) else password
     if not secret:
         raise ConfigurationError(f"the private key {path} is encrypted: pass password=, a string or a function")
@@ -304,12 +308,16 @@ def read_key(path: FilePath, password: Password) -> PrivateKeyTypes:
         raise ConfigurationError(f"the private key {path} can't be decrypted: is the password right?") from error
 
 
-def _load(context: ssl.SSLContext, key: PrivateKeyTypes, chain: tuple[Certificate, ...], path: FilePath) -> None:
+def _load(
+    context: ssl.SSLContext, key: PrivateKeyTypes, chain: tuple[Certificate, ...], path: FilePath, key_file: FilePath
+) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
     if x509.load_der_x509_certificate(chain[0].der).public_key() != key.public_key():
-        raise ConfigurationError(f"the private key is not that of the certificate {path}")
+        raise ConfigurationError(
+            f"the private key {key_file} is not that of the certificate {path}: name the two files that were made together"
+        )
     # The ssl module reads files only, and PEM only. What lies on the disk meanwhile is encrypted with a password that
     # only this call knows.
     password = secrets.token_bytes(32).hex().encode()

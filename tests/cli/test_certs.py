@@ -172,6 +172,17 @@ def test_not_to_be_issued(arguments: list[str], folder: Path, capsys: pytest.Cap
     assert not list(folder.glob("*/*"))
 
 
+def test_what_is_wrong_with_an_argument_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, text in (
+        (["Al ice ", LOCAL], "'Al ice ' can't be the name of a party: it begins or ends with blanks"),
+        (["Dave", "http://d"], "address='http://d' is a URL: give the host name or IP address alone\n"),
+        (["Dave", " d"], "address=' d' begins or ends with blanks: leave them out"),
+    ):
+        with pytest.raises(SystemExit):
+            issue(folder, *arguments)
+        assert text in capsys.readouterr().err
+
+
 CONFIG = """
 ca_cert = "certs/ca.pem"
 

@@ -40,7 +40,11 @@ NAMES = {"me": "alice", "other": "bob", "addr": "bob.example", "port": 61001, "o
         (CONNECTION, "something that nobody has thought of", "run mpccomm doctor at bob"),
         (OWN_FILES, "the private key a.pem is encrypted: pass password=, a string or a function", "--password-file"),
         (OWN_FILES, "the private key a.pem can't be decrypted: is the password right?", "correct the password"),
-        (OWN_FILES, "the private key is not that of the certificate a.pem", "the key that belongs to this cert"),
+        (
+            OWN_FILES,
+            "the private key b.pem is not that of the certificate a.pem: name",
+            "the key that belongs to this cert",
+        ),
         (OWN_FILES, "a.pem can't be read: No such file or directory", "copy the file to this machine"),
         (OWN_FILES, "a.pem holds no certificate that can be read (PEM or DER)", "name another file"),
         (SHORTCOMINGS, "not to be used as server, says its extended key usage", "for both uses"),

@@ -62,9 +62,12 @@ def test_parties_by_name_in_the_order_in_which_they_were_added() -> None:
     assert engine.parties_named(["Carol", "Bob"]) == [carol, bob]
     with pytest.raises(UnknownPartyError, match="there are: 'Bob', 'Carol'"):
         engine.parties_named(["Dave"])
-    for mistyped in ("bob", " Bob "):
+    for mistyped in ("bob", " Bob ", "Bbo", "Bobb"):
         with pytest.raises(UnknownPartyError, match="did you mean 'Bob'"):
             engine.party(mistyped)
+    add(engine, "Party 1", port=3)
+    with pytest.raises(UnknownPartyError, match=r"'Party 1'\); add it"):  # another number is another party
+        engine.party("Party 2")
     engine.close_unused()
 
 

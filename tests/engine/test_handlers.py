@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from mpccomm import Pool, SyncPool
+from mpccomm import Pool, SyncPool, UnknownPartyError
 from tests.pools import LOCAL, Log, pools, quick
 from tests.sync.duo import duo
 
@@ -23,6 +23,9 @@ async def test_the_parties_in_the_order_in_which_they_were_added() -> None:
     assert handler is pool.pool_handlers["Adam"]
     with pytest.raises(KeyError):
         pool.pool_handlers["Eve"]
+    with pytest.raises(UnknownPartyError, match=r"no party 'adam' .*did you mean 'Adam'\?"):
+        pool.pool_handlers["adam"]
+    assert pool.pool_handlers.get("Eve") is None
 
 
 async def test_equal_if_address_and_port_are() -> None:

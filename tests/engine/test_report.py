@@ -518,7 +518,7 @@ def test_stays_without_number_take_no_memory() -> None:
     assert 0 < report["loop"].seconds < report[""].seconds  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "lone \ud800", "all"])
+@pytest.mark.parametrize("name", ["", "a/b", "lone \ud800", "all", " ", "x ", "\n", "x\ny", "x\x1b[31m", "x" * 101])
 def test_names_that_phases_do_not_have(name: str) -> None:
     with SyncPool() as pool, pytest.raises(ValueError, match="a phase can't be called"):
         pool.phase(name)

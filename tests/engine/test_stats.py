@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from mpccomm import PartyStats
+from mpccomm import PartyStats, UnknownPartyError
 from mpccomm.engine.party import Party
 from mpccomm.engine.stats import History, Stats
 from mpccomm.protocol.sender import Counters
@@ -26,6 +26,11 @@ def test_it_is_a_mapping() -> None:
     assert dict(both) == {"Bob": BOB, "Carol": CAROL}
     assert (len(both), both["Carol"], "Zoe" in both) == (2, CAROL, False)
     assert repr(both) == repr(dict(both))
+    assert both.get("bob") is None
+    with pytest.raises(
+        UnknownPartyError, match=r"no party 'bob' .*\(there are: 'Bob', 'Carol'\); did you mean 'Bob'\?"
+    ):
+        both["bob"]
 
 
 def test_total() -> None:

@@ -317,9 +317,28 @@ async def test_wait_ready_names_each_missing_party_with_its_cause() -> None:
     assert missing["Mute"].endswith("no answer yet")
     for name, cause in missing.items():
         assert f"{name} at {cause}" in str(caught.value)
+    assert str(caught.value).endswith(". Are they running, and are addresses and ports right on all sides?")
     assert isinstance(caught.value, TimeoutError)
     mute.close()
     await asyncio.gather(alice.shutdown(0), stranger.shutdown(0))
+
+
+async def test_who_gives_up_on_a_party_that_is_not_there_is_told_what_to_look_at() -> None:
+    step = "Is it running, and are address and port right on both sides?"
+    async with Pool(settings=quick()) as alice:
+        for name in ("Bob", "Carol"):
+            alice.add_http_client(name, LOCAL, closed_port())
+        for call in (
+            alice.wait_ready(UNIT, ["Bob"]),
+            alice.recv("Bob", timeout=UNIT),
+            alice.send("Bob", 1, timeout=UNIT),
+        ):
+            with pytest.raises(TimeoutError) as caught:
+                await call
+            assert str(caught.value).endswith(f". {step}")
+        with pytest.raises(TimeoutError, match="Are they running"):
+            await alice.recv_all(timeout=UNIT)
+        await alice.abort()
 
 
 async def test_a_party_without_a_server_is_not_dialled() -> None:
@@ -365,7 +384,7 @@ async def test_a_pool_that_dials_itself(caplog: pytest.LogCaptureFixture) -> Non
     with pytest.raises(NotReadyError, match="Me at"):
         await pool.wait_ready(5 * UNIT)
     line = log.lines("Me (127.0.0.1", logging.WARNING)[0]
-    assert line.endswith("it is this very pool: give that party the address and port of its own server")
+    assert line.endswith("that is the address of this pool itself; give that party's own")
     await pool.shutdown(0)
 
 

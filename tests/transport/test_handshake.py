@@ -94,11 +94,11 @@ async def test_one_that_no_party_is_is_told_so() -> None:
 @pytest.mark.parametrize(
     ("stream", "text"),
     [
-        (FakeStream(None), "it closed instead of a HELLO"),
-        (FakeStream(None, ended_with=1000), "it closed instead of a HELLO"),
+        (FakeStream(None), "it hung up before it said who it is"),
+        (FakeStream(None, ended_with=1000), "it hung up before it said who it is"),
         (
             FakeStream(None, ended_with=CloseCode.NOT_RECOGNISED),
-            "it closed, because it does not recognise us, instead of a HELLO",
+            "it does not recognise us, and hung up before it said who it is: see in its log why",
         ),
         (FakeStream(None, violation="a text"), "a text instead of a HELLO"),
         (FakeStream(bytes(4097)), "4097 bytes before saying who it is"),

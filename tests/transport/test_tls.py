@@ -95,8 +95,11 @@ def test_a_password_that_nobody_asked_for(files: Folder) -> None:
 
 
 def test_the_key_of_another(files: Folder) -> None:
-    with pytest.raises(ConfigurationError, match="the private key is not that of the certificate"):
-        Pool(files.key(BOB), files.cert(ALICE))
+    key, cert = files.key(BOB), files.cert(ALICE)
+    with pytest.raises(
+        ConfigurationError, match=f"the private key {key} is not that of the certificate {cert}: name the"
+    ):
+        Pool(key, cert)
 
 
 def test_no_key(files: Folder) -> None:
@@ -106,6 +109,16 @@ def test_no_key(files: Folder) -> None:
         Pool(None, files.cert(ALICE))
     with pytest.raises(ConfigurationError, match="can't be read"):
         Pool("/nowhere/key.pem", files.cert(ALICE))
+
+
+def test_a_file_that_is_not_there_is_told_with_its_argument_and_the_folder(files: Folder) -> None:
+    seen = re.escape(f"can't be read: No such file or directory (seen from {Path.cwd()})")
+    key, cert = files.key(ALICE), files.cert(ALICE)
+    for given in ("key", "cert", "ca_cert"):
+        with pytest.raises(ConfigurationError, match=f"^{given}=x.pem {seen}"):
+            Pool(**{"key": key, "cert": cert, given: "x.pem"})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=f"^Bob: cert=x.pem {seen}"):
+        Pool(key, cert).add_http_client("Bob", "localhost", 1, "x.pem")
 
 
 @pytest.mark.parametrize("given", ["key", "ca_cert"])
