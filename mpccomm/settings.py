@@ -120,8 +120,8 @@ class Timing:
     tick: float = 0.5
     """How often the times above are looked at."""
     waiting_notice: float = 5.0
-    """Seconds after which a receive or send that waits says so in the log; then again after twice the time, and so on. That a party is
-    not there is said two seconds after it was missed, and then after pauses of these lengths."""
+    """Seconds after which a receive or send that waits says so in the log; then again after twice the time, and so on. That a
+    party is not there is said two seconds after it was missed, and then after pauses of these lengths."""
     waiting_notice_cap: float = 300.0
     """The longest pause between two lines about the same wait."""
 

@@ -42,6 +42,7 @@ def values() -> dict[str, Callable[[int], Any]]:
         *(Decimal(1), Decimal("1E9"), Decimal("NaN"), Fraction(1), UUID(int=1), range(1), bytearray(b"x")),
         *(datetime(2000, 1, 1), date(1, 1, 1), date(2000, 1, 1), time(1), timedelta(1), timezone(timedelta(hours=1))),
         *(PurePosixPath("a"), IPv6Interface("::1"), array("b")),
+        *([array("u", "x")] if sys.version_info < (3, 13) else []),  # where it is not out of date
         *(mpz(1), xmpz(1), mpq(1, 2), mpfr(0), mpfr(1), mpfr(1, 1000), mpc(1), bitarray("1"), frozenbitarray()),
         *(np.int8(1), np.float64(1), np.str_("x"), np.bytes_(b"x"), np.zeros(0, "i1"), np.zeros(0, "i1,i1")),
         *(np.dtype("i1"), np.array([None]), np.zeros(1, {"names": ["a"], "formats": ["i1"], "itemsize": 9})),
@@ -49,8 +50,6 @@ def values() -> dict[str, Callable[[int], Any]]:
         *(pd.Index([1]), pd.MultiIndex.from_arrays([[1]]), pd.Series([1]), pd.DataFrame({"a": [1]}), pd.array([1])),
         *(pa.array([1]), pa.table({"a": [1]})),
     ]
-    if sys.version_info < (3, 13):  # where it is not out of date
-        elements.append(array("u", "x"))
     found: dict[str, Callable[[int], Any]] = {}
     for element in elements:
         found[f"{type(element).__name__} {element!r}".partition(" object at ")[0][:60]] = partial(_in_turn, [element])
