@@ -112,6 +112,8 @@ def chosen_lines(options: argparse.Namespace, names: Sequence[str]) -> dict[Pair
     plan = _Plan(names, "--regions") if options.lines is None else _Plan.read(options.lines, names)
     if options.regions is not None:
         plan.assign(options.regions)
+    if doubt := plan.doubt():
+        print(f"warning: {doubt}", file=sys.stderr)
     return {pair: replace(plan.between(*pair), **given) for pair in combinations(names, 2)}
 
 
@@ -200,6 +202,22 @@ class _Plan:
                 "one for each is needed, in their order"
             )
         self._regions = dict(zip(self._names, regions, strict=True))
+
+    def doubt(self) -> str:
+        """Return why the file may be meant for other parties; empty: nothing speaks for that.
+
+        It may well be for more parties than run now, or have nothing to say of some. Both at once is more likely a slip.
+        """
+        others = [name for name in self._regions if name not in self._names]
+        unnamed = [
+            name for name in self._names if name not in self._regions and not any(name in ends for ends in self._lines)
+        ]
+        if not others or not unnamed:
+            return ""
+        return (
+            f"{self._source} says nothing of {' and '.join(unnamed)}, and has in its regions {' and '.join(others)}, no party now: "
+            "if it is the same party, give it one name"
+        )
 
     def between(self, one: str, other: str) -> Line:
         """Return the line between two parties: what is said of parties counts for more than what is said of regions."""

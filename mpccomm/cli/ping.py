@@ -4,7 +4,8 @@
     mpccomm ping mpccomm.toml --me alice --party bob --count 10
 
 The others run their programs, which take no note of it, or ping as well; this party's own program must not run meanwhile. No
-message is sent: the times are those of heartbeats, smoothed. The exit status is 1 if a party could not be reached.
+message is sent: the times are those of heartbeats, smoothed. The exit status is 1 if a party could not be reached, or was lost; one
+that said goodbye was not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from dataclasses import replace
 from mpccomm import NotReadyError, Pool
 from mpccomm.cli.arguments import add_choice, chosen, count, password_from, seconds
 from mpccomm.config import Config, build
-from mpccomm.engine.base_pool import visiting
+from mpccomm.engine.base_pool import engine_of, visiting
+from mpccomm.protocol.states import Ending
 
 _AT_ONCE = 0.001
 """Seconds."""
@@ -61,14 +63,30 @@ async def _ping(config: Config, me: str, names: Sequence[str], options: argparse
             await pool.wait_ready(options.timeout)
         except NotReadyError as error:
             missing = error.missing
-        for name, why in missing.items():
-            print(f"{name} at {why}", flush=True)
-        for _ in range(options.count if len(missing) < len(names) else 0):
-            await asyncio.sleep(options.interval)
-            for name in names:
-                stats = pool.stats[name]
-                if name not in missing:
-                    seconds = stats.round_trip
-                    trip = "not measured yet" if seconds is None else f"{1000 * seconds:.2f} ms"
-                    print(f"{name}: {trip if stats.connected else 'not connected'}", flush=True)
-        return int(any(not pool.stats[name].connected for name in names))
+        there = [name for name in names if name not in missing or _has_left(pool, name)]
+        for name in missing:
+            if name not in there:
+                print(f"{name} at {missing[name]}", flush=True)
+        for _ in range(options.count):
+            if there:
+                await asyncio.sleep(options.interval)
+            for name in list(there):
+                if _has_left(pool, name):
+                    there.remove(name)
+                print(f"{name}: {_shown(pool, name)}", flush=True)
+        return int(any(not (pool.stats[name].connected or _has_left(pool, name)) for name in names))
+
+
+def _has_left(pool: Pool, name: str) -> bool:
+    """Return whether it was reached, and has said goodbye since: it has pinged as often as it wanted, or its program is over."""
+    ending = engine_of(pool).party(name).link.ending
+    return ending is not None and ending.ending is Ending.SHUT_DOWN
+
+
+def _shown(pool: Pool, name: str) -> str:
+    if _has_left(pool, name):
+        return "was there, and has said goodbye"
+    stats = pool.stats[name]
+    if not stats.connected:
+        return "not connected"
+    return "not measured yet" if stats.round_trip is None else f"{1000 * stats.round_trip:.2f} ms"

@@ -156,3 +156,18 @@ def test_a_file_may_be_for_other_parties_too(tmp_path: Path) -> None:
     add_line_arguments(parser)
     names = ["alice", "party-2"]
     assert chosen_lines(parser.parse_args(["--lines", file]), names) == {("alice", "party-2"): Line(1)}
+
+
+@pytest.mark.parametrize(
+    ("us", "doubtful"),
+    [(["heidi"], True), (["dave", "heidi"], False), ([], False)],
+    ids=["another party", "more parties", "fewer parties"],
+)
+def test_a_file_that_may_be_for_other_parties(
+    us: list[str], doubtful: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, f"[regions]\neu = ['alice', 'bob', 'carol']\nus = {us}\n[[line]]\nrtt = '1s'")
+    assert set(lines("--lines", file).values()) == {Line(1)}
+    told = capsys.readouterr().err
+    assert ("lines.toml says nothing of dave, and has in its regions heidi, no party now" in told) is doubtful
+    assert bool(told) is doubtful

@@ -1,6 +1,7 @@
 """`mpccomm ping`: times of those who are there, causes for the others."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_a_key_under_a_password(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main([*arguments, "--password-file", str(secret)]) == 0
     assert main(arguments) == 2
     assert "is encrypted" in capsys.readouterr().err
+
+
+def test_both_ends_ping_and_one_is_done_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(setup(tmp_path))
+    with ThreadPoolExecutor(1) as executor:
+        bob = executor.submit(main, [file, "--me", "bob", "--count", "1", "--interval", str(UNIT)])
+        arguments = ["--count", "1000", "--interval", str(UNIT), "--timeout", str(100 * UNIT)]
+        assert main([file, "--me", "alice", *arguments]) == 0
+        assert bob.result() == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bob: ")]
+    assert lines[-1] == "bob: was there, and has said goodbye"
+    assert "bob: not connected" not in lines
 
 
 def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
