@@ -166,8 +166,8 @@ class Config:
             raise ConfigurationError(f"which party is this? Pass me=, or set {ME}; {self.source} has {known}")
         if chosen not in self.parties:
             near = nearest(chosen, self.parties)
-            meant = "" if near is None else f"did you mean {near!r}? "
-            raise ConfigurationError(f"{self.source} has no party {chosen!r}; {meant}it has {known}")
+            meant = "" if near is None else f"; did you mean {near!r}?"
+            raise ConfigurationError(f"{self.source} has no party {chosen!r}; it has {known}{meant}")
         return self.parties[chosen]
 
 

@@ -76,6 +76,7 @@ class Engine:
     _split: PoolClosedError | None = None
     """Why it has ended by itself: what a signal handler raised has split its work."""
     _split_told = False
+    _told_empty = False
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
         if authentication.certified and not network.tls:
@@ -171,7 +172,14 @@ class Engine:
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """Return the parties of those names, in that order; None: all, in the order in which they were added."""
-        return list(self.parties.values()) if names is None else [self.party(name) for name in names]
+        if names is not None:
+            return [self.party(name) for name in names]
+        if not self.parties and not self._told_empty:
+            # A program for any number of parties may mean it so, when it is alone.
+            self._told_empty = True
+            text = "a call for all parties of this pool is for none: it has no parties yet; add them before, with add_http_client"
+            self.log(LogEvent.NO_PARTIES, text)
+        return list(self.parties.values())
 
     def check_open(self) -> None:
         """Raise unless the pool can be used."""

@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 _MOST_LISTED = 8
 """Parties of one call."""
-_IS_IT_RUNNING = "Is it running, and are address and port right on both sides?"
-_ARE_THEY_RUNNING = "Are they running, and are addresses and ports right on all sides?"
 
 
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -80,7 +78,13 @@ def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     unreached = {party.name for party in parties if not (party.link.connected or party.closed or party.link.ending)}
     if not unreached:
         return ""
-    return f" {_IS_IT_RUNNING if len(unreached) == 1 else _ARE_THEY_RUNNING}"
+    return f" {_is_running(*unreached)}"
+
+
+def _is_running(*names: str) -> str:
+    if len(names) == 1:
+        return f"Is {names[0]} running, and are address and port right on both sides?"
+    return "Are they running, and are addresses and ports right on all sides?"
 
 
 def _action(call: ReceiveCall | SendCall) -> str:
@@ -183,7 +187,7 @@ def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | S
 
 
 def _unreachable(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    return errors.PartyUnreachableError(f"{what}: it can't be reached: {cause.reason}. {_IS_IT_RUNNING}")
+    return errors.PartyUnreachableError(f"{what}: it can't be reached: {cause.reason}. {_is_running(party.name)}")
 
 
 def _refused(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:

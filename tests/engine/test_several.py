@@ -1,8 +1,10 @@
 """The first of several messages, what a message has to be, one deadline for several calls, some of the parties: on all faces."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from inspect import isawaitable
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from mpccomm import (
     UnexpectedTypeError,
 )
 from tests.engine.faces import FACES, faces
-from tests.pools import LOCAL, pools, quick, until
+from tests.pools import LOCAL, Log, pools, quick, until
 from tests.sync.duo import duo
 from tests.timing import UNIT
 
@@ -114,6 +116,42 @@ async def test_each_once_in_the_order_of_arrival_and_a_break_leaves_the_rest() -
             alice.as_received("Bob")
         with pytest.raises(TypeError, match="a message id"):
             alice.as_received(msg_id=1)  # type: ignore[arg-type]
+
+
+async def done(result: Any) -> Any:
+    """The result of either face."""
+    return await result if isawaitable(result) else result
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pool: pool.recv_all(),
+        lambda pool: pool.broadcast(1),
+        lambda pool: pool.arecv_all(),
+        lambda pool: pool.wait_ready(),
+    ],
+    ids=["recv_all", "broadcast", "arecv_all", "wait_ready"],
+)
+async def test_what_is_for_all_parties_of_none_is_told_once(
+    face: type[Pool | SyncPool], call: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = face()
+    for _ in range(2):
+        assert not await done(call(pool))
+    assert len(Log(caplog).lines("it has no parties yet; add them", logging.WARNING)) == 1
+    await done(pool.shutdown())
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+async def test_what_is_for_no_party_as_asked_for_is_no_news(
+    face: type[Pool | SyncPool], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = face()
+    assert await done(pool.recv_all([])) == []
+    assert not Log(caplog).lines("it has no parties yet")
+    await done(pool.shutdown())
 
 
 def test_the_same_blocking() -> None:

@@ -324,7 +324,7 @@ async def test_wait_ready_names_each_missing_party_with_its_cause() -> None:
 
 
 async def test_who_gives_up_on_a_party_that_is_not_there_is_told_what_to_look_at() -> None:
-    step = "Is it running, and are address and port right on both sides?"
+    step = "Is Bob running, and are address and port right on both sides?"
     async with Pool(settings=quick()) as alice:
         for name in ("Bob", "Carol"):
             alice.add_http_client(name, LOCAL, closed_port())
