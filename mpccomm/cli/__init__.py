@@ -51,7 +51,7 @@ class Status(IntEnum):
 
 STATUSES = {
     Status.WELL: "all is well",
-    Status.WRONG: "something is wrong; what, was said",
+    Status.WRONG: "something is wrong, and the output says what",
     Status.USAGE: "arguments, the configuration or a file that they name can't be used",
     Status.TIMED_OUT: "a time limit has passed",
     Status.INTERRUPTED: "Ctrl-C",
