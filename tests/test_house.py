@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "logs"}),
+    frozenset({"errors", "interrupts", "logs"}),
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"address", "settings"}),

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.errors import DecodingError
+from mpccomm.interrupts import is_interrupt
 
 DEEPEST: Final = 16
 """Levels of types within types."""

@@ -13,11 +13,11 @@ from typing import Any, Final
 from mpccomm.codec import plugins, records
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.columns import columns_of, lower_columns
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.records import Form
 from mpccomm.codec.scan import ELEMENTS
 from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
+from mpccomm.interrupts import is_interrupt
 
 _INSTANCE: Final = 224
 """Bytes of memory that an instance takes, with its place in a list, as far as it can be told from here."""

@@ -15,7 +15,6 @@ from ormsgpack import unpackb
 
 from mpccomm.codec import builtin, calendar, classes, columns, plugins
 from mpccomm.codec.abc import Buffer, T
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
     ARGUMENT,
@@ -33,6 +32,7 @@ from mpccomm.codec.wire import (
     unpack_envelope,
 )
 from mpccomm.errors import DecodingError
+from mpccomm.interrupts import is_interrupt
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack builds by itself, and is a value already."""

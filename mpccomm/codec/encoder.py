@@ -18,7 +18,6 @@ import ormsgpack
 from mpccomm.codec import builtin, calendar, classes, columns, keys, plugins
 from mpccomm.codec.abc import Encoder, Lower, Refusal
 from mpccomm.codec.columns import BULK
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.plugins import ATOMS, LOWER
 from mpccomm.codec.scan import ELEMENTS, ESTIMATES, count_elements, count_written_out
 from mpccomm.codec.wire import (
@@ -34,6 +33,7 @@ from mpccomm.codec.wire import (
     shortest,
 )
 from mpccomm.errors import EncodingError, MissingExtraError
+from mpccomm.interrupts import is_interrupt
 
 _STRINGS: Final = frozenset({str})
 

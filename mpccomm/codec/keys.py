@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mpccomm.codec import plugins
 from mpccomm.codec.abc import Refusal
-from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.interrupts import is_interrupt
 
 MEMORY: Final = 192
 """Bytes that a key takes at most in a dict or set, or, before that, in the set of all hashes."""

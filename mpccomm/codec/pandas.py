@@ -15,7 +15,6 @@ from pandas.api.extensions import ExtensionArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.calendar import zone
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_arrays import (
     EXTENSIONS,
@@ -31,6 +30,7 @@ from mpccomm.codec.pandas_arrays import (
 from mpccomm.codec.pandas_keys import are_distinct, check_hashable, hashing_memory, lazy_size
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.interrupts import is_interrupt
 
 try:
     from pandas.api.internals import create_dataframe_from_blocks as _from_blocks

@@ -17,12 +17,12 @@ from pandas.tseries.frequencies import to_offset
 
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.calendar import zone
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.numpy import lower_array
 from mpccomm.codec.pandas_keys import are_distinct, lazy_size
 from mpccomm.codec.pandas_zones import standard
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.errors import DecodingError, MissingExtraError, missing_library
+from mpccomm.interrupts import is_interrupt
 
 UNITS: Final = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 """The resolutions that pandas has."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mpccomm.codec.abc import Refusal
-from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.interrupts import is_interrupt
 
 _LIBRARIES: Final = ("pytz", "dateutil")
 

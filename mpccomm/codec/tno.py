@@ -16,10 +16,10 @@ import ormsgpack
 
 from mpccomm.codec import classes
 from mpccomm.codec.abc import Refusal
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.scan import count_array_keys, count_elements
 from mpccomm.codec.wire import EXPANSION, MAX_ELEMENTS
 from mpccomm.errors import DecodingError, EncodingError, MissingExtraError
+from mpccomm.interrupts import is_interrupt
 
 _NOTHING: Final[Mapping[str, object]] = {}
 OPTIONS: Final = (

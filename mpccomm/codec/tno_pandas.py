@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from mpccomm.codec.abc import Refusal
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.pandas_keys import check_hashable
+from mpccomm.interrupts import is_interrupt
 
 _NAMELESS: Final = "TNO_MPC_COMMUNICATION_TEMPNAME"
 """What a Series without a name is called."""

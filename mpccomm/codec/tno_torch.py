@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from mpccomm.codec import torch as plugin
 from mpccomm.codec.abc import Refusal
-from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.interrupts import is_interrupt
 
 _KEY: Final = "my_tensor"
 _DIMENSIONS: Final = 64

@@ -10,8 +10,8 @@ from safetensors import deserialize
 from safetensors.torch import save
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
-from mpccomm.codec.interrupts import is_interrupt
 from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.interrupts import is_interrupt
 
 _KEY: Final = "tensor"
 _MEMORY: Final = 1024

@@ -14,10 +14,10 @@ from threading import get_ident
 from time import perf_counter, sleep
 from typing import Protocol, TypeVar
 
-from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine.lanes import lane, of_tasks, running
 from mpccomm.engine.observer import Observer
 from mpccomm.errors import PoolClosedError, WrongThreadError
+from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 
 _TURN = 128

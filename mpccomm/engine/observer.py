@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
-from mpccomm.codec.interrupts import is_interrupt
+from mpccomm.interrupts import is_interrupt
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing

@@ -20,7 +20,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
-from mpccomm.codec.interrupts import is_strike
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import read
 from mpccomm.engine.expect import Expect, check
@@ -28,6 +27,7 @@ from mpccomm.engine.observer import Involved, Observer
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
 from mpccomm.errors import CommunicationError
+from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
 from mpccomm.protocol.receiver import Incoming

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
-from mpccomm.codec.interrupts import is_strike
+from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import MAX_BATCH
 from mpccomm.protocol.states import CloseCode
 

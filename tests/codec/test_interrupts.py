@@ -1,6 +1,5 @@
 """What strikes while a value is encoded or decoded comes out as itself, wherever it strikes."""
 
-import signal
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -17,12 +16,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import mpccomm.codec
+import mpccomm.interrupts
 from mpccomm.codec import Serialization, decode, encode
-from mpccomm.codec.interrupts import is_interrupt, is_strike
 from mpccomm.errors import DecodingError, EncodingError
 from tests.interrupts.shots import DAY
 
 CODEC = str(Path(mpccomm.codec.__file__).parent)
+OURS = CODEC, mpccomm.interrupts.__file__, __file__
+"""Where it strikes."""
 STEPS = 150
 """Instructions at which a call is interrupted, spread evenly over all of them: others each day, and each by another error."""
 
@@ -70,7 +71,7 @@ def interrupted(work: Callable[[], object], at: int, error: BaseException) -> in
         return instruction
 
     def call(frame: FrameType, _event: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith((CODEC, __file__)):
+        if not frame.f_code.co_filename.startswith(OURS):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return instruction
@@ -167,66 +168,3 @@ def test_an_interrupt_comes_out_as_itself(value: Any) -> None:
             assert struck.__cause__ is None
             assert not struck.__suppress_context__
         work()
-
-
-class ByName:
-    """A handler that is an object, as some libraries have them."""
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        raise LikeAnErrorOfOurs(number)
-
-
-def wrapped(*arguments: object) -> None:
-    raise LikeAnErrorOfOurs(len(arguments))
-
-
-class WithoutItsFrame:
-    """Handlers that let go of the frame they get, as one does that walks over the stack."""
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        raise LikeAnErrorOfOurs(number)
-
-    def method(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        raise LikeAnErrorOfOurs(number)
-
-
-def without_its_frame(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise LikeAnErrorOfOurs(number)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal for programs")
-@pytest.mark.parametrize(
-    "handler",
-    [
-        ByName(),
-        wrapped,
-        lambda number, frame: wrapped(number, frame),
-        without_its_frame,
-        WithoutItsFrame(),
-        WithoutItsFrame().method,
-    ],
-)
-def test_handlers_of_signals_are_told_by_the_frame_they_get_or_by_their_code(handler: Any) -> None:
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        with pytest.raises(LikeAnErrorOfOurs) as caught:
-            signal.raise_signal(signal.SIGUSR1)
-        assert is_interrupt(caught.value)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-
-def test_errors_of_ones_own_are_no_interrupts() -> None:
-    works: list[Callable[[], object]] = [lambda: int("x"), lambda: wrapped(1, sys)]
-    for work in works:
-        with pytest.raises(ValueError) as caught:
-            work()
-        assert not is_interrupt(caught.value)
-        assert not is_strike(caught.value)
-
-
-def test_ctrl_c_strikes_from_outside_though_its_handler_leaves_no_frame() -> None:
-    assert is_strike(KeyboardInterrupt())

@@ -155,26 +155,33 @@ def test_sending(duo: Duo, send: str) -> None:
     everywhere(lambda gun: duo.run(lambda: SENDS[send](duo, number), gun), look, CTRL_C, hand_over=True)
 
 
+def broadcast(duo: Duo, number: int) -> Coroutine[Any, Any, Any]:
+    """Alice's part in a broadcast to her group."""
+    return duo.alice.group(["Alice", "Bob"]).bcast(number, root="Alice", timeout=LIMIT)
+
+
+def both_have(duo: Duo, number: int) -> None:
+    """However far Alice's part came, it is resumed or made anew, and Bob gets the same."""
+    value = duo.got
+    if value is NOTHING:
+        try:
+            value = duo.run(lambda: duo.alice.group(["Alice", "Bob"]).resume(LIMIT))
+        except CommunicationError as error:
+            assert "nothing is there to resume" in str(error)  # noqa: PT017 - the other way out is as good
+            value = duo.run(lambda: broadcast(duo, number))
+    assert value == number
+    assert duo.beside(lambda: duo.bob.group(["Alice", "Bob"]).bcast(root="Alice", timeout=LIMIT)) == number
+
+
 def test_a_collective(duo: Duo) -> None:
-    mine, theirs = duo.alice.group(["Alice", "Bob"]), duo.bob.group(["Alice", "Bob"])
     number = 0
 
     def look(outcome: Outcome) -> None:
         nonlocal number
-        value = duo.got
-        if value is NOTHING:
-            try:
-                value = duo.run(lambda: mine.resume(LIMIT))
-            except CommunicationError as error:
-                assert "nothing is there to resume" in str(error)  # noqa: PT017 - the other way out is as good
-                value = duo.run(lambda: mine.bcast(number, root="Alice", timeout=LIMIT))
-        assert value == number
-        assert duo.beside(lambda: theirs.bcast(root="Alice", timeout=LIMIT)) == number
+        both_have(duo, number)
         number += 1
 
-    everywhere(
-        lambda gun: duo.run(lambda: mine.bcast(number, root="Alice", timeout=LIMIT), gun), look, CTRL_C, hand_over=True
-    )
+    everywhere(lambda gun: duo.run(lambda: broadcast(duo, number), gun), look, CTRL_C, hand_over=True)
 
 
 def test_the_end(duo: Duo) -> None:

@@ -19,7 +19,7 @@ import pytest
 from mpccomm import CommunicationError, PoolClosedError, SyncPool
 from mpccomm.engine import engine
 from tests.interrupts.shots import LIMIT, LONG, NOTHING, TIMER, Outcome, TimesUpError, everywhere, handling
-from tests.interrupts.test_native import MARK, RECEIVES, SENDS, Duo
+from tests.interrupts.test_native import MARK, RECEIVES, SENDS, Duo, both_have, broadcast
 from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
@@ -224,24 +224,11 @@ def test_a_collective(pair: Pair) -> None:
 
     def look(outcome: Outcome) -> None:
         nonlocal number
-        value = pair.duo.got
         if pair.goes_on(outcome):
-            duo = pair.duo
-            mine, theirs = duo.alice.group(["Alice", "Bob"]), duo.bob.group(["Alice", "Bob"])
-            if value is NOTHING:
-                try:
-                    value = duo.run(lambda: mine.resume(LIMIT))
-                except CommunicationError as error:
-                    assert "nothing is there to resume" in str(error)  # noqa: PT017 - the other way out is as good
-                    value = duo.run(lambda: mine.bcast(number, root="Alice", timeout=LIMIT))
-            assert value == number
-            assert duo.beside(lambda: theirs.bcast(root="Alice", timeout=LIMIT)) == number
+            both_have(pair.duo, number)
         number += 1
 
-    def bcast() -> Coroutine[Any, Any, Any]:
-        return pair.duo.alice.group(["Alice", "Bob"]).bcast(number, root="Alice", timeout=LIMIT)
-
-    shots(pair.call(bcast), look)
+    shots(pair.call(lambda: broadcast(pair.duo, number)), look)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of tasks that asyncio has lost

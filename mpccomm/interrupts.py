@@ -1,8 +1,9 @@
-"""Telling what struck the codec from what the codec found.
+"""Telling what struck our code from outside from what it found itself.
 
-A signal handler may raise between any two instructions, and what it raises then passes through the ``except`` clauses
-that turn the errors of constructors into a `DecodingError`. It must come out as it is, so that the caller can put the
-message back. (ormsgpack keeps nothing of what its hooks raise: it is never given one in which Python code runs.)
+A signal handler may raise between any two instructions. In the codec what it raises passes through the ``except`` clauses that
+turn the errors of constructors into a `DecodingError`, and must come out as it is, so that the caller can put the message back.
+(ormsgpack keeps nothing of what its hooks raise: it is never given one in which Python code runs.) In a pool's work on its event
+loop it leaves a step half done, which must be known.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import signal
 from types import CodeType, FrameType
 from typing import Final
+
+_CODEC: Final = "mpccomm.codec."
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -30,9 +33,6 @@ def is_interrupt(error: BaseException) -> bool:
         if traceback.tb_frame.f_code in handlers or _was_given(traceback.tb_frame, interrupted):
             return True
     return False
-
-
-_CODEC: Final = f"{__package__}."
 
 
 def is_strike(error: BaseException) -> bool:

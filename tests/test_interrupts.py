@@ -1,0 +1,78 @@
+"""What a signal handler raised is told from errors of our own."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from mpccomm.interrupts import is_interrupt, is_strike
+
+
+class LikeAnErrorOfOurs(ValueError):  # noqa: N818
+    pass
+
+
+class ByName:
+    """A handler that is an object, as some libraries have them."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        raise LikeAnErrorOfOurs(number)
+
+
+def wrapped(*arguments: object) -> None:
+    raise LikeAnErrorOfOurs(len(arguments))
+
+
+class WithoutItsFrame:
+    """Handlers that let go of the frame they get, as one does that walks over the stack."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        raise LikeAnErrorOfOurs(number)
+
+    def method(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        raise LikeAnErrorOfOurs(number)
+
+
+def without_its_frame(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise LikeAnErrorOfOurs(number)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal for programs")
+@pytest.mark.parametrize(
+    "handler",
+    [
+        ByName(),
+        wrapped,
+        lambda number, frame: wrapped(number, frame),
+        without_its_frame,
+        WithoutItsFrame(),
+        WithoutItsFrame().method,
+    ],
+)
+def test_handlers_of_signals_are_told_by_the_frame_they_get_or_by_their_code(handler: Any) -> None:
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(LikeAnErrorOfOurs) as caught:
+            signal.raise_signal(signal.SIGUSR1)
+        assert is_interrupt(caught.value)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_errors_of_ones_own_are_no_interrupts() -> None:
+    works: list[Callable[[], object]] = [lambda: int("x"), lambda: wrapped(1, sys)]
+    for work in works:
+        with pytest.raises(ValueError) as caught:
+            work()
+        assert not is_interrupt(caught.value)
+        assert not is_strike(caught.value)
+
+
+def test_ctrl_c_strikes_from_outside_though_its_handler_leaves_no_frame() -> None:
+    assert is_strike(KeyboardInterrupt())
