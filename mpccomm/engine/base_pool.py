@@ -10,7 +10,6 @@ from typing import Any, Self, TextIO, TypeVar
 
 import aiohttp
 
-from mpccomm.address import unreadable
 from mpccomm.engine.authentication import Authentication, CertificateAuthentication
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.deadlines import tightened
@@ -36,9 +35,6 @@ from mpccomm.transport.shared_port import Listener
 from mpccomm.transport.tls import Password
 
 P = TypeVar("P", bound="BasePool")
-
-_LONGEST_PHASE = 100
-"""Characters, of a name."""
 
 
 class PoolCalls:
@@ -308,12 +304,6 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param name: any text without "/" that can be read in a log, of up to 100 characters, the same at all parties; not "all",
             which is the row of all phases in a report
         """
-        if isinstance(name, str):
-            if shortcoming := unreadable(name):
-                raise ValueError(f"a phase can't be called {name!r}: {shortcoming}")
-            if len(name) > _LONGEST_PHASE:
-                text = f"its name has {len(name):,} characters; up to {_LONGEST_PHASE} have room in a report"
-                raise ValueError(f"a phase can't be called {name[:40]!r}...: {text}")
         return Phase(self._engine.count(), self._engine.loop_owner, name)
 
     def report(self) -> Report:

@@ -26,7 +26,7 @@ from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mpccomm.address import is_unicode
+from mpccomm.address import unreadable
 from mpccomm.display import TOTAL, report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
@@ -49,6 +49,8 @@ _DEEPEST = 2**32 - 1
 _WHOLE = Struct("!BBI")
 """The field of an annotation that has a depth alone."""
 _pack_whole, _unpack_whole = _WHOLE.pack, _WHOLE.unpack
+_LONGEST = 100
+"""Characters in the name of a phase."""
 _MANY = 4096
 """Stays in one phase that are kept one by one."""
 Paths: TypeAlias = tuple[str, ...]
@@ -192,14 +194,9 @@ class Phase(Block["_Stay"]):
     def __init__(self, reporter: Reporter, owner: LoopOwner, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the name of a phase is a text, not {type(name).__name__}")
-        if not name or "/" in name or not is_unicode(name):
-            raise ValueError(
-                f"a phase can't be called {name!r}: its name is a text of valid Unicode, without '/', and not empty"
-            )
-        if name == TOTAL:
-            raise ValueError(
-                f"a phase can't be called {name!r}: in a report that is the row of all phases; take another name"
-            )
+        if shortcoming := _shortcoming(name):
+            shown = f"{name!r}" if len(name) <= _LONGEST else f"{name[:40]!r}..."
+            raise ValueError(f"a phase can't be called {shown}: {shortcoming}")
         super().__init__(_entered)
         self.name = name
         self._reporter = reporter
@@ -221,6 +218,16 @@ class Phase(Block["_Stay"]):
         self._reporter.leave(stay)
         if self._owner.observer is not None:
             self._owner.observer.phase(stay.path, stay, False)
+
+
+def _shortcoming(name: str) -> str:
+    if not name or "/" in name:
+        return "its name is a text without '/', and not empty"
+    if name == TOTAL:
+        return "in a report that is the row of all phases; take another name"
+    if len(name) > _LONGEST:
+        return f"its name has {len(name):,} characters; up to {_LONGEST} have room in a report"
+    return unreadable(name)
 
 
 class _Stay(Stay):
