@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mpccomm.codec.wire import EXPANSION
 
@@ -130,9 +130,8 @@ def _exactly(data: bytes | bytearray | memoryview) -> int:
 
 _EMPTY_MAP: Final = 64 - _COST[0x80]
 
-ESTIMATES: Final[tuple[Callable[[bytes | bytearray | memoryview], int], ...]] = (
-    *(_at_most, _at_a_glance, _roughly, _exactly),
-)
+Estimate: TypeAlias = Callable[[bytes | bytearray | memoryview], int]
+ESTIMATES: Final[tuple[Estimate, ...]] = (_at_most, _at_a_glance, _roughly, _exactly)
 """How many bytes of memory the objects in a msgpack value take at most, with what they stand for: each asks for more time
 than the one before it, and mostly says less. The last looks at the elements one by one; the others, at all bytes at once."""
 
