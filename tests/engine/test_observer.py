@@ -106,7 +106,6 @@ def test_the_end_of_a_wait_may_raise_too(caplog: pytest.LogCaptureFixture) -> No
     assert log.lines("what observes the pool raised")
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no such signal")
 def test_what_a_signal_handler_raises_in_a_hook_comes_out() -> None:
     class Struck(Watch):
         def sends(self, *of: Any) -> Any:

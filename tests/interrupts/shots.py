@@ -48,7 +48,8 @@ class Kind:
 
 
 CTRL_C = Kind(signal.SIGINT, KeyboardInterrupt, signal.default_int_handler)
-TIMER = Kind(signal.SIGTERM if sys.platform == "win32" else signal.SIGALRM, TimesUpError, _time_is_up)
+# Not SIGALRM, which ends tests that take too long.
+TIMER = Kind(signal.SIGTERM if sys.platform == "win32" else signal.SIGVTALRM, TimesUpError, _time_is_up)
 
 
 @contextmanager
