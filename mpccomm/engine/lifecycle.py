@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from _thread import LockType, allocate_lock
@@ -64,37 +63,6 @@ class Lifecycle:
     def apply(self, event: PoolEvent) -> None:
         """Change the state by an event."""
         self.state = POOL[self.state, event]
-
-
-class Lingering:
-    """The calls that wait for the end of a pool: the longest of them says until when it delivers."""
-
-    def __init__(self) -> None:
-        self._waits: list[tuple[float, float]] = []
-        """Since when each waits, and how many seconds it gives."""
-
-    def __bool__(self) -> bool:
-        """Return whether there are any."""
-        return bool(self._waits)
-
-    def begin(self, now: float, seconds: float) -> tuple[float, float]:
-        """Begin to wait. Any thread may call, and a finalizer."""
-        wait = (now, seconds)
-        self._waits.append(wait)
-        return wait
-
-    def end(self, wait: tuple[float, float]) -> None:
-        """Wait no longer: only the calls that still wait are a reason to linger."""
-        with suppress(ValueError):
-            self._waits.remove(wait)
-
-    def end_all(self) -> None:
-        """End the lingering of all callers."""
-        self._waits.clear()
-
-    def deadline(self, begun_at: float) -> float:
-        """Until when messages may be delivered by a pool that began to run then; it may have been told to end before."""
-        return max((max(since, begun_at) + seconds for since, seconds in self._waits), default=-math.inf)
 
 
 _PIECE = 0.1 if sys.platform == "win32" else 0.5

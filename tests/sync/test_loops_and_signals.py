@@ -28,7 +28,7 @@ HARMLESS = {
     "sync/blocking.py BlockingCall.wait",
     "sync/loop_thread.py LoopThread._run",
     # Nothing comes after it but the end of a generator or a coroutine.
-    "engine/engine.py Engine._ended_in_time",
+    "engine/ending.py PoolEnding._in_time",
     "pool/channel.py Messages._as_received",
     "pool/groups.py Group._all_rounds",
     "protocol/frames.py split",
