@@ -31,14 +31,17 @@ class _Watched:
     """The parties that it is for, where it was made while there was an observer."""
 
     def result(self, *arguments: Any, **options: Any) -> Any:
+        """Return the result, or raise the error, as any future of this kind does."""
         self.looked_at = True
         return super().result(*arguments, **options)  # type: ignore[misc]
 
     def exception(self, *arguments: Any, **options: Any) -> Any:
+        """Return the error, or None, as any future of this kind does."""
         self.looked_at = True
         return super().exception(*arguments, **options)  # type: ignore[misc]
 
     def add_done_callback(self, *arguments: Any, **options: Any) -> None:
+        """Have a function called with the handle when it is done, as any future of this kind does."""
         self.looked_at = True
         super().add_done_callback(*arguments, **options)  # type: ignore[misc]
 

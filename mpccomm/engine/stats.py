@@ -12,12 +12,15 @@ from mpccomm.engine.error_messages import ByName
 from mpccomm.errors import missing_library
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
+    from numpy import ndarray
+    from pandas import DataFrame
 
     from mpccomm.engine.party import Party
     from mpccomm.protocol.sender import Counters
+else:  # optional libraries: where one is missing the annotations can be looked up all the same
+    Axes = DataFrame = Any
+    ndarray = dict  # takes two parameters as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Stats(Mapping[str, PartyStats]):
         figures.setdefault("total", self.total.to_dict())
         return figures
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """Return a DataFrame with a row per party, the last one "total", and a column per figure.
 
         :raises ImportError: pandas is not installed
@@ -104,10 +107,10 @@ class Stats(Mapping[str, PartyStats]):
         pandas: Any = _library("pandas", "pandas")
         rows = [*self._parties.values(), self.total]
         index = pandas.Index([*self._parties, "total"], name="party")
-        frame: pd.DataFrame = pandas.DataFrame([row.to_dict() for row in rows], index=index)
+        frame: DataFrame = pandas.DataFrame([row.to_dict() for row in rows], index=index)
         return frame
 
-    def plot(self, axes: Iterable[Axes] | None = None) -> np.ndarray[Any, Any]:
+    def plot(self, axes: Iterable[Axes] | None = None) -> ndarray[Any, Any]:
         """Draw messages and bytes over time, sent and received, per party; the time is in seconds since the pool started.
 
         :param axes: two to draw on, for messages and bytes; left out: those of a new figure, to be read on light and dark pages
@@ -136,7 +139,7 @@ class Stats(Mapping[str, PartyStats]):
         drawn[0].yaxis.get_major_locator().set_params(integer=True)
         if self._parties:
             drawn[0].legend(frameon=False)
-        result: np.ndarray[Any, Any] = drawn
+        result: ndarray[Any, Any] = drawn
         return result
 
 
