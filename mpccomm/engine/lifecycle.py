@@ -1,12 +1,7 @@
-"""The states of a pool, and every transition, as a table; and how threads wait for a state that is never left again."""
+"""The states of a pool, and every transition, as a table."""
 
 from __future__ import annotations
 
-import sys
-import time
-from _thread import LockType, allocate_lock
-from collections import deque
-from contextlib import suppress
 from enum import Enum
 
 from mpccomm.engine.states import Table
@@ -63,47 +58,3 @@ class Lifecycle:
     def apply(self, event: PoolEvent) -> None:
         """Change the state by an event."""
         self.state = POOL[self.state, event]
-
-
-_PIECE = 0.1 if sys.platform == "win32" else 0.5
-"""Seconds for which a thread waits without a look at signals, as in a blocking call."""
-
-
-class Gate:
-    """Opened once; any number of threads wait for that.
-
-    Each waits for a lock of its own, and what is changed is changed by single calls into C. So whatever a signal handler raises,
-    and wherever: nothing is left locked, and opening never waits.
-    """
-
-    __slots__ = ("_sleepers", "opened")
-
-    def __init__(self) -> None:
-        self.opened = False
-        self._sleepers: deque[LockType] = deque()
-
-    def open(self) -> None:
-        """Let all through, now and later; idempotent."""
-        self.opened = True
-        with suppress(IndexError):
-            while True:
-                self._sleepers.popleft().release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is opened. False: the time is up, in seconds."""
-        if self.opened:
-            return True
-        sleeper = allocate_lock()
-        sleeper.acquire()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            self._sleepers.append(sleeper)
-            while not self.opened:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                sleeper.acquire(True, _PIECE if left is None else min(_PIECE, left))
-            return True
-        finally:
-            with suppress(ValueError):
-                self._sleepers.remove(sleeper)

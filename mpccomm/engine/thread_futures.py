@@ -10,16 +10,16 @@ The pool's loop must go on whatever happens to them, so two rules hold:
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import time
 import weakref
-from _thread import allocate_lock, start_new_thread
+from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mpccomm.engine.callbacks import Callbacks
-from mpccomm.engine.lifecycle import Gate
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.engine.observer import Involved
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
@@ -29,11 +29,53 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PIECE = 0.1 if sys.platform == "win32" else 0.5
+"""Seconds for which a thread waits without a look at signals, as in a blocking call."""
 _LONG = 2.0
 """Seconds of a wait after which the log says so if it holds up an event loop."""
 
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"
 """The states that `concurrent.futures` knows."""
+
+
+class Gate:
+    """Opened once; any number of threads wait for that.
+
+    Each waits for a lock of its own, and what is changed is changed by single calls into C. So whatever a signal handler raises,
+    and wherever: nothing is left locked, and opening never waits.
+    """
+
+    __slots__ = ("_sleepers", "opened")
+
+    def __init__(self) -> None:
+        self.opened = False
+        self._sleepers: deque[LockType] = deque()
+
+    def open(self) -> None:
+        """Let all through, now and later; idempotent."""
+        self.opened = True
+        with suppress(IndexError):
+            while True:
+                self._sleepers.popleft().release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is opened. False: the time is up, in seconds."""
+        if self.opened:
+            return True
+        sleeper = allocate_lock()
+        sleeper.acquire()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._sleepers.append(sleeper)
+            while not self.opened:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                sleeper.acquire(True, _PIECE if left is None else min(_PIECE, left))
+            return True
+        finally:
+            with suppress(ValueError):
+                self._sleepers.remove(sleeper)
 
 
 class _Outcome(NamedTuple):

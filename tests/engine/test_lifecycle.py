@@ -1,15 +1,12 @@
-"""The states of a pool; and gates."""
+"""The states of a pool."""
 
 import itertools
-import threading
 
 import pytest
 
 from mpccomm import PoolClosedError, SyncPool
-from mpccomm.engine.lifecycle import POOL, Gate, Lifecycle, PoolEvent, PoolState
-from tests.interrupts.shots import CTRL_C, Outcome, everywhere
+from mpccomm.engine.lifecycle import POOL, Lifecycle, PoolEvent, PoolState
 from tests.pools import LOCAL, quick
-from tests.timing import UNIT
 
 pytestmark = pytest.mark.usefixtures("both_loops")
 
@@ -49,32 +46,3 @@ def test_the_states_of_a_blocking_pool() -> None:
     assert states == [PoolState.NEW, PoolState.RUNNING, PoolState.CLOSED]
     with pytest.raises(PoolClosedError):
         pool.wait_ready()
-
-
-# -- gates -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_gate_lets_all_through_now_and_later() -> None:
-    gate = Gate()
-    assert not gate.wait(0)
-    threads = [threading.Thread(target=gate.wait) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    gate.open()
-    gate.open()
-    for thread in threads:
-        thread.join(50 * UNIT)
-        assert not thread.is_alive()
-    assert gate.wait()
-    assert not gate._sleepers
-
-
-def test_a_gate_and_signals() -> None:
-    def look(outcome: Outcome) -> None:
-        gate.open()
-        assert gate.wait(50 * UNIT)
-        assert not gate._sleepers
-        gate.opened = False
-
-    gate = Gate()
-    everywhere(lambda: gate.wait(UNIT / 100), look, CTRL_C, stride=1)
