@@ -84,10 +84,10 @@ class _Engine(Protocol):
 
 
 class PoolEnding:
-    """Of one pool. It comes once, and all who ask for it wait for the one. Methods run on the home loop, unless said otherwise."""
+    """The end of one pool, which comes once: all callers wait for the same. Methods run on the home loop, unless said otherwise."""
 
     running_since = 0.0
-    """When the pool began to dial: one that was told to end before has messages to deliver nevertheless."""
+    """When the pool began to dial. If it was told to end before, its time to deliver counts from then."""
     split: PoolClosedError | None = None
     """Why the pool has ended by itself: what a signal handler raised has split its work."""
     _split_told = False
@@ -199,7 +199,7 @@ class PoolEnding:
             await asyncio.wait((task,), timeout=engine.settings.interrupt_grace)
             raise
         except BaseException:
-            # What a signal handler raised comes out at once.
+            # A signal handler has raised: the caller gets that at once.
             self._lingering.end(mine)
             raise
 
@@ -210,11 +210,11 @@ class PoolEnding:
         while not task.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
             await asyncio.wait((task,), timeout=left)
         for _ in range(_LAST):
-            # One by one: a loop that is held up meanwhile has not used them all up at once.
+            # Second by second: a loop that is held up for long has then used up one of them, and not all.
             if not task.done():
                 await asyncio.wait((task,), timeout=1)
         if task.done():
-            # Also where its very last step was struck.
+            # A signal handler may have struck the very last step: then something is still open.
             self._close_as_it_is()
             task.result()
             return
@@ -225,7 +225,7 @@ class PoolEnding:
         self._close_as_it_is()
 
     def _stir(self) -> None:
-        """Have all who wait for the deadline look at it again."""
+        """Have all that wait for the deadline look at it again."""
         for party in self._engine.parties.values():
             party.flush()
 
@@ -233,7 +233,7 @@ class PoolEnding:
 
     def _begin(self, leave: Step) -> asyncio.Task[None]:
         engine = self._engine
-        if engine.lifecycle.usable:  # not where it was split
+        if engine.lifecycle.usable:  # a pool that was split is closing already
             engine.lifecycle.apply(PoolEvent.CLOSE)
         self._task = engine.logged.context().run(engine.loop_owner.loop.create_task, self._run(leave))
         self._task.add_done_callback(engine.tell_of_failure)

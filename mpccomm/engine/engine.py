@@ -1,4 +1,4 @@
-"""The running part of a pool: its parties, its server, the diallers, and the clock. Lives on one loop; both faces drive it."""
+"""The running part of a pool: its parties, its server, its diallers and its clock. It lives on one loop; both faces drive it."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     from mpccomm.engine.tno_bridge import TnoBridge
 
 _STANDSTILL = 2.0
-"""Seconds for which an event loop may be held up without a word."""
+"""Seconds for which an event loop may be held up before the log warns."""
 
 
 class Engine:
-    """One per pool. Unless said otherwise its methods run on the home loop."""
+    """The engine of one pool. Its methods run on the home loop, unless said otherwise."""
 
     visiting = False
-    """It has come to look, and takes no part: the programs of the others take no note of it."""
+    """Whether this pool only looks: the programs of the other parties do not notice it."""
     _ticker: asyncio.TimerHandle | None = None
     _told_empty = False
 
@@ -88,10 +88,10 @@ class Engine:
         self.reporter: Reporter | None = None
         """What counts for reports, once that is asked for."""
         self.traces: list[Trace] = []
-        """Those that were begun, the last one last."""
+        """The traces that run, and those that ended last; the newest one comes last."""
         self.network = network
         self.name = check_name(name) if name else name
-        """That of our own party, if the user gave one."""
+        """The name of this party; empty: it was given none."""
         self.settings = settings
         self.history = History()
         self.parties: dict[str, Party] = {}
@@ -105,13 +105,13 @@ class Engine:
         self.ending = PoolEnding(self)
         self.loop_owner.split = self.ending.end_split
         self.has_additions = False
-        """Something was added that `start_added` has not seen yet."""
+        """Whether something was added that `start_added` has not seen yet."""
         ENGINES.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
 
     def _begin_to_observe(self) -> None:
-        """Count and trace from now on, as far as the settings say so."""
+        """Begin to count and to trace, as far as the settings say so."""
         settings = self.settings
         if settings.report_to:
             self._report_file = file_for("report_to", settings.report_to, self.name, self._incarnation, REPORT)
@@ -121,14 +121,14 @@ class Engine:
             self.trace(file_for("trace", settings.trace, self.name, self._incarnation))
 
     def observe(self, observer: Observer) -> None:
-        """Tell this one, too, of what is sent, received and waited for from now on."""
+        """Have a further observer told of what is sent, received and waited for from now on."""
         self.loop_owner.observer = joined(self.loop_owner.observer, observer)
 
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
         if self.reporter is None:
             made = Reporter(self.loop_owner)
-            # Of several threads that come at once, one is the first.
+            # Several threads may come here at once: the first one's reporter counts.
             if self._reporters.setdefault("", made) is made:
                 self.observe(made)
             self.reporter = self._reporters[""]
@@ -136,7 +136,7 @@ class Engine:
 
     @property
     def title(self) -> str:
-        """How its threads are called: by the name of the pool, or else by its port."""
+        """The name of its threads: made of the name of the pool, or else of its port."""
         name = self.name or ("" if self.server.port is None else f"at port {self.server.port}")
         return f"mpccomm {name}" if name else "mpccomm"
 
@@ -164,7 +164,7 @@ class Engine:
         if names is not None:
             return [self.party(name) for name in names]
         if not self.parties and not self._told_empty:
-            # A program for any number of parties may mean it so, when it is alone.
+            # This is no error: a program for any number of parties may run with one.
             self._told_empty = True
             text = "a call for all parties of this pool is for none: it has no parties yet; add them before, with add_http_client"
             self.log(LogEvent.NO_PARTIES, text)
@@ -211,11 +211,11 @@ class Engine:
 
     def hand_over_port(self) -> BoundPort | None:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
-        # First: its own thread may be about to say goodbye.
+        # This comes first: the thread of this pool may be about to say goodbye.
         self.takeover.make_way()
         handed_over = self.server.pass_on()
         if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
-            # Its program is over, and did not close it. There is no way to say goodbye any more.
+            # Its program is over and did not close it: there is no loop any more on which to say goodbye.
             self.close_unused()
         else:
             self.ending.begin_in_background()
@@ -282,7 +282,7 @@ class Engine:
         self.check_open()
         party = self.party(name)
         self.parties = {other: one for other, one in self.parties.items() if one is not party}
-        # To a party that is added again we are another one: what this one had under way is over.
+        # A party that is added again shall meet a new process: what this one had under way is over.
         self._incarnation = secrets.token_bytes(16)
         if self.loop_owner.settled:
             self.removals.add(party)
@@ -293,8 +293,8 @@ class Engine:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
-    # for one, would take the first cell for the origin of every line that is logged later.
+    # What runs as long as the pool must not inherit the context variables of the call that happened to start it: a notebook
+    # would take the first cell for the origin of every line that is logged later.
 
     def launch(self) -> None:
         """Find or make the loop to live on, and start there."""
@@ -304,7 +304,7 @@ class Engine:
             self.loop_provider.start()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
+        """Settle on the running loop, together with all engines of this thread that waited for a loop."""
         self.lifecycle.apply(PoolEvent.START)
         self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
@@ -330,7 +330,7 @@ class Engine:
         if self.lifecycle.state is PoolState.CLOSED:
             return
         self.ending.running_since = Party.clock()
-        # One that was told to end before it could begin has messages to deliver nevertheless.
+        # A pool that was told to end before it could begin still dials, to deliver its messages; it listens no more.
         if self.lifecycle.usable:
             self.server.start(self.settings)
         self.ways.start()
@@ -457,7 +457,7 @@ class Engine:
         self.failures.report()
 
     def close_unused(self) -> None:
-        """Close a pool that has no loop: it never had one, or its loop has ended, or has done what there was to do; idempotent."""
+        """Close all that needs no loop: there never was one, or it has ended, or has done what there was to do; idempotent."""
         if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
             return
         self.server.close_port()
@@ -467,19 +467,19 @@ class Engine:
         self.logged.close()
         self.callbacks.end()
         self.takeover.end()
-        # The last step: until then a further attempt finds what is left.
+        # The last step: if an earlier one is interrupted, a further attempt closes what is left.
         self.lifecycle.apply(PoolEvent.END)
         if self.loop_provider is not None:
             self.loop_provider.ended()
 
     def close_inherited(self) -> None:
-        """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
+        """Leave the pool to the parent process. Called in the child of a fork, so that only the parent keeps the port."""
         self.lifecycle.apply(PoolEvent.FORK)
         self.logged.close()
         self.server.close_inherited()
 
     def write(self) -> None:
-        """Write what is to be written at the end: traces, and the report."""
+        """Write the traces and the report, as far as the settings ask for them."""
         for trace in self.traces:
             close(trace)
         if self._report_file is not None and self.reporter is not None:
@@ -495,4 +495,4 @@ def _numbering(wire: str) -> Callable[[], Numbering]:
 
 
 ENGINES: Engines[Engine] = Engines()
-"""Those of this process."""
+"""The engines of this process."""

@@ -118,7 +118,7 @@ class Stats(Mapping[str, PartyStats]):
         :raises ImportError: matplotlib is not installed
         """
         pyplot: Any = _library("matplotlib.pyplot", "plot")
-        # Colours that the program has chosen stay.
+        # Keep the colours that the program has chosen.
         chosen = pyplot.rcParams["figure.facecolor"] != pyplot.matplotlib.rcParamsDefault["figure.facecolor"]
         with pyplot.rc_context({} if chosen else PLOT_STYLE):
             drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
@@ -128,7 +128,7 @@ class Stats(Mapping[str, PartyStats]):
         units = (1, "messages"), bytes_unit(most)
         for (axis, sent, received), (scale, unit) in zip(_panels(drawn), units, strict=True):
             for at, name in enumerate(self._parties):
-                # Before it was added there was nothing to count.
+                # There are no figures of the time before the party was added.
                 counted = [row.figures[at] if at < len(row.figures) else _NOTHING for row in rows]
                 color = f"C{at % 10}"
                 for figure, style, verb in ((sent, "-", "to"), (received, "--", "from")):
@@ -147,7 +147,7 @@ _SUMMED = [field.name for field in fields(PartyStats) if field.name not in ("rou
 
 
 def _panels(axes: Any) -> Iterator[tuple[Any, int, int]]:
-    """Each of the two axes, and which figures of a party belong there."""
+    """Yield each of the two axes with the indices of the figures that belong there: sent, received."""
     messages, size = axes
     yield messages, 0, 1
     yield size, 2, 3
@@ -193,13 +193,13 @@ class History:
         self._pause = 0.0
 
     def rows(self, now: float, parties: Iterable[PartyStats]) -> list[Row]:
-        """Return what there is, and as the last row the figures of now. From any thread."""
+        """Return the rows that there are, and as the last one the figures of now. Any thread may call."""
         began = now if self._began is None else self._began
         rows = [row for row in list(self._rows) if row.time < now - began]
         return [*rows, Row(now - began, tuple(map(_figures, parties)))]
 
     def sample(self, now: float, parties: Iterable[Party]) -> None:
-        """Take a row, unless the last one is recent enough."""
+        """Add a row, unless the last one is recent enough."""
         if self._began is None:
             self._began = now
         time = now - self._began
@@ -207,7 +207,7 @@ class History:
             return
         last = self._rows[-1].figures if self._rows else ()
         now_counted = [_figures(party.link.counters) for party in parties]
-        # What has not changed takes no further memory, in a pool that has many parties and is idle for long.
+        # Rows share the figures that have not changed: a pool with many parties that is idle for long needs little memory.
         same = (old if old == new else new for old, new in zip(last, now_counted, strict=False))
         figures = (*same, *now_counted[len(last) :])
         self._rows.append(Row(time, last if figures == last else figures))
