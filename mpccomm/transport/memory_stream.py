@@ -14,9 +14,9 @@ from mpccomm.transport.skipping import SkippingLoop
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 
 _BATCHES = 8
-"""The batches that may be under way in one direction, where that takes no time."""
+"""How many batches may be under way in one direction, on a path without delay."""
 _BATCHES_FAR = 64
-"""The same where it does."""
+"""How many may be on a path with a delay."""
 
 
 class Transfer(NamedTuple):
@@ -32,7 +32,7 @@ class Transfer(NamedTuple):
 
 
 class NetworkPath(Protocol):
-    """What lies between the two ends. Called in the thread of the end that sends."""
+    """The network between the two ends. Its methods are called in the thread of the end that sends."""
 
     @property
     def distance(self) -> float:
@@ -85,7 +85,7 @@ class _End(Stream):
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
         self._clock = loop.time if isinstance(loop, SkippingLoop) else time.monotonic
         self._latest = 0.0
-        """When the last of what was sent from here is there."""
+        """When the last batch sent from here arrives."""
         self._coming: asyncio.TimerHandle | None = None
 
     @property
@@ -110,7 +110,7 @@ class _End(Stream):
             self._loop.call_later(transfer.hold, self._resume)
         else:
             self._full = True
-            # Only then: the other end looks the other way round.
+            # In this order: the other end looks at the two in the reverse order.
             self._full = len(other._arrived) >= self._most
 
     def _say_close(self, code: int) -> None:
@@ -179,7 +179,7 @@ class _End(Stream):
             self._path.closed()
 
     def _call(self, what: Callable[[], None]) -> None:
-        """Have this done on our loop."""
+        """Call a function on the loop of this end."""
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
@@ -187,7 +187,7 @@ class _End(Stream):
         if here:
             self._loop.call_soon(what)
         else:
-            # On a closed loop no call is waiting.
+            # The loop is closed: no call waits there any more.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(what)
 
