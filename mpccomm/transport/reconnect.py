@@ -26,7 +26,7 @@ class DialPolicy(Protocol):
 
     @property
     def not_before(self) -> float:
-        """It was misbehaving: no connection to it until then, of `time.monotonic`."""
+        """The time, by `Destination.clock`, before which there is no connection to a party that broke the protocol."""
 
 
 class Destination(Protocol):
@@ -36,6 +36,10 @@ class Destination(Protocol):
     failed_dials: int
     refusal: str
     """Why no dial can succeed unless a configuration is changed; empty: it may."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """A monotonic clock, in seconds."""
 
     @property
     def needs_connection(self) -> asyncio.Event:
@@ -51,7 +55,7 @@ class Destination(Protocol):
 
     @property
     def reputation(self) -> DialPolicy:
-        """When not to dial."""
+        """When it must not be dialled."""
 
     async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
         """Run the connection to its end. Clears ``needs_connection`` during its handshake, and as long as it serves."""
@@ -283,7 +287,7 @@ class Dialler:
                 await asyncio.sleep(self._retry.give_way)
             while True:
                 await self._destination.needs_connection.wait()
-                await asyncio.sleep(self._destination.reputation.not_before - time.monotonic())
+                await asyncio.sleep(self._destination.reputation.not_before - self._destination.clock())
                 async with self._slots.one():
                     if not self._destination.needs_connection.is_set():
                         continue
