@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from mpccomm.engine.loop_owner import LoopOwner
@@ -29,7 +28,7 @@ class LinkOwner(Protocol):
 class StreamPeer:
     """Passes batches between the stream and the party's link. What one batch brings ends at most ``at_once`` calls in a turn."""
 
-    __slots__ = ("_at_once", "_clock", "_connection", "_flush", "_link", "_loop_owner", "due")
+    __slots__ = ("_at_once", "_clock", "_connection", "_flush", "_link", "_loop_owner", "more")
 
     def __init__(self, party: LinkOwner, connection: Connection, at_once: int) -> None:
         self._link = party.link
@@ -38,8 +37,8 @@ class StreamPeer:
         self._loop_owner = party.loop_owner
         self._connection = connection
         self._at_once = at_once
-        self.due = partial(party.link.due, connection)
-        """Whether there may be something to send."""
+        self.more = False
+        """There is more to send than the last batch had room for."""
 
     def batch_received(self, batch: bytes | memoryview) -> None:
         """Take a batch that has arrived."""
@@ -60,7 +59,9 @@ class StreamPeer:
         """Return the next batch to send, of about ``budget`` bytes; empty: nothing now."""
         clock, link = self._clock, self._link
         try:
-            batch = link.to_send(self._connection, clock(), budget)
+            connection = self._connection
+            batch = link.to_send(connection, clock(), budget)
+            self.more = connection.more
             if link.events or link.closing:
                 self._flush()
         except BaseException as error:

@@ -508,7 +508,7 @@ class SendCall(Outgoing):
         except Exception as error:
             if is_strike(error):
                 raise  # a signal handler has split this very step
-            self._end(error)
+            self.done(error)
 
     def _set_limits(self, limits: SendLimits) -> None:
         seconds, retries = limits
@@ -521,7 +521,7 @@ class SendCall(Outgoing):
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts. The message has its number: it is sent nevertheless."""
         if self._detach(cause):
-            self._end(self.party.explain(cause, self))
+            self.done()
 
     def dial_failed(self) -> None:
         """Count one dial of the party that failed."""
@@ -540,11 +540,6 @@ class SendCall(Outgoing):
             observer.sent(self.party.name, self, asyncio.CancelledError(), -1.0)
         self._forget_limits()
 
-    def done(self) -> None:
-        """End the wait. Called by the link, which has set ``delivered`` or ``failure``."""
-        failure = self.failure
-        self._end(None if failure is None else self.party.explain(failure, self))
-
     def _detach(self, cause: Cause) -> bool:
         if self.state is not _WAITING or self.failure is not None or self.delivered:
             return False
@@ -558,7 +553,11 @@ class SendCall(Outgoing):
         if self._timer is not None:
             self._timer.cancel()
 
-    def _end(self, error: Exception | None) -> None:
+    def done(self, error: Exception | None = None) -> None:
+        """End the wait: the link has set ``delivered`` or ``failure``, or there was an ``error`` before it had the message."""
+        failure = self.failure
+        if failure is not None:
+            error = self.party.explain(failure, self)
         before = self.state
         self.state = after = (_AFTER_SUCCESS if error is None else _AFTER_FAILURE)[before]
         if after is before:

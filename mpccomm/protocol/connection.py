@@ -38,6 +38,7 @@ class Connection:
         "hello",
         "idle",
         "idle_at",
+        "more",
         "nonce",
         "number",
         "opened",
@@ -76,6 +77,8 @@ class Connection:
         """What their last RESUME here said: all frames up to this one are there."""
         self.again: deque[Sent] | None = None
         """What is to be sent again here before anything new; None as long as nothing was sent here."""
+        self.more = False
+        """Our last batch here had no room for all that is to be sent."""
         self.heard = now
         self.awaiting: float | None = None
         """Since when an answer of any kind is due."""

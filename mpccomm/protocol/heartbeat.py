@@ -20,6 +20,10 @@ class Heartbeat:
         """Seconds from a ping to its answer, smoothed."""
         self._timing = timing
         self._slowest = 0.0
+        """Seconds that answers took lately, at most; 0 where none took long enough to count."""
+        self._long = timing.suspect_after / 2
+        self.noticed = self._long
+        """Answers that take no longer, in seconds, change nothing: `heard` needs not be called, unless a connection is suspect."""
         self._token = 0
 
     @property
@@ -35,15 +39,17 @@ class Heartbeat:
     def heard(self, connection: Connection, now: float) -> None:
         """Note that something has arrived on a connection where an answer was due."""
         if connection.awaiting is not None:
-            seconds = now - connection.awaiting
-            faded = _FADING * self._slowest
-            self._slowest = faded if seconds <= faded else min(seconds, self.answer_timeout)
+            self._waited(now - connection.awaiting)
             connection.awaiting = None
             connection.suspect = False
 
     def _waited(self, seconds: float) -> None:
         faded = _FADING * self._slowest
-        self._slowest = faded if seconds <= faded else min(seconds, self.answer_timeout)
+        slowest = faded if seconds <= faded else min(seconds, self.answer_timeout)
+        if slowest > self._long:
+            self._slowest, self.noticed = slowest, -1.0
+        else:
+            self._slowest, self.noticed = 0.0, self._long
 
     def moved(self, connection: Connection, backlog: float, now: float) -> None:
         """Note that what we sent on a connection gets through: an answer can't be here before the rest of it is there."""

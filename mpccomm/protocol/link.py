@@ -527,8 +527,12 @@ class Link:
         connection.heard = self.receiver.now = now
         connection.trickling = False
         self.quiet_until = now
-        if connection.awaiting is not None:
-            self._heartbeat.heard(connection, now)
+        awaiting = connection.awaiting
+        if awaiting is not None:
+            if now - awaiting > self._heartbeat.noticed or connection.suspect:
+                self._heartbeat.heard(connection, now)
+            else:
+                connection.awaiting = None
         connections = self._connections
         try:
             size = len(batch)
@@ -670,10 +674,14 @@ class Link:
         if connection is self._connections.current:
             session = self._session
             session.fill(connection, parts, now, most)
-            if session.sender.refused:
+            sender = session.sender
+            connection.more = bool(sender.queue or sender.under_way or connection.again)
+            if sender.refused:
                 self._report_refused()
-        elif len(parts) > 1 and connection.verified and self._adopted(connection):
-            parts[0] = self._session.positions()
+        else:
+            connection.more = False
+            if len(parts) > 1 and connection.verified and self._adopted(connection):
+                parts[0] = self._session.positions()
         if len(parts) == 1 and parts[0] is NO_POSITIONS:
             return b""
         self.quiet_until = now

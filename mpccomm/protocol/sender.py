@@ -279,35 +279,19 @@ class Sender:
 
     def fill(self, parts: list[Buffer], budget: int) -> int:
         """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
-        under_way = self.under_way
-        used = self._begin(parts, budget // 2 if under_way else budget)
-        while under_way and self.in_flight < self._window:
-            room = budget - used - PART_OVERHEAD
-            if room < _WORTH_CUTTING and used:
-                break
-            message = under_way[0]
-            end = min(message.total, message.sent + max(room, 1))
-            used += self._cut(parts, message, end, False, PART_OVERHEAD)
-            if end == message.total:
-                under_way.popleft()
-            elif len(under_way) > 1:
-                # The first few messages take turns.
-                del under_way[0]
-                under_way.insert(_TURNS - 1, message)
-        return used
-
-    def _begin(self, parts: list[Buffer], budget: int) -> int:
         queue, box, window, largest = self.queue, self.box, self._window, self._largest
+        # As long as others are under way, half is theirs.
+        most = budget // 2 if self.under_way else budget
         used = 0
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
             total = message.total
             weight = message.weight
-            plain = message.plain and total <= largest and used + weight <= budget
+            plain = message.plain and total <= largest and used + weight <= most
             if not plain:
                 if self._is_refused(message):
                     continue
-                if not _worth_beginning(message, budget - used, used):
+                if not _worth_beginning(message, most - used, used):
                     break
                 total = message.total
             begun = message.number = box.begun
@@ -325,7 +309,7 @@ class Sender:
             queue.popleft()
             self._begun_bytes += total
             if not plain:
-                used += self._begin_other(parts, message, budget - used)
+                used += self._begin_other(parts, message, most - used)
                 continue
             # Nearly every message: `_cut`, `_write` and `message_head`, written out.
             self.last_seq = seq = self.last_seq + 1
@@ -338,6 +322,24 @@ class Sender:
                 parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
             parts += message.body
             used += weight
+        return self._go_on(parts, used, budget) if self.under_way else used
+
+    def _go_on(self, parts: list[Buffer], used: int, budget: int) -> int:
+        """Append pieces of the messages under way to a batch of which ``used`` bytes are taken. Returns the bytes used."""
+        under_way = self.under_way
+        while under_way and self.in_flight < self._window:
+            room = budget - used - PART_OVERHEAD
+            if room < _WORTH_CUTTING and used:
+                break
+            message = under_way[0]
+            end = min(message.total, message.sent + max(room, 1))
+            used += self._cut(parts, message, end, False, PART_OVERHEAD)
+            if end == message.total:
+                under_way.popleft()
+            elif len(under_way) > 1:
+                # The first few messages take turns.
+                del under_way[0]
+                under_way.insert(_TURNS - 1, message)
         return used
 
     def _annotated(self, seq: int, message: Outgoing) -> bytes:
@@ -421,7 +423,12 @@ class Sender:
         box = self.box
         news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
-            news = box.hear(taken_bytes, taken)
+            if box.taken <= taken <= box.begun and box.taken_bytes <= taken_bytes <= box.begun_bytes:
+                # As `Box.hear`, which one call less says here.
+                box.taken, box.taken_bytes = taken, taken_bytes
+                news = True
+            else:
+                news = box.hear(taken_bytes, taken)
         frames = received - self.acknowledged
         if frames <= 0:
             return news

@@ -45,7 +45,8 @@ class Pace:
         self._paused: float | None = None
         self._waiting = 0
         self._freely = False
-        self._sent = 0
+        self.written = 0
+        """Bytes, since the beginning."""
         self._through = 0
         self._told = 0
         self._tell()
@@ -53,7 +54,7 @@ class Pace:
 
     def sent(self, size: int) -> int:
         """Take the number of bytes that are about to be sent. Returns the budget for the next ones."""
-        self._sent += size
+        self.written += size
         if size * 2 > self.budget:
             if self._freely and self.budget < _MOST:
                 # The last batch was taken at once.
@@ -85,7 +86,7 @@ class Pace:
         """
         now = self._clock()
         waiting = self._transport.get_write_buffer_size() + self._unsent()
-        through = self._sent - waiting
+        through = self.written - waiting
         moved, seconds = through - self._through, min(now - self._looked, within)
         self._through, self._looked = through, now
         if moved <= 0 or waiting <= 0:

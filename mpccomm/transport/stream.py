@@ -26,8 +26,8 @@ class Peer(Protocol):
     """The user of a stream: it takes the batches that arrive, and returns those to send."""
 
     @property
-    def due(self) -> Callable[[], bool]:
-        """Tells whether there may be something to send."""
+    def more(self) -> bool:
+        """Whether there is more to send than the last batch had room for."""
 
     def batch_received(self, batch: bytes | memoryview) -> None:
         """Take a batch. What is to be kept of it has to be copied: its memory is used again when this has returned."""
@@ -183,8 +183,7 @@ class Stream(ABC):
         try:
             if peer is not None and (batch := peer.batch_to_send(self.budget)):
                 self._send(batch)
-                due = peer.due
-                if due():
+                if peer.more:
                     # Let others use the loop as well.
                     self.wake()
                     return

@@ -255,7 +255,11 @@ class WebSocket(Stream, Upgraded):
 
     def _send(self, batch: bytes) -> None:
         size = len(batch)
-        self.budget = self._pace.sent(size)
+        if size * 2 > self.budget:
+            self.budget = self._pace.sent(size)
+        else:
+            # It says nothing of the line.
+            self._pace.written += size
         if self._hidden or size >= _WITHOUT_A_COPY:
             self._write(WHOLE, batch)
         else:

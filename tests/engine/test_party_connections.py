@@ -332,7 +332,7 @@ async def test_what_the_stream_sends_is_what_the_link_has_to_say() -> None:
     stream, task = await owner.begin()
     assert stream.peer is not None
     owner.link.send(message("id", bytes(10)))
-    assert stream.peer.due()
     assert stream.peer.batch_to_send(10_000)
+    assert not stream.peer.more
     end(stream)
     await task

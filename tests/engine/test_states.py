@@ -102,10 +102,16 @@ MAKERS: dict[str, Callable[[Party], Any]] = {
     "first": lambda party: First([ReceiveCall(party, "", "id", None)]),
     "task": a_task,
 }
+
+
+def end(request: Any, error: Exception | None) -> None:
+    (request.done if isinstance(request, SendCall) else request._end)(error)
+
+
 EVENTS: dict[RequestEvent, Callable[[Any], None]] = {
     RequestEvent.START: lambda request: request.start(),
-    RequestEvent.SUCCEED: lambda request: request._end(None),
-    RequestEvent.FAIL: lambda request: request._end(ZeroDivisionError()),
+    RequestEvent.SUCCEED: lambda request: end(request, None),
+    RequestEvent.FAIL: lambda request: end(request, ZeroDivisionError()),
     RequestEvent.CANCEL: lambda request: request.cancel(),
 }
 

@@ -32,7 +32,8 @@ class End:
     def heard(self) -> None:
         raise AssertionError("everything is whole here")
 
-    def due(self) -> bool:
+    @property
+    def more(self) -> bool:
         return True
 
     def batch_to_send(self, budget: int) -> bytes:

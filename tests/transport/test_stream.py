@@ -58,7 +58,8 @@ class Party:
     def heard(self) -> None:
         pass
 
-    def due(self) -> bool:
+    @property
+    def more(self) -> bool:
         return bool(self.batches)
 
     def batch_to_send(self, budget: int) -> bytes:

@@ -154,7 +154,8 @@ class Peer:
     def heard(self) -> None:
         self.signs += 1
 
-    def due(self) -> bool:
+    @property
+    def more(self) -> bool:
         return bool(self.batches)
 
     def batch_to_send(self, budget: int) -> bytes:
