@@ -299,7 +299,7 @@ sys.exit(f"no such file: {missing}" if missing else 0)
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """That of somebody who has installed mpccomm."""
+    """Return the environment of a user who has installed mpccomm."""
     tools = folder / "tools"
     tools.mkdir()
     stand_in = tools / "stand_in.py"

@@ -1,7 +1,7 @@
 """What a test may leave behind: nothing. Taken before a test and compared after it, in well under a millisecond.
 
 Seen are threads that still run, open sockets, pipes and polling handles (where the system lists them under ``/proc``,
-that is, on Linux), and errors that asyncio could only log because nobody was left to raise them to: a task destroyed
+that is, on Linux), and errors that asyncio could only log because no caller was left to raise them to: a task destroyed
 while pending, an exception never retrieved, a client session never closed.
 """
 

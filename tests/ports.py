@@ -10,7 +10,7 @@ _PORTS = range(15_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports at which nobody listens."""
+    """Ports at which no server listens."""
     found: list[int] = []
     while len(found) < count:
         port = random.choice(_PORTS)

@@ -80,7 +80,7 @@ def squid(port: int, *, where: str = "127.0.0.1", password: str = "", prefix: Se
     command = program("squid")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        # It gives up being root, and reads its files as somebody else.
+        # It gives up being root, and reads its files as another user.
         folder.chmod(0o777)
         lines = [
             f"http_port {where}:{port}",

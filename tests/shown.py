@@ -20,7 +20,7 @@ def end() -> None:
 
 
 def nobody() -> SyncPool:
-    """A pool that knows nobody."""
+    """A pool without parties."""
     _made.append(SyncPool())
     return _made[-1]
 

@@ -17,7 +17,7 @@ from typing import Any
 LOCAL = "127.0.0.1"
 _CHUNK = 64 * 1024
 _LINE = 4
-"""So many chunks are on the line at once, at most."""
+"""The largest number of chunks on the line at once."""
 
 
 class End(Enum):
@@ -30,7 +30,7 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Cut:
-    """A connection's end after so many bytes: ``up`` is towards the server, ``down`` towards whoever dialled."""
+    """The end of a connection after a number of bytes: ``up`` is towards the server, ``down`` towards the dialler."""
 
     up: float = float("inf")
     down: float = float("inf")
@@ -122,7 +122,7 @@ class Proxy:
             connection.end(how)
 
     def black_hole(self) -> None:
-        """From here on nothing comes through, nobody is told, and new connections hang in the opening."""
+        """From now on nothing gets through, neither end is told, and new connections hang while they open."""
         self._passing.clear()
 
     def heal(self, *, forget: bool = True) -> None:
@@ -169,7 +169,7 @@ class Proxy:
         # What the system would buffer on loopback, megabytes, is no part of the network that is played here.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
         listener.bind((LOCAL, port))
-        # A short queue: while nobody accepts, the system soon drops what knocks, as a black hole does.
+        # A short queue: while no call accepts, the system soon drops new connections, as a black hole does.
         listener.listen(1)
         listener.setblocking(False)
         port = listener.getsockname()[1]

@@ -169,7 +169,7 @@ class Simulation:
         party.start()
 
     def replay(self, victim: SimulatedParty) -> None:
-        """Somebody who has recorded a whole connection plays it back, as a caller or as the one who answers a call."""
+        """An attacker who has recorded a whole connection plays it back, as a caller or as the end that answers a call."""
         random = self.world.random
         recordings = [(wire, end) for wire in self.wires for end in (0, 1) if wire.ends[1 - end] is victim]
         if not recordings or victim.process is None:
@@ -311,7 +311,7 @@ def same(waited: Key, key: Key) -> bool:
 
 
 def sender_missing(epoch: Epoch, sender: Epoch) -> Iterator[tuple[Key, int]]:
-    """What is missing, all automatic numbers together: whoever receives those doesn't choose."""
+    """What is missing, all automatic numbers together: a receive does not choose among those."""
     automatic = 0
     for key, number in epoch.missing(sender).items():
         if isinstance(key, str):

@@ -1,4 +1,4 @@
-"""What was sent and what was handed out, as somebody sees it who knows everything: the judge of a simulation."""
+"""The judge of a simulation: it sees everything that is sent and everything that is handed out."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Epoch:
         box, sender, limits = self.session.receiver.box, self.session.sender, self.session._limits
         admitted = self.session.receiver.admitted >= 0
         promise(
-            # One that was asked for is admitted, and perhaps nobody asks for it any more when it comes.
+            # A message that was asked for is admitted; when it comes, perhaps no receive asks for it any more.
             box.messages <= max(limits.box_messages, 1) + admitted
             and (box.bytes - admitted * limits.max_message_size <= limits.box_bytes or box.messages == 1),
             f"{box.messages} messages of {box.bytes} bytes in the box",

@@ -404,7 +404,7 @@ class SimulatedParty:
             self.simulation.processes[self.process.incarnation] = self.process
 
     def stop(self, *, kill: bool) -> None:
-        """The process ends. Its kernel closes what it had open; where the machine is gone, nobody does."""
+        """End the process. Its kernel closes what it had open, unless the machine is gone as well."""
         process, self.process = self.process, None
         if process is not None:
             process.dead = True

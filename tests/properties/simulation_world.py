@@ -124,7 +124,7 @@ class Wire:
         self._held_until = max(self._held_until, self.world.now + seconds)
 
     def swallow(self, end: int) -> None:
-        """What this end sends from now on is never seen again, and nobody is told."""
+        """Lose all that this end sends from now on, without telling either end."""
         self._lanes[end].swallows = True
 
     def cut(self, notices: tuple[float | None, float | None] = (0.0, 0.0), *, keep: bool = False) -> None:

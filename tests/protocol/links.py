@@ -80,7 +80,7 @@ class Pair:
         return batch
 
     def pump(self) -> None:
-        """Until nobody has anything to say."""
+        """Carry batches until neither end has anything to send."""
         while self.move(0) or self.move(1):
             pass
 

@@ -1,7 +1,7 @@
 """What a party may say from its HELLO to its GOODBYE, in any order, on any of its connections, while our program goes on.
 
 Each pair of bytes is a step, so that a fuzzer can make sequences, too. A frame is well-formed; when it comes, and what it says
-of the ones before it, is anybody's guess.
+of the ones before it, is arbitrary.
 """
 
 from __future__ import annotations

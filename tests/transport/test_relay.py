@@ -183,7 +183,7 @@ async def test_moves_to_a_direct_connection_without_losing_a_message(folder: Fol
 
 
 class Closed:
-    """A port that is nobody's, and that nobody takes meanwhile."""
+    """A port that no process listens at, and that none takes meanwhile."""
 
     def __enter__(self) -> int:
         self._socket = socket.socket()
