@@ -22,7 +22,7 @@ KEYS: list[frames.Key] = ["id", ("", 0), ("", 1), ("p", 0)]
 INCARNATIONS = (b"f" * 16, b"g" * 16)
 CONNECTIONS = 3
 LONGEST = 400
-"""Steps."""
+"""The largest number of steps."""
 
 
 class Course:
@@ -49,7 +49,7 @@ class Course:
     # -- what they do --------------------------------------------------------------------------------------------------
 
     def say(self, kind: Kind, what: int) -> bytes:
-        """A frame of that kind."""
+        """Return a frame of that kind."""
         self.kinds.add(kind)
         key = KEYS[what // 6 % 4]
         # The next one, or any.
@@ -153,7 +153,7 @@ class Course:
             link.abort("ours")
 
     def check(self) -> None:
-        """What holds after each step."""
+        """Check what must hold after each step."""
         link = self.link
         for connection in self.connections:
             batch = link.to_send(connection, self.now)
