@@ -141,7 +141,7 @@ def _place(text: str) -> tuple[str, int]:
 
 
 class _Files:
-    """What is read when it starts, and again at SIGHUP."""
+    """The files that are read at the start, and again at SIGHUP."""
 
     def __init__(self, options: argparse.Namespace, password: Password) -> None:
         self._options = options
@@ -158,7 +158,7 @@ class _Files:
         self.context, self.status_tokens = context, tokens
 
     def reload(self, review: Callable[[], None]) -> None:
-        """Read them again; what can't be read leaves all as it was."""
+        """Read the files again. If one can't be read, all stays as it was."""
         try:
             self._read_others()
             self.admitted.reload()
