@@ -36,7 +36,7 @@ from mpccomm.settings import MiB
 from mpccomm.sync.loop_thread import new_event_loop
 from mpccomm.transport.port import bind
 from mpccomm.transport.relay import RelayLimits, RelayServer
-from mpccomm.transport.relay_identity import Admitted, read_tokens
+from mpccomm.transport.relay_identity import AccessList, read_tokens
 from mpccomm.transport.tls import Password, listening_context
 
 log = EventLog()
@@ -146,7 +146,7 @@ class _Files:
     def __init__(self, options: argparse.Namespace, password: Password) -> None:
         self._options = options
         self._password = password
-        self.admitted = Admitted(options.ca, options.fingerprints, options.token_file)
+        self.admitted = AccessList(options.ca, options.fingerprints, options.token_file)
         self.context: ssl.SSLContext | None = None
         self.status_tokens: tuple[bytes, ...] = ()
         self._read_others()

@@ -47,7 +47,7 @@ from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.transport.handshake import Caller, NotRecognisedError, receive_hello
 from mpccomm.transport.log_throttle import LogThrottle
-from mpccomm.transport.memory_stream import Pipe, Transfer
+from mpccomm.transport.memory_stream import Pipe, Transit
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.skipping import SkippingLoop
@@ -391,7 +391,7 @@ class _SimulatedConnection:
         self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
         self.pipe.ours.relayed = self.pipe.theirs.relayed = relay is not None
 
-    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
         """A batch is sent."""
         planned = self._planned
         self._sent[forth] += len(batch)
@@ -405,9 +405,9 @@ class _SimulatedConnection:
             delay += lane.enter(len(batch), now) - now
             hold = lane.hold(now)
         if self._sent[forth] < planned.cut_after[forth]:
-            return Transfer(delay, hold)
+            return Transit(delay, hold)
         self._note("cut", forth)
-        return Transfer(delay, hold, arrives=not planned.torn, breaks=True)
+        return Transit(delay, hold, arrives=not planned.torn, breaks=True)
 
     def closed(self) -> None:
         """It was closed, or is broken."""

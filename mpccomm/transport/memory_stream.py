@@ -19,7 +19,7 @@ _BATCHES_FAR = 64
 """How many may be on a path with a delay."""
 
 
-class Transfer(NamedTuple):
+class Transit(NamedTuple):
     """What happens to one batch of bytes on the way."""
 
     delay: float = 0.0
@@ -42,7 +42,7 @@ class NetworkPath(Protocol):
     def batch_size(self) -> int:
         """Bytes that it takes in at once."""
 
-    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
         """A batch is sent, from the first end to the second (``forth``) or back."""
 
     def closed(self) -> None:
@@ -55,7 +55,7 @@ class IdealPath:
     distance: float = 0.0
     batch_size: int = MAX_MESSAGE
 
-    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
         """Let the batch arrive at once."""
         return _AT_ONCE
 
@@ -63,7 +63,7 @@ class IdealPath:
         """Do nothing: no connection is counted."""
 
 
-_AT_ONCE = Transfer()
+_AT_ONCE = Transit()
 _DONE = 1000
 """The close code of an ordinary end."""
 

@@ -34,7 +34,7 @@ from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.relay_client import CONTROL_PATH, HEARTBEAT, MOST_SAID, NOT_ADMITTED, STREAM_PATH, VERSION
 from mpccomm.transport.relay_identity import (
     CHALLENGE_SIZE,
-    Admitted,
+    AccessList,
     Applicant,
     NotAdmittedError,
     certificates_of,
@@ -232,7 +232,7 @@ class RelayServer:
     def __init__(
         self,
         sock: socket.socket,
-        admitted: Admitted,
+        admitted: AccessList,
         *,
         context: Callable[[], ssl.SSLContext | None] = lambda: None,
         limits: RelayLimits | None = None,

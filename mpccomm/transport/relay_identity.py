@@ -130,7 +130,7 @@ class Applicant:
         return self.chain[0]
 
 
-class Admitted:
+class AccessList:
     """Who may use a relay: those with a certificate of an authority, with one of these fingerprints, or with a token.
 
     :raises ConfigurationError: a file can't be read, or there is no way at all to be let in
