@@ -155,7 +155,7 @@ def in_words(seconds: float) -> str:
     return f"{seconds * 1e3:.4g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.4g} us"
 
 
-class Lane:
+class Direction:
     """One direction of a line, shared by all connections on it."""
 
     def __init__(self, line: Line, random: Random) -> None:
