@@ -131,17 +131,17 @@ def _transfer(link: Link, data: bytes) -> float:
     return len(data) / _MIB / (time.perf_counter() - start)
 
 
-def measure(link: Link, seconds: float, patience: float | None = None) -> list[Figure]:
+def measure(link: Link, seconds: float, limit: float | None = None) -> list[Figure]:
     """Measure together with the other party, which calls this as well. Each leads once; random numbers decide who is first.
 
-    :param patience: seconds for the other one to come, which may be connected and run something else
+    :param limit: seconds for the other one to come, which may be connected and run something else
     """
     mine = theirs = 0
     while mine == theirs:
         mine = secrets.randbits(62)
         try:
-            link.pool.send(link.party, mine, timeout=patience)
-            theirs = link.pool.recv(link.party, timeout=patience)
+            link.pool.send(link.party, mine, timeout=limit)
+            theirs = link.pool.recv(link.party, timeout=limit)
         except CommunicationTimeoutError as error:
             text = f"{link.party} is connected, but runs no bench: its own program may be there, which takes no note of this one"
             raise NotReadyError(text, {link.party: text}) from error

@@ -151,8 +151,8 @@ class RelayLine:
         headers = {}
         if self.relay.token_file is not None:
             headers["Authorization"] = f"Bearer {_token(self.relay)}"
-        patience = 2 * self._settings.retry.connect_timeout
-        async with asyncio.timeout(patience):
+        limit = 2 * self._settings.retry.connect_timeout
+        async with asyncio.timeout(limit):
             control = await session.ws_connect(
                 self._path(CONTROL_PATH),
                 headers=headers,
@@ -163,7 +163,7 @@ class RelayLine:
             )
         try:
             self._control = control
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 await self._apply(control)
             log(LogEvent.RELAY_USABLE, "the %s lets us in", self.relay)
             self.trouble = ""

@@ -191,10 +191,10 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._error: Exception | None = None
         self._limit: asyncio.TimerHandle | None = None
 
-    async def open(self, patience: float) -> None:
+    async def open(self, limit: float) -> None:
         """Take over the connection and shake hands.
 
-        :param patience: seconds
+        :param limit: seconds that the handshake may take
         :raises ssl.SSLError: the two ends don't accept each other, or what lies between has changed what they say
         :raises OSError: the connection ended
         :raises TimeoutError: it took too long
@@ -205,7 +205,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             raise ConnectionResetError("the relay closed the connection")
         self._advance()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 await asyncio.shield(self._ready)
         except (asyncio.CancelledError, TimeoutError):
             self.abort()
