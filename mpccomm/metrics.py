@@ -39,9 +39,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mpccomm.engine.base_pool import BasePool, engine_of
+from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.stats import stats_of
 from mpccomm.errors import MissingExtraError, missing_library
 
@@ -63,12 +64,9 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
-T = TypeVar("T")
-
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the histograms, in seconds."""
 _LABELS = ["pool", "party"]
-_TRIES = 100
 
 _COUNTERS = {
     "messages_sent": "Messages that the program has handed over",
@@ -164,22 +162,12 @@ def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -
     unread = list(party.link.mailbox.unread())
     add("unread_messages", len(unread))
     add("unread_bytes", sum(message.total for message in unread))
-    add("undelivered_messages", len(_copy(party.link.sender.pending)))
-    add("waiting_receives", len(_copy(party.link.mailbox.receives)))
+    add("undelivered_messages", len(copied(party.link.sender.pending)))
+    add("waiting_receives", len(copied(party.link.mailbox.receives)))
     for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receives_waited)):
         histogram = families[name]
         assert isinstance(histogram, HistogramMetricFamily)
         histogram.add_metric([pool, party.name], *times.of(party.name))
-
-
-def _copy(items: Callable[[], Iterable[T]]) -> list[T]:
-    """Return what is there now, though the pool's loop may change it meanwhile."""
-    for _ in range(_TRIES):
-        try:
-            return list(items())
-        except RuntimeError:
-            continue
-    return []
 
 
 class _Tally:

@@ -24,7 +24,8 @@ _TURN = 128
 """When this many calls wait for the loop, the thread that posts yields to it."""
 _WORKERS = 2
 """Threads that decode large messages for futures."""
-_ATTEMPTS = 5
+_ATTEMPTS = 100
+"""How often a container is copied anew that changes meanwhile."""
 T = TypeVar("T")
 _owners: weakref.WeakSet[LoopOwner] = weakref.WeakSet()
 

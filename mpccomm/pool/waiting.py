@@ -1,4 +1,4 @@
-"""How the calls of the asyncio face wait: for one message in as few steps as there can be."""
+"""How the calls of the asyncio face wait. For a single message they take as few steps as possible."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RUNNING = PoolState.RUNNING
 
 
 class Waiting(BaseChannel):
-    """What waits, for the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for those that block."""
+    """The waiting of the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for calls that block."""
 
     async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
         """Send a message, and wait until the party's pool holds it."""
@@ -51,11 +51,11 @@ class Waiting(BaseChannel):
         call = self._queue_one(party, message, msg_id, limits, None, None, future)
         observer = owner.observer
         end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
-        # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
+        # The same as `finish`, but with one coroutine less for each message, and fewer steps in asyncio.
         try:
             await future
         except BaseException:
-            # Cancelled, or what a signal handler raises.
+            # The caller was cancelled, or a signal handler has raised.
             owner.forgotten.append(call)
             withdraw_forgotten(owner)
             raise
@@ -75,7 +75,7 @@ class Waiting(BaseChannel):
         await finish(self._queue(names, message, msg_id, limits, None, watched), watched)
 
     async def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
-        """Return the next message of a party: what is here already needs no request."""
+        """Return the next message of a party. One that is here already needs no request."""
         engine = self._engine
         owner = engine.loop_owner
         home = owner.home

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 4
-"""Pieces of a wait after which the log says so if it holds up an event loop."""
+"""The number of pieces of a wait after which the log warns if it holds up an event loop."""
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
 elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
 
 
 def program_waits() -> bool:
-    """Return whether every thread of the program stands still in a blocking call of a pool: nothing will happen by itself."""
+    """Return whether every thread of the program waits in a blocking call of a pool, so that nothing happens by itself."""
     stacks = sys._current_frames()
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm"):
@@ -47,18 +47,18 @@ class BlockingCall:
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.request: Request | None = None
-        """In here before it is under way."""
+        """The request; set before it begins."""
         self._loop_owner = loop_owner
         self._lock: LockType | None = None
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """The request is over; called once, on the loop."""
+        """Note that the request is over; called once, on the loop."""
         lock = self._lock
         assert lock is not None
         lock.release()
 
     def arm(self) -> None:
-        """Get ready to be waited with: before the request is under way."""
+        """Prepare the wait. Called before the request begins."""
         lock = allocate_lock()
         lock.acquire()
         self._lock = lock

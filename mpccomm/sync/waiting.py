@@ -1,4 +1,4 @@
-"""How the calls of the blocking face wait. Whatever interrupts them, what was taken for them goes back."""
+"""How the calls of the blocking face wait. If one is interrupted, the message that was taken for it goes back."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class SyncWaiting(BaseChannel):
-    """What waits, for the calls in `mpccomm.sync.channel`; as `mpccomm.pool.waiting`."""
+    """The waiting of the calls in `mpccomm.sync.channel`; `mpccomm.pool.waiting` has the same for asyncio."""
 
     def __init__(self, space: IdSpace) -> None:
         super().__init__(space)
-        # Never before this returns: a callback of a handle calls on the loop's own thread, and chains of them would recurse.
+        # Always in a later turn of the loop: callbacks of handles call on the loop's thread, and chains of them would recurse.
         self._post = self._engine.loop_owner.post_soon
 
     def _check_thread(self) -> None:
@@ -57,7 +57,7 @@ class SyncWaiting(BaseChannel):
         blocked(engine, work)
 
     def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
-        """Return the next message of a party: one that is here is taken without a word to the loop."""
+        """Return the next message of a party. One that is here already is taken without the loop."""
         engine = self._engine
         if get_ident() == engine.loop_owner.thread:
             self._check_thread()
@@ -69,7 +69,7 @@ class SyncWaiting(BaseChannel):
                 blocking.start(call)
             return call.value()
         except BaseException:
-            # As `blocked`, for which a receive of what is here would take a fifth longer.
+            # The same as `blocked`, which would make a receive of a message that is here a fifth slower.
             request = blocking.request
             if request is not None and request.error is None:
                 engine.loop_owner.forgotten.append(request)
@@ -89,7 +89,7 @@ class SyncWaiting(BaseChannel):
             self._post(call.start)
             return future
         except BaseException:
-            # An interrupt: the caller does not get it.
+            # The caller is interrupted, and does not get the future.
             future.cancel()
             self._engine.loop_owner.post_soon(call.cancel)
             raise
