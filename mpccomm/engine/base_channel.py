@@ -286,6 +286,15 @@ class BaseChannel:
                 _check_size(encoded[0], party)
             if future is not None:
                 call.future = future
+                if not (owner.posted or owner.running):
+                    # As `LoopOwner.post`, which one call less says here.
+                    try:
+                        call.start()
+                    except BaseException as error:
+                        owner.suspect = error
+                        owner.judge()
+                        raise
+                    return call
             elif watcher is not None:
                 watcher.request = call
                 call.waiter = watcher

@@ -102,7 +102,8 @@ class LoopOwner:
         """What came out of the middle of the pool's work, until it is known whether a signal handler raised it. To note it is a
         store, which none can come before; if one keeps it from being judged, that is done before the next call, or by the clock."""
         self._scheduled = False
-        self._running = False
+        self.running = False
+        """Something that was posted runs just now."""
         self._workers: ThreadPoolExecutor | None = None
         self.home: asyncio.AbstractEventLoop | None = None
         """The loop, once there is one."""
@@ -130,7 +131,7 @@ class LoopOwner:
 
     def is_busy(self) -> bool:
         """Return whether something that was posted is still to be run, or runs: what comes now comes after it."""
-        return bool(self.posted) or self._running
+        return bool(self.posted) or self.running
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """This is the loop; called once, on its own thread."""
@@ -176,7 +177,7 @@ class LoopOwner:
         """
         if threading.get_ident() != self.thread:
             self.post_soon(function)
-        elif self._running:
+        elif self.running:
             self.posted.append(function)
         elif self.posted:
             self.posted.append(function)
@@ -215,10 +216,10 @@ class LoopOwner:
 
     def _run_posted(self) -> None:
         self._scheduled = False
-        if self._running:
+        if self.running:
             return
         try:
-            self._running = True
+            self.running = True
             # What these post in turn waits for the next turn: they may go on for ever.
             for _ in range(len(self.posted)):
                 self._run(self.posted.popleft())
@@ -227,7 +228,7 @@ class LoopOwner:
             self.judge()
             raise
         finally:
-            self._running = False
+            self.running = False
             if self.posted and not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._run_posted)
@@ -293,7 +294,7 @@ class LoopOwner:
 
     def resume(self) -> None:
         """Run what was posted, if what a signal handler raised has kept the loop from that. Called now and then, on the loop."""
-        if self.posted and not self._running:
+        if self.posted and not self.running:
             self._run_posted()
         elif not self.posted:
             self._scheduled = False
