@@ -222,7 +222,11 @@ class LoopOwner:
             self.running = True
             # What these post in turn waits for the next turn: they may go on for ever.
             for _ in range(len(self.posted)):
-                self._run(self.posted.popleft())
+                function = self.posted.popleft()
+                try:
+                    function()
+                except Exception as error:
+                    self._tell(error)
         except BaseException as error:
             self.suspect = error
             self.judge()
@@ -233,15 +237,12 @@ class LoopOwner:
                 self._scheduled = True
                 self.loop.call_soon(self._run_posted)
 
-    def _run(self, function: Callable[[], object]) -> None:
-        try:
-            function()
-        except Exception as error:
-            self.suspect = error
-            self.judge()
-            # A request tells its caller what has failed. For the outcome of anything else no call waits.
-            context = {"message": "a call posted to the pool's loop failed", "exception": error}
-            self.loop.call_exception_handler(context)
+    def _tell(self, error: Exception) -> None:
+        """Tell what came out of something that was posted: a request tells its caller, but for anything else no call waits."""
+        self.suspect = error
+        self.judge()
+        context = {"message": "a call posted to the pool's loop failed", "exception": error}
+        self.loop.call_exception_handler(context)
 
     def withdraw_forgotten(self) -> None:
         """End the calls whose outcome nothing gets: their messages are for others. Called on the loop."""

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from threading import get_ident
 from typing import Any, TypeVar
 
-from mpccomm.engine.base_channel import BaseChannel, IdSpace, Queue
+from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.handles import ThreadHandle
 from mpccomm.engine.options import SendLimits, Timeout
@@ -17,7 +17,6 @@ from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import WrongThreadError
 from mpccomm.sync.blocking import BlockingCall, blocked, wait_for
 
-A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -37,24 +36,32 @@ class SyncWaiting(BaseChannel):
 
     def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
         """Send a message, and block until the party's pool holds it."""
-        self._queue_and_block(self._queue_one, party, message, msg_id, limits)
+        engine = self._engine
+        if get_ident() == engine.loop_owner.thread:
+            self._check_thread()
+        blocking = BlockingCall(engine.loop_owner)
+        try:
+            blocking.arm()
+            blocking.wait(self._queue_one(party, message, msg_id, limits, None, blocking))
+        except BaseException:
+            # As `blocked`, with which each message would take three calls more.
+            request = blocking.request
+            if request is not None and request.error is None:
+                engine.loop_owner.forgotten.append(request)
+                engine.loop_owner.give_back(request)
+            raise
 
     def _deliver_all(
         self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
     ) -> None:
         """Send a message to several, and block until the pools of all of them hold it."""
-        self._queue_and_block(self._queue, names, message, msg_id, limits)
-
-    def _queue_and_block(self, queue: Queue[A], to: A, message: object, msg_id: str | None, limits: SendLimits) -> None:
-        engine = self._engine
-        if get_ident() == engine.loop_owner.thread:
-            self._check_thread()
+        self._check_thread()
 
         def work(blocking: BlockingCall) -> None:
             blocking.arm()
-            blocking.wait(queue(to, message, msg_id, limits, None, blocking))
+            blocking.wait(self._queue(names, message, msg_id, limits, None, blocking))
 
-        blocked(engine, work)
+        blocked(self._engine, work)
 
     def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
         """Return the next message of a party: one that is here is taken without a word to the loop."""
