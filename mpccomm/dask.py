@@ -89,7 +89,7 @@ class DaskParties:
                 f"{len(names)} parties need a worker each, and there are {len(chosen)}: "
                 "scale the cluster up and wait for them (Client.wait_for_workers)"
             )
-        self.workers = dict(zip(names, chosen, strict=False))
+        self.workers: dict[str, str] = dict(zip(names, chosen, strict=False))
         """The address of each party's worker, by name of the party."""
         self.addresses: dict[str, tuple[str, int]] = {}
         """Where each party's pool listens: host and port, by name; empty while there are none."""

@@ -99,7 +99,7 @@ class NotReadyError(CommunicationError, TimeoutError):
 
     def __init__(self, text: str, missing: dict[str, str] | None = None) -> None:
         super().__init__(text)
-        self.missing = missing or {}
+        self.missing: dict[str, str] = missing or {}
 
 
 class DeadlockError(CommunicationError, RuntimeError):
@@ -119,7 +119,7 @@ class EquivocationError(CommunicationError):
     def __init__(self, text: str, root: str = "", digests: dict[str, str] | None = None) -> None:
         super().__init__(text)
         self.root = root
-        self.digests = digests or {}
+        self.digests: dict[str, str] = digests or {}
 
 
 class MessageTooLargeError(CommunicationError, ValueError):

@@ -1,6 +1,6 @@
-"""What requests, deliveries and errors know a party by, and an engine what it lives in.
+"""Protocols: a party as requests, deliveries and errors see it, and the loop of an engine as the engine sees it.
 
-`mpccomm.engine.party` makes these objects of its own; everything below it takes the type from here, so that no two modules of the
+`mpccomm.engine.party` implements the first one; the modules that it imports take the type from here, so that no two modules of the
 engine import each other.
 """
 
@@ -42,7 +42,7 @@ class RemoteParty(Protocol):
     trouble: str
     """Why the last attempt to connect failed."""
     not_taken: str
-    """Why it does not take what is sent, though it is connected; empty if it does."""
+    """Why it accepts no messages although it is connected; empty: it accepts them."""
     closed: Cause | None
     """Why nothing can be sent or received any more, on our side."""
     audit: Audit | None
@@ -70,14 +70,14 @@ class RemoteParty(Protocol):
         """Hand on what the link has brought about, and see that what it wants to send goes out."""
 
     def return_message(self, message: Incoming) -> None:
-        """Return a message that was taken to the mailbox."""
+        """Put a message that was taken out of the mailbox back into it."""
 
     def explain(self, cause: Cause, call: Any) -> Exception:
-        """Return the error for a call that ended so."""
+        """Return the error that a call raises which ended for that cause."""
 
 
 Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Something to be awaited, and perhaps once more."""
+"""A coroutine function; it may be called again where a signal handler has interrupted its coroutine."""
 
 
 class LoopProvider(Protocol):
@@ -87,4 +87,4 @@ class LoopProvider(Protocol):
         """Make the loop, and call `Engine.start` there."""
 
     def ended(self) -> None:
-        """Nothing of the engine is left: end what was started for it."""
+        """End what was started for the engine, of which nothing is left."""

@@ -28,7 +28,7 @@ from mpccomm.transport.identity import FilePath
 
 
 class Note(NamedTuple):
-    """What of the bytes of a message goes on record."""
+    """The part of a record that comes from the bytes of a message."""
 
     size: int
     digest: str
@@ -54,7 +54,7 @@ class Audit:
         if isinstance(where, logging.Logger):
             self._logger = where
             return
-        # One of its own, under no other: no other settings apply, and no other logger sees it.
+        # A logger without a parent: no settings of other loggers apply, and no other logger sees the record.
         self._logger = logging.Logger("mpccomm.audit", logging.INFO)
         try:
             self._handler = logging.StreamHandler(_open(where))
@@ -85,12 +85,12 @@ class Audit:
         return forms
 
     def sent(self, party: str, key: Key, encoded: object) -> None:
-        """A message has its place in the queue."""
+        """Record a message that has its place in the queue."""
         assert isinstance(encoded, AuditedEncoding)
         self._write(party, "sent", key, encoded.kind, encoded.note)
 
     def received(self, party: str, key: Key, note: Note, value: object, *, readable: bool = True) -> None:
-        """A message was decoded for the program, or could not be."""
+        """Record a message that was decoded for the program, or that could not be decoded."""
         self._write(party, "received", key, _type_of(value) if readable else None, note)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Audit:
         try:
             self._logger.info("%s", text)
         except Exception:
-            # A handler or filter of the program's logger. The message is not to suffer for it.
+            # A handler or filter of the program's logger has failed. The message is sent or received all the same.
             if not self._failed:
                 text = "the audit record could not be written; further failures are not logged"
                 self._log(LogEvent.CALLBACK_FAILED, text, exc_info=True)

@@ -1,4 +1,4 @@
-"""Who may call, and whether the party that was dialled is the one that answers: by address, or by certificate."""
+"""Authentication, by address or by certificate: who may call, and whether the party that was dialled is the one that answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
-"""The days before our own certificate expires on which that is said, as it is when it has."""
+"""How many days before our own certificate expires the log warns of it; 0: when it has expired."""
 _MOST_LISTED = 4
 """The parties at one address that a line of the log names."""
 
@@ -43,19 +43,19 @@ class Authentication:
     def __init__(self) -> None:
         self.log = EventLog()
         self.correspondents: dict[str, PostReceiver] = {}
-        """Those who post their messages, by name of their party."""
+        """What receives the messages that a party posts, by the name of the party."""
         self._parties: Mapping[str, Party] = {}
         self._removed: Sequence[Party] = ()
         self._warned = False
 
     @property
     def answering(self) -> ssl.SSLContext | None:
-        """For TLS on connections that come in; None: plain HTTP."""
+        """The TLS context of connections that come in; None: plain HTTP."""
         return None
 
     @property
     def dialling(self) -> ssl.SSLContext | None:
-        """For TLS on connections that we make; None: plain HTTP."""
+        """The TLS context of connections that we make; None: plain HTTP."""
         return None
 
     @property
@@ -69,7 +69,7 @@ class Authentication:
     # -- parties -------------------------------------------------------------------------------------------------------
 
     def admit(self, party: Party, parties: Mapping[str, Party]) -> None:
-        """A party is about to be added to those that are there.
+        """Check that a party can be added to those that are there.
 
         :raises ConfigurationError: it could not be told apart, or not be identified at all
         """
@@ -93,7 +93,7 @@ class Authentication:
             )
 
     def know(self, parties: Mapping[str, Party], removed: Sequence[Party] = ()) -> None:
-        """These are the parties now; and those that were removed, and to which something is still to be delivered."""
+        """Take over the parties that there are now, and those that were removed and still get what was sent to them."""
         self._parties = parties
         self._removed = removed
 
@@ -128,7 +128,7 @@ class Authentication:
     async def expect(self, caller: Caller) -> None:
         """Raise `NotRecognisedError` unless some party may call so."""
         if not await self._candidates(caller):
-            # A pool that knows no party yet was found by others first, as where ports are made known at the start.
+            # Where ports are made known at the start, others may call a pool that has no parties yet.
             raise NotRecognisedError(self._unknown(caller), usual=not self._parties and not self.certified)
 
     async def identify(self, caller: Caller, port: int) -> Callable[[Stream], Awaitable[None]]:
@@ -170,11 +170,11 @@ class Authentication:
         return party
 
     def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
-        """Return why the other end of a connection is not that party; None: it is, for all we can know."""
+        """Return why the other end of a connection can't be that party; None: nothing speaks against it."""
         return None
 
     async def examine(self, party: Party, tls: ssl.SSLObject | None) -> str | None:
-        """Return the same at first contact, when it is time to look up names."""
+        """Return the same at first contact, where host names can be looked up as well."""
         return self.unacceptable(party, tls) or await self._twins([party])
 
     async def _twins(self, parties: Iterable[Party]) -> str | None:
@@ -187,7 +187,7 @@ class Authentication:
         return None
 
     def refused(self, address: IPAddress, reason: str) -> None:
-        """A caller was sent away before it was known who it is. If it was a party, calls that wait for it are told."""
+        """Note that a caller was refused before it was known who it is. If it was a party, calls that wait for it are told."""
         there = [party for party in self._parties.values() if address in party.host.known]
         if len(there) == 1 and not there[0].link.connected:
             there[0].trouble = f"a caller from its address was refused: {reason}"
@@ -250,7 +250,7 @@ class CertificateAuthentication(Authentication):
     # -- parties -------------------------------------------------------------------------------------------------------
 
     def admit(self, party: Party, parties: Mapping[str, Party]) -> None:
-        """A party is about to be added: read the certificates that it is to be known by."""
+        """Read the certificates by which a party is known that is about to be added."""
         party.pins = read_pins(party.certificates, f"{party.name}: cert=")
         for other in parties.values():
             if common := set(other.pins) & set(party.pins):
@@ -287,7 +287,7 @@ class CertificateAuthentication(Authentication):
             )
 
     def introduce(self, party: Party) -> None:
-        """Log how it is known, as a warning where that does not hold now."""
+        """Log by what a party is known, as a warning where its certificates are not valid now."""
         shown, how = (party.pins, "pinned") if party.pins else (self._credentials.authorities, "issued by")
         certificates = " or ".join(f"{one.subject}, {one.validity()}" for one in shown)
         line = f"{party.name}: TLS 1.3, mutual, {how}{',' if party.pins else ''} {certificates}"
@@ -297,7 +297,7 @@ class CertificateAuthentication(Authentication):
         party.log(LogEvent.KNOWN_BY, "%s", line, level=level)
 
     def reload(self) -> None:
-        """Read all certificates again: from now on these count. Connections that they don't admit are closed.
+        """Read all certificates again: from now on these count. `review` closes connections that they don't admit.
 
         :raises ConfigurationError: something can't be read; all stays as it was
         """
@@ -321,7 +321,7 @@ class CertificateAuthentication(Authentication):
             self.introduce(party)
 
     def review(self) -> None:
-        """Close what would not be admitted now, and dial again where we were refused."""
+        """Close connections that would not be admitted now, and dial the parties again that refused us."""
         for party in self._known:
             party.review(partial(self.unacceptable, party))
 
@@ -374,7 +374,7 @@ class CertificateAuthentication(Authentication):
             shown = self._credentials.shown(tls)
             if not shown.certificate.is_valid():
                 return f"its certificate {shown.certificate.validity()}: {shown.certificate}"
-            # It may have been removed meanwhile, and another one of the same certificate been added.
+            # The party may have been removed meanwhile, and another one with the same certificate added.
             others = [other for other in self._parties.values() if other.first is not party.first]
             return mismatch(party, [party, *others], shown)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a pool and each of its channels are on both faces: a space of message ids, and everything that doesn't wait in it."""
+"""What pools and channels have in common on both faces: a space of message ids, and all that is done in it without waiting."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ S = TypeVar("S", bound="IdSpace")
 
 _RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
-"""How the ids of channels and of groups begin, and no others: so these never meet those of the program."""
+"""How the ids of channels and of groups begin. No id of the program may begin so."""
 
 
 class IdSpace:
-    """The message ids of a pool, a channel or a group, with the spaces within it: one for both faces.
+    """The message ids of a pool, a channel or a group, and the spaces within it. Both faces of a pool share it.
 
     ``label`` is how all ids begin; that of the pool itself is empty.
     """
@@ -61,7 +61,7 @@ class IdSpace:
         self.spaces: dict[str, IdSpace] = {}
 
     def within(self, label: str, kind: type[S]) -> S:
-        """Return the space of that label in this one; the same label is the same space, and of the same kind."""
+        """Return the space of that label within this one: always the same object for the same label. Its kind never changes."""
         space = self.spaces.get(label)
         if space is None:
             space = self.spaces.setdefault(label, kind(self.engine, self.name, self.limits, self.label + label))
@@ -76,13 +76,13 @@ class Watcher(Waiter, Protocol):
 
 
 class BaseChannel:
-    """What doesn't wait. The faces add the calls that do."""
+    """The calls that don't wait, and the parts of the others that don't. The faces add the waiting."""
 
     def __init__(self, space: IdSpace) -> None:
         self._space = space
         self._engine = space.engine
         self._post: Callable[[Callable[[], None]], None] = space.engine.loop_owner.post
-        """How the start of a send gets to the loop."""
+        """How the start of a send is posted to the loop."""
         self._channels: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._groups: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
@@ -111,7 +111,7 @@ class BaseChannel:
     # -- ids -----------------------------------------------------------------------------------------------------------
 
     def _key(self, party: Party, msg_id: str | None) -> tuple[str, str | None]:
-        """Prefix and id, unless they can't be sent, or would be those of a channel or a group."""
+        """Return prefix and id of a message; raise if they can't be sent, or would be those of a channel or a group."""
         space = self._space
         label = space.label
         # On the pool itself each party has its own.
@@ -130,7 +130,7 @@ class BaseChannel:
         return label + prefix, msg_id
 
     def _alike(self, names: Sequence[str] | None) -> list[Party]:
-        """Return the parties of those names for a broadcast: it is one message, with one id."""
+        """Return the parties of those names for a broadcast; raise unless all have the same prefix, as it has one id."""
         parties = self._engine.parties_named(names_of(names))
         prefixes = {party.prefix: party for party in parties}
         if len(prefixes) > 1 and not self._space.label:
@@ -139,7 +139,7 @@ class BaseChannel:
         return parties
 
     def _enter(self) -> None:
-        """Before any use: settle on a loop, and start what has been added."""
+        """Settle on a loop, if that was not done yet, and start what has been added. Called before any use."""
         engine = self._engine
         loop_owner = engine.loop_owner
         if loop_owner.suspect is not None:
@@ -240,7 +240,7 @@ class BaseChannel:
 
         What waits for it may be a ``future`` of the pool's loop as well, see `SendCall.future`.
         """
-        # Nearly all messages are such. As `_key`, which would be one call more for each.
+        # Nearly all messages are like this. The same as `_key`, without its call for each message.
         automatic = msg_id is None and not (self._space.prefix or party.prefix)
         prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         engine = self._engine
@@ -346,7 +346,7 @@ class BaseChannel:
                     message, snapshot=snapshot, context=context, begin=serialising.begin
                 )
         sizes = {wire_format: sum(map(len, one.segments)) for wire_format, one in encoded.items()}
-        # Where some take it, they get it: no party can keep a message from the others, and its own send fails.
+        # A party whose wire can't carry the message fails its own send; the others get the message.
         if parties and all(sizes[party.wire_format] > party.link.max_message_size for party in parties):
             _check_size(encoded[parties[0].wire_format].segments, parties[0])
         audit = self._engine.audit
@@ -370,7 +370,7 @@ class BaseChannel:
         others = self._engine.parties
         known = (*others, *filter(None, (own, self._space.name)))
         if own and (strange := [name for name in chosen or () if name not in known]):
-            # First: where this party is misspelt, it seems to be missing.
+            # Checked first: where the name of this party is misspelt, it would seem to be missing.
             raise UnknownPartyError(unknown(strange[0], known))
         return Members.of(chosen, own, list(others))
 
@@ -404,5 +404,5 @@ def _check_size(segments: Sequence[Buffer], party: Party) -> None:
 
 
 def values_of(calls: Sequence[ReceiveCall]) -> list[tuple[str, Any]]:
-    """Pairs of the party's name and the value, for receives that have their messages."""
+    """Return pairs of a party's name and its value, of receives that have their messages."""
     return [(call.party.name, call.value()) for call in calls]

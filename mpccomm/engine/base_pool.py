@@ -68,7 +68,7 @@ class PoolCalls:
 
 
 class BasePool(BaseChannel, PoolCalls, Visible):
-    """What doesn't wait. The faces add the calls that do."""
+    """All of a pool that does not wait. The faces add the calls that do."""
 
     _visiting = False
 
@@ -366,12 +366,12 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         return linger_limit(linger, self._engine.settings.linger)
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
-        """Return the names, if there are parties of these."""
+        """Return the names; raise unless each of them is a party's."""
         self._engine.parties_named(names_of(names))
         return names
 
     def _prepare(self) -> None:
-        """Make what the face needs besides; the last step of construction."""
+        """Set up what only this face needs. Called as the last step of construction."""
 
     def _start_if_running(self) -> None:
         """Start what was added, as soon as there is a server: without one no party can call, or tell who calls."""
@@ -382,19 +382,19 @@ class BasePool(BaseChannel, PoolCalls, Visible):
             try:
                 engine.launch()
             except RuntimeError:
-                # No loop runs yet; the first use, of this pool or another one of this thread, will be on one.
+                # No loop runs yet: the first use of this pool, or of another one of this thread, will have one.
                 engine.await_loop()
                 return
         engine.loop_owner.post(engine.start_added)
 
 
 def engine_of(pool: BasePool) -> Engine:
-    """Return what a pool runs on, for parts of the library that look after pools of others."""
+    """Return the engine of a pool, for modules of the library that work on pools which they did not make."""
     return pool._engine
 
 
 def visiting(face: type[P]) -> type[P]:
-    """Return that face for pools that have come to look: the programs of the other parties take no note of them.
+    """Return the face as a class for pools that only look, which the programs of the other parties do not notice.
 
     Among each other they exchange messages as any pools do.
     """

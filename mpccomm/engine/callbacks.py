@@ -1,4 +1,4 @@
-"""Callbacks of handles: what the program has run when one is done, in a thread of its own and never on the pool's."""
+"""The callbacks that programs add to handles. They run in a thread of their own, never on the pool's loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Callbacks:
         if threading.get_ident() != self._at_work:
             self._call(callback, handle)
             return
-        # One that is done already when it gets a callback, in a callback, calls that inside.
+        # A callback may add another one to a handle that is done already: that one runs inside the first.
         around = self._running
         self._running = _Running(callback, time.monotonic(), later)
         try:
@@ -77,7 +77,7 @@ class Callbacks:
             try:
                 thread.start()
             except RuntimeError:
-                # The program is at its end, and threads can't be started any more.
+                # The interpreter is about to end, and can't start threads any more.
                 self._waiting.put(None)
                 self._work()
             else:
@@ -106,7 +106,7 @@ class Callbacks:
             try:
                 function()
             except BaseException:
-                # `sys.exit`, for one: it means the thread that calls it, and this one serves others too.
+                # For example `sys.exit`, which ends the thread that calls it: but further callbacks need this thread.
                 self.loop_owner.log(LogEvent.CALLBACK_FAILED, "a callback of a handle raised", exc_info=True)
 
 
@@ -120,11 +120,11 @@ class _Running:
         self.since = since
         self.later = later
         self.told = 0.0
-        """How long it had been running when that was told last, in seconds; 0: it was not."""
+        """How long it had been running when the log last told of it, in seconds; 0: the log did not yet."""
 
 
 def _name(callback: object) -> str:
-    """Return where a function is from, and never what it is called with."""
+    """Return module and name of a function. Its arguments are left out: they may be secret."""
     while isinstance(callback, functools.partial):
         callback = callback.func
     named = callback if hasattr(callback, "__qualname__") else type(callback)

@@ -1,4 +1,4 @@
-"""What the members of a group do together, as rounds of messages. No I/O: `mpccomm.engine.group_calls` carries them out.
+"""The collectives of a group, as rounds of messages. No I/O: `mpccomm.engine.group_calls` carries them out.
 
 A collective is a generator. It yields a `Round`, is sent what the round has brought, and returns the result.
 """
@@ -22,14 +22,14 @@ _READABLE = 64
 
 @dataclass(slots=True)
 class Round:
-    """Some messages out, and one in from each of ``sources``; ``phase`` tells the rounds of one collective apart."""
+    """Messages that this party sends, and one that it receives from each of ``sources``; ``phase`` tells rounds apart."""
 
     outgoing: list[tuple[tuple[str, ...], object]] = field(default_factory=list)
-    """Receivers and value of what has not been sent yet."""
+    """Receivers and value of each message that has not been sent yet."""
     sources: tuple[str, ...] = ()
     phase: str = ""
     expect: Expect | None = None
-    """What each of the messages that come in has to be."""
+    """The type that each received message must have."""
 
 
 Collective: TypeAlias = Generator[Round, dict[str, Any], T]
@@ -47,7 +47,7 @@ class Members:
 
     @classmethod
     def of(cls, names: Sequence[str] | None, me: str | None, others: Sequence[str]) -> Self:
-        """Check the names; None: this party and the ``others``, by alphabet."""
+        """Return the members of those names, checked; None: this party and the ``others``, in alphabetical order."""
         if me is None:
             raise ConfigurationError("which member of the group is this party? Give the pool a name=, or the group me=")
         chosen = tuple(sorted({me, *others}) if names is None else names)
@@ -71,13 +71,13 @@ class Members:
         return text if plain else "#" + sha256(repr(self.names).encode()).hexdigest()[:32]
 
     def check(self, name: str) -> str:
-        """Return the name, if it is a member's."""
+        """Return the name; raise unless it is a member's."""
         if name not in self.names:
             raise ConfigurationError(f"{name!r} is not in the group {', '.join(self.names)}")
         return name
 
     def check_other(self, name: str) -> str:
-        """Return the name, if it is another member's."""
+        """Return the name; raise unless it is another member's."""
         if name == self.me:
             raise ConfigurationError(f"{name!r} is this party itself")
         return self.check(name)
@@ -91,7 +91,7 @@ class Members:
 
 
 def bcast(members: Members, value: Any, root: str, expect: Expect | None = None) -> Collective[Any]:
-    """``root`` tells all."""
+    """Send the value of ``root`` to all."""
     if members.me == root:
         yield Round([(members.others, value)])
         return value
@@ -99,7 +99,7 @@ def bcast(members: Members, value: Any, root: str, expect: Expect | None = None)
 
 
 def checked_bcast(members: Members, value: Any, root: str, expect: Expect | None = None) -> Collective[Any]:
-    """``root`` tells all, and all tell each other the digest of what they were told (echo broadcast).
+    """Send the value of ``root`` to all, who tell each other the digest of what they got (echo broadcast).
 
     What is sent is the encoded value: encoding what one received would not give the same bytes everywhere, as the order of a
     set differs between processes.
@@ -120,7 +120,7 @@ def checked_bcast(members: Members, value: Any, root: str, expect: Expect | None
 def gather(
     members: Members, value: object, root: str, expect: Expect | None = None
 ) -> Collective[dict[str, Any] | None]:
-    """All tell ``root``."""
+    """Send the values of all to ``root``."""
     if members.me != root:
         yield Round([((root,), value)])
         return None
@@ -131,7 +131,7 @@ def gather(
 def scatter(
     members: Members, values: Mapping[str, Any] | None, root: str, expect: Expect | None = None
 ) -> Collective[Any]:
-    """``root`` tells each something else."""
+    """Send each member its own value from ``root``."""
     if members.me != root:
         return (yield Round(sources=(root,), expect=expect))[root]
     mine, outgoing = _split(members, values)
@@ -142,7 +142,7 @@ def scatter(
 def allgather(
     members: Members, value: object, phase: str = "", expect: Expect | None = None
 ) -> Collective[dict[str, Any]]:
-    """All tell all."""
+    """Send the value of each member to all."""
     received = yield Round([(members.others, value)], members.others, phase, expect)
     return members.ordered(received | {members.me: value})
 
@@ -155,19 +155,19 @@ def as_received(members: Members, value: object, expect: Expect | None = None) -
 def alltoall(
     members: Members, values: Mapping[str, object], expect: Expect | None = None
 ) -> Collective[dict[str, Any]]:
-    """All tell each something else."""
+    """Send each member its own value from every member."""
     mine, outgoing = _split(members, values)
     received = yield Round(outgoing, members.others, expect=expect)
     return members.ordered(received | {members.me: mine})
 
 
 def exchange(value: object, other: str, expect: Expect | None = None) -> Collective[Any]:
-    """Two tell each other."""
+    """Exchange values between two members."""
     return (yield Round([((other,), value)], (other,), expect=expect))[other]
 
 
 def barrier(members: Members) -> Collective[None]:
-    """All tell all that they are here."""
+    """Send a message to all, and wait for one from each member."""
     yield from allgather(members, None)
 
 
@@ -207,7 +207,7 @@ def _is_parcel(parcel: object) -> bool:
 
 
 def _digest(parcel: Any) -> bytes:
-    """SHA-256 of the parts and their lengths. What is no parcel has one too: the others wait for it."""
+    """Return the SHA-256 of the parts and their lengths; for anything else that ``root`` sent a text, as the others wait."""
     if not _is_parcel(parcel):
         return b"no parcel"
     digest = sha256(b"mpccomm checked broadcast")

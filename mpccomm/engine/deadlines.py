@@ -1,4 +1,4 @@
-"""One time limit for several calls: what `Pool.deadline` gives out, and what is left of it at each call inside."""
+"""One time limit for several calls: what `Pool.deadline` returns, and how much of it is left for each call inside."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PoolDeadline(Block["_Stay"]):
 
 
 class _Stay(Stay):
-    """The time in which a deadline bounds what is called."""
+    """One stay in the block of a deadline: it bounds the calls that are made meanwhile."""
 
     __slots__ = ("at", "owner", "seconds")
 
@@ -60,7 +60,7 @@ class _Remainder(float):
     """What is left of a time limit, in seconds."""
 
     of: float
-    """How long it was."""
+    """The whole limit, in seconds."""
 
     def __new__(cls, left: float, of: float) -> Self:
         found = super().__new__(cls, left)
@@ -77,7 +77,7 @@ class CallRemainder(_Remainder):
 
 
 def tightened(owner: object, limit: float | None) -> float | None:
-    """Return the limit of a call, or the rest of the deadlines around it for that pool, if that is less."""
+    """Return the limit of a call, or what is left of the pool's deadlines around it, whichever is less."""
     for stay in entered:
         if stay.owner is owner:
             left = max(stay.at - time.monotonic(), 0.0)
@@ -87,7 +87,7 @@ def tightened(owner: object, limit: float | None) -> float | None:
 
 
 def limits_within(owner: object, limits: SendLimits) -> SendLimits:
-    """Return the limits of a send inside of whatever deadlines there are.
+    """Return the limits of a send, tightened by the deadlines around it.
 
     :raises CommunicationTimeoutError: nothing is left
     """

@@ -1,4 +1,4 @@
-"""Messages that arrive: the memory that their large segments are put in, and the way from a message to its value."""
+"""Messages that arrive: the memory for their large segments, and decoding a message into its value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit, Note
 
 _HUGE = range(32 * 1024 * 1024, 256 * 1024 * 1024)
-"""Of these sizes memory comes in huge pages: a byte in it costs 2 MiB at once, which is little of what was announced. What is
+"""Segments of these sizes get huge pages: the first byte written then costs 2 MiB at once, little of what was announced. What is
 larger is under way for so long that others notice: to make 2 MiB ready may hold up the loop for some milliseconds."""
 
 
@@ -77,7 +77,7 @@ def _locate(error: DecodingError, message: Incoming, party: RemoteParty) -> None
 
 def _decode(message: Incoming, party: RemoteParty) -> Any:
     audit = None if message.recorded else party.audit
-    # Before it is decoded: arrays are the very memory of the message, and the program's to change.
+    # Before it is decoded: arrays share the memory of the message, and the program may change them.
     note = None if audit is None else audit.note(message.segments)
     try:
         value = _decode_alone(message, party)

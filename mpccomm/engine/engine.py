@@ -1,32 +1,29 @@
-"""The running part of a pool: its parties, its server, the diallers, and the clock. Lives on one loop; both faces drive it."""
+"""The running part of a pool: its parties, its server, its diallers and its clock. It lives on one loop; both faces drive it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.address import check_host, check_name, check_port, check_server_name
 from mpccomm.codec.wire_format import OURS, WIRE_FORMATS
-from mpccomm.engine.abc import LoopProvider, Step
+from mpccomm.engine.abc import LoopProvider
 from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
-from mpccomm.engine.error_messages import split_by, step_to_reach, unknown, why_not_ready
-from mpccomm.engine.futures import run, tell_all_who_wait
+from mpccomm.engine.ending import PoolEnding
+from mpccomm.engine.error_messages import step_to_reach, unknown, why_not_ready
 from mpccomm.engine.handles import Failures
-from mpccomm.engine.lifecycle import Lifecycle, Lingering, PoolEvent, PoolState
+from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.notices import tell_of_absent
 from mpccomm.engine.observer import Observer, joined
 from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party
-from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
 from mpccomm.engine.process import Engines
 from mpccomm.engine.removals import Removals
 from mpccomm.engine.report import Reporter, keep
@@ -60,22 +57,15 @@ if TYPE_CHECKING:
     from mpccomm.engine.tno_bridge import TnoBridge
 
 _STANDSTILL = 2.0
-"""Seconds for which an event loop may be held up without a word."""
-_LAST = 10
-"""Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
+"""Seconds for which an event loop may be held up before the log warns."""
 
 
 class Engine:
-    """One per pool. Unless said otherwise its methods run on the home loop."""
+    """The engine of one pool. Its methods run on the home loop, unless said otherwise."""
 
     visiting = False
-    """It has come to look, and takes no part: the programs of the others take no note of it."""
-    _begun_at = 0.0
+    """Whether this pool only looks: the programs of the other parties do not notice it."""
     _ticker: asyncio.TimerHandle | None = None
-    _asked_to_end: Callable[[], None] | None = None
-    _split: PoolClosedError | None = None
-    """Why it has ended by itself: what a signal handler raised has split its work."""
-    _split_told = False
     _told_empty = False
 
     def __init__(self, settings: Settings, authentication: Authentication, network: Network, name: str) -> None:
@@ -85,7 +75,6 @@ class Engine:
         self.log = authentication.log = EventLog(self.logged)
         authentication.announce()
         self.loop_owner = LoopOwner(self.log)
-        self.loop_owner.split = self._end_split
         self.loop_owner.grace = settings.interrupt_grace
         self.failures = Failures(self.loop_owner)
         self.callbacks = Callbacks(self.loop_owner)
@@ -99,30 +88,30 @@ class Engine:
         self.reporter: Reporter | None = None
         """What counts for reports, once that is asked for."""
         self.traces: list[Trace] = []
-        """Those that were begun, the last one last."""
+        """The traces that run, and those that ended last; the newest one comes last."""
         self.network = network
         self.name = check_name(name) if name else name
-        """That of our own party, if the user gave one."""
+        """The name of this party; empty: it was given none."""
         self.settings = settings
         self.history = History()
         self.parties: dict[str, Party] = {}
         self.lifecycle = Lifecycle()
-        self._ending: asyncio.Task[None] | None = None
-        self._lingering = Lingering()
         self._incarnation = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
         self.server = PoolServer(name, network, authentication, self._take_over)
         self.removals = Removals(lambda: self.parties, authentication, settings.linger, self.log, self._spawn)
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
+        self.ending = PoolEnding(self)
+        self.loop_owner.split = self.ending.end_split
         self.has_additions = False
-        """Something was added that `start_added` has not seen yet."""
+        """Whether something was added that `start_added` has not seen yet."""
         ENGINES.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
 
     def _begin_to_observe(self) -> None:
-        """Count and trace from now on, as far as the settings say so."""
+        """Begin to count and to trace, as far as the settings say so."""
         settings = self.settings
         if settings.report_to:
             self._report_file = file_for("report_to", settings.report_to, self.name, self._incarnation, REPORT)
@@ -132,14 +121,14 @@ class Engine:
             self.trace(file_for("trace", settings.trace, self.name, self._incarnation))
 
     def observe(self, observer: Observer) -> None:
-        """Tell this one, too, of what is sent, received and waited for from now on."""
+        """Have a further observer told of what is sent, received and waited for from now on."""
         self.loop_owner.observer = joined(self.loop_owner.observer, observer)
 
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
         if self.reporter is None:
             made = Reporter(self.loop_owner)
-            # Of several threads that come at once, one is the first.
+            # Several threads may come here at once: the first one's reporter counts.
             if self._reporters.setdefault("", made) is made:
                 self.observe(made)
             self.reporter = self._reporters[""]
@@ -147,7 +136,7 @@ class Engine:
 
     @property
     def title(self) -> str:
-        """How its threads are called: by the name of the pool, or else by its port."""
+        """The name of its threads: made of the name of the pool, or else of its port."""
         name = self.name or ("" if self.server.port is None else f"at port {self.server.port}")
         return f"mpccomm {name}" if name else "mpccomm"
 
@@ -175,7 +164,7 @@ class Engine:
         if names is not None:
             return [self.party(name) for name in names]
         if not self.parties and not self._told_empty:
-            # A program for any number of parties may mean it so, when it is alone.
+            # This is no error: a program for any number of parties may run with one.
             self._told_empty = True
             text = "a call for all parties of this pool is for none: it has no parties yet; add them before, with add_http_client"
             self.log(LogEvent.NO_PARTIES, text)
@@ -189,8 +178,8 @@ class Engine:
             raise PoolClosedError(
                 "this pool was made before a fork and belongs to the parent process; make a new one here"
             )
-        if self._split is not None:
-            raise PoolClosedError(str(self._split)) from self._split.__cause__
+        if (split := self.ending.split) is not None:
+            raise PoolClosedError(str(split)) from split.__cause__
         raise PoolClosedError("this pool was shut down; make a new one")
 
     def listen(
@@ -222,14 +211,14 @@ class Engine:
 
     def hand_over_port(self) -> BoundPort | None:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
-        # First: its own thread may be about to say goodbye.
+        # This comes first: the thread of this pool may be about to say goodbye.
         self.takeover.make_way()
         handed_over = self.server.pass_on()
         if not (self.loop_owner.settled and self.loop_owner.loop.is_running()):
-            # Its program is over, and did not close it. There is no way to say goodbye any more.
+            # Its program is over and did not close it: there is no loop any more on which to say goodbye.
             self.close_unused()
         else:
-            self.shut_down_in_background()
+            self.ending.begin_in_background()
         return handed_over
 
     def add(
@@ -293,7 +282,7 @@ class Engine:
         self.check_open()
         party = self.party(name)
         self.parties = {other: one for other, one in self.parties.items() if one is not party}
-        # To a party that is added again we are another one: what this one had under way is over.
+        # A party that is added again shall meet a new process: what this one had under way is over.
         self._incarnation = secrets.token_bytes(16)
         if self.loop_owner.settled:
             self.removals.add(party)
@@ -304,8 +293,8 @@ class Engine:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    # What runs as long as the pool is not to inherit the context variables of the call that happened to start it: a notebook,
-    # for one, would take the first cell for the origin of every line that is logged later.
+    # What runs as long as the pool must not inherit the context variables of the call that happened to start it: a notebook
+    # would take the first cell for the origin of every line that is logged later.
 
     def launch(self) -> None:
         """Find or make the loop to live on, and start there."""
@@ -315,13 +304,12 @@ class Engine:
             self.loop_provider.start()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Settle on the running loop, and with this engine all those of the thread that were waiting for one to run."""
+        """Settle on the running loop, together with all engines of this thread that waited for a loop."""
         self.lifecycle.apply(PoolEvent.START)
         self.loop_owner.title = self.title
         self.loop_owner.settle_in(loop)
         self.logged.context().run(self._tick)
-        if self._asked_to_end is not None:
-            loop.call_soon(self._asked_to_end)
+        self.ending.begin_if_asked_for()
         if self.settings.trace or self.settings.report_to:
             ENGINES.write_at_sigterm()
         for other in ENGINES.awaiting_loop():
@@ -341,8 +329,8 @@ class Engine:
     def _start_added(self) -> None:
         if self.lifecycle.state is PoolState.CLOSED:
             return
-        self._begun_at = Party.clock()
-        # One that was told to end before it could begin has messages to deliver nevertheless.
+        self.ending.running_since = Party.clock()
+        # A pool that was told to end before it could begin still dials, to deliver its messages; it listens no more.
         if self.lifecycle.usable:
             self.server.start(self.settings)
         self.ways.start()
@@ -388,11 +376,12 @@ class Engine:
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop_owner.loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self.tell_of_failure)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def tell_of_failure(self, task: asyncio.Task[None]) -> None:
+        """Log it if a task of the pool, which is done, has failed."""
         if not task.cancelled() and (error := task.exception()) is not None and not self.loop_owner.struck(error):
             self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
 
@@ -408,7 +397,7 @@ class Engine:
         self._ticker = self.loop_owner.loop.call_later(timing.tick, self.loop_owner.entering(self._tick))
         self.loop_owner.resume()
         self.loop_owner.judge()
-        self._tell_of_split()
+        self.ending.tell_of_split()
         self.loop_owner.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
@@ -450,231 +439,10 @@ class Engine:
             step = step_to_reach(party for party in parties if party.name in missing)
             raise NotReadyError(f"not reachable{within}: {text}{step and f'.{step}'}", missing)
 
-    async def shutdown(self, linger: float) -> None:
-        """Deliver what is pending, tell the others, close. All who call this, or `abort`, wait for the one end.
+    # -- the end, as `PoolEnding` has it --------------------------------------------------------------------------------
 
-        The longest ``linger`` counts; who is cancelled doesn't count any more.
-        """
-        await self._end(linger, None)
-
-    async def abort(self, reason: str, linger: float) -> None:
-        """Tell every party that we give up, for which a connection may have to be made first, and close."""
-        await self._end(linger, reason)
-
-    @property
-    def told_to_end(self) -> bool:
-        """Return whether its end was asked for."""
-        return bool(self._lingering) or not self.lifecycle.usable
-
-    def shut_down_in_background(self, reason: str | None = None, *, forgotten: bool = False) -> None:
-        """Begin to shut down, or with a reason to deliver and then abort.
-
-        Takes no lock and waits for nothing: a finalizer may call it.
-        """
-
-        self._lingering.begin(Party.clock(), self.settings.linger)
-
-        def begin() -> None:
-            if self.lifecycle.state is PoolState.RUNNING:
-                self._begin_to_end(partial(self._leave, reason, forgotten=forgotten))
-
-        # Its thread may be about to begin, after a first use that was interrupted.
-        self._asked_to_end = begin
-        if self.loop_owner.settled:
-            with suppress(RuntimeError):  # the loop is closed
-                self.loop_owner.loop.call_soon_threadsafe(begin)
-
-    async def from_anywhere(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `shutdown` or `abort` on any loop.
-
-        :raises PoolClosedError: the pool's loop has ended before the pool; its port is free now
-        :raises WrongThreadError: the pool's loop can't run while this one does
-        """
-        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
-            return
-        if self.loop_owner.settled:
-            if self.loop_owner.loop.is_closed():
-                self.close_unused()
-                raise PoolClosedError(
-                    "the event loop of this pool ended before it: what was not delivered yet is lost, and the other parties "
-                    "were not told; shut a pool down, or leave its `async with`, while its loop still runs"
-                )
-            self.loop_owner.check()
-        await run(end, self.loop_owner)
-
-    def hurry(self) -> None:
-        """End the lingering. Called from another thread."""
-
-        def hurry() -> None:
-            self._lingering.end_all()
-            self._stir()
-
-        if self.loop_owner.settled:
-            with suppress(RuntimeError):  # the loop is closed
-                self.loop_owner.loop.call_soon_threadsafe(hurry)
-
-    def close_unused(self) -> None:
-        """Close a pool that has no loop: it never had one, or its loop has ended, or has done what there was to do; idempotent."""
-        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
-            return
-        self.server.close_port()
-        if self.audit is not None:
-            self.audit.close()
-        self.write()
-        self.logged.close()
-        self.callbacks.end()
-        self.takeover.end()
-        # The last step: until then a further attempt finds what is left.
-        self.lifecycle.apply(PoolEvent.END)
-        if self.loop_provider is not None:
-            self.loop_provider.ended()
-
-    def close_inherited(self) -> None:
-        """After a fork, in the child: the pool is the parent's. Its port is free once the parent ends, not the child too."""
-        self.lifecycle.apply(PoolEvent.FORK)
-        self.logged.close()
-        self.server.close_inherited()
-
-    async def _end(self, linger: float, reason: str | None) -> None:
-        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
-            return
-        if not self.loop_owner.settled:
-            self.close_unused()
-            return
-        mine = self._lingering.begin(Party.clock(), linger)
-        ending = self._ending
-        if ending is None:
-            ending = self._begin_to_end(self._leave if reason is None else partial(self._give_up, reason))
-        try:
-            await self._ended_in_time(ending)
-        except asyncio.CancelledError:
-            self._lingering.end(mine)
-            self._stir()
-            await asyncio.wait((ending,), timeout=self.settings.interrupt_grace)
-            raise
-        except BaseException:
-            # What a signal handler raised comes out at once.
-            self._lingering.end(mine)
-            raise
-
-    async def _ended_in_time(self, ending: asyncio.Task[None]) -> None:
-        """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
-        removed = Party.clock() + self.settings.linger if self.removals.leaving else -math.inf
-        while not ending.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
-            await asyncio.wait((ending,), timeout=left)
-        for _ in range(_LAST):
-            # One by one: a loop that is held up meanwhile has not used them all up at once.
-            if not ending.done():
-                await asyncio.wait((ending,), timeout=1)
-        if ending.done():
-            # Also where its very last step was struck.
-            self._close_as_it_is()
-            ending.result()
-            return
-        self.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
-        ending.cancel()
-        closing = self.loop_owner.loop.create_task(self._close_all())
-        await asyncio.wait((closing,), timeout=_LAST)
-        self._close_as_it_is()
-
-    def _begin_to_end(self, leave: Step) -> asyncio.Task[None]:
-        if self.lifecycle.usable:  # not where it was split
-            self.lifecycle.apply(PoolEvent.CLOSE)
-        self._ending = self.logged.context().run(self.loop_owner.loop.create_task, self._run_to_the_end(leave))
-        self._ending.add_done_callback(self._ended)
-        return self._ending
-
-    async def _run_to_the_end(self, leave: Step) -> None:
-        try:
-            await self._take(leave, self._give_up_split)
-        finally:
-            try:
-                # A coroutine whose loop is closed ends without waiting for anything.
-                if not self.loop_owner.loop.is_closed():
-                    await self._take(self._close_all, self._close_all)
-            finally:
-                self._close_as_it_is()
-
-    async def _take(self, step: Step, if_struck: Step) -> None:
-        """Take a step of the end, and another one where a signal handler has raised in the middle of it."""
-        try:
-            await step()
-        except BaseException as error:
-            if self.loop_owner.struck(error):
-                await if_struck()
-            raise
-
-    def _close_as_it_is(self) -> None:
-        """Leave nothing open, whatever has become of the end."""
-        for party in self.parties.values():
-            if not self.loop_owner.loop.is_closed():
-                party.connections.abort()
-        self.close_unused()
-
-    def _end_split(self, error: BaseException) -> None:
-        """What a signal handler raised has split the work of the pool. What was done of it is not known, so nothing can go on."""
-        if self.lifecycle.state not in (PoolState.RUNNING, PoolState.CLOSING):
-            return
-        if self._split is None:
-            self._split = split_by(error)
-        # From here on no call begins. The others, and the other parties, are told in a step of its own.
-        if self.lifecycle.usable:
-            self.lifecycle.apply(PoolEvent.CLOSE)
-        self.loop_owner.loop.call_soon(self._tell_of_split)
-
-    def _tell_of_split(self) -> None:
-        """Let all hear of it, unless they have. The clock calls it as well: a further strike may keep it from its end."""
-        if self._split is None or self._split_told:
-            return
-        parties = [*self.parties.values(), *self.removals.pending]
-        tell_all_who_wait(self.loop_owner, parties, self._split)
-        for party in parties:
-            party.resume()
-        if self._ending is None:
-            self._lingering.begin(Party.clock(), self.settings.linger)
-            self._begin_to_end(self._give_up_split)
-        self._split_told = True
-        self.log(LogEvent.SPLIT, "%s", str(self._split))
-
-    def deadline(self) -> float:
-        """Until when messages may still be delivered."""
-        return self._lingering.deadline(self._begun_at)
-
-    def _stir(self) -> None:
-        for party in self.parties.values():
-            party.flush()
-
-    async def _leave(self, reason: str | None = None, *, forgotten: bool = False) -> None:
-        if forgotten and self.server.listening:
-            await self.takeover.may_be_followed()
-        self.failures.told_by_party = True
-        parties = list(self.parties.values())
-        leaving = [party.leave(self.deadline, reason, followed=self.takeover.followed) for party in parties]
-        left = await asyncio.gather(*leaving)
-        reports = {
-            party.name: tell_of_remains(party.log, party, messages)
-            for party, messages in zip(parties, left, strict=True)
-        }
-        tell_of_undelivered(self.log, reports)
-        if told := self.removals.leaving:
-            await asyncio.wait(told.values())
-
-    async def _give_up_split(self) -> None:
-        assert self._split is not None
-        await self._give_up(type(self._split.__cause__).__name__)
-
-    async def _give_up(self, reason: str) -> None:
-        await asyncio.gather(*(party.abort(reason, self.deadline) for party in self.parties.values()))
-
-    def write(self) -> None:
-        """Write what is to be written at the end: traces, and the report."""
-        for trace in self.traces:
-            close(trace)
-        if self._report_file is not None and self.reporter is not None:
-            keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
-
-    async def _close_all(self) -> None:
-        """Wait for the end of what runs. It may be begun once more."""
+    async def stop(self) -> None:
+        """Stop what runs, and wait for its end. May be called once more where it was interrupted."""
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.gather(*(party.disconnected() for party in self.parties.values()))
@@ -688,6 +456,35 @@ class Engine:
         self.loop_owner.close_workers()
         self.failures.report()
 
+    def close_unused(self) -> None:
+        """Close all that needs no loop: there never was one, or it has ended, or has done what there was to do; idempotent."""
+        if self.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED):
+            return
+        self.server.close_port()
+        if self.audit is not None:
+            self.audit.close()
+        self.write()
+        self.logged.close()
+        self.callbacks.end()
+        self.takeover.end()
+        # The last step: if an earlier one is interrupted, a further attempt closes what is left.
+        self.lifecycle.apply(PoolEvent.END)
+        if self.loop_provider is not None:
+            self.loop_provider.ended()
+
+    def close_inherited(self) -> None:
+        """Leave the pool to the parent process. Called in the child of a fork, so that only the parent keeps the port."""
+        self.lifecycle.apply(PoolEvent.FORK)
+        self.logged.close()
+        self.server.close_inherited()
+
+    def write(self) -> None:
+        """Write the traces and the report, as far as the settings ask for them."""
+        for trace in self.traces:
+            close(trace)
+        if self._report_file is not None and self.reporter is not None:
+            keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
+
 
 def _numbering(wire: str) -> Callable[[], Numbering]:
     if wire == OURS.name:
@@ -698,4 +495,4 @@ def _numbering(wire: str) -> Callable[[], Numbering]:
 
 
 ENGINES: Engines[Engine] = Engines()
-"""Those of this process."""
+"""The engines of this process."""

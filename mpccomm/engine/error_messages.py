@@ -1,4 +1,4 @@
-"""What an error says: the party, its address, what happened, and the next step."""
+"""The texts of errors: each names the party, its address, what happened, and the next step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST_LISTED = 8
-"""Parties of one call."""
+"""How many parties of one call a text names."""
 
 
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    """Return the error for a call that ended so."""
+    """Return the error that a call raises which ended for that cause."""
     return _ERRORS[cause.ending](party, _action(call), cause, call)
 
 
@@ -40,7 +40,7 @@ def split_by(error: BaseException) -> errors.PoolClosedError:
 
 
 def unknown(name: object, parties: Collection[str]) -> str:
-    """Say that there is no party of that name."""
+    """Return the text that says that there is no party of that name."""
     known = ", ".join(map(repr, parties)) or "none yet"
     near = errors.nearest(name, parties)
     remedy = "add it with add_http_client" if near is None else f"did you mean {near!r}?"
@@ -55,7 +55,7 @@ class ByName(dict[str, T]):
 
 
 def why_not_ready(party: RemoteParty) -> str:
-    """Return why frames do not flow with a party, and what makes them, where that is known."""
+    """Return why frames do not flow with a party, and what to do about it, where that is known."""
     closed, ending = party.closed, party.link.ending
     if closed is not None:
         barred = closed.ending is GivenUp.BARRED
@@ -74,7 +74,7 @@ def why_not_ready(party: RemoteParty) -> str:
 
 
 def step_to_reach(parties: Iterable[RemoteParty]) -> str:
-    """Return what to look at where some of these can't be reached, to stand behind another sentence; otherwise nothing."""
+    """Return a sentence that says what to look at where some of these can't be reached; otherwise an empty text."""
     unreached = {party.name for party in parties if not (party.link.connected or party.closed or party.link.ending)}
     if not unreached:
         return ""
@@ -143,7 +143,7 @@ def _took(call: ReceiveCall | SendCall) -> str:
 
 
 def _state(call: ReceiveCall | SendCall) -> str:
-    """Return how its party is doing."""
+    """Return the state of the call's party, in words."""
     party = call.party
     if not party.link.connected:
         state = f"it is not connected: {party.trouble}"

@@ -35,7 +35,7 @@ Expect: TypeAlias = type[Any] | tuple[type[Any], ...] | UnionType | Array
 
 
 def check_expect(expect: object) -> None:
-    """Raise `TypeError` where this can't be expected: found at the call, not when a message has come."""
+    """Raise `TypeError` where this can't be expected, so that the call fails at once and not when a message has come."""
     if expect is None or isinstance(expect, Array):
         return
     try:
@@ -68,7 +68,7 @@ def check(value: object, expect: Expect, what: str) -> None:
 
 
 def _mismatch(value: object, expect: Array) -> str | None:
-    """Return what was found, unless it is as expected."""
+    """Return what the value is, in words, where it is not as expected; otherwise None."""
     import numpy as np
 
     if not isinstance(value, np.ndarray):

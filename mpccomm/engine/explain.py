@@ -34,7 +34,7 @@ _DEEPEST = 1000
 
 
 def explanation(engine: Engine) -> str:
-    """Return what there is to say of a pool now, in lines."""
+    """Return the state of a pool and its calls now, as lines of text."""
     view = look_at(engine, "pool")
     lines = [f"{view.name or 'a pool without a name'}, {view.state}, {view.security}"]
     waits = False
@@ -91,7 +91,7 @@ def _box(party: Party) -> Iterator[str]:
 
 
 def _whereabouts() -> Iterator[str]:
-    """Say of each thread and task of the program which line of it waits or runs."""
+    """Yield a line for each thread and task: where in the program it waits or runs."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm") and (frame := frames.get(thread.ident or 0)) is not None:
@@ -99,7 +99,7 @@ def _whereabouts() -> Iterator[str]:
 
 
 def _tasks(engine: Engine) -> Iterator[str]:
-    """Say the same of the tasks on the loop of a pool, but not of those that have no line of the program."""
+    """Yield a line for each task on the loop of a pool that is in a line of the program."""
     if not engine.loop_owner.settled:
         return
     for task in copied(lambda: asyncio.all_tasks(engine.loop_owner.loop)):
@@ -139,7 +139,7 @@ def _innermost(frames: Iterable[FrameType]) -> str:
     inside = False
     for frame in frames:
         if _ours(frame):
-            # What prints this is no call that waits.
+            # The call that prints this does not wait.
             inside = inside or (frame.f_code.co_filename != __file__ and frame.f_code.co_name != "explain")
         elif not _of_libraries(frame):
             of_mpccomm = ", in a call of mpccomm" if inside else ""
@@ -148,7 +148,7 @@ def _innermost(frames: Iterable[FrameType]) -> str:
 
 
 def explain(*engines: Engine) -> str:
-    """Return what there is to say of several pools, and of the program, in lines."""
+    """Return the states of several pools, and where the program is, as lines of text."""
     lines = [explanation(engine) for engine in engines]
     places = [*_whereabouts(), *dict.fromkeys(line for engine in engines for line in _tasks(engine))]
     return "\n".join([*lines, *places])
@@ -189,11 +189,11 @@ def _print_all(number: int, frame: FrameType | None) -> None:
     try:
         text = explain(*sorted(ENGINES.usable(), key=lambda engine: engine.name)) + "\n"
     except Exception as error:
-        # It is to help, and must not do harm: this is the middle of any line of the program.
+        # A signal comes in the middle of any line of the program, which must not suffer from an error in here.
         text = f"mpccomm can't explain itself: {type(error).__name__}\n"
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except Exception:
-        # It was in the middle of a print, for one.
+        # The program was in the middle of a print, for example.
         os.write(2, text.encode(errors="backslashreplace"))

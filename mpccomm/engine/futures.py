@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class RequestFuture(asyncio.Future[Any]):
-    """A future of the running loop that is done when a request is over; whether that failed stands on the request.
+    """A future of the running loop that is done when a request is over. Whether the request failed is seen from its state.
 
     Who cancels it may ask for the same message in the same breath. So the request is cancelled before anything that is posted
     later: callbacks would hear of it in the next turn of the loop. And not here: it may be Ctrl-C that cancels the task, in the
@@ -32,7 +32,7 @@ class RequestFuture(asyncio.Future[Any]):
     request: Request | None
     owner: LoopOwner
     is_home: bool
-    """The loop is the pool's own."""
+    """Whether its loop is the pool's own."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """The request is over."""
@@ -67,7 +67,7 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
         return False if future is None else future.resolve(value, error)
 
     def cancel(self) -> None:
-        """The program has forgotten the future."""
+        """Withdraw the receive: the program has forgotten the future."""
         self.request.cancel()
 
 
@@ -109,7 +109,7 @@ class ReceiveFuture(RequestFuture):
 
 
 class ObservedFuture(ReceiveFuture):
-    """One that tells when the program asks for the value."""
+    """A future that tells the observer when the program asks for the value."""
 
     _taking: Callable[[], None] | None = None
 
@@ -154,7 +154,7 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
     future.owner = owner
     future.is_home = loop is owner.home
     if isinstance(future, ReceiveFuture):
-        # C code takes note of its end: no signal handler can get into that.
+        # Its end is noted by C code, which no signal handler can interrupt.
         waiter = WeakWaiter(future, owner.forgotten.append)
         waiter.request = request
         request.waiter = waiter
@@ -164,7 +164,7 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
 
 
 def future_of(loop: asyncio.AbstractEventLoop, owner: LoopOwner) -> RequestFuture:
-    """Return a future of the loop, for a request that is yet to come."""
+    """Return a future of the loop, for a request that is made later."""
     future = RequestFuture(loop=loop)
     future.request = None
     future.owner = owner
@@ -183,7 +183,7 @@ async def wait(request: Request, owner: LoopOwner) -> None:
         future = future_for(request, owner, loop, RequestFuture)
         owner.post(request.start)
     else:
-        # What can be done at once is done without a future.
+        # A request that is over at once needs no future.
         owner.post(request.start)
         if request.state in OVER:
             if request.error is not None:
@@ -203,7 +203,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
     try:
         await future
     except BaseException:
-        # Cancelled, or what a signal handler raises.
+        # The caller was cancelled, or a signal handler has raised.
         owner = future.owner
         owner.forgotten.append(request)
         if not future.is_home and any(sends for _, sends in request.involved()):
@@ -258,7 +258,7 @@ def raise_error(request: Request) -> NoReturn:
     try:
         raise error
     finally:
-        del error  # no circle of it and its traceback
+        del error  # leave no reference cycle of the error and its traceback
 
 
 def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, error: Exception | None) -> bool:
@@ -305,5 +305,5 @@ def tell_all_who_wait(owner: LoopOwner, parties: Iterable[object], error: Except
             told.__cause__ = error.__cause__
             resolve_on(future, owner, None, told)
             if owner.is_on(future.get_loop()):
-                # Looked at, as far as asyncio is concerned: what was to look at it may be what was struck.
+                # asyncio would log an error that no call looks at, and the call may be what the signal has struck.
                 asyncio.Future.exception(future)

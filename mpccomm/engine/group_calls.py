@@ -34,11 +34,11 @@ class _Progress(NamedTuple):
     """How far a call has come. Replaced as a whole: an interrupt comes before or after."""
 
     history: tuple[dict[str, Any], ...] = ()
-    """What the rounds that are over have brought."""
+    """The values received in the rounds that are over, by member."""
     posted: tuple[tuple[SendCall, ...], ...] = ()
     """The sends of the present round, by message."""
     failed: CommunicationError | None = None
-    """What was wrong with a message of the present round, which was received by that."""
+    """The error of a message of the present round that can't be read, or is not as expected. It counts as received."""
 
 
 class _Session:
@@ -51,7 +51,7 @@ class _Session:
 
 
 class GroupCall(Generic[T]):
-    """One collective on its way."""
+    """One call of a collective, from its first message to its result."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class GroupCall(Generic[T]):
     ) -> None:
         self.state = GroupCallState.NEW
         self.running = False
-        """A face drives it now."""
+        """Whether a face drives it now."""
         self.numbers: Mapping[str, int] = {}
-        """By the other members that take part."""
+        """The number of this call with each other member that takes part."""
         self.sessions: Mapping[str, _Session] = {}
-        """The same."""
+        """The session with each of them."""
         self.others = others
         self.pair = pair
         self._calls = calls
@@ -78,7 +78,7 @@ class GroupCall(Generic[T]):
         self._digests = digests
         self._progress = _Progress()
         self._live: tuple[Collective[T], int] | None = None
-        """The generator, and how many rounds it knows of."""
+        """The generator, and how many rounds it has been sent the outcome of."""
         self._round = Round()
         self._result: T
         self._receives: list[ReceiveCall] = []
@@ -114,7 +114,7 @@ class GroupCall(Generic[T]):
         return done + 1 < len(outgoing)
 
     def begin(self) -> None:
-        """Take the numbers, unless it has them."""
+        """Take the numbers of this call, unless it has them already."""
         if self.state is GroupCallState.NEW and self._calls.latest is not self:
             self._calls.begin(self)
         self.state = GROUP_CALL[self.state, GroupCallEvent.BEGIN]
@@ -136,7 +136,7 @@ class GroupCall(Generic[T]):
 
     @property
     def to_come(self) -> tuple[str, ...]:
-        """The members of which a message is still to come in the present round."""
+        """The members whose message of the present round has not come yet."""
         return self._round.sources
 
     def first(self, limit: Deadline) -> First:
@@ -186,7 +186,7 @@ class GroupCall(Generic[T]):
         return len(self._progress.history)
 
     def redeem(self) -> T:
-        """Hand out the result; the last step."""
+        """Return the result. This is the last step of the call."""
         result = self._result
         self.state = GROUP_CALL[self.state, GroupCallEvent.REDEEM]
         return result
@@ -194,7 +194,7 @@ class GroupCall(Generic[T]):
     # -- after an interrupt --------------------------------------------------------------------------------------------
 
     def catch_up(self) -> None:
-        """Do what an interrupt kept from being done: nothing that was received is asked for again, or sent twice."""
+        """Complete the step that an interrupt cut off, so that nothing is received or sent twice."""
         if not self.over and (self._live is None or self._live[1] < len(self._progress.history)):
             self._advance()
         for posted in self._progress.posted:
@@ -212,7 +212,7 @@ class GroupCall(Generic[T]):
         return ids
 
     def _advance(self) -> None:
-        """Bring the generator to where the history ends. One that an exception has ended is made anew."""
+        """Bring the generator to the end of the history. Where an exception has ended the generator, make a new one."""
         history = self._progress.history
         live, self._live = self._live, None
         try:
@@ -240,7 +240,7 @@ class GroupCall(Generic[T]):
 
 
 class _RoundRequest(Several):
-    """What one round of a call waits for. Once the call has taken what it brought, nothing of that goes back."""
+    """What one round of a call waits for. Messages that the call has taken do not go back when it is cancelled."""
 
     __slots__ = ("_call", "_rounds")
 
@@ -273,7 +273,7 @@ class _MemberCall(ReceiveCall):
         self._session = session
 
     def renew(self, mailbox: Mailbox) -> bool:
-        """Return whether the process that takes the place of its member sends this message as well."""
+        """Return whether the new process of the member sends this message as well, so that the receive goes on."""
         if self._session is None:
             return False
         self._session.mailbox = mailbox
@@ -297,7 +297,7 @@ class GroupChannel(BaseChannel):
             owner = self._engine.loop_owner
             called = None if owner.observer is None else owner.called()
             encoded = self._encode(parties, message, serialising, snapshot=True)
-            # What can't be encoded leaves no trace; anything else is on record before it is under way.
+            # A value that can't be encoded leaves no trace. Any other send is noted before it begins.
             call.begin()
             sends = [
                 SendCall(
@@ -360,7 +360,7 @@ def calls_of(space: IdSpace, members: Members) -> GroupCalls:
 
 
 class _Counted(NamedTuple):
-    """How many calls there were with a member, in the session with it that lasts."""
+    """The number of calls with a member since the present session with it began."""
 
     session: _Session
     number: int
@@ -428,7 +428,7 @@ class GroupCalls:
         return Deadline(limit, self.channel.engine)
 
     def interrupted(self, call: GroupCall[Any]) -> None:
-        """The call has ended early: it is the one to resume."""
+        """Note that the call has ended early: it is the one that can be resumed."""
         if call.state is not GroupCallState.NEW:
             self._state = self._state._replace(latest=call)
 

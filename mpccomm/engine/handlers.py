@@ -86,7 +86,7 @@ class _Buffer(Mapping[str | int, Any]):
         self._party = party
 
     def _unread(self) -> dict[str | int, Incoming]:
-        # Of several messages with one id, the one that the next receive gets.
+        # Of several messages with the same id, show the one that the next receive gets.
         return {_shown(message.key): message for message in reversed(list(self._party.link.mailbox.unread()))}
 
     def __getitem__(self, msg_id: str | int) -> Any:
@@ -102,7 +102,7 @@ class _Buffer(Mapping[str | int, Any]):
         return msg_id in self._unread()
 
     def __repr__(self) -> str:
-        # Ids alone: a message may be large, and secret.
+        # Only the ids: a message may be large, and secret.
         return f"<buffer with {', '.join(map(repr, self)) or 'nothing'}>"
 
 
@@ -120,6 +120,6 @@ class ServerHandle:
 
     addr: str
     port: int
-    """The port that it is bound to."""
+    """The port that the server is bound to."""
     external_port: int
     """The port under which the others know it."""

@@ -1,4 +1,4 @@
-"""Handles of sends that no call blocks for, and the failures among them that were never looked at."""
+"""The handles of sends, and the failures of sends whose handles the program has not looked at."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ _MOST_LISTED = 8
 _PAUSE = 0.5
 """Seconds between two lines of the log."""
 _KEPT = 1000
-"""The failures that are remembered until the program looks at them; of further ones only the number."""
+"""How many failures are remembered until the program looks at them. Further ones are only counted."""
 
 
 class _Watched:
-    """A future that notes whether the program has asked how it ended, or will be told."""
+    """A future that notes whether the program has asked for its outcome, or has a callback that gets it."""
 
     looked_at = False
     involved: Involved = ()
-    """The parties that it is for, where it was made while there was an observer."""
+    """The parties that its sends are for, if there was an observer when it was made."""
 
     def result(self, *arguments: Any, **options: Any) -> Any:
+        """Return the result, or raise the error, as any future of this kind does."""
         self.looked_at = True
         return super().result(*arguments, **options)  # type: ignore[misc]
 
     def exception(self, *arguments: Any, **options: Any) -> Any:
+        """Return the error, or None, as any future of this kind does."""
         self.looked_at = True
         return super().exception(*arguments, **options)  # type: ignore[misc]
 
     def add_done_callback(self, *arguments: Any, **options: Any) -> None:
+        """Have a function called with the handle when it is done, as any future of this kind does."""
         self.looked_at = True
         super().add_done_callback(*arguments, **options)  # type: ignore[misc]
 
@@ -99,7 +102,7 @@ Handle: TypeAlias = LoopHandle | ThreadHandle
 
 
 class Failures:
-    """Those of one pool. Each is logged when it happens, unless a call waits for it; and again at the end."""
+    """The failed sends of one pool. Each is logged when it fails, unless a call waits for it, and again at the end."""
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
@@ -108,23 +111,23 @@ class Failures:
         self._more = 0
         self._next_line = 0.0
         self.told_by_party = False
-        """What the end of the pool keeps from being delivered is told for each party: not for each handle once more."""
+        """Whether the end of the pool tells for each party what was not delivered: then it is not told for each handle too."""
 
     def note(self, handle: Handle, error: Exception) -> None:
-        """The sends behind that handle failed."""
+        """Note that the sends of a handle have failed."""
         if handle.cancelled():
             return
         if self.told_by_party and isinstance(error, PoolClosedError):
             _forget([(handle, error)])
             return
-        # Many may fail one after the other, and a call that waits needs a turn of the loop to hear of it.
+        # Many may fail one after the other; and a call that waits for the handle looks at it in the next turn of the loop only.
         if not self._new:
             loop = self.loop_owner.loop
             loop.call_later(max(self._next_line - loop.time(), 0), self._settle)
         self._new.append((handle, error))
 
     def report(self) -> None:
-        """The pool is shut down: log what was not looked at until now."""
+        """Log the failures that the program has not looked at. Called when the pool is shut down."""
         failed = [*self._old, *self._new]
         self._old, self._new = [], []
         self._log(logging.ERROR, failed, "the program has not looked at")
@@ -154,4 +157,4 @@ class Failures:
 def _forget(failed: Sequence[tuple[Handle, Exception]]) -> None:
     for handle, _ in failed:
         if handle.done() and not handle.cancelled():
-            handle.exception()  # otherwise asyncio would say it once more when the handle goes
+            handle.exception()  # otherwise asyncio would log it once more when the handle is collected

@@ -1,4 +1,4 @@
-"""The threads and tasks of the program, by numbers: what traces call lanes.
+"""The threads and tasks of the program by numbers, which traces call lanes.
 
 Looking up the lane of a call has to cost next to nothing, since each message does it. So a lane is made on its first call, and
 told then to all records that are being made.
@@ -20,7 +20,7 @@ class Lane(NamedTuple):
 
     number: int
     maker: int
-    """The number of the task or thread that has made it; -1: of none that has a lane, or it is a thread."""
+    """The number of the lane that has made it; -1: it is a thread, or was made by something that has no lane."""
     name: str
 
 
@@ -37,7 +37,7 @@ class Lanes(dict[int, Lane]):
 _numbers = count()
 _told: WeakValueDictionary[int, Lanes] = WeakValueDictionary()
 _here: ContextVar[Lane | None] = ContextVar("mpccomm.lane", default=None)
-"""That of this context. A task has a copy of the context of the one that has made it."""
+"""The lane of this context. A task begins with a copy of the context of its maker."""
 _of_threads: WeakKeyDictionary[threading.Thread, Lane] = WeakKeyDictionary()
 _thread = threading.local()
 """With the ``number`` of the lane of this thread, once it has one."""

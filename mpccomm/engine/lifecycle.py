@@ -1,13 +1,7 @@
-"""The states of a pool, and every transition, as a table; and how threads wait for a state that is never left again."""
+"""The states of a pool, and every transition, as a table."""
 
 from __future__ import annotations
 
-import math
-import sys
-import time
-from _thread import LockType, allocate_lock
-from collections import deque
-from contextlib import suppress
 from enum import Enum
 
 from mpccomm.engine.states import Table
@@ -64,78 +58,3 @@ class Lifecycle:
     def apply(self, event: PoolEvent) -> None:
         """Change the state by an event."""
         self.state = POOL[self.state, event]
-
-
-class Lingering:
-    """The calls that wait for the end of a pool: the longest of them says until when it delivers."""
-
-    def __init__(self) -> None:
-        self._waits: list[tuple[float, float]] = []
-        """Since when each waits, and how many seconds it gives."""
-
-    def __bool__(self) -> bool:
-        """Return whether there are any."""
-        return bool(self._waits)
-
-    def begin(self, now: float, seconds: float) -> tuple[float, float]:
-        """Begin to wait. Any thread may call, and a finalizer."""
-        wait = (now, seconds)
-        self._waits.append(wait)
-        return wait
-
-    def end(self, wait: tuple[float, float]) -> None:
-        """Wait no longer: only the calls that still wait are a reason to linger."""
-        with suppress(ValueError):
-            self._waits.remove(wait)
-
-    def end_all(self) -> None:
-        """End the lingering of all callers."""
-        self._waits.clear()
-
-    def deadline(self, begun_at: float) -> float:
-        """Until when messages may be delivered by a pool that began to run then; it may have been told to end before."""
-        return max((max(since, begun_at) + seconds for since, seconds in self._waits), default=-math.inf)
-
-
-_PIECE = 0.1 if sys.platform == "win32" else 0.5
-"""Seconds for which a thread waits without a look at signals, as in a blocking call."""
-
-
-class Gate:
-    """Opened once; any number of threads wait for that.
-
-    Each waits for a lock of its own, and what is changed is changed by single calls into C. So whatever a signal handler raises,
-    and wherever: nothing is left locked, and opening never waits.
-    """
-
-    __slots__ = ("_sleepers", "opened")
-
-    def __init__(self) -> None:
-        self.opened = False
-        self._sleepers: deque[LockType] = deque()
-
-    def open(self) -> None:
-        """Let all through, now and later; idempotent."""
-        self.opened = True
-        with suppress(IndexError):
-            while True:
-                self._sleepers.popleft().release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is opened. False: the time is up, in seconds."""
-        if self.opened:
-            return True
-        sleeper = allocate_lock()
-        sleeper.acquire()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            self._sleepers.append(sleeper)
-            while not self.opened:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                sleeper.acquire(True, _PIECE if left is None else min(_PIECE, left))
-            return True
-        finally:
-            with suppress(ValueError):
-                self._sleepers.remove(sleeper)

@@ -1,4 +1,4 @@
-"""The loop that a pool lives on, and how calls from elsewhere reach it."""
+"""The loop that a pool lives on, and how calls from other threads and loops reach it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 
 _TURN = 128
-"""When as many calls wait for the loop, it is its turn."""
+"""When this many calls wait for the loop, the thread that posts yields to it."""
 _WORKERS = 2
 """Threads that decode large messages for futures."""
 _ATTEMPTS = 5
@@ -44,7 +44,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 def tell_of_blocked_loop() -> None:
-    """Log that this thread, which waits in a blocking call, should run the loop of a pool meanwhile, if that is so."""
+    """Log a warning if this thread, which waits in a blocking call, should be running the loop of a pool."""
     loop = asyncio._get_running_loop()
     held_up = [] if loop is None else [owner.title for owner in _owners if owner.home is loop]
     if held_up:
@@ -56,7 +56,7 @@ def tell_of_blocked_loop() -> None:
 
 
 def copied(items: Callable[[], Iterable[T]]) -> list[T]:
-    """Return what the loop of a pool may be changing now, as it was at some moment; nothing if it never stands still."""
+    """Return a copy of a container that the loop of a pool may be changing now; an empty list if it changes all the time."""
     for _ in range(_ATTEMPTS):
         try:
             return list(items())
@@ -66,17 +66,17 @@ def copied(items: Callable[[], Iterable[T]]) -> list[T]:
 
 
 class Cancellable(Protocol):
-    """A call whose outcome may be given up."""
+    """A call whose caller may give it up."""
 
     def cancel(self) -> object:
-        """Give back what was taken for it. Called on the pool's loop."""
+        """Put back the message that was taken for it. Called on the pool's loop."""
 
 
 class Sent(Cancellable, Protocol):
-    """A call that may have given away what its caller can change."""
+    """A call that may have queued values which its caller can change."""
 
     def detach(self) -> None:
-        """Copy that."""
+        """Copy these values."""
 
 
 class LoopOwner:
@@ -88,28 +88,29 @@ class LoopOwner:
     def __init__(self, log: EventLog | None = None) -> None:
         self.log = log or EventLog()
         self.grace = 1.0
-        """Seconds for which what was interrupted may land."""
+        """Seconds that an interrupted call may take to be withdrawn."""
         self.observer: Observer | None = None
-        """Who is told of what is sent, received and waited for; None: nothing is asked for."""
+        """What is told of every send, receive and wait; None: nothing is."""
         self.split: Callable[[BaseException], None] = lambda error: None
         """Ends the pool, because what a signal handler raised has split its work."""
         self.posted: deque[Callable[[], object]] = deque()
-        """What is still to be run, in this order."""
+        """The functions that are still to be run, in this order."""
         self.forgotten: deque[Cancellable] = deque()
         """Calls whose outcome the program does not get any more: what they are for is forgotten, or they were interrupted. To note
         one is a single call of C code, so that a signal handler can't come in between."""
         self.suspect: BaseException | None = None
-        """What came out of the middle of the pool's work, until it is known whether a signal handler raised it. To note it is a
-        store, which none can come before; if one keeps it from being judged, that is done before the next call, or by the clock."""
+        """An exception that left the pool's work in the middle, until `judge` has found out whether a signal handler raised it.
+        It is noted by one store, before which no handler can run. If `judge` is then kept from running, the next call or the clock
+        runs it."""
         self._scheduled = False
         self.running = False
-        """Something that was posted runs just now."""
+        """A posted function runs now."""
         self._workers: ThreadPoolExecutor | None = None
         self.home: asyncio.AbstractEventLoop | None = None
         """The loop, once there is one."""
         self.thread: int | None = None
         self.title = "mpccomm"
-        """How threads of the pool are called."""
+        """The name of the pool's threads."""
         self.settled = False
         """Whether there is a loop yet."""
 
@@ -130,11 +131,11 @@ class LoopOwner:
         return number, perf_counter()
 
     def is_busy(self) -> bool:
-        """Return whether something that was posted is still to be run, or runs: what comes now comes after it."""
+        """Return whether a posted function is still to be run, or runs now: what is posted now runs after it."""
         return bool(self.posted) or self.running
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        """This is the loop; called once, on its own thread."""
+        """Settle on this loop. Called once, on the thread of the loop."""
         self.home = loop
         self.thread = threading.get_ident()
         _owners.add(self)
@@ -147,7 +148,7 @@ class LoopOwner:
         return self.home
 
     def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether this is the loop."""
+        """Return whether this is the loop of the pool."""
         return loop is self.home
 
     @property
@@ -157,7 +158,7 @@ class LoopOwner:
         return threading.get_ident() == self.thread and self.home is not None and not self.home.is_closed()
 
     def check(self) -> None:
-        """Raise where a call would never be answered."""
+        """Raise if a call would never be answered: the loop has ended, or can't run while this one does."""
         loop = self.home
         if loop is None:
             return
@@ -196,12 +197,12 @@ class LoopOwner:
         :raises PoolClosedError: the loop is closed
         """
         if len(self.posted) % _TURN == _TURN - 1 and get_ident() != self.thread:
-            # Python changes threads every 5 ms, of which those that post may have eight in a row: until then nothing would be on
-            # its way that the other side could work on meanwhile.
+            # Python switches threads every 5 ms, and threads that post may get eight such periods in a row: until then nothing
+            # would be sent that the other side could work on meanwhile.
             sleep(0)
         self.posted.append(function)
         if not self._scheduled:
-            # One wake-up serves all that is posted until it lands.
+            # One wake-up of the loop serves all functions that are posted until it runs.
             self._scheduled = True
             try:
                 self.loop.call_soon_threadsafe(self._run_posted)
@@ -210,7 +211,7 @@ class LoopOwner:
                 self.posted.clear()
                 raise PoolClosedError("the event loop of this pool is closed") from None
             except BaseException:
-                # Ctrl-C in here: whether that wake-up was sent is not known.
+                # Ctrl-C in here: it is not known whether the loop was woken.
                 self._scheduled = False
                 raise
 
@@ -220,7 +221,7 @@ class LoopOwner:
             return
         try:
             self.running = True
-            # What these post in turn waits for the next turn: they may go on for ever.
+            # Functions that these post wait for the next turn of the loop: otherwise this could go on for ever.
             for _ in range(len(self.posted)):
                 function = self.posted.popleft()
                 try:
@@ -238,28 +239,28 @@ class LoopOwner:
                 self.loop.call_soon(self._run_posted)
 
     def _tell(self, error: Exception) -> None:
-        """Tell what came out of something that was posted: a request tells its caller, but for anything else no call waits."""
+        """Tell of an exception of a posted function. A request tells its caller; no call waits for the outcome of other functions."""
         self.suspect = error
         self.judge()
         context = {"message": "a call posted to the pool's loop failed", "exception": error}
         self.loop.call_exception_handler(context)
 
     def withdraw_forgotten(self) -> None:
-        """End the calls whose outcome nothing gets: their messages are for others. Called on the loop."""
+        """End the calls in `forgotten`, so that other calls get their messages. Called on the loop."""
         forgotten = self.forgotten
         while forgotten:
-            # Taken out afterwards: a call that looks whether there are any has to come after the last one as well.
+            # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
             try:
                 forgotten[0].cancel()
             finally:
                 forgotten.popleft()
 
     def give_back(self, request: Sent) -> None:
-        """Block another thread until what is forgotten is withdrawn, this among it: a send needs nothing more of its caller."""
+        """Block, on another thread, until this request is withdrawn: a send then needs none of its caller's values any more."""
         try:
             self._settle(request)
         except BaseException:
-            # One more signal, while the exception for the first is on its way to the user.
+            # A second signal comes while the exception of the first is on its way to the caller.
             self._settle(request)
             raise
 
@@ -274,7 +275,7 @@ class LoopOwner:
         with suppress(PoolClosedError):
             self.post(withdraw)
             if not landed.acquire(True, self.grace):
-                # The loop is held up. What it would do for a send is done here: the caller may change the values from now on.
+                # The loop is held up. The values are copied here instead, since the caller may change them from now on.
                 request.detach()
 
     # -- what signal handlers raise --------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ class LoopOwner:
         return strike
 
     def struck(self, error: BaseException) -> bool:
-        """This came out of the middle of the pool's work. Return whether a signal handler raised it."""
+        """Note an exception that left the pool's work in the middle, and return whether a signal handler raised it."""
         self.suspect = error
         return self.judge()
 

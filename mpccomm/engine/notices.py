@@ -1,4 +1,4 @@
-"""When the log says that calls wait for long: for a party that can't be reached, or for a message that does not come."""
+"""Notices in the log that calls wait for long: for a party that can't be reached, or for a message that does not come."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from mpccomm.protocol.sender import Outgoing
 
 _FIRST = 2.0
-"""Seconds before it is said that a party which calls wait for can't be reached."""
+"""Seconds before the first notice that a party which calls wait for can't be reached."""
 _TOGETHER = 1.0
 """Seconds by which a notice may come early, to share a line with that about another party."""
 
 
 class Absence(NamedTuple):
-    """That calls wait for a party which can't be reached."""
+    """The notice that calls wait for a party which can't be reached."""
 
     due: float
-    """When it is to be said, or said again."""
+    """When it is due, for the first time or again."""
     text: str
 
 
@@ -45,24 +45,24 @@ class Waits(NamedTuple):
 
 
 class Notices:
-    """What is to be said about the calls that wait for one party, and when: later each time."""
+    """The notices about the calls that wait for one party. They come at longer and longer intervals."""
 
     def __init__(self, log: EventLog, party: RemoteParty) -> None:
         self.absence: Absence | None = None
-        """What is to be said soon about a party that can't be reached."""
+        """The notice that is due next, if the party can't be reached."""
         self._log = log
         self._party = party
         self._pause = 0.0
         self._next = 0.0
 
     def connected(self) -> None:
-        """It is there: should it be missed again, that is news."""
+        """Note that the party is connected: its next absence is a new one."""
         self._pause = 0.0
 
     def missing(self, waits: Waits, since: float, now: float) -> None:
-        """Calls wait for a party that could not be reached, in spite of attempts, since that time."""
+        """Note that calls wait for the party, which could not be reached since that time in spite of attempts."""
         party = self._party
-        # Parties that are started together come up one after the other: that is no news.
+        # Parties that are started together come up one after the other, which is worth no notice.
         patient = min(_FIRST, party.settings.timing.waiting_notice)
         due = max(self._next, since + patient)
         if now < due - _TOGETHER:
@@ -76,7 +76,7 @@ class Notices:
         self.absence = Absence(due, text)
 
     def told(self, now: float) -> None:
-        """The log says it: the next time later."""
+        """Note that the notice was logged; the next one comes after a longer interval."""
         timing = self._party.settings.timing
         self._pause = min(max(2 * self._pause, timing.waiting_notice), timing.waiting_notice_cap)
         self._next = now + self._pause

@@ -1,4 +1,4 @@
-"""What callers may say about a message: its id, and how long it may take. Checked at the call, alike on both faces."""
+"""The options of calls: ids, time limits, names. They are checked when the call is made, in the same way on both faces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Timeout: TypeAlias = float | aiohttp.ClientTimeout | Unset | None
 
 
 _CLOCK_BITS = 63
-"""Of the largest number of seconds."""
+"""Bits of the largest number of seconds."""
 
 
 def seconds(timeout: float | aiohttp.ClientTimeout | None) -> float | None:
@@ -86,7 +86,7 @@ def abort_reason(reason: str) -> str:
 
 
 class SendLimits(NamedTuple):
-    """What a send waits for: a number of seconds, or of failed dials; None and negative: without limit."""
+    """The limits of a send: seconds, and failed dials; None and a negative number: without limit."""
 
     seconds: float | None
     retries: int

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from mpccomm.transport.identity import Certificate, FilePath
 
 _SHORT_CLOSE = 0.5
-"""Seconds that a connection has to end by itself where the goodbye was not heard in time."""
+"""Seconds that a connection has to end by itself if the other side did not answer the goodbye in time."""
 _NOT_RESUMED = (
     "it talked to us before, to an earlier process of ours or before it was removed here: its program has to receive what was "
     "sent then, and then to call accept_restart()"
@@ -59,7 +59,7 @@ AT_ONCE = 16
 """The calls that end in one turn of the loop. Those who waited for them send the next messages, and these should be on their
 way while the next few calls end: the other side has something to do, and the ends work side by side, not in turn."""
 _OF_A_HANDLE = 1 / 16
-"""What a call counts whose handle alone is waited for: a turn of the loop wakes each thread once for all of its handles."""
+"""How much a call with a handle counts: a thread that waits for handles is woken once per turn of the loop for all of them."""
 
 
 class Party:
@@ -73,7 +73,7 @@ class Party:
 
     audit: Audit | None = None
     oldest: tuple[Outgoing | None, float] = None, 0.0
-    """The first message that is not delivered, and when it was seen to be that."""
+    """The first message that is not delivered, and since when it is known to be the first."""
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
@@ -92,9 +92,9 @@ class Party:
     server_name = ""
     """Whom to ask for where it is; empty: its address, if that is a host name."""
     proxy: Proxy | None = None
-    """The proxy on the way there."""
+    """The forward proxy on the way to it."""
     relays: tuple[Relay, ...] = ()
-    """Where it is reached, if not directly."""
+    """The relays through which it is reached, if not directly."""
     _continued = False
     _happening: asyncio.Future[None] | None = None
     second = False
@@ -151,7 +151,7 @@ class Party:
         self.connections = PartyConnections(self, AT_ONCE)
         self.notices = Notices(self.log, self)
         self._missing_since = self._ticked = self.clock()
-        """While it is MISSING or REFUSED."""
+        """Since when it is MISSING or REFUSED, while it is."""
 
     @property
     def where(self) -> str:
@@ -172,7 +172,7 @@ class Party:
         return party
 
     def _change(self, event: ContactEvent, closed: Cause | None = None) -> bool:
-        """Note what happened. False: it changes nothing.
+        """Apply an event to the state of the contact. False: it changes nothing.
 
         :param closed: what calls fail with from then on
         """
@@ -222,7 +222,7 @@ class Party:
         self.connections.update_wanted()
 
     def dial_failed(self, trouble: str) -> None:
-        """One attempt to connect failed."""
+        """Note that an attempt to connect has failed."""
         self.reputation.clear()
         self._change(ContactEvent.FAIL)
         self._note(trouble)
@@ -236,7 +236,7 @@ class Party:
     # -- trust ---------------------------------------------------------------------------------------------------------
 
     def refused(self, verdict: Verdict) -> None:
-        """One attempt to connect failed because one end does not accept the other's certificate."""
+        """Note that an attempt to connect has failed because one end does not accept the other's certificate."""
         if verdict.unseen and self.pins:
             expected = " or ".join(f"{pin}, {pin.validity()}" for pin in self.pins)
             verdict = verdict._replace(text=f"{verdict.text}; expected is {expected}")
@@ -262,13 +262,13 @@ class Party:
             self.retry_now.set()
 
     def review(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
-        """Other certificates count from now on: close connections that would not be admitted, try again what was refused."""
+        """Close connections that new certificates would not admit, and dial again if it was refused."""
         self.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda stream: unacceptable(stream.tls))
         self.flush()
         self._retry_refused()
 
     def offended(self, reason: str) -> None:
-        """It broke the protocol."""
+        """Note that it broke the protocol."""
         why = self.reputation.offend(reason, self.clock())
         barred = Cause(GivenUp.BARRED, why)
         if not why or not self._change(ContactEvent.BAR, barred):
@@ -288,7 +288,7 @@ class Party:
     # -- what the link has to say --------------------------------------------------------------------------------------
 
     def flush(self, most: float = math.inf) -> None:
-        """Hand on what the link has brought about, and see that what it wants to send goes out.
+        """Handle the events of the link, and have sent what it wants to send.
 
         At most ``most`` calls end now, the others in further turns of the loop.
         """
@@ -347,7 +347,7 @@ class Party:
                 self.notices.connected()
                 self._tell_observer(connected=True)
             case events.ConnectionLost():
-                # Not when it was first doubted: that may have been another connection, and long ago.
+                # Not the time of the first doubt: that may have been about another connection, long ago.
                 self._change(ContactEvent.LOSE)
                 self.trouble = "connection lost"
                 self._tell_observer(connected=False)
@@ -371,7 +371,7 @@ class Party:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self) -> bool:
-        """Look at the clock: heartbeats, and who has waited for too long. False: at rest, none of this can be due."""
+        """Do what is due at this time: heartbeats, and notices about long waits. False: at rest, nothing can be due."""
         now = self.clock()
         link = self.link
         before, self._ticked = self._ticked, now
@@ -408,7 +408,7 @@ class Party:
             self.notices.missing(waits, self._missing_since, now)
 
     def accept_restart(self) -> None:
-        """Go on with its new process, from nothing."""
+        """Go on with its new process; messages of both directions start from nothing."""
         dropped = self.link.mailbox.unread_messages
         if self.link.accept_restart(self.clock()):
             text = "%s: the restart is accepted; of the old process %s dropped"
@@ -437,7 +437,7 @@ class Party:
                 message.done()
 
     def check_retries(self) -> None:
-        """A dial failed: end the sends that have seen enough of it."""
+        """End the sends that have seen as many failed dials as they allow. Called when a dial has failed."""
         for call in list(self.impatient):
             call.dial_failed()
 
@@ -460,7 +460,7 @@ class Party:
         link.leave()
         self.flush()
         if self.closed:
-            # It is barred: nothing will be delivered any more.
+            # The party is barred: nothing will be delivered to it any more.
             deadline = self.clock
         await self._handshakes_end(deadline)
         idle = link.state is PartyState.UNKNOWN
@@ -469,7 +469,7 @@ class Party:
         known = not idle or link.state is not PartyState.UNKNOWN
         if known:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
-        # Also where nothing was known of it: a connection that is made at this moment is then the last word as well.
+        # Also to a party that was never met: a connection that is made at this very moment gets the last word as well.
         if reason is not None:
             link.abort(reason)
         else:
@@ -481,7 +481,7 @@ class Party:
         return undelivered
 
     async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
-        # To a party that has met us by then, and hears nothing more, the next process would be one after a crash.
+        # A party that has met us in a handshake, and hears no goodbye, would take our next process for one after a crash.
         await self.until(lambda: not self.link.in_handshake, deadline)
 
     def give_up(self, ending: GivenUp) -> None:
@@ -516,7 +516,7 @@ class Party:
         refusals, connections = reputation.refusals, link.counters.connections
 
         def over() -> bool:
-            # One that had nothing to do here may have come and left within a single turn of the loop.
+            # A party with nothing to do here may have come and left within a single turn of the loop.
             met = link.connected or link.counters.connections != connections
             return met or bool(self.closed) or reputation.refusals != refusals
 
@@ -527,14 +527,14 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        # One that has not even heard our goodbye doesn't read, or is very slow: there is nothing to be polite for.
+        # A party that has not even heard our goodbye doesn't read, or is very slow: a longer wait would help nothing.
         limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
         if not await self.until(lambda: not self.connections, self.clock() + limit):
             self.connections.abort()
             await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
     async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
-        """Tell it that we give up, and why. A connection is waited for with one that knows us, or that something was sent to."""
+        """Tell it that we give up, and why. Wait for a connection first, if it knows us or something was sent to it."""
         link = self.link
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
@@ -546,5 +546,5 @@ class Party:
         self._close()
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-        """Return the error for a call that ended so."""
+        """Return the error that a call raises which ended for that cause."""
         return explain(self, cause, call)

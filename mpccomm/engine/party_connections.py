@@ -1,4 +1,4 @@
-"""The connections of a party at run time: its streams, and when another one is wanted."""
+"""The connections of a party at run time: their streams, and whether another one is wanted."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class ConnectionOwner(Protocol):
         """Hand on what the link has brought about."""
 
     def offended(self, reason: str) -> None:
-        """The other side broke the protocol."""
+        """Note that the other side broke the protocol."""
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its handshake was complete."""
+        """Note that the other side closed a connection before its handshake was complete."""
 
 
 class PartyConnections:
@@ -69,9 +69,9 @@ class PartyConnections:
         self._at_once = at_once
         self._streams: dict[Connection, Stream] = {}
         self._only: tuple[Connection, Stream] | None = None
-        """The one that there is, if it is one."""
+        """The only connection with its stream, if there is exactly one."""
         self.only: Stream | None = None
-        """Its stream. Where that is awake, `wake` changes nothing."""
+        """The stream of it. Where that is awake, `wake` changes nothing."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
@@ -95,7 +95,7 @@ class PartyConnections:
         try:
             await stream.run(peer)
         except BaseException as error:
-            # Out of here it would only end the answer of an HTTP server.
+            # Raised from here, it would only end the answer of an HTTP server.
             owner.loop_owner.suspect = error
             owner.loop_owner.judge()
             raise
@@ -146,7 +146,7 @@ class PartyConnections:
             stream.resume()
 
     def look(self, now: float, within: float) -> None:
-        """Find out which of them move what was sent there, though nothing may come back yet.
+        """Tell the link which connections still carry what was sent, even if nothing comes back yet.
 
         :param within: for no longer than these seconds something was on its way
         """
@@ -185,9 +185,9 @@ class PartyConnections:
                 owner.offended(reason)
 
     def dismiss(self, code: CloseCode, refusal: Callable[[Stream], str | None]) -> None:
-        """End those that ``refusal`` has a reason for: from now on nothing that comes from there counts, and nothing goes there.
+        """End the connections that ``refusal`` returns a reason for: nothing is received or sent on them any more.
 
-        The other end is told by ``code``, unless it does not take what was sent before: then there is no word at all.
+        The other end is told by ``code``, unless it does not read what was sent before: then it is not told.
         """
         link = self._owner.link
         for connection, stream in list(self._streams.items()):

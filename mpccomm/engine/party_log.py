@@ -1,4 +1,4 @@
-"""What the log says about a party: its connections, its end, its box, and what is left when a pool or a party leaves."""
+"""The lines of the log about a party: its connections, its end, its box, and what is left when it or the pool leaves."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def why_closed(code: int | None) -> str:
 
 
 def listed(ids: Sequence[Key]) -> str:
-    """Ids of messages, or the first of them."""
+    """Return the ids of messages as text; of many, the first."""
     return ", ".join(map(describe_key, ids[:_MOST_LISTED])) + ("..." if len(ids) > _MOST_LISTED else "")
 
 
 def in_one_line(texts: Sequence[str]) -> str:
-    """Return what there is to say about several parties, in one line: about the first of them, and how many more there are."""
+    """Join texts about several parties into one line: those of the first parties, and how many more there are."""
     more = f"; and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
     return "; ".join(texts[:_MOST_LISTED]) + more
 

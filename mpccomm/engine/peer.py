@@ -11,7 +11,7 @@ from mpccomm.protocol.link import Link
 
 
 class LinkOwner(Protocol):
-    """The party whose link it is."""
+    """The party that the link belongs to."""
 
     name: str
     link: Link
@@ -22,7 +22,7 @@ class LinkOwner(Protocol):
         """A monotonic clock."""
 
     def flush(self, most: float = ...) -> None:
-        """Hand on what the link has brought about."""
+        """Handle the events of the link."""
 
 
 class StreamPeer:
@@ -41,7 +41,7 @@ class StreamPeer:
         """There is more to send than the last batch had room for."""
 
     def batch_received(self, batch: bytes | memoryview) -> None:
-        """One batch arrived."""
+        """Take a batch that has arrived."""
         clock, flush = self._clock, self._flush
         try:
             self._link.received(self._connection, batch, clock())
@@ -52,7 +52,7 @@ class StreamPeer:
             raise
 
     def heard(self) -> None:
-        """Something arrived that is no whole batch yet: the other end lives."""
+        """Note a sign of life: a part of a batch has arrived."""
         self._link.heard(self._connection, self._clock())
 
     def batch_to_send(self, budget: int) -> bytes:
@@ -71,6 +71,6 @@ class StreamPeer:
         return batch
 
     def _struck(self) -> None:
-        # The stream is about to end by this. Not after the pool, whose last word would still go there.
+        # The exception is about to end the stream. The link must know that before the pool ends, or its last words would go there.
         self._link.lost(self._connection)
         self._loop_owner.judge()

@@ -1,4 +1,4 @@
-"""The pools of a process together: which there are, which of them wait for a loop, and what a fork or SIGTERM does to all."""
+"""All pools of a process: the list of them, those that wait for a loop, and what a fork or SIGTERM does to them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Engines(Generic[E]):
         self._all: weakref.WeakSet[E] = weakref.WeakSet()
         self._awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[E]]
         self._awaiting_loop = weakref.WeakKeyDictionary()
-        """Those that were set up where no loop ran yet, by thread. Only the thread itself looks at its own."""
+        """The engines that were set up before a loop ran in their thread, by thread. Each thread looks only at its own."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._close_inherited)
 
@@ -51,7 +51,7 @@ class Engines(Generic[E]):
         return [engine for engine in self.all() if engine.lifecycle.usable]
 
     def await_loop(self, engine: E) -> None:
-        """Note that this one starts with the next that settles on a loop of this thread, where none runs yet."""
+        """Have an engine start together with the next one that settles on a loop of this thread, where none runs yet."""
         self._awaiting_loop.setdefault(threading.current_thread(), weakref.WeakSet()).add(engine)
 
     def awaiting_loop(self) -> Iterable[E]:
@@ -59,7 +59,7 @@ class Engines(Generic[E]):
         return self._awaiting_loop.pop(threading.current_thread(), ())
 
     def write_at_sigterm(self) -> None:
-        """Have SIGTERM end the process only after all have written what is to be written at the end.
+        """Have SIGTERM end the process only after all engines have written their traces and reports.
 
         A `Pool` has no thread to say goodbye in then.
         """

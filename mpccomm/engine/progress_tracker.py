@@ -1,6 +1,6 @@
-"""Which large messages of a party are on their way, and who is told how far they are.
+"""The progress of large messages of a party, and telling the program of it.
 
-Looked at from time to time; nothing of it stands in the way of a frame.
+It is looked at from time to time, and costs nothing per frame.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProgressTracker:
         """The messages that were large and under way when it last looked."""
 
     def look(self, link: Link, now: float) -> None:
-        """See how far they are by now, and tell."""
+        """Find out how far the messages are by now, and tell."""
         above = self._settings.above
         there = {message: done for message, done in self._under_way(link) if message.total > above}
         for message in self.followed.keys() - there.keys():
@@ -43,7 +43,7 @@ class ProgressTracker:
             followed.move(done)
 
     def settle(self) -> None:
-        """Tell the end of those that are at their destination: called before the program learns that they are."""
+        """Tell the end of the messages that have arrived. Called before the program learns that they have."""
         for message in [message for message in self.followed if _is_there(message)]:
             self._end(message)
 
@@ -83,7 +83,7 @@ class _Followed:
         self._done = 0
 
     def show(self, transfer: Transfer, make: Callable[[Transfer], Callback | None]) -> None:
-        """From now on there is something to be told."""
+        """Begin to show the progress of the message."""
         self.shown = True
         with self._guarded():
             self._callback = make(transfer)
@@ -98,7 +98,7 @@ class _Followed:
             self._done = done
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End what shows the progress: nothing more will come."""
         if self._callback is not None:
             with self._guarded():
                 self._callback.close()

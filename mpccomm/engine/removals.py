@@ -15,7 +15,7 @@ from mpccomm.protocol.states import Cause
 
 
 class Removals:
-    """Of one pool.
+    """The parties that were removed from one pool, until they are gone.
 
     :param parties: returns the parties that the pool has now
     :param linger: the seconds that the delivery to one may take
@@ -30,9 +30,9 @@ class Removals:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self.pending: Sequence[Party] = ()
-        """Those that are not gone yet; a new sequence for each change, since any thread may look."""
+        """The parties that are not gone yet; a new sequence for each change, since any thread may look."""
         self.leaving: dict[Party, asyncio.Task[None]] = {}
-        """Those that are being told."""
+        """The parties that are being told, with the tasks that tell them."""
         self._parties = parties
         self._authentication = authentication
         self._linger = linger
@@ -40,7 +40,7 @@ class Removals:
         self._spawn = spawn
 
     def add(self, party: Party) -> None:
-        """A party is removed, and has to be told: `start` follows, on the loop."""
+        """Add a party that was removed and has to be told: `start` follows, on the loop."""
         self.pending = (*self.pending, party)
 
     def take_place(self, party: Party, name: str, addr: str) -> None:
@@ -72,7 +72,7 @@ class Removals:
             self.end(party)
 
     def end(self, party: Party) -> None:
-        """A party is gone: the place is free for the one that was added after it."""
+        """Note that a party is gone: its place is free for the party that was added after it."""
         self.pending = tuple(other for other in self.pending if other is not party)
         for other in (*self._parties().values(), *self.pending):
             if other.predecessor is party:

@@ -39,7 +39,9 @@ from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pandas import DataFrame
+else:  # an optional library: where it is missing the annotation can be looked up all the same
+    DataFrame = Any
 
 MAX_NESTING = 3
 """The phases that may be nested: each has its own rounds, which its messages carry."""
@@ -90,7 +92,7 @@ class Report(Mapping[str, Figures]):
     def __init__(self, pool: str, phases: Mapping[str, Figures], parties: Mapping[str, Mapping[str, Figures]]) -> None:
         self.pool = pool
         """The name of this party, if it has one."""
-        self.parties = {phase: dict(figures) for phase, figures in parties.items()}
+        self.parties: dict[str, dict[str, Figures]] = {phase: dict(figures) for phase, figures in parties.items()}
         """The figures of each phase by party."""
         self._phases = dict(phases)
 
@@ -123,7 +125,7 @@ class Report(Mapping[str, Figures]):
             for phase, figures in self.items()
         }
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """Return a DataFrame with a row per phase and party, the party "" for all together, and a column per figure.
 
         :raises ImportError: pandas is not installed
@@ -134,7 +136,7 @@ class Report(Mapping[str, Figures]):
             raise ImportError(missing_library("this", "pandas", "pandas")) from error
         keys, rows = zip(*self.rows(), strict=True)
         index = pandas.MultiIndex.from_tuples(keys, names=["phase", "party"])
-        frame: pd.DataFrame = pandas.DataFrame([asdict(row) for row in rows], index=index)
+        frame: DataFrame = pandas.DataFrame([asdict(row) for row in rows], index=index)
         return frame
 
     def save(self, path: str | os.PathLike[str]) -> None:

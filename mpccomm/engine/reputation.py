@@ -1,4 +1,4 @@
-"""How a party stands with us, apart from being reachable: refusals over certificates, and offences against the protocol."""
+"""The reputation of a party: refusals over certificates, and offences against the protocol."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _FORGOTTEN = 60.0
 
 
 class Reputation:
-    """One per party. ``certified``: it is known by its certificate, so that what is done in its name was done by it."""
+    """The reputation of one party. ``certified``: it is known by its certificate, so that it must have done what counts here."""
 
     def __init__(self, retry: Retry, strangers: Strangers, *, certified: bool) -> None:
         self.refusals = 0
-        """How often it was final that one end does not accept the other's certificate."""
+        """How often one end finally refused the other's certificate."""
         self.not_before = 0.0
         """No connection to or from it until then."""
         self._retry = retry
@@ -24,7 +24,7 @@ class Reputation:
         self._last = 0.0
 
     def refuse(self, verdict: Verdict, now: float) -> bool:
-        """One end did not accept the other's certificate. True: that is final."""
+        """Note that one end did not accept the other's certificate. Return whether that is final."""
         if self._doubted is None:
             self._doubted = now
         if verdict.theirs and now - self._doubted < self._retry.doubt:
@@ -33,11 +33,11 @@ class Reputation:
         return True
 
     def clear(self) -> None:
-        """Both are accepted; or something else is in the way, and whether they would be is open again."""
+        """Forget earlier doubts: both certificates are accepted, or it is open again whether they would be."""
         self._doubted = None
 
     def offend(self, reason: str, now: float) -> str:
-        """It broke the protocol. Returns why it is to be kept out from now on; empty: it is not."""
+        """Note that it broke the protocol. Return why it is kept out from now on; empty: it is not."""
         if self._limit is None and now - self._last > _FORGOTTEN:
             self._offences = 0
         self._offences += 1

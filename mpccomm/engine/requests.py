@@ -1,4 +1,4 @@
-"""What a caller waits for: one send, or one receive. Several with one outcome are in `mpccomm.engine.several`.
+"""Requests: one send, or one receive, for which a caller waits. Several with one outcome are in `mpccomm.engine.several`.
 
 A request is made once, in the thread of the caller. It is started on the pool's loop and ends there, once; its states are
 those of `mpccomm.engine.states.REQUEST`, and ``error`` says why it failed. Its ``waiter`` is told: a future of an event loop,
@@ -56,7 +56,7 @@ _TAKEN = 64
 
 
 class Waiter(Protocol):
-    """Whom a request tells that it is over."""
+    """What a request tells that it is over."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """Take note of the outcome; called once, on the pool's loop. False: the value is not taken."""
@@ -69,7 +69,7 @@ class Request(Protocol):
     error: Exception | None
     waiter: Waiter | None
     single: bool
-    """It is one send or receive, and known to who looks at the traffic by its message."""
+    """Whether it is one send or receive, which an observer knows by its message."""
 
     def involved(self) -> Involved:
         """Return the parties that it waits for, and whether it sends to them."""
@@ -81,7 +81,7 @@ class Request(Protocol):
         """End without telling the waiter; what was taken goes back. Called on the pool's loop, any number of times."""
 
     def detach(self) -> None:
-        """Copy what is to be sent, and the caller could change. From any thread."""
+        """Copy the values to be sent that the caller could change. Any thread may call."""
 
 
 class ReceiveCall(Receive):
@@ -105,12 +105,12 @@ class ReceiveCall(Receive):
     _mailbox: Mailbox
     single = True
     asked = math.inf
-    """When the future was asked for that it is of, by `time.perf_counter`; infinite where a call waits for it."""
+    """When the program asked for the future of this receive, by `time.perf_counter`; infinite: a call waits for it."""
 
     def __init__(
         self, party: RemoteParty, prefix: str, msg_id: str | None, timeout: float | None, expect: Expect | None = None
     ) -> None:
-        # All of `Receive` too, without a call for it: one is made for every message.
+        # Includes the constructor of `Receive`, which would be one call more for every message.
         self.key = ""
         self.since = self.notice = 0.0
         self.message = self.failure = None
@@ -166,7 +166,7 @@ class ReceiveCall(Receive):
         return False
 
     def arrival(self) -> float:
-        """Return how early the message has arrived that this would get; infinite where it is not here."""
+        """Return when the message arrived that this receive would get; infinite: it is not here."""
         message = self.party.link.mailbox.look(self._prefix, self._msg_id)
         return math.inf if message is None else message.arrival
 
@@ -178,7 +178,7 @@ class ReceiveCall(Receive):
             self.message = None
 
     def _grabbed_key(self, mine: deque[Any], mailbox: Mailbox) -> Key:
-        """Return the id of which `grab` has the number, but not the message."""
+        """Return the id whose number `grab` has taken, but not its message."""
         self._return_grabbed(mine)
         if mine and self._mailbox is mailbox:
             return self._prefix, mine.pop()
@@ -220,7 +220,7 @@ class ReceiveCall(Receive):
             raise party.explain(failure, self)
         except Exception as error:
             if is_strike(error):
-                raise  # it has split this very step
+                raise  # a signal handler has split this very step
             if self.message is None and not mailbox.cancel(self):
                 mailbox.numbering.release(self.key)
             self._end(error)
@@ -232,7 +232,7 @@ class ReceiveCall(Receive):
             self.done()
 
     def done(self) -> None:
-        """The link has set ``message`` or ``failure``."""
+        """End the wait. Called by the link, which has set ``message`` or ``failure``."""
         failure = self.failure
         self._end(None if failure is None else self.party.explain(failure, self))
 
@@ -257,7 +257,7 @@ class ReceiveCall(Receive):
             party.link.mailbox.cancel(self)
 
     def detach(self) -> None:
-        """It sends nothing."""
+        """Do nothing: a receive has nothing to copy."""
 
     def value(self) -> Any:
         """Decode the message. One that can't be read, or is not as expected, counts as received.
@@ -287,7 +287,7 @@ class ReceiveCall(Receive):
         return value
 
     def _hand_over(self, observer: Observer, message: Incoming) -> None:
-        """See to it that what is to be told when the program has the message in its hands, later, is told then."""
+        """Have the observer told when the program gets the message, which is later."""
 
     def _end(self, error: Exception | None) -> None:
         before = self.state
@@ -299,7 +299,7 @@ class ReceiveCall(Receive):
         self.error = error
         waiter = self.waiter
         if waiter is not None:
-            # The waiter may hold the request in turn: no circle is left behind.
+            # The waiter may refer to the request: leave no reference cycle behind.
             self.waiter = None
             waiter.resolve(None, error)
 
@@ -317,9 +317,9 @@ class FutureCall(ReceiveCall):
         if party.loop_owner.observer is not None:
             self.asked = time.perf_counter()
         self.immediate = False
-        """The caller stands on the loop and starts it now: a message that is here is decoded in its call, as by `recv`."""
+        """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.landed = True
-        """The caller has the future for sure. Otherwise the message is kept until it looks, lest an interrupt loses both."""
+        """Whether the caller is sure to have the future. Until then the message is kept, or an interrupt could lose both."""
         self.taking: Callable[[], None] | None = None
         """Tell the observer when the program asks for the value."""
         self._context = copy_context()
@@ -359,7 +359,7 @@ class FutureCall(ReceiveCall):
         before = self.state
         self.state = after = (_AFTER_SUCCESS if error is None else _AFTER_FAILURE)[before]
         if after is before:
-            return  # given up meanwhile: the message went back
+            return  # it was given up meanwhile, and the message went back
         self.error = error
         waiter, self.waiter = self.waiter, None
         taken = waiter is not None and waiter.resolve(value, error) is not False
@@ -367,7 +367,7 @@ class FutureCall(ReceiveCall):
             if self.landed:
                 self.message = None
         else:
-            # It was not the message that was at fault, or its future was given up: the next receive gets it.
+            # The message is not to blame, or the future was given up: the next receive gets the message.
             self.cancel()
 
     def _read_in_worker(self, message: Incoming) -> None:
@@ -385,7 +385,7 @@ class FutureCall(ReceiveCall):
             if self.state is _READING:
                 value, error = self._try_to_read(message)
         finally:
-            # Also where it was given up: what is held back is for ever not acknowledged.
+            # Also where it was given up: a message that stays held back would never be acknowledged.
             self.party.loop_owner.post(finish)
 
 
@@ -400,11 +400,11 @@ class DiscardCall(ReceiveCall):
         self._of = of
 
     def renew(self, mailbox: Mailbox) -> bool:
-        """It is a message of that process alone."""
+        """Return False: only that process sends the message."""
         return False
 
     def start(self) -> None:
-        """Take the message, or wait for it. What another process sends under this id is something else."""
+        """Take the message, or wait for it. Another process may send another message under the same id, which is not taken."""
         link = self.party.link
         if link.mailbox is not self._of:
             left = link.mailbox.look(self._prefix, self._msg_id)
@@ -421,17 +421,18 @@ class DiscardCall(ReceiveCall):
 class SendCall(Outgoing):
     """The send of one message."""
 
-    __slots__ = ("party",)  # the collector knows what refers to a party, but not of whose attributes a table of them is
+    # The garbage collector can tell which object refers to a party, but not whose ``__dict__`` does.
+    __slots__ = ("party",)
 
     single = True
     state: RequestState
-    """Once it is no longer new it has its id, and can't be withdrawn any more."""
+    """As soon as it is not NEW any more, it has its id and can't be withdrawn."""
     error: Exception | None
     waiter: Waiter | None = None
     future: asyncio.Future[None] | None = None
-    """Of the pool's own loop, and done when this is over, whether or not it has failed: told in fewer steps than a waiter.
+    """A future of the pool's own loop that is done when the send is over, failed or not. It takes fewer steps than a waiter.
 
-    Where it is cancelled, the coroutine that waits sees to the rest: no other call can ask for what a send has given away.
+    If it is cancelled, the coroutine that waits withdraws the request: no other call can ask for what a send has given away.
     """
     _failed_dials = 0
     _timer: asyncio.TimerHandle | None = None
@@ -448,7 +449,7 @@ class SendCall(Outgoing):
     ) -> None:
         segments, ordered = encoded
         if len(segments) == 1:
-            # All of `Outgoing` too, without a call for it: one is made for every message.
+            # Includes the constructor of `Outgoing`, which would be one call more for every message.
             self.failure = None
             self.annotation = b""
             self.ordered = ordered
@@ -479,7 +480,7 @@ class SendCall(Outgoing):
         return ((self.party.name, True),)
 
     def start(self) -> None:
-        """Number the message and queue it, unless it is already."""
+        """Number the message and queue it, unless that was done already."""
         before = self.state
         if before is not _NEW:
             self.state = _AFTER_START[before]
@@ -509,7 +510,7 @@ class SendCall(Outgoing):
                 connections.wake()
         except Exception as error:
             if is_strike(error):
-                raise  # it has split this very step
+                raise  # a signal handler has split this very step
             self.done(error)
 
     def _set_limits(self, limits: SendLimits) -> None:
@@ -556,7 +557,7 @@ class SendCall(Outgoing):
             self._timer.cancel()
 
     def done(self, error: Exception | None = None) -> None:
-        """The link has set ``delivered`` or ``failure``, or an ``error`` came before."""
+        """End the wait: the link has set ``delivered`` or ``failure``, or there was an ``error`` before it had the message."""
         failure = self.failure
         if failure is not None:
             error = self.party.explain(failure, self)
@@ -585,15 +586,15 @@ class SendCall(Outgoing):
 
 
 def tell_of_wait(observer: Observer, request: Request, owner: LoopOwner) -> Callable[[], None] | None:
-    """Tell that a call begins to wait for a request. Returns what is to be called when it ends."""
+    """Tell the observer that a call begins to wait for a request. Return what is to be called when the wait ends."""
     if isinstance(request, ReceiveCall):
-        # Nothing else tells of it as long as it waits.
+        # A request that waits is told in no other way.
         request.lane = owner.lane()
     return observer.waits(request.involved(), request.single) if observer.counting or not request.single else None
 
 
 def tell_of_failure(observer: Observer, request: Request) -> None:
-    """Tell of a wait that ended without a message."""
+    """Tell the observer of a wait that ended without a message."""
     if isinstance(request, ReceiveCall) and request.since:
         observer.vain(request.involved(), request.since)
 

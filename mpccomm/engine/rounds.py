@@ -29,10 +29,10 @@ class _Scope:
         self.task = task
         self.depths = dict(depths)
         self.made: dict[_Scope, None] = {}
-        """Those that were not seen to have ended."""
+        """The scopes of the tasks that it has made, as long as they are not known to have ended."""
 
     def settle(self) -> None:
-        """Take over what tasks that have ended had received."""
+        """Take over the depths of the tasks that have ended."""
         for scope in list(self.made):
             if scope.task is None or scope.task.done():
                 self.made.pop(scope, None)
@@ -55,7 +55,7 @@ class Depths:
     def __init__(self, owner: LoopOwner) -> None:
         self._owner = owner
         self._of_tasks: dict[object, _Scope] = {}
-        """Of those that have not ended."""
+        """The scopes of tasks that have not ended."""
         self._here = threading.local()
         self._threads: list[tuple[threading.Thread, _Scope]] = []
 
@@ -66,17 +66,17 @@ class Depths:
             scope.settle()
         found = scope.depths.get(path, 0)
         for _, other in self._threads:
-            # Other threads settle theirs by themselves.
+            # Other threads settle their own scopes.
             depth = other.depths.get(path, 0)
             if depth > found:
                 found = depth
         return found
 
     def scope(self) -> _Scope:
-        """Return that of the calling task, which is made on its first use, or of the thread."""
+        """Return the scope of the calling task or thread; it is made on first use."""
         owner = self._owner
         if get_ident() == owner.thread:
-            # Of a task on the pool's loop that has one: without a look for the running loop, which takes longer.
+            # A task on the pool's loop that has a scope already: found without looking for the running loop, which takes longer.
             known = self._of_tasks.get(running.get(owner.home))
             if known is not None:
                 return known
@@ -99,7 +99,7 @@ class Depths:
         self._of_tasks[task] = made
 
         def end(task: object) -> None:
-            # Not to keep the task, and its result, until the next call.
+            # So that the task and its result are not kept until the next call.
             self._of_tasks.pop(task, None)
             maker.settle()
 
@@ -123,7 +123,7 @@ class Depths:
             other.settle()
             for path, depth in other.depths.items():
                 scope.raise_to(path, depth)
-        # Only now, so that their depths stand somewhere at any time.
+        # Removed last, so that their depths are found in one place or the other at any time.
         for one in ended:
             with suppress(ValueError):  # another new thread was first
                 self._threads.remove(one)

@@ -37,18 +37,18 @@ class Stays(Generic[S]):
     def __init__(self, name: str) -> None:
         self._innermost: ContextVar[S | None] = ContextVar(name, default=None)
         self.last = self._innermost.get
-        """Return the one that this context has entered last, whether it is over or not; None: there is none. Calls no Python."""
+        """Return the stay that this context has entered last, over or not; None: there is none. Runs no Python code."""
 
     def of(self, block: object) -> S | None:
-        """Return the innermost one that goes on here in that block."""
+        """Return the innermost stay in that block that goes on in this context."""
         return next((stay for stay in self if stay.block is block), None)
 
     def __iter__(self) -> Iterator[S]:
-        """Yield those that go on here, from the innermost outwards."""
+        """Yield the stays that go on in this context, from the innermost outwards."""
         return self.at(math.inf)
 
     def at(self, time: float) -> Iterator[S]:
-        """Yield those of this context that went on at a time."""
+        """Yield the stays of this context that went on at a time."""
         stay = self._innermost.get()
         while stay is not None:
             if stay.over >= time:
@@ -56,7 +56,7 @@ class Stays(Generic[S]):
             stay = stay.outer
 
     def enter(self, stay: S) -> None:
-        """Make it the innermost one of this context."""
+        """Make a stay the innermost one of this context."""
         # Blocks of generators may overlap again and again: those that are over must not stay linked.
         for inner, outer in pairwise([*self, None]):
             assert inner is not None
@@ -64,7 +64,7 @@ class Stays(Generic[S]):
         self._innermost.set(stay)
 
     def leave(self, stay: S) -> None:
-        """End it, here and wherever else it is known."""
+        """End a stay, in this context and in all others that know it."""
         stay.over = perf_counter()
         if self._innermost.get() is stay:
             self._innermost.set(next(iter(self), None))

@@ -16,7 +16,7 @@ from mpccomm.transport.shared_port import Listener
 
 
 class PoolServer:
-    """Of one pool, which may never `listen`.
+    """The server of one pool; there is none before `listen`.
 
     :param take_over: makes older pools of this session end that listen at an address, and returns what they have bound there
     """
@@ -24,7 +24,7 @@ class PoolServer:
     where = ""
     """Where it listens; empty: nowhere."""
     port: int | None = None
-    """The port really bound."""
+    """The port that it is bound to."""
     declared_port = NO_PORT
     """The port under which the others know it."""
     handle: ServerHandle | None = None
@@ -99,7 +99,7 @@ class PoolServer:
             return None
 
     def start(self, settings: Settings) -> None:
-        """Answer on the running loop, if there is a port and that was not begun yet."""
+        """Begin to answer, on the running loop, if there is a port and it was not begun already."""
         if self._bound_port is not None and self._running is None:
             self._running = self._bound_port.server(self._authentication, settings)
             self._running.start()
@@ -115,6 +115,6 @@ class PoolServer:
             self._bound_port.close()
 
     def close_inherited(self) -> None:
-        """Give up what a forked process has of it."""
+        """Close the port in a forked process; in the parent it stays open."""
         if self._bound_port is not None:
             self._bound_port.close_inherited()

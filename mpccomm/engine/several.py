@@ -1,4 +1,4 @@
-"""Requests of requests: several sends and receives with one outcome, and what else a caller waits for."""
+"""Requests of requests: several sends and receives with one outcome; and a coroutine on the pool's loop as a request."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class _Compound:
         self.waiter: Waiter | None = None
 
     def detach(self) -> None:
-        """What it sends are copies."""
+        """Do nothing: nothing is sent that the caller could change."""
 
     def _change(self, event: RequestEvent) -> bool:
-        """Note the event. False: it changes nothing."""
+        """Apply an event to the state. False: it changes nothing."""
         before = self.state
         self.state = REQUEST[before, event]
         return self.state is not before
@@ -45,7 +45,7 @@ class _Compound:
 
 
 class Delivery(_Compound):
-    """The wait for sends that were started before, of one message. When it is given up they go on."""
+    """The wait for sends of one message that were started before. If it is given up, the sends go on."""
 
     __slots__ = ("_explain", "_missing", "_timer", "calls", "failure", "timeout")
 
@@ -63,7 +63,7 @@ class Delivery(_Compound):
         return tuple((call.party.name, True) for call in self.calls)
 
     def start(self) -> None:
-        """Look at the sends, and wait for those that last."""
+        """Look at the sends, and wait for those that are not over."""
         if not self._change(RequestEvent.START):
             return
         for call in self.calls:
@@ -80,7 +80,7 @@ class Delivery(_Compound):
             self._timer = owner.loop.call_later(self.timeout, owner.entering(self._fail))
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """One of the sends is over."""
+        """Note that one of the sends is over."""
         self._missing -= 1
         if error is not None or not self._missing:
             self._leave(error)
@@ -100,7 +100,7 @@ class Delivery(_Compound):
         self._leave(self._explain())
 
     def _forget(self) -> None:
-        """Take no further notice of the sends, nor of the time limit."""
+        """Detach from the sends, and cancel the time limit."""
         if self._timer is not None:
             self._timer.cancel()
         for call in self.calls:
@@ -153,7 +153,7 @@ class Several(_Compound):
         if error is not None:
             failed = [part for part in self.parts if part.error is error]
             if any(part.failure is TIMED_OUT for part in failed):
-                # The limit is the same for all.
+                # All parts have the same time limit.
                 failed = [part for part in self.parts if part.state is RequestState.WAITING or part in failed]
                 error = _joined(failed)
             self._conclude(error)
@@ -208,7 +208,7 @@ class First(_Compound):
             self.winner = next(part for part in self.parts if part.state is RequestState.DONE)
             self._conclude(None)
         elif not self._missing:
-            # Only now: as long as one may come, it is waited for.
+            # Not before the last one has failed: until then a message may still come.
             self._conclude(_joined(self.parts, any_of=True))
 
     def cancel(self) -> None:
@@ -237,7 +237,7 @@ class First(_Compound):
 
 
 class TaskCall(_Compound):
-    """A coroutine function that runs on the pool's loop. The coroutine is made there: it can't be left over."""
+    """A coroutine function that runs on the pool's loop. The coroutine is made there, so that each one made is awaited."""
 
     __slots__ = ("_function", "_owner", "_task", "result")
 
@@ -249,7 +249,7 @@ class TaskCall(_Compound):
         self.result: Any = None
 
     def involved(self) -> Involved:
-        """Return no parties: it may be for all of them, or none."""
+        """Return no parties: it is not known which ones the coroutine waits for."""
         return ()
 
     def start(self) -> None:
@@ -279,12 +279,12 @@ class TaskCall(_Compound):
 
 
 def together(calls: Sequence[Part]) -> Part | Several:
-    """One request for all: that of a single call is the call itself."""
+    """Return one request for all calls; for a single call the call itself."""
     return calls[0] if len(calls) == 1 else Several(calls)
 
 
 def _joined(failed: Sequence[Part], *, any_of: bool = False) -> Exception | None:
-    """One error for all parts that have failed, which names the party of each; None: there are none.
+    """Return one error for all parts that have failed, which names the party of each; None: none has failed.
 
     Where any one of them would have done, it is a time limit's as long as one was only late; where all were needed, as soon as
     nothing else was wrong.

@@ -1,4 +1,4 @@
-"""What can be seen of a pool at any moment, from any thread, without waiting for it.
+"""A view of a pool at any moment, from any thread, without waiting for it.
 
 The pool's loop may be changing what is looked at here. So only plain attributes are read, a container is copied before it is
 gone through, and where that fails because it changed meanwhile it is tried again.
@@ -29,7 +29,7 @@ class Visible:
     _engine: Engine
 
     def __repr__(self) -> str:
-        # It may be looked at before it is complete: in a traceback out of its own constructor.
+        # It may be shown before it is complete: in a traceback out of its own constructor.
         return line(look_at(self._engine, type(self).__name__)) if "_engine" in vars(self) else object.__repr__(self)
 
     def _repr_html_(self) -> str | None:
@@ -64,7 +64,7 @@ def _look_at_party(party: Party, engine: Engine) -> PartyView:
         mood=mood,
         state=state,
         trust=_trust(party),
-        # Counted when they are queued. These are several reads, and the pool goes on meanwhile.
+        # Messages are counted when they are queued. The counters are read one by one, while the pool goes on.
         sent=(max(counters.messages_sent - queued, 0), max(counters.bytes_sent - size, 0)),
         received=(counters.messages_received, counters.bytes_received),
         round_trip=party.link.round_trip,
@@ -73,7 +73,7 @@ def _look_at_party(party: Party, engine: Engine) -> PartyView:
 
 
 def party_state(party: Party, engine: Engine) -> tuple[str, str]:
-    """Return the mood, as of a `PartyView`, and whether it is connected, in words."""
+    """Return the mood, as in a `PartyView`, and the state of the connection in words."""
     ending, closed, link = party.link.ending, party.closed, party.link
     if closed is not None and closed.ending is GivenUp.BARRED:
         return "bad", f"kept out: {closed.reason}"

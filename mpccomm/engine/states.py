@@ -1,4 +1,4 @@
-"""The states of requests, of the calls of groups and of the contact with a party, as tables. What is not there never happens."""
+"""The states of requests, of the calls of groups and of the contact with a party, as tables. Other transitions are errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ E = TypeVar("E", bound=Enum)
 
 
 class Row(dict[S, S]):
-    """What one event does: the state after it, by the state before it."""
+    """The transitions of one event: the state after it, by the state before it."""
 
     def __init__(self, event: Enum, states: Mapping[S, S]) -> None:
         super().__init__(states)
@@ -92,7 +92,7 @@ OVER = frozenset((RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED
 
 
 class GivenUp(Enum):
-    """Why this pool itself gives up waiting. Why a link does says `mpccomm.protocol.states.Ending`."""
+    """Why this pool itself gives up waiting. `mpccomm.protocol.states.Ending` says why a link does."""
 
     CANCELLED = "the caller stopped waiting"
     TIMED_OUT = "the time limit of the call passed"
@@ -134,7 +134,7 @@ GROUP_CALL = Table(
 
 
 class ContactState(State):
-    """How a pool stands with one party. What the process at the other end does says `mpccomm.protocol.states.PartyState`."""
+    """The contact of a pool with one party. `mpccomm.protocol.states.PartyState` says what the process at the other end does."""
 
     MISSING = "no connection"
     CONNECTED = "connected"

@@ -12,12 +12,15 @@ from mpccomm.engine.error_messages import ByName
 from mpccomm.errors import missing_library
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
+    from numpy import ndarray
+    from pandas import DataFrame
 
     from mpccomm.engine.party import Party
     from mpccomm.protocol.sender import Counters
+else:  # optional libraries: where one is missing the annotations can be looked up all the same
+    Axes = DataFrame = Any
+    ndarray = dict  # takes two parameters as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Stats(Mapping[str, PartyStats]):
         figures.setdefault("total", self.total.to_dict())
         return figures
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """Return a DataFrame with a row per party, the last one "total", and a column per figure.
 
         :raises ImportError: pandas is not installed
@@ -104,10 +107,10 @@ class Stats(Mapping[str, PartyStats]):
         pandas: Any = _library("pandas", "pandas")
         rows = [*self._parties.values(), self.total]
         index = pandas.Index([*self._parties, "total"], name="party")
-        frame: pd.DataFrame = pandas.DataFrame([row.to_dict() for row in rows], index=index)
+        frame: DataFrame = pandas.DataFrame([row.to_dict() for row in rows], index=index)
         return frame
 
-    def plot(self, axes: Iterable[Axes] | None = None) -> np.ndarray[Any, Any]:
+    def plot(self, axes: Iterable[Axes] | None = None) -> ndarray[Any, Any]:
         """Draw messages and bytes over time, sent and received, per party; the time is in seconds since the pool started.
 
         :param axes: two to draw on, for messages and bytes; left out: those of a new figure, to be read on light and dark pages
@@ -115,7 +118,7 @@ class Stats(Mapping[str, PartyStats]):
         :raises ImportError: matplotlib is not installed
         """
         pyplot: Any = _library("matplotlib.pyplot", "plot")
-        # Colours that the program has chosen stay.
+        # Keep the colours that the program has chosen.
         chosen = pyplot.rcParams["figure.facecolor"] != pyplot.matplotlib.rcParamsDefault["figure.facecolor"]
         with pyplot.rc_context({} if chosen else PLOT_STYLE):
             drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
@@ -125,7 +128,7 @@ class Stats(Mapping[str, PartyStats]):
         units = (1, "messages"), bytes_unit(most)
         for (axis, sent, received), (scale, unit) in zip(_panels(drawn), units, strict=True):
             for at, name in enumerate(self._parties):
-                # Before it was added there was nothing to count.
+                # There are no figures of the time before the party was added.
                 counted = [row.figures[at] if at < len(row.figures) else _NOTHING for row in rows]
                 color = f"C{at % 10}"
                 for figure, style, verb in ((sent, "-", "to"), (received, "--", "from")):
@@ -136,7 +139,7 @@ class Stats(Mapping[str, PartyStats]):
         drawn[0].yaxis.get_major_locator().set_params(integer=True)
         if self._parties:
             drawn[0].legend(frameon=False)
-        result: np.ndarray[Any, Any] = drawn
+        result: ndarray[Any, Any] = drawn
         return result
 
 
@@ -144,7 +147,7 @@ _SUMMED = [field.name for field in fields(PartyStats) if field.name not in ("rou
 
 
 def _panels(axes: Any) -> Iterator[tuple[Any, int, int]]:
-    """Each of the two axes, and which figures of a party belong there."""
+    """Yield each of the two axes with the indices of the figures that belong there: sent, received."""
     messages, size = axes
     yield messages, 0, 1
     yield size, 2, 3
@@ -190,13 +193,13 @@ class History:
         self._pause = 0.0
 
     def rows(self, now: float, parties: Iterable[PartyStats]) -> list[Row]:
-        """Return what there is, and as the last row the figures of now. From any thread."""
+        """Return the rows that there are, and as the last one the figures of now. Any thread may call."""
         began = now if self._began is None else self._began
         rows = [row for row in list(self._rows) if row.time < now - began]
         return [*rows, Row(now - began, tuple(map(_figures, parties)))]
 
     def sample(self, now: float, parties: Iterable[Party]) -> None:
-        """Take a row, unless the last one is recent enough."""
+        """Add a row, unless the last one is recent enough."""
         if self._began is None:
             self._began = now
         time = now - self._began
@@ -204,7 +207,7 @@ class History:
             return
         last = self._rows[-1].figures if self._rows else ()
         now_counted = [_figures(party.link.counters) for party in parties]
-        # What has not changed takes no further memory, in a pool that has many parties and is idle for long.
+        # Rows share the figures that have not changed: a pool with many parties that is idle for long needs little memory.
         same = (old if old == new else new for old, new in zip(last, now_counted, strict=False))
         figures = (*same, *now_counted[len(last) :])
         self._rows.append(Row(time, last if figures == last else figures))

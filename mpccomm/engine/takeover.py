@@ -37,14 +37,14 @@ E = TypeVar("E", bound=_Engine)
 
 def predecessors(where: str, engines: Iterable[E]) -> list[E]:
     """Return the pools of this session that listen there."""
-    # Not on Windows: there a socket can't be handed from one loop to another. And a program that asks for a port twice is wrong.
+    # Not on Windows, where a socket can't pass from one loop to another; nor in a program, where asking for a port twice is wrong.
     if sys.platform == "win32" or not hasattr(sys, "ps1"):
         return []
     return [engine for engine in engines if engine.server.listening and engine.server.where == where]
 
 
 class Takeover:
-    """Of one pool: whose end it waits for, and its own."""
+    """The place of one pool in a chain of pools at one port: the pools whose end it waits for, and its own end."""
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self._loop_owner = loop_owner
@@ -58,12 +58,12 @@ class Takeover:
         return self._made_way.done()
 
     def make_way(self) -> None:
-        """Another pool takes the port. Any thread may call; idempotent."""
+        """Note that another pool takes the port. Any thread may call; idempotent."""
         with suppress(InvalidStateError):
             self._made_way.set_result(None)
 
     async def may_be_followed(self) -> None:
-        """In an interactive session wait a moment: a cell that is run again drops its old pool before the new one has its port."""
+        """In an interactive session wait a moment: a cell that is run again drops the old pool before the new one has its port."""
         if hasattr(sys, "ps1"):
             await asyncio.wait((asyncio.wrap_future(self._made_way),), timeout=_MOMENT)
 
@@ -72,12 +72,12 @@ class Takeover:
         self._before += [end for end in (*older._before, older._end) if not end.done()]
 
     def end(self) -> None:
-        """The pool is closed; idempotent."""
+        """Note that the pool is closed; idempotent."""
         if not self._end.done():
             self._end.set_result(None)
 
     def then(self, function: Callable[[], None]) -> None:
-        """Run it on the loop, where this is called, when there is nothing to wait for any more."""
+        """Run a function when all pools before this one have ended: at once, or later on the loop, where this is called."""
         for end in self._before:
             if not end.done():
                 end.add_done_callback(lambda _: self._later(function))

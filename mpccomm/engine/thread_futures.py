@@ -10,16 +10,16 @@ The pool's loop must go on whatever happens to them, so two rules hold:
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import time
 import weakref
-from _thread import allocate_lock, start_new_thread
+from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mpccomm.engine.callbacks import Callbacks
-from mpccomm.engine.lifecycle import Gate
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.engine.observer import Involved
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
@@ -29,11 +29,53 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PIECE = 0.1 if sys.platform == "win32" else 0.5
+"""Seconds for which a thread waits before Python looks at signals again, as in a blocking call."""
 _LONG = 2.0
-"""Seconds of a wait after which the log says so if it holds up an event loop."""
+"""Seconds after which the log warns of a wait that holds up an event loop."""
 
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"
 """The states that `concurrent.futures` knows."""
+
+
+class Gate:
+    """A gate that is opened once, for which any number of threads wait.
+
+    Each thread waits for a lock of its own, and each change is one call into C. So wherever a signal handler raises, nothing is
+    left locked, and opening never waits.
+    """
+
+    __slots__ = ("_sleepers", "opened")
+
+    def __init__(self) -> None:
+        self.opened = False
+        self._sleepers: deque[LockType] = deque()
+
+    def open(self) -> None:
+        """Let all through, now and later; idempotent."""
+        self.opened = True
+        with suppress(IndexError):
+            while True:
+                self._sleepers.popleft().release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is opened. False: the time is up, in seconds."""
+        if self.opened:
+            return True
+        sleeper = allocate_lock()
+        sleeper.acquire()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._sleepers.append(sleeper)
+            while not self.opened:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                sleeper.acquire(True, _PIECE if left is None else min(_PIECE, left))
+            return True
+        finally:
+            with suppress(ValueError):
+                self._sleepers.remove(sleeper)
 
 
 class _Outcome(NamedTuple):
@@ -41,18 +83,18 @@ class _Outcome(NamedTuple):
     value: Any = None
     error: BaseException | None = None
     by_pool: bool = False
-    """Set by the pool, not by the program."""
+    """Whether the pool has set it, and not the program."""
 
 
 class ThreadFuture(concurrent.futures.Future[T]):
-    """Resolved once, by the pool's loop; ``call`` is the receive that it is of, if it is one."""
+    """A future that the pool's loop resolves, once; ``call`` is the receive that it belongs to, if it does to one."""
 
     def __init__(self, callbacks: Callbacks, call: FutureCall | None = None) -> None:
-        # Without `__init__` of the base class: what that makes is not needed here, or is made once it is needed.
+        # The constructor of the base class is not called: what it makes is not needed here, or is made when it is needed.
         self._callbacks = callbacks
         self._call = call
         self.outcomes: list[_Outcome] = []
-        """Of several, the first one counts."""
+        """The outcomes it was given; only the first one counts."""
         self._running = False
         self._to_here: _ToHandle | None = None
         if call is not None:
@@ -67,13 +109,13 @@ class ThreadFuture(concurrent.futures.Future[T]):
         return bool(self.outcomes) and self.outcomes[0].by_pool
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
-        """The result is there. False: it was cancelled, and does not take it."""
+        """Take the result or the error. False: it was cancelled, and does not take it."""
         outcome = _Outcome(_FINISHED, value, error, by_pool=True)
         self.outcomes.append(outcome)
         if self.outcomes[0] is not outcome:
             self._to_here = None
             return False
-        # A receive knows its message until the program has looked: an interrupt may keep the handle from its caller.
+        # The receive keeps its message until the program has looked: an interrupt may keep the caller from having the handle.
         self._wake()
         if self.__dict__.get("_later"):
             self._callbacks.run(self._call_back)
@@ -109,7 +151,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
             try:
                 raise outcome.error
             finally:
-                del outcome, self  # no circle of the error and its traceback
+                del outcome, self  # leave no reference cycle of the error and its traceback
         call = self._call
         if call is not None and call.taking is not None:
             taking, call.taking = call.taking, None
@@ -131,7 +173,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         """
         to_here = self._to_here
         if to_here is not None and not self.outcomes:
-            # Who leaves a callback has not forgotten it.
+            # A program that adds a callback has not forgotten the future.
             to_here.kept = self
         self.__dict__.setdefault("_later", deque()).append(fn)
         if self.outcomes:
@@ -311,7 +353,7 @@ class _Shown:
             first, self.published = not self.published, True
             waiters = list(self.waiters)
         if first and waiters:
-            # In a thread of its own: who was interrupted while waiting may hold a lock for ever.
+            # In a thread of its own: a waiter that was interrupted may hold its lock for ever.
             try:
                 start_new_thread(_tell, (waiters, future))
             except RuntimeError:
@@ -358,7 +400,7 @@ class _Condition:
 
 
 class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
-    """How a receive on the pool's loop knows the handle, which the program may forget.
+    """The reference of a receive on the pool's loop to the handle, which the program may forget.
 
     Python has no say in that: it is C code that takes note of the end of the handle, which no signal handler can get into.
     """
@@ -370,13 +412,13 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
     """Keeps the handle, where it has callbacks."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
-        """The result is there. False: it is not taken."""
+        """Pass the result or the error on to the handle. False: it is not taken."""
         handle = self()
         self.kept = None
         return handle is not None and handle.resolve(value, error)
 
     def cancel(self) -> None:
-        """The program has forgotten the handle, or given it up."""
+        """Withdraw the receive: the program has forgotten the handle, or given it up."""
         self.call.cancel()
         handle = self()
         if handle is not None and handle.done():

@@ -1,4 +1,4 @@
-"""A party that runs tno.mpc.communication 4.x or 5.x, as one like any other.
+"""A bridge to a party that runs tno.mpc.communication 4.x or 5.x, so that to a program it is like any other party.
 
 Within this process the party talks to a proxy, over a link as it would have to another pool; the proxy posts what it gets, and
 acknowledges it when the other end has. So all that is promised holds up to the proxy. What HTTP POST adds is that a message
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mpccomm.protocol.receiver import Incoming
 
 _PAUSE = 1.0
-"""Seconds until the next attempt, as they do it."""
+"""Seconds until the next attempt, as in that package."""
 _TAGGED = ormsgpack.packb("type")
 
 
@@ -46,7 +46,7 @@ def automatic_id(wire: str, prefix: str, number: int) -> Key:
 
 
 def tno_numbering(wire: str) -> TnoNumbering:
-    """Return what numbers receives as they do."""
+    """Return what numbers messages as that package does."""
     return TnoNumbering(partial(automatic_id, wire))
 
 
@@ -63,7 +63,7 @@ class _PostedMessage(Outgoing):
 
 
 class _ProxyParty(Party):
-    """Stands where the other pool would be."""
+    """The proxy, in the place of the other pool."""
 
     forward: Callable[[], None] = staticmethod(lambda: None)
 
@@ -73,7 +73,7 @@ class _ProxyParty(Party):
         super().flush(most)
 
     def _tell(self, event: Event) -> None:
-        """What happens on this end happens on the other, and is told there."""
+        """Log nothing: the same happens at the other end of this connection, in this process, and is logged there."""
 
 
 class _PostConnector:
@@ -136,7 +136,7 @@ class TnoBridge:
         self._pipe: Pipe | None = None
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Keep the party connected, until this is cancelled."""
         poster = Poster(self._party.addr, self._party.port, self._context, self._unacceptable)
         connector = _PostConnector(self._party, poster, self._connect)
         party = self._party
@@ -148,7 +148,7 @@ class TnoBridge:
             posting.cancel()
 
     def _connect(self, tls: ssl.SSLObject | None) -> Stream:
-        """Make a connection with the proxy, which replaces the one before; return our end of it."""
+        """Make a connection with the proxy, which replaces the one before. Return the party's end of it."""
         loop = asyncio.get_running_loop()
         self._disconnect()
         self._pipe = Pipe(loop, loop, tls=tls)
@@ -188,7 +188,7 @@ class TnoBridge:
                 reason = party.not_taken = await poster.post(body, party.link.port)
             except DialError as error:
                 reason = str(error)
-                # What it has sent, meanwhile, is to arrive nevertheless.
+                # What the party has sent meanwhile still has to arrive.
                 if self._proxy.link.sender.idle:
                     self._disconnect()
             if not reason:
@@ -228,10 +228,10 @@ class TnoBridge:
         if link.ending is not None or self._proxy.closed:
             raise PoolClosedError("this pool is shut down")
         if self._pipe is None or not self._pipe.open:
-            # It is there, whether it answers at its own port or not.
+            # The party runs, whether it answers at its own port or not.
             self._party.needs_connection.clear()
             self._spawn(self._party.run_connection(self._connect(tls), dialled=True))
-        # Whether a class of the user is in there is known when it is decoded, and too late.
+        # Whether it contains a class of the user is known only when it is decoded, which is too late.
         posted = _PostedMessage((packed,), ordered=_TAGGED in packed, awaited=False)
         posted.address(msg_id if isinstance(msg_id, str) else ("", msg_id))
         link.send(posted)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import joined, without
@@ -23,6 +23,8 @@ from mpccomm.trace.record import PartyRecord, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+else:  # an optional library: where it is missing the annotation can be looked up all the same
+    Axes = Any
 
 log = EventLog()
 

@@ -20,7 +20,7 @@ from mpccomm.transport.reconnect import Connector, DialSlots, DialTerms, DirectA
 
 
 class PartyWays:
-    """Of one pool.
+    """The ways to the parties of one pool.
 
     :param spawn: runs what is to run as long as the pool
     :param port: of this party's server, as the others know it; 0: it has none
@@ -36,7 +36,7 @@ class PartyWays:
         port: Callable[[], int],
     ) -> None:
         self.relays: tuple[Relay, ...] = ()
-        """Where this party can be reached, and where it looks for the others."""
+        """The relays where this party can be reached, and where it looks for the others."""
         self._name = name
         self._network = network
         self._authentication = authentication
@@ -45,10 +45,10 @@ class PartyWays:
         self._port = port
         self._accesses: dict[Relay, RelayAccess] = {}
         self.proxy: Proxy | None = None
-        """The way out of this party's network."""
+        """The forward proxy that is the way out of this party's network."""
 
     def use(self, relays: tuple[Relay, ...]) -> None:
-        """Be reached there, and look for the others there; before any party is added."""
+        """Set the relays where this party is reached, and looks for the others. Called before any party is added."""
         self._check(relays)
         self.relays = relays
 
@@ -67,7 +67,7 @@ class PartyWays:
         return via
 
     def go_through(self, proxy: Proxy | None) -> None:
-        """Reach the others, and relays, through a proxy; before any party is added."""
+        """Set the proxy through which the others and the relays are reached. Called before any party is added."""
         self._check_proxy(proxy)
         self.proxy = proxy
 
@@ -103,7 +103,7 @@ class PartyWays:
     # -- on the loop ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Go to our own relays, to be called there."""
+        """Connect to this party's own relays, to be called there."""
         for relay in self.relays:
             self._access(relay)
 
@@ -167,10 +167,10 @@ class PartyWays:
         return dict(self._accesses)
 
     def review(self) -> None:
-        """Our certificate was read again: show it to the relays."""
+        """Show this party's certificate to the relays, after it was read again."""
         for access in self._accesses.values():
             access.renew()
 
     async def close(self) -> None:
-        """End what came through relays; what was spawned has ended."""
+        """End the streams through relays. Called when the tasks of the pool have ended."""
         await asyncio.gather(*(access.close() for access in self._accesses.values()))

@@ -49,11 +49,12 @@ class Pool(BasePool, Messages):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def shutdown(self, linger: float | Unset = UNSET) -> None:
-        await self._engine.from_anywhere(partial(self._engine.shutdown, self._linger_limit(linger)))
+        ending = self._engine.ending
+        await ending.from_anywhere(partial(ending.shutdown, self._linger_limit(linger)))
 
     async def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        end = partial(self._engine.abort, abort_reason(reason), self._linger_limit(linger))
-        await self._engine.from_anywhere(end)
+        ending = self._engine.ending
+        await ending.from_anywhere(partial(ending.abort, abort_reason(reason), self._linger_limit(linger)))
 
     def __enter__(self) -> NoReturn:
         raise TypeError("a Pool is entered by `async with`, in a coroutine; what is entered by `with` is a SyncPool")

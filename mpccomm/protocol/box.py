@@ -1,4 +1,4 @@
-"""A receiver's box, as both ends of a link count it: what has begun to arrive, and what the program has taken out."""
+"""The box of a receiver, as both ends of a link count it: what has begun to arrive, and what the program has taken out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mpccomm.protocol.frames import Key, ViolationError
 _MESSAGE_COST = 1024
 _SEGMENT_COST = 512
 WHOLE_COST = _MESSAGE_COST + _SEGMENT_COST
-"""What a message of one segment costs beside its bytes and those of its id."""
+"""What a message of one segment costs in addition to its bytes and those of its id."""
 
 
 class Box:
@@ -25,17 +25,17 @@ class Box:
 
     @property
     def messages(self) -> int:
-        """How many have begun and were not taken."""
+        """The number of messages that have begun and were not taken."""
         return self.begun - self.taken
 
     @property
     def bytes(self) -> int:
-        """What these cost."""
+        """What these messages cost."""
         return self.begun_bytes - self.taken_bytes
 
     @property
     def overdrawn(self) -> bool:
-        """Whether more is in it than would fit: what was asked for came when it was not asked for any more."""
+        """Whether more is in it than fits: a message that was asked for began, and then was not asked for any more."""
         there = self.messages
         return there > self.most_messages or (there > 1 and self.bytes > self.most_bytes)
 
@@ -69,7 +69,7 @@ class Box:
         self.taken_bytes += size
 
     def hear(self, taken_bytes: int, taken: int) -> bool:
-        """Learn how much the other side's program has taken. False: that was known."""
+        """Take over how much the other side's program has taken. False: that was known."""
         if taken > self.begun or taken_bytes > self.begun_bytes:
             raise ViolationError(f"{taken} messages were taken, it says; {self.begun} were sent")
         # Of two connections one may bring older news than the other.

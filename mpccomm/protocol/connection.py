@@ -1,4 +1,4 @@
-"""The connections to one party, as the link sees them: how far their handshake has come, and the one that we send on."""
+"""The connections to one party, as the link sees them: how far their handshakes have come, and which one we send on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mpccomm.protocol.states import CONNECTION, ConnectionState
 
 IDLE_BURST = 2000
 IDLE_RATE = 500
-"""Frames a second."""
+"""How many frames without progress are granted per second."""
 REWOUND = 50
-"""What it counts for when frames that were here before begin anew, once more."""
+"""What it counts for when a run of frames that were here before begins once more."""
 MOST_UNVERIFIED = 16
 """Connections whose handshake is not complete; with one more the oldest is closed."""
 MOST_VERIFIED = 16
-"""The same of those whose handshake is complete, and of which only one is needed."""
+"""Connections whose handshake is complete, of which only one is needed; with one more the oldest is closed."""
 
 _NEXT = {
     state: {kind: after for (before, kind), after in CONNECTION.items() if before is state} for state in ConnectionState
@@ -63,16 +63,16 @@ class Connection:
         self.state = ConnectionState.OPEN
         self.hello: Hello | None = None
         self.verified = False
-        """Their RESUME repeated our nonce: this is no recording."""
+        """Whether their RESUME repeated our nonce, so that this is no recording."""
         self.visit = False
-        """The other end has come to look, and takes no part in the conversation."""
+        """Whether the other end only looks, and takes no part in the conversation."""
         self.closed = False
-        """Nothing that still arrives here counts."""
+        """Whether what still arrives here is ignored."""
         self.control: dict[Kind, bytes] = {}
         """Frames without a number, to go out before everything else. One of a kind: the latest says it all, and a party
         that asks without reading our answers does not fill our memory with them."""
         self.told_accepted = False
-        """What our last RESUME here said."""
+        """Whether our last RESUME here said that we accept their frames."""
         self.position = 0
         """What their last RESUME here said: all frames up to this one are there."""
         self.again: deque[Sent] | None = None
@@ -91,15 +91,15 @@ class Connection:
         self.repeated = 0
         """The number of the last frame that arrived here although it had been here before."""
         self.trickling = False
-        """The last that arrived was a piece of a batch: the rest is on its way, on a line that takes its time."""
+        """Whether a piece of a batch arrived last: the rest is on its way, on a slow line."""
 
     @property
     def flowing(self) -> bool:
-        """The handshake is complete, and the other side takes frames."""
+        """Whether the handshake is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING
 
     def step(self, kind: Kind) -> None:
-        """A frame of this kind arrived: the next state, or a violation where there is none."""
+        """Change the state by the arrival of a frame of this kind; raise `ViolationError` where it has no place."""
         state = _NEXT[self.state].get(kind)
         if state is None:
             raise ViolationError(f"{kind.name} on a connection where {self.state.value}")
@@ -124,7 +124,7 @@ class Connection:
         self.repeated = seq
 
     def shift(self, stalled: float) -> None:
-        """Take off the time for which our own clock stood still: it is not their silence."""
+        """Deduct the time for which our own process stood still: the other side was not silent then."""
         self.opened += stalled
         self.heard += stalled
         if self.awaiting is not None:
@@ -135,11 +135,11 @@ class Connection:
 
 
 class Connections:
-    """All connections to one party, in the order in which they were opened. After a change `choose` is to be called."""
+    """All connections to one party, in the order in which they were opened. Call `choose` after each change."""
 
     def __init__(self) -> None:
         self.current: Connection | None = None
-        """The one that we send on."""
+        """The connection that we send on."""
         self.opened = 0
         self._all: list[Connection] = []
 
@@ -149,7 +149,7 @@ class Connections:
 
     @property
     def only(self) -> Connection | None:
-        """The one that we send on, if there is no other."""
+        """The connection that we send on, if there is no other connection."""
         return self.current if len(self._all) == 1 else None
 
     def verified(self) -> list[Connection]:
@@ -183,7 +183,7 @@ class Connections:
         return others[0] if len(others) >= MOST_VERIFIED else None
 
     def drop(self, connection: Connection) -> None:
-        """It is gone, or shall not count any more."""
+        """Remove a connection that is gone, or that shall not count any more."""
         connection.closed = True
         self._all.remove(connection)
 

@@ -1,4 +1,4 @@
-"""Deadlocks: one program waits for what is stuck behind a full box, or both wait for room in each other's."""
+"""Deadlocks: one program waits for a message that is stuck behind a full box, or both wait for room in each other's box."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from mpccomm.settings import Timing
 
 
 class DeadlockDetector:
-    """What the other side says about being held back by our box, and since when nothing has moved."""
+    """Detects deadlocks from what the other side says about being held back by our box, and since when nothing has moved."""
 
     def __init__(self, wait: float, now: float) -> None:
         self.blocked: Blocked | None = None
-        """The other side's last word that it is held back; None: it isn't."""
+        """The last BLOCKED of the other side; None: it is not held back."""
         self.found: Ending | None = None
         """The deadlock that was found, until something moves again."""
         self.final = False
-        """Nothing in the programs goes on that could end it."""
+        """Whether nothing in the programs goes on that could end it."""
         self._wait = wait
         self._moved = now
 
     def move(self, now: float) -> None:
-        """Something arrived from the other side, or our program took something."""
+        """Note that something has arrived from the other side, or our program has taken something."""
         self._moved = now
         self.found = None
 
     def on_blocked(self, frame: Blocked, now: float) -> None:
-        """The other side is held back."""
+        """Note that the other side is held back."""
         if self.blocked is None:
             self.move(now)
         self.blocked = frame
 
     def admitted(self) -> None:
-        """The other side is not held back any more."""
+        """Note that the other side is not held back any more."""
         self.blocked = None
         self.found = None
 
     def disconnected(self) -> None:
-        """The other side can't tell us whether it still is. A deadlock that was found is one until it says otherwise."""
+        """Forget that the other side is held back, as it can't say so any more. A deadlock that was found stays until it does."""
         self.blocked = None
 
     def shift(self, stalled: float) -> None:
-        """Our own clock stood still for that time."""
+        """Deduct the time for which our own process stood still."""
         self._moved += stalled
 
     def admit(self, session: Session) -> int | None:
@@ -57,12 +57,13 @@ class DeadlockDetector:
         """
         blocked, receiver = self.blocked, session.receiver
         if blocked is None or blocked.begun < max(receiver.box.begun, receiver.admitted):
-            return None  # old news
+            return None  # outdated: more has begun, or was admitted, since it was sent
         if blocked.begun > receiver.admitted:
             if not blocked.ids or not session.mailbox.asks_for_more(blocked.ids[0]):
                 return None
+            # Where receives are given up before their messages come, only one of these goes beyond the bounds.
             if receiver.box.overdrawn:
-                return None  # of those that are given up before they come, one goes beyond the bounds
+                return None
             receiver.admitted = blocked.begun
         return blocked.begun
 
@@ -75,9 +76,9 @@ class DeadlockDetector:
         if blocked is None or now - self._moved < self._wait:
             return None
         if blocked.consumed_messages != session.receiver.box.taken:
-            return None  # it has not heard yet what else we took
+            return None  # it does not know yet what else we took
         if blocked.begun == session.receiver.admitted:
-            return None  # its next one is admitted, and on its way
+            return None  # its next message is admitted, and on its way
         stuck = [
             receive
             for receive in session.mailbox.receives()
@@ -103,7 +104,7 @@ class DeadlockDetector:
 
 
 class DeadlockNews(Enum):
-    """What a deadlock that the other side tells of means here."""
+    """What to do here about a deadlock that the other side tells of."""
 
     OLD = "it was told before"
     NEW = "the log is to say it"
@@ -116,7 +117,7 @@ class DeadlocksThere:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._failed: float | None = None
-        """When the sends that were held back have failed last."""
+        """When sends that were held back failed last."""
         self._told = -1
         """How much had been taken there when we last told of a deadlock."""
 
@@ -125,7 +126,7 @@ class DeadlocksThere:
         if not sender.held_back:
             return DeadlockNews.OLD
         if frame.final or self._timing.deadlock_after is not None:
-            # Now and then: it means going through the queue.
+            # Only now and then, since it means going through the queue.
             if self._failed is None or now - self._failed >= self._timing.tick:
                 self._failed = now
                 return DeadlockNews.FATAL
@@ -136,7 +137,7 @@ class DeadlocksThere:
 
 
 class HeldBackNotice:
-    """When to say in the log that a full box holds us back: after a while, then after ever longer ones."""
+    """When to log that a full box holds us back: after a while, and again at longer and longer intervals."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
@@ -150,7 +151,7 @@ class HeldBackNotice:
         return self._since is None
 
     def look(self, held_back: bool, now: float) -> bool | None:
-        """True: to be said now; False: it is over, after it had been said; None: nothing to say."""
+        """Return True to log it now, False where it is over and was logged, None where there is nothing to log."""
         timing = self._timing
         if held_back:
             if self._since is None:

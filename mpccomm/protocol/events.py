@@ -1,4 +1,4 @@
-"""What a link tells its owner, beside finished requests. Facts only: the words for them are the owner's."""
+"""The events that a link tells its owner, in addition to finished requests. Facts only: the owner puts them into words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PartyGone(NamedTuple):
 
 
 class PartyReplaced(NamedTuple):
-    """The process at the other end left nothing, and another one takes its place: what waits goes on waiting, for that one."""
+    """The process at the other end left nothing undone, and another one takes its place: calls go on waiting, for that one."""
 
 
 class RestartNotAccepted(NamedTuple):
@@ -38,7 +38,7 @@ class RestartNotAccepted(NamedTuple):
 
 
 class Visited(NamedTuple):
-    """Another process of this party has come to look, and takes no part; ``dialled``: it answered us in its place."""
+    """Another process of this party only looks, and takes no part; ``dialled``: it answered us in the place of the party."""
 
     dialled: bool
 
@@ -86,7 +86,7 @@ class Refused(NamedTuple):
 
 
 OfMessages: TypeAlias = HeldBack | Admitted | DeadlockFound | NeverRead | Dropped | Refused
-"""What is told about messages."""
+"""The events about messages."""
 Event: TypeAlias = (
     Connected
     | ConnectionLost

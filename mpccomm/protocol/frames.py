@@ -29,7 +29,7 @@ AUTOMATIC_NUMBERS = 1 << 62
 
 
 class ViolationError(Exception):
-    """The other side broke the protocol. The text is for our own log only."""
+    """Raised where the other side broke the protocol. The text is for our own log only."""
 
 
 class Kind(IntEnum):
@@ -150,13 +150,13 @@ class Part(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """Are you there?"""
+    """A question for a sign of life."""
 
     token: int
 
 
 class Pong(NamedTuple):
-    """Yes: the answer to the ping with this token."""
+    """The answer to the ping with this token."""
 
     token: int
 
@@ -197,7 +197,7 @@ class Goodbye(NamedTuple):
 
 
 class Farewell(NamedTuple):
-    """Goodbye received."""
+    """The answer to a goodbye."""
 
 
 class Abort(NamedTuple):
@@ -242,7 +242,7 @@ def _shown(text: str) -> str:
 
 
 Name: TypeAlias = tuple[int, int, bytes]
-"""An id as it stands in a frame: flags, automatic number, text."""
+"""An id in a frame: flags, automatic number, text."""
 
 
 def encode_key(key: Key) -> Name:
@@ -350,7 +350,7 @@ def _frame(kind: Kind, body: bytes, flags: int = 0) -> bytes:
 
 
 def some_ids(keys: Iterable[Key]) -> tuple[Key, ...]:
-    """As many of them as a frame may list."""
+    """Return the first ids, at most the number that a frame may list."""
     listed: list[Key] = []
     room = MAX_LISTED_BYTES
     for key in islice(keys, MAX_LISTED_IDS):
@@ -378,7 +378,7 @@ and where the body begins and ends."""
 
 
 def split(batch: Batch) -> Iterator[Header]:
-    """Find the frames behind the head of a batch, in order; one that is not whole raises `ViolationError` when its turn comes."""
+    """Yield the frames behind the head of a batch, in order; one that is not whole raises `ViolationError` in its turn."""
     at = BATCH_HEAD
     left = MAX_FRAMES
     while at < len(batch):
@@ -394,7 +394,7 @@ def read_header(batch: Batch, at: int) -> Header:
     """Read the header of the frame that begins there."""
     left = len(batch) - at
     if left >= MESSAGE_OVERHEAD:
-        # What is read beyond the header of a frame without a number has no meaning.
+        # In a frame without a number, what is read beyond its header has no meaning.
         kind, flags, id_size, size, seq, which = NUMBERED.unpack_from(batch, at)
     elif left >= HEADER_SIZE:
         kind, flags, id_size, size = _HEADER.unpack_from(batch, at)
@@ -408,7 +408,7 @@ def read_header(batch: Batch, at: int) -> Header:
 
 
 def parse(batch: Batch, *, max_id_size: int) -> Iterator[Frame]:
-    """Read the frames of a batch, in order; a malformed one raises `ViolationError` when its turn comes."""
+    """Yield the frames of a batch, parsed, in order; a malformed one raises `ViolationError` in its turn."""
     if len(batch) < BATCH_HEAD:
         raise ViolationError(f"a batch of {len(batch)} bytes")
     view = memoryview(batch)
@@ -460,7 +460,7 @@ def _flags(header: Header) -> tuple[bool, bool]:
 
 
 def _plain(header: Header) -> None:
-    """Neither flags nor an id."""
+    """Raise `ViolationError` unless the frame has neither flags nor an id."""
     if header[1] or header[2]:
         raise ViolationError("flags or an id where none belong")
 
@@ -490,7 +490,7 @@ def _ids(view: memoryview, at: int, end: int) -> tuple[Key, ...]:
 
 def _read_hello(view: memoryview, header: Header, max_id_size: int) -> Hello:
     at, end = header[5:]
-    # A later version may say more; its number has to be readable nevertheless.
+    # A later version may say more; but its number must be readable.
     if end - at >= _SHORT.size and (spoken := _SHORT.unpack_from(view, at)[0]) != PROTOCOL_VERSION:
         return Hello(spoken, bytes(16), bytes(16), NO_PORT, 0, Bounds(0, 0, 0, 0, 0))
     _plain(header)
@@ -598,7 +598,7 @@ def _read_abort(view: memoryview, header: Header, max_id_size: int) -> Abort:
     at, end = header[5:]
     if end - at > MAX_REASON:
         raise ViolationError(f"a reason of {end - at} bytes")
-    # Cut at a byte count by the sender, perhaps within a character; and what is shown in a terminal must not steer it.
+    # The sender may have cut it within a character. And control characters must not reach a terminal that shows it.
     reason = bytes(view[at:end]).decode(errors="replace")
     return Abort("".join(c if c.isprintable() else " " for c in reason))
 

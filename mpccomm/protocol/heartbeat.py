@@ -9,11 +9,11 @@ from mpccomm.settings import Timing
 _FADING = 0.9
 _SMOOTHING = 0.25
 _TRICKLING = 4
-"""The factor by which a connection has longer on which the rest of something is on its way."""
+"""How many times as long a connection may be silent on which the rest of a batch is on its way."""
 
 
 class Heartbeat:
-    """One per link. How long answers take is a property of the way between the parties, not of one connection."""
+    """The heartbeat of one link. How long answers take depends on the network between the parties, not on one connection."""
 
     def __init__(self, timing: Timing) -> None:
         self.round_trip: float | None = None
@@ -37,7 +37,7 @@ class Heartbeat:
         return min(max(self._timing.suspect_after, 2 * self._slowest), self._timing.dead_after)
 
     def heard(self, connection: Connection, now: float) -> None:
-        """Something arrived there, where an answer was due."""
+        """Note that something has arrived on a connection where an answer was due."""
         if connection.awaiting is not None:
             self._waited(now - connection.awaiting)
             connection.awaiting = None
@@ -52,13 +52,13 @@ class Heartbeat:
             self._slowest, self.noticed = 0.0, self._long
 
     def moved(self, connection: Connection, backlog: float, now: float) -> None:
-        """What we sent there gets through: whatever answer is due can't be here before the rest of it is there."""
+        """Note that what we sent on a connection gets through: an answer can't be here before the rest of it is there."""
         if connection.awaiting is not None:
             connection.awaiting = now + min(backlog, self._timing.dead_after)
             connection.suspect = False
 
     def answered(self, connection: Connection, token: int, now: float) -> None:
-        """A PONG arrived there."""
+        """Note a PONG that has arrived on a connection."""
         if connection.pinged is not None and connection.pinged[0] == token:
             sample = now - connection.pinged[1]
             before = sample if self.round_trip is None else self.round_trip
@@ -66,7 +66,7 @@ class Heartbeat:
             connection.pinged = None
 
     def silent(self, connection: Connection, now: float) -> str | None:
-        """Return why this connection has to be given up; None: it doesn't."""
+        """Return why a connection has to be given up; None: it has not."""
         if not connection.verified:
             return "no handshake" if now - connection.opened > self._timing.greeting else None
         quiet = now - connection.heard

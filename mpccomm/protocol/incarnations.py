@@ -1,4 +1,4 @@
-"""The processes that a party has been, one after the other: which one we talk to, and what became of it."""
+"""The incarnations of a party, one after the other: which one we talk to, and what became of it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Incarnations:
         self.state = PartyState.UNKNOWN
         self.current = b""
         self.reason = ""
-        """Why it aborted."""
+        """The reason of its abort."""
         self.complete = False
-        """It shut down, and neither side had anything left to deliver."""
+        """Whether it shut down when neither side had anything left to deliver."""
         self.ending: Cause | None = None
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
         self._former: list[bytes] = []
@@ -47,7 +47,7 @@ class Incarnations:
         return self.state in _OPEN or self.left_nothing(unread=unread)
 
     def left_nothing(self, *, unread: bool) -> bool:
-        """It shut down, everything was delivered and received: the next incarnation is a first contact."""
+        """Return whether it shut down with everything delivered and received: the next incarnation is then a first contact."""
         return self.state is PartyState.LEFT and self.complete and not unread
 
     def refuse_hello(self, hello: Hello) -> HelloRefusal | None:
@@ -73,7 +73,7 @@ class Incarnations:
         return _TOO_EARLY if promised or perhaps_older else None
 
     def meet(self, incarnation: bytes, opened: int) -> bool:
-        """An incarnation has proved that it lives, by when ``opened`` connections had been opened. True: the state changed."""
+        """Note that an incarnation has proved that it lives, after ``opened`` connections were opened. True: the state changed."""
         if incarnation == self.current:
             return self.become(PartyEvent.SAME)
         if self.current:
@@ -83,14 +83,14 @@ class Incarnations:
         return self.become(PartyEvent.NEW)
 
     def forget(self) -> None:
-        """The current one left nothing behind: the next is met as if there had been none."""
+        """Forget the current incarnation, which left nothing behind: the next one is met as if there had been none."""
         self.state = PartyState.UNKNOWN
         self.ending = None
         self.reason = ""
         self.complete = False
 
     def become(self, event: PartyEvent) -> bool:
-        """Step through the table. True: the state changed."""
+        """Change the state by an event. True: it has changed."""
         before = self.state
         self.state = PARTY[before, event]
         ending = ENDING.get(self.state)

@@ -70,15 +70,15 @@ from mpccomm.protocol.states import (
 from mpccomm.settings import Limits, Timing
 
 ON_A_VISIT = "mpccomm doctor, ping or bench runs there, and not its program"
-"""Why a connection that was made is none to the party."""
+"""Why a connection that was made does not lead to the party's program."""
 
 
 class Link:
-    """One per remote party, for the life of the pool."""
+    """The link to one remote party, for the life of the pool."""
 
     leaving = False
     _kept_from = 0
-    """The first conversation of which a message that was taken, and comes back, is not dropped."""
+    """The first conversation whose messages are kept when they are taken and put back; those of earlier ones are dropped."""
 
     def __init__(
         self,
@@ -118,9 +118,9 @@ class Link:
         self._heartbeat = Heartbeat(timing)
         self._ticked = now
         self.quiet_until = now
-        """Until then the clock brings nothing about, unless something happens meanwhile."""
+        """The time before which `tick` has nothing to do, unless something happens meanwhile."""
         self._late = now + 2 * timing.tick
-        """From then on our own clock has stood still for a while."""
+        """If `tick` is called after this time, our own process has stood still for a while."""
         self._closing_notice = ClosingNotice()
         self._held_back = HeldBackNotice(timing)
         self._start_afresh(now)
@@ -129,7 +129,7 @@ class Link:
         mailbox = Mailbox(self._new_numbering())
         self._session = Session(self._limits, self.counters, now, mailbox, self.finished, self._allocate, conversation)
         self.mailbox = self._session.mailbox
-        """What has arrived, and who waits."""
+        """The messages that have arrived, and the receives that wait."""
         self.receiver = self._session.receiver
         """The receiving half."""
         self.sender = self._session.sender
@@ -144,7 +144,7 @@ class Link:
 
     @property
     def state(self) -> PartyState:
-        """What we know of the process at the other end."""
+        """The state of the process at the other end, as far as we know."""
         return self._incarnations.state
 
     @property
@@ -203,9 +203,9 @@ class Link:
             self._session.restore(there)
 
     def _keeps(self, message: Incoming) -> bool:
-        """Return whether a message that was taken may come back. As long as the program did not get it, it counts as unread.
+        """Return whether a message that was taken may be put back. Until the program gets it, it counts as unread.
 
-        To accept a restart is to drop what is unread.
+        To accept a restart drops what is unread.
         """
         kept = message.receiver.conversation >= self._kept_from
         if not kept:
@@ -217,7 +217,7 @@ class Link:
         self.quiet_until = self._ticked
         message = self.mailbox.wait(receive)
         if message is not None:
-            # What is asked for does not count against the box.
+            # A message that is asked for does not count against the box.
             self._session.consume(message)
         if self._deadlocks.blocked is not None:
             self._session.ack_due = True
@@ -226,7 +226,7 @@ class Link:
         return self._session.ack_due
 
     def _admit(self) -> None:
-        """If the other side is held back with a message that is asked for, let it begin. Once admitted, it stays so."""
+        """If the other side is held back with a message that is asked for, let that begin. This is not taken back."""
         current = self._connections.current
         if current is not None and (begun := self._deadlocks.admit(self._session)) is not None:
             current.control[Kind.ADMIT] = frames.admit(begun)
@@ -238,12 +238,12 @@ class Link:
             self._moved(now)
 
     def settle(self, message: Incoming) -> None:
-        """A message that was kept from being acknowledged with ``receiver.hold`` has been handed over."""
+        """Note that a message was handed over whose acknowledgement ``receiver.hold`` has held back."""
         self.receiver.settle(message)
         self._session.ack_due = True
 
     def accept_restart(self, now: float) -> bool:
-        """Talk to the new incarnation, from nothing. False: there is none."""
+        """Go on with the new incarnation; all counts begin anew. False: there is none."""
         if self.state is not PartyState.RESTARTED:
             return False
         self._incarnations.become(PartyEvent.ACCEPT)
@@ -263,7 +263,7 @@ class Link:
     # -- leaving -------------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Our pool shuts down: what is sent is still delivered, and what arrives is held, until the goodbye is said."""
+        """Begin to leave, as our pool shuts down: until the goodbye is said, messages are delivered, and what arrives is held."""
         self.leaving = True
 
     def say_goodbye(self, *, followed: bool = False) -> None:
@@ -271,7 +271,7 @@ class Link:
 
         ``followed``: and that another pool of this process takes the place of this one.
         """
-        # What is unread from an incarnation that was replaced is none of its successor's business.
+        # The successor of an incarnation is not told what was not read of its predecessor.
         unread = self.state is not PartyState.RESTARTED
         self._closing_notice.goodbye(self._session, unread=unread, followed=followed)
         self._part()
@@ -284,7 +284,7 @@ class Link:
 
     @property
     def farewell(self) -> bool:
-        """The other side has heard our goodbye."""
+        """Whether the other side has confirmed our goodbye."""
         return self._closing_notice.heard
 
     def _part(self) -> None:
@@ -295,18 +295,18 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Frames flow in both directions."""
+        """Whether frames flow in both directions."""
         return self._connections.current is not None
 
     @property
     def relayed(self) -> bool:
-        """They do, through a relay."""
+        """Whether frames flow in both directions, through a relay."""
         current = self._connections.current
         return current is not None and current.relayed
 
     @property
     def in_handshake(self) -> bool:
-        """Whether the other side may have met us by now, and we not it: our RESUME is on its way, or its."""
+        """Whether the other side may have met us already, though we have not met it: our RESUME or theirs is on its way."""
         return any(connection.hello is not None and not connection.verified for connection in self._connections)
 
     @property
@@ -331,7 +331,7 @@ class Link:
         return connection
 
     def lost(self, connection: Connection) -> None:
-        """The connection is gone, for whatever reason."""
+        """Note that a connection is gone, for whatever reason."""
         if connection.closed:
             return
         self._connections.drop(connection)
@@ -423,7 +423,7 @@ class Link:
         self._choose()
 
     def _be_visited(self, connection: Connection) -> None:
-        """The process behind this connection has come to look: it is answered, and changes nothing."""
+        """Answer a process that only looks; it changes nothing."""
         if not connection.verified:
             self._make_room(visit=True)
             connection.verified = True
@@ -435,7 +435,7 @@ class Link:
             self._close(crowded, CloseCode.SILENT, "too many connections at once")
 
     def _meet(self, connection: Connection, hello: Hello) -> bool:
-        """The process behind this connection is who it says and is there now. False: we don't want it."""
+        """Meet the process behind a connection, which has proved that it is there now. False: it is refused."""
         incarnations = self._incarnations
         refusal = incarnations.refuse_meeting(connection, hello, unread=self._unread)
         if refusal is not None:
@@ -456,7 +456,7 @@ class Link:
         return True
 
     def _adopt(self, connection: Connection) -> None:
-        """The connection is one to the incarnation that we know: count with its bounds, and let it know where we stand."""
+        """Use a connection to the incarnation that we talk to: take over its bounds, and tell it our positions."""
         hello = connection.hello
         assert hello is not None
         if connection.told_accepted != self._accepts(hello):
@@ -471,7 +471,7 @@ class Link:
     # -- endings -------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """The state of the party has changed: if that ends the conversation, tell all who wait."""
+        """End the conversation, and all calls that wait, if the state of the party has changed to one that does so."""
         self.ending = ending = self._incarnations.ending
         if ending is not None:
             self._deadlocks.admitted()
@@ -504,7 +504,7 @@ class Link:
             self._end()
 
     def _renew(self, now: float) -> None:
-        """Another process takes the place of this one, and nothing was under way: what waits goes on waiting, for that one."""
+        """Begin anew with the next process: nothing was under way, and receives go on waiting, for that one."""
         waiting = list(self.mailbox.receives())
         self._start_afresh(now, self.receiver.conversation + 1)
         stay: list[Receive] = []
@@ -527,7 +527,7 @@ class Link:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def received(self, connection: Connection, batch: Batch, now: float) -> None:
-        """One batch arrived, as the transport delimits it. What is wrong with it ends the connection, never more."""
+        """Take a batch that has arrived. An error in it ends the connection, and nothing else."""
         if connection.closed:
             return
         if now > self._late:
@@ -547,7 +547,7 @@ class Link:
             if size < BATCH_HEAD:
                 raise ViolationError(f"a batch of {size} bytes")
             news = False
-            # The current one is adopted, or it would not be that.
+            # The current connection is always an adopted one.
             if connection is connections.current or (connection.verified and self._adopted(connection)):
                 received, taken_bytes, taken = _read_positions(batch)
                 news = self._session.sender.acknowledge(received, taken_bytes, taken, self.finished)
@@ -561,7 +561,7 @@ class Link:
                             deadlocks.admitted()
                         at, left = self._session.messages(batch, at, left, connection, now)
                         continue
-                    self._session.ack_due = True  # a sign of life, no more
+                    self._session.ack_due = True  # a sign of life, and nothing else
                 if not left:
                     raise ViolationError(TOO_MANY)
                 left -= 1
@@ -585,7 +585,7 @@ class Link:
         return self._adopted(connection)
 
     def heard(self, connection: Connection, now: float) -> None:
-        """Bytes arrived there that are no whole batch yet."""
+        """Note that bytes of a batch have arrived on a connection, which is not whole yet."""
         if not connection.closed:
             self._look_at_the_clock(now)
             connection.heard = self.quiet_until = now
@@ -593,7 +593,7 @@ class Link:
             self._heartbeat.heard(connection, now)
 
     def moved(self, connection: Connection, backlog: float, now: float) -> None:
-        """What was sent there gets through, though slowly; the rest of it takes ``backlog`` seconds at this speed."""
+        """Note that what was sent on a connection gets through; the rest of it takes ``backlog`` seconds at this speed."""
         if not connection.closed:
             self._look_at_the_clock(now)
             connection.heard = now
@@ -703,7 +703,7 @@ class Link:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> bool:
-        """Look at the clock, every ``Timing.tick``. Time during which this was not called does not count as their silence.
+        """Do what is due by now. Called every ``Timing.tick``; time in which it was not called does not count as their silence.
 
         False: nothing can be due. A pool that has many parties hears little from nearly all of them, and to look at each twice a
         second, whose memory no processor has at hand by then, is what being idle would cost.
@@ -757,7 +757,7 @@ class Link:
         ending, stuck = found
         if ending is not before:
             self.events.append(DeadlockFound(ending is Ending.MUTUAL, True, deadlocks.final))
-        # Elsewhere something in a program may still end it.
+        # A deadlock that is not final may be ended by something else in one of the programs.
         if deadlocks.final or self._timing.deadlock_after is not None:
             for receive in stuck:
                 self.mailbox.cancel(receive)

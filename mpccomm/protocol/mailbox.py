@@ -1,4 +1,4 @@
-"""What has arrived from one party, and who waits for what.
+"""The messages that have arrived from one party, and the receives that wait for some.
 
 The messages of one id form a queue, in the order in which they were sent. A message has its place in that queue from its
 first frame on, so that a small one never overtakes a large one of the same id.
@@ -22,12 +22,12 @@ _arrivals = count()
 
 
 class Receive:
-    """One wait for the next message with this id, since then."""
+    """One wait for the next message with an id, since some time."""
 
     __slots__ = ("failure", "key", "message", "notice", "since")
 
     awaited = True
-    """A program waits for it, as for an `Outgoing`."""
+    """Whether a program waits for it, as in `Outgoing`."""
 
     def __init__(self, key: Key, since: float) -> None:
         self.key = key
@@ -37,11 +37,11 @@ class Receive:
         self.failure: Cause | None = None
 
     def renew(self, mailbox: Mailbox) -> bool:
-        """Another process takes the place of the one that the message was to come from. False: it can't come from that one."""
+        """Go on with another process, which takes the place of the message's sender. False: it does not send this message."""
         return True
 
     def done(self) -> None:
-        """To be called by the owner of the link once ``message`` or ``failure`` is set."""
+        """Take the outcome. The owner of the link calls this once ``message`` or ``failure`` is set."""
 
 
 class Mailbox:
@@ -53,21 +53,21 @@ class Mailbox:
 
     def __init__(self, numbering: Numbering | None = None) -> None:
         self.numbering: Numbering = PrefixNumbering() if numbering is None else numbering
-        """What receives that name no id wait for."""
+        """Gives out the numbers of receives that name no id."""
         self._counters = self.numbering.counters
         self.grabbing = self._counters is not None
-        """`grab` can be used."""
+        """Whether `grab` can be used."""
         self._messages: dict[Key, Incoming | deque[Incoming]] = {}
         self._receives: dict[Key, Receive | OrderedDict[Receive, None]] = {}
         self.taken = deque[Incoming]()
-        """Messages that `grab` has taken, and that are still to be accounted for."""
+        """Messages that `grab` has taken, and that the link has not accounted for."""
         self.pressed = False
-        """The other side waits until something is taken."""
+        """Whether the other side waits until something is taken."""
 
     # -- arriving ------------------------------------------------------------------------------------------------------
 
     def announce(self, message: Incoming) -> None:
-        """The first frame of a message is here: it takes its place in the queue of its id."""
+        """Give a message its place in the queue of its id, when its first frame is here."""
         message.arrival = next(_arrivals)
         before = self._messages.setdefault(message.key, message)
         if before is not message:
@@ -77,12 +77,12 @@ class Mailbox:
         if isinstance(there, deque):
             there.append(message)
         else:
-            # Out of reach of other threads, unless one has just taken it.
+            # Now no other thread can take it; one may have done so just before.
             first = self._messages.pop(message.key, None)
             self._messages[message.key] = message if first is None else deque((first, message))  # type: ignore[arg-type]
 
     def complete(self, message: Incoming) -> list[Receive]:
-        """An announced message is complete. Returns the receives that got theirs by that.
+        """Note that an announced message is complete. Return the receives that get their messages by that.
 
         More than one where completed messages of the same id had to wait for this one.
         """
@@ -95,7 +95,7 @@ class Mailbox:
         return delivered
 
     def put(self, message: Incoming) -> Receive | None:
-        """A whole message arrived at once: it goes to the receive that waits for it, which is returned, or into the box."""
+        """Take a message that has arrived as a whole: give it to the receive that waits for it, and return that, or box it."""
         key = message.key
         there = self._receives.get(key)
         if there is not None and key not in self._messages:
@@ -145,7 +145,7 @@ class Mailbox:
         """Claim the next id and take its message, if that is here; otherwise nothing has changed. Not for other threads."""
         counters = self._counters
         if counters is None:
-            # Each receive has to claim its place.
+            # With this numbering each receive has to claim its place.
             return None
         if msg_id is not None:
             return self.take(prefix + msg_id)
@@ -243,7 +243,7 @@ class Mailbox:
         return waiting > len(self._queue(key))
 
     def cancel(self, receive: Receive) -> bool:
-        """End a wait without a trace. False: too late, the message has been handed over (see `put_back`)."""
+        """End a wait as if it had not been. False: too late, the message has been handed over (see `put_back`)."""
         key = receive.key
         there = self._receives.get(key)
         if there is receive:
@@ -291,7 +291,7 @@ class Mailbox:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def receives(self) -> Iterator[Receive]:
-        """Every receive that waits."""
+        """Yield every receive that waits."""
         for there in self._receives.values():
             if isinstance(there, Receive):
                 yield there
@@ -307,12 +307,12 @@ class Mailbox:
 
     @property
     def unread_messages(self) -> int:
-        """How many these are."""
+        """The number of `unread` messages."""
         return sum(1 for _ in self.unread())
 
     @property
     def unread_bytes(self) -> int:
-        """The bytes of these."""
+        """The bytes of the `unread` messages."""
         return sum(message.total for message in self.unread())
 
     def announced(self, key: Key) -> bool:
@@ -320,7 +320,7 @@ class Mailbox:
         return key in self._messages
 
     def fail_all(self, cause: Cause) -> list[Receive]:
-        """Nothing more will arrive: end every wait. Complete messages stay, except those behind one that is not complete.
+        """End every wait, since nothing more will arrive. Complete messages stay, except those behind one that is not complete.
 
         To hand out the second message of an id where the first is lost would be to swap messages.
         """
@@ -329,7 +329,7 @@ class Mailbox:
             receive.failure = cause
             self.numbering.release(receive.key)
         self._receives.clear()
-        # Nearly all are one complete message of an id: a full box of those must not hold up the loop.
+        # Nearly every id has one complete message. A full box of such messages must not hold up the loop.
         for key in list(self._messages):
             there = self._messages.get(key)
             if isinstance(there, Incoming) and there.complete:

@@ -1,4 +1,4 @@
-"""The numbers of receives that name no id: what the next one waits for, and what one that ended without its message gives back."""
+"""The numbers of receives that name no id. One that ends without its message gives its number back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Counter: TypeAlias = tuple[Iterator[int], list[int]]
 """The numbers that were never claimed, and as a heap those that were given back: each is claimed by one call of C code."""
 
 _REMEMBERED = 10_000
-"""Receives whose place can still be given back."""
+"""How many receives are remembered, so that their places can be given back."""
 
 
 class Numbering(Protocol):
@@ -23,7 +23,7 @@ class Numbering(Protocol):
 
     @property
     def counters(self) -> Mapping[str, Counter] | None:
-        """By prefix, for other threads as well. None: only `claim` claims."""
+        """The counters by prefix, which other threads may use as well. None: numbers are claimed by `claim` alone."""
 
     def claim(self, prefix: str, msg_id: str | None = None) -> Key:
         """Return the id to wait for. Where none is named: the lowest number that no receive holds."""
@@ -44,7 +44,7 @@ class _Counters(dict[str, Counter]):
 
 
 class PrefixNumbering:
-    """Each prefix counts for itself, and only the receives that name no id."""
+    """A numbering with a counter for each prefix, which counts only the receives that name no id."""
 
     def __init__(self) -> None:
         self.counters = _Counters()
@@ -78,7 +78,7 @@ class PrefixNumbering:
 
 
 class TnoNumbering:
-    """That of tno.mpc.communication: one counter for all receives, also for those that name an id.
+    """The numbering of tno.mpc.communication: one counter for all receives, also for those that name an id.
 
     :param automatic: makes an id of prefix and number
     """
@@ -110,7 +110,7 @@ class TnoNumbering:
         return self._automatic(prefix, place) if msg_id is None else prefix + msg_id
 
     def release(self, key: Key) -> None:
-        """A receive ended without its message: its place is for the next one."""
+        """Give the place of a receive that ended without its message to the next one."""
         if places := self._places.get(key):
             heappush(self._free_places, places.pop())
             if not places:

@@ -13,7 +13,7 @@ from mpccomm.protocol.frames import Key, Part, Start, ViolationError
 from mpccomm.settings import Limits
 
 Allocate: TypeAlias = Callable[[int], memoryview]
-"""Makes writable memory of that many bytes, which should cost nothing before it is written."""
+"""Returns writable memory of that many bytes, which should cost nothing before it is written."""
 
 FREE_SEGMENTS = 1024
 SHORTEST_SEGMENT = 1024
@@ -21,22 +21,22 @@ SHORTEST_SEGMENT = 1024
 _LENGTH = 8
 _NOTHING = memoryview(bytearray())
 _BROKEN = -1
-"""Bytes that a message misses whose writing was interrupted by an error: it takes no more."""
+"""Stands for the number of missing bytes in a message whose writing an error has interrupted: it takes no more."""
 
 
 class Incoming:
     """A message that has arrived as a whole."""
 
     outcome: tuple[object, Exception | None] | None
-    """What decoding it came to, value or error, where that was done before it was asked for."""
+    """The value, or the error, where it was decoded before it was asked for."""
     at = -1.0
     """When its last piece arrived, by the clock that the link is told; negative: that is unknown."""
     arrival = 0
-    """Its place among all messages of all parties that went into a mailbox."""
+    """Its place in the order of arrival among the messages of all parties that went into a mailbox."""
     annotation = b""
-    """What came along with it for those who look at the traffic; empty: nothing."""
+    """The annotation that came with it, for observers; empty: none."""
     recorded = False
-    """The record of what was received has it, however often it is taken and put back."""
+    """Whether it is in the record of received messages, where it is not repeated after it was put back."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class Incoming:
         cost: int,
         segments: list[bytes | memoryview],
     ) -> None:
-        # What is looked at in every message stands in the message itself: what stands in the class takes longer to find.
+        # Attributes that are read for every message are set in the instance: those of the class take longer to find.
         self.complete = True
         self.ordered = False
         self.consumed = False
-        """It was taken at least once."""
+        """Whether it was taken at least once."""
         self.outcome = None
         self.segments = segments
         self.receiver = receiver
@@ -88,9 +88,9 @@ class Arriving(Incoming):
         self._allocate = allocate
         self._large = max(limits.mapped_segment, 1)
         self._missing = self._unassigned = start.total
-        """Bytes that have not arrived; bytes of segments that have not begun."""
+        """The bytes that have not arrived, and the bytes of segments that have not begun."""
         self._left = 0
-        """Bytes that the segment (or the table) misses that is being written."""
+        """The missing bytes of the segment (or the table) that is being written."""
         self._free = _NOTHING
         self._grown = bytearray()
         self._in_table = start.segments > 1
@@ -175,14 +175,14 @@ class DecodeOrder:
         self._begun: deque[Incoming] = deque()
         self._whole: set[Incoming] = set()
         self.undecoded: deque[Incoming] = deque()
-        """Those whose turn it is, in order. To decode one is to decode those before it first, and to remove them."""
+        """The messages that may be decoded, in order. Before one is decoded, those before it are, and are removed."""
 
     def begin(self, message: Incoming) -> None:
-        """The first frame of an ordered message is here."""
+        """Note that the first frame of an ordered message is here."""
         self._begun.append(message)
 
     def arrive(self, message: Incoming) -> list[Incoming]:
-        """The last frame of an ordered message is here. Returns the messages that may be taken by that."""
+        """Note that the last frame of an ordered message is here. Return the messages that may be taken from now on."""
         message.complete = False
         self._whole.add(message)
         ready = []
@@ -191,7 +191,7 @@ class DecodeOrder:
         return ready
 
     def forget_partial(self) -> list[Incoming]:
-        """Give up what is not complete: it never will be. Return the messages that may be taken by that."""
+        """Give up the messages that never will be complete. Return those that may be taken from now on."""
         ready = [self._admit(message) for message in self._begun if message in self._whole]
         self._begun.clear()
         return ready
@@ -207,12 +207,12 @@ class Receiver:
     """Position, partial messages, and the box. The other side's `Sender` mirrors it."""
 
     def __init__(self, limits: Limits, allocate: Allocate = allocate, conversation: int = 0) -> None:
-        """``conversation`` is which one it is with that party: as many came before."""
+        """Begin a conversation; ``conversation`` is how many with this party there were before."""
         self._limits = limits
         self._allocate = allocate
         self.conversation = conversation
         self.received = 0
-        """Up to this frame everything is here."""
+        """The number of the frame up to which everything is here."""
         self.now = -1.0
         """When the last batch arrived."""
         self.duplicates = 0
@@ -223,12 +223,12 @@ class Receiver:
         self.held: list[int] = []
         """The frames of messages that are being handed over: see `hold`."""
         self.told = 0
-        """Everything up to this frame was acknowledged to the other side, which is never taken back."""
+        """The number of the frame up to which everything was acknowledged to the other side, which can't be taken back."""
         self._partial: dict[int, Arriving] = {}
 
     @property
     def acknowledged(self) -> int:
-        """Up to here the other side may forget: all received, except what is still being handed over."""
+        """The number of the frame up to which the other side may forget: all received, but nothing that is on hold."""
         return self.held[0] - 1 if self.held else self.received
 
     @property
@@ -237,7 +237,7 @@ class Receiver:
         return self._partial.values()
 
     def start(self, frame: Start) -> Incoming | None:
-        """A message begins. None: this frame was here before."""
+        """Begin a message. None: this frame was here before."""
         if frame.seq != self.received + 1:
             self.repeated(frame.seq)
             return None
@@ -262,7 +262,7 @@ class Receiver:
             raise ViolationError(f"a message of {total} bytes into a full box ({self.box.bytes} bytes)")
 
     def part(self, frame: Part) -> Incoming | None:
-        """A message goes on. None: this frame was here before."""
+        """Go on with a message. None: this frame was here before."""
         seq, number, data = frame
         if seq != self.received + 1:
             self.repeated(seq)
@@ -278,7 +278,7 @@ class Receiver:
         return message
 
     def forget_partial(self) -> None:
-        """The messages under way will never be complete."""
+        """Drop the messages under way, which will never be complete."""
         self._partial.clear()
 
     def hold(self, message: Incoming) -> None:
@@ -288,13 +288,13 @@ class Receiver:
             insort(receiver.held, message.seq)
 
     def settle(self, message: Incoming) -> None:
-        """The message has been handed over. Each `hold` wants its own."""
+        """Release a message that was on hold. To be called once for each `hold`."""
         receiver = message.receiver
         if message.seq > receiver.told:
             receiver.held.remove(message.seq)
 
     def repeated(self, seq: int) -> None:
-        """A frame arrived that is not the next one: it has to be one that was here before."""
+        """Check that a frame which is not the next one was here before; raise `ViolationError` otherwise."""
         if seq > self.received:
             raise ViolationError(f"frame {seq} follows frame {self.received}")
         self.duplicates += 1

@@ -45,18 +45,18 @@ _MOST_PARTS = MAX_FRAMES - 64
 """Each frame is one part of a batch or several; the rest is for what goes along."""
 _head = NUMBERED.pack
 _TURNS = 4
-"""The large messages that share the connection; those behind wait, or all of a long queue would end at the very last."""
+"""How many large messages share the connection. The others wait, or all of a long queue would be complete only at its end."""
 _WORTH_CUTTING = 4096
 
 
 class Outgoing:
-    """A message on its way; `address` says under which id, before it is sent."""
+    """A message on its way. `address` sets its id before it is sent."""
 
     key: Key
     name: Name
     cost: int
     plain = False
-    """One segment, an automatic number and no prefix: nothing special but perhaps its size, and what goes along with it."""
+    """Whether it has one segment, an automatic number and no prefix. Size and annotation may be any."""
     weight = 0
     """The bytes of its frame, where it is plain."""
     number = -1
@@ -66,7 +66,7 @@ class Outgoing:
     delivered = False
     failure: Cause | None
     annotation: bytes
-    """What goes along with it for those who look at the traffic, as packed; empty: nothing."""
+    """The annotation that goes with it, for observers, as packed; empty: none."""
     span: Any = None
     """What an observer follows it with."""
     called: Any = None
@@ -78,7 +78,7 @@ class Outgoing:
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
-        # What is looked at in every message stands in the message itself: what stands in the class takes longer to find.
+        # Attributes that are read for every message are set in the instance: those of the class take longer to find.
         self.failure = None
         self.annotation = b""
         self.ordered = ordered
@@ -94,7 +94,7 @@ class Outgoing:
             self.total = self._starts[-1]
 
     def address(self, key: Key) -> None:
-        """Set the id that it goes under."""
+        """Set the id under which it is sent."""
         self.key = key
         self.name = encode_key(key)
         self.cost = self._cost(len(self.name[2]))
@@ -103,7 +103,7 @@ class Outgoing:
         return cost(self.total, self.segments, id_cost(self.key, length))
 
     def done(self) -> None:
-        """To be called by the owner of the link once it is acknowledged, or ``failure`` is set."""
+        """Take the outcome. The owner of the link calls this once the message is acknowledged, or ``failure`` is set."""
 
     def slices(self, start: int, end: int) -> Sequence[Buffer]:
         """Return the bytes of the body from ``start`` to ``end``, in place."""
@@ -121,7 +121,7 @@ class Outgoing:
         return found
 
     def empty(self) -> None:
-        """Give the contents up, and keep the place in the order: where its number is missing, those behind would slip."""
+        """Drop the contents, but keep the place in the order: without its number, later messages would get its place."""
         self.body = (b"",)
         self._starts = None
         self.segments = 1
@@ -130,7 +130,7 @@ class Outgoing:
         self.cost = self._cost(len(self.name[2]))
 
     def detach(self) -> None:
-        """Copy what the caller could change: it won't wait for the acknowledgement any more."""
+        """Copy what the caller could change, which does not wait for the acknowledgement any more."""
         self.body = tuple(part if isinstance(part, bytes) else bytes(part) for part in self.body)
         self.was_awaited |= self.awaited
         self.awaited = False
@@ -163,11 +163,11 @@ class Sender:
         self.last_seq = 0
         self.acknowledged = 0
         self.box = Box()
-        """The other side's box, as far as we know."""
+        """The box of the other side, as far as we know it."""
         self.admitted = -1
         """The number of the message that may begin even if it does not fit, since the other side asks for it."""
         self.refused: list[Outgoing] = []
-        """Messages that turned out to exceed what the other side takes."""
+        """Messages that are larger than the other side takes."""
         self.queue: deque[Outgoing] = deque()
         """The messages that have not begun."""
         self.under_way: deque[Outgoing] = deque()
@@ -183,7 +183,7 @@ class Sender:
         self.agree(bounds_of(limits), 0)
 
     def agree(self, bounds: Bounds, features: int) -> None:
-        """Count with what the other side takes; until it says so, with what we would."""
+        """Take over the limits of the other side. Until it has told them, ours are used."""
         self.bounds = bounds
         self._largest = bounds.max_message_size
         self._annotates = features & ANNOTATIONS != 0
@@ -199,7 +199,7 @@ class Sender:
         return prefix, number
 
     def forget_numbers(self) -> None:
-        """Count anew, the other side doing the same."""
+        """Begin to count anew, as the other side does."""
         self._numbers.clear()
 
     def add(self, message: Outgoing, prefix: str | None = None) -> None:
@@ -211,7 +211,7 @@ class Sender:
             if prefix or message.segments > 1 or message.ordered:
                 message.address((prefix, number))
             else:
-                # As `Outgoing.address`: nearly every one.
+                # The same as `Outgoing.address`, for nearly every message.
                 message.plain = True
                 message.key = "", number
                 message.name = AUTOMATIC, number, b""
@@ -247,7 +247,7 @@ class Sender:
 
     @property
     def unacknowledged(self) -> bool:
-        """Whether something is on its way."""
+        """Whether something was sent that is not acknowledged."""
         return bool(self._log)
 
     @property
@@ -257,7 +257,7 @@ class Sender:
         return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
-        """Messages, and their bytes, that have not begun."""
+        """The number of messages that have not begun, and their bytes."""
         return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
@@ -271,7 +271,7 @@ class Sender:
     def anyone_waits(self) -> bool:
         """Return whether a program stands still until one of the messages that have not begun is delivered."""
         if self._awaited:
-            # Perhaps they have begun since, or been given up.
+            # They may have begun meanwhile, or been given up.
             self._awaited = any(message.awaited for message in self.queue)
         return self._awaited
 
@@ -297,7 +297,7 @@ class Sender:
             begun = message.number = box.begun
             there = begun - box.taken
             cost = message.cost
-            # As `Box.fits`, which one call less says here.
+            # The same as `Box.fits`, without a call.
             if (
                 there
                 and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
@@ -337,7 +337,7 @@ class Sender:
             if end == message.total:
                 under_way.popleft()
             elif len(under_way) > 1:
-                # The next of the first few.
+                # The first few messages take turns.
                 del under_way[0]
                 under_way.insert(_TURNS - 1, message)
         return used
@@ -360,7 +360,7 @@ class Sender:
         room = left - START_OVERHEAD - overhead
         end = total
         if total > room:
-            # Only announced where others are under way already; its pieces take their turns.
+            # Where others are under way already, it is only announced: its pieces take turns with theirs.
             end = 0 if self.under_way else max(room, 0)
             self.under_way.append(message)
         return self._cut(parts, message, end, True, START_OVERHEAD + overhead)
@@ -411,7 +411,7 @@ class Sender:
         return used
 
     def check(self, received: int) -> None:
-        """The other side can't have received more than was sent."""
+        """Raise `ViolationError` if the other side claims to have received more than was sent."""
         if received > self.last_seq:
             raise ViolationError(f"frame {received} was received, it says; {self.last_seq} were sent")
 
@@ -449,7 +449,7 @@ class Sender:
 
 
 def bounds_of(limits: Limits) -> Bounds:
-    """Return what a HELLO says about these limits."""
+    """Return these limits as a HELLO tells them."""
     return Bounds(
         limits.box_bytes,
         limits.box_messages,

@@ -43,7 +43,7 @@ _CONSUMED_EVERY = 4
 """The sender is told what was taken out of the box at the latest when it is this part of the box."""
 _SMALLEST_BATCH = 256
 _LARGEST_BATCH = frames.MAX_BATCH - 128 * 1024
-"""Leaves room for what is not data: control frames, lists of ids."""
+"""Bytes of data in the largest batch. The rest is for control frames, and for lists of ids."""
 _NOT_TOLD = -1
 _unpack = NUMBERED.unpack_from
 _positions = frames.POSITIONS.pack
@@ -52,7 +52,7 @@ Finished: TypeAlias = deque[Receive | Outgoing]
 
 
 class Session:
-    """Mailbox, receiver and sender, and what is due to be said about them. What ends is appended to ``finished``."""
+    """Mailbox, receiver and sender, and what has to be said about them. Requests that end are appended to ``finished``."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Session:
                 message = Incoming(receiver, key, begun, seq, total, cost, [body])
                 message.at = now
                 there = begun - box.taken
-                # As `Box.fits`, which one call less says here.
+                # The same as `Box.fits`, without a call.
                 if total > most or (
                     there and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
                 ):
@@ -164,7 +164,7 @@ class Session:
         return key, cost, annotation, data
 
     def _put_in_order(self, message: Incoming, flags: int, annotation: bytes) -> bool:
-        """Take note of what is special about a whole message. True: it is to be decoded in its turn, and has its place."""
+        """Note annotation and order of a whole message. True: it is ordered, and has its place among those to be decoded."""
         message.annotation = annotation
         if not flags & ORDERED:
             return False
@@ -174,7 +174,7 @@ class Session:
         return True
 
     def start(self, frame: frames.Start) -> bool:
-        """Take a START: a message that comes in pieces, or has several. False, here as in `part`: it was here before."""
+        """Take a START: a message in pieces, or with several segments. False, here as in `part`: it was here before."""
         message = self.receiver.start(frame)
         if message is None:
             self.ack_due = True
@@ -196,7 +196,7 @@ class Session:
         if message.ordered:
             self.receiver.decode_order.begin(message)
         if self.mailbox.asks_for_more(message.key):
-            # What is asked for does not count against the box.
+            # A message that is asked for does not count against the box.
             self.consume(message)
         self.mailbox.announce(message)
 
@@ -212,7 +212,7 @@ class Session:
                 self.ack_due = True
 
     def look_at(self, now: float) -> None:
-        """A batch has been dealt with: pieces of large messages are acknowledged from time to time."""
+        """Acknowledge pieces of large messages from time to time. Called after each batch."""
         if self.unacknowledged and now - self._acknowledged_at > _ACK_AFTER:
             self.ack_due = True
 
@@ -232,7 +232,7 @@ class Session:
         if not ago:
             self._hand_over(self.mailbox.put_back(message))
         else:
-            message.consumed = True  # it has no place in this box
+            message.consumed = True  # it takes no room in this box
             self._hand_over(self.mailbox.put_back_of_earlier(message, ago))
 
     def restore(self, there: Incoming | deque[Incoming]) -> None:
@@ -245,10 +245,10 @@ class Session:
                 self.put_back(message)
 
     def consume(self, message: Incoming) -> None:
-        """The program has taken this message."""
+        """Count a message that the program has taken."""
         box = self.receiver.box
         if not message.consumed:
-            # Once, though it be put back and taken again.
+            # Only once, even if it is put back and taken again.
             message.consumed = True
             box.taken += 1
             box.taken_bytes += message.cost
@@ -256,12 +256,12 @@ class Session:
             self.ack_due = True
 
     def forget_partial(self) -> None:
-        """The messages under way will never be complete; those that waited for them can be received."""
+        """Drop the messages under way, which will never be complete. Messages that had to wait for them can be received."""
         self.receiver.forget_partial()
         self._admit(self.receiver.decode_order.forget_partial())
 
     def end(self, cause: Cause) -> list[Receive | Outgoing]:
-        """Nothing more will come, nor be taken. Returns all that waited. Complete messages stay."""
+        """End the conversation. Return all requests that waited. Complete messages stay."""
         ended: list[Receive | Outgoing] = [*self.mailbox.fail_all(cause)]
         ended += [message for message in self.sender.pending() if message.failure is None]
         self.sender = Sender(self._limits, self._counters)
@@ -304,7 +304,7 @@ class Session:
             taken, taken_bytes = box.taken, box.taken_bytes
             self._tell_after = taken + self._most_untold
             self._tell_after_bytes = taken_bytes + self._most_untold_bytes
-            # As `positions`, which one call less says here.
+            # The same as `positions`, without a call.
             receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
             parts[0] = _positions(told, taken_bytes, taken)
             self.ack_due = False
@@ -346,7 +346,7 @@ class ClosingNotice:
 
     def __init__(self) -> None:
         self.heard = False
-        """The other side has confirmed it."""
+        """Whether the other side has confirmed it."""
         self._word: tuple[Kind, bytes] | None = None
         self._to_those_who_understand = b""
         """The same, and that another pool follows; empty: none does."""
@@ -369,7 +369,7 @@ class ClosingNotice:
             self._to_those_who_understand = frames.goodbye(frame._replace(followed=True))
 
     def abort(self, reason: str) -> None:
-        """The program gave up."""
+        """Say that the program gave up."""
         self.said = True
         self._word = Kind.ABORT, frames.abort(reason)
 
@@ -384,5 +384,5 @@ class ClosingNotice:
         connection.control[kind] = frame
 
     def confirmed(self) -> None:
-        """A FAREWELL arrived."""
+        """Note that a FAREWELL has arrived."""
         self.heard = self.said

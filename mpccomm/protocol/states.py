@@ -1,4 +1,4 @@
-"""The states of a party and of a connection to it, and every transition, as tables. What is not there never happens."""
+"""The states of a party and of a connection to it, and every transition, as tables. Other transitions are errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mpccomm.protocol.frames import Kind
 
 
 class State(Enum):
-    """Looked up for every frame or message, so hashed as the object that it is: the hash of `Enum` is a function in Python."""
+    """An enumeration with the hash of `object`: it is looked up for every frame, and the hash of `Enum` is a Python function."""
 
     __hash__ = object.__hash__
 
 
 class PartyState(State):
-    """What we know of the process at the other end."""
+    """The state of the process at the other end, as far as we know."""
 
     UNKNOWN = "not heard of yet"
     ALIVE = "in conversation"
@@ -112,7 +112,7 @@ class Ending(Enum):
 
 
 class Cause(NamedTuple):
-    """An `Ending`, or what the owner of the link has in its place, and a reason: for an abort the other party's."""
+    """Why a request ended: an `Ending`, or a value of the owner's own, and a reason; that of an abort is the other party's."""
 
     ending: Enum
     reason: str = ""

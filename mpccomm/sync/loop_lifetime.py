@@ -119,8 +119,8 @@ class LoopLifetime:
 
         Takes no lock: a finalizer may call it.
         """
-        if self._thread.alive and not self._engine.told_to_end:
-            self._engine.shut_down_in_background(reason, forgotten=forgotten)
+        if self._thread.alive and not self._engine.ending.asked_for:
+            self._engine.ending.begin_in_background(reason, forgotten=forgotten)
             # As the last thing: it raises where warnings are errors.
             warnings.warn(
                 f"the pool of thread {self._thread.name!r} was never shut down", ResourceWarning, stacklevel=2
@@ -128,7 +128,7 @@ class LoopLifetime:
 
     def hurry(self) -> None:
         """End the lingering."""
-        self._engine.hurry()
+        self._engine.ending.hurry()
 
     def ended(self) -> None:
         """Nothing of the engine is left: let the thread end."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from mpccomm.engine.lifecycle import Gate
+from mpccomm.engine.thread_futures import Gate
 
 _SETTLE = 1.0
 """Seconds that tasks have to end by themselves when the loop is told to stop."""

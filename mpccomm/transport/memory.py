@@ -133,7 +133,7 @@ class MemoryNetwork:
     """
 
     tls = False
-    wires = ("mpccomm",)
+    wires: tuple[str, ...] = ("mpccomm",)
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class MemoryNetwork:
         self.seed = seed
         self.loss = loss
         self.cut_every = cut_every
-        self.delay = low, high
+        self.delay: tuple[float, float] = low, high
         self.rate = speed
         self.repeat = repeat
         self.faults: list[Fault] = []

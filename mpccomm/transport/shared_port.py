@@ -40,7 +40,7 @@ class Listener:
     """
 
     def __init__(self, port: int, addr: str = "0.0.0.0") -> None:
-        self.addr = check_host(addr)
+        self.addr: str = check_host(addr)
         port = check_port(port, zero="any that is free")
         try:
             self._socket = bind(self.addr, port)

@@ -1,12 +1,10 @@
-"""The running part of a pool: what is built, what runs, and its end. The network is the test's, and has no way to anyone."""
+"""The running part of a pool: what is built, and what runs. The network is the test's, and has no way to anyone."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -47,7 +45,7 @@ async def running(
     try:
         yield engine
     finally:
-        await engine.shutdown(0)
+        await engine.ending.shutdown(0)
 
 
 # -- building ------------------------------------------------------------------------------------------------------------------
@@ -183,7 +181,7 @@ async def test_it_starts_its_server_and_dials_each_party_once_it_runs() -> None:
     await asyncio.sleep(0)
     assert network.bound[0].events == ["started"], "once"
     assert set(network.dials) == {(LOCAL, 1)}
-    await engine.shutdown(0)
+    await engine.ending.shutdown(0)
     assert network.bound[0].events == ["started", "stopped", "closed"]
     assert engine.lifecycle.state is PoolState.CLOSED
 
@@ -265,103 +263,3 @@ async def test_those_that_are_missing_are_named_with_address_and_cause() -> None
             name: f"{LOCAL}:{port}: there is no way" for name, port in (("Bob", 1), ("Carol", 2))
         }
         assert not any(party.expected for party in engine.parties.values())
-
-
-# -- the end --------------------------------------------------------------------------------------------------------------------
-
-
-async def test_all_who_end_it_wait_for_one_end_and_the_longest_patience_counts() -> None:
-    engine = new_engine()
-    engine.launch()
-    assert engine.deadline() < 0
-    assert not engine.told_to_end
-    begun = time.monotonic()
-    for since, seconds in ((begun, 1.0), (begun, 100.0), (begun - 50, 120.0)):
-        engine._lingering.begin(since, seconds)
-    assert engine.deadline() == pytest.approx(begun + 100, abs=0.1)
-    assert engine.told_to_end
-    engine._lingering.end_all()
-    ends = [asyncio.ensure_future(engine.shutdown(0)), asyncio.ensure_future(engine.abort("late", 0))]
-    await asyncio.gather(*ends)
-    await engine.shutdown(0)
-    assert engine.lifecycle.state is PoolState.CLOSED
-
-
-async def test_who_is_cancelled_is_no_reason_to_linger() -> None:
-    engine = new_engine()
-    bob = add(engine)
-    engine.launch()
-    blocked: list[float] = []
-
-    async def leave(deadline: Callable[[], float], *_: object, **__: object) -> list[Any]:
-        blocked.append(deadline())
-        await bob.until(lambda: False, deadline)
-        return []
-
-    bob.leave = leave  # type: ignore[method-assign]
-    ending = asyncio.ensure_future(engine.shutdown(1000))
-    await until(lambda: blocked)
-    ending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await ending
-    await until(lambda: engine.lifecycle.state is PoolState.CLOSED)
-
-
-async def test_one_that_is_hurried_from_another_thread_does_not_linger() -> None:
-    engine = new_engine()
-    bob = add(engine)
-    engine.launch()
-
-    async def leave(deadline: Callable[[], float], *_: object, **__: object) -> list[Any]:
-        await bob.until(lambda: False, deadline)
-        return []
-
-    bob.leave = leave  # type: ignore[method-assign]
-    ending = asyncio.ensure_future(engine.shutdown(1000))
-    await until(lambda: engine.lifecycle.state is PoolState.CLOSING)
-    thread = threading.Thread(target=engine.hurry)
-    thread.start()
-    await ending
-    thread.join()
-
-
-async def test_what_fails_in_leaving_does_not_keep_it_from_closing() -> None:
-    network = Nowhere()
-    engine = new_engine(network)
-    engine.listen(LOCAL, 1234, None)
-    bob = add(engine)
-    engine.launch()
-    engine.start_added()
-
-    async def leave(*_: object, **__: object) -> list[Any]:
-        raise ZeroDivisionError
-
-    bob.leave = leave  # type: ignore[method-assign]
-    with pytest.raises(ZeroDivisionError):
-        await engine.shutdown(0)
-    assert network.bound[0].events == ["started", "stopped", "closed"]
-    assert engine.lifecycle.state is PoolState.CLOSED
-
-
-async def test_shut_down_in_the_background_it_waits_for_nothing() -> None:
-    engine = new_engine()
-    engine.launch()
-    engine.shut_down_in_background()
-    assert engine.told_to_end
-    assert engine.lifecycle.usable, "nothing has happened yet"
-    await until(lambda: engine.lifecycle.state is PoolState.CLOSED)
-
-
-async def test_one_whose_loop_has_ended_says_what_was_lost() -> None:
-    engine, loop = new_engine(), asyncio.new_event_loop()
-
-    async def begin() -> None:
-        engine.launch()
-
-    await asyncio.to_thread(loop.run_until_complete, begin())
-    loop.close()
-    with pytest.raises(PoolClosedError, match="ended before it"):
-        await engine.from_anywhere(lambda: engine.shutdown(0))
-    await engine.from_anywhere(lambda: engine.shutdown(0))
-    assert engine.lifecycle.state is PoolState.CLOSED
-    await asyncio.get_running_loop().shutdown_default_executor()

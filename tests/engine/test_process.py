@@ -36,7 +36,7 @@ def test_one_that_was_set_up_before_a_loop_ran_starts_with_the_next_that_does() 
     async def main() -> None:
         second.launch()
         assert first.lifecycle.state is PoolState.RUNNING
-        await asyncio.gather(first.shutdown(0), second.shutdown(0))
+        await asyncio.gather(first.ending.shutdown(0), second.ending.shutdown(0))
 
     asyncio.run(main())
 
@@ -50,7 +50,7 @@ def test_one_that_was_set_up_in_another_thread_does_not() -> None:
     async def main() -> None:
         second.launch()
         assert first.lifecycle.state is PoolState.NEW
-        await second.shutdown(0)
+        await second.ending.shutdown(0)
 
     asyncio.run(main())
     first.close_unused()

@@ -9,7 +9,9 @@ import pytest
 
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.thread_futures import ThreadFuture
+from mpccomm.engine.thread_futures import Gate, ThreadFuture
+from tests.interrupts.shots import CTRL_C, Outcome, everywhere
+from tests.timing import UNIT
 
 LIMIT = 20
 
@@ -94,3 +96,32 @@ def test_it_has_few_objects_for_the_collector() -> None:
         assert tracked(lambda: ThreadFuture(callbacks)) <= tracked(concurrent.futures.Future) / 2
     finally:
         gc.enable()
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_lets_all_through_now_and_later() -> None:
+    gate = Gate()
+    assert not gate.wait(0)
+    threads = [threading.Thread(target=gate.wait) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    gate.open()
+    gate.open()
+    for thread in threads:
+        thread.join(50 * UNIT)
+        assert not thread.is_alive()
+    assert gate.wait()
+    assert not gate._sleepers
+
+
+def test_a_gate_and_signals() -> None:
+    def look(outcome: Outcome) -> None:
+        gate.open()
+        assert gate.wait(50 * UNIT)
+        assert not gate._sleepers
+        gate.opened = False
+
+    gate = Gate()
+    everywhere(lambda: gate.wait(UNIT / 100), look, CTRL_C, stride=1)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mpccomm import CommunicationError, PoolClosedError, SyncPool
-from mpccomm.engine import engine
+from mpccomm.engine import ending
 from tests.interrupts.shots import LIMIT, LONG, NOTHING, TIMER, Outcome, TimesUpError, everywhere, handling
 from tests.interrupts.test_native import MARK, RECEIVES, SENDS, Duo, both_have, broadcast
 from tests.pools import LOCAL, quick
@@ -167,7 +167,7 @@ def factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEven
 
 @pytest.fixture
 def pair(factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    monkeypatch.setattr(engine, "_LAST", 1)
+    monkeypatch.setattr(ending, "_LAST", 1)
     made = Pair(factory)
     yield made
     made.end()

@@ -45,7 +45,7 @@ async def crashed(pool: Pool) -> None:
             assert isinstance(stream, WebSocket)
             sock: socket.socket = stream.get_extra_info("socket")
             sock.shutdown(socket.SHUT_RDWR)
-    await engine._begin_to_end(without_a_word)
+    await engine.ending._begin(without_a_word)
 
 
 # -- shutdown ----------------------------------------------------------------------------------------------------------

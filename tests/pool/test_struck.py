@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from mpccomm import PartyAbortedError, PartyShutDownError, Pool, PoolClosedError
-from mpccomm.engine import engine as module
-from mpccomm.engine import futures
+from mpccomm.engine import ending, futures
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
@@ -135,7 +134,7 @@ async def test_one_more_strike_while_they_are_told_leaves_it_to_the_tick(monkeyp
     async with pools("Alice", "Bob") as (alice, bob):
         waiting = asyncio.ensure_future(alice.recv("Bob"))
         await asyncio.sleep(0)
-        once(monkeypatch, module, "tell_all_who_wait")
+        once(monkeypatch, ending, "tell_all_who_wait")
         found: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context.get("exception")))
         split(alice)
@@ -211,8 +210,8 @@ async def test_an_end_that_asyncio_has_lost_is_waited_for_in_bounds(
                 continue
 
     async with pools("Alice", "Bob") as (alice, bob):
-        monkeypatch.setattr(module, "_LAST", 1)
-        monkeypatch.setattr(alice._engine, "_leave", lost)
+        monkeypatch.setattr(ending, "_LAST", 1)
+        monkeypatch.setattr(alice._engine.ending, "_leave", lost)
         async with asyncio.timeout(LIMIT):
             await alice.shutdown(0)
         assert log.lines("the pool did not come to its end in time, and is closed as it is")
@@ -228,7 +227,7 @@ async def test_it_waits_for_what_was_removed_as_long_as_that_may_take(
     """Though that is longer than this shutdown would linger."""
     log = Log(caplog)
     async with pools("Alice", "Bob") as (alice, _):
-        monkeypatch.setattr(module, "_LAST", 1)
+        monkeypatch.setattr(ending, "_LAST", 1)
         alice.add_http_client("Carol", LOCAL, 1)
         handle = alice.asend("Carol", "never delivered")
         alice.remove_http_client("Carol")

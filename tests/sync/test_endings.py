@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mpccomm import PartyAbortedError, PartyShutDownError, SyncPool
-from mpccomm.engine.lifecycle import Gate
+from mpccomm.engine.thread_futures import Gate
 from mpccomm.sync import loop_thread
 from mpccomm.sync.pool import lifetime_of
 from tests.pools import LOCAL, quick

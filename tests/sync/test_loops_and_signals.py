@@ -21,14 +21,14 @@ ROOMS = ("codec", "engine", "pool", "protocol", "sync")
 HARMLESS = {
     # On the loops of pools, to which no signal comes; or what is left undone is a note for a report, or a lock nobody takes.
     "engine/explain.py _outwards",
-    "engine/lifecycle.py Gate.wait",
     "engine/party.py Party.until",
     "engine/scopes.py Stays.at",
+    "engine/thread_futures.py Gate.wait",
     "engine/tno_bridge.py TnoBridge._post_all",
     "sync/blocking.py BlockingCall.wait",
     "sync/loop_thread.py LoopThread._run",
     # Nothing comes after it but the end of a generator or a coroutine.
-    "engine/engine.py Engine._ended_in_time",
+    "engine/ending.py PoolEnding._in_time",
     "pool/channel.py Messages._as_received",
     "pool/groups.py Group._all_rounds",
     "protocol/frames.py split",

@@ -1,0 +1,321 @@
+"""The end of a pool: what is pending is delivered, the others are told, all that runs is stopped, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from mpccomm.engine.abc import Step
+from mpccomm.engine.error_messages import split_by
+from mpccomm.engine.futures import run, tell_all_who_wait
+from mpccomm.engine.handles import Failures
+from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
+from mpccomm.engine.loop_owner import LoopOwner
+from mpccomm.engine.party import Party
+from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
+from mpccomm.engine.removals import Removals
+from mpccomm.engine.server import PoolServer
+from mpccomm.engine.takeover import Takeover
+from mpccomm.errors import PoolClosedError
+from mpccomm.logs import EventLog, LogEvent, LoggedPool
+from mpccomm.settings import Settings
+
+_LAST = 10
+"""Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
+
+
+class Lingering:
+    """The calls that wait for the end of a pool: the longest of them says until when it delivers."""
+
+    def __init__(self) -> None:
+        self._waits: list[tuple[float, float]] = []
+        """Since when each waits, and how many seconds it gives."""
+
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._waits)
+
+    def begin(self, now: float, seconds: float) -> tuple[float, float]:
+        """Begin to wait. Any thread may call, and a finalizer."""
+        wait = (now, seconds)
+        self._waits.append(wait)
+        return wait
+
+    def end(self, wait: tuple[float, float]) -> None:
+        """Wait no longer: only the calls that still wait are a reason to linger."""
+        with suppress(ValueError):
+            self._waits.remove(wait)
+
+    def end_all(self) -> None:
+        """End the lingering of all callers."""
+        self._waits.clear()
+
+    def deadline(self, begun_at: float) -> float:
+        """Until when messages may be delivered by a pool that began to run then; it may have been told to end before."""
+        return max((max(since, begun_at) + seconds for since, seconds in self._waits), default=-math.inf)
+
+
+class _Engine(Protocol):
+    """As much of an engine as has to do with its end."""
+
+    failures: Failures
+    lifecycle: Lifecycle
+    log: EventLog
+    logged: LoggedPool
+    loop_owner: LoopOwner
+    parties: dict[str, Party]
+    removals: Removals
+    server: PoolServer
+    settings: Settings
+    takeover: Takeover
+
+    def tell_of_failure(self, task: asyncio.Task[None]) -> None:
+        """Log it if a task of the pool, which is done, has failed."""
+
+    async def stop(self) -> None:
+        """Stop what runs, and wait for its end. May be called once more where it was interrupted."""
+
+    def close_unused(self) -> None:
+        """Close all that needs no loop: the pool had none, or its loop has done what there was to do; idempotent."""
+
+
+class PoolEnding:
+    """The end of one pool, which comes once: all callers wait for the same. Methods run on the home loop, unless said otherwise."""
+
+    running_since = 0.0
+    """When the pool began to dial. If it was told to end before, its time to deliver counts from then."""
+    split: PoolClosedError | None = None
+    """Why the pool has ended by itself: what a signal handler raised has split its work."""
+    _split_told = False
+    _task: asyncio.Task[None] | None = None
+    _begin_later: Callable[[], None] | None = None
+    """What was asked for in the background."""
+
+    def __init__(self, engine: _Engine) -> None:
+        self._engine = engine
+        self._lingering = Lingering()
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the pool was told to end, or has ended. Any thread may ask."""
+        return bool(self._lingering) or not self._engine.lifecycle.usable
+
+    def deadline(self) -> float:
+        """Return until when messages may still be delivered."""
+        return self._lingering.deadline(self.running_since)
+
+    # -- asked for by the program --------------------------------------------------------------------------------------
+
+    async def shutdown(self, linger: float) -> None:
+        """Deliver what is pending, tell the others, close. All who call this, or `abort`, wait for the one end.
+
+        The longest ``linger`` counts; that of a caller who is cancelled doesn't count any more.
+        """
+        await self._end(linger, self._leave)
+
+    async def abort(self, reason: str, linger: float) -> None:
+        """Tell every party that we give up, for which a connection may have to be made first, and close."""
+        await self._end(linger, partial(self._give_up, reason))
+
+    async def from_anywhere(self, end: Step) -> None:
+        """Await `shutdown` or `abort` on any loop.
+
+        :raises PoolClosedError: the pool's loop has ended before the pool; its port is free now
+        :raises WrongThreadError: the pool's loop can't run while this one does
+        """
+        owner = self._engine.loop_owner
+        if self._over:
+            return
+        if owner.settled:
+            if owner.loop.is_closed():
+                self._engine.close_unused()
+                raise PoolClosedError(
+                    "the event loop of this pool ended before it: what was not delivered yet is lost, and the other parties "
+                    "were not told; shut a pool down, or leave its `async with`, while its loop still runs"
+                )
+            owner.check()
+        await run(end, owner)
+
+    def begin_in_background(self, reason: str | None = None, *, forgotten: bool = False) -> None:
+        """Begin to shut down, or with a reason to deliver and then abort.
+
+        Takes no lock and waits for nothing: a finalizer may call it, in any thread.
+
+        :param forgotten: the program dropped the pool without closing it, and perhaps makes another one at the same port
+        """
+        engine = self._engine
+        self._lingering.begin(Party.clock(), engine.settings.linger)
+
+        def begin() -> None:
+            if engine.lifecycle.state is PoolState.RUNNING:
+                self._begin(partial(self._leave, reason, forgotten=forgotten))
+
+        # Its thread may be about to begin, after a first use that was interrupted.
+        self._begin_later = begin
+        self._post(begin)
+
+    def begin_if_asked_for(self) -> None:
+        """Begin, soon, if the pool was told to end in the background before it had a loop."""
+        if self._begin_later is not None:
+            self._engine.loop_owner.loop.call_soon(self._begin_later)
+
+    def hurry(self) -> None:
+        """End the lingering. Called from another thread."""
+
+        def hurry() -> None:
+            self._lingering.end_all()
+            self._stir()
+
+        self._post(hurry)
+
+    def _post(self, function: Callable[[], None]) -> None:
+        owner = self._engine.loop_owner
+        if owner.settled:
+            with suppress(RuntimeError):  # the loop is closed
+                owner.loop.call_soon_threadsafe(function)
+
+    @property
+    def _over(self) -> bool:
+        return self._engine.lifecycle.state in (PoolState.CLOSED, PoolState.INHERITED)
+
+    async def _end(self, linger: float, leave: Step) -> None:
+        engine = self._engine
+        if self._over:
+            return
+        if not engine.loop_owner.settled:
+            engine.close_unused()
+            return
+        mine = self._lingering.begin(Party.clock(), linger)
+        task = self._begin(leave) if self._task is None else self._task
+        try:
+            await self._in_time(task)
+        except asyncio.CancelledError:
+            self._lingering.end(mine)
+            self._stir()
+            await asyncio.wait((task,), timeout=engine.settings.interrupt_grace)
+            raise
+        except BaseException:
+            # A signal handler has raised: the caller gets that at once.
+            self._lingering.end(mine)
+            raise
+
+    async def _in_time(self, task: asyncio.Task[None]) -> None:
+        """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
+        engine = self._engine
+        removed = Party.clock() + engine.settings.linger if engine.removals.leaving else -math.inf
+        while not task.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
+            await asyncio.wait((task,), timeout=left)
+        for _ in range(_LAST):
+            # Second by second: a loop that is held up for long has then used up one of them, and not all.
+            if not task.done():
+                await asyncio.wait((task,), timeout=1)
+        if task.done():
+            # A signal handler may have struck the very last step: then something is still open.
+            self._close_as_it_is()
+            task.result()
+            return
+        engine.log(LogEvent.INTERNAL, "the pool did not come to its end in time, and is closed as it is")
+        task.cancel()
+        stopping = engine.loop_owner.loop.create_task(engine.stop())
+        await asyncio.wait((stopping,), timeout=_LAST)
+        self._close_as_it_is()
+
+    def _stir(self) -> None:
+        """Have all that wait for the deadline look at it again."""
+        for party in self._engine.parties.values():
+            party.flush()
+
+    # -- how it goes ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, leave: Step) -> asyncio.Task[None]:
+        engine = self._engine
+        if engine.lifecycle.usable:  # a pool that was split is closing already
+            engine.lifecycle.apply(PoolEvent.CLOSE)
+        self._task = engine.logged.context().run(engine.loop_owner.loop.create_task, self._run(leave))
+        self._task.add_done_callback(engine.tell_of_failure)
+        return self._task
+
+    async def _run(self, leave: Step) -> None:
+        engine = self._engine
+        try:
+            await self._take(leave, self._give_up_split)
+        finally:
+            try:
+                # A coroutine whose loop is closed ends without waiting for anything.
+                if not engine.loop_owner.loop.is_closed():
+                    await self._take(engine.stop, engine.stop)
+            finally:
+                self._close_as_it_is()
+
+    async def _take(self, step: Step, if_struck: Step) -> None:
+        """Take a step of the end, and another one where a signal handler has raised in the middle of it."""
+        try:
+            await step()
+        except BaseException as error:
+            if self._engine.loop_owner.struck(error):
+                await if_struck()
+            raise
+
+    def _close_as_it_is(self) -> None:
+        """Leave nothing open, whatever has become of the end."""
+        engine = self._engine
+        for party in engine.parties.values():
+            if not engine.loop_owner.loop.is_closed():
+                party.connections.abort()
+        engine.close_unused()
+
+    async def _leave(self, reason: str | None = None, *, forgotten: bool = False) -> None:
+        engine = self._engine
+        if forgotten and engine.server.listening:
+            await engine.takeover.may_be_followed()
+        engine.failures.told_by_party = True
+        parties = list(engine.parties.values())
+        leaving = [party.leave(self.deadline, reason, followed=engine.takeover.followed) for party in parties]
+        left = await asyncio.gather(*leaving)
+        reports = {
+            party.name: tell_of_remains(party.log, party, messages)
+            for party, messages in zip(parties, left, strict=True)
+        }
+        tell_of_undelivered(engine.log, reports)
+        if told := engine.removals.leaving:
+            await asyncio.wait(told.values())
+
+    async def _give_up(self, reason: str) -> None:
+        await asyncio.gather(*(party.abort(reason, self.deadline) for party in self._engine.parties.values()))
+
+    # -- split by a signal handler -------------------------------------------------------------------------------------
+
+    def end_split(self, error: BaseException) -> None:
+        """End the pool: what a signal handler raised has split its work. What was done of it is not known, so nothing can go on."""
+        engine = self._engine
+        if engine.lifecycle.state not in (PoolState.RUNNING, PoolState.CLOSING):
+            return
+        if self.split is None:
+            self.split = split_by(error)
+        # From here on no call begins. The others, and the other parties, are told in a step of its own.
+        if engine.lifecycle.usable:
+            engine.lifecycle.apply(PoolEvent.CLOSE)
+        engine.loop_owner.loop.call_soon(self.tell_of_split)
+
+    def tell_of_split(self) -> None:
+        """Fail all calls of a pool that was split, and tell the others, once. The clock calls it too, since a strike may hit it."""
+        if self.split is None or self._split_told:
+            return
+        engine = self._engine
+        parties = [*engine.parties.values(), *engine.removals.pending]
+        tell_all_who_wait(engine.loop_owner, parties, self.split)
+        for party in parties:
+            party.resume()
+        if self._task is None:
+            self._lingering.begin(Party.clock(), engine.settings.linger)
+            self._begin(self._give_up_split)
+        self._split_told = True
+        engine.log(LogEvent.SPLIT, "%s", str(self.split))
+
+    async def _give_up_split(self) -> None:
+        assert self.split is not None
+        await self._give_up(type(self.split.__cause__).__name__)
