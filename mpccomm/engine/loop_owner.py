@@ -239,7 +239,7 @@ class LoopOwner:
                 self.loop.call_soon(self._run_posted)
 
     def _tell(self, error: Exception) -> None:
-        """Tell of an exception of a posted function. A request tells its caller; no call waits for the outcome of other functions."""
+        """Tell of an exception of a posted function: requests tell their callers, but no call waits for the outcome of others."""
         self.suspect = error
         self.judge()
         context = {"message": "a call posted to the pool's loop failed", "exception": error}

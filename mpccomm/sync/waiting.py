@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import BlockingCall, blocked, wait_for
+from mpccomm.sync.blocking import BlockingCall, deliver, wait_for
 
 T = TypeVar("T")
 
@@ -36,32 +37,16 @@ class SyncWaiting(BaseChannel):
 
     def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
         """Send a message, and block until the party's pool holds it."""
-        engine = self._engine
-        if get_ident() == engine.loop_owner.thread:
+        if get_ident() == self._engine.loop_owner.thread:
             self._check_thread()
-        blocking = BlockingCall(engine.loop_owner)
-        try:
-            blocking.arm()
-            blocking.wait(self._queue_one(party, message, msg_id, limits, None, blocking))
-        except BaseException:
-            # As `blocked`, with which each message would take three calls more.
-            request = blocking.request
-            if request is not None and request.error is None:
-                engine.loop_owner.forgotten.append(request)
-                engine.loop_owner.give_back(request)
-            raise
+        deliver(self._engine, partial(self._queue_one, party, message, msg_id, limits, None))
 
     def _deliver_all(
         self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
     ) -> None:
         """Send a message to several, and block until the pools of all of them hold it."""
         self._check_thread()
-
-        def work(blocking: BlockingCall) -> None:
-            blocking.arm()
-            blocking.wait(self._queue(names, message, msg_id, limits, None, blocking))
-
-        blocked(self._engine, work)
+        deliver(self._engine, partial(self._queue, names, message, msg_id, limits, None))
 
     def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
         """Return the next message of a party: one that is here is taken without a word to the loop."""
@@ -70,8 +55,7 @@ class SyncWaiting(BaseChannel):
             self._check_thread()
         blocking = BlockingCall(engine.loop_owner)
         try:
-            call = self._receiving(name, msg_id, timeout, expect)
-            blocking.request = call
+            blocking.request = call = self._receiving(name, msg_id, timeout, expect)
             if engine.loop_owner.is_busy() or not call.grab():
                 blocking.start(call)
             return call.value()
