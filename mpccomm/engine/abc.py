@@ -17,10 +17,15 @@ from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Settings
+from mpccomm.transport.stream import Stream
 
 
 class Connections(Protocol):
     """The connections of a party, as far as requests need them."""
+
+    @property
+    def only(self) -> Stream | None:
+        """The one there is, if it is one: where that is awake, `wake` changes nothing."""
 
     def wake(self) -> None:
         """Send what the link has to send."""

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
 C = TypeVar("C", bound="NamedChannel")
-A = TypeVar("A", contravariant=True)
 S = TypeVar("S", bound="IdSpace")
 
 _RUNNING = PoolState.RUNNING
@@ -74,22 +73,6 @@ class Watcher(Waiter, Protocol):
     """A waiter that knows its request, and can cancel it."""
 
     request: Request | None
-
-
-class Queue(Protocol[A]):
-    """Encodes a message and queues it, for one party or for several; the watcher has the request before it is under way."""
-
-    def __call__(
-        self,
-        to: A,
-        message: object,
-        msg_id: str | None,
-        limits: SendLimits,
-        waiter: Handle | None,
-        watcher: Watcher | None,
-        /,
-    ) -> Request:
-        """Return the request, which has begun."""
 
 
 class BaseChannel:
@@ -286,6 +269,15 @@ class BaseChannel:
                 _check_size(encoded[0], party)
             if future is not None:
                 call.future = future
+                if not (owner.posted or owner.running):
+                    # As `LoopOwner.post`, which one call less says here.
+                    try:
+                        call.start()
+                    except BaseException as error:
+                        owner.suspect = error
+                        owner.judge()
+                        raise
+                    return call
             elif watcher is not None:
                 watcher.request = call
                 call.waiter = watcher

@@ -504,7 +504,10 @@ class SendCall(Outgoing):
             limits = self.limits
             if limits is not NO_LIMIT:
                 self._set_limits(limits)
-            party.connections.wake()
+            connections = party.connections
+            only = connections.only
+            if only is None or not only.awake:
+                connections.wake()
         except Exception as error:
             if is_strike(error):
                 raise  # a signal handler has split this very step

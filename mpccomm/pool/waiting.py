@@ -94,7 +94,10 @@ class Waiting(BaseChannel):
                 raise
             if message is not None:
                 try:
-                    party.connections.wake()
+                    connections = party.connections
+                    only = connections.only
+                    if only is None or not only.awake:
+                        connections.wake()
                     value = read(message, party)
                     observer = owner.observer
                     if observer is not None:

@@ -142,7 +142,10 @@ class Session:
                     continue
                 receive = put(message)
                 if receive is not None:
-                    self.consume(message)
+                    # As `consume`, which one call less says here.
+                    message.consumed = True
+                    box.taken += 1
+                    box.taken_bytes += cost
                     finished.append(receive)
         finally:
             self._counters.messages_received += box.begun - before
