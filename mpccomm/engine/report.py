@@ -211,15 +211,19 @@ class Phase(Block["_Stay"]):
         """Count from now, inside of the phases of the same pool that go on."""
         stay = _Stay(self, outer, self._reporter, self.name)
         self._reporter.enter(stay)
-        if self._owner.observer is not None:
-            self._owner.observer.phase(stay.path, stay, True)
+        self._tell(stay, begins=True)
         return stay
 
     def _end(self, stay: _Stay) -> None:
         """Stop counting for this stay."""
         self._reporter.leave(stay)
-        if self._owner.observer is not None:
-            self._owner.observer.phase(stay.path, stay, False)
+        self._tell(stay, begins=False)
+
+    def _tell(self, stay: _Stay, *, begins: bool) -> None:
+        observers = self._owner.observers
+        if observers is not None:
+            for hook in observers.phase:
+                hook(stay.path, stay, begins)
 
 
 def _shortcoming(name: str) -> str:
@@ -347,10 +351,7 @@ def _deepen(depths: dict[str, int], path: str, depth: int, thread: _Thread) -> N
 
 
 class Reporter:
-    """The `mpccomm.engine.observer.Observer` that counts for reports."""
-
-    counting = True
-    tell_from = 0.0
+    """The observer that counts for reports, see `mpccomm.engine.observer`."""
 
     def __init__(self, owner: LoopOwner) -> None:
         self._here = threading.local()
@@ -419,7 +420,7 @@ class Reporter:
         content = _DEPTH.pack(depths[0]) + b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
 
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Count a message. One that is not for a future is in the hands of the program now."""
         try:
             thread: _Thread = self._here.counts
@@ -461,7 +462,7 @@ class Reporter:
             for stay in stays:
                 _deepen(depths, stay.path, carried.get(stay.code, 0), thread)
 
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+    def waits(self, involved: Involved) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
         try:
             thread: _Thread = self._here.counts
@@ -484,18 +485,6 @@ class Reporter:
         if len(involved) == 1:
             thread.spans[involved, paths] = spans
         return spans
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """Nothing to count: see `waits`."""
-
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Nothing to count."""
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Nothing to count."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Nothing to count: see `enter` and `leave`."""
 
     # -- the report ------------------------------------------------------------------------------------------------
 
