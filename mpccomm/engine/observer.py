@@ -74,8 +74,9 @@ class Observers:
     def begin_wait(self, involved: Involved, *, further: bool) -> Callable[[], None] | None:
         """Tell that a call begins to wait. Returns what is to be called when it ends; None: nothing."""
         hooks = (*self.waits, *self.further_waits) if further else self.waits
-        ends = [hook(involved) for hook in hooks]
-        return ends[0] if len(ends) == 1 else partial(_call_all, ends) if ends else None
+        if len(hooks) == 1:
+            return hooks[0](involved)
+        return partial(_call_all, [hook(involved) for hook in hooks]) if hooks else None
 
 
 def _call_all(functions: Iterable[Callable[[], None]]) -> None:

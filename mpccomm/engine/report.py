@@ -286,16 +286,8 @@ class _Spans(tuple[_Span, ...]):
 
     __slots__ = ()
 
-    def begin(self) -> Callable[[], None]:
-        """A call begins to wait. Returns what is to be called when it ends."""
-        now = time.perf_counter()
-        for span in self:
-            if not span.waiting:
-                span.since = now
-            span.waiting += 1
-        return self._end
-
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The wait, which was counted in each of them, has ended."""
         now = time.perf_counter()
         for span in self:
             span.waiting -= 1
@@ -320,8 +312,10 @@ class _Thread:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], _Tally] = {}
         """By phase and party; "" for all."""
-        self.spans: dict[tuple[Involved, Paths], _Spans] = {}
+        self.spans: dict[Paths, dict[Involved, _Spans]] = {}
         """Those that a wait for one party is part of, in phases."""
+        self.whole_spans: dict[Involved, _Spans] = self.spans.setdefault(_ALL, {})
+        """The same where no phase goes on."""
         self.whole: dict[str, _Tally] = {}
         """Those that are of no phase, by party."""
         self.depth = 0
@@ -468,13 +462,20 @@ class Reporter:
             thread: _Thread = self._here.counts
         except AttributeError:
             thread = self._thread()
-        paths = _ALL if _entered.last() is None else self._paths()
-        spans = thread.spans.get((involved, paths))
+        spans = thread.whole_spans.get(involved) if _entered.last() is None else None
         if spans is None:
-            spans = self._spans(thread, involved, paths)
-        return spans.begin()
+            spans = self._spans(thread, involved, self._paths())
+        now = time.perf_counter()
+        for span in spans:
+            if not span.waiting:
+                span.since = now
+            span.waiting += 1
+        return spans.end
 
     def _spans(self, thread: _Thread, involved: Involved, paths: Paths) -> _Spans:
+        known = thread.spans.setdefault(paths, {})
+        if involved in known:
+            return known[involved]
         found = []
         for path in paths:
             sides = [("", sends) for sends in {sends for _, sends in involved}]
@@ -483,7 +484,7 @@ class Reporter:
                 found.append(tally.sending if sends else tally.receiving)
         spans = _Spans(found)
         if len(involved) == 1:
-            thread.spans[involved, paths] = spans
+            known[involved] = spans
         return spans
 
     # -- the report ------------------------------------------------------------------------------------------------

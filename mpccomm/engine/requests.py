@@ -472,8 +472,10 @@ class SendCall(Outgoing):
             if self.total > AT_A_STROKE or ordered:
                 self.encoded = time.perf_counter()
             observers = party.loop_owner.observers
-            if observers is not None and observers.sends:
-                annotation = b"".join([hook(party.name, self) for hook in observers.sends])
+            if observers is not None:
+                annotation = b""
+                for hook in observers.sends:
+                    annotation += hook(party.name, self)
                 if annotation:
                     self.annotation = pack_annotation(annotation)
 
