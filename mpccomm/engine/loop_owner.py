@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import get_ident
-from time import perf_counter, sleep
+from time import sleep
 from typing import Protocol, TypeVar
 
 from mpccomm.engine.lanes import lane, of_tasks, running
-from mpccomm.engine.observer import Observer
+from mpccomm.engine.observer import Observers
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
@@ -90,7 +90,7 @@ class LoopOwner:
         self.log = log or EventLog()
         self.grace = 1.0
         """Seconds that an interrupted call may take to be withdrawn."""
-        self.observer: Observer | None = None
+        self.observers: Observers | None = None
         """What is told of every send, receive and wait; None: nothing is."""
         self.split: Callable[[BaseException], None] = lambda error: None
         """Ends the pool, because what a signal handler raised has split its work."""
@@ -117,19 +117,7 @@ class LoopOwner:
 
     def lane(self) -> int:
         """Return the lane that calls. From any thread."""
-        try:
-            return of_tasks[running[self.home]] if get_ident() == self.thread else lane()
-        except KeyError:
-            return lane()
-
-    def called(self) -> tuple[int, float]:
-        """Return the lane that calls, and the time: where there is an observer. From any thread."""
-        # As `lane`, in fewer steps.
-        try:
-            number = of_tasks[running[self.home]] if get_ident() == self.thread else lane()
-        except KeyError:
-            number = lane()
-        return number, perf_counter()
+        return of_tasks[running.get(self.home)] if get_ident() == self.thread else lane()
 
     def is_busy(self) -> bool:
         """Return whether a posted function is still to be run, or runs now: what is posted now runs after it."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
-from mpccomm.engine.requests import Request, tell_of_failure, tell_of_wait
+from mpccomm.engine.requests import Request, tell_of_failure
 
 if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
@@ -81,8 +81,8 @@ class BlockingCall:
         """
         lock = self._lock
         assert lock is not None
-        observer = self._loop_owner.observer
-        end = None if observer is None else tell_of_wait(observer, request, self._loop_owner)
+        observers = self._loop_owner.observers
+        end = None if observers is None else observers.begin_wait(request.involved(), further=not request.single)
         pieces = 0
         try:
             while not lock.acquire(True, _POLL):
@@ -90,15 +90,15 @@ class BlockingCall:
                 if pieces == _LONG:
                     tell_of_blocked_loop()
         except BaseException:
-            if observer is not None:
-                tell_of_failure(observer, request)
+            if observers is not None:
+                tell_of_failure(observers, request)
             raise
         finally:
             if end is not None:
                 end()
         if request.error is not None:
-            if observer is not None:
-                tell_of_failure(observer, request)
+            if observers is not None:
+                tell_of_failure(observers, request)
             raise request.error
 
 
