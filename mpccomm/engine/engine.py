@@ -16,7 +16,7 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.ending import PoolEnding
-from mpccomm.engine.error_messages import step_to_reach, unknown, why_not_ready
+from mpccomm.engine.error_messages import own_name, step_to_reach, unknown, why_not_ready
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
@@ -91,6 +91,8 @@ class Engine:
         self.network = network
         self.name = check_name(name) if name else name
         """The name of this party; empty: it was given none."""
+        self._own_names = {name} if name else set[str]()
+        """The names by which it goes: its own, and those that it has in groups."""
         self.settings = settings
         self.history = History()
         self.parties: dict[str, Party] = {}
@@ -147,6 +149,15 @@ class Engine:
         return made
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
+
+    def go_by(self, name: str) -> None:
+        """Note that this party is called so in a group; no other one can be.
+
+        :raises ConfigurationError: a party was added by that name
+        """
+        if name in self.parties:
+            raise ConfigurationError(own_name(name, self.parties[name].where))
+        self._own_names.add(name)
 
     def party(self, name: str) -> Party:
         """Return the party of that name."""
@@ -231,7 +242,8 @@ class Engine:
     ) -> Party:
         """Add a party."""
         self.check_open()
-        check_name(name)
+        if check_name(name) in self._own_names:
+            raise ConfigurationError(own_name(name))
         relays = self.ways.relays_of(name, via, wire)
         if addr is None and not relays:
             raise ConfigurationError(f"where is {name}? Pass its address, or the relay where it is reached as via=")
