@@ -220,7 +220,7 @@ class _Meter:
         self.receives_waited = _Times()
 
     def sends(self, party: str, message: Outgoing) -> bytes:
-        """Nothing to measure: see `sent`."""
+        """Measure nothing: see `sent`."""
         return b""
 
     def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
@@ -241,16 +241,16 @@ class _Meter:
         return end
 
     def vain(self, involved: Involved, since: float) -> None:
-        """Nothing to tell: see `waits`."""
+        """Measure nothing: see `waits`."""
 
     def taken(self, party: str, message: Incoming) -> None:
-        """Nothing to tell: see `receives`."""
+        """Measure nothing: see `receives`."""
 
     def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Nothing to measure."""
+        """Measure nothing."""
 
     def connection(self, party: str, connected: bool) -> None:
-        """Nothing to measure."""
+        """Measure nothing."""
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Nothing to measure."""
+        """Measure nothing."""

@@ -227,7 +227,7 @@ class Sender:
         counters.bytes_sent += message.total
 
     def pending(self) -> Iterator[Outgoing]:
-        """Every message that is not acknowledged yet, in the order sent."""
+        """Yield every message that is not acknowledged yet, in the order in which they were sent."""
         last: Outgoing | None = None
         seen = set()
         for _, message, *_ in self._log:
@@ -257,7 +257,7 @@ class Sender:
         return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
-        """The number of messages that have not begun, and their bytes."""
+        """Return the number of messages that have not begun, and their bytes."""
         return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:

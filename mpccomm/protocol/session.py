@@ -351,7 +351,7 @@ class ClosingNotice:
         """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
 
     def goodbye(self, session: Session, *, unread: bool, followed: bool = False) -> None:
-        """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
+        """Say goodbye, as the pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
 
         ``followed``: another pool of this process takes its place.
         """
