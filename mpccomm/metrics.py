@@ -31,7 +31,6 @@ name of this party, and ``party``, that of the other one. There are names, numbe
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from bisect import bisect_left
@@ -59,7 +58,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.observer import Involved
     from mpccomm.engine.party import Party
-    from mpccomm.protocol.receiver import Incoming
     from mpccomm.protocol.sender import Outgoing
 
 __all__ = ["export"]
@@ -210,25 +208,17 @@ _BOUNDS = [*map(str, BUCKETS), "+Inf"]
 
 
 class _Meter:
-    """The `mpccomm.engine.observer.Observer` that measures."""
-
-    counting = True
-    tell_from = math.inf
+    """The observer that measures, see `mpccomm.engine.observer`."""
 
     def __init__(self) -> None:
         self.deliveries = _Times()
         self.receives_waited = _Times()
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
-        """Measure nothing: see `sent`."""
-        return b""
+    def delivered(self, party: str, message: Outgoing) -> None:
+        """Measure how long it took."""
+        self.deliveries.add(party, perf_counter() - message.called[1])
 
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Measure how long it took, if it was delivered."""
-        if error is None:
-            self.deliveries.add(party, perf_counter() - message.called[1])
-
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+    def waits(self, involved: Involved) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""
         begun = perf_counter()
 
@@ -239,18 +229,3 @@ class _Meter:
                     self.receives_waited.add(party, seconds)
 
         return end
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """Measure nothing: see `waits`."""
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Measure nothing: see `receives`."""
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Measure nothing."""
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Measure nothing."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Measure nothing."""

@@ -24,7 +24,7 @@ from mpccomm.cli import Status
 from mpccomm.cli.arguments import count, first_line, host, party_name, password_from
 from mpccomm.config import Config, PartyConfig
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.identity import Certificate, missing_extra, read_certificates, read_file
+from mpccomm.transport.identity import Certificate, holds_only_a_key, missing_extra, read_certificates, read_file
 from mpccomm.transport.tls import read_key
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ def _holds_a_key(path: Path) -> bool:
     """Return whether there is a private key and no certificate, readable or under a password."""
     data = read_file(path)
     if b"-----BEGIN " in data:
-        return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
+        return holds_only_a_key(data)
     try:
         read_key(path, None)
     except ConfigurationError as error:

@@ -37,7 +37,7 @@ from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
 from mpccomm.engine.report import Report, joint
-from mpccomm.environment import CONFIG
+from mpccomm.environment import CONFIG, INSTEAD_OF_A_FILE
 from mpccomm.errors import ConfigurationError
 from mpccomm.settings import EXPLAIN
 from mpccomm.trace.chrome import try_to_write
@@ -373,7 +373,8 @@ class _Group:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into_output,
                 stderr=into_errors,
-                env=os.environ
+                # Who the parties are is said by us, whatever else is in the environment.
+                env={name: value for name, value in os.environ.items() if name not in INSTEAD_OF_A_FILE}
                 | colours
                 | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", EXPLAIN: "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.

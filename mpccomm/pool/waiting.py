@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel
-from mpccomm.engine.delivery import read
+from mpccomm.engine.delivery import read, tell_of_receipt
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.futures import (
     ObservedFuture,
@@ -22,6 +22,7 @@ from mpccomm.engine.futures import (
     withdraw_forgotten,
 )
 from mpccomm.engine.handles import LoopHandle
+from mpccomm.engine.lanes import of_tasks, running
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
@@ -49,8 +50,8 @@ class Waiting(BaseChannel):
             return
         future = home.create_future()
         call = self._queue_one(party, message, msg_id, limits, None, None, future)
-        observer = owner.observer
-        end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
+        observers = owner.observers
+        end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
         # The same as `finish`, but with one coroutine less for each message, and fewer steps in asyncio.
         try:
             await future
@@ -94,11 +95,14 @@ class Waiting(BaseChannel):
                 raise
             if message is not None:
                 try:
-                    party.connections.wake()
+                    connections = party.connections
+                    only = connections.only
+                    if only is None or not only.awake:
+                        connections.wake()
                     value = read(message, party)
-                    observer = owner.observer
-                    if observer is not None:
-                        observer.receives(party.name, message, 0.0, now, math.inf)
+                    observers = owner.observers
+                    if observers is not None:
+                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
                     return value
                 except CommunicationError:
                     raise
@@ -120,7 +124,7 @@ class Waiting(BaseChannel):
     def _future_of(self, call: FutureCall) -> asyncio.Future[Any]:
         """Start a receive, and return the future that gets its message."""
         owner = self._engine.loop_owner
-        kind = ReceiveFuture if owner.observer is None else ObservedFuture
+        kind = ReceiveFuture if owner.observers is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
         call.immediate = future.is_home
         call.landed = False

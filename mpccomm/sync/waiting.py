@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
-from mpccomm.engine.base_channel import BaseChannel, IdSpace, Queue
+from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.handles import ThreadHandle
 from mpccomm.engine.options import SendLimits, Timeout
@@ -15,9 +16,8 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import WrongThreadError
-from mpccomm.sync.blocking import BlockingCall, blocked, wait_for
+from mpccomm.sync.blocking import BlockingCall, deliver, wait_for
 
-A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -37,24 +37,16 @@ class SyncWaiting(BaseChannel):
 
     def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
         """Send a message, and block until the party's pool holds it."""
-        self._queue_and_block(self._queue_one, party, message, msg_id, limits)
+        if get_ident() == self._engine.loop_owner.thread:
+            self._check_thread()
+        deliver(self._engine, partial(self._queue_one, party, message, msg_id, limits, None))
 
     def _deliver_all(
         self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
     ) -> None:
         """Send a message to several, and block until the pools of all of them hold it."""
-        self._queue_and_block(self._queue, names, message, msg_id, limits)
-
-    def _queue_and_block(self, queue: Queue[A], to: A, message: object, msg_id: str | None, limits: SendLimits) -> None:
-        engine = self._engine
-        if get_ident() == engine.loop_owner.thread:
-            self._check_thread()
-
-        def work(blocking: BlockingCall) -> None:
-            blocking.arm()
-            blocking.wait(queue(to, message, msg_id, limits, None, blocking))
-
-        blocked(engine, work)
+        self._check_thread()
+        deliver(self._engine, partial(self._queue, names, message, msg_id, limits, None))
 
     def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
         """Return the next message of a party. One that is here already is taken without the loop."""
@@ -63,8 +55,7 @@ class SyncWaiting(BaseChannel):
             self._check_thread()
         blocking = BlockingCall(engine.loop_owner)
         try:
-            call = self._receiving(name, msg_id, timeout, expect)
-            blocking.request = call
+            blocking.request = call = self._receiving(name, msg_id, timeout, expect)
             if engine.loop_owner.is_busy() or not call.grab():
                 blocking.start(call)
             return call.value()

@@ -138,6 +138,11 @@ def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, 
     :raises ConfigurationError: the file can't be read, or holds none
     """
     data = read_file(path, given_as)
+    if holds_only_a_key(data):
+        raise ConfigurationError(
+            f"{given_as}{path} holds a private key, and no certificate: name the file of the certificate that belongs to it. Are "
+            "the two swapped?"
+        )
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import Encoding
@@ -153,6 +158,16 @@ def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, 
             f"{given_as}{path} holds no certificate that can be read. What is meant is a file with a line "
             "-----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs issue makes"
         ) from error
+
+
+def holds_only_a_key(data: bytes) -> bool:
+    """Return whether a file in PEM holds a private key, readable or under a password, and no certificate."""
+    return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
+
+
+def holds_only_certificates(data: bytes) -> bool:
+    """Return whether a file in PEM holds certificates, and no private key."""
+    return b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data
 
 
 def read_pins(paths: FilePath | Iterable[FilePath] | None, given_as: str = "") -> tuple[Certificate, ...]:

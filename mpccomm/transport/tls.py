@@ -23,6 +23,7 @@ from mpccomm.transport.identity import (
     FilePath,
     PresentedCertificate,
     certificate_from_der,
+    holds_only_certificates,
     missing_extra,
     read_certificates,
     read_file,
@@ -286,6 +287,11 @@ def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
 def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateKeyTypes:
     """Return a private key, PEM or DER, encrypted or not. `ConfigurationError` where there is none, or the password is wrong."""
     data = read_file(path, given_as)
+    if holds_only_certificates(data):
+        raise ConfigurationError(
+            f"{given_as}{path} holds a certificate, and no private key: name the file of the key that belongs to it (key=, --key, "
+            "or MPCCOMM_KEY in the environment)"
+        )
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError as error:

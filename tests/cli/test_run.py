@@ -140,6 +140,21 @@ def test_a_module_and_numbers(tmp_path: Path) -> None:
     assert (status, sorted(lines)) == (0, ["party-0 | party-0 ['x']", "party-1 | party-1 ['x']"])
 
 
+def test_what_else_the_environment_says_of_parties_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPCCOMM_CERT", "elsewhere.pem")
+    monkeypatch.setenv("MPCCOMM_HOSTS", "elsewhere-{i}:61000")
+    program = """
+        from mpccomm import SyncPool
+        with SyncPool.from_env() as pool:
+            print(pool.name)
+    """
+    status, lines, errors = ran(tmp_path, program, "-n", "2")
+    assert status == 0, errors
+    assert sorted(lines) == ["party-0 | party-0", "party-1 | party-1"]
+
+
 def test_the_first_failure_stops_all_and_is_the_exit_status(tmp_path: Path) -> None:
     program = """
         import os, subprocess, sys, time

@@ -105,8 +105,12 @@ def test_the_key_of_another(files: Folder) -> None:
 def test_no_key(files: Folder) -> None:
     with pytest.raises(ConfigurationError, match="holds no private key"):
         Pool(files.write(b"nothing"), files.cert(ALICE))
-    with pytest.raises(ConfigurationError, match="holds no private key"):
-        Pool(None, files.cert(ALICE))
+    for key, given_as in ((None, "cert="), (files.cert(ALICE), "key=")):
+        text = f"^{given_as}.* holds a certificate, and no private key: name .*key=, --key, or MPCCOMM_KEY in the environment"
+        with pytest.raises(ConfigurationError, match=text):
+            Pool(key, files.cert(ALICE))
+    with pytest.raises(ConfigurationError, match=r"^cert=.* holds a private key, and no certificate: .* swapped\?$"):
+        Pool(files.cert(ALICE), files.key(ALICE))
     with pytest.raises(ConfigurationError, match="can't be read"):
         Pool("/nowhere/key.pem", files.cert(ALICE))
 
