@@ -425,7 +425,7 @@ class Sender:
         news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
             if box.taken <= taken <= box.begun and box.taken_bytes <= taken_bytes <= box.begun_bytes:
-                # As `Box.hear`, which one call less says here.
+                # The same as `Box.hear`, without a call.
                 box.taken, box.taken_bytes = taken, taken_bytes
                 news = True
             else:

@@ -145,7 +145,7 @@ class Session:
                         continue
                 receive = put(message)
                 if receive is not None:
-                    # As `consume`, which one call less says here.
+                    # The same as `consume`, without a call.
                     message.consumed = True
                     box.taken += 1
                     box.taken_bytes += cost
