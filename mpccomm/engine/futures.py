@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure, tell_of_wait
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -35,7 +35,7 @@ class RequestFuture(asyncio.Future[Any]):
     """Whether its loop is the pool's own."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The request is over."""
+        """Note that the request is over."""
         self.request = None
         if self.is_home:
             _resolve(self, None, None)
@@ -44,7 +44,7 @@ class RequestFuture(asyncio.Future[Any]):
         return None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As of any future."""
+        """Do as any future does."""
         cancelled = super().cancel(msg)
         request = self.request
         if cancelled and request is not None:
@@ -62,7 +62,7 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
     request: Request
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         future = self()
         return False if future is None else future.resolve(value, error)
 
@@ -86,7 +86,7 @@ class ReceiveFuture(RequestFuture):
         super().add_done_callback(fn, context=context)
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         if self.cancelled():
             return False
         request = self.request
@@ -102,7 +102,7 @@ class ReceiveFuture(RequestFuture):
         return None
 
     def _arrive(self, request: FutureCall, value: Any, error: Exception | None) -> None:
-        """On the caller's loop. Cancelled while the value was on the way, it has sent the message back before any later call."""
+        """Take the value, on the caller's loop. If this was cancelled meanwhile, the message goes back before any later call."""
         if not self.done():
             self.request = request.message = None
             _resolve(self, value, error)
@@ -114,20 +114,20 @@ class ObservedFuture(ReceiveFuture):
     _taking: Callable[[], None] | None = None
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         if self.request is not None:
             self._taking = self.request.taking
         return super().resolve(value, error)
 
     def result(self) -> Any:
-        """As of any future."""
+        """Do as any future does."""
         value = super().result()
         self._tell()
         return value
 
     def __await__(self) -> Generator[Any, None, Any]:
-        request, observer = self.request, self.owner.observer
-        end = None if request is None or observer is None else observer.waits(request.involved(), False)
+        request, observers = self.request, self.owner.observers
+        end = None if request is None or observers is None else observers.begin_wait(request.involved(), further=True)
         try:
             value = yield from super().__await__()
         finally:
@@ -198,8 +198,10 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
     :raises CommunicationError: the request failed
     """
-    observer = future.owner.observer
-    end = None if observer is None else tell_of_wait(observer, request, future.owner)
+    observers = future.owner.observers
+    further = not request.single
+    told = observers is not None and (further or observers.waits)
+    end = observers.begin_wait(request.involved(), further=further) if observers is not None and told else None
     try:
         await future
     except BaseException:
@@ -210,23 +212,23 @@ async def finish(request: Request, future: RequestFuture) -> None:
             owner.give_back(request)  # what is not delivered yet is copied before the caller may change it
         else:
             withdraw_forgotten(owner)
-        if observer is not None:
-            tell_of_failure(observer, request)
+        if observers is not None:
+            tell_of_failure(observers, request)
         raise
     finally:
         if end is not None:
             end()
     if request.error is not None:
-        if observer is not None:
-            tell_of_failure(observer, request)
+        if observers is not None:
+            tell_of_failure(observers, request)
         raise_error(request)
 
 
 def withdraw_forgotten(owner: LoopOwner) -> None:
-    """A task that waits was cancelled or interrupted, perhaps when its request was over already, and before it could run.
+    """Withdraw the requests of tasks that were cancelled or interrupted, even if a request was over before its task ran.
 
-    Its first step then is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later call takes
-    something, whatever a further signal handler does to this.
+    The first step of such a task is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later
+    call takes something, whatever a further signal handler does to this.
     """
     with contextlib.suppress(PoolClosedError):
         owner.post(owner.withdraw_forgotten)
