@@ -9,6 +9,7 @@ loop it leaves a step half done, which must be known.
 from __future__ import annotations
 
 import signal
+import threading
 from types import CodeType, FrameType
 from typing import Final
 
@@ -36,8 +37,14 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def is_strike(error: BaseException) -> bool:
-    """Return whether *error* struck our code from outside: as `is_interrupt`, or Ctrl-C, whose handler leaves no frame behind."""
-    return isinstance(error, KeyboardInterrupt | SystemExit) or is_interrupt(error)
+    """Return whether *error* struck our code from outside: as `is_interrupt`, or Ctrl-C, whose handler leaves no frame behind.
+
+    Handlers run in the main thread only: anywhere else it is code of the program that raised it.
+    """
+    by_signal = (
+        isinstance(error, KeyboardInterrupt | SystemExit) and threading.current_thread() is threading.main_thread()
+    )
+    return by_signal or is_interrupt(error)
 
 
 def _handlers() -> set[CodeType]:
