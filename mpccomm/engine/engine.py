@@ -278,6 +278,7 @@ class Engine:
         party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
         party.server_name = "" if server_name is None else check_server_name(server_name)
         party.audit = self.audit
+        party.own_names = self._own_names
         authentication.admit(party, self.parties)
         party.link.port = self.server.declared_port
         self.removals.take_place(party, name, addr)

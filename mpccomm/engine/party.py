@@ -39,7 +39,7 @@ from mpccomm.transport.tls import Verdict
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.loop_owner import LoopOwner
@@ -74,6 +74,8 @@ class Party:
     audit: Audit | None = None
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and since when it is known to be the first."""
+    own_names: Set[str] = frozenset()
+    """The names by which our own party goes."""
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
