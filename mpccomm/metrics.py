@@ -31,7 +31,6 @@ name of this party, and ``party``, that of the other one. There are names, numbe
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from bisect import bisect_left
@@ -39,9 +38,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mpccomm.engine.base_pool import BasePool, engine_of
+from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.stats import stats_of
 from mpccomm.errors import MissingExtraError, missing_library
 
@@ -58,17 +58,13 @@ if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.observer import Involved
     from mpccomm.engine.party import Party
-    from mpccomm.protocol.receiver import Incoming
     from mpccomm.protocol.sender import Outgoing
 
 __all__ = ["export"]
 
-T = TypeVar("T")
-
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the histograms, in seconds."""
 _LABELS = ["pool", "party"]
-_TRIES = 100
 
 _COUNTERS = {
     "messages_sent": "Messages that the program has handed over",
@@ -164,22 +160,12 @@ def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -
     unread = list(party.link.mailbox.unread())
     add("unread_messages", len(unread))
     add("unread_bytes", sum(message.total for message in unread))
-    add("undelivered_messages", len(_copy(party.link.sender.pending)))
-    add("waiting_receives", len(_copy(party.link.mailbox.receives)))
+    add("undelivered_messages", len(copied(party.link.sender.pending)))
+    add("waiting_receives", len(copied(party.link.mailbox.receives)))
     for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receives_waited)):
         histogram = families[name]
         assert isinstance(histogram, HistogramMetricFamily)
         histogram.add_metric([pool, party.name], *times.of(party.name))
-
-
-def _copy(items: Callable[[], Iterable[T]]) -> list[T]:
-    """Return what is there now, though the pool's loop may change it meanwhile."""
-    for _ in range(_TRIES):
-        try:
-            return list(items())
-        except RuntimeError:
-            continue
-    return []
 
 
 class _Tally:
@@ -222,25 +208,17 @@ _BOUNDS = [*map(str, BUCKETS), "+Inf"]
 
 
 class _Meter:
-    """The `mpccomm.engine.observer.Observer` that measures."""
-
-    counting = True
-    tell_from = math.inf
+    """The observer that measures, see `mpccomm.engine.observer`."""
 
     def __init__(self) -> None:
         self.deliveries = _Times()
         self.receives_waited = _Times()
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
-        """Nothing to measure: see `sent`."""
-        return b""
+    def delivered(self, party: str, message: Outgoing) -> None:
+        """Measure how long it took."""
+        self.deliveries.add(party, perf_counter() - message.called[1])
 
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Measure how long it took, if it was delivered."""
-        if error is None:
-            self.deliveries.add(party, perf_counter() - message.called[1])
-
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+    def waits(self, involved: Involved) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""
         begun = perf_counter()
 
@@ -251,18 +229,3 @@ class _Meter:
                     self.receives_waited.add(party, seconds)
 
         return end
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """Nothing to tell: see `waits`."""
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Nothing to tell: see `receives`."""
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Nothing to measure."""
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Nothing to measure."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Nothing to measure."""

@@ -21,7 +21,7 @@ from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.notices import tell_of_absent
-from mpccomm.engine.observer import Observer, joined
+from mpccomm.engine.observer import joined
 from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party
 from mpccomm.engine.process import Engines
@@ -42,7 +42,6 @@ from mpccomm.errors import (
 )
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT, VISIT
-from mpccomm.protocol.link import Link
 from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
@@ -122,9 +121,9 @@ class Engine:
         if settings.trace:
             self.trace(file_for("trace", settings.trace, self.name, self._incarnation))
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: object) -> None:
         """Have a further observer told of what is sent, received and waited for from now on."""
-        self.loop_owner.observer = joined(self.loop_owner.observer, observer)
+        self.loop_owner.observers = joined(self.loop_owner.observers, observer)
 
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
@@ -144,13 +143,10 @@ class Engine:
 
     def trace(self, path: Path | None) -> Trace:
         """Begin a trace, to be written there when it ends. Any thread may call."""
-        made = Trace(self.loop_owner, self.name, self._incarnation, self._links, path)
+        made = Trace(self.loop_owner, self.name, self._incarnation, lambda: self.parties, path)
         # Of those that ended long ago the last one is kept.
         self.traces = [*(trace for trace in self.traces if trace.running), made]
         return made
-
-    def _links(self) -> dict[str, Link]:
-        return {name: party.link for name, party in self.parties.items()}
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
 
@@ -286,6 +282,8 @@ class Engine:
             party.link.features |= VISIT
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
+        for trace in self.traces:
+            trace.follow(party)
         authentication.know(self.parties, self.removals.pending)
         self.has_additions = True
         return party

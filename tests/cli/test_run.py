@@ -59,7 +59,7 @@ def pids(lines: list[str]) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process; one that has ended and that nobody has asked for is none."""
+    """Whether there is no such process; one that has ended and was not waited for counts as none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):

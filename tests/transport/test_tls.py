@@ -266,7 +266,7 @@ def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, ca
 
 
 class Renewal:
-    """Alice and Bob, and the files that their pools read. Whoever is refused by the other gives it time to learn better."""
+    """Alice and Bob, and the files that their pools read. A refused party gives the other time to get the right certificate."""
 
     settings = replace(SETTINGS, retry=replace(SETTINGS.retry, doubt=100 * UNIT))
 
