@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, nargs="+", help="a trace of all parties, or one of each, or a folder of traces"
     )
-    add_line_arguments(parser)
+    add_line_arguments(parser, by_chance=False)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,8 +37,6 @@ def run(options: argparse.Namespace) -> int:
     lines = chosen_lines(options, record.names)
     if not lines:
         raise argparse.ArgumentError(None, "over which lines? Give --rtt and --rate, --regions or --lines")
-    if options.loss_of_connection is not None:
-        raise argparse.ArgumentError(None, "--loss-of-connection can't be estimated; emulate it with mpccomm run")
     try:
         found = estimate(record, lambda one, other: lines.get((one, other)) or lines[other, one])
     except ValueError as error:

@@ -42,7 +42,8 @@ def test_regions_are_those_of_the_parties_in_the_trace(trace: str, capsys: pytes
     ("options", "message"),
     [
         ([], "over which lines"),
-        (["--rtt", "1s", "--loss-of-connection", "1/min"], "can't be estimated"),
+        (["--rtt", "1s", "--loss-of-connection", "1/min"], "unrecognized arguments: --loss-of-connection"),
+        (["--rtt", "1s", "--jitter", "1ms"], "unrecognized arguments: --jitter"),
         (["--regions", "eu,us,asia"], "3 regions for 2 parties"),
     ],
 )
@@ -55,6 +56,15 @@ def test_what_can_not_be_estimated(
         status = end.code
     assert status == Status.USAGE
     assert message in capsys.readouterr().err
+
+
+def test_the_help_offers_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["estimate", "--help"])
+    offered = capsys.readouterr().out
+    assert "--rtt" in offered
+    assert "--jitter" not in offered
+    assert "--loss-of-connection" not in offered
 
 
 def test_a_trace_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
