@@ -38,7 +38,6 @@ that wait at a time are two seconds per second.
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from bisect import bisect_left
@@ -46,11 +45,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from mpccomm.engine.base_pool import BasePool, engine_of
 from mpccomm.engine.lifecycle import PoolState
+from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.stats import stats_of
 from mpccomm.errors import MissingExtraError, missing_library
 
@@ -67,18 +67,14 @@ if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
     from mpccomm.engine.observer import Involved
     from mpccomm.engine.party import Party
-    from mpccomm.protocol.receiver import Incoming
     from mpccomm.protocol.sender import Outgoing
 
 __all__ = ["export"]
-
-T = TypeVar("T")
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the histograms, in seconds."""
 _LABELS = ["pool", "party"]
 _OVER = (PoolState.CLOSED, PoolState.INHERITED)
-_TRIES = 100
 
 _COUNTERS = {
     "messages_sent": "Messages that the program has handed over",
@@ -140,14 +136,14 @@ class _Pools(Collector):
     def collect(self) -> Iterator[Metric]:
         families = self._families()
         alike: Counter[str] = Counter()
-        for engine, meter in reversed(_copy(self._meters.items)):
+        for engine, meter in reversed(copied(self._meters.items)):
             if engine.lifecycle.state in _OVER:
                 continue
             label = engine.logged.label
             alike[label] += 1
             if alike[label] > 1:
                 label = f"{label} {alike[label]}".lstrip()
-            for party in _copy(engine.parties.values):
+            for party in copied(engine.parties.values):
                 _read(families, label, party, meter)
         return iter(families.values())
 
@@ -183,24 +179,14 @@ def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -
     unread = list(party.link.mailbox.unread())
     add("unread_messages", len(unread))
     add("unread_bytes", sum(message.total for message in unread))
-    add("undelivered_messages", len(_copy(party.link.sender.pending)))
-    add("waiting_receives", len(_copy(party.link.mailbox.receives)))
+    add("undelivered_messages", len(copied(party.link.sender.pending)))
+    add("waiting_receives", len(copied(party.link.mailbox.receives)))
     add("receive_waiting_seconds", meter.receiving.seconds(party.name))
     add("send_waiting_seconds", meter.sending.seconds(party.name))
     for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receiving.ended)):
         histogram = families[name]
         assert isinstance(histogram, HistogramMetricFamily)
         histogram.add_metric([pool, party.name], *times.of(party.name))
-
-
-def _copy(items: Callable[[], Iterable[T]]) -> list[T]:
-    """Return what is there now, though the pool's loop may change it meanwhile."""
-    for _ in range(_TRIES):
-        try:
-            return list(items())
-        except RuntimeError:
-            continue
-    return []
 
 
 class _Tally:
@@ -232,7 +218,7 @@ class _Times:
 
     def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
         """Return how many took no longer than each upper bound, and the sum of all."""
-        tallies = [tally for name, tally in _copy(self._tallies.copy) if name == party]
+        tallies = [tally for name, tally in copied(self._tallies.copy) if name == party]
         counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
             _BOUNDS
         )
@@ -274,7 +260,7 @@ class _Waits:
 
     def seconds(self, party: str) -> float:
         """Return how long calls have waited for a party until now. It never becomes less."""
-        lasting = _copy(self.open.copy)
+        lasting = copied(self.open.copy)
         _, ended = self.ended.of(party)
         now = perf_counter()
         waited = sum(now - wait.begun for wait in lasting if not wait.ended and (self, party) in wait.parties)
@@ -284,40 +270,17 @@ class _Waits:
 
 
 class _Meter:
-    """The `mpccomm.engine.observer.Observer` that measures."""
-
-    counting = True
-    tell_from = math.inf
+    """The observer that measures, see `mpccomm.engine.observer`."""
 
     def __init__(self) -> None:
         self.deliveries = _Times()
         self.receiving = _Waits()
         self.sending = _Waits()
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
-        """Nothing to measure: see `sent`."""
-        return b""
+    def delivered(self, party: str, message: Outgoing) -> None:
+        """Measure how long it took."""
+        self.deliveries.add(party, perf_counter() - message.called[1])
 
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Measure how long it took, if it was delivered."""
-        if error is None:
-            self.deliveries.add(party, perf_counter() - message.called[1])
-
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+    def waits(self, involved: Involved) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""
         return _Wait(tuple((self.sending if sends else self.receiving, party) for party, sends in involved)).end
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """Nothing to tell: see `waits`."""
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Nothing to tell: see `receives`."""
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Nothing to measure."""
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Nothing to measure."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Nothing to measure."""

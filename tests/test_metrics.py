@@ -105,7 +105,7 @@ async def test_a_wait_counts_while_it_lasts_and_not_twice_when_it_has_ended(kind
 def test_a_wait_that_ends_while_it_is_read_is_never_counted_twice_and_the_sum_never_falls() -> None:
     meter = metrics._Meter()
     ended = meter.receiving.ended.of
-    end = meter.waits((("Bob", False),), True)
+    end = meter.waits((("Bob", False),))
     before = meter.receiving.seconds("Bob")
 
     def of(party: str) -> Any:
@@ -122,7 +122,7 @@ def test_a_wait_that_ends_while_it_is_read_is_never_counted_twice_and_the_sum_ne
 
 def test_a_wait_whose_end_is_never_told_does_not_go_on() -> None:
     meter = metrics._Meter()
-    end = meter.waits((("Bob", False),), True)
+    end = meter.waits((("Bob", False),))
     before = meter.receiving.seconds("Bob")
     del end
     gc.collect()

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, NoReturn, Self, TypeVar
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure, tell_of_wait
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -126,8 +126,8 @@ class ObservedFuture(ReceiveFuture):
         return value
 
     def __await__(self) -> Generator[Any, None, Any]:
-        request, observer = self.request, self.owner.observer
-        end = None if request is None or observer is None else observer.waits(request.involved(), False)
+        request, observers = self.request, self.owner.observers
+        end = None if request is None or observers is None else observers.begin_wait(request.involved(), further=True)
         try:
             value = yield from super().__await__()
         finally:
@@ -198,8 +198,10 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
     :raises CommunicationError: the request failed
     """
-    observer = future.owner.observer
-    end = None if observer is None else tell_of_wait(observer, request, future.owner)
+    observers = future.owner.observers
+    further = not request.single
+    told = observers is not None and (further or observers.waits)
+    end = observers.begin_wait(request.involved(), further=further) if observers is not None and told else None
     try:
         await future
     except BaseException:
@@ -210,15 +212,15 @@ async def finish(request: Request, future: RequestFuture) -> None:
             owner.give_back(request)  # what is not delivered yet is copied before the caller may change it
         else:
             withdraw_forgotten(owner)
-        if observer is not None:
-            tell_of_failure(observer, request)
+        if observers is not None:
+            tell_of_failure(observers, request)
         raise
     finally:
         if end is not None:
             end()
     if request.error is not None:
-        if observer is not None:
-            tell_of_failure(observer, request)
+        if observers is not None:
+            tell_of_failure(observers, request)
         raise_error(request)
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
+    ANNOTATED,
     ANNOTATIONS,
     AUTOMATIC,
     MAX_FRAMES,
@@ -316,9 +317,14 @@ class Sender:
             self._log.append((seq, message, 0, total, True, weight))
             self.in_flight += weight
             message.sent = total
-            if message.annotation:
-                parts.append(self._annotated(seq, message))
+            annotation = message.annotation
+            if not annotation:
+                parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
+            elif self._annotates:
+                size = NUMBERS + len(annotation) + total
+                parts.append(_head(MESSAGE, AUTOMATIC | ANNOTATED, 0, size, seq, message.name[1]) + annotation)
             else:
+                message.annotation = b""
                 parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
             parts += message.body
             used += weight
@@ -341,11 +347,6 @@ class Sender:
                 del under_way[0]
                 under_way.insert(_TURNS - 1, message)
         return used
-
-    def _annotated(self, seq: int, message: Outgoing) -> bytes:
-        if not self._annotates:
-            message.annotation = b""
-        return message_head(seq, message.name, False, message.total, message.annotation)
 
     def _begin_other(self, parts: list[Buffer], message: Outgoing, left: int) -> int:
         """Append the first frame of a message that has an id, several segments, or is large: it has begun."""
