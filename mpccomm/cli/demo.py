@@ -95,7 +95,7 @@ class Outcome:
 
 
 def party(name: str, demo: Connection) -> None:
-    """One party, in its own process: opens its pool, gets to know the others, computes, and reports to the demo."""
+    """Run one party, in its own process: open a pool, add the others, compute, and report to the demo."""
     # These two errors mean that the demo has gone.
     with suppress(EOFError, BrokenPipeError), demo, SyncPool(name=name) as pool:
         vector: Vector = demo.recv()

@@ -278,7 +278,7 @@ class BaseChannel:
             if future is not None:
                 call.future = future
                 if not (owner.posted or owner.running):
-                    # As `LoopOwner.post`, which one call less says here.
+                    # The same as `LoopOwner.post`, without a call.
                     try:
                         call.start()
                     except BaseException as error:

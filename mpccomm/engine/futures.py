@@ -35,7 +35,7 @@ class RequestFuture(asyncio.Future[Any]):
     """Whether its loop is the pool's own."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The request is over."""
+        """Note that the request is over."""
         self.request = None
         if self.is_home:
             _resolve(self, None, None)
@@ -44,7 +44,7 @@ class RequestFuture(asyncio.Future[Any]):
         return None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As of any future."""
+        """Do as any future does."""
         cancelled = super().cancel(msg)
         request = self.request
         if cancelled and request is not None:
@@ -62,7 +62,7 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
     request: Request
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         future = self()
         return False if future is None else future.resolve(value, error)
 
@@ -86,7 +86,7 @@ class ReceiveFuture(RequestFuture):
         super().add_done_callback(fn, context=context)
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         if self.cancelled():
             return False
         request = self.request
@@ -102,7 +102,7 @@ class ReceiveFuture(RequestFuture):
         return None
 
     def _arrive(self, request: FutureCall, value: Any, error: Exception | None) -> None:
-        """On the caller's loop. Cancelled while the value was on the way, it has sent the message back before any later call."""
+        """Take the value, on the caller's loop. If this was cancelled meanwhile, the message goes back before any later call."""
         if not self.done():
             self.request = request.message = None
             _resolve(self, value, error)
@@ -114,13 +114,13 @@ class ObservedFuture(ReceiveFuture):
     _taking: Callable[[], None] | None = None
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         if self.request is not None:
             self._taking = self.request.taking
         return super().resolve(value, error)
 
     def result(self) -> Any:
-        """As of any future."""
+        """Do as any future does."""
         value = super().result()
         self._tell()
         return value
@@ -225,10 +225,10 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
 
 def withdraw_forgotten(owner: LoopOwner) -> None:
-    """A task that waits was cancelled or interrupted, perhaps when its request was over already, and before it could run.
+    """Withdraw the requests of tasks that were cancelled or interrupted, even if a request was over before its task ran.
 
-    Its first step then is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later call takes
-    something, whatever a further signal handler does to this.
+    The first step of such a task is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later
+    call takes something, whatever a further signal handler does to this.
     """
     with contextlib.suppress(PoolClosedError):
         owner.post(owner.withdraw_forgotten)
