@@ -487,7 +487,7 @@ class SendCall(Outgoing):
             if self.total > AT_A_STROKE or ordered:
                 self.encoded = time.perf_counter()
             observers = party.loop_owner.observers
-            if observers is not None:
+            if observers is not None and observers.sends:
                 annotation = b""
                 for hook in observers.sends:
                     annotation += hook(party.name, self)
