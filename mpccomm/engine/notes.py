@@ -183,7 +183,8 @@ def _when_waited_for(sends: list[Send], awaited: Iterable[int], waits: Iterable[
         for peer in wait.to:
             before = queued.get((wait.lane, peer), [])
             last = bisect_right(before, (wait.began, len(sends))) - 1
-            if last >= 0:
+            # One that was over before is not what it was for: that may be an `asend`, whose handle is waited for.
+            if last >= 0 and sends[before[last][1]].returned >= wait.began:
                 place = before[last][1]
                 sends[place] = sends[place]._replace(returned=max(sends[place].returned, wait.ended))
                 found.add(place)

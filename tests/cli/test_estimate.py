@@ -12,10 +12,10 @@ from mpccomm.cli import Status, main
 from mpccomm.line import Line
 from mpccomm.trace.chrome import write
 from mpccomm.trace.estimate import estimate
-from mpccomm.trace.record import Record, load
+from mpccomm.trace.record import Record, Wait, load
 from tests.cli.test_run import ran
 from tests.timing import LONG
-from tests.trace.records import party, ping_pong
+from tests.trace.records import message, party, ping_pong
 
 
 @pytest.fixture
@@ -31,6 +31,30 @@ def test_an_estimate(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch("recorded 500.0 ms, estimated 6.5 s, and of that, on the longest path:", said[0])
     assert re.fullmatch(" +6.0 s  travelling: 6 messages, one after the other", said[1])
     assert said[-2:] == ["phase    recorded  estimated", "online   500.0 ms      6.5 s"]
+
+
+def test_acknowledgements_are_no_messages_and_lines_of_the_run_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, bob = party("Alice", "Bob"), party("Bob", "Alice")
+    ms = 10**6
+    for place in range(3):
+        at = 100 * ms * place
+        # 20 ms there, and 20 ms until that is known.
+        message(alice, bob, at, 20 * ms)
+        send = alice.sends[place]
+        alice.waits.append(Wait(0, send.encoded, send.delivered, [0], []))
+    path = tmp_path / "run.json"
+    write(Record([alice, bob]), path)
+    assert main(["estimate", str(path), "--rtt", "2s"]) == Status.WELL
+    said = capsys.readouterr()
+    assert "travelling: 3 messages and 3 acknowledgements, one after the other" in said.out
+    assert "warning: this was recorded over lines already, with a round trip of up to 40.0 ms" in said.err
+
+
+def test_a_run_without_lines_is_no_reason_to_warn(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", trace, "--rtt", "2s"]) == Status.WELL
+    assert not capsys.readouterr().err
 
 
 def test_regions_are_those_of_the_parties_in_the_trace(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
