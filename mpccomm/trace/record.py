@@ -51,6 +51,7 @@ class Send(NamedTuple):
     number: int
     """How many messages this party had begun to send to that incarnation before; -1: it never left."""
     id: str
+    """As the program wrote it; automatic ones and those of groups as in logs."""
     size: int
     """Bytes, encoded."""
     lane: int
