@@ -104,7 +104,10 @@ class Waiting(BaseChannel):
                     if observers is not None:
                         tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
                     return value
-                except CommunicationError:
+                except CommunicationError as error:
+                    if owner.observers is not None:
+                        for hook in owner.observers.missed:
+                            hook(party.name, message.key, 0.0, error)
                     raise
                 except BaseException:
                     try:
