@@ -307,10 +307,11 @@ class ReceiveCall(Receive):
 class FutureCall(ReceiveCall):
     """The receive of one message for a future: the waiter gets its value.
 
-    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
+    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done. The message is
+    kept until the program looks at the future: an interrupt may keep the caller from having it, and it may be forgotten.
     """
 
-    __slots__ = ("_context", "asked", "immediate", "landed", "taking")
+    __slots__ = ("_context", "asked", "immediate", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
@@ -318,8 +319,6 @@ class FutureCall(ReceiveCall):
             self.asked = time.perf_counter()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
-        self.landed = True
-        """Whether the caller is sure to have the future. Until then the message is kept, or an interrupt could lose both."""
         self.taking: Callable[[], None] | None = None
         """Tell the observer when the program asks for the value."""
         self._context = copy_context()
@@ -362,11 +361,11 @@ class FutureCall(ReceiveCall):
             return  # it was given up meanwhile, and the message went back
         self.error = error
         waiter, self.waiter = self.waiter, None
+        if error is None and self.message is not None:
+            # It goes back where the program does not look at the future, and the value with it.
+            self.message.outcome = value, None
         taken = waiter is not None and waiter.resolve(value, error) is not False
-        if taken and (error is None or isinstance(error, CommunicationError)):
-            if self.landed:
-                self.message = None
-        else:
+        if not taken or not (error is None or isinstance(error, CommunicationError)):
             # The message is not to blame, or the future was given up: the next receive gets the message.
             self.cancel()
 

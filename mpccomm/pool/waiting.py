@@ -123,14 +123,9 @@ class Waiting(BaseChannel):
         kind = ReceiveFuture if owner.observer is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
         call.immediate = future.is_home
-        call.landed = False
         try:
             owner.post(call.start)
             call.immediate = False
-            if future.is_home:
-                call.landed = True
-                if future.done():
-                    call.message = None
         except BaseException:
             owner.forgotten.append(call)
             withdraw_forgotten(owner)
