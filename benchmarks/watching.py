@@ -21,7 +21,7 @@ import uvloop
 
 from mpccomm import Pool, SyncPool
 from mpccomm.engine.base_pool import engine_of
-from mpccomm.engine.observer import Observer
+from mpccomm.engine.observer import Observers
 
 KINDS = ("nothing", "a trace", "a report")
 P = TypeVar("P", Pool, SyncPool)
@@ -40,19 +40,23 @@ def main() -> int:
 def watched(pools: tuple[Pool, Pool] | tuple[SyncPool, SyncPool]) -> list[Callable[[], None]]:
     """What lets nothing, a trace, or a report watch the pools from now on."""
     engines = [engine_of(pool) for pool in pools]
-    watchers: list[list[Observer | None]] = [[None, None]]
+    parties = [party for engine in engines for party in engine.parties.values()]
+    watchers: list[list[Observers | None]] = [[None, None]]
     for kind in KINDS[1:]:
         for engine in engines:
-            engine.loop_owner.observer = None
+            engine.loop_owner.observers = None
             if kind == "a trace":
                 engine.trace(None)
             else:
                 engine.count()
-        watchers.append([engine.loop_owner.observer for engine in engines])
+        watchers.append([engine.loop_owner.observers for engine in engines])
+    trails = [party.trails for party in parties]
 
     def let(kind: int) -> None:
         for engine, watcher in zip(engines, watchers[kind], strict=True):
-            engine.loop_owner.observer = watcher
+            engine.loop_owner.observers = watcher
+        for party, trail in zip(parties, trails, strict=True):
+            party.trails = trail if KINDS[kind] == "a trace" else ()
 
     return [lambda kind=kind: let(kind) for kind in range(len(KINDS))]  # type: ignore[misc]
 

@@ -19,9 +19,9 @@ IPAddress = IPv4Address | IPv6Address
 _LOOPBACK: frozenset[IPAddress] = frozenset((IPv4Address("127.0.0.1"), IPv6Address("::1")))
 _LONGEST_NAME = 253
 _CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Categories of Unicode: what breaks lines, or changes how other characters are shown."""
+"""Categories of Unicode whose characters break lines, or change how other characters are shown."""
 _JOINERS = "\u200c\u200d"
-"""With which words of some languages are spelt."""
+"""Characters of these categories that words of some languages need."""
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
@@ -221,7 +221,7 @@ class AtUrl:
 
     @property
     def host(self) -> str:
-        """Its host name or address."""
+        """The host name or address in the URL."""
         return URL(self.url).host or ""
 
     def _take_as_paths(self, *names: str) -> None:

@@ -89,7 +89,7 @@ _PROXY: Mapping[str, tuple[type, ...]] = {
     "bypass": (list,),
 }
 _CALLBACKS = {"callback"}
-"""Settings that a file can't hold."""
+"""The settings that a file can't contain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,11 @@ class PartyConfig:
     cert: tuple[Path, ...] = ()
     key: Path | None = None
     relays: tuple[Relay, ...] = ()
-    """Where it is reached, if not directly."""
+    """The relays through which it is reached, if not directly."""
     proxy: Proxy | str | None = None
     """The way out of its network."""
     server_name: str | None = None
-    """Whom to ask for at its address."""
+    """The host name to ask for at its address."""
 
     @property
     def listens(self) -> bool:
@@ -136,13 +136,13 @@ class Config:
     """What all parties have agreed on; from `load`."""
 
     parties: Mapping[str, PartyConfig]
-    """In the order of the file."""
+    """The parties by name, in the order of the file."""
     ca_cert: Path | None = None
     timeout: float | None = None
     max_retries: int = -1
     settings: Settings = field(default_factory=lambda: DEFAULTS)
     source: str = "the configuration"
-    """For errors."""
+    """What errors call the file."""
 
     @classmethod
     def load(cls, path: FilePath, *, certified: bool = True) -> Self:
@@ -213,7 +213,7 @@ def build(make: Callable[..., Any], config: Config, name: str | None, password: 
 
 
 class _Reader:
-    """Goes through one file."""
+    """Reads and checks one file."""
 
     def __init__(self, path: Path, certified: bool) -> None:
         self.path = path
@@ -251,7 +251,7 @@ class _Reader:
         }
 
     def fail(self, key: KeyPath, what: str) -> NoReturn:
-        """Say where and what."""
+        """Raise an error that says where in the file something is wrong, and what."""
         line = line_of(self.text, key)
         shown = ".".join(repr(part) if unreadable(part) else part for part in key)
         raise ConfigurationError(f"{self.path}:{line}: {shown}{': ' if key else ''}{what}")

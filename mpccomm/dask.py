@@ -124,7 +124,7 @@ class DaskParties:
             raise
 
     def _close(self, reason: str | None) -> None:
-        """With a reason: abort."""
+        """Shut all pools down; with a reason abort them."""
         if not self._token:
             return
         try:
@@ -212,7 +212,7 @@ class DaskParties:
         return [self._client.compute(value, **options) if is_dask_collection(value) else value for value in values]
 
     def _await_data(self, prepared: Mapping[str, list[Any]]) -> None:
-        """Before any party starts: once they wait for each other, their workers compute nothing else."""
+        """Wait for the arguments before any party starts: workers whose parties wait for each other compute nothing else."""
         for name, values in prepared.items():
             for future in distributed.futures_of(values):
                 while not future.done():

@@ -1,4 +1,4 @@
-"""How a pool looks: one line of text, or HTML for notebooks. Renders what it is given, and knows nothing of pools.
+"""Showing pools and their figures: one line of text, or HTML for notebooks. It renders what it is given, and needs no pool.
 
 The HTML is static: no script, no widget, nothing to load. Colours are those of the page around it, light or dark; only the
 dots of the states have their own. (Jupyter aligns tables by rules that only ``!important`` overrides.) Where a viewer strips
@@ -38,7 +38,7 @@ PLOT_STYLE = {
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _GREY),
 }
-"""For matplotlib's ``rcParams``: plots that can be read on light pages and on dark ones. Their background is that of the page."""
+"""Values for matplotlib's ``rcParams``: plots that can be read on light and on dark pages, whose background they keep."""
 
 _LONGEST = 150
 _BAR = "width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em"
@@ -46,7 +46,7 @@ _BAR = "width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; marg
 
 @dataclass(frozen=True, slots=True)
 class PartyView:
-    """What is to be seen of one party."""
+    """What is shown of one party."""
 
     name: str
     where: str
@@ -54,19 +54,19 @@ class PartyView:
     """``good``, ``waiting`` or ``bad``: the colour of the state."""
     state: str
     trust: str
-    """How it is known."""
+    """By what it is known: its address, or its certificate."""
     sent: tuple[int, int]
     """Messages and bytes, without those that wait to be sent."""
     received: tuple[int, int]
     round_trip: float | None
     """Seconds."""
     waits: Sequence[str]
-    """What waits for what, a line each."""
+    """The calls that wait, with a line for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """What is to be seen of a pool."""
+    """What is shown of a pool."""
 
     kind: str
     """The name of its class."""
@@ -128,7 +128,7 @@ def stats_html(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 TOTAL = "all"
-"""What the row of all phases together is called in a report."""
+"""The name of the row in a report that stands for all phases together."""
 _REPORT_TITLES = ("phase", "party", "time", "receiving", "sending", "CPU", "sent", "", "received", "", "rounds")
 
 
@@ -215,12 +215,12 @@ def _cell(content: str, kind: str = "") -> str:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """``1 message``, ``2,000 messages``."""
+    """Return a number with its noun: ``1 message``, ``2,000 messages``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def bytes_text(size: float) -> str:
-    """``17 bytes``, ``1.5 MiB``."""
+    """Return a size in words: ``17 bytes``, ``1.5 MiB``."""
     scale, unit = bytes_unit(size)
     return f"{size / scale:.1f} {unit}" if scale > 1 else plural(int(size), "byte")
 
@@ -234,7 +234,7 @@ def bytes_unit(size: float) -> tuple[int, str]:
 
 
 def seconds_text(seconds: float) -> str:
-    """``85 µs``, ``1.2 ms``, ``45 s``, ``3 min 20 s``."""
+    """Return a duration in words: ``85 µs``, ``1.2 ms``, ``45 s``, ``3 min 20 s``."""
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:

@@ -19,6 +19,10 @@ the file; user and password may be in it, or in ``MPCCOMM_PROXY_CREDENTIALS_FILE
 
 ``MPCCOMM_EXPLAIN=1``: on SIGUSR1 the process prints who waits for what, see `mpccomm.explain_on_signal`.
 
+A variable that is empty counts as not set. One that begins so and is none of these, or that has no effect beside the others, is
+an error, as a wrong key in the file is; only names that begin with ``MPCCOMM_TEST_``, and those that Kubernetes makes for a
+service called so, are left alone.
+
 A rank is a name and no proof of anything: who may speak for a party, the certificates decide.
 """
 
@@ -32,9 +36,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpccomm.config import ME, Config, FilePath, PartyConfig
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
+from mpccomm.settings import EXPLAIN
 
 CONFIG = "MPCCOMM_CONFIG"
 HOSTS = "MPCCOMM_HOSTS"
@@ -42,6 +47,21 @@ RELAY = "MPCCOMM_RELAY"
 PROXY = "MPCCOMM_PROXY"
 NAMES = "MPCCOMM_NAMES"
 SIZE = "MPCCOMM_SIZE"
+CERT = "MPCCOMM_CERT"
+KEY = "MPCCOMM_KEY"
+CA_CERT = "MPCCOMM_CA_CERT"
+
+_DETAILS = {
+    RELAY: (f"{RELAY}_TOKEN_FILE", f"{RELAY}_CA_CERT"),
+    PROXY: (f"{PROXY}_CREDENTIALS_FILE", f"{PROXY}_CA_CERT"),
+}
+"""What says more about another variable."""
+INSTEAD_OF_A_FILE = (HOSTS, NAMES, CERT, KEY, CA_CERT, RELAY, *_DETAILS[RELAY])
+"""What says the same as the file of all parties does."""
+_KNOWN = frozenset({ME, CONFIG, SIZE, EXPLAIN, *INSTEAD_OF_A_FILE, PROXY, *_DETAILS[PROXY]})
+_OURS = "MPCCOMM_"
+_LEFT_ALONE = re.compile(r"MPCCOMM_(TEST_.*|(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?))")
+"""What is for tests, and what Kubernetes sets in every pod for a service whose name begins with mpccomm."""
 
 _RANKS = (
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -82,12 +102,28 @@ def find_rank(environment: Mapping[str, str], hostname: str) -> Rank | None:
     return None
 
 
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Raise if something is set that would silently do nothing: a slip in a name could leave a pool without its certificates."""
+    for variable in environment:
+        if not variable.startswith(_OURS) or variable in _KNOWN or not environment[variable]:
+            continue
+        if not _LEFT_ALONE.fullmatch(variable):
+            near = nearest(variable.removeprefix(_OURS), [known.removeprefix(_OURS) for known in _KNOWN])
+            known = ", ".join(sorted(_KNOWN))
+            meant = f"there are {known}; unset it" if near is None else f"did you mean {_OURS}{near}?"
+            raise ConfigurationError(f"the environment variable {variable} is unknown; {meant}")
+    for variable, details in _DETAILS.items():
+        if not environment.get(variable) and (idle := [detail for detail in details if environment.get(detail)]):
+            raise ConfigurationError(f"{idle[0]} is set, but {variable} is not; set both, or neither")
+
+
 def from_environment(path: FilePath | None, hosts: str | None, names: Sequence[str] | None) -> tuple[Config, str]:
     """Return the configuration, and which of its parties this process is. Arguments go before what the environment says.
 
     :raises ConfigurationError: something is missing or contradicts; the error says what was found and what to set
     """
     environment = os.environ
+    check_variables(environment)
     rank = find_rank(environment, socket.gethostname())
     path = path or environment.get(CONFIG)
     hosts = hosts or environment.get(HOSTS)
@@ -97,6 +133,10 @@ def from_environment(path: FilePath | None, hosts: str | None, names: Sequence[s
             f"there is a configuration file, {path}, and a pattern for hosts, {hosts}; give one of them"
         )
     if path:
+        if idle := [variable for variable in INSTEAD_OF_A_FILE if environment.get(variable)]:
+            raise ConfigurationError(
+                f"{idle[0]} has no effect beside a configuration file, {path}: say it there, and unset {', '.join(idle)}"
+            )
         config = Config.load(path)
     elif hosts:
         config = _from_pattern(hosts, names, rank)
@@ -133,6 +173,7 @@ def _name_of(rank: Rank | None, config: Config) -> str:
 
 def _from_pattern(hosts: str, names: Sequence[str] | None, rank: Rank | None) -> Config:
     listed = names or [name.strip() for name in os.environ.get(NAMES, "").split(",") if name.strip()]
+    _check_pattern(HOSTS, hosts, "{i}")
     if "{i}" in hosts:
         size = (
             len(listed)
@@ -145,36 +186,42 @@ def _from_pattern(hosts: str, names: Sequence[str] | None, rank: Rank | None) ->
     else:
         places = [place.strip() for place in hosts.split(",")]
     listed = listed or [f"party-{number}" for number in range(len(places))]
-    if len(listed) != len(places) or len({*listed}) != len(listed) or len({*places}) != len(places):
+    if len(listed) != len(places):
         raise ConfigurationError(
             f"{len(listed)} names ({', '.join(listed)}) and {len(places)} places ({', '.join(places)}): "
-            "each party needs a name and a place, and its own"
+            "each party needs a name and a place"
         )
+    for what, given in (("name", listed), ("place", places)):
+        if twice := next((one for one in given if given.count(one) > 1), None):
+            raise ConfigurationError(
+                f"{twice} is there twice ({', '.join(given)}): each party needs a {what} of its own"
+            )
     parties = {name: PartyConfig(name, *_split(place)) for name, place in zip(listed, places, strict=True)}
     return Config(parties, source=f"{HOSTS} {hosts}")
 
 
 def _certified(config: Config, me: PartyConfig, environment: Mapping[str, str]) -> Config:
-    """With the certificates of the environment: this party's own, and the authority by which it knows the others."""
+    """Return the configuration with the certificates of the environment: this party's own, and the authority of the others."""
     paths = {}
-    for variable in ("CERT", "KEY", "CA_CERT"):
-        if text := environment.get(f"MPCCOMM_{variable}"):
+    for variable in (CERT, KEY, CA_CERT):
+        if text := environment.get(variable):
+            _check_pattern(variable, text, "{i}", "{name}")
             number = list(config.parties).index(me.name)
             paths[variable] = Path(text.replace("{i}", str(number)).replace("{name}", me.name))
             if not paths[variable].is_file():
-                raise ConfigurationError(f"MPCCOMM_{variable}: there is no file {paths[variable]}")
+                raise ConfigurationError(f"{variable}: there is no file {paths[variable]}")
     if not paths:
         if environment.get(RELAY):
-            raise ConfigurationError(f"{RELAY} is set: a relay needs certificates, MPCCOMM_CERT and MPCCOMM_CA_CERT")
+            raise ConfigurationError(f"{RELAY} is set: a relay needs certificates, {CERT} and {CA_CERT}")
         return config
-    if not {"CERT", "CA_CERT"} <= paths.keys():
+    if not {CERT, CA_CERT} <= paths.keys():
         raise ConfigurationError(
-            "with certificates, both MPCCOMM_CERT and MPCCOMM_CA_CERT are needed (and MPCCOMM_KEY)"
+            f"with certificates, both {CERT} and {CA_CERT} are needed, and {KEY}, unless the key is in the file of {CERT}"
         )
     relays = _relays(environment)
     parties = {name: replace(party, relays=relays) for name, party in config.parties.items()}
-    mine = replace(parties[me.name], cert=(paths["CERT"],), key=paths.get("KEY"))
-    return replace(config, parties=parties | {me.name: mine}, ca_cert=paths["CA_CERT"])
+    mine = replace(parties[me.name], cert=(paths[CERT],), key=paths.get(KEY))
+    return replace(config, parties=parties | {me.name: mine}, ca_cert=paths[CA_CERT])
 
 
 def _relays(environment: Mapping[str, str]) -> tuple[Relay, ...]:
@@ -195,6 +242,15 @@ def _proxy(environment: Mapping[str, str]) -> Proxy | str:
         return Proxy.with_credentials(given, credentials_file=credentials_file, ca_cert=ca_cert)
     except ConfigurationError as error:
         raise ConfigurationError(f"{PROXY}: {error}") from None
+
+
+def _check_pattern(variable: str, text: str, *known: str) -> None:
+    """Raise if there is something in braces that stands for nothing."""
+    if unknown := [one for one in re.findall(r"\{[^{}]*\}", text) if one not in known]:
+        stand = "stands" if len(known) == 1 else "stand"
+        raise ConfigurationError(
+            f"{variable} is {text}: only {' and '.join(known)} {stand} for something, not {unknown[0]}"
+        )
 
 
 def _split(place: str) -> tuple[str, int | None]:

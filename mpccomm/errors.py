@@ -160,7 +160,7 @@ def nearest(name: object, known: Iterable[str], likeness: float = 0.6) -> str | 
 
     Another number is another name: party2 is no slip for party1.
     """
-    # Here, because it takes longer to load than most of us, and most programs make no such slip.
+    # Imported here because it takes long to load, and most programs make no such mistake.
     from difflib import get_close_matches
 
     wanted = _folded(str(name))

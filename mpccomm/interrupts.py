@@ -1,4 +1,4 @@
-"""Telling what struck our code from outside from what it found itself.
+"""Telling exceptions that a signal handler raised from those of the interrupted code itself.
 
 A signal handler may raise between any two instructions. In the codec what it raises passes through the ``except`` clauses that
 turn the errors of constructors into a `DecodingError`, and must come out as it is, so that the caller can put the message back.

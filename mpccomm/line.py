@@ -98,7 +98,7 @@ def frequency(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What lies between two parties.
+    """The line between two parties.
 
     :raises ConfigurationError: there can't be such a line
     """
@@ -113,7 +113,7 @@ class Line:
     """Times per second that all connections on it break, in the mean."""
 
     def __post_init__(self) -> None:
-        """Check that such a line can be."""
+        """Check that there can be such a line."""
         if not 0 <= self.jitter <= self.rtt < math.inf:
             raise ConfigurationError(
                 f"a line with a round-trip time of {in_words(self.rtt)} can't have a jitter of {in_words(self.jitter)}: "
@@ -155,14 +155,14 @@ def in_words(seconds: float) -> str:
     return f"{seconds * 1e3:.4g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.4g} us"
 
 
-class Lane:
+class Direction:
     """One direction of a line, shared by all connections on it."""
 
     def __init__(self, line: Line, random: Random) -> None:
         self.line = line
         self._random = random
         self._free = 0.0
-        """When all that was sent so far is on the line."""
+        """The time when all that was sent so far is on the line."""
 
     @property
     def chunk(self) -> int:

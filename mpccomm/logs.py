@@ -99,22 +99,22 @@ class LoggedPool:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.where = ""
-        """Where the pool listens."""
+        """The address at which the pool listens."""
         others = list(_open)
         self.one_of_several = bool(others)
-        """It is, or was, not the only one: its lines say which it is, to its end."""
+        """Whether it is, or was, not the only pool: then its lines name it, until it ends."""
         for other in others:
             other.one_of_several = True
         _open.add(self)
 
     @property
     def label(self) -> str:
-        """Its name, or where it is."""
+        """Its name, or else the address at which it listens."""
         name = self.name or self.where
         return name if name.isprintable() else repr(name)
 
     def close(self) -> None:
-        """It is no longer one of those that a line could be of."""
+        """Take it off the list of pools that a line of the log may be about."""
         _open.discard(self)
 
     def context(self) -> Context:
@@ -129,9 +129,9 @@ _current: ContextVar[LoggedPool | None] = ContextVar("mpccomm.pool", default=Non
 
 
 class EventLog:
-    """Where one pool, or what belongs to one of its parties, logs what happens.
+    """The log of one pool, or of one of its parties.
 
-    Without a pool: of the one in whose context it is called.
+    Without a pool it is the log of the pool in whose context it is called.
     """
 
     __slots__ = ("party", "pool")

@@ -1,4 +1,4 @@
-"""How far a large message is: the protocol of what shows it, and three that do: in a notebook, in a terminal, and with tqdm.
+"""Showing the progress of large messages: a protocol, and three implementations: for notebooks, for terminals, and with tqdm.
 
 The protocol is the part of fsspec's callbacks that a transfer needs, so that those can be used as they are.
 """
@@ -18,14 +18,14 @@ from mpccomm.errors import missing_library
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One message on its way."""
+    """The transfer of one message."""
 
     sending: bool
-    """False: receiving."""
+    """Whether it is sent; False: it is received."""
     party: str
     msg_id: str
     size: int
-    """Bytes, encoded."""
+    """Bytes of the encoded message."""
 
     def __str__(self) -> str:
         return f"{'sending' if self.sending else 'receiving'} {self.msg_id} {'to' if self.sending else 'from'} {self.party}"
@@ -35,13 +35,13 @@ class Callback(Protocol):
     """Is told how far a transfer is. Called on the pool's own thread, so it must not block."""
 
     def set_size(self, size: int) -> None:
-        """Take the number of bytes that it will be; called first."""
+        """Take the number of bytes of the whole message; called first."""
 
     def relative_update(self, inc: int) -> None:
         """Take the number of bytes that have arrived since the last call."""
 
     def close(self) -> None:
-        """Nothing more will come: the message is there, or won't be."""
+        """End: the message has arrived, or will not arrive any more."""
 
 
 class TqdmCallback:
@@ -57,7 +57,7 @@ class TqdmCallback:
             raise ImportError(missing_library("this", "tqdm", "progress")) from error
 
         class Bar(tqdm):  # type: ignore[misc]
-            # Otherwise the first bar starts a thread that stays.
+            # Otherwise the first bar would start a thread that never ends.
             monitor_interval = 0
 
         defaults = {"desc": str(transfer), "unit": "B", "unit_scale": True, "unit_divisor": 1024}
@@ -77,7 +77,7 @@ class TqdmCallback:
 
 
 class _Told:
-    """Knows how far the transfer is, in words."""
+    """The progress of a transfer in words; the base of what shows it."""
 
     def __init__(self, transfer: Transfer) -> None:
         self.transfer = transfer
@@ -99,7 +99,7 @@ class _Told:
         self.show(self._describe("done" if self.done >= self.size else "ended before it was complete"))
 
     def show(self, text: str) -> None:
-        """Put it before the user's eyes."""
+        """Show a text to the user."""
         raise NotImplementedError
 
     def _describe(self, state: str) -> str:

@@ -82,10 +82,7 @@ def instrument(pool: BasePool, tracer_provider: TracerProvider | None = None, *,
 
 
 class _Spans:
-    """The `mpccomm.engine.observer.Observer` that makes them."""
-
-    counting = True
-    tell_from = 0.0
+    """The observer that makes them, see `mpccomm.engine.observer`."""
 
     def __init__(self, tracer: Tracer, propagate: bool) -> None:
         self._tracer = tracer
@@ -103,8 +100,16 @@ class _Spans:
         ids = context.trace_id.to_bytes(16), context.span_id.to_bytes(8), context.trace_flags
         return pack_field(TRACE_CONTEXT, _CONTEXT.pack(*ids))
 
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
+    def delivered(self, party: str, message: Outgoing) -> None:
         """End the span."""
+        self._end(message, None)
+
+    def failed(self, party: str, message: Outgoing, error: BaseException) -> None:
+        """End the span, and say why."""
+        self._end(message, error)
+
+    @staticmethod
+    def _end(message: Outgoing, error: BaseException | None) -> None:
         span: Span | None = message.span
         if span is not None:
             message.span = None
@@ -116,18 +121,12 @@ class _Spans:
                 span.set_status(Status(StatusCode.ERROR, kind))
             span.end()
 
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+    def waits(self, involved: Involved) -> Callable[[], None]:
         """Keep since when: if it ends with a message, that is when its span began."""
         since = time.time_ns()
         return lambda: _keep(_Wait(since, time.perf_counter(), involved))
 
-    def vain(self, involved: Involved, since: float) -> None:
-        """Nothing to tell: see `waits`."""
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Nothing to tell: see `receives`."""
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Make a span of a receive that has just ended."""
         wait = _waited.get()
         waited = (party, False) in wait.involved and begun - wait.ended <= _AT_ONCE
@@ -152,12 +151,6 @@ class _Spans:
         trace, span, flags = _CONTEXT.unpack(content)
         context = SpanContext(int.from_bytes(trace), int.from_bytes(span), True, TraceFlags(flags))
         return (Link(context),) if context.is_valid else ()
-
-    def connection(self, party: str, connected: bool) -> None:
-        """No span."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """No span: those of the program are its own."""
 
 
 def _facts(operation: str, party: str, message: Outgoing | Incoming) -> dict[str, str | int]:

@@ -68,7 +68,7 @@ def self_signed(
     authority: bool = False,
     key: CertificateIssuerPrivateKeyTypes | None = None,
 ) -> Identity:
-    """A certificate that vouches for itself; with ``authority`` also for others."""
+    """Return a self-signed certificate; with ``authority`` it may sign others."""
     return _make(name, hosts, start, end, (), authority, None, key, ())
 
 

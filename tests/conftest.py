@@ -43,7 +43,7 @@ LONG_FILES = (
     "faults/",
     "codec/",
 )
-"""What takes long, though some of it has few tests: it comes first, so that no process waits for another at the end."""
+"""The files that take long, some of them with few tests. They come first, so that no process waits for another at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,7 +58,7 @@ def _place(file: Path) -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Have what a process opens only once opened now; and spare the collector all that is imported."""
+    """Open now what a process opens only once, and freeze all that is imported, so that the collector need not visit it."""
     loop_thread.new_event_loop().close()  # libuv's own pipe for signals stays
     gc.collect()
     gc.freeze()
@@ -93,7 +93,7 @@ def misplaced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[AssertionError]]
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    """For coroutine functions that are to run on either event loop."""
+    """Run the coroutine functions of a test on each kind of event loop."""
     if request.param == "asyncio":
         return asyncio.new_event_loop
     factory: Callable[[], asyncio.AbstractEventLoop] = pytest.importorskip("uvloop").new_event_loop
@@ -102,7 +102,7 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
 
 @pytest.fixture
 def both_loops(monkeypatch: pytest.MonkeyPatch, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """For tests of both faces that are to run on either event loop: the private loops are of the same kind as that of the test."""
+    """Run the tests of both faces on each kind of event loop: private loops are of the same kind as that of the test."""
     if loop_factory is asyncio.new_event_loop:  # otherwise it is uvloop's anyway
         monkeypatch.setattr(loop_thread, "new_event_loop", loop_factory)
 

@@ -46,7 +46,7 @@ LIMIT = 1200 * UNIT
 
 _PREAMBLE, _END = "from tests import shown\n", "shown.end()\n"
 SETUP = "setup"
-"""The kind of what a reader does not see."""
+"""The kind of a block that readers do not see."""
 _PRINTED = "printed"
 """The kind of what a program has printed so far; and the line by which it says that it is there."""
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
@@ -66,19 +66,19 @@ _PORT = re.compile(r"\b(?:80|84)\d\d\b")
 
 @dataclass(frozen=True)
 class Block:
-    """One of a document."""
+    """One block of a document."""
 
     document: Path
     line: int
     language: str
     kind: str
-    """What the comment before it says it is; empty: nothing."""
+    """The kind that the comment before it names; empty: there is none."""
     name: str
     text: str
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """The place of the block, for messages."""
         return f"{os.path.relpath(self.document, ROOT)}:{self.line}"
 
     @property
@@ -88,7 +88,7 @@ class Block:
 
 
 def documents() -> list[Path]:
-    """Those that are read: at the top of the repository, and all of the site."""
+    """Return the documents that are checked: those at the top of the repository, and all of the site."""
     own = [ROOT / "mpccomm" / "protocol" / "PROTOCOL.md"]
     return sorted([*ROOT.glob("*.md"), *own, *(ROOT / "docs").rglob("*.md")])
 
@@ -137,7 +137,7 @@ class Reader:
         self._environment = _environment(folder)
 
     def read(self, found: Sequence[Block]) -> None:
-        """All of it, in order. Python in a row is one program."""
+        """Do all that the blocks say, in order. Adjacent blocks of Python are one program."""
         examples = found[0].document.parent
         if examples.name == "deploy":
             # Its commands are for this folder, or for that of the repository.
@@ -145,7 +145,7 @@ class Reader:
                 shutil.copytree(examples, place, dirs_exist_ok=True)
         joined: list[Block] = []
         for block in found:
-            # A program goes on behind what it has printed.
+            # A program continues after the block that shows what it has printed.
             shown = block.kind == "output" and joined and joined[-1].is_program
             joined.append(replace(block, language="python", kind=_PRINTED) if shown else block)
         for way, group in groupby(joined, self._way):
@@ -168,7 +168,7 @@ class Reader:
         return ways[block.language]
 
     def _local(self, text: str) -> str:
-        """The same for this machine."""
+        """Return the text with the addresses of this machine."""
         for host, address in self._hosts.items():
             text = text.replace(host, address).replace(f"DNS:{address}", f"IP:{address}")
         return _PORT.sub(self._port, text)
@@ -232,7 +232,7 @@ class Reader:
         self._run(commands, found)
 
     def _run(self, commands: Mapping[str, tuple[Sequence[str], Path]], found: Sequence[Block]) -> None:
-        """All at the same time; all have to succeed."""
+        """Run all commands at the same time; all have to succeed."""
         null, pipe = subprocess.DEVNULL, subprocess.PIPE
         running: dict[str, subprocess.Popen[str]] = {}
         try:
@@ -255,7 +255,7 @@ class Reader:
         finally:
             for process in running.values():
                 with process, suppress(ProcessLookupError):
-                    # With all that it has started.
+                    # Together with all that it has started.
                     os.killpg(process.pid, signal.SIGKILL)
 
     def _compare(self, found: list[Block]) -> None:
@@ -275,7 +275,7 @@ def as_program(code: str) -> str:
 
 
 def _pass(found: list[Block]) -> None:
-    """Not to be done: a picture, a directive of the site, or another test's."""
+    """Do nothing: the block is a picture, a directive of the site, or belongs to another test."""
 
 
 def _load_yaml(found: list[Block]) -> None:
@@ -299,7 +299,7 @@ sys.exit(f"no such file: {missing}" if missing else 0)
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """That of somebody who has installed mpccomm."""
+    """Return the environment of a user who has installed mpccomm."""
     tools = folder / "tools"
     tools.mkdir()
     stand_in = tools / "stand_in.py"

@@ -35,9 +35,9 @@ class ForwardProxy:
         self.answer = answer
         self.hosts = hosts or {}
         self.asked: list[str] = []
-        """Where to, by those who were let through."""
+        """The destinations of the connections that were let through."""
         self.heard = bytearray()
-        """All that came in the clear after that."""
+        """All that was sent unencrypted after that."""
         self.port = port
         self._context = context
         self._loop = asyncio.new_event_loop()

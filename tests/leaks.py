@@ -1,7 +1,7 @@
-"""What a test may leave behind: nothing. Taken before a test and compared after it, in well under a millisecond.
+"""A test must leave nothing behind. What is open is noted before a test and compared after it, in well under a millisecond.
 
 Seen are threads that still run, open sockets, pipes and polling handles (where the system lists them under ``/proc``,
-that is, on Linux), and errors that asyncio could only log because nobody was left to raise them to: a task destroyed
+that is, on Linux), and errors that asyncio could only log because no caller was left to raise them to: a task destroyed
 while pending, an exception never retrieved, a client session never closed.
 """
 
@@ -41,7 +41,7 @@ def no_leaks() -> Iterator[None]:
         yield
         # What is only reachable in a cycle reports its leak when it is collected: now, and not during some later test.
         gc.collect()
-        # What is left, some large library perhaps, has to be gone through only this once.
+        # What is left, perhaps of some large library, then has to be visited by the collector only this once.
         gc.freeze()
     finally:
         logger.removeHandler(recorder)
@@ -53,7 +53,7 @@ def no_leaks() -> Iterator[None]:
 
 
 def _runs(thread: threading.Thread) -> bool:
-    # One that has been told to stop may need a moment to do so.
+    # A thread that was told to stop may need a moment to do so.
     thread.join(10 * UNIT)
     return thread.is_alive()
 

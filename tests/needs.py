@@ -1,4 +1,4 @@
-"""What a test needs and may be missing: the reason for which it is skipped then says how to get it."""
+"""What tests need, and may be missing: then they are skipped, and the reason says how to get it."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

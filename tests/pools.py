@@ -1,4 +1,4 @@
-"""Pools on loopback that know each other, and eyes for what they log."""
+"""Pools on loopback that know each other, and a view of what they log."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ LOCAL = "127.0.0.1"
 
 
 def quick(limits: Limits | None = None, *, unreachable_timeout: float | None = None) -> Settings:
-    """Everything that takes its time takes little of it."""
+    """Return settings in which all waits and intervals are short."""
     timing = Timing(tick=UNIT / 2, deadlock_after=3 * UNIT, waiting_notice=2 * UNIT, greeting=5 * UNIT)
     return Settings(
         limits=limits or Limits(),
@@ -60,15 +60,15 @@ async def until(condition: Callable[[], object], limit: float = 50 * UNIT) -> No
 
 
 class Log:
-    """What was logged, as one can ask for it."""
+    """The lines that were logged, to search in."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, logger="mpccomm")
         self._caplog = caplog
 
     def lines(self, part: str, level: int = logging.DEBUG) -> list[str]:
-        """The lines of at least that level with ``part`` in them, in order."""
-        # Which pool it is is said where there are several: also of an earlier test, perhaps.
+        """Return the lines of at least that level with ``part`` in them, in order."""
+        # Lines name their pool where there are several, which may be pools of an earlier test.
         return [
             record.getMessage().removeprefix(f"[{record.pool}] ")  # type: ignore[attr-defined]
             for record in self._caplog.records
@@ -76,6 +76,6 @@ class Log:
         ]
 
     async def seen(self, part: str, level: int = logging.DEBUG, limit: float = 50 * UNIT) -> str:
-        """Wait for such a line; the first of them."""
+        """Wait for such a line, and return the first one."""
         await until(lambda: self.lines(part, level), limit)
         return self.lines(part, level)[0]

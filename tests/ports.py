@@ -1,4 +1,4 @@
-"""Ports for programs that have to be told theirs beforehand."""
+"""Free ports for programs that must know their ports before they start."""
 
 import random
 import socket
@@ -6,11 +6,11 @@ import socket
 from tests.pools import LOCAL
 
 _PORTS = range(15_000, 32_000)
-"""Below those that systems give to connections: one of these could get a port between our look and its use."""
+"""Below the ports that systems give to connections: one of those could be taken between our look and its use."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports at which nobody listens."""
+    """Ports at which no server listens."""
     found: list[int] = []
     while len(found) < count:
         port = random.choice(_PORTS)

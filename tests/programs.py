@@ -1,4 +1,4 @@
-"""What programs print that run as processes of their own."""
+"""Reading what programs print that run as processes of their own."""
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from typing import IO
 
 
 def rest(process: subprocess.Popen[str], limit: float) -> tuple[str, str]:
-    """Wait for the end of a program; what it has still printed, and its errors.
+    """Wait for the end of a program, and return the rest of its output, and its errors.
 
     `subprocess.Popen.communicate` would lose what a ``readline`` before has read ahead.
 

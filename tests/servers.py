@@ -1,4 +1,4 @@
-"""Programs of others that listen on this machine for a test: started by the files of the documents, ended by their number."""
+"""Servers of other projects that run on this machine for a test: started with the files of the documents, ended by process id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 20.0
 
 
 def program(name: str, *, package: str = "") -> str:
-    """Where a program is, or skip with the package that has it."""
+    """Return the path of a program, or skip the test and name the package that has it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.skip(f"there is no {name}; apt install {package or name}")
@@ -29,7 +29,7 @@ def program(name: str, *, package: str = "") -> str:
 
 
 def changed(name: str, tmp_path: Path, changes: Sequence[tuple[str, str]]) -> Path:
-    """A copy of a file of the documents, with other places in it."""
+    """Return a copy of a file of the documents, with other paths and ports in it."""
     text = (DEPLOY / name).read_text(encoding="utf-8")
     for old, new in changes:
         assert old in text
@@ -80,7 +80,7 @@ def squid(port: int, *, where: str = "127.0.0.1", password: str = "", prefix: Se
     command = program("squid")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        # It gives up being root, and reads its files as somebody else.
+        # It gives up being root, and reads its files as another user.
         folder.chmod(0o777)
         lines = [
             f"http_port {where}:{port}",
@@ -119,7 +119,7 @@ Place = tuple[str, int]
 def haproxy_by_name(
     folder: Path, at: Place, bob: Place, carol: Place, prefix: Sequence[str] = ()
 ) -> AbstractContextManager[None]:
-    """HAProxy, which passes on what asks for one of two host names."""
+    """HAProxy, which forwards connections by which of two host names they ask for."""
     changes = ((":443", _joined(at)), ("10.0.0.2:8443", _joined(bob)), ("10.0.0.3:8443", _joined(carol)))
     command = [program("haproxy"), "-db", "-f", str(changed("haproxy.cfg", folder, changes))]
     return listening(command, at[1], at[0], prefix)
@@ -128,7 +128,7 @@ def haproxy_by_name(
 def nginx_by_name(
     folder: Path, at: Place, bob: Place, carol: Place, prefix: Sequence[str] = ()
 ) -> AbstractContextManager[None]:
-    """The same by nginx."""
+    """The same with nginx."""
     nginx, module = program("nginx"), Path("/usr/lib/nginx/modules/ngx_stream_module.so")
     if not module.is_file():
         pytest.skip("nginx has no stream module; apt install libnginx-mod-stream")

@@ -20,13 +20,13 @@ def end() -> None:
 
 
 def nobody() -> SyncPool:
-    """A pool that knows nobody."""
+    """A pool without parties."""
     _made.append(SyncPool())
     return _made[-1]
 
 
 def alice() -> tuple[SyncPool, object]:
-    """Her pool, with Bob and Carol, of whom Carol has sent something; and something to send."""
+    """Return Alice's pool, with Bob and Carol, of whom Carol has sent something; and a value to send."""
     _made.extend(SyncPool(name=name) for name in ("Alice", "Bob", "Carol"))
     pool, bob, carol = _made[-3:]
     for one in (pool, bob, carol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,19 @@ def test_two_blocking_pools(tmp_path: Path) -> None:
         assert b.recv("a") == 1
         handles = a.pool.group(), b.pool.group()
         assert [group.names for group in handles] == [("a", "b")] * 2
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+async def test_a_pool_of_a_file_has_its_name_from_there(
+    face: type[Pool | SyncPool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = plain(tmp_path)
+    monkeypatch.setenv(ME, "a")
+    for make in (partial(face.from_config, file, "a"), partial(face.from_config, file), partial(face.from_env, file)):
+        pool = make()
+        with pytest.raises(ConfigurationError, match="'a' is this pool's own name"):
+            pool.add_http_client("a", LOCAL, 1)
+        await (asyncio.to_thread(pool.shutdown, 0) if isinstance(pool, SyncPool) else pool.shutdown(0))
 
 
 async def test_two_pools_with_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

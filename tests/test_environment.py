@@ -130,9 +130,10 @@ def test_what_is_refused(variables: dict[str, str], expected: str, monkeypatch: 
 @pytest.mark.parametrize(
     ("hosts", "names", "expected"),
     [
-        ("a:1,a:1", None, "each party needs a name and a place"),
+        ("a:1,b:1,a:1", None, r"^a:1 is there twice \(a:1, b:1, a:1\): each party needs a place of its own$"),
         ("a:1,b:1", ["x"], "each party needs a name and a place"),
-        ("a:1,b:1", ["x", "x"], "each party needs a name and a place"),
+        ("a:1,b:1", ["x", "x"], r"^x is there twice \(x, x\): each party needs a name of its own$"),
+        ("party-{j}:61", None, r"^MPCCOMM_HOSTS is party-\{j\}:61: only \{i\} stands for something, not \{j\}$"),
         ("a:0,b:1", None, "is no address"),
         ("a b:1,c:1", None, "is no address"),
         (PATTERN, None, "how many parties"),
@@ -141,6 +142,43 @@ def test_what_is_refused(variables: dict[str, str], expected: str, monkeypatch: 
 def test_patterns_that_cannot_be(hosts: str, names: list[str] | None, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected):
         from_environment(None, hosts, names)
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("MPCCOMM_CRET", r"MPCCOMM_CRET is unknown; did you mean MPCCOMM_CERT\?$"),
+        ("MPCCOMM_KYE", r"did you mean MPCCOMM_KEY\?$"),
+        ("MPCCOMM_CA_CRET", r"did you mean MPCCOMM_CA_CERT\?$"),
+        ("MPCCOMM_RELY", r"did you mean MPCCOMM_RELAY\?$"),
+        ("MPCCOMM_PRATY", r"did you mean MPCCOMM_PARTY\?$"),
+        ("MPCCOMM_EXPLIAN", r"did you mean MPCCOMM_EXPLAIN\?$"),
+        ("MPCCOMM_VERBOSE", r"is unknown; there are MPCCOMM_CA_CERT, .*MPCCOMM_SIZE; unset it$"),
+        ("MPCCOMM_RELAY_TOKEN_FILE", "MPCCOMM_RELAY_TOKEN_FILE is set, but MPCCOMM_RELAY is not"),
+        ("MPCCOMM_PROXY_CA_CERT", "MPCCOMM_PROXY_CA_CERT is set, but MPCCOMM_PROXY is not"),
+    ],
+)
+def test_no_variable_silently_does_nothing(variable: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(monkeypatch, STARTED["MPICH"] | {variable: "x"})
+    with pytest.raises(ConfigurationError, match=expected):
+        from_environment(None, PATTERN, None)
+    monkeypatch.setenv(variable, "")
+    from_environment(None, PATTERN, None)
+
+
+def test_variables_of_tests_and_of_services_in_kubernetes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    start(monkeypatch, STARTED["MPICH"] | {"MPCCOMM_TEST_LONG": "1"})
+    for service in ("MPCCOMM", "MPCCOMM_RELAY"):
+        for rest in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTPS", "PORT", "PORT_443_TCP", "PORT_443_TCP_ADDR"):
+            monkeypatch.setenv(f"{service}_{rest}", "10.0.0.1")
+    assert from_environment(None, PATTERN, None)[1] == "party-1"
+
+
+def test_what_has_no_effect_beside_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    start(monkeypatch, {"MPCCOMM_CERT": "a.pem", "MPCCOMM_KEY": "a.key", "MPCCOMM_PARTY": "a"})
+    text = r"MPCCOMM_CERT has no effect beside a configuration file, parties\.toml: .* unset MPCCOMM_CERT, MPCCOMM_KEY$"
+    with pytest.raises(ConfigurationError, match=text):
+        from_environment("parties.toml", None, None)
 
 
 def test_a_file_and_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +199,11 @@ def test_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert config.parties[me].cert == (tmp_path / "party-1.pem",)
     assert config.parties[me].key == tmp_path / "1.key"
     assert not config.parties["party-0"].cert
+    monkeypatch.setenv("MPCCOMM_CERT", "{n}.pem")
+    with pytest.raises(
+        ConfigurationError, match=r"MPCCOMM_CERT is \{n\}\.pem: only \{i\} and \{name\} stand for something"
+    ):
+        from_environment(None, PATTERN, None)
     monkeypatch.setenv("MPCCOMM_CERT", "no.pem")
     with pytest.raises(ConfigurationError, match="MPCCOMM_CERT: there is no file"):
         from_environment(None, PATTERN, None)

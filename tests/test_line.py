@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from mpccomm.errors import ConfigurationError
-from mpccomm.line import HEADERS, QUEUE, SEGMENT, Lane, Line, duration, frequency, in_words, rate
+from mpccomm.line import HEADERS, QUEUE, SEGMENT, Direction, Line, duration, frequency, in_words, rate
 
 
 @pytest.mark.parametrize(
@@ -116,25 +116,25 @@ def test_in_words() -> None:
 
 
 def test_a_message_takes_its_size_and_half_a_round_trip() -> None:
-    lane = Lane(Line(0.04, 1e6), Random(0))
+    direction = Direction(Line(0.04, 1e6), Random(0))
     size = 100 * SEGMENT
     onto_the_line = 100 * (SEGMENT + HEADERS) / 1e6
-    assert lane.send(size, 7.0) == pytest.approx(7.0 + onto_the_line + 0.02)
+    assert direction.send(size, 7.0) == pytest.approx(7.0 + onto_the_line + 0.02)
     # The next one waits for it, and not for its travel.
-    assert lane.send(size, 7.0) == pytest.approx(7.0 + 2 * onto_the_line + 0.02)
-    assert lane.hold(7.0) == pytest.approx(2 * onto_the_line - QUEUE / 2)
-    assert lane.hold(7.0 + 2 * onto_the_line - QUEUE) == pytest.approx(0)
-    assert lane.send(size, 9.0) == pytest.approx(9.0 + onto_the_line + 0.02)
-    assert lane.hold(10.0) == 0
+    assert direction.send(size, 7.0) == pytest.approx(7.0 + 2 * onto_the_line + 0.02)
+    assert direction.hold(7.0) == pytest.approx(2 * onto_the_line - QUEUE / 2)
+    assert direction.hold(7.0 + 2 * onto_the_line - QUEUE) == pytest.approx(0)
+    assert direction.send(size, 9.0) == pytest.approx(9.0 + onto_the_line + 0.02)
+    assert direction.hold(10.0) == 0
 
 
 def test_without_a_rate_nothing_waits() -> None:
-    lane = Lane(Line(0.04), Random(0))
-    assert [lane.send(10**12, 1.0) for _ in range(3)] == [pytest.approx(1.02)] * 3
+    direction = Direction(Line(0.04), Random(0))
+    assert [direction.send(10**12, 1.0) for _ in range(3)] == [pytest.approx(1.02)] * 3
 
 
 def test_what_arrives_at_once() -> None:
-    assert [Lane(Line(rate=rate), Random(0)).chunk for rate in (1e5, 1e7, 1e9, math.inf)] == [
+    assert [Direction(Line(rate=rate), Random(0)).chunk for rate in (1e5, 1e7, 1e9, math.inf)] == [
         1448,
         10_000,
         262_144,
@@ -143,8 +143,8 @@ def test_what_arrives_at_once() -> None:
 
 
 def test_jitter_is_even_around_the_delay() -> None:
-    lane = Lane(Line(0.04, jitter=0.01), Random(0))
-    times = [lane.send(1, 0.0) for _ in range(2000)]
+    direction = Direction(Line(0.04, jitter=0.01), Random(0))
+    times = [direction.send(1, 0.0) for _ in range(2000)]
     assert 0.015 <= min(times) < 0.0151
     assert 0.0249 < max(times) <= 0.025
     assert sum(times) / len(times) == pytest.approx(0.02, rel=0.02)

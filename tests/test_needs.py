@@ -1,4 +1,4 @@
-"""Whoever sees a test skipped is told how to get what it needs."""
+"""The reason of a skipped test says how to get what it needs."""
 
 import re
 from importlib.metadata import requires

@@ -53,7 +53,7 @@ def test_the_readme_is_read_in_one_go() -> None:
 @pytest.mark.parametrize("first", ["alice", "bob"])
 @pytest.mark.parametrize("way", ["script", "asyncio", "notebook"])
 def test_alice_and_bob(way: str, first: str, tmp_path: Path) -> None:
-    """Whoever starts first: the second is started when the first one's server is there, or the order would be luck."""
+    """In either order: the second starts when the server of the first is there, or the order would be a matter of luck."""
     ports = {"alice": free_port(), "bob": free_port()}
     programs = blocks("file")
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The one time unit of the tests: what waits, waits for a multiple of it."""
+"""The time unit of the tests: all waits are multiples of it."""
 
 import os
 
@@ -11,4 +11,4 @@ where the environment variable ``MPCCOMM_TEST_TIME_UNIT`` makes it longer."""
 LONG = pytest.mark.skipif(
     not os.environ.get("MPCCOMM_TEST_LONG"), reason="the long form; the environment variable MPCCOMM_TEST_LONG runs it"
 )
-"""Marks what takes longer than a normal run of the tests may."""
+"""Marks tests that take too long for a normal run."""

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = ""
     try:
         try:
-            # Only the first argument is ours. The command alone knows its options, and what it needs installed.
+            # Only the first argument is parsed here. Each command knows its own options, and the libraries that it needs.
             command = overview().parse_args(arguments[:1]).command
             status = _run(command, arguments[1:])
         except SystemExit:
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Status.UNREAD
     except (CommunicationError, OSError) as error:
         if command == "compat":
-            # Errors of the program that it runs are not those of the command.
+            # An error of the program that a command runs is not an error of the command.
             raise
         with suppress(OSError):  # streams of another kind
             _let_go()
@@ -160,14 +160,14 @@ def _say(command: str, error: CommunicationError | OSError) -> Status:
 
 
 def _open_streams() -> None:
-    """See that there are streams to print to, also where the process that has started us has closed them."""
+    """Open the standard streams where the process that has started this one has closed them."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lasts
 
 
 def _drop(interrupt: KeyboardInterrupt) -> None:
-    """Free what it has interrupted, without a word of what was only half made: a loop, a coroutine."""
+    """Free what Ctrl-C has interrupted, without warnings about half-made objects such as a loop or a coroutine."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings():
@@ -194,7 +194,7 @@ def _is_unread(stream: TextIO) -> bool:
         stream.flush()
         if not hasattr(select, "poll"):  # Windows
             return False
-        # What is written at once leaves nothing to flush.
+        # An unbuffered stream has nothing to flush.
         poll = select.poll()
         poll.register(stream.fileno(), 0)
         return any(events & select.POLLERR for _, events in poll.poll(0))

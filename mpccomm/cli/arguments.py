@@ -17,7 +17,7 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.transport.tls import Password
 
 _LONGEST_NAME = 64
-"""Characters, of the name in a certificate."""
+"""The largest number of characters of a name in a certificate."""
 
 
 def seconds(text: str) -> float:
@@ -93,11 +93,11 @@ def party_name(text: str) -> str:
 def add_rest(parser: argparse.ArgumentParser) -> None:
     """Add all that follows a program, which is its own."""
     rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, default=[], help="what it is given")
-    rest.required = False  # or argparse would name it among what is missing
+    rest.required = False  # otherwise argparse would list it as missing
 
 
 def check_program(options: argparse.Namespace) -> None:
-    """See whether there is a program of that name, a ``script`` or with ``module`` set a module.
+    """Check that there is a program of that name: a ``script``, or with ``module`` set a module.
 
     :raises argparse.ArgumentError: there is none
     """
@@ -150,7 +150,7 @@ def chosen(options: argparse.Namespace) -> tuple[Config, str]:
         config = Config.load(options.config)
         return config, config.party(options.me).name
     if options.config:
-        # What is wrong with the file is not a question of who this is.
+        # An error in the file comes before the question which party this is.
         Config.load(options.config)
     try:
         config, found = from_environment(options.config, None, None)
@@ -164,7 +164,7 @@ def chosen(options: argparse.Namespace) -> tuple[Config, str]:
 def password_from(file: Path | None) -> Password:
     """Return the password for the private key, if it turns out to need one."""
     if file is None:
-        # Asked once, and not at all for a key that is not encrypted.
+        # It is asked for once, and only if the key is encrypted.
         return cache(partial(getpass, "password of the private key: ")) if sys.stdin and sys.stdin.isatty() else None
     return first_line(file)
 

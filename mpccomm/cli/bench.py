@@ -32,7 +32,7 @@ SIZES = (64 * 1024, 1024 * 1024, 16 * 1024 * 1024)
 IN_FLIGHT = 1000
 _MIB = 1024 * 1024
 _OTHER = "the other party"
-"""What it is called where only its address was given."""
+"""The name of the other party where only its address was given."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Link:
     party: str
 
     def send(self, message: object) -> None:
-        """Send it, and wait until it is there."""
+        """Send a message, and wait until it has arrived."""
         self.pool.send(self.party, message)
 
     def asend(self, message: object) -> Future[Any]:
-        """Send it."""
+        """Send a message without waiting."""
         return self.pool.asend(self.party, message)
 
     def recv(self) -> Any:
@@ -131,17 +131,17 @@ def _transfer(link: Link, data: bytes) -> float:
     return len(data) / _MIB / (time.perf_counter() - start)
 
 
-def measure(link: Link, seconds: float, patience: float | None = None) -> list[Figure]:
-    """Both parties call this; each leads once. A drawn number decides who does so first.
+def measure(link: Link, seconds: float, limit: float | None = None) -> list[Figure]:
+    """Measure together with the other party, which calls this as well. Each leads once; random numbers decide who is first.
 
-    :param patience: seconds for the other one to come, which may be connected and run something else
+    :param limit: seconds for the other one to come, which may be connected and run something else
     """
     mine = theirs = 0
     while mine == theirs:
         mine = secrets.randbits(62)
         try:
-            link.pool.send(link.party, mine, timeout=patience)
-            theirs = link.pool.recv(link.party, timeout=patience)
+            link.pool.send(link.party, mine, timeout=limit)
+            theirs = link.pool.recv(link.party, timeout=limit)
         except CommunicationTimeoutError as error:
             text = f"{link.party} is connected, but runs no bench: its own program may be there, which takes no note of this one"
             raise NotReadyError(text, {link.party: text}) from error
@@ -204,7 +204,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
             flush=True,
         )
-        # On a loop of this thread Ctrl-C gets through at any moment; a lock that the thread is about to wait for may miss it.
+        # On a loop of this thread Ctrl-C always gets through; a thread that is about to wait for a lock may miss it.
         asyncio.run(link.pool.pool.wait_ready(options.wait))
         print(f"connected; measuring for {2 * options.seconds:g} s", file=sys.stderr, flush=True)
         found = measure(link, options.seconds, options.wait)

@@ -24,7 +24,7 @@ from mpccomm.cli import Status
 from mpccomm.cli.arguments import count, first_line, host, party_name, password_from
 from mpccomm.config import Config, PartyConfig
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.identity import Certificate, missing_extra, read_certificates, read_file
+from mpccomm.transport.identity import Certificate, holds_only_a_key, missing_extra, read_certificates, read_file
 from mpccomm.transport.tls import read_key
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ AUTHORITY = "authority"
 _AUTHORITY_DAYS = 5 * 365
 _PARTY_DAYS = 397
 _ARGUMENTS = {"key": "key", "cert": "cert", "ca_cert": "ca"}
-"""Of `Pool`, and which of the files of a party each takes."""
+"""The arguments of `Pool`, and the file of a party that each of them takes."""
 _SKEW = timedelta(hours=1)
 """Certificates are valid from a little before now, for the sake of clocks that are late."""
 
@@ -130,7 +130,7 @@ def _file_name(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    """As it is in a certificate: a host name in ASCII, by the same normalisation with which it is dialled and compared."""
+    """Return an address as it is in a certificate: a host name in ASCII, normalised as when it is dialled and compared."""
     address = literal(host(text))
     if address is None:
         return ascii_name(text)
@@ -201,7 +201,7 @@ def _issue_one(options: argparse.Namespace) -> None:
 
 
 def _issue_all(options: argparse.Namespace) -> None:
-    """All that the file names, for each party at the place where the file will look for it."""
+    """Issue all certificates that the file names, each at the path where the file expects it."""
     folder: Path = options.folder
     source: Path = options.config
     config = Config.load(source, certified=False)
@@ -214,7 +214,7 @@ def _issue_all(options: argparse.Namespace) -> None:
     if config.ca_cert is not None:
         shared[config.ca_cert] = authority.pem
     for path in _of_relays(config):
-        # What a relay is known by is there already, or it is to have a certificate of this authority.
+        # A relay has a certificate already, by which it is known, or gets one of this authority.
         shared.setdefault(path, path.read_bytes() if path.is_file() else authority.pem)
     for name, party in config.parties.items():
         own = folder / name
@@ -233,7 +233,7 @@ def _issue_all(options: argparse.Namespace) -> None:
 
 
 def _addresses_of(party: PartyConfig, config: Config) -> list[str]:
-    """Return what its certificate is for: where the others find it, and where it listens, if that is one place."""
+    """Return the addresses that its certificate is for: where others find it, and where it listens, if that is one address."""
     try:
         _file_name(party.name)
         found = [_address(party.addr)] if party.addr else []
@@ -251,7 +251,7 @@ def _of_relays(config: Config) -> list[Path]:
 
 
 def _check_files(config: Config, source: Path) -> None:
-    """Every party has a place for its key and one for its certificate, and no two files of a folder have the same place."""
+    """Check that each party has paths for its key and certificate, and that no two files of a folder have the same path."""
     shared = [source] + ([config.ca_cert] if config.ca_cert else [])
     for party in config.parties.values():
         for what, given in (("cert", party.cert), ("key", party.key)):
@@ -303,7 +303,7 @@ def _holds_a_key(path: Path) -> bool:
     """Return whether there is a private key and no certificate, readable or under a password."""
     data = read_file(path)
     if b"-----BEGIN " in data:
-        return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
+        return holds_only_a_key(data)
     try:
         read_key(path, None)
     except ConfigurationError as error:
@@ -339,7 +339,7 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
 
 
 class _Authority:
-    """The one in the folder, with its key."""
+    """The authority in the folder, with its key."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         folder: Path = options.folder

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         sys.path.insert(0, "")
         runpy.run_module(options.script, run_name="__main__", alter_sys=True)
     else:
-        # As Python itself has it: what a program looks for beside itself does not depend on where it was started.
+        # As Python does: a program finds what is beside it, wherever it was started.
         sys.path.insert(0, str(Path(options.script).resolve().parent))
         runpy.run_path(str(Path(options.script).absolute()), run_name="__main__")
     return Status.WELL

@@ -41,7 +41,7 @@ Share: TypeAlias = "NDArray[np.uint64]"
 PARTIES = ("Alice", "Bob", "Carol")
 LOOPBACK = "127.0.0.1"
 PATIENCE = 60.0
-"""Seconds after which the demo gives a silent party up."""
+"""Seconds after which the demo gives up a silent party."""
 
 _ENDED = "{} ended before it was done; what it printed says why"
 
@@ -60,7 +60,7 @@ def decode(encoded: Share) -> Vector:
 
 
 def split(secret: Share, count: int) -> list[Share]:
-    """As many shares as asked for, that add up to the secret; any that lack one are independent of it and uniform."""
+    """Return shares that add up to the secret. Fewer than all of them are uniform, and independent of the secret."""
     random = [np.frombuffer(secrets.token_bytes(secret.nbytes), np.uint64) for _ in range(count - 1)]
     return [secret - np.sum(random, axis=0, dtype=np.uint64), *random]
 
@@ -90,15 +90,16 @@ class Outcome:
     seen: list[tuple[str, Share]]
     """Every message it received, with its sender."""
     sent: dict[str, tuple[int, int]]
-    """By receiver: how many messages and bytes it sent."""
+    """How many messages and bytes it sent, by receiver."""
 
 
 def party(name: str, demo: Connection) -> None:
-    """One party, in its own process: opens its pool, gets to know the others, computes, and reports to the demo."""
-    with suppress(EOFError, BrokenPipeError), demo, SyncPool(name=name) as pool:  # these two errors: the demo has gone
+    """Run one party, in its own process: open a pool, add the others, compute, and report to the demo."""
+    # These two errors mean that the demo has gone.
+    with suppress(EOFError, BrokenPipeError), demo, SyncPool(name=name) as pool:
         vector: Vector = demo.recv()
         pool.add_http_server(port=0, addr=LOOPBACK)
-        demo.send(pool.port)  # port 0 was any free one: the others learn from the demo which
+        demo.send(pool.port)  # port 0 means any free one: the demo tells the others which one it is
         ports: dict[str, int] = demo.recv()
         others = [other for other in ports if other != name]
         for other in others:
@@ -143,7 +144,7 @@ def _started(names: Sequence[str]) -> Iterator[dict[str, Connection]]:
         wait([process.sentinel for process in processes], 2)
         raise
     finally:
-        # All at once and without a word: none of them is to tell of the end of another.
+        # All at once and without a goodbye, so that none of them reports the end of another.
         for process in processes:
             process.kill()
         for process in processes:
@@ -161,7 +162,7 @@ def _interrupts_held() -> Iterator[None]:
     # It would be started inside, with the first party, and let Ctrl-C through from then on.
     resource_tracker.ensure_running()
     held: list[int] = []
-    # What is blocked here is blocked in what is started here; but another thread of ours, as numpy has, may still get it.
+    # Processes that are started here inherit the blocked signal. Another thread of this process, as numpy has, may still get it.
     handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -181,7 +182,7 @@ def _tell(name: str, connection: Connection, message: object) -> None:
 
 
 def _hear(connections: dict[str, Connection]) -> dict[str, Any]:
-    """One message of every party; the first that ends or is silent for too long ends the waiting for the others."""
+    """Return one message of every party. The first party that ends, or is silent for too long, ends the wait for all."""
     waiting = {connection: name for name, connection in connections.items()}
     heard: dict[str, Any] = {}
     while waiting:

@@ -41,17 +41,17 @@ from mpccomm.transport.tls import Credentials, Password
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
 _SOON = 14
-"""Days."""
+"""Days before its end at which a certificate is reported."""
 _SKEW = 5.0
-"""Seconds by which clocks may differ before it is worth a word."""
+"""Seconds by which clocks may differ before that is reported."""
 _PINGS = 5
 _BULK = 8 << 20
-"""Bytes."""
+"""Bytes that are sent to measure the bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; a remedy where it is not well."""
+    """One thing that was examined, with a remedy where something is wrong."""
 
     party: str
     check: str
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Examine, and say what was found; the exit status tells whether all is well."""
-    # What the pool logs meanwhile is in the findings, in better words.
+    # The findings say in better words what the pool logs meanwhile.
     logging.getLogger("mpccomm").addHandler(logging.NullHandler())
     config, me = chosen(options)
     party = config.party(me)
@@ -150,10 +150,10 @@ def _validity(name: str, certificate: Certificate, renew: str) -> Finding:
 
 
 def _seeing(config: Config, me: PartyConfig, password: Password) -> ssl.SSLContext:
-    """Return a context that takes any certificate, and shows our own: who shows none is told of there, as a stranger."""
+    """Return a TLS context that accepts any certificate, and shows ours: without one the other end would log a stranger."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if config.tls and me.cert:
-        with suppress(ConfigurationError):  # it has been told
+        with suppress(ConfigurationError):  # it was reported already
             context = Credentials(me.key, me.cert[0], config.ca_cert, password).dialling
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -163,7 +163,7 @@ def _seeing(config: Config, me: PartyConfig, password: Password) -> ssl.SSLConte
 def _outside(
     config: Config, me: PartyConfig, context: ssl.SSLContext, timeout: float, other: PartyConfig
 ) -> Iterator[Finding]:
-    """Name, port, and what answers there."""
+    """Yield findings on the name, the port, and what answers there."""
     if not other.addr:
         return
     port = other.port or (443 if config.tls else 80)
@@ -200,7 +200,7 @@ def _certificate(
 ) -> Iterator[Finding]:
     """Yield what it shows to any caller; whether that is believed is seen when the pool connects."""
     try:
-        # What stands in front of several parties tells them apart by the name.
+        # A proxy in front of several parties tells them apart by the name.
         with context.wrap_socket(connection, server_hostname=other.server_name or other.addr) as secured:
             der = secured.getpeercert(binary_form=True)
         shown = certificate_from_der(der or b"")
@@ -369,7 +369,7 @@ async def _connected(
     listens = f"listens at {me.listens_at} port {pool.port}" if me.listens else "there is none: it calls, and is called"
     found = [Finding(me.name, "server", OK, listens)]
     async with pool:
-        # First of all: others may need a moment to start, and it is them that we want to look at.
+        # This comes first: the others may need a moment to start before they can be examined.
         missing = await _missing(pool, timeout, [party.name for party in others])
         found += _relays(pool, me, others)
         for party in others:
@@ -446,7 +446,7 @@ async def _missing(pool: Pool, timeout: float, others: Sequence[str]) -> dict[st
     except NotReadyError as error:
         return error.missing
     except AuthenticationError as error:
-        # It tells of one; the others may be well.
+        # The error names one party; the others may be reachable.
         stats = pool.stats
         return {name: str(error) for name in others if not stats[name].connected}
     return {}
@@ -464,7 +464,7 @@ async def _round_trip(pool: Pool, name: str, timeout: float) -> Finding:
 
 
 async def _compare(channel: Channel, name: str, timeout: float) -> list[Finding]:
-    """With another doctor: versions, clocks, bandwidth."""
+    """Yield findings that need the doctor at the other end too: versions, clocks, bandwidth."""
     ours = {"mpccomm": version("mpccomm"), "Python": platform.python_version()}
     try:
         await channel.send(name, ours, timeout=timeout)
@@ -504,7 +504,7 @@ async def _tell_time(channel: Channel, name: str, timeout: float) -> None:
 
 
 async def _ask_time(channel: Channel, name: str, timeout: float) -> float:
-    """By how many seconds the clock there is ahead, after the fastest of some exchanges (Cristian's algorithm)."""
+    """Return by how many seconds the other clock is ahead, by the fastest of some exchanges (Cristian's algorithm)."""
     best = (float("inf"), 0.0)
     for _ in range(_PINGS):
         started = time.time()

@@ -64,7 +64,7 @@ _KNOWN_REGIONS: Mapping[frozenset[str], Line] = {
     frozenset({"asia", "us"}): Line(0.160, rate("100mbit")),
     frozenset({"asia", "eu"}): Line(0.200, rate("100mbit")),
 }
-"""Round numbers of the order that data centres in these parts of the world have."""
+"""Round numbers, of the order of those between data centres in these parts of the world."""
 KNOWN_NAMES = tuple(name for pair in _KNOWN_REGIONS if len(pair) == 1 for name in pair)
 
 
@@ -145,7 +145,7 @@ def emulated(lines: Mapping[Pair, Line], ports: Mapping[str, int], *, told_apart
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl-C is for the parties, which have something to say to each other then.
+        # Ctrl-C is for the parties, which then still exchange messages over these lines.
         start_new_session=True,
     )
     with process:
@@ -157,7 +157,7 @@ def emulated(lines: Mapping[Pair, Line], ports: Mapping[str, int], *, told_apart
         if isinstance(found, str):
             advice = "" if told_apart else "; with --tls the parties need no addresses of their own"
             raise ConfigurationError(f"the lines between the parties can't be emulated: {found}{advice}")
-        # Leaving ends its standard input, and with it the process.
+        # At the end its standard input is closed, which ends the process.
         yield {pair: (way.listen[0], port) for (pair, way), port in zip(ways.items(), found, strict=True)}
 
 
@@ -170,7 +170,7 @@ class _Plan:
         self._regions: dict[str, str] = {}
         """The regions of the parties."""
         self._lines: dict[frozenset[str], Line] = {}
-        """Between two parties or regions, or within a region."""
+        """The lines between two parties or regions, or within a region."""
         self._default: Line | None = None
 
     @classmethod
@@ -240,7 +240,7 @@ class _Plan:
         if not isinstance(members, list) or not all(isinstance(name, str) for name in members):
             raise self._wrong(f'region {region} needs the names of its parties, as in {region} = ["alice", "bob"]')
         for name in members:
-            # The same file is good for fewer parties as well.
+            # The same file may be used with fewer parties.
             if name in self._regions:
                 raise self._wrong(f"{name} is in two regions: {self._regions[name]} and {region}")
             self._regions[name] = region
@@ -248,7 +248,7 @@ class _Plan:
             raise self._wrong(f"{region} is a region and a party; give one of them another name")
 
     def _look_for_misspelt(self) -> None:
-        """Refuse a name that is of no party, but nearly that of one which is in no region."""
+        """Refuse a name that is no party's, but similar to that of a party which is in no region."""
         strangers = [name for name in self._regions if name not in self._names]
         for name in self._names:
             if name not in self._regions and (near := nearest(name, strangers, 0.75)):

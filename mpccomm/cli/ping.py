@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _ping(config: Config, me: str, names: Sequence[str], options: argparse.Namespace) -> int:
     timing = replace(config.settings.timing, heartbeat=options.interval / 2, tick=min(0.5, options.interval / 4))
-    # Dial at once: who asks wants to know what happens when we do.
+    # Dial at once, whichever side would dial first: the user wants to know what happens then.
     retry = replace(config.settings.retry, give_way=_AT_ONCE)
     config = replace(config, settings=replace(config.settings, timing=timing, retry=retry))
     kept = {name: party for name, party in config.parties.items() if name in names or name == me}

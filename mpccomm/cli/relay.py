@@ -36,7 +36,7 @@ from mpccomm.settings import MiB
 from mpccomm.sync.loop_thread import new_event_loop
 from mpccomm.transport.port import bind
 from mpccomm.transport.relay import RelayLimits, RelayServer
-from mpccomm.transport.relay_identity import Admitted, read_tokens
+from mpccomm.transport.relay_identity import AccessList, read_tokens
 from mpccomm.transport.tls import Password, listening_context
 
 log = EventLog()
@@ -141,12 +141,12 @@ def _place(text: str) -> tuple[str, int]:
 
 
 class _Files:
-    """What is read when it starts, and again at SIGHUP."""
+    """The files that are read at the start, and again at SIGHUP."""
 
     def __init__(self, options: argparse.Namespace, password: Password) -> None:
         self._options = options
         self._password = password
-        self.admitted = Admitted(options.ca, options.fingerprints, options.token_file)
+        self.admitted = AccessList(options.ca, options.fingerprints, options.token_file)
         self.context: ssl.SSLContext | None = None
         self.status_tokens: tuple[bytes, ...] = ()
         self._read_others()
@@ -158,7 +158,7 @@ class _Files:
         self.context, self.status_tokens = context, tokens
 
     def reload(self, review: Callable[[], None]) -> None:
-        """Read them again; what can't be read leaves all as it was."""
+        """Read the files again. If one can't be read, all stays as it was."""
         try:
             self._read_others()
             self.admitted.reload()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 Remedies: TypeAlias = tuple[tuple[str, str], ...]
-"""Words, and what to do where they stand in the cause. The last row may be for all the rest."""
+"""Words, and what to do if the cause contains them. The last row may be for all other causes."""
 
 OWN_FILES: Remedies = (
     ("is encrypted", "name the file that has its password: --password-file"),
@@ -75,7 +75,7 @@ PROXY: Remedies = (
     ("take TLS", "write http:// in its URL, unless it takes TLS itself"),
     ("", "check the URL of the proxy, and whether it runs"),
 )
-"""About a proxy that makes no connection."""
+"""Remedies for a proxy that makes no connection."""
 RELAY: Remedies = (
     (
         "let us in",
@@ -96,7 +96,7 @@ RELAY: Remedies = (
     ("something else", "correct the URL; a reverse proxy in front of a relay has to pass on upgrades to WebSocket"),
     ("", "check its URL, and whether this network lets this machine out to there"),
 )
-"""About a relay that can't be used."""
+"""Remedies for a relay that can't be used."""
 CONNECTION: Remedies = (
     (
         "a caller from its address was refused",
@@ -151,12 +151,12 @@ CONNECTION: Remedies = (
     ("TLS", "use certificates at both ends, or at none"),
     ("", "run mpccomm doctor at {other} as well, at the same time: it sees the other end"),
 )
-"""About a connection that was not made."""
+"""Remedies for a connection that was not made."""
 WITHOUT_SERVER = (
     "start the program, or doctor, of {other}: it has no server and has to call this party, whose port ({own_port}) has to be open "
     "for it"
 )
-"""About a party that can't be called, and does not call."""
+"""Remedies for a party that can't be called, and does not call."""
 
 
 def find(remedies: Remedies, why: str, **names: object) -> str:

@@ -37,7 +37,7 @@ from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
 from mpccomm.engine.report import Report, joint
-from mpccomm.environment import CONFIG
+from mpccomm.environment import CONFIG, INSTEAD_OF_A_FILE
 from mpccomm.errors import ConfigurationError
 from mpccomm.settings import EXPLAIN
 from mpccomm.trace.chrome import try_to_write
@@ -47,17 +47,17 @@ _GRACE = 5.0
 _ANSWER = 0.5
 """Seconds that parties have to say who waits for what before they are told to end."""
 _SETTLE = 3.0
-"""Seconds that the others have to end after a first one has failed: it may be the first only to notice."""
+"""Seconds that the others have to end after a first party has failed, which may only be the first to notice a failure."""
 _PAUSE = 0.2
-"""Seconds without a word after which a traceback is at its end."""
+"""Seconds without output after which a traceback counts as complete."""
 _LONGEST_PAUSE = 2.0
 """Seconds for which a traceback, and what follows it, is held back at most, to be written in one piece."""
 _COLOURS = (36, 33, 32, 35, 34, 31)
 _CHUNK = 1 << 16
 _LONGEST_LINE = 1000
-"""Characters, of one that is looked into."""
+"""The largest number of characters of a line that is parsed."""
 _LONGEST_TRACEBACK = 5000
-"""Lines."""
+"""The largest number of lines of a traceback."""
 _UNREPORTED = (
     "no party has left a report: those pools are counted that are made with from_env() or from_config(), and that are shut down "
     "at their end"
@@ -171,7 +171,7 @@ def _options_of_ours(options: argparse.Namespace) -> list[str]:
 
 
 def _report(reports: Path, output: Path | None) -> None:
-    """Print, and write, what each party has counted until its end."""
+    """Print and write the reports that the parties have written at their ends."""
     found = [Report.load(path) for path in sorted(reports.glob("*.json"))]
     if not found:
         print(f"mpccomm run: {_UNREPORTED}", file=sys.stderr)
@@ -183,7 +183,7 @@ def _report(reports: Path, output: Path | None) -> None:
 
 
 def _say_what_was_traced(traces: Path, output: Path) -> None:
-    """Make one file of what each party has written at its end."""
+    """Merge the traces that the parties have written at their ends into one file."""
     try:
         lines = [*summary(merge([traces], output)), f"the trace is in {output}; open it at https://ui.perfetto.dev"]
     except ConfigurationError:
@@ -196,7 +196,7 @@ def _say_what_was_traced(traces: Path, output: Path) -> None:
 
 @contextlib.contextmanager
 def _ports(count: int) -> Iterator[list[int]]:
-    """Free ports. On Linux they stay reserved: who binds another may be told any but these, the parties can have them."""
+    """Yield free ports. On Linux they stay reserved: the system gives them to no other program, but the parties can bind them."""
     with contextlib.ExitStack() as sockets:
         ports = []
         for _ in range(count):
@@ -220,7 +220,7 @@ def _configure(
     """
     common = ""
     if tls:
-        # What it has to say is for people who make certificates to keep.
+        # Its output is for people who make certificates to keep.
         with contextlib.redirect_stdout(io.StringIO()):
             commands = [["init"], *(["issue", name, LOOPBACK] for name in ports)]
             if any(main(["certs", *command, "--folder", str(folder), "--days", "1"]) for command in commands):
@@ -258,7 +258,7 @@ class _Party:
 
     @property
     def status(self) -> int | None:
-        """Its exit status as a shell has it: 128 + n for signal n; None: it runs."""
+        """The exit status as in a shell: 128 + n for signal n; None: it runs."""
         code = self.process.returncode
         return 128 - code if code is not None and code < 0 else code
 
@@ -296,11 +296,11 @@ class _Group:
         self._configs = configs
         self._parties: list[_Party] = []
         self._ended: list[_Party] = []
-        """In the order in which they did."""
+        """The parties that have ended, in that order."""
         self._hinted: set[tuple[str, str]] = set()
         self._signals = asyncio.Queue[int]()
         self._unread = asyncio.Event()
-        """The reader of our output has gone."""
+        """Set when the reader of our output has gone."""
         self._unwritable: OSError | None = None
         """Why what the parties print can't be printed: mostly that its reader has gone."""
 
@@ -350,7 +350,7 @@ class _Group:
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._ask_all)
 
     def _ask_all(self) -> None:
-        """Have every party say who waits for what."""
+        """Have every party print who waits for what."""
         if sys.platform != "win32":
             for party in self._parties:
                 if party.process.returncode is None:
@@ -373,7 +373,8 @@ class _Group:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into_output,
                 stderr=into_errors,
-                env=os.environ
+                # Who the parties are is said by us, whatever else is in the environment.
+                env={name: value for name, value in os.environ.items() if name not in INSTEAD_OF_A_FILE}
                 | colours
                 | {ME: name, CONFIG: str(self._configs[name]), "PYTHONUNBUFFERED": "1", EXPLAIN: "1"},
                 # A group of its own: what it starts is stopped with it, and Ctrl-C reaches it through us alone, once.
@@ -480,10 +481,10 @@ class _Group:
                 self._signal(party, _KILL)
 
     async def _stop(self) -> None:
-        """Whatever is left: told to end, then killed, with all that it started."""
+        """Tell the processes that are left to end, then kill them, with all that they have started."""
         for number in (signal.SIGTERM, _KILL):
             for party in self._parties:
-                # Those that ended may have left something in their group.
+                # Processes that ended may have left others in their group.
                 self._signal(party, number)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GRACE):
@@ -542,7 +543,7 @@ def _label(name: str, number: int, colour: bool) -> bytes:
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[BinaryIO, int]]:
-    """A pipe, for a process that is started inside; what is left here afterwards is the end to read from."""
+    """Yield a pipe for a process that is started inside. Afterwards only the end to read from is open here."""
     reading, writing = os.pipe()
     try:
         yield os.fdopen(reading, "rb", buffering=0), writing
@@ -575,7 +576,7 @@ class _Relay(threading.Thread):
         """Whether it told of an error that another party's end has caused."""
         self.asked_for_input = False
         self.waits_for: set[str] = set()
-        """The names of parties in what it said of its waiting."""
+        """The names of the parties that it said it waits for."""
         self._source = source
         self._target = target
         self._label = label
@@ -585,10 +586,10 @@ class _Relay(threading.Thread):
         self._held: list[bytes] = []
         """The lines of a traceback that have been read so far."""
         self._since = 0.0
-        """When that began."""
+        """When the first of them was read."""
 
     def run(self) -> None:
-        """Until the source ends."""
+        """Copy until the source ends."""
         rest = b""
         with self._source:
             while data := self._read():
@@ -634,7 +635,7 @@ class _Relay(threading.Thread):
         if self._unread or not lines:
             return
         try:
-            # In one piece: the others write there, too.
+            # Written in one piece, since the others write there too.
             self._target.write(b"".join(self._label + line + b"\n" for line in lines))
             self._target.flush()
         except OSError as error:
@@ -642,5 +643,5 @@ class _Relay(threading.Thread):
             self._try_to_tell(error)
 
     def _try_to_tell(self, error: OSError | None) -> None:
-        with contextlib.suppress(RuntimeError):  # all has ended
+        with contextlib.suppress(RuntimeError):  # every process has ended
             self._tell(error)

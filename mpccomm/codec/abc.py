@@ -26,6 +26,8 @@ class Encoder(Protocol):
     """The keyword arguments for the ``serialize`` methods of the user's classes."""
     depth: int
     """The level of nesting; see `enter`."""
+    asked: dict[int, object]
+    """What objects that have been asked in advance became, by their identity."""
 
     def lower(self, value: object) -> object:
         """Return the node of *value*."""
@@ -63,8 +65,8 @@ class Encoder(Protocol):
     def once(self, owner: object, lower: Callable[[Any], object], argument: object) -> object:
         """Return what *lower* makes of *argument*, one level down, worked out once however often *owner* occurs."""
 
-    def became(self, instance: object, payload: object) -> None:
-        """Note what the ``serialize`` of a class of the user returned for *instance*, before that is lowered."""
+    def became(self, instances: Iterable[object], payloads: list[Any], nodes: int) -> None:
+        """Note what stands for objects that aren't containers, before that is lowered, and the *nodes* around each."""
 
     def keep_order(self) -> None:
         """Note that a class of the user takes part; to be called before its ``serialize`` is."""

@@ -44,7 +44,7 @@ def _lower_set(tag: Tag) -> Lower:
     def lower(encoder: Encoder, value: set[object] | frozenset[object]) -> object:
         encoder.charge(keys.MEMORY * len(value))
         try:
-            node = encoder.sequence(keys.distinct(list(value)))
+            node = encoder.sequence(keys.distinct(list(value)), value)
         except Refusal as refusal:
             if refusal.steps:
                 # The elements of a set have no index.
@@ -122,7 +122,7 @@ _FACTORIES: Final[dict[str | None, type[Any] | None]] = {None: None} | {
 
 def _lower_deque(encoder: Encoder, value: deque[object]) -> object:
     encoder.charge(_DEQUE + _DEQUE_ELEMENT * len(value))
-    return [HEADS[Tag.DEQUE], encoder.sequence(list(value)), value.maxlen]
+    return [HEADS[Tag.DEQUE], encoder.sequence(list(value), value), value.maxlen]
 
 
 def _deque(decoder: Decoder, node: object, maxlen: object) -> deque[object]:

@@ -14,13 +14,15 @@ from mpccomm.codec import plugins, records
 from mpccomm.codec.abc import Decoder, Encoder, Refusal
 from mpccomm.codec.columns import columns_of, lower_columns
 from mpccomm.codec.records import Form
-from mpccomm.codec.scan import ELEMENTS
+from mpccomm.codec.scan import ELEMENTS, Holds
 from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
 from mpccomm.errors import DecodingError, RepetitionError
 from mpccomm.interrupts import is_interrupt
 
 _INSTANCE: Final = 224
 """Bytes of memory that an instance takes, with its place in a list, as far as it can be told from here."""
+NODES: Final = 2
+"""Nodes of an envelope before what stands for an instance: the tag, and the name of the class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,19 @@ class Entry:
             return encoder.once(value, partial(self._lower, encoder), value)
         encoder.keep_order()
         encoder.enter()
-        payload = self._payload(encoder, value)
-        encoder.became(value, payload)
+        payload = self.payload(encoder, value)
+        encoder.became((value,), [payload], NODES)
         node = _lower_named(encoder, self.name, payload)
         encoder.depth -= 1
         return node
 
     def _lower(self, encoder: Encoder, value: object) -> object:
-        return _lower_named(encoder, self.name, self._payload(encoder, value))
+        return _lower_named(encoder, self.name, self.payload(encoder, value))
 
-    def _payload(self, encoder: Encoder, value: object) -> object:
+    def payload(self, encoder: Encoder, value: object) -> object:
+        """Return what stands for an instance, which is asked once for each time that it occurs."""
+        if id(value) in encoder.asked:
+            return encoder.asked.pop(id(value))
         try:
             return self.serialize(value, **encoder.context)
         except Exception as error:
@@ -82,10 +87,11 @@ class Entry:
         payloads: list[object] = []
         try:
             for value in values:
-                payloads.append(self._payload(encoder, value))
+                payloads.append(self.payload(encoder, value))
         except Refusal as refusal:
             refusal.steps.append(f"[{len(payloads)}]")
             raise
+        encoder.became(values, payloads, NODES)
         encoder.enter()
         try:
             node = encoder.sequence(payloads)
@@ -102,6 +108,9 @@ class Serialized:
 
     name: str
     payload: object
+
+
+ELEMENTS[Serialized] = Holds(lambda value: (value.payload,), NODES)
 
 
 def lower_serialized(encoder: Encoder, value: Serialized) -> object:
@@ -229,7 +238,8 @@ def add(entry: Entry, overwrite: bool) -> None:
     else:
         _forget_elements(entry.kind)
         if entry.form is not None and entry.form.elements is not None:
-            ELEMENTS[entry.kind] = entry.form.elements
+            # A dict, or a list, is between these and the fields.
+            ELEMENTS[entry.kind] = Holds(entry.form.elements, NODES + 1 + len(entry.form.fields))
         _BY_TYPE[entry.kind] = entry
         plugins.REGISTERED[entry.kind] = entry.lower
         plugins.REGISTERED_COLUMNS[entry.kind] = entry.lower_all

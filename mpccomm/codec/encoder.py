@@ -41,9 +41,8 @@ _MANY_KEYS: Final = 1000
 """Keys of one dict, of which msgpack's parser would know hardly any again, and hash each twice."""
 _MANY: Final = 1 << 16
 """Containers that are lowered one by one, or elements in the same ones over again, before all are counted."""
-
-_MANY_AGAIN: Final = 1 << 12
-"""Instances that occur once more, before all are counted for the first time, and again each time they have doubled."""
+_AGAIN: Final = 16
+"""How many of these the lowering of something for a second time counts as."""
 
 TOO_MANY: Final = f"has more elements than a message may have ({MAX_ELEMENTS}); send bulk data as arrays, or in parts"
 
@@ -67,15 +66,17 @@ class MessageEncoder:
         "_again",
         "_begin",
         "_deepest",
+        "_due",
         "_known",
         "_level",
         "_limit",
         "_lowered",
         "_parts",
         "_payloads",
-        "_root",
+        "_shared",
         "_unique",
         "_whole",
+        "asked",
         "context",
         "depth",
         "elements",
@@ -102,17 +103,19 @@ class MessageEncoder:
         self._level = 0
         self._limit = max_elements
         self._parts: list[tuple[object, int]] = []
-        self._root: object = None
         self._whole: object = None
-        self._payloads: dict[int, tuple[object, object]] = {}
-        self._again = 0
+        self._payloads: dict[int, tuple[object, object, int]] = {}
         self._unique = 0
         self._known: dict[int, _Known | None] = {}
+        self.asked: dict[int, object] = {}
         self._lowered = 0
+        self._shared = 0
+        self._again = 0
+        self._due = _MANY
 
     def message(self, value: object) -> object:
         """Return the node of the whole message."""
-        self._root = self._whole = value
+        self._whole = value
         node = self.lower(value)
         if not self._parts:
             return node
@@ -126,6 +129,18 @@ class MessageEncoder:
                 refusal.steps.append(" ... ")
                 raise
         return nodes
+
+    def is_counted(self, node: object) -> bool:
+        """Return whether the elements of *node* have been counted: where the same nodes over again are most of it.
+
+        That is done before it is packed, and takes a step for each node that is there once.
+        """
+        if self._shared < (self._limit - self.nodes) * 7 >> 3:
+            return False
+        elements = 1 + (count_written_out(node, self._limit) or 0)
+        if elements > self._limit:
+            raise Refusal(TOO_MANY)
+        return elements + _BALLAST <= self._limit
 
     def lower(self, value: object) -> object:
         """Return the node of *value*."""
@@ -143,44 +158,68 @@ class MessageEncoder:
                 f"is nested more than {MAX_DEPTH} levels deep (an instance of a class is two), or contains itself; "
                 "send it in parts"
             )
-        self._check_size()
+        self._account_again(_AGAIN)
         self._unique += 1
         self._parts.append((value, level))
         # The first is the one that all others are parts of.
         return ormsgpack.Ext(Tag.PART, (len(self._parts) + 1).to_bytes(4, "little"))
 
-    def _check_size(self) -> None:
-        """Refuse a message that is far larger than it looks, as soon as something may have to be lowered repeatedly."""
-        if self._root is not None:
-            self._check_written_out()
-            self._root = None
+    def _account(self, work: int) -> None:
+        """Note *work*, in containers that are lowered one by one, or over again. Once that is much, all is counted.
 
-    def _check_written_out(self) -> None:
-        elements = count_written_out(self._whole, self._limit, self._payloads)
+        What is far larger than it looks is refused then. Objects of the user tell only bit by bit what is in them: all is
+        counted again when more has been done than was to be expected, and more than twice what had been done then.
+        """
+        self._lowered += work
+        if self._lowered < self._due:
+            return
+        ask = (self._ask,) if self._again > self._lowered >> 1 else ()
+        elements = count_written_out(self._whole, self._limit, self._payloads, 2 * self._lowered, *ask)
         if elements is None:
             raise Refusal("contains itself, which cannot be sent")
         if elements > self._limit:
             raise Refusal(TOO_MANY)
+        self._due = max(elements, 4 * self._lowered)
 
-    def _check_repeated(self, values: list[Any]) -> None:
+    def _account_again(self, work: int) -> None:
+        """The same for what has been lowered before."""
+        self._again += work
+        self._account(work)
+
+    def _account_repeated(self, values: list[Any]) -> None:
         """The same for columns, each of which is a list of its own: one of them that repeats itself is what tells."""
-        if self._root is not None and len(set(map(id, values))) < len(values):
-            elements = count_written_out(values, _MANY)
-            self._lowered += _MANY if elements is None else elements
-            if self._lowered >= _MANY:
-                self._check_size()
+        again = len(values) - len(set(map(id, values)))
+        if again:
+            self._account_again(_AGAIN + again)
 
-    def became(self, instance: object, payload: object) -> None:
-        """An instance of a class of the user became *payload*, which is to be lowered.
+    def _ask(self, item: object) -> bool:
+        """What *item* becomes, in advance, where the same things are lowered over and over again; return whether it tells."""
+        entry = classes.of(item)
+        if entry is None or entry.form is not None:
+            return False
+        self.keep_order()
+        try:
+            payload = entry.payload(self, item)
+        except Refusal:
+            # It will say so once more where there is a path to it.
+            return False
+        self.asked[id(item)] = payload
+        self._payloads[id(item)] = item, payload, classes.NODES
+        return True
 
-        It may become something else each time it occurs. What it holds is known for all that lead to it by now.
+    def became(self, instances: Iterable[object], payloads: list[Any], nodes: int) -> None:
+        """Some objects became *payloads*, which are to be lowered, each with *nodes* of an envelope around it.
+
+        They may become something else each time they occur. What they hold is known for all that leads to them by now.
         """
-        if id(instance) not in self._payloads:
-            self._payloads[id(instance)] = instance, payload
+        if ATOMS.issuperset(map(type, payloads)):
             return
-        self._again += 1
-        if self._again >= _MANY_AGAIN and not self._again & (self._again - 1):
-            self._check_written_out()
+        again = 0
+        for instance, payload in zip(instances, payloads, strict=True):
+            again += id(instance) in self._payloads
+            self._payloads[id(instance)] = instance, payload, nodes
+        if again:
+            self._account_again(_AGAIN * again)
 
     def call(self, tag: Tag, *arguments: object) -> list[object]:
         """Return a call, with arguments that are values (not nodes)."""
@@ -249,14 +288,13 @@ class MessageEncoder:
                 raise Refusal(TOO_MANY)
             if known.shared and self.depth + known.height <= PART_DEPTH:
                 self.nodes -= known.nodes
+                self._shared += known.nodes
                 self.elements -= known.elements
                 self.memory += known.memory
                 self._deepest = max(self._deepest, self.depth + known.height)
                 return known.node
-            self._check_size()
-        self._lowered += 1
-        if self._lowered >= _MANY:
-            self._check_size()
+            self._account_again(_AGAIN + known.nodes + known.elements)
+        self._account(1)
         self._known[id(owner)] = None
         nodes, elements, memory = self.nodes, self.elements, self.memory
         unique, deepest = self._unique, self._deepest
@@ -295,7 +333,7 @@ class MessageEncoder:
             column = plugins.column(kind)
             if column is not None:
                 if self.depth > 1 and kind in ELEMENTS:
-                    self._check_repeated(value)
+                    self._account_repeated(value)
                 node = column(self, value)
                 if node is not None:
                     return node
@@ -404,7 +442,9 @@ def _tuple(encoder: Encoder, value: tuple[object, ...]) -> object:
 
 
 def _enum(encoder: Encoder, value: Enum) -> object:
-    return encoder.lower(value.value)
+    payload = value.value
+    encoder.became((value,), [payload], -1)
+    return encoder.lower(payload)
 
 
 LOWER.update(
@@ -475,7 +515,7 @@ def encode(
     if option is None and (plain := encode_plain(value)) is not None:
         return _new(Encoded, ((plain,), False))
     segments: list[bytes | memoryview] = []
-    ordered = False
+    ordered = counted = False
     memory = 0
     try:
         if _is_small(value, 2):
@@ -483,6 +523,7 @@ def encode(
         else:
             encoder = MessageEncoder(snapshot, context or {}, begin, max_elements)
             node = encoder.message(value)
+            counted = encoder.is_counted(node)
             segments, ordered, memory = encoder.segments, encoder.ordered, encoder.memory
         try:
             envelope = pack_envelope(node, option)
@@ -491,10 +532,11 @@ def encode(
                 raise
             envelope, more = _second_attempt(node, option, error)
             memory += more
-        if len(envelope) > max_elements and count_elements(envelope, max_elements) > max_elements:
-            raise Refusal(TOO_MANY)
+            counted = False
         if memory or len(envelope) >= DENSE:
             envelope = _ballasted(envelope, segments, memory)
+        if len(envelope) > max_elements and not counted and count_elements(envelope, max_elements) > max_elements:
+            raise Refusal(TOO_MANY)
     except Refusal as refusal:
         raise EncodingError(str(refusal)) from refusal.__cause__
     except MissingExtraError as error:
@@ -527,6 +569,8 @@ _new: Final = tuple.__new__
 """Makes an `Encoded` of its fields, without the call of Python that the class makes for that."""
 
 
+_BALLAST: Final = 3
+"""Elements that ballast adds to an envelope."""
 _CALL_OF_BALLAST: Final = 1 << 10
 """Memory that ballast takes itself, beside its bytes."""
 

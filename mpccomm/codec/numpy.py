@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
-from mpccomm.codec.scan import ELEMENTS
+from mpccomm.codec.scan import ELEMENTS, Holds
 from mpccomm.codec.wire import ARGUMENT, HEADS, Tag
 
 Array = NDArray[Any]
@@ -145,7 +146,7 @@ def lower_array(encoder: Encoder, array: Array, writable: bool | None = None) ->
         return [HEADS[Tag.FIELDS], *header, *_lower_fields(encoder, array, dtype.names)]
     if dtype.kind in "OT":
         encoder.charge(_ELEMENT * array.size)
-        node = encoder.sequence(array.ravel(order="F" if fortran else "C").tolist())
+        node = encoder.sequence(array.ravel(order="F" if fortran else "C").tolist(), array)
         return [HEADS[Tag.OBJECTS], *header, node]
     return [HEADS[Tag.NDARRAY], *header, _memory(encoder, array.T if fortran else array)]
 
@@ -351,4 +352,15 @@ def find(kind: type) -> Lower | None:
     return _lower_dtype_value if issubclass(kind, np.dtype) else None
 
 
-ELEMENTS[np.ndarray] = lambda array: array.flat if array.dtype.kind == "O" else iter(())
+def _elements(array: Any) -> Iterator[object]:
+    """The objects in an array, or in a scalar with fields."""
+    array = np.asarray(array)
+    dtype = array.dtype
+    if dtype.kind == "O":
+        return iter(array.flat)
+    if dtype.names is not None and _has_holes(dtype):
+        return chain.from_iterable(_elements(array[name]) for name in dtype.names if _has_holes(dtype[name]))
+    return iter(())
+
+
+ELEMENTS.update({np.ndarray: Holds(_elements, 6), np.void: Holds(_elements, 20)})

@@ -6,7 +6,8 @@ indexes consist of is the subject of `mpccomm.codec.pandas_arrays`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from mpccomm.codec.pandas_arrays import (
 )
 from mpccomm.codec.pandas_keys import are_distinct, check_hashable, hashing_memory, lazy_size
 from mpccomm.codec.pandas_zones import standard
+from mpccomm.codec.scan import ELEMENTS, Holds
 from mpccomm.codec.wire import HEADS, Tag
 from mpccomm.interrupts import is_interrupt
 
@@ -76,18 +78,19 @@ def _lower_part(encoder: Encoder, value: object, step: str) -> object:
 
 
 def _lower_index(encoder: Encoder, index: Any) -> object:
-    try:
-        check_hashable(index)
-    except (TypeError, ValueError) as error:
-        if is_interrupt(error):
-            raise
-        raise Refusal("is an Index with elements that cannot be hashed, or with equal hashes; convert them") from error
     frequency = lower_frequency(index.freq) if isinstance(index, _WITH_FREQUENCY) else None
     encoder.enter()
     # pandas cannot show intervals of other things than numbers and points in time, though it makes them.
     values: Any = getattr(index, "_data", None) if isinstance(index, pd.IntervalIndex) else index.array
     nodes = [lower_values(encoder, values), frequency, encoder.lower(index.name)]
     encoder.depth -= 1
+    # Of elements that are not too many, each as often as it occurs: hashing one takes time for all that is in it.
+    try:
+        check_hashable(index)
+    except (TypeError, ValueError) as error:
+        if is_interrupt(error):
+            raise
+        raise Refusal("is an Index with elements that cannot be hashed, or with equal hashes; convert them") from error
     encoder.charge(_INDEX_COST + hashing_memory(index))
     return [HEADS[Tag.INDEX], *nodes]
 
@@ -393,6 +396,31 @@ _INDEXES: Final = (pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex, pd.Inter
 LOWER.update(dict.fromkeys((pd.Index, *_INDEXES), _lower_index))
 LOWER.update(dict.fromkeys(EXTENSIONS, lower_values))
 LOWER[pd.arrays.NumpyExtensionArray] = lower_numpy
+
+
+def _of_values(values: Any) -> Iterable[object]:
+    """The elements of an array of objects, or an array that may have such a one in it."""
+    return values if values.dtype == object else (values,)
+
+
+def _of_frame(frame: Any) -> Iterable[object]:
+    blocks = (block.values.flat if block.dtype == object else (block.values,) for block in frame._mgr.blocks)
+    return chain(*blocks, (frame.index, frame.columns, frame.attrs))
+
+
+_NODES: Final = 3
+"""Nodes of an envelope before what these hold, at least."""
+ELEMENTS.update(
+    {
+        pd.DataFrame: Holds(_of_frame, _NODES),
+        pd.Series: Holds(lambda it: chain(_of_values(it.array), (it.index, it.name, it.attrs)), _NODES),
+        pd.MultiIndex: Holds(lambda it: chain(it.levels, it.names), _NODES),
+        pd.Categorical: Holds(lambda it: (it.categories,), _NODES),
+        pd.arrays.NumpyExtensionArray: Holds(lambda it: (it.to_numpy(copy=False),), _NODES),
+        pd.arrays.SparseArray: Holds(lambda it: (it.sp_values,), _NODES),
+        **dict.fromkeys((pd.Index, pd.CategoricalIndex), Holds(lambda it: (*_of_values(it.array), it.name), _NODES)),
+    }
+)
 COLUMNS: Final[dict[type, Callable[[Encoder, Any], object | None]]] = {}
 CALLS: Final[dict[int, Callable[..., object]]] = {
     Tag.DATAFRAME: _frame,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from mpccomm.codec.columns import BULK
+from mpccomm.codec.plugins import ATOMS
 from mpccomm.codec.wire import EXPANSION
 
 
@@ -172,47 +174,104 @@ def _of_mapping(mapping: Any) -> Iterator[object]:
     return chain(mapping, mapping.values())
 
 
-ELEMENTS: Final[dict[type, Callable[[Any], Iterator[object]]]] = {
-    **dict.fromkeys((list, tuple, set, frozenset, deque), iter),
-    **dict.fromkeys((dict, OrderedDict, Counter, defaultdict), _of_mapping),
+class Holds(NamedTuple):
+    """What a container of some type holds, and how many nodes of an envelope it takes beyond its own and theirs."""
+
+    elements: Callable[[Any], Iterable[object]]
+    nodes: int
+
+
+ELEMENTS: Final[dict[type, Holds]] = {
+    list: Holds(iter, 0),
+    dict: Holds(_of_mapping, 0),
+    **dict.fromkeys((tuple, set, frozenset), Holds(iter, 2)),
+    **dict.fromkeys((OrderedDict, Counter, defaultdict), Holds(_of_mapping, 3)),
+    deque: Holds(iter, 3),
 }
-"""What the containers of these types hold; `mpccomm.codec.classes` adds the dataclasses and namedtuples of the user."""
+"""The containers; `mpccomm.codec.classes` adds the dataclasses and namedtuples of the user, plug-ins what objects are in."""
+
+Payloads: TypeAlias = Mapping[int, tuple[object, object, int]]
+"""What objects have become, by their identity: the object, the value that it became, and the nodes around that."""
+_NOTHING: Final[Payloads] = {}
 
 
-def count_written_out(value: object, limit: int, payloads: Mapping[int, tuple[object, object]] = {}) -> int | None:
+def count_written_out(
+    value: object,
+    limit: int,
+    payloads: Payloads = _NOTHING,
+    steps: int | None = None,
+    ask: Callable[[object], bool] = lambda item: False,
+) -> int | None:
     """Return how many elements the containers in *value* have, one that occurs several times counted each time.
 
-    Counted until there are more than *limit*; None if one contains itself. Takes a step for each that is there once.
-    *payloads* are what other objects have become so far, by their identity: each after its object.
+    Counted until there are more than *limit*; None if one contains itself. Takes a step for each that is there once;
+    gives up after *steps* of them, and returns 0. *payloads* are what others than containers have become so far; *ask* is
+    called for each that is not among them, and returns whether it is now.
     """
-
-    def holds(item: object) -> bool:
-        return type(item) in ELEMENTS or id(item) in payloads
-
-    def elements_of(item: object) -> Iterator[object]:
-        elements = ELEMENTS.get(type(item))
-        return iter(payloads[id(item)][1:]) if elements is None else elements(item)
-
-    if not holds(value):
+    visit = _Visit(payloads, ask)
+    if not visit.holds(value):
         return 0
-    counts: dict[int, int | None] = {}
-    stack = [(value, elements_of(value))]
+    left = limit + 1 if steps is None else min(steps, limit + 1)
+    counts: dict[int, _Count | None] = {}
+    stack = [visit.open(value)]
     while stack:
-        container, elements = stack[-1]
+        container, size, extra, inner, rest = stack[-1]
         counts.setdefault(id(container), None)
-        inner = next((item for item in elements if holds(item) and id(item) not in counts), None)
-        if inner is not None:
-            stack.append((inner, elements_of(inner)))
+        found = next((item for item in rest if id(item) not in counts), None)
+        if found is not None:
+            left -= 1 + len(inner)
+            if left < 0:
+                return 0
+            stack.append(visit.open(found))
             continue
         stack.pop()
-        total = 0
-        for item in elements_of(container):
-            # One that is made anew each time it is asked for, by a property say, counts as one.
-            count = counts.get(id(item), 0) if holds(item) else 0
+        known = list(map(counts.__getitem__, map(id, inner)))
+        elements, nodes = size, size if size < BULK else 0
+        for count in known:
             if count is None:
                 return None
-            total += 1 + count
-        if total > limit:
-            return total
-        counts[id(container)] = total
-    return counts[id(value)]
+            elements += count.elements
+            if size < BULK:
+                nodes += count.nodes
+        if elements > limit:
+            return elements
+        counts[id(container)] = _Count(container, elements, nodes + extra)
+    count = counts[id(value)]
+    return None if count is None else max(count.elements, count.nodes)
+
+
+class _Count(NamedTuple):
+    """What a container comes to; referred to, so that no other gets its place in memory meanwhile.
+
+    *nodes* are those that it takes at least in an envelope: where a container is long enough for a column, none.
+    """
+
+    container: object
+    elements: int
+    nodes: int
+
+
+class _Visit:
+    """The containers among objects, and what is in them."""
+
+    def __init__(self, payloads: Payloads, ask: Callable[[object], bool]) -> None:
+        self._payloads = payloads
+        self._ask = ask
+
+    def holds(self, item: object) -> bool:
+        kind = type(item)
+        return kind not in ATOMS and (kind in ELEMENTS or id(item) in self._payloads or self._ask(item))
+
+    def open(self, container: object) -> tuple[object, int, int, list[object], Iterator[object]]:
+        """Return a container, how many elements it has, its nodes beyond these, and those that are containers, twice."""
+        became = self._payloads.get(id(container))
+        if became is not None:
+            elements: Any = became[1:2]
+            nodes = became[2]
+        else:
+            found, nodes = ELEMENTS[type(container)]
+            # What a property makes anew each time is asked for once.
+            elements = container if found is iter else list(found(container))
+        plain = ATOMS.issuperset(map(type, elements))
+        inner = [] if plain else [item for item in elements if self.holds(item)]
+        return container, len(elements), nodes, inner, iter(inner)

@@ -13,14 +13,20 @@ from mpccomm.codec.wire_format import WireFormat
 from mpccomm.engine.audit import Audit
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.ordering import Ordering
+from mpccomm.engine.trail import Trail
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
 from mpccomm.settings import Settings
+from mpccomm.transport.stream import Stream
 
 
 class Connections(Protocol):
     """The connections of a party, as far as requests need them."""
+
+    @property
+    def only(self) -> Stream | None:
+        """The one there is, if it is one: where that is awake, `wake` changes nothing."""
 
     def wake(self) -> None:
         """Send what the link has to send."""
@@ -46,6 +52,8 @@ class RemoteParty(Protocol):
     ordering: Ordering
     settings: Settings
     wire_format: WireFormat
+    trails: tuple[Trail, ...]
+    """Where traces that run have their notes of its messages."""
     impatient: set[Any]
     """The sends that fail after a number of failed dials."""
 

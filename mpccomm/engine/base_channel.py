@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
 
@@ -13,6 +14,7 @@ from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tight
 from mpccomm.engine.error_messages import unknown
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.handles import Handle
+from mpccomm.engine.lanes import of_tasks, running
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
     UNSET,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from mpccomm.engine.party import Party
 
 C = TypeVar("C", bound="NamedChannel")
-A = TypeVar("A", contravariant=True)
 S = TypeVar("S", bound="IdSpace")
 
 _RUNNING = PoolState.RUNNING
@@ -74,22 +75,6 @@ class Watcher(Waiter, Protocol):
     """A waiter that knows its request, and can cancel it."""
 
     request: Request | None
-
-
-class Queue(Protocol[A]):
-    """Encodes a message and queues it, for one party or for several; the watcher has the request before it is under way."""
-
-    def __call__(
-        self,
-        to: A,
-        message: object,
-        msg_id: str | None,
-        limits: SendLimits,
-        waiter: Handle | None,
-        watcher: Watcher | None,
-        /,
-    ) -> Request:
-        """Return the request, which has begun."""
 
 
 class BaseChannel:
@@ -187,7 +172,10 @@ class BaseChannel:
         owner = engine.loop_owner
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.forgotten or owner.suspect:
             self._enter()
-        return ReceiveCall(party, prefix, own, limit, expect)
+        call = ReceiveCall(party, prefix, own, limit, expect)
+        if owner.observers is not None:
+            call.lane = owner.lane()
+        return call
 
     def _receiving_all(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
@@ -267,10 +255,12 @@ class BaseChannel:
         owner = engine.loop_owner
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.suspect or not awaited:
             self._enter()
-        called = None if owner.observer is None else owner.called()
+        called = None
+        if owner.observers is not None:
+            # As `LoopOwner.lane`, in fewer steps where this is known to be the thread of the loop.
+            called = owner.lane() if future is None else of_tasks[running.get(owner.home)], perf_counter()
         wire_format, post = party.wire_format, self._post
-        encode_plain = wire_format.encode_plain
-        envelope = encode_plain(message)
+        envelope = wire_format.encode_plain(message)
         # As an `Encoded`, which takes longer to make than all its contents.
         encoded: Encoded | Plain = (envelope or b"",), False
         serialising = None if envelope is not None else Serialising(engine.serialising)
@@ -286,6 +276,15 @@ class BaseChannel:
                 _check_size(encoded[0], party)
             if future is not None:
                 call.future = future
+                if not (owner.posted or owner.running):
+                    # The same as `LoopOwner.post`, without a call.
+                    try:
+                        call.start()
+                    except BaseException as error:
+                        owner.suspect = error
+                        owner.judge()
+                        raise
+                    return call
             elif watcher is not None:
                 watcher.request = call
                 call.waiter = watcher
@@ -322,7 +321,8 @@ class BaseChannel:
         awaited = watcher is not None
         serialising = Serialising(engine.serialising)
         try:
-            called = None if engine.loop_owner.observer is None else engine.loop_owner.called()
+            owner = engine.loop_owner
+            called = None if owner.observers is None else (owner.lane(), perf_counter())
             encoded = self._encode(parties, message, serialising, snapshot=not awaited)
             calls: list[SendCall] = [
                 SendCall(party, *key, encoded[party.wire_format], limits, awaited, called)
@@ -380,7 +380,10 @@ class BaseChannel:
         if own and (strange := [name for name in chosen or () if name not in known]):
             # Checked first: where the name of this party is misspelt, it would seem to be missing.
             raise UnknownPartyError(unknown(strange[0], known))
-        return Members.of(chosen, own, list(others))
+        members = Members.of(chosen, own, list(others))
+        # Of two parties with one name the group would have only this one: it would be done without the other, with another result.
+        self._engine.go_by(members.me)
+        return members
 
 
 class NamedChannel(BaseChannel):

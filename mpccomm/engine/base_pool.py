@@ -214,7 +214,8 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         :param server_name: the host name to ask for at ``addr``, by which what listens there for several parties tells them apart
             (SNI, and ``Host``). Left out: ``addr``, if it is a host name. It changes nothing about the certificate that is good
         :raises DuplicatePartyError: that name, address or certificate has been added before
-        :raises ConfigurationError: the certificate can't be read, or nothing says how to know this party
+        :raises ConfigurationError: the certificate can't be read, nothing says how to know this party, or it has the name of this
+            pool itself
         """
         relays = None if via is None else relays_of(via)
         party = self._engine.add(name, addr, port, cert, check_hostname, wire, relays, proxy, server_name)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from contextlib import suppress
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from mpccomm.codec.decoder import NOT_PLAIN
 from mpccomm.engine import ordering
+from mpccomm.engine.observer import Observers
+from mpccomm.engine.trail import AT_A_STROKE, pack_received
 from mpccomm.errors import DecodingError
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.receiver import Incoming
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
     from mpccomm.engine.audit import Audit, Note
 
+_NEVER = math.inf
 _HUGE = range(32 * 1024 * 1024, 256 * 1024 * 1024)
 """Segments of these sizes get huge pages: the first byte written then costs 2 MiB at once, little of what was announced. What is
 larger is under way for so long that others notice: to make 2 MiB ready may hold up the loop for some milliseconds."""
@@ -61,6 +66,27 @@ def peek(message: Incoming, party: RemoteParty) -> Any:
         return value
     copies = [bytearray(segment) for segment in message.segments]
     return party.wire_format.decode(copies, context={"origin": party.handler})
+
+
+def tell_of_receipt(
+    observers: Observers, party: RemoteParty, message: Incoming, lane: int, since: float, begun: float, asked: float
+) -> None:
+    """Tell that the program gets a message; the ``lane`` is negative where it is to be found out. See `Observers.receives`."""
+    trails = party.trails
+    if trails:
+        if lane < 0:
+            lane = party.loop_owner.lane()
+        key, size = message.key, message.total
+        if size <= AT_A_STROKE and key.__class__ is tuple and not key[0] and asked == _NEVER and not message.ordered:
+            note = pack_received(message.number, size, key[1], lane, since, message.at, begun)
+            for trail in trails:
+                trail.note_received(note)
+        else:
+            ended = perf_counter() if size > AT_A_STROKE or message.ordered else 0.0
+            for trail in trails:
+                trail.note_other_received(message, lane, since, begun, ended, asked < _NEVER)
+    for hook in observers.receives:
+        hook(party.name, message, begun, asked)
 
 
 def _decode_alone(message: Incoming, party: RemoteParty) -> Any:

@@ -16,12 +16,12 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.ending import PoolEnding
-from mpccomm.engine.error_messages import step_to_reach, unknown, why_not_ready
+from mpccomm.engine.error_messages import own_name, step_to_reach, unknown, why_not_ready
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.notices import tell_of_absent
-from mpccomm.engine.observer import Observer, joined
+from mpccomm.engine.observer import joined
 from mpccomm.engine.ordering import SerialisingLock
 from mpccomm.engine.party import Party
 from mpccomm.engine.process import Engines
@@ -42,7 +42,6 @@ from mpccomm.errors import (
 )
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT, VISIT
-from mpccomm.protocol.link import Link
 from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
@@ -92,6 +91,8 @@ class Engine:
         self.network = network
         self.name = check_name(name) if name else name
         """The name of this party; empty: it was given none."""
+        self._own_names = {name} if name else set[str]()
+        """The names by which it goes: its own, and those that it has in groups."""
         self.settings = settings
         self.history = History()
         self.parties: dict[str, Party] = {}
@@ -120,9 +121,9 @@ class Engine:
         if settings.trace:
             self.trace(file_for("trace", settings.trace, self.name, self._incarnation))
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: object) -> None:
         """Have a further observer told of what is sent, received and waited for from now on."""
-        self.loop_owner.observer = joined(self.loop_owner.observer, observer)
+        self.loop_owner.observers = joined(self.loop_owner.observers, observer)
 
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
@@ -142,15 +143,21 @@ class Engine:
 
     def trace(self, path: Path | None) -> Trace:
         """Begin a trace, to be written there when it ends. Any thread may call."""
-        made = Trace(self.loop_owner, self.name, self._incarnation, self._links, path)
+        made = Trace(self.loop_owner, self.name, self._incarnation, lambda: self.parties, path)
         # Of those that ended long ago the last one is kept.
         self.traces = [*(trace for trace in self.traces if trace.running), made]
         return made
 
-    def _links(self) -> dict[str, Link]:
-        return {name: party.link for name, party in self.parties.items()}
-
     # -- building (any thread, before or after the start) ----------------------------------------------------------------
+
+    def go_by(self, name: str) -> None:
+        """Note that this party is called so in a group; no other one can be.
+
+        :raises ConfigurationError: a party was added by that name
+        """
+        if name in self.parties:
+            raise ConfigurationError(own_name(name, self.parties[name].where))
+        self._own_names.add(name)
 
     def party(self, name: str) -> Party:
         """Return the party of that name."""
@@ -235,7 +242,8 @@ class Engine:
     ) -> Party:
         """Add a party."""
         self.check_open()
-        check_name(name)
+        if check_name(name) in self._own_names:
+            raise ConfigurationError(own_name(name))
         relays = self.ways.relays_of(name, via, wire)
         if addr is None and not relays:
             raise ConfigurationError(f"where is {name}? Pass its address, or the relay where it is reached as via=")
@@ -273,6 +281,8 @@ class Engine:
             party.link.features |= VISIT
         # A new mapping: the loop may be going through the old one.
         self.parties = {**self.parties, name: party}
+        for trace in self.traces:
+            trace.follow(party)
         authentication.know(self.parties, self.removals.pending)
         self.has_additions = True
         return party

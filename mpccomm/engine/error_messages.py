@@ -47,6 +47,14 @@ def unknown(name: object, parties: Collection[str]) -> str:
     return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
 
 
+def own_name(name: str, where: str = "") -> str:
+    """Return the text that says that a party has the name of this pool itself; ``where`` it is, if it was added already."""
+    at = f", and the party at {where} was added as {name!r} too" if where else ""
+    return (
+        f"{name!r} is this pool's own name{at}: each party needs its own; give one of the two another name (name=, me=)"
+    )
+
+
 class ByName(dict[str, T]):
     """What there is for each party, by its name. One who asks for a party that is not among them is told which there are."""
 

@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure, tell_of_wait
+from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
 from mpccomm.engine.several import TaskCall
 from mpccomm.engine.states import OVER
 from mpccomm.errors import PoolClosedError
@@ -36,7 +36,7 @@ class RequestFuture(asyncio.Future[Any]):
     """Whether its loop is the pool's own."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The request is over."""
+        """Note that the request is over."""
         request, self.request = self.request, None
         if self.is_home:
             _resolve(self, None, None)
@@ -46,7 +46,7 @@ class RequestFuture(asyncio.Future[Any]):
         return None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As of any future."""
+        """Do as any future does."""
         cancelled = super().cancel(msg)
         request = self.request
         if cancelled and request is not None:
@@ -71,7 +71,7 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
     """Keeps the future, where it has callbacks."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         future = self()
         self.kept = None
         if future is None:
@@ -122,14 +122,14 @@ class ReceiveFuture(RequestFuture):
         super().add_done_callback(fn, context=context)
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
-        """As of any future. Without callbacks it is kept by the program alone."""
+        """Do as any future does. Without callbacks it is kept by the program alone."""
         removed = super().remove_done_callback(fn)
         if not self._callbacks:
             self.waiter.kept = None
         return removed
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         if self.cancelled():
             return False
         request = self.request
@@ -144,7 +144,7 @@ class ReceiveFuture(RequestFuture):
         return True
 
     def _arrive(self, value: Any, error: Exception | None) -> None:
-        """On the caller's loop. Cancelled while the value was on the way, it has sent the message back before any later call."""
+        """Take the value, on the caller's loop. If this was cancelled meanwhile, the message goes back before any later call."""
         self.waiter.kept = None
         _resolve(self, value, error)
 
@@ -164,11 +164,11 @@ class ReceiveFuture(RequestFuture):
         return True
 
     def cancelled(self) -> bool:
-        """As of any future."""
+        """Do as any future does."""
         return self._returned or super().cancelled()
 
     def result(self) -> Any:
-        """As of any future."""
+        """Do as any future does."""
         self._check()
         try:
             return super().result()
@@ -177,7 +177,7 @@ class ReceiveFuture(RequestFuture):
                 self._look()
 
     def exception(self) -> BaseException | None:
-        """As of any future. That there is no error, which asyncio asks for itself, is not a look at the value."""
+        """Do as any future does. That there is no error, for which asyncio asks by itself, is not a look at the value."""
         self._check()
         error = super().exception()
         if error is not None:
@@ -196,7 +196,7 @@ class ReceiveFuture(RequestFuture):
             raise self._make_cancelled_error()  # type: ignore[attr-defined]
 
     def _look(self) -> None:
-        """The program looks."""
+        """Note that the program looks."""
         request = self.request
         if request is not None:
             self.request = request.message = None
@@ -209,8 +209,8 @@ class ObservedFuture(ReceiveFuture):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        request, observer = self.request, self.owner.observer
-        end = None if request is None or observer is None else observer.waits(request.involved(), False)
+        request, observers = self.request, self.owner.observers
+        end = None if request is None or observers is None else observers.begin_wait(request.involved(), further=True)
         try:
             return (yield from super().__await__())
         finally:
@@ -278,8 +278,10 @@ async def finish(request: Request, future: RequestFuture) -> None:
 
     :raises CommunicationError: the request failed
     """
-    observer = future.owner.observer
-    end = None if observer is None else tell_of_wait(observer, request, future.owner)
+    observers = future.owner.observers
+    further = not request.single
+    told = observers is not None and (further or observers.waits)
+    end = observers.begin_wait(request.involved(), further=further) if observers is not None and told else None
     try:
         await future
     except BaseException:
@@ -291,23 +293,23 @@ async def finish(request: Request, future: RequestFuture) -> None:
             owner.give_back(request)  # what is not delivered yet is copied before the caller may change it
         else:
             withdraw_forgotten(owner)
-        if observer is not None:
-            tell_of_failure(observer, request)
+        if observers is not None:
+            tell_of_failure(observers, request)
         raise
     finally:
         if end is not None:
             end()
     if request.error is not None:
-        if observer is not None:
-            tell_of_failure(observer, request)
+        if observers is not None:
+            tell_of_failure(observers, request)
         raise_error(request)
 
 
 def withdraw_forgotten(owner: LoopOwner) -> None:
-    """A task that waits was cancelled or interrupted, perhaps when its request was over already, and before it could run.
+    """Withdraw the requests of tasks that were cancelled or interrupted, even if a request was over before its task ran.
 
-    Its first step then is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later call takes
-    something, whatever a further signal handler does to this.
+    The first step of such a task is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later
+    call takes something, whatever a further signal handler does to this.
     """
     with contextlib.suppress(PoolClosedError):
         owner.post(owner.withdraw_forgotten)

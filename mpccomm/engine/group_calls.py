@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
@@ -295,7 +296,7 @@ class GroupChannel(BaseChannel):
         serialising = Serialising(self._engine.serialising)
         try:
             owner = self._engine.loop_owner
-            called = None if owner.observer is None else owner.called()
+            called = None if owner.observers is None else (owner.lane(), perf_counter())
             encoded = self._encode(parties, message, serialising, snapshot=True)
             # A value that can't be encoded leaves no trace. Any other send is noted before it begins.
             call.begin()

@@ -11,7 +11,7 @@ from mpccomm.display import plural
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.futures import resolve_on
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
-from mpccomm.engine.observer import Involved, Observer
+from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import PoolClosedError
 from mpccomm.logs import LogEvent
@@ -57,20 +57,20 @@ class LoopHandle(_Watched, asyncio.Future[None]):
         self.owner = failures.loop_owner
 
     def resolve(self, value: None, error: Exception | None) -> None:
-        """Its sends have ended."""
+        """Take the outcome of its sends."""
         resolve_on(self, self._failures.loop_owner, value, error)
         if error is not None:
             self._failures.note(self, error)
 
     def __await__(self) -> Generator[Any, None, None]:
         self.looked_at = True
-        observer = self._failures.loop_owner.observer
-        if observer is None or self.done():
+        observers = self._failures.loop_owner.observers
+        if observers is None or self.done():
             return super().__await__()
-        return self._await_observed(observer)
+        return self._await_observed(observers)
 
-    def _await_observed(self, observer: Observer) -> Generator[Any, None, None]:
-        end = observer.waits(self.involved, False)
+    def _await_observed(self, observers: Observers) -> Generator[Any, None, None]:
+        end = observers.begin_wait(self.involved, further=True)
         try:
             return (yield from super().__await__())
         finally:
@@ -91,7 +91,7 @@ class ThreadHandle(_Watched, ThreadFuture[None]):
         return self.involved
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
-        """Its sends have ended."""
+        """Take the outcome of its sends."""
         taken = super().resolve(value, error)
         if error is not None:
             self._failures.note(self, error)

@@ -43,8 +43,14 @@ _thread = threading.local()
 """With the ``number`` of the lane of this thread, once it has one."""
 _made: dict[object, Lane] = {}
 
-of_tasks: dict[object, int] = {}
-"""The numbers of tasks, until they have ended."""
+
+class _OfTasks(dict[object, int]):
+    def __missing__(self, task: object) -> int:
+        return lane()
+
+
+of_tasks = _OfTasks()
+"""The numbers of tasks, until they have ended; of one that runs and has none yet it is made. For None: that of this thread."""
 running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
 """The task that runs on each loop, as `asyncio.current_task` finds it. Where Python keeps it elsewhere there is none in here."""
 
@@ -52,15 +58,13 @@ running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
 def lane() -> int:
     """Return the number of the lane that calls.
 
-    For the task that runs on a loop, ``of_tasks[running[loop]]`` is the same without a call; a `KeyError` where it has none yet.
-    (What asks for the running loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
+    On the thread of a loop that runs, ``of_tasks[running.get(loop)]`` is the same in fewer steps. (What asks for the running
+    loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
     """
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)
-    try:
-        return of_tasks[task] if task is not None else _thread.number
-    except (KeyError, AttributeError):
-        return _make(task)
+    number: int | None = getattr(_thread, "number", None) if task is None else of_tasks.get(task)
+    return _make(task) if number is None else number
 
 
 def _make(task: asyncio.Task[Any] | None) -> int:

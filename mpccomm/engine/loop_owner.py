@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import get_ident
-from time import perf_counter, sleep
+from time import sleep
 from typing import Protocol, TypeVar
 
 from mpccomm.engine.lanes import lane, of_tasks, running
-from mpccomm.engine.observer import Observer
+from mpccomm.engine.observer import Observers
 from mpccomm.errors import PoolClosedError, WrongThreadError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
@@ -24,7 +24,8 @@ _TURN = 128
 """When this many calls wait for the loop, the thread that posts yields to it."""
 _WORKERS = 2
 """Threads that decode large messages for futures."""
-_ATTEMPTS = 5
+_ATTEMPTS = 100
+"""How often a container is copied anew that changes meanwhile."""
 T = TypeVar("T")
 _owners: weakref.WeakSet[LoopOwner] = weakref.WeakSet()
 
@@ -89,7 +90,7 @@ class LoopOwner:
         self.log = log or EventLog()
         self.grace = 1.0
         """Seconds that an interrupted call may take to be withdrawn."""
-        self.observer: Observer | None = None
+        self.observers: Observers | None = None
         """What is told of every send, receive and wait; None: nothing is."""
         self.split: Callable[[BaseException], None] = lambda error: None
         """Ends the pool, because what a signal handler raised has split its work."""
@@ -105,7 +106,8 @@ class LoopOwner:
         It is noted by one store, before which no handler can run. If `judge` is then kept from running, the next call or the clock
         runs it."""
         self._scheduled = False
-        self._running = False
+        self.running = False
+        """A posted function runs now."""
         self._workers: ThreadPoolExecutor | None = None
         self.home: asyncio.AbstractEventLoop | None = None
         """The loop, once there is one."""
@@ -117,23 +119,11 @@ class LoopOwner:
 
     def lane(self) -> int:
         """Return the lane that calls. From any thread."""
-        try:
-            return of_tasks[running[self.home]] if get_ident() == self.thread else lane()
-        except KeyError:
-            return lane()
-
-    def called(self) -> tuple[int, float]:
-        """Return the lane that calls, and the time: where there is an observer. From any thread."""
-        # As `lane`, in fewer steps.
-        try:
-            number = of_tasks[running[self.home]] if get_ident() == self.thread else lane()
-        except KeyError:
-            number = lane()
-        return number, perf_counter()
+        return of_tasks[running.get(self.home)] if get_ident() == self.thread else lane()
 
     def is_busy(self) -> bool:
         """Return whether a posted function is still to be run, or runs now: what is posted now runs after it."""
-        return bool(self.posted) or self._running
+        return bool(self.posted) or self.running
 
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on this loop. Called once, on the thread of the loop."""
@@ -179,7 +169,7 @@ class LoopOwner:
         """
         if threading.get_ident() != self.thread:
             self.post_soon(function)
-        elif self._running:
+        elif self.running:
             self.posted.append(function)
         elif self.posted:
             self.posted.append(function)
@@ -218,32 +208,33 @@ class LoopOwner:
 
     def _run_posted(self) -> None:
         self._scheduled = False
-        if self._running:
+        if self.running:
             return
         try:
-            self._running = True
+            self.running = True
             # Functions that these post wait for the next turn of the loop: otherwise this could go on for ever.
             for _ in range(len(self.posted)):
-                self._run(self.posted.popleft())
+                function = self.posted.popleft()
+                try:
+                    function()
+                except Exception as error:
+                    self._tell(error)
         except BaseException as error:
             self.suspect = error
             self.judge()
             raise
         finally:
-            self._running = False
+            self.running = False
             if self.posted and not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._run_posted)
 
-    def _run(self, function: Callable[[], object]) -> None:
-        try:
-            function()
-        except Exception as error:
-            self.suspect = error
-            self.judge()
-            # A request tells its caller what has failed. No call waits for the outcome of other functions.
-            context = {"message": "a call posted to the pool's loop failed", "exception": error}
-            self.loop.call_exception_handler(context)
+    def _tell(self, error: Exception) -> None:
+        """Tell of an exception of a posted function: requests tell their callers, but no call waits for the outcome of others."""
+        self.suspect = error
+        self.judge()
+        context = {"message": "a call posted to the pool's loop failed", "exception": error}
+        self.loop.call_exception_handler(context)
 
     def withdraw_forgotten(self) -> None:
         """End the calls in `forgotten`, so that other calls get their messages. Called on the loop."""
@@ -296,7 +287,7 @@ class LoopOwner:
 
     def resume(self) -> None:
         """Run what was posted, if what a signal handler raised has kept the loop from that. Called now and then, on the loop."""
-        if self.posted and not self._running:
+        if self.posted and not self.running:
             self._run_posted()
         elif not self.posted:
             self._scheduled = False

@@ -1,40 +1,15 @@
-"""What a recorder keeps of each message, and how it becomes the rows of a record."""
+"""How what a recorder has noted becomes the rows of a record."""
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from mpccomm.engine.lanes import Lane
+from mpccomm.engine.trail import Book, ReceivedNote, SentNote
 from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.trace.record import Phase, Receive, Send, Wait
-
-_COLUMNS = "BIIqQqIdddd"
-WIDTH = len(_COLUMNS)
-"""The entries of a note: what it is; the party; the text of the id (all of it, or its prefix), and the number in it (-1: none);
-bytes; how many messages began before it; the lane; and four times. Of a send: when it was called, encoded (0: at that time),
-delivered, and nothing. Of a receive: since when it was waited for, when it arrived, when decoding began and ended."""
-SEND, AWAITED, RECEIVE, OF_FUTURE = range(4)
-"""What it is: a send, one that a call waits for; a receive, one for a future."""
-
-
-class Block(tuple["array[Any]", ...]):
-    """Notes that are packed: their columns, with places of parties and texts instead of these themselves."""
-
-    __slots__ = ()
-
-
-def pack(notes: Sequence[Any], parties: Mapping[str, int], texts: dict[str, int]) -> Block:
-    """Pack notes that follow each other in one list; new texts get their places."""
-    columns: list[Any] = [notes[place::WIDTH] for place in range(WIDTH)]
-    for text in set(columns[2]):
-        texts.setdefault(text, len(texts))
-    columns[1] = map(parties.__getitem__, columns[1])
-    columns[2] = map(texts.__getitem__, columns[2])
-    return Block(map(array, _COLUMNS, columns))
 
 
 class Undelivered(NamedTuple):
@@ -107,26 +82,29 @@ class Making:
         """For each lane the place of the one that has made it; -1: it is not in the record, or a thread."""
         return [self._lines.get(self._lanes[number].maker, -1) for number in self._lines]
 
-    def add_messages(self, notes: Iterable[Block], texts: list[str], taken: Mapping[tuple[int, int], float]) -> None:
+    def add_messages(self, book: Book, texts: list[str], taken: Mapping[tuple[int, int], float]) -> None:
         """Add the sends and receives; ``taken`` has when the results of futures were asked for, by peer and number."""
-        for note in chain.from_iterable(zip(*block, strict=True) for block in notes):
-            kind, peer, text, place, size, number, lane, first, second, third, fourth = note
-            key: Key = texts[text] if place < 0 else (texts[text], place)
-            if kind <= AWAITED:
-                self._add_send(peer, number, key, size, lane, kind == AWAITED, first, second, third, "")
-                continue
+        for sent in book.sends():
+            key = _key(texts, sent)
+            times = sent.called, sent.encoded, sent.delivered
+            self._add_send(book.peer, sent.number, key, sent.size, sent.lane, sent.awaited, *times, "")
+        for received in book.receives():
+            key = _key(texts, received)
             handed = None
-            if kind == OF_FUTURE:
-                asked = taken.get((peer, number))
+            if received.of_future:
+                asked = taken.get((book.peer, received.number))
                 handed = -1 if asked is None else self.at(asked)
-            elif 0 < first < second:
-                self._waited[len(self.receives)] = self.at(first)
-            there = self.at(second) if second > self._zero else -1
-            begun = self.at(third)
-            ended = self.at(fourth)
+            elif 0 < received.since < received.arrived:
+                self._waited[len(self.receives)] = self.at(received.since)
+            there = self.at(received.arrived) if received.arrived > self._zero else -1
+            begun = self.at(received.begun)
+            ended = self.at(received.ended) if received.ended else begun
             self.receives.append(
-                Receive(peer, number, describe_key(key), size, self._line(lane), begun, there, begun, ended, handed)
-            )
+                Receive(
+                    book.peer, received.number, describe_key(key), received.size, self._line(received.lane),
+                    begun, there, begun, ended, handed,
+                )
+            )  # fmt: skip
 
     def add(self, note: Undelivered | Waited | Stayed) -> None:
         """Add what is noted of something else."""
@@ -182,6 +160,11 @@ class Making:
         self.receives.sort(key=lambda receive: receive.taken)
         self.waits.sort(key=lambda wait: wait.began)
         self.phases.sort(key=lambda phase: phase.began)
+
+
+def _key(texts: list[str], note: SentNote | ReceivedNote) -> Key:
+    text = texts[note.text]
+    return text if note.place < 0 else (text, note.place)
 
 
 def _when_waited_for(sends: list[Send], awaited: Iterable[int], waits: Iterable[Wait]) -> set[int]:

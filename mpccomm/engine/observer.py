@@ -1,182 +1,107 @@
 """What can be told of a pool's traffic while it runs: to reports, traces and metrics. Where nothing is asked for there is none.
 
-The pool has at most one `Observer`, at `LoopOwner.observer`; `Observers` hands on to several. Each hook is called where it happens
-and has to be quick; it must neither block nor raise, for which `Careful` stands in where it calls code of the program. Hooks see
-sizes, ids and names, never the contents of a message.
+An observer is any object that has hooks: methods of the names of events. Those of a pool are its `Observers`, at
+`LoopOwner.observers`. Each hook is called where it happens and has to be quick; it must neither block nor raise, for which
+`Careful` stands in where it calls code of the program. Hooks see sizes, ids and names, never the contents of a message.
+
+What traces note of each message goes no such way, which would take longer than to note it: see `mpccomm.engine.trail`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeAlias
 
 from mpccomm.interrupts import is_interrupt
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 
-T = TypeVar("T")
-
 Involved: TypeAlias = tuple[tuple[str, bool], ...]
 """What a call waits for: for each party its name, and whether the call sends."""
 
-AT_A_STROKE = 1024
-"""What has no more bytes, and no classes of the program in it, is coded so fast that one look at the clock is enough."""
 ROUNDS = 1
 TRACE_CONTEXT = 2
 """The kinds of fields in an annotation, see PROTOCOL.md."""
 
 
-class Observer(Protocol):
-    """What is told of messages, waits and connections while the pool runs."""
+Begun: TypeAlias = Callable[[Involved], Callable[[], None]]
 
-    counting: bool
-    """Told of every wait. Otherwise `waits` is for what no single message tells of: a call for several, or a future."""
-    tell_from: float
-    """Told of messages that are about to be sent, if they have at least this number of bytes or classes of the program."""
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
+class Observers:
+    """All that observe a pool: for each event the hooks of those that have one. An observer has what it wants to hear of, no more.
+
+    None of it changes: the pool may look at it from any thread.
+    """
+
+    def __init__(self, observers: Iterable[object]) -> None:
+        self.all = tuple(observers)
+        self.sends: tuple[Callable[[str, Outgoing], bytes], ...] = self._hooks("sends")
         """A message is about to be queued, in the thread of the call. Returns fields for its annotation, empty for none.
 
         Its ``called`` says who has called, and when. Its id is not known yet.
         """
+        self.delivered: tuple[Callable[[str, Outgoing], None], ...] = self._hooks("delivered")
+        """The other party's pool holds the message; on the pool's loop. The call was made while there was an observer."""
+        self.failed: tuple[Callable[[str, Outgoing, BaseException], None], ...] = self._hooks("failed")
+        """A send has ended without that; likewise."""
+        self.receives: tuple[Callable[[str, Incoming, float, float], None], ...] = self._hooks("receives")
+        """The program gets a message, decoded since a time; in the thread, and in the context, that it is decoded in.
 
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """The other party's pool holds the message, or the send has failed; on the pool's loop.
-
-        The call was made while there was an observer, this one or another.
-        That it holds it, it has said in what arrived last, at the time ``heard``; negative: that is unknown.
+        The context of a future is a copy of that which asked for it, at the other time; else that is infinite.
         """
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """A call for one message has waited for nothing since then; in the thread of the call."""
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """The program gets a message, decoded since ``begun``; in the thread, and in the context, that it is decoded in.
-
-        It was waited for from ``since`` on; where it was here before (or that is 0), it was not. The context of a future is a copy
-        of that which asked for it, at the time ``asked``; otherwise this is infinite.
-        """
-
-    def taken(self, party: str, message: Incoming) -> None:
+        self.taken: tuple[Callable[[str, Incoming], None], ...] = self._hooks("taken")
         """The program has the message of a future in its hands: its result was asked for; in the context that asks.
 
         This is later than `receives`, and does not happen where no result is asked for. Any other message is in the hands of the
         program with `receives`.
         """
-
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
-        """A call begins to wait; in the thread of the call. What is returned is called there when it ends.
-
-        Where it is for one ``message``, `receives` or `sent` will tell of it, or `vain`.
-        """
-
-    def connection(self, party: str, connected: bool) -> None:
+        self.waits: tuple[Begun, ...] = self._hooks("waits")
+        """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""
+        self.further_waits: tuple[Begun, ...] = self._hooks("further_waits")
+        """The same, where no single message tells of it: a call for several, or the result of a handle."""
+        self.vain: tuple[Callable[[Involved, float], None], ...] = self._hooks("vain")
+        """A call for one message has waited for nothing since then; in the thread of the call."""
+        self.connection: tuple[Callable[[str, bool], None], ...] = self._hooks("connection")
         """A party was connected, or its connection was lost; on the pool's loop."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
+        self.phase: tuple[Callable[[str, object, bool], None], ...] = self._hooks("phase")
         """A stay in a phase of the program begins, in its thread, or ends, in any thread."""
 
+    def _hooks(self, event: str) -> tuple[Any, ...]:
+        return tuple(getattr(observer, event) for observer in self.all if hasattr(observer, event))
 
-class Observers:
-    """Several observers, as one."""
+    def begin_wait(self, involved: Involved, *, further: bool) -> Callable[[], None] | None:
+        """Tell that a call begins to wait. Returns what is to be called when it ends; None: nothing."""
+        hooks = (*self.waits, *self.further_waits) if further else self.waits
+        if len(hooks) == 1:
+            return hooks[0](involved)
+        return partial(_call_all, [hook(involved) for hook in hooks]) if hooks else None
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self.observers = observers
-        self.counting = any(observer.counting for observer in observers)
-        self.tell_from = min(observer.tell_from for observer in observers)
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
-        """Tell all. Returns the fields of all."""
-        return b"".join([observer.sends(party, message) for observer in self.observers])
+def _call_all(functions: Iterable[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Tell each of them."""
-        for observer in self.observers:
-            observer.sent(party, message, error, heard)
 
-    def vain(self, involved: Involved, since: float) -> None:
-        """Tell each of them."""
-        for observer in self.observers:
-            observer.vain(involved, since)
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Tell each of them."""
-        for observer in self.observers:
-            observer.receives(party, message, since, begun, asked)
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Tell each of them."""
-        for observer in self.observers:
-            observer.taken(party, message)
-
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
-        """Tell each of them."""
-        ends = [one for observer in self.observers if (one := observer.waits(involved, message)) is not None]
-
-        def end() -> None:
-            for one in ends:
-                one()
-
-        return end
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Tell each of them."""
-        for observer in self.observers:
-            observer.connection(party, connected)
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Tell each of them."""
-        for observer in self.observers:
-            observer.phase(path, stay, begins)
+EVENTS = tuple(name for name in vars(Observers(())) if name != "all")
+_OTHERWISE = {"sends": b"", "waits": lambda: None, "further_waits": lambda: None}
+"""What stands in for what a hook returns that has raised."""
 
 
 class Careful:
     """One whose hooks call code of the program. What that raises is told once, and costs no call, message or connection."""
 
-    def __init__(self, observer: Observer, log: EventLog) -> None:
-        self.counting = observer.counting
-        self.tell_from = observer.tell_from
-        self._observer = observer
+    def __init__(self, observer: object, log: EventLog) -> None:
         self._log = log
         self._told: set[str] = set()
+        for event in EVENTS:
+            if hasattr(observer, event):
+                setattr(self, event, partial(self._tell, _OTHERWISE.get(event), getattr(observer, event)))
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
-        """Tell it."""
-        return self._tell(b"", self._observer.sends, party, message)
-
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Tell it."""
-        self._tell(None, self._observer.sent, party, message, error, heard)
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """Tell it."""
-        self._tell(None, self._observer.vain, involved, since)
-
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Tell it."""
-        self._tell(None, self._observer.receives, party, message, since, begun, asked)
-
-    def taken(self, party: str, message: Incoming) -> None:
-        """Tell it."""
-        self._tell(None, self._observer.taken, party, message)
-
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
-        """Tell it."""
-        end = self._tell(None, self._observer.waits, involved, message)
-        return None if end is None else lambda: self._tell(None, end)
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Tell it."""
-        self._tell(None, self._observer.connection, party, connected)
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Tell it."""
-        self._tell(None, self._observer.phase, path, stay, begins)
-
-    def _tell(self, otherwise: T, hook: Callable[..., T], *arguments: object) -> T:
+    def _tell(self, otherwise: Any, hook: Callable[..., Any], *arguments: object) -> Any:
         try:
-            return hook(*arguments)
+            found = hook(*arguments)
         except Exception as error:
             if is_interrupt(error):
                 raise
@@ -185,21 +110,18 @@ class Careful:
                 self._told.add(name)
                 self._log(LogEvent.CALLBACK_FAILED, "what observes the pool raised, in %s", name, exc_info=True)
             return otherwise
+        return partial(self._tell, None, found) if callable(found) else found
 
 
-def joined(present: Observer | None, further: Observer) -> Observer:
-    """Return one observer for the present ones and a further one."""
-    if present is None:
-        return further
-    there = present.observers if isinstance(present, Observers) else (present,)
-    return Observers([*there, further])
+def joined(present: Observers | None, further: object) -> Observers:
+    """Return the present observers and a further one."""
+    return Observers((*(present.all if present else ()), further))
 
 
-def without(present: Observer | None, former: Observer) -> Observer | None:
-    """Return one observer for the present ones except this."""
-    there = present.observers if isinstance(present, Observers) else (present,)
-    left = [observer for observer in there if observer is not None and observer is not former]
-    return Observers(left) if len(left) > 1 else next(iter(left), None)
+def without(present: Observers | None, former: object) -> Observers | None:
+    """Return the present observers except this; None: there is no other."""
+    left = [observer for observer in (present.all if present else ()) if observer is not former]
+    return Observers(left) if left else None
 
 
 def pack_field(kind: int, content: bytes) -> bytes:

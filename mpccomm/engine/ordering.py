@@ -86,14 +86,14 @@ class Serialising:
         self.held: _Lock | None = None
 
     def begin(self) -> None:
-        """A class of the user is about to be serialised."""
+        """Begin, as a class of the user is about to be serialised."""
         if self.held is None:
             # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
             self.held = _Held(self._lock)
             self._lock.acquire()
 
     def end(self) -> None:
-        """The message has its place in the queue, or will not be sent."""
+        """End: the message has its place in the queue, or will not be sent."""
         held = self.held
         if isinstance(held, _Held):
             held.release()
@@ -172,7 +172,7 @@ def try_to_begin(message: Incoming, ordering: Ordering) -> bool:
 
 
 def end(message: Incoming, ordering: Ordering) -> None:
-    """The message has been decoded."""
+    """Note that the message has been decoded."""
     if message.ordered:
         ordering.reading.release()
 

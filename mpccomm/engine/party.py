@@ -22,6 +22,7 @@ from mpccomm.engine.party_log import tell, why_closed
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
+from mpccomm.engine.trail import Trail
 from mpccomm.errors import AuthenticationError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
@@ -72,6 +73,7 @@ class Party:
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     audit: Audit | None = None
+    trails: tuple[Trail, ...] = ()
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and since when it is known to be the first."""
     pins: tuple[Certificate, ...] = ()
@@ -251,7 +253,7 @@ class Party:
             self.flush()
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its handshake was complete."""
+        """Note that the other side closed a connection before its handshake was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
             self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else why_closed(code), True))
         else:
@@ -364,9 +366,10 @@ class Party:
         tell(self.log, self, event)
 
     def _tell_observer(self, *, connected: bool) -> None:
-        observer = self.loop_owner.observer
-        if observer is not None:
-            observer.connection(self.name, connected)
+        observers = self.loop_owner.observers
+        if observers is not None:
+            for hook in observers.connection:
+                hook(self.name, connected)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

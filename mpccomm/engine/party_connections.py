@@ -70,6 +70,8 @@ class PartyConnections:
         self._streams: dict[Connection, Stream] = {}
         self._only: tuple[Connection, Stream] | None = None
         """The only connection with its stream, if there is exactly one."""
+        self.only: Stream | None = None
+        """The stream of it. Where that is awake, `wake` changes nothing."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
@@ -111,6 +113,7 @@ class PartyConnections:
 
     def _count(self) -> None:
         self._only = next(iter(self._streams.items())) if len(self._streams) == 1 else None
+        self.only = self._only[1] if self._only else None
 
     def update_wanted(self) -> None:
         """Find out whether another connection is wanted."""

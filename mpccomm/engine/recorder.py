@@ -1,44 +1,40 @@
-"""What a pool notes for a timeline: an `mpccomm.engine.observer.Observer` that keeps what it is told, and works it out later.
+"""What a pool notes for a timeline, until the record of it is made.
 
-A hook adds some numbers and texts to a list, no more: no message is kept, and nothing of its contents. When a message or an
-acknowledgement arrived is known by the batch that brought it. Now and then what is in the list is packed, column by column. What
-belongs to what (which wait was for which message) is found out when the record is made, in `mpccomm.engine.notes`.
-
-What a hook costs is its steps, ten nanoseconds each, and what it leaves behind: numbers and texts are nothing to the collector, but
-tuples in place of message ids would cost more than all the rest.
+Notes of messages go along the trails that the parties have, see `mpccomm.engine.trail`. A recorder is told, as an observer, only
+of what is rare: failures, waits that no single message tells of, phases and connections. What belongs to what is found out when
+the record is made, in `mpccomm.engine.notes`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from threading import RLock, get_ident
 from time import perf_counter
-from typing import Any, Self
+from typing import TYPE_CHECKING
 
-from mpccomm.engine.lanes import Lanes, lane, of_tasks, running
+from mpccomm.engine.lanes import Lanes, lane
 from mpccomm.engine.loop_owner import LoopOwner, copied
-from mpccomm.engine.notes import OF_FUTURE, RECEIVE, WIDTH, Block, Making, Stayed, Undelivered, Waited, pack
-from mpccomm.engine.observer import AT_A_STROKE, Involved
+from mpccomm.engine.notes import Making, Stayed, Undelivered, Waited
+from mpccomm.engine.observer import Involved
+from mpccomm.engine.trail import Book, Texts, Trail
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.trace.record import Connection, PartyRecord
 
+if TYPE_CHECKING:
+    from mpccomm.engine.abc import RemoteParty
+
 log = EventLog()
 
 MOST = 1_000_000
-"""Notes that are kept, of about 70 bytes each; of later ones only the number is."""
-_TOGETHER = 4096
-"""Notes that are packed together, at least."""
-_NEVER = math.inf
+"""Notes that are kept, of about 50 bytes each; of later ones only the number is."""
 
 
 class _Counted:
@@ -49,49 +45,39 @@ class _Counted:
     def append(self, note: object) -> None:
         self.number += 1
 
-    def __iadd__(self, note: object) -> Self:
-        self.number += 1
-        return self
-
 
 class Recorder:
-    """One record in the making, of the party of that name and incarnation, with those that ``links`` are to, by name."""
-
-    counting = False
-    tell_from = AT_A_STROKE + 1.0
+    """One record in the making, of the party of that name and incarnation, with those ``parties``, by name."""
 
     def __init__(
         self,
         owner: LoopOwner,
         name: str,
         incarnation: bytes,
-        links: Callable[[], dict[str, Link]],
+        parties: Callable[[], Mapping[str, RemoteParty]],
         most: int = MOST,
     ) -> None:
         self._owner = owner
         self._name = name
         self._incarnation = incarnation
-        self._links = links
+        self._parties = parties
         self._most = most
         self._zero = perf_counter()
         self._wall = time.time_ns()
-        self._loose: list[Any] = []
-        """Notes of messages that are not packed yet: `WIDTH` entries for each."""
-        self._packed: list[Block] = []
-        self._packing = RLock()
-        """Held while notes are packed; a signal handler may ask for the record in the middle of that."""
+        self._books: dict[int, Book] = {}
+        """The notes of messages, by peer."""
+        self._texts = Texts()
+        self._trails: dict[str, Trail] = {}
+        """Those of the parties, by name."""
         self._others: list[Undelivered | Waited | Stayed] = []
         self._lost = _Counted()
-        self._notes: list[Any] | _Counted = self._loose
-        """Where notes of messages go."""
         self._further: list[Undelivered | Waited | Stayed] | _Counted = self._others
+        """Where other notes go."""
         self._full = False
         self._lanes = Lanes()
         self._peers: dict[tuple[str, str], int] = {}
         self._current: dict[str, int] = {}
         """The place of each party, as the process that it is now, among `_peers`."""
-        self._texts: dict[str, int] = {}
-        """The places of ids, or of their prefixes where they have numbers."""
         self._taken: dict[tuple[int, int], float] = {}
         """When the results of futures were asked for, by peer and number of the message."""
         self._phases: dict[object, tuple[str, int, float]] = {}
@@ -99,30 +85,48 @@ class Recorder:
         self._waits: dict[object, tuple[int, float, Involved]] = {}
         """Of the waits that go on, and that no single message tells of: the lane, since when, and for whom."""
         self._connections: list[tuple[int, float, bool]] = []
-        for party, link in links().items():
-            self._meet(party, link)
+        for party in parties().values():
+            self.follow(party)
+
+    def follow(self, party: RemoteParty) -> None:
+        """Note the messages with that party, too."""
+        self._trails[party.name] = trail = Trail(self._texts)
+        self._current.pop(party.name, None)
+        self._meet(party.name, party.link)
+        party.trails = (*party.trails, trail)
+
+    def leave(self) -> None:
+        """Note no more messages."""
+        own = set(self._trails.values())
+        for party in self._parties().values():
+            party.trails = tuple(trail for trail in party.trails if trail not in own)
 
     def _meet(self, name: str, link: Link | None) -> int:
         """Note which process a party is now."""
         incarnation = "" if link is None else link.peer.hex()
         peer = self._peers.setdefault((name, incarnation), len(self._peers))
-        if self._current.get(name, peer) != peer:
-            # Up to now the notes are of the process that it was.
-            self._pack()
-        self._current[name] = peer
+        if self._current.get(name) != peer:
+            self._current[name] = peer
+            trail = self._trails.get(name)
+            if trail is not None and not self._full:
+                trail.turn_to(self._books.setdefault(peer, Book(peer)))
         return peer
 
     def _peer(self, name: str) -> int:
         peer = self._current.get(name)
-        return self._meet(name, self._links().get(name)) if peer is None else peer
+        return self._meet(name, self._link(name)) if peer is None else peer
+
+    def _link(self, name: str) -> Link | None:
+        party = self._parties().get(name)
+        return None if party is None else party.link
 
     def look(self) -> None:
         """Count the notes that come now, no more, if there are too many. Called now and then, not with each note."""
-        if len(self._loose) >= _TOGETHER * WIDTH:
-            self._pack()
         if not self._full and self._number >= self._most:
             self._full = True
-            self._notes = self._further = self._lost
+            self._further = self._lost
+            for trail in self._trails.values():
+                trail.end(self._lost.append)
             log(
                 LogEvent.TRACE_FAILED,
                 "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
@@ -132,42 +136,12 @@ class Recorder:
 
     @property
     def _number(self) -> int:
-        return sum(len(block[0]) for block in self._packed) + len(self._loose) // WIDTH + len(self._others)
-
-    def _pack(self) -> None:
-        """Pack the notes of messages that there are by now."""
-        with self._packing:
-            loose = self._loose[:]
-            if loose:
-                for name in set(loose[1::WIDTH]):
-                    self._peer(name)
-                self._packed.append(pack(loose, self._current, self._texts))
-                del self._loose[: len(loose)]
+        return sum(map(len, self._books.values())) + len(self._others)
 
     # -- what the pool tells ---------------------------------------------------------------------------------------
 
-    def sends(self, party: str, message: Outgoing) -> bytes:
-        """Note when it was encoded."""
-        message.encoded = perf_counter()
-        return b""
-
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
+    def failed(self, party: str, message: Outgoing, error: BaseException) -> None:
         """Note the send."""
-        number, called = message.called
-        if error is not None:
-            self._note_failure(party, message, error)
-            return
-        if heard < called:
-            # Over another wire there are no acknowledgements.
-            heard = perf_counter()
-        key = message.key
-        words, place = (key, -1) if isinstance(key, str) else key
-        notes: Any = self._notes
-        notes += (
-            message.awaited, party, words, place, message.total, message.number, number, called, message.encoded, heard, 0.0
-        )  # fmt: skip
-
-    def _note_failure(self, party: str, message: Outgoing, error: BaseException) -> None:
         self._further.append(self._unfinished(party, message, perf_counter(), type(error).__name__))
 
     def _unfinished(self, party: str, message: Outgoing, now: float, error: str) -> Undelivered:
@@ -178,31 +152,13 @@ class Recorder:
         times = called, message.encoded, now
         return Undelivered(self._peer(party), message.number, key, message.total, number, awaited, *times, error)
 
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
-        """Note the receive."""
-        owner = self._owner
-        # As `LoopOwner.lane`, in fewer steps.
-        try:
-            number = of_tasks[running[owner.home]] if get_ident() == owner.thread else lane()
-        except KeyError:
-            number = lane()
-        key = message.key
-        words, place = (key, -1) if isinstance(key, str) else key
-        total = message.total
-        ended = begun if total <= AT_A_STROKE and not message.ordered else perf_counter()
-        kind = RECEIVE if asked == _NEVER else OF_FUTURE
-        notes: Any = self._notes
-        notes += (kind, party, words, place, total, message.number, number, since, message.at, begun, ended)
-
     def taken(self, party: str, message: Incoming) -> None:
         """Note when the result of a future was asked for."""
         if not self._full:
             self._taken[self._peer(party), message.number] = perf_counter()
 
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None] | None:
+    def further_waits(self, involved: Involved) -> Callable[[], None]:
         """Note the time until the function that is returned is called."""
-        if message:
-            return None
         begun = lane(), perf_counter(), involved
 
         def end() -> None:
@@ -227,7 +183,7 @@ class Recorder:
     def connection(self, party: str, connected: bool) -> None:
         """Note what became of it; it may be another process of that party."""
         if connected:
-            self._meet(party, self._links().get(party))
+            self._meet(party, self._link(party))
         self._connections.append((self._peer(party), perf_counter(), connected))
 
     def phase(self, path: str, stay: object, begins: bool) -> None:
@@ -243,8 +199,8 @@ class Recorder:
         """Return what was noted up to now. From any thread."""
         made = Making(self._zero, self._lanes)
         now = perf_counter()
-        self._pack()
-        made.add_messages(list(self._packed), list(self._texts), dict(self._taken))
+        for book in list(self._books.values()):
+            made.add_messages(book, list(self._texts), dict(self._taken))
         for note in (*list(self._others), *self._going_on(now)):
             made.add(note)
         made.finish()
@@ -275,7 +231,8 @@ class Recorder:
             yield Stayed(*begun, now)
         for wait in list(self._waits.values()):
             yield self._wait(*wait, now, goes_on=True)
-        for name, link in self._links().items():
+        for name, party in self._parties().items():
+            link = party.link
             for receive in copied(link.mailbox.receives):
                 if (number := getattr(receive, "lane", -1)) >= 0:
                     yield self._wait(number, receive.since, ((name, False),), now, goes_on=True)

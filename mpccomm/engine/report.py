@@ -211,15 +211,19 @@ class Phase(Block["_Stay"]):
         """Count from now, inside of the phases of the same pool that go on."""
         stay = _Stay(self, outer, self._reporter, self.name)
         self._reporter.enter(stay)
-        if self._owner.observer is not None:
-            self._owner.observer.phase(stay.path, stay, True)
+        self._tell(stay, begins=True)
         return stay
 
     def _end(self, stay: _Stay) -> None:
         """Stop counting for this stay."""
         self._reporter.leave(stay)
-        if self._owner.observer is not None:
-            self._owner.observer.phase(stay.path, stay, False)
+        self._tell(stay, begins=False)
+
+    def _tell(self, stay: _Stay, *, begins: bool) -> None:
+        observers = self._owner.observers
+        if observers is not None:
+            for hook in observers.phase:
+                hook(stay.path, stay, begins)
 
 
 def _shortcoming(name: str) -> str:
@@ -282,16 +286,8 @@ class _Spans(tuple[_Span, ...]):
 
     __slots__ = ()
 
-    def begin(self) -> Callable[[], None]:
-        """A call begins to wait. Returns what is to be called when it ends."""
-        now = time.perf_counter()
-        for span in self:
-            if not span.waiting:
-                span.since = now
-            span.waiting += 1
-        return self._end
-
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The wait, which was counted in each of them, has ended."""
         now = time.perf_counter()
         for span in self:
             span.waiting -= 1
@@ -316,8 +312,10 @@ class _Thread:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], _Tally] = {}
         """By phase and party; "" for all."""
-        self.spans: dict[tuple[Involved, Paths], _Spans] = {}
+        self.spans: dict[Paths, dict[Involved, _Spans]] = {}
         """Those that a wait for one party is part of, in phases."""
+        self.whole_spans: dict[Involved, _Spans] = self.spans.setdefault(_ALL, {})
+        """The same where no phase goes on."""
         self.whole: dict[str, _Tally] = {}
         """Those that are of no phase, by party."""
         self.depth = 0
@@ -347,10 +345,7 @@ def _deepen(depths: dict[str, int], path: str, depth: int, thread: _Thread) -> N
 
 
 class Reporter:
-    """The `mpccomm.engine.observer.Observer` that counts for reports."""
-
-    counting = True
-    tell_from = 0.0
+    """The observer that counts for reports, see `mpccomm.engine.observer`."""
 
     def __init__(self, owner: LoopOwner) -> None:
         self._here = threading.local()
@@ -419,7 +414,7 @@ class Reporter:
         content = _DEPTH.pack(depths[0]) + b"".join(map(_IN_PHASE.pack, (stay.code for stay in stays), depths[1:]))
         return pack_field(ROUNDS, content)
 
-    def receives(self, party: str, message: Incoming, since: float, begun: float, asked: float) -> None:
+    def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Count a message. One that is not for a future is in the hands of the program now."""
         try:
             thread: _Thread = self._here.counts
@@ -461,19 +456,26 @@ class Reporter:
             for stay in stays:
                 _deepen(depths, stay.path, carried.get(stay.code, 0), thread)
 
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
+    def waits(self, involved: Involved) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
         try:
             thread: _Thread = self._here.counts
         except AttributeError:
             thread = self._thread()
-        paths = _ALL if _entered.last() is None else self._paths()
-        spans = thread.spans.get((involved, paths))
+        spans = thread.whole_spans.get(involved) if _entered.last() is None else None
         if spans is None:
-            spans = self._spans(thread, involved, paths)
-        return spans.begin()
+            spans = self._spans(thread, involved, self._paths())
+        now = time.perf_counter()
+        for span in spans:
+            if not span.waiting:
+                span.since = now
+            span.waiting += 1
+        return spans.end
 
     def _spans(self, thread: _Thread, involved: Involved, paths: Paths) -> _Spans:
+        known = thread.spans.setdefault(paths, {})
+        if involved in known:
+            return known[involved]
         found = []
         for path in paths:
             sides = [("", sends) for sends in {sends for _, sends in involved}]
@@ -482,20 +484,8 @@ class Reporter:
                 found.append(tally.sending if sends else tally.receiving)
         spans = _Spans(found)
         if len(involved) == 1:
-            thread.spans[involved, paths] = spans
+            known[involved] = spans
         return spans
-
-    def vain(self, involved: Involved, since: float) -> None:
-        """Nothing to count: see `waits`."""
-
-    def sent(self, party: str, message: Outgoing, error: BaseException | None, heard: float) -> None:
-        """Nothing to count."""
-
-    def connection(self, party: str, connected: bool) -> None:
-        """Nothing to count."""
-
-    def phase(self, path: str, stay: object, begins: bool) -> None:
-        """Nothing to count: see `enter` and `leave`."""
 
     # -- the report ------------------------------------------------------------------------------------------------
 

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
-from mpccomm.engine.delivery import read
+from mpccomm.engine.delivery import read, tell_of_receipt
 from mpccomm.engine.expect import Expect, check
-from mpccomm.engine.observer import Involved, Observer
+from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
+from mpccomm.engine.trail import AT_A_STROKE, pack_sent
 from mpccomm.errors import CommunicationError
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
@@ -36,7 +37,6 @@ from mpccomm.protocol.states import Cause
 
 if TYPE_CHECKING:
     from mpccomm.engine.abc import RemoteParty
-    from mpccomm.engine.loop_owner import LoopOwner
 
 # By these names, as Python 3.11 calls a function for each member of an `Enum` that is named in full.
 _NEW, _WAITING, _READING = RequestState.NEW, RequestState.WAITING, RequestState.READING
@@ -123,7 +123,7 @@ class ReceiveCall(Receive):
         self._prefix = prefix
         self._msg_id = msg_id
         self.lane = -1
-        """The lane that waits for it, where there is an observer."""
+        """The lane that waits for it, and for nothing else, where there is an observer; otherwise negative."""
         self._mine: deque[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -275,19 +275,19 @@ class ReceiveCall(Receive):
 
     def _read(self, message: Incoming) -> Any:
         party = self.party
-        observer = party.loop_owner.observer
-        begun = 0.0 if observer is None else time.perf_counter()
+        observers = party.loop_owner.observers
+        begun = 0.0 if observers is None else time.perf_counter()
         value = read(message, party)
-        if observer is not None:
-            observer.receives(party.name, message, self.since, begun, self.asked)
+        if observers is not None:
+            tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
             if self.asked < math.inf:
-                self._hand_over(observer, message)
+                self._hand_over(observers, message)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
 
-    def _hand_over(self, observer: Observer, message: Incoming) -> None:
-        """Have the observer told when the program gets the message, which is later."""
+    def _hand_over(self, observers: Observers, message: Incoming) -> None:
+        """Have the observers told when the program gets the message, which is later."""
 
     def _end(self, error: Exception | None) -> None:
         before = self.state
@@ -315,17 +315,17 @@ class FutureCall(ReceiveCall):
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
-        if party.loop_owner.observer is not None:
+        if party.loop_owner.observers is not None:
             self.asked = time.perf_counter()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.taking: Callable[[], None] | None = None
-        """Tell the observer when the program asks for the value."""
+        """Tell the observers when the program asks for the value."""
         self._context = copy_context()
 
-    def _hand_over(self, observer: Observer, message: Incoming) -> None:
+    def _hand_over(self, observers: Observers, message: Incoming) -> None:
         """Leave the outcome to the future."""
-        self.taking = partial(observer.taken, self.party.name, message)
+        self.taking = partial(tell_of_taking, observers, self.party.name, message)
 
     def _end(self, error: Exception | None) -> None:
         message = self.message
@@ -468,9 +468,13 @@ class SendCall(Outgoing):
             self._encoded = encoded
         self.called = called
         if called is not None:
-            observer = party.loop_owner.observer
-            if observer is not None and (self.total >= observer.tell_from or ordered):
-                annotation = observer.sends(party.name, self)
+            if self.total > AT_A_STROKE or ordered:
+                self.encoded = time.perf_counter()
+            observers = party.loop_owner.observers
+            if observers is not None and observers.sends:
+                annotation = b""
+                for hook in observers.sends:
+                    annotation += hook(party.name, self)
                 if annotation:
                     self.annotation = pack_annotation(annotation)
 
@@ -503,7 +507,10 @@ class SendCall(Outgoing):
             limits = self.limits
             if limits is not NO_LIMIT:
                 self._set_limits(limits)
-            party.connections.wake()
+            connections = party.connections
+            only = connections.only
+            if only is None or not only.awake:
+                connections.wake()
         except Exception as error:
             if is_strike(error):
                 raise  # a signal handler has split this very step
@@ -534,10 +541,16 @@ class SendCall(Outgoing):
         self._detach(Cause(GivenUp.CANCELLED))
         before = self.state
         self.state = after = REQUEST[before, _CANCEL]
-        observer = self.party.loop_owner.observer
-        if observer is not None and self.called is not None and after is not before:
-            observer.sent(self.party.name, self, asyncio.CancelledError(), -1.0)
+        if self.called is not None and after is not before:
+            self._tell_of_failure(asyncio.CancelledError())
         self._forget_limits()
+
+    def _tell_of_failure(self, error: BaseException) -> None:
+        party = self.party
+        observers = party.loop_owner.observers
+        if observers is not None:
+            for hook in observers.failed:
+                hook(party.name, self, error)
 
     def _detach(self, cause: Cause) -> bool:
         if self.state is not _WAITING or self.failure is not None or self.delivered:
@@ -563,11 +576,24 @@ class SendCall(Outgoing):
             return
         if self.limits is not NO_LIMIT:
             self._forget_limits()
-        if self.called is not None:
-            party = self.party
-            observer = party.loop_owner.observer
-            if observer is not None:
-                observer.sent(party.name, self, error, party.link.receiver.now)
+        called = self.called
+        if called is not None:
+            if error is None:
+                party = self.party
+                heard = party.link.receiver.now
+                for trail in party.trails:
+                    if self.plain and self.total <= AT_A_STROKE:
+                        trail.note_sent(
+                            pack_sent(self.number, self.total, self.name[1], called[0], self.awaited, called[1], heard)
+                        )
+                    else:
+                        trail.note_other_sent(self, heard)
+                observers = party.loop_owner.observers
+                if observers is not None:
+                    for hook in observers.delivered:
+                        hook(party.name, self)
+            else:
+                self._tell_of_failure(error)
         self.error = error
         future = self.future
         if future is not None:
@@ -581,18 +607,17 @@ class SendCall(Outgoing):
             waiter.resolve(None, error)
 
 
-def tell_of_wait(observer: Observer, request: Request, owner: LoopOwner) -> Callable[[], None] | None:
-    """Tell the observer that a call begins to wait for a request. Return what is to be called when the wait ends."""
-    if isinstance(request, ReceiveCall):
-        # A request that waits is told in no other way.
-        request.lane = owner.lane()
-    return observer.waits(request.involved(), request.single) if observer.counting or not request.single else None
+def tell_of_taking(observers: Observers, party: str, message: Incoming) -> None:
+    """Tell that the program has the message of a future in its hands."""
+    for hook in observers.taken:
+        hook(party, message)
 
 
-def tell_of_failure(observer: Observer, request: Request) -> None:
-    """Tell the observer of a wait that ended without a message."""
+def tell_of_failure(observers: Observers, request: Request) -> None:
+    """Tell the observers of a wait that ended without a message."""
     if isinstance(request, ReceiveCall) and request.since:
-        observer.vain(request.involved(), request.since)
+        for hook in observers.vain:
+            hook(request.involved(), request.since)
 
 
 AnyCall: TypeAlias = ReceiveCall | SendCall

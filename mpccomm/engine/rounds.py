@@ -61,7 +61,10 @@ class Depths:
 
     def at(self, path: str) -> int:
         """Return the depth of what the calling task, or thread, has received."""
-        scope = self.scope()
+        owner = self._owner
+        # As `scope`, without a call.
+        known = self._of_tasks.get(running.get(owner.home)) if get_ident() == owner.thread else None
+        scope = known or self._find_scope()
         if scope.made:
             scope.settle()
         found = scope.depths.get(path, 0)
@@ -75,12 +78,9 @@ class Depths:
     def scope(self) -> _Scope:
         """Return the scope of the calling task or thread; it is made on first use."""
         owner = self._owner
-        if get_ident() == owner.thread:
-            # A task on the pool's loop that has a scope already: found without looking for the running loop, which takes longer.
-            known = self._of_tasks.get(running.get(owner.home))
-            if known is not None:
-                return known
-        return self._find_scope()
+        # A task on the pool's loop that has a scope already: found without looking for the running loop, which takes longer.
+        known = self._of_tasks.get(running.get(owner.home)) if get_ident() == owner.thread else None
+        return known or self._find_scope()
 
     def _find_scope(self) -> _Scope:
         loop = _get_running_loop()

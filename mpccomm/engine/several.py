@@ -146,7 +146,7 @@ class Several(_Compound):
             self._conclude(_joined(failed))
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """One of the parts is over."""
+        """Note that one of the parts is over."""
         self._missing -= 1
         if self.state is RequestState.NEW:
             return
@@ -202,7 +202,7 @@ class First(_Compound):
                 return
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """One of the parts is over."""
+        """Note that one of the parts is over."""
         self._missing -= 1
         if error is None:
             self.winner = next(part for part in self.parts if part.state is RequestState.DONE)

@@ -12,7 +12,7 @@ S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 
 
-class Row(dict[S, S]):
+class Transitions(dict[S, S]):
     """The transitions of one event: the state after it, by the state before it."""
 
     def __init__(self, event: Enum, states: Mapping[S, S]) -> None:
@@ -26,9 +26,9 @@ class Row(dict[S, S]):
 class Table(dict[tuple[S, E], S]):
     """A state machine: the state after each event, where that can happen."""
 
-    def on(self, event: E) -> Row[S]:
+    def on(self, event: E) -> Transitions[S]:
         """Return the state after this event, by the state before it."""
-        return Row(event, {before: after for (before, happened), after in self.items() if happened is event})
+        return Transitions(event, {before: after for (before, happened), after in self.items() if happened is event})
 
     def __missing__(self, change: tuple[S, E]) -> NoReturn:
         _never(*change)

@@ -163,7 +163,7 @@ def _library(name: str, extra: str) -> Any:
 # -- over time ---------------------------------------------------------------------------------------------------------
 
 
-class Figures(NamedTuple):
+class Counts(NamedTuple):
     """What was counted for one party up to some moment."""
 
     messages_sent: int
@@ -172,7 +172,7 @@ class Figures(NamedTuple):
     bytes_received: int
 
 
-_NOTHING = Figures(0, 0, 0, 0)
+_NOTHING = Counts(0, 0, 0, 0)
 
 
 class Row(NamedTuple):
@@ -180,7 +180,7 @@ class Row(NamedTuple):
 
     time: float
     """Seconds since the first."""
-    figures: tuple[Figures, ...]
+    figures: tuple[Counts, ...]
 
 
 class History:
@@ -217,5 +217,5 @@ class History:
             self._pause = 0.9 * self._rows[-1].time / (len(self._rows) - 1)
 
 
-def _figures(counted: PartyStats | Counters) -> Figures:
-    return Figures(counted.messages_sent, counted.messages_received, counted.bytes_sent, counted.bytes_received)
+def _figures(counted: PartyStats | Counters) -> Counts:
+    return Counts(counted.messages_sent, counted.messages_received, counted.bytes_sent, counted.bytes_received)

@@ -216,8 +216,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
                     "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
                 )
             gate: Gate = self.__dict__.setdefault("_gate", Gate())
-            observer = self._callbacks.loop_owner.observer
-            end = None if observer is None else observer.waits(self._involved(), False)
+            observers = self._callbacks.loop_owner.observers
+            end = None if observers is None else observers.begin_wait(self._involved(), further=True)
             try:
                 if not self.outcomes and not _wait(gate, timeout):
                     raise CommunicationTimeoutError(self._still(timeout))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mpccomm.engine.abc import RemoteParty
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import joined, without
 from mpccomm.engine.recorder import Recorder
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.protocol.link import Link
 from mpccomm.trace.chrome import try_to_write, write
 from mpccomm.trace.drawing import plot
 from mpccomm.trace.record import PartyRecord, Record
@@ -37,13 +37,23 @@ class Trace:
     """
 
     def __init__(
-        self, owner: LoopOwner, name: str, incarnation: bytes, links: Callable[[], dict[str, Link]], path: Path | None
+        self,
+        owner: LoopOwner,
+        name: str,
+        incarnation: bytes,
+        parties: Callable[[], Mapping[str, RemoteParty]],
+        path: Path | None,
     ) -> None:
         self._owner = owner
-        self._recorder = Recorder(owner, name, incarnation, links)
+        self._recorder = Recorder(owner, name, incarnation, parties)
         self._path = path
         self._stopped: PartyRecord | None = None
-        owner.observer = joined(owner.observer, self._recorder)
+        owner.observers = joined(owner.observers, self._recorder)
+
+    def follow(self, party: RemoteParty) -> None:
+        """Note the messages with that party as well, if it still runs."""
+        if self.running:
+            self._recorder.follow(party)
 
     def look(self) -> None:
         """See to it that it does not grow without end. Called on the clock of the pool."""
@@ -61,7 +71,8 @@ class Trace:
         """
         if self._stopped is None:
             self._stopped = self._recorder.record()
-            self._owner.observer = without(self._owner.observer, self._recorder)
+            self._owner.observers = without(self._owner.observers, self._recorder)
+            self._recorder.leave()
             if self._path is not None:
                 self.save(self._path)
 

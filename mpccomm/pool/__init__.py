@@ -1,4 +1,4 @@
-"""Where session, codec, transport and the clock meet: `Pool`, and what it is made of."""
+"""The asyncio face: `Pool`, with its channels and groups."""
 
 from mpccomm.pool.pool import Pool
 

@@ -1,4 +1,4 @@
-"""How the calls of the asyncio face wait: for one message in as few steps as there can be."""
+"""How the calls of the asyncio face wait. For a single message they take as few steps as possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel
-from mpccomm.engine.delivery import read
+from mpccomm.engine.delivery import read, tell_of_receipt
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.futures import (
     ObservedFuture,
@@ -22,6 +22,7 @@ from mpccomm.engine.futures import (
     withdraw_forgotten,
 )
 from mpccomm.engine.handles import LoopHandle
+from mpccomm.engine.lanes import of_tasks, running
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
@@ -35,7 +36,7 @@ _RUNNING = PoolState.RUNNING
 
 
 class Waiting(BaseChannel):
-    """What waits, for the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for those that block."""
+    """The waiting of the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for calls that block."""
 
     async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
         """Send a message, and wait until the party's pool holds it."""
@@ -49,13 +50,13 @@ class Waiting(BaseChannel):
             return
         future = home.create_future()
         call = self._queue_one(party, message, msg_id, limits, None, None, future)
-        observer = owner.observer
-        end = observer.waits(call.involved(), True) if observer is not None and observer.counting else None
-        # As `finish`, in which each message would need a coroutine more, and asyncio more steps for a future of ours.
+        observers = owner.observers
+        end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
+        # The same as `finish`, but with one coroutine less for each message, and fewer steps in asyncio.
         try:
             await future
         except BaseException:
-            # Cancelled, or what a signal handler raises.
+            # The caller was cancelled, or a signal handler has raised.
             owner.forgotten.append(call)
             withdraw_forgotten(owner)
             raise
@@ -75,7 +76,7 @@ class Waiting(BaseChannel):
         await finish(self._queue(names, message, msg_id, limits, None, watched), watched)
 
     async def _receive(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> Any:
-        """Return the next message of a party: what is here already needs no request."""
+        """Return the next message of a party. One that is here already needs no request."""
         engine = self._engine
         owner = engine.loop_owner
         home = owner.home
@@ -94,11 +95,14 @@ class Waiting(BaseChannel):
                 raise
             if message is not None:
                 try:
-                    party.connections.wake()
+                    connections = party.connections
+                    only = connections.only
+                    if only is None or not only.awake:
+                        connections.wake()
                     value = read(message, party)
-                    observer = owner.observer
-                    if observer is not None:
-                        observer.receives(party.name, message, 0.0, now, math.inf)
+                    observers = owner.observers
+                    if observers is not None:
+                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
                     return value
                 except CommunicationError:
                     raise
@@ -120,7 +124,7 @@ class Waiting(BaseChannel):
     def _future_of(self, call: FutureCall) -> asyncio.Future[Any]:
         """Start a receive, and return the future that gets its message."""
         owner = self._engine.loop_owner
-        kind = ReceiveFuture if owner.observer is None else ObservedFuture
+        kind = ReceiveFuture if owner.observers is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
         call.immediate = future.is_home
         try:

@@ -175,7 +175,15 @@ class Link:
         """Return the message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
         message = self.mailbox.take_next(prefix, msg_id)
         if message is not None:
-            self._session.consume(message)
+            session = self._session
+            if session.ack_due and not message.consumed:
+                # The same as `Session.consume`, without a call.
+                message.consumed = True
+                box = self.receiver.box
+                box.taken += 1
+                box.taken_bytes += message.cost
+            else:
+                session.consume(message)
             deadlocks = self._deadlocks
             if deadlocks.blocked is not None or deadlocks.found is not None:
                 self._moved(now)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
+    ANNOTATED,
     ANNOTATIONS,
     AUTOMATIC,
     MAX_FRAMES,
@@ -227,7 +228,7 @@ class Sender:
         counters.bytes_sent += message.total
 
     def pending(self) -> Iterator[Outgoing]:
-        """Every message that is not acknowledged yet, in the order sent."""
+        """Yield every message that is not acknowledged yet, in the order in which they were sent."""
         last: Outgoing | None = None
         seen = set()
         for _, message, *_ in self._log:
@@ -257,7 +258,7 @@ class Sender:
         return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
-        """The number of messages that have not begun, and their bytes."""
+        """Return the number of messages that have not begun, and their bytes."""
         return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
@@ -316,9 +317,14 @@ class Sender:
             self._log.append((seq, message, 0, total, True, weight))
             self.in_flight += weight
             message.sent = total
-            if message.annotation:
-                parts.append(self._annotated(seq, message))
+            annotation = message.annotation
+            if not annotation:
+                parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
+            elif self._annotates:
+                size = NUMBERS + len(annotation) + total
+                parts.append(_head(MESSAGE, AUTOMATIC | ANNOTATED, 0, size, seq, message.name[1]) + annotation)
             else:
+                message.annotation = b""
                 parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
             parts += message.body
             used += weight
@@ -341,11 +347,6 @@ class Sender:
                 del under_way[0]
                 under_way.insert(_TURNS - 1, message)
         return used
-
-    def _annotated(self, seq: int, message: Outgoing) -> bytes:
-        if not self._annotates:
-            message.annotation = b""
-        return message_head(seq, message.name, False, message.total, message.annotation)
 
     def _begin_other(self, parts: list[Buffer], message: Outgoing, left: int) -> int:
         """Append the first frame of a message that has an id, several segments, or is large: it has begun."""
@@ -424,7 +425,7 @@ class Sender:
         news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
             if box.taken <= taken <= box.begun and box.taken_bytes <= taken_bytes <= box.begun_bytes:
-                # As `Box.hear`, which one call less says here.
+                # The same as `Box.hear`, without a call.
                 box.taken, box.taken_bytes = taken, taken_bytes
                 news = True
             else:

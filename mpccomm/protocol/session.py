@@ -138,11 +138,17 @@ class Session:
                 box.begun_bytes += cost
                 receiver.received = seq
                 total_bytes += total
-                if flags > AUTOMATIC and self._put_in_order(message, flags, annotation):
-                    continue
+                if flags > AUTOMATIC:
+                    message.annotation = annotation
+                    if flags & ORDERED:
+                        self._put_in_order(message)
+                        continue
                 receive = put(message)
                 if receive is not None:
-                    self.consume(message)
+                    # The same as `consume`, without a call.
+                    message.consumed = True
+                    box.taken += 1
+                    box.taken_bytes += cost
                     finished.append(receive)
         finally:
             self._counters.messages_received += box.begun - before
@@ -153,22 +159,21 @@ class Session:
         self, batch: Batch, at: int, end: int, flags: int, id_size: int, number: int
     ) -> tuple[Key, int, bytes, int]:
         """Read what stands before the body of a message with an id: its id, what that costs, annotation, where the body begins."""
-        check_id(flags, id_size, self._limits.max_id_size, end - at)
         data = at + id_size
+        if flags == AUTOMATIC | ANNOTATED and not id_size and data <= end:
+            # Where reports are made: nearly every message.
+            return ("", number), WHOLE_COST, *read_annotation(batch, data, end)
+        check_id(flags, id_size, self._limits.max_id_size, end - at)
         key = read_key(flags, number, batch, at, data) if id_size or not flags & AUTOMATIC else ("", number)
         cost = WHOLE_COST + (id_size and id_cost(key, id_size))
         annotation, data = read_annotation(batch, data, end) if flags & ANNOTATED else (b"", data)
         return key, cost, annotation, data
 
-    def _put_in_order(self, message: Incoming, flags: int, annotation: bytes) -> bool:
-        """Note annotation and order of a whole message. True: it is ordered, and has its place among those to be decoded."""
-        message.annotation = annotation
-        if not flags & ORDERED:
-            return False
+    def _put_in_order(self, message: Incoming) -> None:
+        """Give a whole message its place in the order of those that are decoded in their turn."""
         message.ordered = True
         self._begin(message)
         self._admit(self.receiver.decode_order.arrive(message))
-        return True
 
     def start(self, frame: frames.Start) -> bool:
         """Take a START: a message in pieces, or with several segments. False, here as in `part`: it was here before."""
@@ -351,7 +356,7 @@ class ClosingNotice:
         """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
 
     def goodbye(self, session: Session, *, unread: bool, followed: bool = False) -> None:
-        """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
+        """Say goodbye, as the pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
 
         ``followed``: another pool of this process takes its place.
         """

@@ -13,7 +13,7 @@ from mpccomm.relays import Relay
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.transport.port import bind
 from mpccomm.transport.relay import RelayLimits, RelayServer
-from mpccomm.transport.relay_identity import Admitted, read_tokens
+from mpccomm.transport.relay_identity import AccessList, read_tokens
 
 _LOCAL = "127.0.0.1"
 _PATIENCE = 20.0
@@ -24,7 +24,7 @@ class LocalRelay:
     """Runs until the end of the ``with``. `relay` is what pools take as ``relay=`` or ``via=``.
 
     :param folder: for the file of its token
-    :param admitted: who may use it, as of `Admitted`; left out: those with the token, and `relay` names it
+    :param admitted: who may use it, as of `AccessList`; left out: those with the token, and `relay` names it
     :param options: as of `RelayServer`
     """
 
@@ -32,7 +32,7 @@ class LocalRelay:
         self,
         folder: Path,
         *,
-        admitted: Admitted | None = None,
+        admitted: AccessList | None = None,
         limits: RelayLimits | None = None,
         context: ssl.SSLContext | None = None,
         url: str = "",
@@ -40,7 +40,7 @@ class LocalRelay:
         self._token_file = folder / f"relay-{secrets.token_hex(4)}.token"
         self._token_file.write_text(secrets.token_urlsafe() + "\n", encoding="utf-8")
         self._with_token = admitted is None
-        self._admitted = admitted or Admitted(tokens=self._token_file)
+        self._admitted = admitted or AccessList(tokens=self._token_file)
         self._limits = limits
         self._context = context
         self._url = url

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
-from mpccomm.engine.requests import Request, tell_of_failure, tell_of_wait
+from mpccomm.engine.requests import Request, tell_of_failure
 
 if TYPE_CHECKING:
     from mpccomm.engine.engine import Engine
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 4
-"""Pieces of a wait after which the log says so if it holds up an event loop."""
+"""The number of pieces of a wait after which the log warns if it holds up an event loop."""
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 """Seconds for which this thread waits without a look at signals. On Windows a wait for a lock can't be interrupted at all;
 elsewhere a signal that arrives in the moment before the system begins to wait would be noticed only when the wait is over."""
 
 
 def program_waits() -> bool:
-    """Return whether every thread of the program stands still in a blocking call of a pool: nothing will happen by itself."""
+    """Return whether every thread of the program waits in a blocking call of a pool, so that nothing happens by itself."""
     stacks = sys._current_frames()
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm"):
@@ -47,18 +47,18 @@ class BlockingCall:
 
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.request: Request | None = None
-        """In here before it is under way."""
+        """The request; set before it begins."""
         self._loop_owner = loop_owner
         self._lock: LockType | None = None
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """The request is over; called once, on the loop."""
+        """Note that the request is over; called once, on the loop."""
         lock = self._lock
         assert lock is not None
         lock.release()
 
     def arm(self) -> None:
-        """Get ready to be waited with: before the request is under way."""
+        """Prepare the wait. Called before the request begins."""
         lock = allocate_lock()
         lock.acquire()
         self._lock = lock
@@ -81,8 +81,8 @@ class BlockingCall:
         """
         lock = self._lock
         assert lock is not None
-        observer = self._loop_owner.observer
-        end = None if observer is None else tell_of_wait(observer, request, self._loop_owner)
+        observers = self._loop_owner.observers
+        end = None if observers is None else observers.begin_wait(request.involved(), further=not request.single)
         pieces = 0
         try:
             while not lock.acquire(True, _POLL):
@@ -90,15 +90,15 @@ class BlockingCall:
                 if pieces == _LONG:
                     tell_of_blocked_loop()
         except BaseException:
-            if observer is not None:
-                tell_of_failure(observer, request)
+            if observers is not None:
+                tell_of_failure(observers, request)
             raise
         finally:
             if end is not None:
                 end()
         if request.error is not None:
-            if observer is not None:
-                tell_of_failure(observer, request)
+            if observers is not None:
+                tell_of_failure(observers, request)
             raise request.error
 
 
@@ -112,6 +112,24 @@ def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
     try:
         return work(blocking)
     except BaseException:
+        request = blocking.request
+        if request is not None and request.error is None:
+            engine.loop_owner.forgotten.append(request)
+            engine.loop_owner.give_back(request)
+        raise
+
+
+def deliver(engine: Engine, queue: Callable[[BlockingCall], Request]) -> None:
+    """Queue what is to be sent, and block until it is delivered. ``queue`` puts the request into the call before it is under way.
+
+    :raises CommunicationError: the request failed
+    """
+    blocking = BlockingCall(engine.loop_owner)
+    try:
+        blocking.arm()
+        blocking.wait(queue(blocking))
+    except BaseException:
+        # As `blocked`, in fewer calls: there is one for nearly every message.
         request = blocking.request
         if request is not None and request.error is None:
             engine.loop_owner.forgotten.append(request)

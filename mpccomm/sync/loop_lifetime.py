@@ -1,4 +1,4 @@
-"""Where a blocking pool lives: its engine and its thread, together to the end, also when the pool itself was forgotten."""
+"""The lifetime of a blocking pool: its engine and its thread live together to the end, even if the program drops the pool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end
 
 _lifetimes: set[LoopLifetime] = set()
-"""Those whose thread has been started. Strong: a thread has to be wound up even where the program has forgotten its pool."""
+"""The lifetimes whose threads were started. The references are strong: each thread must be ended in order, also of lost pools."""
 
 
 class LoopLifetime:
@@ -35,7 +35,7 @@ class LoopLifetime:
 
     def start(self) -> None:
         """Start the thread, and the engine on its loop."""
-        # First of all: whatever interrupts the start, what has been started is found at exit.
+        # Added first: if the start is interrupted, what was started is found at exit.
         _lifetimes.add(self)
         _know_how_this_process_ends()
         handle_signals()
@@ -73,24 +73,24 @@ class LoopLifetime:
         when the pool has ended, or a moment later.
         """
         if self._thread.alive:
-            # It may be about to begin, after a first use that was interrupted.
+            # The engine may be about to start, after a first use that was interrupted.
             with suppress(PoolClosedError):
                 self.start()
         if not self._thread.alive:
             self._engine.close_unused()
             _lifetimes.discard(self)
-            # Who was interrupted in here before may have left it a moment too early.
+            # An earlier call that was interrupted may have left it a moment before its end.
             self._thread.join()
             return
         tasks: list[asyncio.Task[None]] = []
         loop = self._engine.loop_owner.loop
         try:
-            with suppress(RuntimeError):  # it has ended meanwhile
+            with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._begin, tasks, function)
             self._thread.ended.wait()
         except BaseException:
             with suppress(RuntimeError):
-                # Also where what was interrupted is the very call that begins it.
+                # Also where the call was interrupted that begins it.
                 loop.call_soon_threadsafe(self._withdraw, tasks, function)
             self._thread.join(self._engine.settings.interrupt_grace)
             raise
@@ -101,7 +101,7 @@ class LoopLifetime:
                 raise error
 
     def _begin(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        # Where the pool has just ended there is nothing left to ask for, and a task would not come to its end any more.
+        # If the pool has just ended, nothing is left to do, and a task would never end.
         if not self._thread.stopping:
             tasks.append(self._engine.loop_owner.loop.create_task(function()))
 
@@ -121,7 +121,7 @@ class LoopLifetime:
         """
         if self._thread.alive and not self._engine.ending.asked_for:
             self._engine.ending.begin_in_background(reason, forgotten=forgotten)
-            # As the last thing: it raises where warnings are errors.
+            # Done last: it raises where warnings are errors.
             warnings.warn(
                 f"the pool of thread {self._thread.name!r} was never shut down", ResourceWarning, stacklevel=2
             )
@@ -131,7 +131,7 @@ class LoopLifetime:
         self._engine.ending.hurry()
 
     def ended(self) -> None:
-        """Nothing of the engine is left: let the thread end."""
+        """Let the thread end, as nothing of the engine is left."""
         _lifetimes.discard(self)
         self._thread.stop()
 
@@ -145,7 +145,7 @@ class LoopLifetime:
 
 
 def _at_exit() -> None:
-    """Every pool within its own ``linger``, all at the same time.
+    """End every pool within its own ``linger``, all at the same time.
 
     After the program's own threads and executors, which have ended when this is called, in whatever order things were imported;
     and after the handlers that the program has given to `atexit`.
@@ -173,7 +173,7 @@ def _wind_up(lifetimes: Sequence[LoopLifetime], reason: str | None = None) -> No
 
 
 def _wait_for(lifetimes: Sequence[LoopLifetime]) -> None:
-    """Wait until all have ended. After Ctrl-C they don't linger, and the process ends."""
+    """Wait until all have ended. After Ctrl-C they do not linger, and the process ends."""
     try:
         for loop_lifetime in lifetimes:
             loop_lifetime.join()
@@ -186,7 +186,7 @@ def _wait_for(lifetimes: Sequence[LoopLifetime]) -> None:
 
 
 def _told_to_end(code: int) -> None:
-    """By a signal, when the program itself is over: not by its threads, which may go on for ever."""
+    """End the process, told by a signal when the main program is over, though other threads may go on for ever."""
     global _told_code
     _told_code = code
     lifetimes = list(_lifetimes)
@@ -199,14 +199,14 @@ def _told_to_end(code: int) -> None:
         leave(code)
 
     try:
-        # What was interrupted goes on meanwhile: it may hold what the pools need to end.
+        # The interrupted code goes on meanwhile: it may hold a lock that the pools need to end.
         start_new_thread(wait, ())
-    except RuntimeError:  # too late for new threads
+    except RuntimeError:  # the interpreter starts no threads any more
         wait()
 
 
 def _in_the_child_of_a_fork() -> None:
-    # Never freed: uvloop's loops don't survive that in another process than their own.
+    # Kept for ever: freeing a loop of uvloop in another process than its own crashes.
     _inherited.extend(_lifetimes)
     _lifetimes.clear()
 
@@ -215,11 +215,11 @@ _told_code: int | None = None
 """The exit status, where a signal ended the program when it was over."""
 _inherited: list[LoopLifetime] = []
 _known: set[int] = set()
-"""The processes of multiprocessing that end with their pools."""
+"""The ids of processes that this was done in."""
 
 
 def _know_how_this_process_ends() -> None:
-    """Where multiprocessing has forked this process it ends without `atexit`."""
+    """Have the pools end with a process that multiprocessing has forked, and which ends without `atexit`."""
     process = sys.modules.get("multiprocessing.process")
     if process is None or process.parent_process() is None or os.getpid() in _known:
         return
@@ -228,7 +228,7 @@ def _know_how_this_process_ends() -> None:
 
 
 def _at_exit_of_child() -> None:
-    # Of the threads of this process, those of executors are told to end first: otherwise they would never do so.
+    # Threads of executors are told to end first: otherwise they would never end.
     getattr(sys.modules.get("concurrent.futures.thread"), "_python_exit", lambda: None)()
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""An event loop in a daemon thread. Knows nothing of pools."""
+"""An event loop in a daemon thread. This module does not know of pools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _loop_class() -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
 
     class Loop(uvloop.Loop):
-        """Connects without a look-up: uvloop's takes threads of libuv for that, also where the address is an IP address.
+        """uvloop's loop, but it connects without a look-up: for that uvloop uses threads of libuv, even if it has an IP address.
 
         These are no threads of Python's, and a process that was forked when they were there may end in a crash.
         """
@@ -49,7 +49,7 @@ def _loop_class() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, otherwise asyncio's."""
+    """Return a loop of uvloop, where that is installed, otherwise of asyncio."""
     return _loop_class()()
 
 
@@ -58,23 +58,23 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.name = ""
-        """Told by `start`."""
+        """The name of the thread, given to `start`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
-        """The first one is the thread of this loop."""
+        """The threads that `start` has made, of which the first one is that of this loop."""
         self._process = os.getpid()
-        """A fork takes the loop along, and not the thread."""
+        """The process that it was made in: a forked process has the loop, but not the thread."""
         self._begun = Gate()
         self._failure: BaseException | None = None
         self.stopping = False
-        """The loop is about to end: what begins now may never end."""
+        """Whether the loop is about to end: a task that begins now may never end."""
         self.ended = Gate()
         """Opened when the loop is closed; the thread is gone a moment later."""
 
     @property
     def alive(self) -> bool:
         """Whether the loop runs, or is about to end, in this process."""
-        # Not `Thread.is_alive`: where an interrupt strikes in there, Python takes a thread that runs for one that has ended.
+        # `Thread.is_alive` is not used: if an interrupt strikes in it, Python takes a running thread for one that has ended.
         return bool(self._threads) and self._process == os.getpid() and not self.ended.opened
 
     @property
@@ -111,7 +111,7 @@ class LoopThread:
         """Let the loop end, once its tasks have; idempotent. From any thread; takes no lock."""
         self.stopping = True
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it is closed already
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._loop.stop)
 
     def join(self, timeout: float | None = None) -> None:
@@ -120,7 +120,7 @@ class LoopThread:
             self._threads[0].join(timeout)
 
     def _run(self, first: Callable[[asyncio.AbstractEventLoop], None]) -> None:
-        # Who was interrupted in `start` may call it again, and several threads may call it at once: the first thread it is.
+        # An interrupted caller may call `start` again, and several threads may call it at once: the first thread counts.
         thread = threading.current_thread()
         self._threads.append(thread)
         if self._threads[0] is not thread:
@@ -158,7 +158,7 @@ class LoopThread:
         try:
             loop.run_forever()
         except BaseException as error:
-            # Who asks for the end of the program in a callback is asking in the wrong thread.
+            # A callback that raises SystemExit does so in the wrong thread: the program does not end by it.
             loop.call_exception_handler(
                 {"message": "a callback on the loop of a pool tried to end it", "exception": error}
             )

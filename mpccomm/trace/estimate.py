@@ -27,7 +27,7 @@ from random import Random
 from statistics import median
 from typing import NamedTuple, TypeAlias
 
-from mpccomm.line import Lane, Line
+from mpccomm.line import Direction, Line
 from mpccomm.trace.record import PartyRecord, Phase, Receive, Record, Send, Wait
 
 LineBetween: TypeAlias = Callable[[str, str], Line]
@@ -137,19 +137,19 @@ class _Message:
         """The seconds that it took, as recorded."""
         return max(self.arrived.recorded - self.entered.recorded, 0.0)
 
-    def cross(self, lane: Lane, recorded: _RecordedLine) -> None:
+    def cross(self, direction: Direction, recorded: _RecordedLine) -> None:
         """Enter a line: now it is known when it arrives, and its acknowledgement.
 
         What was recorded as handling a large message happens while the rest of it is on the line, unless it takes longer.
         """
         now = self.entered.time
-        onto = lane.enter(self.size + _FRAMING, now)
+        onto = direction.enter(self.size + _FRAMING, now)
         self.line = onto - now
-        self.travelling = lane.line.delay
+        self.travelling = direction.line.delay
         handling = max(self.transit - recorded.delay, 0.0)
         on_line = self.line + self.travelling
         self.arrived.lag = max(on_line + min(handling, recorded.handling), handling)
-        self.delivered.lag = max(self.delivered.lag - self.back, 0.0) + lane.line.delay
+        self.delivered.lag = max(self.delivered.lag - self.back, 0.0) + direction.line.delay
 
 
 @dataclass(eq=False)
@@ -369,7 +369,7 @@ class _Graph:
     def run(self, between: LineBetween) -> None:
         """Give every event its time."""
         recorded_lines = self._recorded_lines()
-        lanes: dict[tuple[str, str], Lane] = {}
+        directions: dict[tuple[str, str], Direction] = {}
         due: list[tuple[float, int, _Event]] = []
         numbers = {event: number for number, event in enumerate(self._events)}
         for event, number in numbers.items():
@@ -385,9 +385,9 @@ class _Graph:
             message = event.message
             if message is not None and event is message.entered:
                 pair = message.sender, message.receiver
-                if pair not in lanes:
-                    lanes[pair] = Lane(replace(between(*pair), jitter=0.0), Random(0))
-                message.cross(lanes[pair], recorded_lines[pair])
+                if pair not in directions:
+                    directions[pair] = Direction(replace(between(*pair), jitter=0.0), Random(0))
+                message.cross(directions[pair], recorded_lines[pair])
             for other in event.before:
                 other.missing -= 1
                 if other.cause is None or event.time >= other.cause.time:

@@ -10,7 +10,7 @@ from mpccomm.settings import Strangers
 
 
 class PendingConnection:
-    """One of them, from being accepted until it is known who calls."""
+    """One such connection, from being accepted until it is known who calls."""
 
     __slots__ = ("_admission", "_drop", "_timer", "address", "deadline", "dropped", "unread")
 
@@ -19,15 +19,15 @@ class PendingConnection:
         self.address = address
         self.dropped = False
         self.deadline = loop.time() + time
-        """Of the loop's clock: by then the caller has to have said who it is."""
+        """The time, by the loop's clock, at which the caller must have said who it is."""
         self.unread = room.limits.bytes
-        """The bytes that it may still say; one more ends it."""
+        """The number of bytes that it may still send; with one more it is dropped."""
         self._admission = room
         self._drop = drop
         self._timer = loop.call_later(time + room.limits.courtesy, self.drop, "it did not say who it is")
 
     def count(self, size: int) -> bool:
-        """Count the bytes that came. False: that was too much, and the connection has been dropped."""
+        """Count bytes that have arrived. False: that was too much, and the connection has been dropped."""
         if self not in self._admission:
             # The caller is known, or has been told to go.
             return not self.dropped
@@ -43,13 +43,13 @@ class PendingConnection:
             self._drop(reason)
 
     def end(self) -> bool:
-        """The caller is known, or gone. False: that was so before."""
+        """Note that the caller is known, or gone. False: that was known before."""
         self._timer.cancel()
         return self._admission.leave(self)
 
 
 class Admission:
-    """All of them. Where there is no room for another, the one that has been there longest makes room.
+    """All such connections. Where there is no room for another one, the oldest is dropped.
 
     A caller that means to talk is known within a few round trips; a newcomer is more likely to be one than a connection that has
     been silent. An address at which parties of ours are has places of its own, which strangers elsewhere can't take.
@@ -83,7 +83,7 @@ class Admission:
         return pending
 
     def leave(self, pending: PendingConnection) -> bool:
-        """It is over, in whatever way. False: it was over before."""
+        """Remove a connection, whose caller is known or gone. False: it was removed before."""
         present = pending in self._pending
         if present:
             del self._pending[pending]

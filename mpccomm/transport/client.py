@@ -1,4 +1,4 @@
-"""The dialling end, by aiohttp: one attempt at a connection, and why it failed."""
+"""The dialling end, with aiohttp: one attempt at a connection, and why it failed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OPENED = "if the {} opens TLS, have its operator except this host"
 
 
 class Client:
-    """Dials one address, time and again; through a proxy, if there is one."""
+    """Dials one address, as often as it is asked to; through a proxy, if there is one."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Client:
         verdict = judge(error) or _judge_status(error, self._context() is not None)
         if verdict is None or self._proxy is None:
             return verdict
-        # Whom it leads to is the proxy's affair. If it goes on, it counts, as where the other end refuses.
+        # The proxy may have led to another host. Like a refusal by the other end, this counts only if it goes on.
         opened = f"{_OPENED.format(self._proxy)}; {verdict.unpinned}" if verdict.unseen and verdict.unpinned else ""
         return verdict._replace(theirs=True, unpinned=opened or verdict.unpinned)
 
@@ -133,7 +133,7 @@ class Client:
 async def end(session: aiohttp.ClientSession) -> None:
     """Close a session."""
     if isinstance(sys.exception(), GeneratorExit):
-        # Its loop is closed already, and nothing can be waited for.
+        # Its loop is closed already, so nothing can be awaited.
         session.detach()
     else:
         await session.close()
@@ -147,14 +147,14 @@ async def upgrade(
     headers: Mapping[str, str] | None = None,
     server_name: str = "",
 ) -> U:
-    """Ask for an upgrade to WebSocket there, and return what was made of the connection. It is to take over at once.
+    """Ask for an upgrade to WebSocket, and return what ``make`` returns, which has to take over the connection at once.
 
     :param make: gets the transport, and what is to be told of its end
     :param server_name: whom to ask for, if not the host in the URL; which certificate is good does not depend on it
     """
     key = new_key()
     named = {"Host": join(server_name, None if url.is_default_port() else url.port)} if server_name else {}
-    # No answer sends us to another address.
+    # Redirects are not followed.
     response = await session.get(
         url,
         ssl=context or True,
@@ -171,7 +171,7 @@ async def upgrade(
         if connection is None or connection.transport is None or connection.protocol is None:
             raise aiohttp.ServerDisconnectedError
         made = make(connection.transport, _HTTPSide(response, connection.protocol))
-        # What it says already, before we have said a word.
+        # What the other end sends before we have sent anything.
         connection.protocol.set_parser(made, None)
     except BaseException:
         response.close()
@@ -180,14 +180,14 @@ async def upgrade(
 
 
 class _HTTPSide:
-    """The HTTP side of a connection that is none any more, as far as it has to know of the end."""
+    """What stays of HTTP on an upgraded connection: it is told of the end."""
 
     def __init__(self, response: aiohttp.ClientResponse, protocol: asyncio.BaseProtocol) -> None:
         self._response = response
         self._protocol = protocol
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        # Not the error: no call waits any more that would fetch it.
+        # The error is not passed on: no call waits any more that would look at it.
         self._protocol.connection_lost(None)
         self._response.close()
 
@@ -221,7 +221,7 @@ def describe(error: BaseException) -> str:
             return f"a proxy answers there, and does not reach what is behind it, which may just start (HTTP status {error.status})"
         return f"something else answers there (HTTP status {error.status})"
     if isinstance(error, aiohttp.ClientResponseError):
-        # Its text repeats what was received.
+        # Its text is not used: it repeats what was received.
         return "something else answers there (not HTTP)"
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -1,4 +1,4 @@
-"""Whom a caller asks for, by the first bytes of its connection: by SNI in TLS, by ``Host`` in HTTP. Nothing of it is proved."""
+"""The host name that a caller asks for in its first bytes: by SNI in TLS, by ``Host`` in HTTP. It proves nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOST = re.compile(rb"\r\nhost:[ \t]*\[?([^\]\r\n]*?)\]?(?::\d+)?[ \t]*\r\n", re
 
 
 class IncompleteError(Exception):
-    """More of it has to arrive."""
+    """Raised where more bytes have to arrive."""
 
 
 def asked_for(data: bytes) -> str:
@@ -30,7 +30,7 @@ def asked_for(data: bytes) -> str:
             return ""
         raise
     except IndexError:
-        # No ClientHello that there could be. Whose handshake it is to fail in makes no difference.
+        # This is no valid ClientHello: its handshake will fail, whichever pool gets it.
         return ""
     try:
         return ascii_name(name.decode("ascii"))
@@ -88,7 +88,7 @@ def _handshake(data: bytes) -> bytes:
 
 
 class _Reader:
-    """Takes numbers and pieces off the front; `IndexError` where there is less."""
+    """Reads numbers and pieces one after the other; `IndexError` where there are too few bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

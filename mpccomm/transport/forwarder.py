@@ -34,7 +34,7 @@ from random import Random
 from select import select
 from typing import Any, Self
 
-from mpccomm.line import QUEUE, SEGMENT, Lane, Line
+from mpccomm.line import QUEUE, SEGMENT, Direction, Line
 
 _WINDOW = 16 * 1024 * 1024
 """Bytes of one connection that are on their way at once, at least."""
@@ -117,7 +117,7 @@ class _SharedLine:
     def __init__(self, line: Line, number: int) -> None:
         self.line = line
         random = Random(f"{_SEED} {number}")
-        self.lanes = Lane(line, random), Lane(line, random)
+        self.directions = Direction(line, random), Direction(line, random)
         """Back and forth."""
         self.connections: set[_Connection] = set()
         self._random = random
@@ -206,7 +206,7 @@ class Forwarder:
 
     async def _connect(self, route: Route, caller: socket.socket, now: float) -> None:
         line = self._lines[route.line]
-        back, forth = line.lanes if route.forth else reversed(line.lanes)
+        back, forth = line.directions if route.forth else reversed(line.directions)
         there = now + forth.travel()
         usable = there + back.travel()
         await _until(there)
@@ -269,7 +269,7 @@ class _Connection:
         self,
         line: _SharedLine,
         ends: tuple[socket.socket, socket.socket],
-        lanes: tuple[Lane, Lane],
+        directions: tuple[Direction, Direction],
         usable: float,
     ) -> None:
         self._line = line
@@ -279,8 +279,8 @@ class _Connection:
         loop = asyncio.get_running_loop()
         caller, callee = ends
         self._streams = (
-            _Stream(loop, caller, callee, lanes[0], self._over),
-            _Stream(loop, callee, caller, lanes[1], self._over),
+            _Stream(loop, caller, callee, directions[0], self._over),
+            _Stream(loop, callee, caller, directions[1], self._over),
         )
         self._usable = usable
 
@@ -292,7 +292,7 @@ class _Connection:
         back.start(0.0)
 
     def _over(self, orderly: bool) -> None:
-        """One stream has ended."""
+        """Note that one stream has ended."""
         if not orderly or all(stream.ended for stream in self._streams):
             self._close(_reset if not orderly else socket.socket.close)
 
@@ -320,18 +320,18 @@ class _Stream:
         loop: asyncio.AbstractEventLoop,
         source: socket.socket,
         sink: socket.socket,
-        lane: Lane,
+        direction: Direction,
         over: Callable[[bool], None],
     ) -> None:
         self.ended = False
         self._loop = loop
         self._source = source
         self._sink = sink
-        self._lane = lane
+        self._direction = direction
         self._over = over
-        self._chunk = lane.chunk
-        rate = lane.line.rate
-        needed = 0 if rate == math.inf else int(rate * (lane.line.rtt + 2 * QUEUE)) + 2 * self._chunk
+        self._chunk = direction.chunk
+        rate = direction.line.rate
+        needed = 0 if rate == math.inf else int(rate * (direction.line.rtt + 2 * QUEUE)) + 2 * self._chunk
         self._window = max(_WINDOW, needed)
         self._under_way: deque[tuple[float, memoryview | bool]] = deque()
         self._size = 0
@@ -376,7 +376,7 @@ class _Stream:
 
     def _read(self) -> None:
         now = time.monotonic()
-        if hold := self._lane.hold(now):
+        if hold := self._direction.hold(now):
             self._hold()
             self._pause = self._loop.call_at(now + hold, self._resume)
             return
@@ -393,9 +393,9 @@ class _Stream:
         if isinstance(what, bool):
             self._hold()
             self._heard_all = True
-            due = self._lane.send(0, now)
+            due = self._direction.send(0, now)
         else:
-            due = self._lane.send(len(what), now)
+            due = self._direction.send(len(what), now)
             self._size += len(what)
         self._latest = max(self._latest, due)
         self._under_way.append((self._latest, what if isinstance(what, bool) else memoryview(what)))

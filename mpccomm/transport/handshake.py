@@ -1,4 +1,4 @@
-"""The beginning of a connection that comes in: its caller says who it is, and the stream is handed to that party."""
+"""The beginning of an incoming connection: its caller says who it is, and the stream is handed to that party."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Caller(NamedTuple):
     address: IPAddress
     tls: ssl.SSLObject | None
     relayed: bool = False
-    """It comes through a relay, and the address is that of none."""
+    """Whether it comes through a relay: then the address belongs to no host."""
 
 
 class NotRecognisedError(Exception):
@@ -35,15 +35,15 @@ class NotRecognisedError(Exception):
         super().__init__(text)
         self.code = code
         self.usual = usual
-        """It happens among parties that mean well, and does no harm."""
+        """Whether it also happens between honest parties, and does no harm."""
 
 
 class Authenticator(Protocol):
-    """Knows who may call."""
+    """What knows which callers are admitted."""
 
     @property
     def answering(self) -> ssl.SSLContext | None:
-        """For TLS on new connections; None: plain HTTP."""
+        """The TLS context of incoming connections; None: plain HTTP."""
 
     def called(self, name: str) -> bool:
         """Return whether this pool is the one of that host name, by its own certificate."""
@@ -56,7 +56,7 @@ class Authenticator(Protocol):
 
     @property
     def correspondents(self) -> Mapping[str, PostReceiver]:
-        """Those who post their messages."""
+        """What receives the messages that parties post, by name of the party."""
 
     async def correspondent(self, caller: Caller, port: int) -> PostReceiver:
         """Return the one that posts from there, and has its server at that port.
@@ -71,7 +71,7 @@ class Authenticator(Protocol):
         """
 
     def refused(self, address: IPAddress, reason: str) -> None:
-        """A caller was sent away before it was known who it is."""
+        """Note that a caller was refused before it was known who it is."""
 
 
 async def receive_hello(
@@ -86,7 +86,7 @@ async def receive_hello(
             first = await stream.first()
             silent = first is None and not stream.violation and stream.ended_with is None
             if silent and (caller.relayed or authenticator.parties_at(caller.address)):
-                # A party dialled, and gave it up: it was busy, or the other way round was quicker.
+                # A party dialled and gave up: it was busy, or its connection in the other direction was quicker.
                 raise NotRecognisedError(_how_it_ended(stream.ended_with), usual=True)
             if first is None:
                 said = stream.violation and f"{stream.violation} instead of a HELLO"

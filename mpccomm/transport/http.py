@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Web:
-    """The network of every pool that is given no other."""
+    """The network of pools by default: HTTP, with aiohttp on sockets."""
 
     tls = True
     wires = WIRE_FORMATS
 
     def bind(self, caller: str, addr: str, port: int) -> BoundSocket:
         """Return a listening socket."""
-        # Not before a server is wanted, and aiohttp's comes along; nor later, on the loop, which would stand still.
+        # Imported where a server is wanted, as it imports aiohttp's; and not later on the loop, which would be held up.
         from mpccomm.transport.server import Server
 
         return BoundSocket(bind(addr, port), Server)

@@ -1,4 +1,4 @@
-"""Certificates as they are read and shown, and whose they are. Reading needs cryptography, the extra ``tls``."""
+"""Certificates: reading them, describing them, and finding the party that one belongs to. Reading needs the extra ``tls``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Certificate:
 
     @property
     def names(self) -> str:
-        """What it is good for: host names and addresses, as text."""
+        """The host names and addresses that it is for, as text."""
         return _printable(", ".join([*self.hosts, *map(str, self.addresses)])) or "no name at all"
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Certificate:
         return any(wanted == name or _wildcard(name, wanted) for name in map(ascii_name, self.hosts))
 
     def validity(self, now: datetime | None = None) -> str:
-        """In words: ``expires in 41 days``."""
+        """Return its validity in words: ``expires in 41 days``."""
         now = now or datetime.now(UTC)
         if now < self.not_before:
             return f"not valid before {self.not_before:%Y-%m-%d %H:%M} UTC"
@@ -67,7 +67,7 @@ class Certificate:
         return f"expired {amount} ago" if left.total_seconds() < 0 else f"expires in {amount}"
 
     def is_valid(self, now: datetime | None = None) -> bool:
-        """Return whether now is within its time."""
+        """Return whether it is valid now."""
         return self.not_before <= (now or datetime.now(UTC)) <= self.not_after
 
 
@@ -86,7 +86,7 @@ def certificate_from_der(der: bytes) -> Certificate:
 
     try:
         return _read(der)
-    # A TypeError tells of a name of a type that has no names; warnings are raised where the program asks for that.
+    # A TypeError stands for a name of an unknown type; a warning is raised where the program makes errors of warnings.
     except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType, TypeError, Warning) as error:
         raise ValueError(str(error)) from error
 
@@ -127,7 +127,7 @@ def _describe(name: x509.Name) -> str:
 
 
 def _printable(text: str) -> str:
-    # What is shown in a terminal must not steer it.
+    # The text may be shown in a terminal, which control characters would steer.
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -138,6 +138,11 @@ def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, 
     :raises ConfigurationError: the file can't be read, or holds none
     """
     data = read_file(path, given_as)
+    if holds_only_a_key(data):
+        raise ConfigurationError(
+            f"{given_as}{path} holds a private key, and no certificate: name the file of the certificate that belongs to it. Are "
+            "the two swapped?"
+        )
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import Encoding
@@ -153,6 +158,16 @@ def read_certificates(path: FilePath, given_as: str = "") -> tuple[Certificate, 
             f"{given_as}{path} holds no certificate that can be read. What is meant is a file with a line "
             "-----BEGIN CERTIFICATE----- (PEM), or a binary one (DER), as mpccomm certs issue makes"
         ) from error
+
+
+def holds_only_a_key(data: bytes) -> bool:
+    """Return whether a file in PEM holds a private key, readable or under a password, and no certificate."""
+    return b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data
+
+
+def holds_only_certificates(data: bytes) -> bool:
+    """Return whether a file in PEM holds certificates, and no private key."""
+    return b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data
 
 
 def read_pins(paths: FilePath | Iterable[FilePath] | None, given_as: str = "") -> tuple[Certificate, ...]:

@@ -1,4 +1,4 @@
-"""Accepts connections and has TLS spoken on them, if at all; how many at a time is settled before TLS costs anything.
+"""Accepting connections, and beginning TLS on them if it is used. How many there may be is decided before TLS costs anything.
 
 ``loop.create_server`` would start a handshake for every connection, at some 300 KB each. And it would not tell a caller
 why its handshake failed: asyncio drops the alert.
@@ -63,7 +63,7 @@ class Acceptor:
         self._accepting = self._loop.create_task(self._accept())
 
     def take(self, sock: socket.socket, address: IPAddress) -> None:
-        """Take a connection that another one has accepted at the same socket. Any thread may call."""
+        """Take a connection that another acceptor has accepted at the same socket. Any thread may call."""
 
         def take() -> None:
             if self._closing:
@@ -88,11 +88,11 @@ class Acceptor:
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
             self._admit(_Handshake(self, sock, of_socket(where)))
-            # A crowd at the door must not keep the loop from everything else.
+            # Many callers at once must not keep the loop from everything else.
             await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Accept no more callers, and send away those that are not known yet."""
+        """Accept no more callers, and drop those that are not known yet."""
         self._closing = True
         if self._accepting is not None:
             self._accepting.cancel()
@@ -137,7 +137,7 @@ class Sharing(Protocol):
 
 
 class _Handshake:
-    """From a bare socket to a protocol that reads from it."""
+    """The steps from a bare socket to a protocol that reads from it."""
 
     def __init__(self, listener: Acceptor, sock: socket.socket, address: IPAddress, *, chosen: bool = False) -> None:
         self.address = address
@@ -161,12 +161,12 @@ class _Handshake:
         times = {"ssl_handshake_timeout": listener._handshake_time, "ssl_shutdown_timeout": CLOSE_TIMEOUT}
         try:
             protocol = listener._protocol(pending)
-            # From here on it is the loop that closes it.
+            # From here on the loop closes it.
             self._socket = None
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol, sock, ssl=context, **(times if context else {})
             )
-            # Not a question of classes: uvloop's have nothing in common with asyncio's.
+            # The class can't be asked for: those of uvloop have nothing in common with those of asyncio.
             self._transport = cast(asyncio.WriteTransport, transport)
         except (OSError, TimeoutError) as error:
             if pending.end():
@@ -201,7 +201,7 @@ class _Handshake:
         self._listener._refused(self.address, verdict.advice if verdict else "it hung up during the TLS handshake")
 
     def drop(self, reason: str) -> None:
-        """End it, whatever has been reached."""
+        """End the connection, at whichever step it is."""
         self._listener._refused(self.address, reason)
         if self._transport is not None:
             self._transport.abort()
@@ -209,7 +209,7 @@ class _Handshake:
             self.task.cancel()
 
     def done(self, task: asyncio.Task[None]) -> None:
-        """The task has ended, or was cancelled before it began."""
+        """Clean up, when the task has ended or was cancelled before it began."""
         for sock in (self._socket, self._spare):
             if sock is not None:
                 sock.close()
@@ -246,13 +246,13 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
     try:
         await ready
     finally:
-        # It may be closed already, and the descriptor that of another one.
+        # It may be closed already, and its descriptor belong to another socket.
         if sock.fileno() == descriptor:
             loop.remove_reader(descriptor)
 
 
 async def _peek(sock: socket.socket) -> str:
-    """Return the host name that a caller asks for, without taking anything of what it says."""
+    """Return the host name that a caller asks for, leaving all that it has sent in the socket."""
     while True:
         try:
             said = sock.recv(MOST, socket.MSG_PEEK)
@@ -263,5 +263,5 @@ async def _peek(sock: socket.socket) -> str:
         try:
             return asked_for(said or b"")
         except IncompleteError:
-            # A reader would be woken again and again by the bytes that are there already.
+            # The loop is not asked for readiness: the bytes that are left in the socket would wake it again and again.
             await asyncio.sleep(_MORE if said else _MORE / 4)

@@ -12,11 +12,11 @@ from mpccomm.logs import EventLog, LogEvent
 _PAUSE = 60.0
 """Seconds before the same complaint about the same caller is a warning again."""
 _REMEMBERED = 1000
-"""Complaints that are remembered; of more, the oldest are forgotten."""
+"""How many complaints are remembered; with more, the oldest are forgotten."""
 _PER_KIND = 8
 """Warnings of one kind within `_PAUSE`, from all callers together."""
 _LONGEST = 600
-"""Characters of a line: certificates, for one, may hold thousands of names."""
+"""The largest number of characters in a line: certificates, for example, may hold thousands of names."""
 
 
 class LogThrottle:

@@ -41,13 +41,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 from mpccomm import line
 from mpccomm.address import equivalents, join, literal, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
-from mpccomm.line import Lane, Line
+from mpccomm.line import Direction, Line
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.proxies import Proxy
 from mpccomm.relays import Relay
 from mpccomm.transport.handshake import Caller, NotRecognisedError, receive_hello
 from mpccomm.transport.log_throttle import LogThrottle
-from mpccomm.transport.memory_stream import Pipe, Transfer
+from mpccomm.transport.memory_stream import Pipe, Transit
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.skipping import SkippingLoop
@@ -167,7 +167,7 @@ class MemoryNetwork:
         self._dialled: Counter[tuple[str, str]] = Counter()
         self._connections: set[_SimulatedConnection] = set()
         self._sides: tuple[frozenset[str], ...] = ()
-        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._directions: dict[tuple[str, str], Direction] = {}
         """By who sends and who receives."""
         self._firewalls: frozenset[str] = frozenset()
         self._at_relay: Counter[tuple[str, str]] = Counter()
@@ -323,9 +323,9 @@ class MemoryNetwork:
     def _random(self, caller: str, callee: str, number: int, what: str) -> Random:
         return Random(f"{self.seed} {caller} {callee} {number} {what}")
 
-    def _lane(self, sender: str, receiver: str) -> Lane:
+    def _direction(self, sender: str, receiver: str) -> Direction:
         with self._lock:
-            return self._lanes.setdefault((sender, receiver), Lane(Line(rate=self.rate), Random()))
+            return self._directions.setdefault((sender, receiver), Direction(Line(rate=self.rate), Random()))
 
     def _dial(self, caller: str, port: int, relay: str | None = None) -> Stream:
         bound_port = self._bound_ports.get(port)
@@ -385,14 +385,14 @@ class _SimulatedConnection:
         self._sent = [0, 0]
         self._said: list[bytes] = []
         self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (False, True)}
-        self._lanes = {True: network._lane(caller, callee), False: network._lane(callee, caller)}
+        self._directions = {True: network._direction(caller, callee), False: network._direction(callee, caller)}
         self.distance = network.delay[1]
-        self.batch_size = self._lanes[True].chunk
+        self.batch_size = self._directions[True].chunk
         self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
         self.pipe.ours.relayed = self.pipe.theirs.relayed = relay is not None
 
-    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
-        """A batch is sent."""
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
+        """Return what happens to a batch that is sent."""
         planned = self._planned
         self._sent[forth] += len(batch)
         if forth and planned.repeated and self._sent[True] <= _REMEMBERED:
@@ -401,16 +401,16 @@ class _SimulatedConnection:
         delay = low if low == high else self._delays[forth].uniform(low, high)
         hold = 0.0
         if self._network.rate < math.inf:
-            lane = self._lanes[forth]
-            delay += lane.enter(len(batch), now) - now
-            hold = lane.hold(now)
+            direction = self._directions[forth]
+            delay += direction.enter(len(batch), now) - now
+            hold = direction.hold(now)
         if self._sent[forth] < planned.cut_after[forth]:
-            return Transfer(delay, hold)
+            return Transit(delay, hold)
         self._note("cut", forth)
-        return Transfer(delay, hold, arrives=not planned.torn, breaks=True)
+        return Transit(delay, hold, arrives=not planned.torn, breaks=True)
 
     def closed(self) -> None:
-        """It was closed, or is broken."""
+        """Note that the connection was closed or is broken."""
         if not self._network._over(self) or self._network._apart(self.caller, self.callee):
             return
         if self._said and not self._answering.closed:
@@ -439,7 +439,7 @@ class _Connector:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """There is nothing to give back."""
+        """Do nothing: nothing was prepared."""
 
     async def pause(self, seconds: float) -> None:
         """Wait before the next attempt."""
@@ -479,7 +479,7 @@ class _RelayAccess:
         """Calls are answered by the server."""
 
     def renew(self) -> None:
-        """There are no certificates."""
+        """Do nothing: there are no certificates."""
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> _Connector:
         """Return what dials one party through the relay."""

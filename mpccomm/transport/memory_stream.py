@@ -14,12 +14,12 @@ from mpccomm.transport.skipping import SkippingLoop
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 
 _BATCHES = 8
-"""The batches that may be under way in one direction, where that takes no time."""
+"""How many batches may be under way in one direction, on a path without delay."""
 _BATCHES_FAR = 64
-"""The same where it does."""
+"""How many may be on a path with a delay."""
 
 
-class Transfer(NamedTuple):
+class Transit(NamedTuple):
     """What happens to one batch of bytes on the way."""
 
     delay: float = 0.0
@@ -32,7 +32,7 @@ class Transfer(NamedTuple):
 
 
 class NetworkPath(Protocol):
-    """What lies between the two ends. Called in the thread of the end that sends."""
+    """The network between the two ends. Its methods are called in the thread of the end that sends."""
 
     @property
     def distance(self) -> float:
@@ -42,11 +42,11 @@ class NetworkPath(Protocol):
     def batch_size(self) -> int:
         """Bytes that it takes in at once."""
 
-    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
-        """A batch is sent, from the first end to the second (``forth``) or back."""
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
+        """Return what happens to a batch that is sent from the first end to the second (``forth``) or back."""
 
     def closed(self) -> None:
-        """The connection was closed or is broken; called once or, where both ends are quick, twice."""
+        """Note that the connection was closed or is broken. Called once or, if both ends are quick, twice."""
 
 
 class IdealPath:
@@ -55,7 +55,7 @@ class IdealPath:
     distance: float = 0.0
     batch_size: int = MAX_MESSAGE
 
-    def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
+    def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
         """Let the batch arrive at once."""
         return _AT_ONCE
 
@@ -63,7 +63,7 @@ class IdealPath:
         """Do nothing: no connection is counted."""
 
 
-_AT_ONCE = Transfer()
+_AT_ONCE = Transit()
 _DONE = 1000
 """The close code of an ordinary end."""
 
@@ -85,7 +85,7 @@ class _End(Stream):
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
         self._clock = loop.time if isinstance(loop, SkippingLoop) else time.monotonic
         self._latest = 0.0
-        """When the last of what was sent from here is there."""
+        """When the last batch sent from here arrives."""
         self._coming: asyncio.TimerHandle | None = None
 
     @property
@@ -110,7 +110,7 @@ class _End(Stream):
             self._loop.call_later(transfer.hold, self._resume)
         else:
             self._full = True
-            # Only then: the other end looks the other way round.
+            # In this order: the other end looks at the two in the reverse order.
             self._full = len(other._arrived) >= self._most
 
     def _say_close(self, code: int) -> None:
@@ -179,7 +179,7 @@ class _End(Stream):
             self._path.closed()
 
     def _call(self, what: Callable[[], None]) -> None:
-        """Have this done on our loop."""
+        """Call a function on the loop of this end."""
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
@@ -187,7 +187,7 @@ class _End(Stream):
         if here:
             self._loop.call_soon(what)
         else:
-            # On a closed loop no call is waiting.
+            # The loop is closed: no call waits there any more.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(what)
 

@@ -1,4 +1,4 @@
-"""What pools reach each other through. There is HTTP (`mpccomm.transport.http`), and a network in memory, for tests."""
+"""The protocols of a network. There are two: HTTP (`mpccomm.transport.http`), and a network in memory, for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BoundPort(Protocol):
 
     @property
     def port(self) -> int:
-        """Its number."""
+        """The number of the port."""
 
     @property
     def open(self) -> bool:
@@ -44,14 +44,14 @@ class BoundPort(Protocol):
         """
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the port, so that others can have it."""
 
     def close_inherited(self) -> None:
-        """Give up what a forked process has of it."""
+        """Close the port in a forked process; in the parent it stays open."""
 
 
 class Wanted(NamedTuple):
-    """Whom to ask a relay for: a party with one of these certificates, or else one whose certificate is for this address."""
+    """The party to ask a relay for: one with one of these certificates, or else one whose certificate is for this address."""
 
     fingerprints: tuple[str, ...]
     addr: str
@@ -60,16 +60,16 @@ class Wanted(NamedTuple):
 
 
 class RelayUser(NamedTuple):
-    """A pool, as those know it who take it to a relay."""
+    """A pool, as far as a connection to a relay needs to know it."""
 
     authenticator: Authenticator
     settings: Settings
     credentials: Callable[[], Credentials]
-    """Of this party, as of now."""
+    """Returns the present credentials of this party."""
     port: Callable[[], int]
-    """That this party declares; 0: it has no server."""
+    """Returns the port that this party declares; 0: it has no server."""
     proxy: Proxy | None = None
-    """The way out to the relay; None: directly."""
+    """The forward proxy on the way to the relay; None: there is none."""
 
 
 class RelayAccess(Protocol):

@@ -1,4 +1,4 @@
-"""How fast a connection moves what is sent: the sizes in which it is sent follow that, and so does the patience with it.
+"""The pace of a connection: how fast it moves what is sent. Sizes of batches and time limits follow from it.
 
 On a slow line little is sent at a time. Whatever waits in the buffers of the system can't be overtaken any more by something
 urgent; and where a connection breaks, a frame that takes a minute has to begin anew.
@@ -17,9 +17,9 @@ _LEAST = 4 * 1024
 _FIRST = 16 * 1024
 _MOST = 256 * 1024
 _SECONDS = 1.0
-"""What the line moves in this time is sent at once."""
+"""Seconds. As much is sent at once as the line moves in this time."""
 _SHORT = 0.05
-"""Seconds in which nothing can be measured."""
+"""Seconds. In less time nothing can be measured."""
 _UNSENT = struct.Struct("i")
 _NEAR = 50
 """Microseconds from here to the other end and back: less than that is hardly found between two machines."""
@@ -57,19 +57,19 @@ class Pace:
         self.written += size
         if size * 2 > self.budget:
             if self._freely and self.budget < _MOST:
-                # The last one was taken at once.
+                # The last batch was taken at once.
                 self._set(self.budget * 2)
             self._freely = True
         return self.budget
 
     def pause(self) -> None:
-        """Not all of it was taken."""
+        """Note that the transport did not take all that was sent."""
         self._freely = False
         self._paused = self._clock()
         self._waiting = self._transport.get_write_buffer_size()
 
     def resume(self) -> None:
-        """Count from now: sending goes on."""
+        """Measure from now on: sending continues."""
         if self._paused is None:
             return
         seconds = self._clock() - self._paused

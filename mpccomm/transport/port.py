@@ -1,4 +1,4 @@
-"""A port of this machine: how it is bound, what to say where it can't be had, and how one pool passes it on to another."""
+"""A port of this machine: binding it, the error where it can't be had, and passing it from one pool to another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mpccomm.transport.server import Server
 
 BACKLOG = 128
-"""Connections that may wait to be accepted."""
+"""How many connections may wait to be accepted."""
 
 
 _NOT_OUR_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
@@ -93,7 +93,7 @@ class BoundSocket:
 
     def close(self) -> None:
         """Give it back."""
-        # The spare last: a pool that finds none can bind the port anew.
+        # The spare is closed last: a pool that finds no spare can then bind the port anew.
         self._socket.close()
         if (spare := self._take_spare()) is not None:
             spare.close()

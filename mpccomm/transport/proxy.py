@@ -26,7 +26,7 @@ from mpccomm.transport.resolver import look_up
 from mpccomm.transport.tls import Verdict, public_context, tls_error
 
 _LARGEST_HEAD = 16 * 1024
-"""Bytes of an answer."""
+"""The largest head of an answer, in bytes."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _SCHEMES = ("Basic", "Digest", "NTLM", "Negotiate", "Kerberos", "Bearer")
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNSUPPORTED_PROTOCOL"}
@@ -34,25 +34,25 @@ _LOGIN = "answers with a page of its own, perhaps to log in: log in there with a
 
 
 class ProxyError(aiohttp.ClientError):
-    """There is no way through the proxy; the text says why."""
+    """Raised where there is no way through the proxy; the text says why."""
 
     def __init__(self, proxy: Proxy, what: str, *, status: int = 0, final: bool = False) -> None:
         text = f"the {proxy} {what}"
         super().__init__(text)
         self.status = status
-        """That of its answer; 0: none."""
+        """The status of its answer; 0: there was none."""
         self.verdict = Verdict(text, theirs=False) if final else None
 
 
 class Target(NamedTuple):
-    """Where a connection is to lead."""
+    """The destination of a connection."""
 
     host: str
     port: int
     context: ssl.SSLContext | None
-    """For TLS with what is there; None: without."""
+    """The context of TLS with the destination; None: no TLS."""
     server_name: str
-    """For TLS: whom we ask for."""
+    """The name to ask for in TLS."""
 
 
 class ProxyConnector(aiohttp.BaseConnector):
@@ -200,7 +200,7 @@ class _Answer(asyncio.Protocol):
         self.head: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         """The status, and all of the head."""
         self.rest = b""
-        """What comes after it. A party waits until it is spoken to."""
+        """The bytes after the head. There are none yet, as a party waits until something is sent to it."""
         self._proxy = proxy
         self._data = b""
 
@@ -227,7 +227,7 @@ class _Answer(asyncio.Protocol):
     def _fail(self, what: str) -> None:
         if not self.head.done():
             self.head.set_exception(ProxyError(self._proxy, what))
-            # It may be that the one who waits has been cancelled.
+            # The caller that waits may have been cancelled.
             self.head.exception()
 
 
@@ -254,7 +254,7 @@ def _judge(proxy: Proxy, target: Target, status: int, head: bytes, more: bool) -
                 "logs in for this machine"
             )
         if proxy.authorization:
-            # Time and again would lock the account.
+            # Further attempts with the same password could lock the account.
             raise refuse("does not accept our user name and password (407): correct them", final=True)
         raise refuse("asks for a user name and password (407): give the proxy a credentials_file")
     if 300 <= status < 400 or status == 511:

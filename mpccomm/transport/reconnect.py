@@ -16,17 +16,17 @@ from mpccomm.transport.tls import Verdict
 
 _AT_ONCE = 4
 _LONG = 1.0
-"""Seconds after which a dial is one that takes long."""
+"""Seconds after which a dial gives its slot to another one."""
 _UNASKED = 10
-"""The attempts that are made after a refusal, lest the other end was put right meanwhile; then only if a call waits."""
+"""How many attempts are made after a refusal, as the other end may be corrected; then only if a call waits."""
 
 
 class DialPolicy(Protocol):
-    """When not to dial."""
+    """When a party must not be dialled."""
 
     @property
     def not_before(self) -> float:
-        """It was misbehaving: no connection to it until then, of `time.monotonic`."""
+        """The time, by `Destination.clock`, before which there is no connection to a party that broke the protocol."""
 
 
 class Destination(Protocol):
@@ -38,12 +38,16 @@ class Destination(Protocol):
     """Why no dial can succeed unless a configuration is changed; empty: it may."""
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """A monotonic clock, in seconds."""
+
+    @property
     def needs_connection(self) -> asyncio.Event:
         """Set while a connection is wanted, and none is in its handshake."""
 
     @property
     def gives_way(self) -> bool:
-        """Whether it is to dial first."""
+        """Whether the other side is to dial first."""
 
     @property
     def relayed(self) -> bool:
@@ -51,20 +55,20 @@ class Destination(Protocol):
 
     @property
     def reputation(self) -> DialPolicy:
-        """When not to dial."""
+        """When it must not be dialled."""
 
     async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
         """Run the connection to its end. Clears ``needs_connection`` during its handshake, and as long as it serves."""
 
     def dial_failed(self, trouble: str) -> None:
-        """An attempt to connect has failed."""
+        """Note that an attempt to connect has failed."""
 
     def refused(self, verdict: Verdict) -> None:
-        """An attempt to connect has failed because one end does not accept the other."""
+        """Note that an attempt to connect has failed because one end does not accept the other."""
 
 
 class DialError(Exception):
-    """An attempt to connect has failed; the text says why. With a verdict: one end does not accept the other."""
+    """Raised where an attempt to connect has failed; the text says why. With a verdict: one end does not accept the other."""
 
     def __init__(self, text: str, verdict: Verdict | None = None) -> None:
         super().__init__(text)
@@ -72,21 +76,21 @@ class DialError(Exception):
 
 
 class DialTerms(NamedTuple):
-    """How a party is dialled, whichever the way."""
+    """What every dial of a party needs, on whichever way."""
 
     connect_timeout: float
     """Seconds."""
     context: Callable[[], ssl.SSLContext | None]
-    """For TLS, as of now; None: without."""
+    """Returns the present context of TLS; None: no TLS."""
     examine: Callable[[ssl.SSLObject | None], Awaitable[str | None]]
-    """Why the one that answers is not the one that was meant, by what TLS knows of it."""
+    """Returns why the other end is not the party that was dialled, by what TLS knows of it; None: it is."""
 
 
 class Connector(Protocol):
     """A way to one party."""
 
     async def __aenter__(self) -> Self:
-        """Have ready what every attempt needs."""
+        """Prepare what every attempt needs."""
 
     async def __aexit__(self, *exception: object) -> None:
         """Give it back."""
@@ -102,13 +106,13 @@ class Connector(Protocol):
 
 
 class NoWay:
-    """To a party that has no server: it calls."""
+    """The way to a party that has no server, and has to call."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """Nothing was made ready."""
+        """Do nothing: nothing was prepared."""
 
     async def dial(self) -> Stream:
         """Raise a `DialError` that says so."""
@@ -137,7 +141,7 @@ class DirectAttempts:
         self._spawn = spawn
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Dial whenever it is time, until this is cancelled."""
         destination = self._destination
         async with self._direct:
             while True:
@@ -173,7 +177,8 @@ class Ways:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._attempting is not None and exception[0] is not GeneratorExit:  # by that its loop is closed already
+        # A GeneratorExit says that the loop is closed already: nothing can be cancelled on it.
+        if self._attempting is not None and exception[0] is not GeneratorExit:
             self._attempting.cancel()
             await asyncio.wait((self._attempting,))
         await self._entered.aclose()
@@ -218,7 +223,7 @@ def _all_failed(failed: Mapping[str, DialError]) -> DialError:
     text = "; ".join(f"{what}: {error.verdict.advice if error.verdict else error}" for what, error in failed.items())
     verdicts = [error.verdict for error in failed.values()]
     first = verdicts[0]
-    # One that does not accept us may not be the party: another way may lead to it yet.
+    # The end that does not accept us may not be the party: another way may still lead to it.
     if first is None or not all(verdicts):
         return DialError(text)
     return DialError(text, first._replace(text=text, unpinned=""))
@@ -234,7 +239,7 @@ async def _give_up(dials: Iterable[asyncio.Task[Stream]]) -> None:
 
 
 class DialSlots:
-    """Few dials of a pool begin at a time, or on a busy machine none of them would be through in time.
+    """Bounds how many dials of a pool begin at a time: on a busy machine many at once would all take too long.
 
     One that takes long gives its slot to the next, and goes on: no party waits for another that can't be reached.
     """
@@ -276,13 +281,13 @@ class Dialler:
         self._unasked = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Dial whenever it is time, until this is cancelled."""
         async with self._line:
             if self._destination.gives_way:
                 await asyncio.sleep(self._retry.give_way)
             while True:
                 await self._destination.needs_connection.wait()
-                await asyncio.sleep(self._destination.reputation.not_before - time.monotonic())
+                await asyncio.sleep(self._destination.reputation.not_before - self._destination.clock())
                 async with self._slots.one():
                     if not self._destination.needs_connection.is_set():
                         continue

@@ -34,7 +34,7 @@ from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.relay_client import CONTROL_PATH, HEARTBEAT, MOST_SAID, NOT_ADMITTED, STREAM_PATH, VERSION
 from mpccomm.transport.relay_identity import (
     CHALLENGE_SIZE,
-    Admitted,
+    AccessList,
     Applicant,
     NotAdmittedError,
     certificates_of,
@@ -58,15 +58,15 @@ _MOST_BEGUN, _MOST_BEGUN_IN_ALL = 32, 512
 """Calls whose ends have not both come yet, of one party and of all. When all come back at once, a few at a time are soon done; all
 together they would take so long that each is given up and begun anew."""
 _MOST_EXPECTED = 64
-"""Calls of one party that wait so."""
+"""How many calls of one party may wait so."""
 _GOING_AWAY = 1001
 _MOST_UNSAID = 2048
-"""Messages to a party that it has not taken yet."""
+"""The largest number of messages to a party that it has not taken yet."""
 _REMEMBERED = 256
 """Calls of a party, by whom it wanted, that are remembered for the choice among several that can be meant."""
 _RECENT = 30.0
 _MOST_WANTED = 16
-"""Fingerprints in one call."""
+"""The largest number of fingerprints in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ STRANGERS = Strangers(pending=256, per_address=128, bytes=96 * KiB)
 
 
 class _Party:
-    """All that has one certificate, and what it takes of the relay."""
+    """A party, which is all that has one certificate, and what it uses of the relay."""
 
     def __init__(self, certificate: Certificate, limits: RelayLimits, cut: Callable[[], None], whole: Meter) -> None:
         self.certificate = certificate
@@ -211,9 +211,9 @@ class _Call:
         self.tickets = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.deadline = asyncio.get_running_loop().time() + _PATIENCE
         self.here = 0
-        """Requests that have come."""
+        """How many requests for its ends have come."""
         self.left = 0
-        """Requests that are over."""
+        """How many of these requests are over."""
         self.met: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ends: dict[int, JoinedEnd] = {}
         self.over = False
@@ -232,7 +232,7 @@ class RelayServer:
     def __init__(
         self,
         sock: socket.socket,
-        admitted: Admitted,
+        admitted: AccessList,
         *,
         context: Callable[[], ssl.SSLContext | None] = lambda: None,
         limits: RelayLimits | None = None,
@@ -242,7 +242,7 @@ class RelayServer:
     ) -> None:
         self.port: int = sock.getsockname()[1]
         self.streams = 0
-        """Joined connections at present."""
+        """The number of joined connections now."""
         self._socket = sock
         self._admitted = admitted
         self._limits = limits or RelayLimits()
@@ -401,7 +401,7 @@ class RelayServer:
             raise NotAdmittedError(f"{reason}: {applicant.certificate}")
         party = self._parties.get(applicant.certificate.fingerprint)
         if party is not None and len(party.present) >= self._limits.connections_per_party:
-            # The oldest may be one that is dead, and not known to be.
+            # The oldest may be dead without the relay knowing it.
             party.present[0].drop()
             self._leave(party.present[0])
         if party is None:
@@ -452,7 +452,7 @@ class RelayServer:
                 self._expect(present, number, wanted)
 
     def _expect(self, present: _Present, number: int, wanted: _Wanted) -> None:
-        """The party is not there yet."""
+        """Let a call wait for a party that is not there yet."""
         party, key = present.party, (present, number)
         if party.expects >= _MOST_EXPECTED or key in self._expecting:
             self._refuse_call(present, number, "absent")
@@ -475,12 +475,12 @@ class RelayServer:
                 present.party.expects -= 1
 
     def _call(self, present: _Present, number: int, wanted: _Wanted) -> bool:
-        """A party wants to be joined to another one. False: that is not there."""
+        """Call a party that another one wants to be joined to. False: it is not there."""
         caller = present.party
         found = list(self._meant(*wanted))
         if not found:
             return False
-        # The latest first: an older one may be dead, and not known to be.
+        # The newest first: an older one may be dead without the relay knowing it.
         called = found[-1 - caller.turn(str(wanted)) % len(found)]
         most = self._limits.streams_per_party
         total = self.streams + len(self._calls) // 2
@@ -516,7 +516,7 @@ class RelayServer:
                     yield one
 
     def _give_up(self, call: _Call) -> None:
-        """Both ends had time enough to come."""
+        """Give up a call if its ends have not both come. Called when their time is over."""
         for ticket in call.tickets:
             self._calls.pop(ticket, None)
         if not call.met.done():
@@ -537,7 +537,7 @@ class RelayServer:
     async def _stream(
         self, request: web.BaseRequest, headers: dict[str, str], pending: PendingConnection
     ) -> web.StreamResponse:
-        """One end of a call."""
+        """Serve one end of a call."""
         ticket = _credential(request, "Ticket")
         call = self._calls.pop(ticket, None)
         if call is None:
@@ -587,7 +587,7 @@ class RelayServer:
         self._idle.clear()
 
     def _finish(self, call: _Call) -> None:
-        """One end has gone, or never came to be one."""
+        """Finish one end of a call, which has gone or never came."""
         if len(call.ends) < 2:
             for end in call.ends.values():
                 end.abort()
@@ -629,7 +629,7 @@ class RelayServer:
         return response
 
     def status(self) -> dict[str, Any]:
-        """Return what goes on here: parties by fingerprint, without a word on who talks to whom."""
+        """Return the present state: parties by fingerprint, but not who talks to whom."""
         return {
             "uptime": round(time.time() - self._began),
             "parties": [

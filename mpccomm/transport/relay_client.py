@@ -44,11 +44,11 @@ STREAM_PATH = "/mpccomm/stream"
 HEARTBEAT = 15.0
 """Seconds after which each end of a kept connection asks the other for a sign of life."""
 MOST_SAID = 64 * 1024
-"""Bytes of a message on a kept connection."""
+"""The largest message on a kept connection, in bytes."""
 _LONGEST_PAUSE = 2.0
 """Seconds between attempts to reach a relay, where `Retry.cap` is not less: many parties wait for a relay."""
 _CALLERS = 4
-"""Through a relay as many callers may be unknown at a time as from an address at which this many parties are."""
+"""Through a relay as many unknown callers are admitted at a time as from an address of this many parties."""
 NOT_ADMITTED = 4003
 """The close code for those who may not use the relay."""
 _ENDING = "it is just ending, or being restarted; it is tried again"
@@ -65,7 +65,7 @@ _REASONS = {
 
 
 class RelayedAddress(IPv6Address):
-    """In the place of the address of a caller that came through a relay; it is in the block that no host is in (RFC 6666)."""
+    """Stands for the address of a caller that came through a relay. It is in a block that belongs to no host (RFC 6666)."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__("100::1")
@@ -76,14 +76,14 @@ class RelayedAddress(IPv6Address):
 
 
 class RelayError(aiohttp.ClientError):
-    """There is no way through the relay; the text says why."""
+    """Raised where there is no way through the relay; the text says why."""
 
 
 class RelayLine:
     """The way through one relay, for one pool: to the parties there, and from them to this one."""
 
     def __init__(self, relay: Relay, user: RelayUser) -> None:
-        # Not before a relay is used, and aiohttp's server comes along.
+        # Imported only where a relay is used, as it imports aiohttp's server.
         from mpccomm.transport.server import ConnectionHandler
 
         self.relay = relay
@@ -151,8 +151,8 @@ class RelayLine:
         headers = {}
         if self.relay.token_file is not None:
             headers["Authorization"] = f"Bearer {_token(self.relay)}"
-        patience = 2 * self._settings.retry.connect_timeout
-        async with asyncio.timeout(patience):
+        limit = 2 * self._settings.retry.connect_timeout
+        async with asyncio.timeout(limit):
             control = await session.ws_connect(
                 self._path(CONTROL_PATH),
                 headers=headers,
@@ -163,7 +163,7 @@ class RelayLine:
             )
         try:
             self._control = control
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 await self._apply(control)
             log(LogEvent.RELAY_USABLE, "the %s lets us in", self.relay)
             self.trouble = ""
@@ -178,7 +178,7 @@ class RelayLine:
             await control.close()
 
     async def _apply(self, control: aiohttp.ClientWebSocketResponse) -> None:
-        """Prove who we are, and wait until we are let in."""
+        """Prove the identity of this party, and wait until the relay admits it."""
         said = await _read(control)
         challenge = base64.b64decode(str(said.get("challenge", "")), validate=True)
         if said.get("relay") != VERSION:
@@ -263,7 +263,7 @@ class RelayLine:
         return await self._stream(ticket, make)
 
     async def pause(self, seconds: float) -> None:
-        """Wait for that time, or until the relay is there again."""
+        """Wait for that time, or until the relay can be used again."""
         if seconds > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -280,7 +280,7 @@ class RelayLine:
             raise RelayError(self.trouble)
 
     async def _stream(self, ticket: str, make: Callable[[asyncio.Transport, HTTPProtocol], Tunnel]) -> Tunnel:
-        """Open what the relay joins to the connection of the other party."""
+        """Open a connection that the relay joins to that of the other party."""
         if self._session is None:
             raise RelayError(self.trouble)
         headers = {"Authorization": f"Ticket {ticket}"}
@@ -290,7 +290,7 @@ class RelayLine:
             raise RelayError(_STATUSES.get(error.status, describe(error))) from None
 
     async def _answer(self, ticket: str) -> None:
-        """A call comes in."""
+        """Answer a call."""
         call = _Call(asyncio.current_task())
         pending = self._handler.admission.enter(self._address, call.drop)
         greeting = self._settings.timing.greeting
@@ -311,7 +311,7 @@ class RelayLine:
             if verdict := judge(error):
                 self._handler.sent_away(self._address, verdict.advice)
             else:
-                # Usual: it has found another way.
+                # This is usual: the caller has found another way.
                 log(LogEvent.CONNECTION_CLOSED, "a call through the %s failed: %s", self.relay, describe(error))
         except BaseException:
             pending.end()
@@ -355,7 +355,7 @@ class RelayLine:
 
 
 class _Call:
-    """One that comes in, until it is known who calls."""
+    """An incoming call, until it is known who calls."""
 
     def __init__(self, task: asyncio.Task[None] | None) -> None:
         self.tunnel: Tunnel | None = None
@@ -384,13 +384,13 @@ class RelayedClient(Client):
         except DialError as error:
             if error.verdict is None:
                 raise
-            # That may be the relay's fault. If it goes on, it counts, as where the other end refuses.
+            # This may be the fault of the relay. Like a refusal by the other end, it counts only if it goes on.
             raise DialError(str(error), error.verdict._replace(theirs=True)) from error
         stream.relayed = True
         return stream
 
     async def pause(self, seconds: float) -> None:
-        """Wait before the next attempt, but not when the relay is there again."""
+        """Wait before the next attempt, but no longer than until the relay can be used again."""
         await self._line.pause(seconds)
 
     def _new_connector(self) -> aiohttp.BaseConnector:
@@ -414,7 +414,7 @@ _NOBODY = "party.invalid"
 
 
 class _Connector(aiohttp.BaseConnector):
-    """Has a way of its own to where a request goes."""
+    """A connector of aiohttp that gets its connections through a relay."""
 
     def __init__(self, open_way: Callable[[asyncio.Protocol], Awaitable[None]]) -> None:
         super().__init__(limit=0, force_close=True)

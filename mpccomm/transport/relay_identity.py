@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 CHALLENGE_SIZE = 32
 MOST_CERTIFICATES = 8
-"""In the chain that a party shows."""
+"""The largest number of certificates in the chain that a party shows."""
 _PURPOSE = b" " * 64 + b"mpccomm relay: the party with this certificate is here\0"
-"""Nothing else that a party's key signs begins so: TLS has other words in that place."""
+"""Nothing else that a party's key signs begins like this: TLS has other words in this place."""
 _SHORTEST_TOKEN = 16
 _FINGERPRINT = re.compile(r"[0-9A-F]{64}")
 _HALF = re.compile(r"([0-9A-Fa-f]{2}:?){16}")
 
 
 class NotAdmittedError(Exception):
-    """A caller may not use the relay. The text is for the log of the relay; the caller learns ``status`` alone."""
+    """Raised where a caller may not use the relay. The text is for the log of the relay; the caller learns only ``status``."""
 
 
 # -- the proof ---------------------------------------------------------------------------------------------------------
@@ -126,11 +126,11 @@ class Applicant:
 
     @property
     def certificate(self) -> Certificate:
-        """Its own."""
+        """The certificate of the caller itself."""
         return self.chain[0]
 
 
-class Admitted:
+class AccessList:
     """Who may use a relay: those with a certificate of an authority, with one of these fingerprints, or with a token.
 
     :raises ConfigurationError: a file can't be read, or there is no way at all to be let in
@@ -147,7 +147,7 @@ class Admitted:
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again. What can't be read leaves all as it was."""
+        """Read the files again. If one can't be read, all stays as it was."""
         authorities, fingerprints, tokens = self._files
         trusted = () if authorities is None else read_certificates(authorities)
         listed = frozenset() if fingerprints is None else frozenset(_fingerprints(lines_of(fingerprints)))

@@ -1,4 +1,4 @@
-"""Two connections that a relay has joined: what comes from one goes to the other, no faster than that one takes it."""
+"""Two connections that a relay has joined: it passes bytes from one to the other, no faster than that one takes them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Meter:
 
     def __init__(self, rate: int, most: int, cut: Callable[[], None], whole: Meter | None = None) -> None:
         self.moved = 0
-        """Bytes that came in."""
+        """The number of bytes that have arrived."""
         self.waiting = 0
-        """Bytes that the other ends have not taken yet."""
+        """The number of bytes that the other ends have not taken yet."""
         self._rate = rate
         self._most = most
         self._cut = cut
@@ -72,14 +72,14 @@ class Meter:
             self._whole.hold(stream, size)
 
     def release(self, stream: Slow) -> None:
-        """None do any more."""
+        """Note that no bytes wait on this stream any more."""
         self.waiting -= self._slow.pop(stream, 0)
         if self._whole is not None:
             self._whole.release(stream)
 
 
 class JoinedEnd(Upgraded):
-    """One of the two.
+    """One of the two connections.
 
     :param meter: that of the party at this end
     :param transport: what carries it; `take_over` makes it ours
@@ -119,7 +119,7 @@ class JoinedEnd(Upgraded):
     # -- what comes in -------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes arrived."""
+        """Pass on bytes that have arrived."""
         other, deframer = self._other, self._deframer
         if other is None:
             self._early.append(data)
@@ -141,7 +141,7 @@ class JoinedEnd(Upgraded):
                 asyncio.get_running_loop().call_later(delay, self._go, _FAST)
         if deframer.ping is not None:
             ping, deframer.ping = deframer.ping, None
-            # One that asks without reading the answers gets none.
+            # An end that sends pings without reading the answers gets no more of them.
             if not self._transport.is_closing() and self._transport.get_write_buffer_size() < _HIGH:
                 self._transport.write(pong_frame(ping, 0))
         if deframer.closed:
@@ -161,7 +161,7 @@ class JoinedEnd(Upgraded):
     # -- what goes out -------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
-        """This end has enough: hold back the other."""
+        """Hold back the other end, as the buffer of this one is full."""
         if self._other is not None:
             self._other._stop(_FULL)
         self._meter.hold(self, self._transport.get_write_buffer_size())
@@ -175,7 +175,7 @@ class JoinedEnd(Upgraded):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _part(self) -> None:
-        """This end has gone: the other one is closed when it has what was sent to it."""
+        """Close the other end, when it has got what was sent to it: this one has gone."""
         if self._other is not None:
             self._other._finish()
 
@@ -190,7 +190,7 @@ class JoinedEnd(Upgraded):
 
     def cut(self) -> None:
         """End both at once."""
-        # Not from within a write of a transport that calls this.
+        # In a later turn of the loop: this may be called from within a write of the transport.
         loop = asyncio.get_running_loop()
         for end in (self, self._other):
             if end is not None:
@@ -201,10 +201,10 @@ class JoinedEnd(Upgraded):
         self._transport.abort()
 
     def eof_received(self) -> None:
-        """This end will not say anything any more: that ends both directions."""
+        """End both directions, as this end sends nothing more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """This end has gone."""
+        """Note that this end has gone."""
         if self.ended.done():
             return
         self.ended.set_result(None)

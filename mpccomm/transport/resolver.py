@@ -1,4 +1,4 @@
-"""Host names into addresses. What addresses look like is in `mpccomm.address`."""
+"""Resolving host names into addresses. The form of addresses is checked in `mpccomm.address`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def look_up(host: str, port: int = 0, family: socket.AddressFamily = socke
 
 
 class Resolver(AbstractResolver):
-    """How aiohttp finds the addresses of the one host that a connector dials."""
+    """The resolver that aiohttp uses for the one host that a connector dials."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -86,7 +86,7 @@ async def resolve(host: str) -> frozenset[IPAddress]:
 
 
 class Host:
-    """Where connections of one host come from; a name is looked up again when the answer is old. No name: from nowhere."""
+    """The addresses of one host; a name is looked up again when the answer is old. Without a name there are none."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The listening end: who calls is found out first, then the stream is handed to that party. Others get a bare status."""
+"""The listening end: it finds out who calls, and hands the stream to that party. Other callers get a bare HTTP status."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ConnectionHandler:
     ) -> None:
         self._relayed = relayed
         self._authenticator = authenticator
-        # A port that several pools share brings callers out of the context of another one.
+        # At a shared port, callers may be accepted in the context of another pool.
         self._log = EventLog.here()
         self._log_throttle = LogThrottle(self._log)
         self._closing = False
@@ -62,7 +62,7 @@ class ConnectionHandler:
         self._post_readers: dict[tno.PostReceiver, tno.PostReader] = {}
         greeting = settings.timing.greeting
         self.admission = Admission(settings.strangers, greeting, parties_at)
-        """Those whose caller is not known yet."""
+        """The connections whose caller is not known yet."""
         # A caller that sends no complete request within `Timing.greeting` is sent away by the keep-alive timer.
         self._http = HTTPServer(
             self._answer,
@@ -94,7 +94,7 @@ class ConnectionHandler:
         return self._http.receive(pending)
 
     def sent_away(self, address: IPAddress, reason: str) -> None:
-        """A caller was sent away before it was known."""
+        """Note that a caller was refused before it was known who it is."""
         if self._closing:
             self._log(LogEvent.CONNECTION_CLOSED, "closed a connection from %s: %s", address, reason)
             return
@@ -116,7 +116,7 @@ class ConnectionHandler:
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if "Origin" in request.headers:
-            # Only browsers say so: what it does was asked for by a web page, whichever name that came under.
+            # Only browsers send this header: the request comes from a web page, whatever host name it uses.
             return self._refuse(address, 403, "an upgrade on behalf of a web page")
         if request.body_exists:
             return self._refuse(address, 413, "an upgrade with a body")
@@ -143,7 +143,7 @@ class ConnectionHandler:
         protocol.keep_alive(False)
         stream = WebSocket(transport, protocol, client=False, counts=pending.count)
         stream.relayed = self._relayed
-        # It gets what came together with the request.
+        # Takes over what arrived together with the request.
         protocol.set_parser(cast(Any, stream))
         stream.take_over()
         try:
@@ -170,7 +170,7 @@ class ConnectionHandler:
         return bare(status)
 
     async def _receive_hello(self, stream: Stream, caller: Caller, pending: PendingConnection) -> None:
-        """Find out who it is, and hand the stream over to that party."""
+        """Find out who calls, and hand the stream over to that party."""
         handshake = asyncio.current_task()
         assert handshake is not None
         self._handshakes.add(handshake)
@@ -276,7 +276,7 @@ class _Protocol(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already")
         if status < 500:
-            # Not the text of the exception: it repeats what was sent.
+            # The text of the exception is not used: it repeats what was sent.
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
             self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
@@ -285,7 +285,7 @@ class _Protocol(web.RequestHandler):
 
 
 def pending_of(request: web.BaseRequest) -> PendingConnection:
-    """Return the visit that a request belongs to."""
+    """Return the pending connection that a request belongs to."""
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
     return protocol.pending

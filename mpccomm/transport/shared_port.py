@@ -47,7 +47,7 @@ class Listener:
         except (OSError, UnicodeError) as error:
             raise not_bound(self.addr, port, error) from error
         self.port: int = self._socket.getsockname()[1]
-        """The port really bound."""
+        """The port that it is bound to."""
         self._members: tuple[Membership, ...] = ()
         self._lock = threading.Lock()
 
@@ -62,12 +62,12 @@ class Listener:
 
     def close(self) -> None:
         """Close the port. No pool can join any more, and those that have been shut down leave no trace."""
-        # In no thread's joining: what it duplicates would be whatever has the descriptor by then.
+        # Not while a thread joins: it would duplicate whatever has the descriptor by then.
         with self._lock:
             self._socket.close()
 
     def join(self, pool: str, authenticator: Authenticator, server_name: str) -> Membership:
-        """Let a pool take part.
+        """Add a pool.
 
         :raises ConfigurationError: the listener is closed, or another pool has that name here
         """
@@ -83,7 +83,7 @@ class Listener:
         return made
 
     def leave(self, member: Membership) -> None:
-        """Take a pool off the list."""
+        """Remove a pool."""
         with self._lock:
             self._members = tuple(one for one in self._members if one is not member)
 
@@ -122,10 +122,10 @@ class Listener:
 
 
 class Membership:
-    """That of one pool; to the pool, its port."""
+    """The membership of one pool in a listener. To the pool it is its port."""
 
     open = False
-    """No later pool can take it over."""
+    """False: a later pool can't take it over."""
     acceptor: Acceptor | None = None
     """What takes the pool's connections, once it runs."""
 
@@ -161,7 +161,7 @@ class Membership:
         return Server(self._socket, authenticator, settings, self)
 
     def pass_on(self) -> Membership:
-        """Not for another pool in place of this one."""
+        """Raise: it can't be passed on to another pool."""
         raise OSError("it is shared already")
 
     def leave(self) -> None:

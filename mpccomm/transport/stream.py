@@ -1,4 +1,4 @@
-"""A connection as batches in both directions, whatever carries them: what a transport and a party know of each other.
+"""A connection that carries batches in both directions, as a party sees it; and a party as a transport sees it.
 
 There is no task and no queue between the two: what arrives is handed on where it arrives, and what is to be sent is fetched
 once per turn of the loop, as long as the other end takes it.
@@ -19,11 +19,11 @@ from mpccomm.protocol.states import CloseCode
 PATH = "/mpccomm"
 MAX_MESSAGE = MAX_BATCH
 CLOSE_TIMEOUT = 2.0
-"""Seconds that a polite end of a connection may take; what is left of it then is aborted."""
+"""Seconds that a connection may take to close; then it is aborted."""
 
 
 class Peer(Protocol):
-    """Uses a stream: takes what arrives, and has something to send."""
+    """The user of a stream: it takes the batches that arrive, and returns those to send."""
 
     @property
     def more(self) -> bool:
@@ -33,7 +33,7 @@ class Peer(Protocol):
         """Take a batch. What is to be kept of it has to be copied: its memory is used again when this has returned."""
 
     def heard(self) -> None:
-        """Something arrived that is no whole batch yet: the other end lives."""
+        """Note a sign of life: a part of a batch has arrived."""
 
     def batch_to_send(self, budget: int) -> bytes:
         """Return the next batch to send, of about ``budget`` bytes; empty: nothing now, `Stream.wake` will tell."""
@@ -48,9 +48,9 @@ class Stream(ABC):
     ended_with: int | None = None
     """The close code that the other side gave, if it gave one."""
     relayed = False
-    """It goes through a relay: one that does not is to be preferred."""
+    """Whether it goes through a relay; a direct one is preferred."""
     violation = ""
-    """What arrived that is no batch, and ended the connection."""
+    """What has arrived that is no batch, and has ended the connection; empty: nothing."""
     _first: bytes | memoryview | None = None
     _limit: asyncio.TimerHandle | None = None
     _error: BaseException | None = None
@@ -60,13 +60,13 @@ class Stream(ABC):
         self._peer: Peer | None = None
         self._deliver: Callable[[bytes | memoryview], None] = self._keep_first
         self._held = False
-        """Nothing more is delivered for now."""
+        """Whether delivering is paused."""
         self.awake = False
-        """It is about to fetch what is to be sent."""
+        """Whether it will fetch what is to be sent in the next turn of the loop."""
         self.budget = MAX_MESSAGE
         """Bytes to be sent at a time."""
         self._full = False
-        """The other end doesn't take more for now."""
+        """Whether the other end takes nothing more for now."""
         self._close_code: int | None = None
         self._said_close = False
         self._begun: asyncio.Future[None] = loop.create_future()
@@ -85,7 +85,7 @@ class Stream(ABC):
 
     @abstractmethod
     def _say_close(self, code: int) -> None:
-        """Tell the other side that this is the end."""
+        """Tell the other side that the connection is closed, with a code."""
 
     @abstractmethod
     def _abort(self) -> None:
@@ -135,14 +135,14 @@ class Stream(ABC):
         self.awake = False
 
     def wake(self) -> None:
-        """There is something to send. It goes out in the next turn of the loop, together with all that comes up until then."""
+        """Send what there is to send, in the next turn of the loop, together with all that is added until then."""
         if not self.awake:
             self.awake = True
             self._loop.call_soon(self._flush)
 
     @property
     def closing(self) -> bool:
-        """Whether it is this side that ends it."""
+        """Whether this side ends the connection."""
         return self._close_code is not None
 
     def close(self, code: int) -> None:
@@ -184,7 +184,7 @@ class Stream(ABC):
             if peer is not None and (batch := peer.batch_to_send(self.budget)):
                 self._send(batch)
                 if peer.more:
-                    # Others have something to do as well.
+                    # Let others use the loop as well.
                     self.wake()
                     return
         except BaseException as error:
@@ -197,13 +197,13 @@ class Stream(ABC):
             self._say_close(self._close_code)
 
     def _violated(self, what: str) -> None:
-        """Something arrived that is no batch: nothing that comes after it counts."""
+        """End the connection: something has arrived that is no batch. What comes after it is ignored."""
         self.violation = what
         self._met()
         self.close(CloseCode.VIOLATION)
 
     def _fail(self, error: BaseException) -> None:
-        """Something of our own broke: `run` raises it, unless it is of a signal handler. That only costs the connection."""
+        """End the connection by an error of our own. `run` raises it, unless a signal handler has raised it."""
         if not is_strike(error):
             self._error = self._error or error
         self.abort()
@@ -214,7 +214,7 @@ class Stream(ABC):
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
 
     def _over(self) -> None:
-        """The connection has ended."""
+        """End `run` and `first`: the connection has ended."""
         self._said_close = True
         if self._limit is not None:
             self._limit.cancel()

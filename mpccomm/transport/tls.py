@@ -1,4 +1,4 @@
-"""Mutual TLS 1.3: contexts that trust what they are told to and nothing else, and words for what goes wrong.
+"""Mutual TLS 1.3: contexts that trust only what they are told to, and texts for what goes wrong.
 
 There is one store of trust for both directions: the authorities and the pinned certificates. OpenSSL answers whether a
 certificate is in its time, leads to one of these, and belongs to the one that showed it; `identity` answers whose it is.
@@ -23,6 +23,7 @@ from mpccomm.transport.identity import (
     FilePath,
     PresentedCertificate,
     certificate_from_der,
+    holds_only_certificates,
     missing_extra,
     read_certificates,
     read_file,
@@ -39,7 +40,7 @@ _CURVES = {"secp256r1", "secp384r1", "secp521r1"}
 
 
 class Credentials:
-    """What this party shows, and which certificates it believes, as read from the files now."""
+    """The certificate that this party shows, and those that it trusts, as read from the files."""
 
     def __init__(
         self, key: FilePath | None, cert: FilePath | None, ca_cert: FilePath | None, password: Password = None
@@ -61,16 +62,16 @@ class Credentials:
 
     @property
     def answering(self) -> ssl.SSLContext:
-        """For the server."""
+        """The context of the server."""
         return self._answering
 
     @property
     def dialling(self) -> ssl.SSLContext:
-        """For the client."""
+        """The context of the client."""
         return self._dialling
 
     def trust(self, certificates: Iterable[Certificate]) -> None:
-        """Believe these as well: an authority, or one that a party is known by."""
+        """Trust further certificates: of an authority, or of a party that is known by it."""
         data = b"".join(certificate.der for certificate in certificates)
         if data:
             for context in (self._answering, self._dialling):
@@ -88,7 +89,7 @@ class Credentials:
 
     @property
     def shortcomings(self) -> str:
-        """What others will object to in our own certificate; empty: nothing."""
+        """The reasons for which others will refuse our own certificate; empty: there are none."""
         if not self.own.is_valid():
             return self.own.validity()
         unfit = [role for number, role in _USES.items() if number not in self.own.uses]
@@ -120,7 +121,7 @@ def _unfit_key(certificate: Certificate) -> str:
 
 
 def listening_context(cert: FilePath, key: FilePath | None, password: Password = None) -> ssl.SSLContext:
-    """For a server that shows a certificate, and that any caller may use: TLS 1.3, without a certificate of the caller.
+    """Return a context for a server that any caller may use: TLS 1.3, without a certificate of the caller.
 
     :raises ConfigurationError: a file can't be read or used
     """
@@ -132,7 +133,7 @@ def listening_context(cert: FilePath, key: FilePath | None, password: Password =
 
 
 def public_context(authorities: FilePath | None) -> ssl.SSLContext:
-    """For connections to a server that any caller may use, and that is known by its host name.
+    """Return a context for connections to a server that any caller may use, and that is known by its host name.
 
     :param authorities: a file of those that count, or the certificate of the server itself; None: those of this system
     :raises ConfigurationError: it can't be read
@@ -158,7 +159,7 @@ class _Context(ssl.SSLContext):
         self.verify_mode = ssl.CERT_REQUIRED
         # A pinned certificate, or an intermediate authority, is an anchor by itself.
         self.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-        # No resumption: each connection shows its certificate, and is judged by what is believed then.
+        # No resumption: each connection shows its certificate, which is checked by what is trusted at that time.
         self.options |= ssl.OP_NO_TICKET
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             self.num_tickets = 0
@@ -205,7 +206,7 @@ def _set_groups(context: ssl.SSLContext) -> None:
 
 
 class _Connection(ssl.SSLObject):
-    """Hands out the alert with the error, which asyncio drops (see `send_alert`), and closes without waiting."""
+    """TLS that keeps the alert with the error, where asyncio drops it (see `send_alert`), and closes without waiting."""
 
     outgoing: ssl.MemoryBIO
 
@@ -248,7 +249,7 @@ class _Resuming:
         if self._due is None:
             self._tell_pause()
         else:
-            self._due.cancel()  # it was not told of what is over
+            self._due.cancel()  # it was not told of the pause that is over
             self._due = None
 
     def resume(self) -> None:
@@ -286,6 +287,11 @@ def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
 def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateKeyTypes:
     """Return a private key, PEM or DER, encrypted or not. `ConfigurationError` where there is none, or the password is wrong."""
     data = read_file(path, given_as)
+    if holds_only_certificates(data):
+        raise ConfigurationError(
+            f"{given_as}{path} holds a certificate, and no private key: name the file of the key that belongs to it (key=, --key, "
+            "or MPCCOMM_KEY in the environment)"
+        )
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError as error:
@@ -294,7 +300,7 @@ def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateK
     try:
         return load(data, None)
     except TypeError:
-        pass  # it is encrypted
+        pass  # the key is encrypted
     except ValueError as error:
         raise ConfigurationError(
             f"{given_as}{path} holds no private key that can be read (PEM or DER): {error}"
@@ -340,7 +346,7 @@ def _load(
 
 
 class Verdict(NamedTuple):
-    """Why there will be no connection."""
+    """The reason for which there is no connection."""
 
     text: str
     theirs: bool
@@ -359,7 +365,7 @@ class Verdict(NamedTuple):
 def tls_error(error: BaseException | None) -> ssl.SSLError | None:
     """Return the error of TLS that is behind an error of aiohttp, if there is one."""
     while error is not None:
-        # aiohttp's own are of that class too, but are not filled in.
+        # Errors of aiohttp itself have that class too, but no attributes.
         if isinstance(error, ssl.SSLError) and getattr(error, "reason", None):
             return error
         error = error.__cause__

@@ -1,4 +1,4 @@
-"""The HTTP of tno.mpc.communication 4.x and 5.x: a POST per message, answered when it is held."""
+"""The HTTP of tno.mpc.communication 4.x and 5.x: a POST per message, which is answered when the message is held."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from mpccomm.transport.tls import Verdict, judge
 
 _COOKIE = "server_port"
 _TIMEOUT = 300.0
-"""Seconds for one attempt; they wait as long."""
+"""Seconds for one attempt, as in that package."""
 
 
 class StrangerError(aiohttp.ClientError):
-    """The one that answered is not the party."""
+    """Raised where the server that answers is not the party."""
 
 
 class Poster:
     """Posts messages to one party. ``context`` is for TLS, ``unacceptable`` says why the one that answers is not that party."""
 
     tls: ssl.SSLObject | None = None
-    """That of the latest connection."""
+    """TLS of the latest connection."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Poster:
         self._unacceptable = unacceptable
 
     async def probe(self, own_port: int, limit: float) -> None:
-        """Return once it has answered; they answer any GET. Raises `DialError`, after ``limit`` seconds at most."""
+        """Return when the party has answered: that package answers any GET. Raise `DialError` after ``limit`` seconds at most."""
         async with self._answer("GET", own_port, None, limit):
             pass
 
     async def post(self, body: bytes, own_port: int) -> str:
-        """Post a message. Empty: the party holds it; otherwise why not. Raises `DialError`."""
+        """Post a message. Return why the party does not hold it; empty: it does. Raises `DialError`."""
         async with self._answer("POST", own_port, body, _TIMEOUT) as status:
             return _REFUSALS.get(status, f"HTTP status {status}") if status != 200 else ""
 
@@ -103,7 +103,7 @@ _REFUSALS = {
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Nothing is sent before it is known who answers."""
+    """A connector that sends nothing before it is known who answers."""
 
     def __init__(self, unacceptable: Callable[[ssl.SSLObject | None], str | None], **options: Any) -> None:
         super().__init__(**options)
@@ -119,7 +119,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class PostReceiver(Protocol):
-    """A party that posts."""
+    """What takes the messages that a party posts."""
 
     async def take(self, body: bytes, tls: ssl.SSLObject | None) -> None:
         """Hold a message.
@@ -135,7 +135,7 @@ def declared_port(request: web.BaseRequest) -> int | None:
 
 
 class PostReader:
-    """Where the messages that one party posts are read: together no larger than ``room`` bytes, or a single larger one."""
+    """Reads the messages that one party posts: at a time not more than ``room`` bytes together, or a single larger message."""
 
     def __init__(self, room: int, largest: int, timeout: float) -> None:
         self._admission = self._free = room

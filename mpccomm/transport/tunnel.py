@@ -29,16 +29,16 @@ _FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
 _LARGEST_CONTROL = 125
 _WIDTHS = {126: 2, 127: 8}
 _RECORD = 16 * 1024
-"""What one record of TLS carries at most."""
+"""The largest number of bytes in one record of TLS."""
 _MOST_IDLE = 1000
-"""The frames in a row that may carry nothing."""
+"""How many frames in a row may be empty."""
 _SMALL = 64 * 1024
-"""Below this, copying head and payload into one is quicker than writing two."""
+"""Below this size, copying head and payload together is quicker than writing both."""
 Piece = bytes | memoryview
 
 
 class Deframer:
-    """Takes the frames off a stream of bytes as they come, without waiting for the end of any.
+    """Unpacks frames from a stream of bytes as they arrive, without waiting for the end of a frame.
 
     :param masked: whether the other end is the client, whose frames have masks
     """
@@ -47,9 +47,9 @@ class Deframer:
 
     def __init__(self, *, masked: bool) -> None:
         self.closed = False
-        """The other end said that it closes: nothing after that counts."""
+        """Whether the other end has said that it closes: what comes after that is ignored."""
         self.ping: bytes | None = None
-        """What the latest ping asks to be answered with."""
+        """The payload of the latest ping, for the answer."""
         self._masked = masked
         self._beginnings = BEGINNINGS[MASKED if masked else 0]
         self._rest = b""
@@ -63,7 +63,7 @@ class Deframer:
         :raises FramingError: they are no frames that may come here
         """
         if not (self._left or self._rest or self.closed):
-            # As `WebSocket` looks for one message that comes alone.
+            # The same short cut as in `WebSocket`, for one message that arrives alone.
             payload = data.removeprefix(self._beginnings[len(data)])
             if payload is not data:
                 self._idle = 0
@@ -191,10 +191,10 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._error: Exception | None = None
         self._limit: asyncio.TimerHandle | None = None
 
-    async def open(self, patience: float) -> None:
+    async def open(self, limit: float) -> None:
         """Take over the connection and shake hands.
 
-        :param patience: seconds
+        :param limit: seconds that the handshake may take
         :raises ssl.SSLError: the two ends don't accept each other, or what lies between has changed what they say
         :raises OSError: the connection ended
         :raises TimeoutError: it took too long
@@ -205,7 +205,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             raise ConnectionResetError("the relay closed the connection")
         self._advance()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 await asyncio.shield(self._ready)
         except (asyncio.CancelledError, TimeoutError):
             self.abort()
@@ -214,7 +214,7 @@ class Tunnel(asyncio.Transport, Upgraded):
     # -- what comes from the relay ---------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes arrived."""
+        """Take bytes that have arrived."""
         deframer = self._deframer
         try:
             for piece in deframer.feed(data):
@@ -236,7 +236,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             self._flush()
         except ssl.SSLError as error:
-            # The alert tells the other end why, where there is one.
+            # If there is an alert, it tells the other end why.
             alert = getattr(error, "alert", b"") or self._outgoing.read()
             if alert and not self._below.is_closing():
                 frame(self._below, (alert,), len(alert), MASKED)
@@ -255,7 +255,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         try:
             while part := read(_RECORD):
                 parts.append(part)
-                # To ask where there is nothing costs more than to read: the answer is an exception.
+                # Reading where there is nothing is expensive, as it raises an exception.
                 if not incoming.pending:
                     break
             else:
@@ -278,7 +278,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self.abort()
             return
         self._ready.set_exception(error)
-        # Also where no call waits for it any more.
+        # Looked at, even if no call waits for it any more.
         self._ready.exception()
         self._end()
 
@@ -290,7 +290,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._below.close()
 
     def eof_received(self) -> None:
-        """The relay will not say anything any more: that ends both directions."""
+        """End both directions, as the relay sends nothing more."""
 
     def pause_writing(self) -> None:
         """Send nothing more for now: the buffer of the connection to the relay is full."""
@@ -303,7 +303,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self._protocol.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection to the relay has ended."""
+        """Note that the connection to the relay has ended."""
         if self._over:
             return
         self._over = self._closing = True
@@ -314,7 +314,7 @@ class Tunnel(asyncio.Transport, Upgraded):
             self._ready.exception()
         self._before.connection_lost(exc)
         if self._protocol is not None:
-            # Also why the other end refused us: with TLS 1.3 that comes when our own handshake is done.
+            # This also tells why the other end refused us: with TLS 1.3 that comes after our own handshake.
             self._protocol.connection_lost(self._error or (exc if isinstance(exc, Exception) else None))
 
     # -- what is above: a transport ------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._below.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take more."""
+        """Go on taking what the relay sends."""
         self._below.resume_reading()
 
     def is_reading(self) -> bool:
@@ -393,7 +393,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         return self._below.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
-        """No: TLS ends in both directions at once."""
+        """Return False: TLS ends in both directions at once."""
         return False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

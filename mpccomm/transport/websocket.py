@@ -39,38 +39,38 @@ _NO_MASK = bytes(_MASK_SIZE)
 _LARGEST_CONTROL = 125
 _MEDIUM_SIZE, _LONG_SIZE = 126, 127
 _WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
-"""In the place of a size: it follows, in this many bytes."""
+"""The numbers of bytes of a size that follows, by what stands in the place of the size."""
 _NOT_GIVEN = 1005
-"""How a close frame without a code is told."""
+"""The close code that stands for a close frame without one."""
 
 _LARGE = 16 * 1024
 """From this size on a message that has not arrived completely is read into memory where it is whole, see `_Intake`, instead of
 being put together anew with each piece."""
 _INTAKE = 512 * 1024
-"""Bytes of that memory: two messages as we send them, so that while one is read the next can follow."""
+"""Bytes of that memory: two messages as we send them, so that the next can arrive while one is read."""
 _WITHOUT_A_COPY = 64 * 1024
 _AT_ONCE = 128
-"""The frames that are dealt with in one turn of the loop, which belongs to others as well."""
+"""How many frames are handled in one turn of the loop, which belongs to others as well."""
 _BYTES_AT_ONCE = 64 * 1024
 """After this many bytes of them, nothing more is read in this turn: uvloop would read on, up to 32 times."""
 _REMEMBERED = 4096
 _IDLE = 1000
-"""The frames in a row that may be without use: pings, pongs, empty messages and empty fragments."""
+"""How many frames in a row may be useless: pings, pongs, empty messages and empty fragments."""
 
 
 class FramingError(Exception):
-    """What arrives is not what may arrive. The text is for our own log only."""
+    """Raised where the other end breaks RFC 6455. The text is for our own log only."""
 
 
 class HTTPProtocol(Protocol):
-    """What was in charge of a connection before."""
+    """The protocol that a connection had before the upgrade."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
 
 
 class Upgraded(asyncio.Protocol):
-    """Takes a connection over from aiohttp, whose protocol wants a parser in its place."""
+    """A protocol that takes over a connection from aiohttp, whose own protocol wants a parser for what follows."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Return what arrived together with the upgrade: aiohttp hands it on to the parser that it is given."""
@@ -136,12 +136,12 @@ def _has(headers: Mapping[str, str], name: str, word: str) -> bool:
 
 
 def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
-    """Undo a mask, or put one on."""
+    """Return the data with the mask applied, or removed, which is the same."""
     size = len(data)
     if mask == _NO_MASK or not size:
         return bytes(data)
     repeated = mask * (size // _MASK_SIZE + 1)
-    # As two long numbers: no call per byte.
+    # As two large integers, without a call per byte.
     number = int.from_bytes(data, "little") ^ int.from_bytes(repeated[:size], "little")
     return number.to_bytes(size, "little")
 
@@ -158,7 +158,7 @@ def head_of(first: int, size: int, masked: int) -> bytes:
 
 
 class _BySize(dict[int, bytes]):
-    """A head for each size, remembered for those that most messages have."""
+    """The heads by size, remembered for the sizes that most messages have."""
 
     def __init__(self, make: Callable[[int], bytes]) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class WebSocket(Stream, Upgraded):
     """
 
     _pong: bytes | None = None
-    """What the latest ping that was not answered yet said."""
+    """The payload of the latest ping that was not answered yet."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class WebSocket(Stream, Upgraded):
     ) -> None:
         super().__init__(asyncio.get_running_loop())
         self._transport = transport
-        # Not later: a transport of asyncio's that has ended doesn't know any more.
+        # Asked now: a transport of asyncio that has ended does not know it any more.
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._before = before
         self._counts = counts
@@ -230,7 +230,7 @@ class WebSocket(Stream, Upgraded):
         self._pace = Pace(transport, self._loop.time)
         self.budget = self._pace.budget
         self._deaf = False
-        """What still arrives does not count."""
+        """Whether what still arrives is ignored."""
 
     def take_over(self) -> None:
         """Read and write from now on."""
@@ -271,7 +271,7 @@ class WebSocket(Stream, Upgraded):
             mask = os.urandom(_MASK_SIZE)
             head = head[:-_MASK_SIZE] + mask
             payload = unmask(payload, mask)
-        # Not `writelines`, by which asyncio puts them together in further memory before Python 3.12.
+        # Not `writelines`: before Python 3.12 asyncio joins the pieces in further memory.
         self._transport.write(head)
         self._transport.write(payload)
 
@@ -286,7 +286,7 @@ class WebSocket(Stream, Upgraded):
         self._pace.resume()
         self.budget = self._pace.budget
         if self._pong is not None:
-            # Not from in here: asyncio would end a connection twice that the other end has just reset.
+            # Not from within this call: asyncio would end a connection twice that the other end has just reset.
             self._loop.call_soon(self._answer)
         self.wake()
 
@@ -302,7 +302,7 @@ class WebSocket(Stream, Upgraded):
             self._write(_FIN | _PONG, payload)
 
     def _say_close(self, code: int) -> None:
-        # What the other end still sends until it has read this does not count.
+        # What the other end still sends until it has read this is ignored.
         self._deliver = _ignore
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
@@ -315,7 +315,7 @@ class WebSocket(Stream, Upgraded):
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes arrived."""
+        """Take bytes that have arrived."""
         if self._peer is None and self._counts is not None and not self._counts(len(data)):
             self.abort()
             return
@@ -355,7 +355,7 @@ class WebSocket(Stream, Upgraded):
         self._heard()
 
     def intake_filled(self) -> None:
-        """Some more bytes of large messages arrived, or may be looked at again."""
+        """Look at the bytes of large messages: more have arrived, or delivering has resumed."""
         intake = self._intake
         if intake is None or self._held:
             return
@@ -373,7 +373,7 @@ class WebSocket(Stream, Upgraded):
         if intake.here:
             self._heard()
         elif at < _LARGE and not self._paused():
-            # What comes now is small.
+            # The messages that follow are small.
             self._intake = None
             self._read_by(self)
 
@@ -384,8 +384,8 @@ class WebSocket(Stream, Upgraded):
         """Have the transport read into the memory of the protocol, or hand over what it has read."""
         transport = self._transport
         if not transport.get_extra_info("buffered", True):
-            return  # what it reads it can only hand over
-        # uvloop chooses how to read when it begins to.
+            return  # it can only hand over what it has read
+        # uvloop chooses the way of reading when it begins to read.
         transport.pause_reading()
         transport.set_protocol(protocol)
         transport.resume_reading()
@@ -398,7 +398,7 @@ class WebSocket(Stream, Upgraded):
             self._fail(error)
 
     def _parse(self, data: bytes | memoryview) -> int:
-        """Take what is whole. Returns where the rest begins."""
+        """Take the messages that are whole. Return where the rest begins."""
         self._needed = 0
         at, end, left, theirs = 0, len(data), _AT_ONCE, self._theirs
         mask: bytes | memoryview = _NO_MASK
@@ -449,7 +449,7 @@ class WebSocket(Stream, Upgraded):
             self._peer.heard()
 
     def _check(self, first: int, size: int) -> None:
-        """Whether a frame with this head may come now."""
+        """Raise `FramingError` unless a frame with this head may come now."""
         kind = first & _KIND
         if first & _RESERVED:
             raise FramingError("bytes that are no WebSocket frame")
@@ -466,7 +466,7 @@ class WebSocket(Stream, Upgraded):
             raise FramingError(f"a message of more than {MAX_MESSAGE} bytes")
 
     def _take(self, first: int, payload: bytes | memoryview) -> None:
-        """A frame that is not a whole message, or an empty one."""
+        """Take a frame that is not a whole message, or an empty one."""
         kind = first & _KIND
         if kind == _CLOSE:
             self._closed_by_them(payload)
@@ -476,7 +476,7 @@ class WebSocket(Stream, Upgraded):
             if self._idle > _IDLE:
                 raise FramingError(f"{self._idle} WebSocket frames in a row that carry nothing")
         if kind == _PING:
-            # The latest says it all, so they can't fill our memory.
+            # Only the latest one is answered, so pings can't fill our memory.
             self._pong = bytes(payload)
             self._answer()
         elif kind != _PONG:
@@ -504,7 +504,7 @@ class WebSocket(Stream, Upgraded):
         self._transport.close()
 
     def _hold(self) -> None:
-        """Deliver nothing more for now: in the next turn of the loop, or when there is a peer."""
+        """Pause delivering, until the next turn of the loop, or until there is a peer."""
         self._held = True
         self._transport.pause_reading()
         if self._peer is not None:
@@ -522,10 +522,10 @@ class WebSocket(Stream, Upgraded):
                 self.data_received(rest)
 
     def eof_received(self) -> None:
-        """The other side will not say anything any more: that ends both directions."""
+        """End both directions, as the other side sends nothing more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self._deaf = True
         if not self._ended.done():
             self._over()
@@ -577,7 +577,7 @@ class _Intake(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the memory for the next bytes."""
         if self.here == len(self._memory):
-            # Nothing is taken out of it for now.
+            # The memory is full, and nothing is taken out of it for now.
             self.drop(0, self.here + max(sizehint, _LARGE))
         return self._memory[self.here :]
 
@@ -587,7 +587,7 @@ class _Intake(asyncio.BufferedProtocol):
         self._filled()
 
     def eof_received(self) -> None:
-        """The other side will not say anything any more: that ends both directions."""
+        """End both directions, as the other side sends nothing more."""
 
     def pause_writing(self) -> None:
         """Send nothing more for now: the transport's buffer is full."""
@@ -598,12 +598,12 @@ class _Intake(asyncio.BufferedProtocol):
         self._socket.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self._socket.connection_lost(exc)  # type: ignore[arg-type]
 
 
 def _ignore(batch: bytes | memoryview) -> None:
-    """Ignore what comes after the end."""
+    """Ignore a batch that comes after the end."""
 
 
 def _private(transport: asyncio.Transport) -> bool:

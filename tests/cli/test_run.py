@@ -59,7 +59,7 @@ def pids(lines: list[str]) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process; one that has ended and that nobody has asked for is none."""
+    """Whether there is no such process; one that has ended and was not waited for counts as none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -138,6 +138,21 @@ def test_a_module_and_numbers(tmp_path: Path) -> None:
         tmp_path, "import os, sys; print(os.environ['MPCCOMM_PARTY'], sys.argv[1:])", "-n", "2", "-m", "program", "x"
     )
     assert (status, sorted(lines)) == (0, ["party-0 | party-0 ['x']", "party-1 | party-1 ['x']"])
+
+
+def test_what_else_the_environment_says_of_parties_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPCCOMM_CERT", "elsewhere.pem")
+    monkeypatch.setenv("MPCCOMM_HOSTS", "elsewhere-{i}:61000")
+    program = """
+        from mpccomm import SyncPool
+        with SyncPool.from_env() as pool:
+            print(pool.name)
+    """
+    status, lines, errors = ran(tmp_path, program, "-n", "2")
+    assert status == 0, errors
+    assert sorted(lines) == ["party-0 | party-0", "party-1 | party-1"]
 
 
 def test_the_first_failure_stops_all_and_is_the_exit_status(tmp_path: Path) -> None:

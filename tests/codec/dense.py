@@ -26,7 +26,7 @@ INT = -100
 
 
 def values() -> dict[str, Callable[[int], Any]]:
-    """For each type a value of so many elements."""
+    """For each type a value with a given number of elements."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Messages that nobody's encoder makes: out of a grammar of Arrow types, pandas' forms and tno's, and bombs made by hand.
+"""Messages that no encoder makes: out of a grammar of Arrow types, pandas' forms and tno's, and bombs made by hand.
 
 A generated message is nearly right: most of its parts fit each other, so that it gets past the first check.
 """

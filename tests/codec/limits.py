@@ -19,7 +19,7 @@ from mpccomm.errors import DecodingError
 SECONDS = 1.0
 MEMORY = 50 << 20
 EXPANSION = 20
-"""The bound: so many seconds of processor time, and so many bytes, plus so many times the message."""
+"""The bound: seconds of processor time, bytes, and how many times the size of the message may come on top."""
 
 
 class Cost(NamedTuple):

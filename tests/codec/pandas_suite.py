@@ -1,7 +1,7 @@
 """A plug-in of pytest that sends what pandas' own tests compare: `pytest -p tests.codec.pandas_suite --pyargs pandas.tests.frame`.
 
 Each frame, series, index or array that is handed to one of pandas' checks is encoded. What is accepted has to be decoded, and
-to be what was sent. The faults are at the end of the output, or as JSON in the file that MPCCOMM_PANDAS_FAULTS names.
+to be what was sent. The faults are at the end of the output, or as JSON in the file that MPCCOMM_TEST_PANDAS_FAULTS names.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell."""
     told = json.dumps({"found": found, "faults": faults}, indent=1)
-    if path := os.environ.get("MPCCOMM_PANDAS_FAULTS"):
+    if path := os.environ.get("MPCCOMM_TEST_PANDAS_FAULTS"):
         Path(path).write_text(told, encoding="utf-8")
     else:
         print(told)  # noqa: T201

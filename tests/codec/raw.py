@@ -1,4 +1,4 @@
-"""Messages made by hand, as somebody who means harm would."""
+"""Messages made by hand, as an attacker would make them."""
 
 import re
 from collections.abc import Sequence

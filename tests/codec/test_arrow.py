@@ -1,4 +1,4 @@
-"""Arrow arrays from buffers that somebody else filled."""
+"""Arrow arrays from buffers that were filled elsewhere."""
 
 from collections.abc import Iterator
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The standard library's types, as somebody who means harm would send them."""
+"""The standard library's types, as an attacker would send them."""
 
 import os
 from array import array, typecodes

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ormsgpack
+import pandas as pd
 import pytest
 from gmpy2 import mpz
 
@@ -293,6 +294,183 @@ def test_shared_references_in_columns_are_counted_before_they_are_written_out(re
     with pytest.raises(EncodingError, match="more elements"):
         encode(value)
     assert time.process_time() - began < 0.5
+
+
+class Holder:
+    """An instance of a class with methods, which become something else each time, as far as anything can tell."""
+
+    calls = 0
+
+    def __init__(self, form: str, *items: Any) -> None:
+        self.form = form
+        self.items = items
+
+    def serialize(self, **_kwargs: Any) -> Any:
+        Holder.calls += 1
+        return [self.form, FORMS[self.form](*self.items)]
+
+    @staticmethod
+    def deserialize(obj: Any, **_kwargs: Any) -> "Holder":
+        return Holder(obj[0], obj[1])
+
+
+@dataclass
+class Anew:
+    """What it holds is made anew each time it is asked for."""
+
+    kept: Any
+
+    @property
+    def made(self) -> list[Any]:
+        return [self.kept, self.kept]
+
+
+FORMS: dict[str, Callable[..., Any]] = {
+    "list": lambda x, y: [x, y],
+    "tuple": lambda x, y: (x, y),
+    "dict": lambda x, y: {"children": [x, y], "n": 1},
+    "three": lambda x, y: {"a": x, "b": y, "c": x},
+    "deep": lambda x, y: [[[[[x]]], [y]]],
+    "set": lambda x, y: frozenset([x, (y,)]),
+    "keys": lambda x, y: {x: 1, (y, 1): 2},
+    "objects": lambda x, y: np.fromiter([x, y], object),
+    "serialized": lambda x, y: Serialization.serialize(Point([x, y])),
+    "column": lambda x, y: [x, y] * BULK,
+    "columns": lambda x, y: {"a": [{"b": x, "c": (y,)}] * BULK},
+    "instances": lambda x, y: [Holder("list", x, y) for _ in range(BULK)],
+    "fields": lambda x, y: [Node(x, y), Branch(y, x)],
+    "made": lambda x, y: [Anew(x).made, Anew(y).made],
+}
+
+
+def written_out(form: str, depth: int, end: Any) -> Any:
+    """The same as with shared references, without one."""
+    if not depth:
+        return end
+    return Holder(form, written_out(form, depth - 1, end), written_out(form, depth - 1, end))
+
+
+def shared(form: str, depth: int, end: Any) -> Any:
+    value = end
+    for _ in range(depth):
+        value = Holder(form, value, value)
+    return value
+
+
+@pytest.fixture
+def _holders() -> None:
+    for kind in (Node, Branch, Point):
+        Serialization.register_class(kind, overwrite=True)
+    Serialization.register_class(Holder, overwrite=True, check_annotations=False)
+    Holder.calls = 0
+
+
+@pytest.mark.usefixtures("_holders")
+@pytest.mark.parametrize("end", [1, b"x" * 5000])
+@pytest.mark.parametrize("form", FORMS)
+def test_shared_instances_are_counted_before_they_are_written_out(form: str, end: Any) -> None:
+    for depth in (24, 60):
+        began = time.process_time()
+        with pytest.raises(EncodingError, match="more elements"):
+            encode(shared(form, depth, end))
+        assert time.process_time() - began < 1
+    assert Holder.calls < 40_000
+
+
+@pytest.mark.usefixtures("_holders")
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("column", "columns", "instances")])
+def test_sharing_does_not_change_what_is_accepted(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpccomm.codec.encoder._MANY", 1)
+    for limit in range(400, 3000, 200):
+        for depth in range(4, 8):
+            outcomes = []
+            for make in (shared, written_out):
+                try:
+                    segments = encode([make(form, depth, 1)] * 2, max_elements=limit).segments
+                except EncodingError as error:
+                    assert "more elements" in str(error)  # noqa: PT017
+                    outcomes.append(0)
+                else:
+                    assert decode(segments, max_elements=limit)
+                    outcomes.append(sum(map(len, segments)))
+            assert outcomes[0] == outcomes[1], (limit, depth)
+
+
+def _objects(*items: Any) -> Any:
+    return np.fromiter(items, object)
+
+
+def _with_attrs(x: Any) -> Any:
+    frame = pd.DataFrame({"a": [1]})
+    frame.attrs = {"x": x, "y": x}
+    return frame
+
+
+def _structure(x: Any) -> Any:
+    return np.array([(x, 1)] * 2, [("a", "O"), ("b", "i4")])
+
+
+def _member(x: Any) -> Any:
+    return enum.Enum("Member", {"A": (x, x)}).A  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("_holders")
+@pytest.mark.parametrize(
+    "double",
+    [
+        lambda x: pd.Series(_objects(x, x)),
+        lambda x: pd.DataFrame({"a": _objects(x, x)}),
+        _with_attrs,
+        lambda x: pd.Series([1], name=("a", x, x)),
+        lambda x: pd.Index(_objects((x, x, 1)), tupleize_cols=False)[0],
+        lambda x: pd.arrays.NumpyExtensionArray(_objects(x, x)),
+        _structure,
+        lambda x: list(_structure(x)),
+        _member,
+    ],
+)
+def test_what_other_libraries_share_is_counted_before_it_is_written_out(double: Callable[[Any], Any]) -> None:
+    for end in (1, Holder("list", 1, 1)):
+        value: Any = end
+        for _ in range(26):
+            try:
+                value = double(value)
+            except (TypeError, ValueError):
+                value = [value, value]
+        began = time.process_time()
+        with pytest.raises(EncodingError, match="more elements"):
+            encode(value)
+        assert time.process_time() - began < 1
+
+
+def test_elements_of_an_index_that_are_too_many_are_not_hashed() -> None:
+    value: Any = 1
+    for _ in range(28):
+        value = (value, value)
+    index = pd.Index(_objects(value), tupleize_cols=False)
+    began = time.process_time()
+    with pytest.raises(EncodingError, match="more elements"):
+        encode(index)
+    assert time.process_time() - began < 0.5
+
+
+def test_elements_of_shared_references_are_counted_before_they_are_packed() -> None:
+    value: Any = 1
+    for _ in range(25):
+        value = (value, value)
+    began = time.process_time()
+    with pytest.raises(EncodingError, match="more elements"):
+        encode(value)
+    assert time.process_time() - began < 0.2
+    for limit in range(3000, 3200):
+        value = 1
+        for _ in range(9):
+            value = (value, value, 2, limit)
+        try:
+            segments = encode(value, max_elements=limit).segments
+        except EncodingError:
+            continue
+        decode(segments, max_elements=limit)
 
 
 def test_deep_stack_of_the_caller_is_an_encoding_error() -> None:

@@ -1,6 +1,6 @@
 """What the sender accepts arrives as it was, and what no sender made is a value or an error: by the hundred, of any shape.
 
-`MPCCOMM_GRAMMAR=100000 pytest tests/codec/test_grammar.py` is the long form.
+`MPCCOMM_TEST_GRAMMAR=100000 pytest tests/codec/test_grammar.py` is the long form.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COUNT = int(os.environ.get("MPCCOMM_GRAMMAR", "400"))
+COUNT = int(os.environ.get("MPCCOMM_TEST_GRAMMAR", "400"))
 
 
 @pytest.mark.timeout(max(60, COUNT // 10))

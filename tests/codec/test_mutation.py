@@ -1,6 +1,6 @@
 """Damaged messages by the thousand, in a process with limits of memory and time; and those that once did harm.
 
-`MPCCOMM_MUTATIONS=1000000 pytest tests/codec/test_mutation.py` is the long form.
+`MPCCOMM_TEST_MUTATIONS=1000000 pytest tests/codec/test_mutation.py` is the long form.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.codec.samples import EXTRAS, LIBRARIES
 from tests.needs import missing
 
 ROOT = Path(__file__).parents[2]
-COUNT = int(os.environ.get("MPCCOMM_MUTATIONS", "20000" if os.environ.get("MPCCOMM_TEST_LONG") else "4000"))
+COUNT = int(os.environ.get("MPCCOMM_TEST_MUTATIONS", "20000" if os.environ.get("MPCCOMM_TEST_LONG") else "4000"))
 CORPUS = sorted((ROOT / "fuzz" / "corpus").iterdir())
 
 

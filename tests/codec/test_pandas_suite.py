@@ -33,7 +33,7 @@ def test_what_pandas_compares(tmp_path: Path) -> None:
     ]
     command += ["-p", "no:asyncio", "-p", "no:anyio", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "--pyargs"]
     command += [f"pandas.tests.{module}" for module in MODULES]
-    environment = os.environ | {"MPCCOMM_PANDAS_FAULTS": str(faults), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"MPCCOMM_TEST_PANDAS_FAULTS": str(faults), "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert faults.exists(), run.stdout[-2000:] + run.stderr[-2000:]
     told = json.loads(faults.read_text(encoding="utf-8"))

@@ -57,7 +57,11 @@ def test_counts_no_further_than_it_has_to() -> None:
 
 def test_counts_what_a_value_comes_to() -> None:
     assert count_written_out(5, 10) == 0
-    assert count_written_out([1, (2, 3), {4: {5}, "a": deque([6])}], 100) == 3 + 2 + 4 + 1 + 1
+    assert count_written_out([1, [2, 3], {4: [5], "a": [6]}], 100) == 3 + 2 + 4 + 1 + 1
+    # A tag and a list come before the elements of the others, and a length after those of a deque.
+    assert count_written_out([1, (2, 3), {4: {5}, "a": deque([6])}], 100) == 3 + (2 + 2) + 4 + (2 + 1) + (3 + 1)
+    assert count_written_out([(1, 2)] * 100, 1000) == 100 + 200
+    assert count_written_out([[1], [[2]]], 100, steps=3) == 0
     value: Any = [1]
     for _ in range(1000):
         value = [value, value]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHON = os.environ.get("MPCCOMM_TNO4_PYTHON", "")
+PYTHON = os.environ.get("MPCCOMM_TEST_TNO4_PYTHON", "")
 SLOW = {
     "test_pool_https_2p.py::test_https_pool_no_mutual_tls_delivers_messages",
     "test_pool_https_2p.py::test_https_pool_fails_if_server_pool_has_unauthorized_certificate",
@@ -28,7 +28,7 @@ FIND = "import pathlib, tno.mpc.communication as it; print(pathlib.Path(it.__fil
 
 
 @pytest.mark.skipif(
-    not PYTHON, reason="MPCCOMM_TNO4_PYTHON names no interpreter with tno.mpc.communication 4.x; .ci/run makes one"
+    not PYTHON, reason="MPCCOMM_TEST_TNO4_PYTHON names no interpreter with tno.mpc.communication 4.x; .ci/run makes one"
 )
 @pytest.mark.timeout(120)
 def test_it_passes(tmp_path: Path) -> None:

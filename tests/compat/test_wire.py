@@ -21,7 +21,7 @@ from tests.pools import LOCAL, quick
 from tests.timing import UNIT
 
 HERE = Path(__file__).parent
-PYTHONS = {f"tno{n}": os.environ.get(f"MPCCOMM_TNO{n}_PYTHON", "") for n in (4, 5)}
+PYTHONS = {f"tno{n}": os.environ.get(f"MPCCOMM_TEST_TNO{n}_PYTHON", "") for n in (4, 5)}
 """Interpreters that have the real packages; the environment names them, and .ci/run makes them."""
 
 VALUES = [

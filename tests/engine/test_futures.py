@@ -26,7 +26,7 @@ from mpccomm.engine.futures import (
     wait,
 )
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.observer import Involved
+from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.requests import FutureCall, Waiter
 from mpccomm.engine.states import RequestState
 from mpccomm.errors import CommunicationError, PoolClosedError
@@ -79,14 +79,11 @@ class FakeRequest:
 class Watch:
     """An observer that counts waits."""
 
-    counting = True
-
     def __init__(self) -> None:
         self.waits_of: list[Involved] = []
         self.ended = 0
 
-    def waits(self, involved: Involved, message: bool) -> Callable[[], None]:
-        assert not message
+    def waits(self, involved: Involved) -> Callable[[], None]:
         self.waits_of.append(involved)
 
         def end() -> None:
@@ -189,7 +186,7 @@ async def test_cancelled_it_cancels_the_request_also_one_that_is_over(ended: boo
 @pytest.mark.parametrize("end", ["value", "error", "cancel"])
 async def test_each_wait_is_observed_from_begin_to_end(end: str) -> None:
     owner, watch, request = home_owner(), Watch(), FakeRequest()
-    owner.observer = cast(Any, watch)
+    owner.observers = Observers([watch])
     waiting = await begun(wait(request, owner))
     assert (watch.waits_of, watch.ended) == ([(("Bob", False),)], 0)
     if end == "cancel":

@@ -1,4 +1,4 @@
-"""Failures of sends that nobody waited for."""
+"""Failures of sends that no call waited for."""
 
 import asyncio
 import concurrent.futures

@@ -1,135 +1,159 @@
-"""Several observers as one, and the fields of an annotation."""
+"""The observers of a pool, and the fields of an annotation."""
 
 from __future__ import annotations
 
+import inspect
 import signal
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.engine.observer import Careful, Observer, Observers, fields_of, joined, pack_field, without
+from mpccomm.engine.observer import EVENTS, Careful, Observers, fields_of, joined, pack_field, without
+from mpccomm.engine.recorder import Recorder
+from mpccomm.engine.report import Reporter
 from mpccomm.logs import EventLog
 from tests.interrupts.shots import TIMER, TimesUpError, handling
 from tests.pools import Log
 
 
 class Watch:
-    """Notes what it is told."""
+    """Notes what it is told, of some events or all."""
 
-    counting = False
-    tell_from = 0.0
-
-    def __init__(self, name: bytes) -> None:
-        self.name = name
+    def __init__(self, name: bytes, *events: str) -> None:
         self.told: list[tuple[Any, ...]] = []
+        for event in events or EVENTS:
+            setattr(self, event, partial(self._note, name, event))
 
-    def __getattr__(self, hook: str) -> Any:
-        def note(*of: Any) -> Any:
-            self.told.append((hook, *of))
-            return self.name if hook == "sends" else lambda: self.told.append(("end",))
-
-        return note
-
-
-def watches(number: int) -> list[Any]:
-    return [Watch(b"%d" % each) for each in range(number)]
+    def _note(self, name: bytes, event: str, *of: Any) -> Any:
+        self.told.append((event, *of))
+        return name if event == "sends" else lambda: self.told.append(("end",))
 
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "sends": ("Bob", "message"),
-    "sent": ("Bob", "message", None, 2.0),
-    "vain": ((("Bob", False),), 1.0),
-    "receives": ("Bob", "message", 1.0, 2.0, 3.0),
+    "delivered": ("Bob", "message"),
+    "failed": ("Bob", "message", "error"),
+    "receives": ("Bob", "message", 2.0, 3.0),
     "taken": ("Bob", "message"),
-    "waits": ((("Bob", True),), True),
+    "waits": ((("Bob", True),),),
+    "further_waits": ((("Bob", True),),),
+    "vain": ((("Bob", False),), 1.0),
     "connection": ("Bob", True),
     "phase": ("setup", "a stay", True),
 }
 
 
-def test_all_hooks_are_called_here() -> None:
-    assert set(CALLS) == {name for name in vars(Observer) if not name.startswith("_")}
+def test_all_events_are_told_of_here() -> None:
+    assert set(CALLS) == set(EVENTS)
 
 
-@pytest.mark.parametrize("hook", CALLS)
-def test_each_hook_tells_all_what_it_was_told(hook: str) -> None:
-    those = watches(3)
-    found = getattr(Observers(those), hook)(*CALLS[hook])
-    assert [watch.told for watch in those] == [[(hook, *CALLS[hook])]] * 3
-    if hook == "sends":
-        assert found == b"012", "the fields of all"
-    if hook == "waits":
-        found()
-        assert [watch.told[-1] for watch in those] == [("end",)] * 3
+@pytest.mark.parametrize("event", CALLS)
+def test_an_observer_hears_of_what_it_has_a_hook_for(event: str) -> None:
+    first, second = Watch(b"1", event), Watch(b"2")
+    other = Watch(b"3", *(name for name in EVENTS if name != event))
+    observers = Observers([first, other, second])
+    found = [hook(*CALLS[event]) for hook in getattr(observers, event)]
+    assert [watch.told for watch in (first, other, second)] == [[(event, *CALLS[event])], [], [(event, *CALLS[event])]]
+    if event == "sends":
+        assert found == [b"1", b"2"], "the fields of all"
 
 
-class Broken(Watch):
-    """Its hooks raise."""
-
-    error: type[BaseException] = ZeroDivisionError
-
-    def __getattr__(self, hook: str) -> Any:
-        def broken(*of: Any) -> Any:
-            raise self.error
-
-        return broken
+@pytest.mark.parametrize("observer", [Recorder, Reporter])
+def test_the_hooks_of_an_observer_take_what_they_are_told(observer: type) -> None:
+    hooks = {event: getattr(observer, event) for event in EVENTS if hasattr(observer, event)}
+    assert hooks
+    for event, hook in hooks.items():
+        inspect.signature(hook).bind("self", *CALLS[event])
 
 
-@pytest.mark.parametrize("hook", CALLS)
-def test_what_a_hook_raises_is_told_once_and_costs_nothing(hook: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("further", [False, True])
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_all_are_told_of_a_wait_and_of_its_end(number: int, further: bool) -> None:
+    watches = [Watch(b"", "waits") for _ in range(number)]
+    several = Watch(b"", "further_waits")
+    end = Observers([several, *watches]).begin_wait((), further=further)
+    assert (end is None) is (not number and not further)
+    if end is not None:
+        end()
+    assert [watch.told for watch in watches] == [[("waits", ()), ("end",)]] * number
+    assert several.told == ([("further_waits", ()), ("end",)] if further else [])
+
+
+class Waits:
+    """Has the hooks for waits alone."""
+
+    def waits(self, *of: Any) -> Any:
+        return self.end
+
+    def end(self) -> None:
+        raise ZeroDivisionError
+
+
+class Struck:
+    """Its hook is struck."""
+
+    def sends(self, *of: Any) -> Any:
+        signal.raise_signal(TIMER.number)
+
+
+def hook_of(observer: object, event: str) -> Any:
+    (hook,) = getattr(Observers([Careful(observer, EventLog())]), event)
+    return hook
+
+
+@pytest.mark.parametrize("event", CALLS)
+def test_what_a_hook_raises_is_told_once_and_costs_nothing(event: str, caplog: pytest.LogCaptureFixture) -> None:
     log = Log(caplog)
-    watch, broken = Watch(b"!"), Broken(b"")
-    careful = Careful(cast(Observer, watch), EventLog())
-    assert (careful.counting, careful.tell_from) == (False, 0.0)
-    assert (getattr(careful, hook)(*CALLS[hook]) == b"!") is (hook == "sends")
-    assert watch.told == [(hook, *CALLS[hook])]
-    careful = Careful(cast(Observer, broken), EventLog())
+    watch = Watch(b"!", event)
+    assert (hook_of(watch, event)(*CALLS[event]) == b"!") is (event == "sends")
+    assert watch.told == [(event, *CALLS[event])]
+    broken = type("Broken", (), {event: lambda self, *of: raising(self.error), "error": ZeroDivisionError})()
+    hook = hook_of(broken, event)
     for _ in range(2):
-        assert not getattr(careful, hook)(*CALLS[hook])
+        found = hook(*CALLS[event])
+        assert found == b"" if event == "sends" else found is None or found() is None
     assert len(log.lines("what observes the pool raised")) == 1
     broken.error = KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        getattr(careful, hook)(*CALLS[hook])
+        hook(*CALLS[event])
+
+
+def raising(error: type[BaseException]) -> None:
+    raise error
+
+
+def test_a_careful_one_has_no_more_hooks_than_what_it_stands_for() -> None:
+    observers = Observers([Careful(Waits(), EventLog())])
+    assert [event for event in EVENTS if getattr(observers, event)] == ["waits"]
 
 
 def test_the_end_of_a_wait_may_raise_too(caplog: pytest.LogCaptureFixture) -> None:
-    class Waits(Watch):
-        def waits(self, *of: Any) -> Any:
-            return lambda: 1 / 0
-
     log = Log(caplog)
-    end = Careful(cast(Observer, Waits(b"")), EventLog()).waits((), False)
-    assert end is not None
-    end()
+    hook_of(Waits(), "waits")(())()
     assert log.lines("what observes the pool raised")
 
 
 def test_what_a_signal_handler_raises_in_a_hook_comes_out() -> None:
-    class Struck(Watch):
-        def sends(self, *of: Any) -> Any:
-            signal.raise_signal(TIMER.number)
-
     with handling(TIMER), pytest.raises(TimesUpError):
-        Careful(cast(Observer, Struck(b"")), EventLog()).sends("Bob", cast(Any, "message"))
+        hook_of(Struck(), "sends")("Bob", cast(Any, "message"))
 
 
-def test_one_is_itself_and_several_are_one_that_is_not_nested() -> None:
-    first, second, third = watches(3)
-    assert [joined(None, first)] == [first]
-    both: Any = joined(first, second)
-    all_three: Any = joined(both, third)
-    assert isinstance(both, Observers)
-    assert isinstance(all_three, Observers)
-    assert list(both.observers) == [first, second], "a pool may look at it from another thread meanwhile"
-    assert list(all_three.observers) == [first, second, third]
-    assert [without(both, first)] == [second]
-    left: Any = without(all_three, second)
-    assert isinstance(left, Observers)
-    assert list(left.observers) == [first, third]
-    assert without(left, first) is third
-    assert [without(first, first), without(None, first), without(first, second)] == [None, None, first]
+def test_the_observers_there_are_stay_as_they_are() -> None:
+    first, second, third = (Watch(b"") for _ in range(3))
+    one = joined(None, first)
+    both = joined(one, second)
+    all_three = joined(both, third)
+    assert [observers.all for observers in (one, both, all_three)] == [
+        (first,), (first, second), (first, second, third)
+    ], "a pool may look at it from another thread meanwhile"  # fmt: skip
+    left = without(all_three, second)
+    assert left is not None
+    assert left.all == (first, third)
+    assert [without(one, first), without(None, first)] == [None, None]
+    assert (without(one, second) or both).all == (first,)
 
 
 @given(st.dictionaries(st.integers(0, 255), st.binary(max_size=255), max_size=5))

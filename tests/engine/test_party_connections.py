@@ -254,6 +254,21 @@ async def test_those_that_have_something_to_send_are_woken_and_no_others() -> No
     await asyncio.gather(one, two)
 
 
+async def test_the_only_stream_is_known_as_long_as_there_is_one() -> None:
+    owner = Owner()
+    assert owner.connections.only is None
+    first, one = await owner.begin()
+    assert owner.connections.only is first
+    second, two = await owner.begin()
+    assert owner.connections.only is None
+    end(first)
+    await one
+    assert owner.connections.only is second
+    end(second)
+    await two
+    assert owner.connections.only is None
+
+
 async def test_one_whose_buffers_empty_is_alive() -> None:
     owner = Owner()
     first, one = await owner.begin()

@@ -53,7 +53,7 @@ class Recorder:
 
 
 class Wire:
-    """The sending half of one link and the receiving half of another, each with somebody who looks at it."""
+    """The sending half of one link and the receiving half of another, each with a tracker that looks at it."""
 
     def __init__(
         self, above: int = 10 * KiB, after: float = 1.0, make: Callable[[Transfer], Any] | None = None

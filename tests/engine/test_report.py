@@ -555,7 +555,7 @@ async def test_nothing_goes_along_unless_it_is_asked_for() -> None:
         await alice.send("Bob", 1)
         (message,) = bob._engine.party("Alice").link.mailbox.unread()
         assert message.annotation == b""
-        assert alice._engine.loop_owner.observer is None
+        assert alice._engine.loop_owner.observers is None
         report = alice.report()
         assert report[""].messages_sent == 1
         assert report.rounds is None

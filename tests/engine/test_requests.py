@@ -97,7 +97,7 @@ async def test_of_several_one_that_is_gone_ends_the_wait_for_all(kind: str, name
         assert await call("recv", "Dave", timeout=0) == "stays"
         await bob.send("Alice", "the first")
         assert await call("recv", "Bob", timeout=LIMIT) == "the first"
-        # Nobody waits for Bob, who is silent, though Carol is gone: it fails at the call.
+        # Carol is gone, so the call fails at once: it does not wait for Bob, who is silent.
         with pytest.raises(PartyGoneError, match="Carol"):
             await call("broadcast", 1, handler_names=names)
         assert await bob.recv("Alice", timeout=LIMIT) == 1, "it was numbered and sent all the same"

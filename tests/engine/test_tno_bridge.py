@@ -21,7 +21,7 @@ from tests.pools import LOCAL, Log, pools, quick
 from tests.timing import UNIT
 
 NOBODY = 1
-"""A port where nobody listens."""
+"""A port at which no server listens."""
 
 
 class Peer:

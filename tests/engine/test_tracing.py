@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import errno
-import gc
 import json
 import logging
 import threading
@@ -21,7 +20,6 @@ import pytest
 from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine import recorder as recorder_module
 from mpccomm.engine.base_pool import engine_of
-from mpccomm.engine.notes import WIDTH
 from mpccomm.engine.recorder import Recorder
 from mpccomm.trace.record import Message, PartyRecord, Record, load
 from tests.pools import LOCAL, pools, quick, until
@@ -458,21 +456,44 @@ async def test_a_full_trace_counts_what_it_leaves_out(
     assert [record.levelno for record in caplog.records if "trace is full" in record.getMessage()] == [logging.WARNING]
 
 
-async def test_a_trace_that_is_packed_in_pieces_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "_TOGETHER", 1)
+async def test_messages_of_all_kinds_are_in_one_trace() -> None:
+    """Short ones with automatic ids, whose notes are shorter, and any others."""
     async with pools("Alice", "Bob") as (alice, bob):
         trace = bob.trace()
         ids = [None, "id", None, "another", None, "id"]
         for size, msg_id in enumerate(ids):
             await asyncio.gather(alice.send("Bob", bytes(1000 * size), msg_id), bob.recv("Alice", msg_id))
             await bob.send("Alice", size, msg_id)
-            trace.look()
-            assert not trace._recorder._loose
             (party,) = trace.record.parties
             assert [receive.size // 1000 for receive in party.receives] == list(range(size + 1))
             assert [send.delivered >= send.encoded >= send.called for send in party.sends] == [True] * (size + 1)
         expected = ["#0", "'id'", "#1", "'another'", "#2", "'id'"]
         assert [receive.id for receive in party.receives] == [send.id for send in party.sends] == expected
+        assert [receive.number for receive in party.receives] == [send.number for send in party.sends] == list(range(6))
+
+
+async def test_ids_with_a_prefix_have_their_names() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        traces = alice.trace(), bob.trace()
+        for pool in (alice, bob):
+            pool.update_msg_prefix("setup/")
+        for msg_id in (None, "x", None):
+            await asyncio.gather(alice.send("Bob", 1, msg_id), bob.recv("Alice", msg_id))
+        sent, received = traces[0].record.parties[0].sends, traces[1].record.parties[0].receives
+    assert [send.id for send in sent] == [receive.id for receive in received] == ["setup/#0", "'setup/x'", "setup/#1"]
+
+
+async def test_a_party_that_is_added_later_is_followed() -> None:
+    async with pools("Alice") as (alice,), pools("Bob") as (bob,):
+        trace, former = alice.trace(), alice.trace()
+        former.stop()
+        for turn in range(2):
+            alice.add_http_client("Bob", LOCAL, bob.port)
+            bob.add_http_client("Alice", LOCAL, alice.port)
+            await asyncio.gather(alice.send("Bob", turn), bob.recv("Alice"))
+            for pool, name in ((alice, "Bob"), (bob, "Alice")):
+                pool.remove_http_client(name)
+        assert [len(one.record.parties[0].sends) for one in (trace, former)] == [2, 0]
 
 
 async def test_notes_are_of_the_process_that_the_party_was_then() -> None:
@@ -494,14 +515,16 @@ async def test_notes_are_of_the_process_that_the_party_was_then() -> None:
     assert "" not in incarnations
 
 
-async def test_notes_of_messages_are_nothing_to_the_collector() -> None:
+async def test_a_note_of_a_short_message_takes_few_bytes_and_is_no_object() -> None:
     async with pools("Alice", "Bob") as (alice, bob):
         traces = [alice.trace(), bob.trace()]
-        for size, msg_id in ((10, None), (10, "id"), (10_000, None)):
+        for size, msg_id in ((10, None), (10, None), (10, "id"), (10_000, None)):
             await asyncio.gather(alice.send("Bob", bytes(size), msg_id), bob.recv("Alice", msg_id))
-        kept = [entry for trace in traces for entry in trace._recorder._loose]
-        assert len(kept) == 6 * WIDTH
-        assert not any(map(gc.is_tracked, kept))
+        books = [book for trace in traces for book in trace._recorder._books.values()]
+        assert sum(map(len, books)) == 8
+        files = [file for book in books for file in (book.sent, book.received, book.other_sent, book.other_received)]
+        assert sorted(file.tell() for file in files if file.tell()) == [2 * 45, 2 * 52, 2 * 57, 2 * 65]
+        assert not any(trace._recorder._others for trace in traces)
 
 
 async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:
@@ -514,7 +537,7 @@ async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:
         second.stop()
         assert (first.running, second.running) == (False, False)
         assert [len(trace.record.parties[0].sends) for trace in (first, second)] == [0, 1]
-        assert alice._engine.loop_owner.observer is None
+        assert alice._engine.loop_owner.observers is None
 
 
 async def test_two_traces_at_a_time_know_the_lanes_of_their_own() -> None:

@@ -37,7 +37,7 @@ async def through_proxy(
                 pool.add_http_server(0, LOCAL, external_port=port)
                 proxy.aim(port, pool.port)
             if not both_dial:
-                proxy.aim(ports[0], 1)  # nobody listens there
+                proxy.aim(ports[0], 1)  # no server listens there
             alice.add_http_client("Bob", LOCAL, ports[1])
             bob.add_http_client("Alice", LOCAL, ports[0])
             await asyncio.gather(*(pool.wait_ready(patience) for pool in (alice, bob)))

@@ -17,7 +17,7 @@ from typing import Any
 LOCAL = "127.0.0.1"
 _CHUNK = 64 * 1024
 _LINE = 4
-"""So many chunks are on the line at once, at most."""
+"""The largest number of chunks on the line at once."""
 
 
 class End(Enum):
@@ -30,7 +30,7 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Cut:
-    """A connection's end after so many bytes: ``up`` is towards the server, ``down`` towards whoever dialled."""
+    """The end of a connection after a number of bytes: ``up`` is towards the server, ``down`` towards the dialler."""
 
     up: float = float("inf")
     down: float = float("inf")
@@ -50,7 +50,7 @@ class Connection:
     recording: bytearray = field(default_factory=bytearray)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     lost: bool = False
-    """Nothing comes through any more, as after a black hole that forgets."""
+    """Whether nothing gets through any more, as after a black hole that forgets."""
 
     def end(self, how: End) -> None:
         """Cut it now."""
@@ -71,7 +71,7 @@ class Proxy:
 
     def __init__(self, cut: Callable[[int], Cut] = lambda number: Cut(), *, record: bool = False) -> None:
         self.connections: list[Connection] = []
-        """Those that are open."""
+        """The connections that are open."""
         self.accepted = 0
         self.up = 0
         self.down = 0
@@ -106,7 +106,7 @@ class Proxy:
     # -- knobs ---------------------------------------------------------------------------------------------------------
 
     def front(self, target: int | None = None) -> int:
-        """A new port in front of the port ``target``, which can be given later with `aim`."""
+        """Return a new port in front of the port ``target``, which can be given later with `aim`."""
         listener = self._listen(0)
         port: int = listener.getsockname()[1]
         self._targets[port] = target
@@ -122,11 +122,11 @@ class Proxy:
             connection.end(how)
 
     def black_hole(self) -> None:
-        """From here on nothing comes through, nobody is told, and new connections hang in the opening."""
+        """From now on nothing gets through, neither end is told, and new connections hang while they open."""
         self._passing.clear()
 
     def heal(self, *, forget: bool = True) -> None:
-        """The network is back; where it forgets, as most routers do, connections from before stay dead in silence."""
+        """End a black hole. Where it forgets, as most routers do, connections from before stay dead, and neither end is told."""
         for connection in self.connections:
             connection.lost = connection.lost or forget
         self._passing.set()
@@ -166,10 +166,10 @@ class Proxy:
     def _listen(self, port: int) -> socket.socket:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What the system would buffer on loopback, megabytes, is no part of the network that is played here.
+        # The system would buffer megabytes on loopback, which would not be like the emulated network.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
         listener.bind((LOCAL, port))
-        # A short queue: while nobody accepts, the system soon drops what knocks, as a black hole does.
+        # A short queue: while no call accepts, the system soon drops new connections, as a black hole does.
         listener.listen(1)
         listener.setblocking(False)
         port = listener.getsockname()[1]

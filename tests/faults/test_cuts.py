@@ -17,7 +17,7 @@ KiB, MiB = 1024, 1024 * 1024
 
 
 async def send_many(pool: Pool, to: str, messages: int, size: int, at_once: int) -> None:
-    """Numbered messages, so many of them under way at any time."""
+    """Send numbered messages, of which a given number is under way at any time."""
     under_way: set[asyncio.Future[None]] = set()
     for number in range(messages):
         if len(under_way) >= at_once:

@@ -1,4 +1,4 @@
-"""A connection that somebody recorded, played again."""
+"""A connection that an attacker has recorded, played again."""
 
 import asyncio
 

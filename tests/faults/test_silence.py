@@ -78,7 +78,7 @@ async def test_a_dead_connection_is_noticed_and_logged(caplog: pytest.LogCapture
 
 @pytest.mark.timeout(60)
 async def test_a_slow_line_is_no_dead_one(caplog: pytest.LogCaptureFixture) -> None:
-    # 8 Mbit/s and 50 ms: eight seconds for 8 MB, and nobody gets nervous.
+    # 8 Mbit/s and 50 ms: eight seconds for 8 MB, and neither end gives up the connection.
     async with through_proxy(settings=Settings()) as (alice, bob, proxy):
         proxy.rate = 1_000_000
         proxy.delay = 0.05

@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--wire", choices=["plain", "tls"], action="append")
     parser.add_argument("--only", default="", help="attacks with this in their name")
     parser.add_argument(
-        "--most", type=float, help="fail where an honest round trip's p99 is above so many milliseconds"
+        "--most", type=float, help="fail where an honest round trip's p99 is above this many milliseconds"
     )
     options = parser.parse_args()
     worst = 0.0

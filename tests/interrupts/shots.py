@@ -1,4 +1,4 @@
-"""A signal before the k-th instruction of a call, for every k: what it finds no storm finds.
+"""A signal before the k-th instruction of a call, for every k. It finds what signals at random times do not.
 
 CPython runs signal handlers at few instructions only (calls, jumps backwards, starts of functions). So the signal is made
 pending before the k-th, and the handler runs where it would run in life, the next time that the interpreter looks.
@@ -27,7 +27,7 @@ LONG = bool(os.environ.get("MPCCOMM_TEST_LONG"))
 DAY = int(os.environ.get("MPCCOMM_TEST_OFFSET") or datetime.date.today().toordinal())
 """With which of many places a short form begins: another each day."""
 STRIDE = 1 if LONG else 7
-"""In the short form every seventh instruction is shot at."""
+"""In the short form a signal comes before every seventh instruction."""
 
 
 class TimesUpError(Exception):
@@ -54,7 +54,7 @@ TIMER = Kind(signal.SIGTERM if sys.platform == "win32" else signal.SIGVTALRM, Ti
 
 @contextmanager
 def handling(kind: Kind) -> Iterator[None]:
-    """The program has that handler."""
+    """Have the program handle signals of that kind."""
     before = signal.signal(kind.number, kind.handler)
     try:
         yield
@@ -64,7 +64,7 @@ def handling(kind: Kind) -> Iterator[None]:
 
 @dataclass
 class Outcome:
-    """How a call ended that was shot at."""
+    """The outcome of a call that a signal has struck."""
 
     at: int
     value: Any = NOTHING

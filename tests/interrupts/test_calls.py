@@ -366,7 +366,7 @@ ENDS: dict[str, Callable[[SyncPool], Any]] = {
 
 @pytest.fixture
 def swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What goes where nobody can catch it goes in the standard library: threads that end leave its own sets of them."""
+    """What is raised where no code of ours can catch it: the standard library takes threads that end out of sets of its own."""
     seen: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda found: seen.append(found.exc_traceback.tb_frame.f_code))
     yield

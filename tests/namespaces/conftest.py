@@ -43,7 +43,7 @@ class Machine:
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """For a while drop all that comes in or goes out, without a word to anybody."""
+        """For a while drop all that comes in or goes out, without telling either end."""
         try:
             self.run("iptables", "-A", "INPUT", "-i", self.device, "-j", "DROP")
             self.run("iptables", "-A", "OUTPUT", "-o", self.device, "-j", "DROP")
@@ -66,7 +66,7 @@ class Machine:
 
     @contextmanager
     def narrow(self, rate: str, latency: str = "400ms") -> Iterator[None]:
-        """For a while send at that rate at most, with a queue of so long before what is too much is dropped."""
+        """For a while send at that rate at most; what exceeds a queue of the given length is dropped."""
         # What a network card would cut into packets comes here in one piece, and would be dropped in one.
         self.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
         self.run(*f"tc qdisc add dev {self.device} root tbf rate {rate} burst 32kbit latency {latency}".split())

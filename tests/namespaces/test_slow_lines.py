@@ -13,7 +13,7 @@ OVERHEAD = 1.05
 
 
 async def carry(cables: Cables, rate: int, parties: int, size: int) -> tuple[float, int]:
-    """Have so many parties send so many bytes each, over one line of that rate in bit/s. Returns seconds, and reconnects."""
+    """Have several parties send a number of bytes each over one line of a rate in bit/s. Return seconds and reconnects."""
     here, _, there, _ = cables
     sending = f"""
     import time

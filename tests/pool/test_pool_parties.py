@@ -95,6 +95,31 @@ async def test_the_same_name_twice() -> None:
     await pool.shutdown()
 
 
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+async def test_the_name_of_the_pool_itself(face: type[Pool | SyncPool]) -> None:
+    pool = face(name="Alice")
+    with pytest.raises(ConfigurationError, match=r"^'Alice' is this pool's own name: each party needs its own"):
+        pool.add_http_client("Alice", LOCAL, 1)
+    assert pool.parties == ()
+    pool.add_http_client("Bob", LOCAL, 2)
+    assert pool.group().names == ("Alice", "Bob")
+    nameless = face()
+    nameless.add_http_client("Alice", LOCAL, 1)
+    nameless.add_http_client("Bob", LOCAL, 2)
+    for names in (None, ["Alice", "Bob"]):
+        text = r"^'Alice' is this pool's own name, and the party at 127\.0\.0\.1:1 was added as 'Alice' too: "
+        with pytest.raises(ConfigurationError, match=text):
+            nameless.group(names, me="Alice")
+    assert nameless.group(me="Carol").me == "Carol"
+    with pytest.raises(ConfigurationError, match="'Carol' is this pool's own name: "):
+        nameless.add_http_client("Carol", LOCAL, 3)
+    with pytest.raises(ConfigurationError, match="'Dave', this party, is not in the group"):
+        nameless.group(["Alice", "Bob"], me="Dave")
+    nameless.add_http_client("Dave", LOCAL, 3)
+    for one in (pool, nameless):
+        await (asyncio.to_thread(one.shutdown, 0) if isinstance(one, SyncPool) else one.shutdown(0))
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

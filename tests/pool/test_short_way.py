@@ -11,7 +11,7 @@ from mpccomm import Pool, Settings
 from tests.pools import pools, until
 
 ROUNDS = 50
-MOST_CALLS = 81
+MOST_CALLS = 69
 """Calls of Python functions of ours for a round trip: two messages, each sent, acknowledged and received."""
 MOST_ATTRIBUTES = 30
 """Up to so many, Python keeps the attributes of an object in a table shared by its class, and finds a method in one step."""

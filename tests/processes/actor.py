@@ -35,7 +35,7 @@ def party(name, port, addr="127.0.0.1", **others):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports at which nobody listens."""
+    """Ports at which no server listens."""
     sockets = [socket.socket() for _ in range(count)]
     for sock in sockets:
         sock.bind((LOCAL, 0))

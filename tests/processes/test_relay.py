@@ -39,7 +39,7 @@ class Setting:
         self._parties[name] = self._folder.key(identity), self._folder.cert(identity)
 
     def relay(self, address: str, port: int, *within: str, options: str = "") -> AbstractAsyncContextManager[Actor]:
-        """Run one. Whoever has a certificate of the authority may use it, unless options say otherwise."""
+        """Run a relay. Parties with a certificate of the authority may use it, unless options say otherwise."""
         key, cert = self._own
         who = options or f"--ca {self.ca}"
         command = f"relay --listen {address}:{port} --cert {cert} --key {key} --grace 0.1 {who}"

@@ -25,7 +25,7 @@ from .simulation_world import Wire, World
 STORM = 10.0
 """Seconds for which the adversary may do what it likes."""
 SETTLING = 60.0
-"""Seconds within which everybody must talk to everybody again; and later something more must arrive, until all has."""
+"""Seconds within which all parties must be connected again, and after which something more must have arrived."""
 
 
 def some_limits(random: Random) -> Limits:
@@ -58,7 +58,7 @@ def some_habits(random: Random) -> Habits:
 
 
 class Simulation:
-    """One seed."""
+    """The simulation of one seed."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -88,7 +88,7 @@ class Simulation:
         return not self.one_dials or side.process.party.name < side.peer
 
     def connect(self, side: Side) -> bool:
-        """Someone dials. False: nobody answers."""
+        """Have one side dial. False: the other one does not answer."""
         party, peer = side.process.party, self.parties[side.peer]
         if peer.process is None or self.world.now < self.apart_until:
             return False
@@ -111,7 +111,7 @@ class Simulation:
     # -- the adversary -------------------------------------------------------------------------------------------------
 
     def attack(self) -> None:
-        """Do one evil thing, and go on until the storm is over."""
+        """Cause one fault, and then another one, until the storm is over."""
         if self.calm:
             return
         random = self.world.random
@@ -169,7 +169,7 @@ class Simulation:
         party.start()
 
     def replay(self, victim: SimulatedParty) -> None:
-        """Somebody who has recorded a whole connection plays it back, as a caller or as the one who answers a call."""
+        """An attacker who has recorded a whole connection plays it back, as a caller or as the end that answers a call."""
         random = self.world.random
         recordings = [(wire, end) for wire in self.wires for end in (0, 1) if wire.ends[1 - end] is victim]
         if not recordings or victim.process is None:
@@ -188,14 +188,14 @@ class Simulation:
     # -- the judge -----------------------------------------------------------------------------------------------------
 
     def register(self, side: Side) -> None:
-        """A side has begun its conversation with an incarnation."""
+        """Register that a side has begun its conversation with an incarnation."""
         self.halves[side.process.incarnation, side.epoch.sender] = side.epoch
 
     def other_half(self, side: Side, epoch: Epoch) -> Epoch | None:
         return self.halves.get((epoch.sender, side.process.incarnation))
 
     def check_held(self, side: Side, message: Outgoing) -> None:
-        """What is acknowledged must be there."""
+        """Check that an acknowledged message has arrived."""
         # What ended with its conversation is told when the next one has begun.
         epoch, letter = next(
             (epoch, letter)
@@ -213,7 +213,7 @@ class Simulation:
         promise(not unsettled, f"message {letter.index} of {message.key} is acknowledged before it was settled")
 
     def check_deadlock(self, side: Side, receive: Receive) -> None:
-        """A deadlock is only one if waiting would not have helped."""
+        """Check that a deadlock is one: waiting would not have helped."""
         patience = self.timing.waiting_notice
         promise(
             self.world.now - side.epoch.last_taken >= patience - 1e-6, "a deadlock, while the program takes messages"
@@ -282,7 +282,7 @@ class Simulation:
         return True
 
     def drain(self) -> None:
-        """Ask for everything that is to come. Again and again: what is put back late comes anew."""
+        """Ask for everything that is still to come, repeatedly: a message that is put back late comes again."""
         for side in self.sides():
             sender = self.other_half(side, side.epoch)
             if sender is not None:
@@ -311,7 +311,7 @@ def same(waited: Key, key: Key) -> bool:
 
 
 def sender_missing(epoch: Epoch, sender: Epoch) -> Iterator[tuple[Key, int]]:
-    """What is missing, all automatic numbers together: whoever receives those doesn't choose."""
+    """What is missing, all automatic numbers together: a receive does not choose among those."""
     automatic = 0
     for key, number in epoch.missing(sender).items():
         if isinstance(key, str):
@@ -323,7 +323,7 @@ def sender_missing(epoch: Epoch, sender: Epoch) -> Iterator[tuple[Key, int]]:
 
 
 def failure(seed: int) -> str | None:
-    """Run one seed. The one line that says how to see it fail again; None: it doesn't."""
+    """Run one seed. Return a line that says how to see it fail again; None: it does not fail."""
     simulation = Simulation(seed)
     try:
         simulation.run()
@@ -334,7 +334,7 @@ def failure(seed: int) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line."""
+    """Run the seeds that the command line names."""
     if arguments[:1] == ["--range"]:
         started = time.perf_counter()
         first, last = int(arguments[1]), int(arguments[2])

@@ -1,4 +1,4 @@
-"""What was sent and what was handed out, as somebody sees it who knows everything: the judge of a simulation."""
+"""The judge of a simulation: it sees everything that is sent and everything that is handed out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpccomm.protocol.session import Session
 
 
 class BrokenPromiseError(AssertionError):
-    """The link did what it must never do."""
+    """Raised where a link did what it must never do."""
 
 
 def promise(kept: bool, text: str) -> None:
@@ -28,7 +28,7 @@ class Letter:
     message: Outgoing
     contents: tuple[bytes, ...]
     index: int
-    """How many with this id went before it."""
+    """How many messages with this id were sent before it."""
 
 
 def sent_as(key: Key) -> Key:
@@ -54,7 +54,7 @@ class Epoch:
         self.last_taken = 0.0
 
     def sent(self, message: Outgoing, contents: tuple[bytes, ...]) -> None:
-        """The program has sent something."""
+        """Note that the program has sent a message."""
         if not isinstance(message.key, str):
             promise(message.key == ("", self.sent_automatic), f"automatic number {message.key} is out of step")
             self.sent_automatic += 1
@@ -62,7 +62,7 @@ class Epoch:
         letters.append(Letter(message, contents, len(letters)))
 
     def claim(self, key: Key) -> None:
-        """A receive was given this automatic number."""
+        """Note that a receive has got this automatic number."""
         if self.left_over:
             promise(key == ("", min(self.left_over)), f"a receive got the number {key} before {self.left_over}")
             self.left_over.remove(min(self.left_over))
@@ -72,12 +72,12 @@ class Epoch:
         self.claimed.add(lowest)
 
     def release(self, key: Key) -> None:
-        """It ended without a message."""
+        """Note that a receive with this number has ended without a message."""
         if not isinstance(key, str):
             self.claimed.remove(key[1])
 
     def handed_out(self, message: Incoming, sender: Epoch | None) -> int:
-        """The program got this message; ``sender`` is the half at the other end. Returns its index."""
+        """Check a message that the program got; ``sender`` is the half at the other end. Return its index."""
         promise(sender is not None, f"{message.key} was sent by nobody in this conversation")
         assert sender is not None
         key = sent_as(message.key)
@@ -96,7 +96,7 @@ class Epoch:
         return index
 
     def put_back(self, message: Incoming, index: int) -> None:
-        """The program un-got it."""
+        """Note that the program has given the message back."""
         insort(self.returned.setdefault(sent_as(message.key), []), index)
         self.returned_bytes += message.total
         if sent_as(message.key) == message.key:
@@ -124,11 +124,11 @@ class Epoch:
         return missing
 
     def check_bounds(self) -> None:
-        """What memory may be taken at most."""
+        """Check that no more memory is taken than allowed."""
         box, sender, limits = self.session.receiver.box, self.session.sender, self.session._limits
         admitted = self.session.receiver.admitted >= 0
         promise(
-            # One that was asked for is admitted, and perhaps nobody asks for it any more when it comes.
+            # A message that was asked for is admitted; when it comes, perhaps no receive asks for it any more.
             box.messages <= max(limits.box_messages, 1) + admitted
             and (box.bytes - admitted * limits.max_message_size <= limits.box_bytes or box.messages == 1),
             f"{box.messages} messages of {box.bytes} bytes in the box",

@@ -71,7 +71,7 @@ class Side:
         self.epoch = Epoch(self.link._session)
         self.epochs = {id(self.link.receiver): self.epoch}
         self.dropped: set[int] = set()
-        """The epochs of which nothing is left, as a restart was accepted."""
+        """The epochs whose messages were dropped, as a restart was accepted."""
         self.waiting: list[Receive] = []
         self.unsettled: set[tuple[bytes, Key, int]] = set()
         self.calm = False
@@ -331,7 +331,7 @@ class Process:
             self.after(self.world.random.random(), self._act, side)
 
     def after(self, delay: float, action: Callable[..., None], *args: object) -> None:
-        """Later, if the process still lives, and when it is not stopped."""
+        """Do something later, if the process still lives, and when it is not suspended."""
         self.world.after(delay, self._when_running, action, *args)
 
     def _when_running(self, action: Callable[..., None], *args: object) -> None:
@@ -388,7 +388,7 @@ class SimulatedParty:
         self.process: Process | None = None
 
     def suspend(self, seconds: float) -> None:
-        """Everything that happens to its process is dealt with later, in order."""
+        """Suspend the process: what happens to it meanwhile is dealt with later, in order."""
         self.stopped_until = max(self.stopped_until, self.world.now + seconds)
         self.world.at(self.stopped_until, self._resume)
 
@@ -404,7 +404,7 @@ class SimulatedParty:
             self.simulation.processes[self.process.incarnation] = self.process
 
     def stop(self, *, kill: bool) -> None:
-        """The process ends. Its kernel closes what it had open; where the machine is gone, nobody does."""
+        """End the process. Its kernel closes what it had open, unless the machine is gone as well."""
         process, self.process = self.process, None
         if process is not None:
             process.dead = True

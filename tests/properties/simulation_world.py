@@ -24,12 +24,12 @@ class World:
         self.at(self.now + delay, action, *args)
 
     def at(self, when: float, action: Callable[..., None], *args: Any) -> None:
-        """The same by the time itself: a difference that is added again may come out a little off, and out of order."""
+        """Do something at a time. To add a difference of times again could be a little off, and change the order."""
         self._count += 1
         heappush(self._events, (when, self._count, action, args))
 
     def run(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
-        """Let time pass. True: ``done`` came true before its end."""
+        """Let time pass. True: ``done`` became true before its end."""
         while self._events and self._events[0][0] <= until:
             self.now, _, action, args = heappop(self._events)
             action(*args)
@@ -71,7 +71,7 @@ class Wire:
         self.world = world
         self.ends = ends
         self.recorded: tuple[list[bytes], list[bytes]] = ([], [])
-        """What each end sent."""
+        """The batches that each end has sent."""
         self.is_cut = False
         self._delay = delay
         self._rate = rate
@@ -86,11 +86,11 @@ class Wire:
         return self._lanes[end].size < self.BUFFER and not self._ended[end]
 
     def send(self, end: int, batch: bytes) -> None:
-        """From this end to the other."""
+        """Send a batch from this end to the other."""
         lane = self._lanes[end]
         self.recorded[end].append(batch)
         if self.is_cut or lane.swallows:
-            # A writer doesn't notice before its buffer is full.
+            # A writer notices nothing before its buffer is full.
             lane.size += len(batch)
             return
         world = self.world
@@ -120,15 +120,15 @@ class Wire:
             mine.writable(end, self)
 
     def hold(self, seconds: float) -> None:
-        """Nothing moves for so long, then everything goes on."""
+        """Let nothing move for that time; then everything goes on."""
         self._held_until = max(self._held_until, self.world.now + seconds)
 
     def swallow(self, end: int) -> None:
-        """What this end sends from now on is never seen again, and nobody is told."""
+        """Lose all that this end sends from now on, without telling either end."""
         self._lanes[end].swallows = True
 
     def cut(self, notices: tuple[float | None, float | None] = (0.0, 0.0), *, keep: bool = False) -> None:
-        """The connection breaks; of what is under way a prefix still arrives. Each end notices after so long, or never."""
+        """Break the connection. A prefix of what is under way still arrives. Each end notices it after its time, or never."""
         if self.is_cut:
             return
         self.is_cut = True
@@ -143,7 +143,7 @@ class Wire:
                 self.world.after(max(last, 0.0) + notice, self._end, end)
 
     def close(self, end: int) -> None:
-        """This end closes: what it sent still arrives, then the other learns of it."""
+        """Close this end. What it sent still arrives, and then the other end learns of it."""
         self._ended[end] = True
         if not self.is_cut:
             self.is_cut = True

@@ -24,7 +24,7 @@ from .simulation import Simulation, failure
 SEEDS = 2000
 AT_ONCE = 50
 ENOUGH = 100
-"""A broken core has to be caught within so many seeds."""
+"""The number of seeds within which a broken core has to be caught."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))

@@ -24,13 +24,13 @@ _HEAD = bytes(frames.BATCH_HEAD)
 
 
 def greeting(port: int = 1, features: int = 0) -> bytes:
-    """What the other side says first."""
+    """Return what the other side sends first."""
     bounds = Bounds(2**20, 100, 2**20, 64, 64)
     return frames.hello(Hello(frames.PROTOCOL_VERSION, INCARNATION, OURS, port, features, bounds))
 
 
 def resume(accepted: bool = True, received: int = 0) -> bytes:
-    """Its answer to our HELLO, whose nonce is always the same here."""
+    """Return its answer to our HELLO, whose nonce is always the same here."""
     return frames.resume(Resume(NONCE, accepted, received, 0, 0))
 
 
@@ -67,7 +67,7 @@ SEEDS: list[bytes] = [
     greeting(features=frames.SUCCESSORS) + resume() + frames.goodbye(frames.Goodbye(0, 0, 0, (), True)),
 ]
 VISIT = len(SEEDS) - 2
-"""The one that changes nothing."""
+"""The index of the seed that changes nothing."""
 
 
 def attempt(data: bytes) -> str:

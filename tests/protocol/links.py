@@ -47,20 +47,20 @@ def receive(key: Key, now: float = 0.0) -> Receive:
 
 
 def told(link: Link) -> list[type[Event]]:
-    """What kinds of events there were since the last time."""
+    """Return the kinds of the events since the last call."""
     events, link.events = link.events, []
     return [type(event) for event in events]
 
 
 def finished(link: Link) -> list[Receive | Outgoing]:
-    """Which calls have ended since the last time."""
+    """Return the calls that have ended since the last call of this."""
     done = list(link.finished)
     link.finished.clear()
     return done
 
 
 def ending(request: Receive | Outgoing) -> Enum | None:
-    """Why a call failed; None: it did not."""
+    """Return why a call failed; None: it did not."""
     return None if request.failure is None else request.failure.ending
 
 
@@ -73,19 +73,19 @@ class Pair:
         self.ends = (first.open(dialled=True, now=now), second.open(dialled=False, now=now))
 
     def move(self, sender: int) -> bytes:
-        """One batch from one end to the other."""
+        """Move one batch from one end to the other."""
         batch = self.links[sender].to_send(self.ends[sender], self.now)
         if batch:
             self.links[1 - sender].received(self.ends[1 - sender], batch, self.now)
         return batch
 
     def pump(self) -> None:
-        """Until nobody has anything to say."""
+        """Carry batches until neither end has anything to send."""
         while self.move(0) or self.move(1):
             pass
 
     def lose(self) -> None:
-        """The wire is cut."""
+        """Cut the wire."""
         for link, end in zip(self.links, self.ends, strict=True):
             link.lost(end)
 
@@ -107,7 +107,7 @@ def parsed(batch: bytes) -> list[Frame]:
 
 
 class Stranger:
-    """The other end of a connection, played by the test, which can say what no link would."""
+    """The other end of a connection, played by the test, which can send what no link would."""
 
     def __init__(self, link: Link, name: str = "stranger", now: float = 0.0, *, dialled: bool = False) -> None:
         self.link = link

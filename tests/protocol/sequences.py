@@ -1,7 +1,7 @@
 """What a party may say from its HELLO to its GOODBYE, in any order, on any of its connections, while our program goes on.
 
 Each pair of bytes is a step, so that a fuzzer can make sequences, too. A frame is well-formed; when it comes, and what it says
-of the ones before it, is anybody's guess.
+of the ones before it, is arbitrary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEYS: list[frames.Key] = ["id", ("", 0), ("", 1), ("p", 0)]
 INCARNATIONS = (b"f" * 16, b"g" * 16)
 CONNECTIONS = 3
 LONGEST = 400
-"""Steps."""
+"""The largest number of steps."""
 
 
 class Course:
@@ -49,7 +49,7 @@ class Course:
     # -- what they do --------------------------------------------------------------------------------------------------
 
     def say(self, kind: Kind, what: int) -> bytes:
-        """A frame of that kind."""
+        """Return a frame of that kind."""
         self.kinds.add(kind)
         key = KEYS[what // 6 % 4]
         # The next one, or any.
@@ -153,7 +153,7 @@ class Course:
             link.abort("ours")
 
     def check(self) -> None:
-        """What holds after each step."""
+        """Check what must hold after each step."""
         link = self.link
         for connection in self.connections:
             batch = link.to_send(connection, self.now)

@@ -57,7 +57,7 @@ class Exchange:
 
 
 class Bare:
-    """The same with nothing that isn't needed for it: numbered, acknowledged, with credit, matched by id."""
+    """The same with only what is needed for it: numbers, acknowledgements, credit, and matching by id."""
 
     HEAD = Struct("!BIQQQQHI")
 

@@ -91,3 +91,30 @@ def test_bytes_are_signs_of_life() -> None:
     link.heard(end, 30.0)
     link.moved(end, 1.0, 30.0)
     assert end.heard == 26.0
+
+
+def test_an_answer_in_time_is_of_note_only_after_a_late_one() -> None:
+    heartbeat, line = Heartbeat(TIMING), connection()
+    assert heartbeat.noticed == TIMING.suspect_after / 2
+    line.awaiting = 0.0
+    heartbeat.heard(line, 0.9 * TIMING.suspect_after)
+    assert heartbeat.noticed < 0
+    assert heartbeat.answer_timeout == 1.8 * TIMING.suspect_after
+    for _ in range(10):
+        line.awaiting = 0.0
+        heartbeat.heard(line, 0.001)
+    assert heartbeat.noticed == TIMING.suspect_after / 2
+    assert heartbeat.answer_timeout == TIMING.suspect_after
+
+
+def test_an_answer_in_time_ends_the_suspicion_though_nothing_else_is_late() -> None:
+    link = new_link("us")
+    stranger = Stranger(link)
+    stranger.greet()
+    stranger.resume()
+    stranger.hear()
+    stranger.connection.suspect = True
+    stranger.connection.awaiting = 0.0
+    stranger.say()
+    assert not stranger.connection.suspect
+    assert stranger.connection.awaiting is None

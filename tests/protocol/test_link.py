@@ -511,3 +511,21 @@ def test_none_for_a_party_that_does_not_know_them() -> None:
     arrived = bob.take("x", pair.now)
     assert arrived is not None
     assert arrived.annotation == b""
+
+
+def test_a_connection_tells_whether_its_last_batch_had_room_for_all() -> None:
+    alice, bob = new_link("alice"), new_link("bob")
+    pair = connected(alice, bob)
+    end = pair.ends[0]
+    for _ in range(2):
+        alice.send(message("x", bytes(300)))
+    assert alice.to_send(end, 1.0, 400)
+    assert end.more
+    assert alice.to_send(end, 1.0, 400)
+    assert not end.more
+    alice.send(message("x", bytes(10_000)))
+    alice.to_send(end, 1.0, 400)
+    assert end.more, "the rest of a large one"
+    pair.lose()
+    alice.to_send(end, 1.0)
+    assert not end.more

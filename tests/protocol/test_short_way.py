@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.protocol.short_way import BareExchange, Exchange, calls_of, microseconds_of
 
-MOST_PYTHON = 58
+MOST_PYTHON = 46
 """Calls of Python functions per round trip: both ends, with those of the test itself (11)."""
-MOST_C = 60
+MOST_C = 56
 
 
 def test_calls_per_round_trip() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = {
-    "0.21": os.environ.get("MPCCOMM_ASYNCIO021_PYTHON", ""),
-    "0.23": os.environ.get("MPCCOMM_ASYNCIO023_PYTHON", ""),
+    "0.21": os.environ.get("MPCCOMM_TEST_ASYNCIO021_PYTHON", ""),
+    "0.23": os.environ.get("MPCCOMM_TEST_ASYNCIO023_PYTHON", ""),
     "1": sys.executable if find_spec("pytest_asyncio") else "",
 }
 """Interpreters that have such a release; the environment names them, and .ci/run makes them."""

@@ -90,7 +90,7 @@ def peer_of(body: str, *options: str, preamble: str = PREAMBLE) -> Iterator[tupl
 
 
 def ends(process: subprocess.Popen[str], limit: float) -> tuple[int, str, str]:
-    """Exit code, output and errors of a program that ends within so many seconds."""
+    """Return exit code, output and errors of a program that ends within some seconds."""
     output, errors = rest(process, limit)
     # What the development mode says of a slow step is about this machine.
     lines = [text for text in errors.splitlines(keepends=True) if not text.startswith("Executing <")]

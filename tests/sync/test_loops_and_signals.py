@@ -19,7 +19,7 @@ import mpccomm
 PACKAGE = Path(mpccomm.__file__).parent
 ROOMS = ("codec", "engine", "pool", "protocol", "sync")
 HARMLESS = {
-    # On the loops of pools, to which no signal comes; or what is left undone is a note for a report, or a lock nobody takes.
+    # On the loops of pools, to which no signal comes; or what is left undone is a note for a report, or a lock that is not taken.
     "engine/explain.py _outwards",
     "engine/party.py Party.until",
     "engine/scopes.py Stays.at",

@@ -23,7 +23,7 @@ SETTINGS = Settings(timing=Timing(greeting=15 * UNIT, tick=UNIT / 2), linger=0)
 STALL = UNIT / 2
 THROUGH = 20 * UNIT
 NOBODY = 1
-"""A port at which nobody listens."""
+"""A port at which no server listens."""
 EACH = 512 * 1024
 """What may a caller cost in memory before it is known."""
 SLACK = 4 * 1024 * 1024

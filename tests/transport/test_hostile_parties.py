@@ -35,7 +35,7 @@ OFFENCES = Strangers().offences
 
 @asynccontextmanager
 async def call(where: Place, name: str = "Mallory") -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """Connect to Alice with somebody's certificate, by hand."""
+    """Connect to Alice by hand, with the certificate of some party."""
     context: ssl.SSLContext | bool = True
     if where.certified:
         credentials = Credentials(where.files.key(IDENTITIES[name]), where.certs[name], None)
@@ -53,7 +53,7 @@ async def call(where: Place, name: str = "Mallory") -> AsyncIterator[aiohttp.Cli
             try:
                 yield socket
             finally:
-                # What is still to be sent is of no interest to anybody.
+                # What is still to be sent does not matter.
                 assert isinstance(transport, asyncio.WriteTransport)
                 transport.abort()
 

@@ -134,7 +134,7 @@ Attack = Callable[[Member], Awaitable[None]]
 
 
 async def _without_the_key(attacker: Member) -> None:
-    """Somebody else's certificate, and a signature of its own."""
+    """The certificate of another party, with a signature by the attacker's own key."""
     async with attacker.ask() as control:
         challenge = base64.b64decode((await control.receive_json())["challenge"])
         bobs = base64.b64encode(_der("Bob")).decode()

@@ -41,7 +41,7 @@ GIB = 2**30
 
 @contextmanager
 def crowd(port: int | None, sources: Callable[[int], str], first: bytes) -> Iterator[list[socket.socket]]:
-    """So many that connect, say the same, and stay."""
+    """A number of strangers that connect, send the same, and stay."""
     with ExitStack() as stack:
         callers = []
         for number in range(MANY):

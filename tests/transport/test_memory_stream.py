@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.transport.memory_stream import IdealPath, Pipe, Transfer
+from mpccomm.transport.memory_stream import IdealPath, Pipe, Transit
 from mpccomm.transport.stream import Stream
 from tests.pools import until
 
@@ -96,8 +96,8 @@ async def test_it_breaks_with_a_batch(arrives: bool) -> None:
     class Brittle(IdealPath):
         ends = 0
 
-        def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
-            return Transfer(arrives=arrives, breaks=True) if batch == b"2" else Transfer()
+        def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
+            return Transit(arrives=arrives, breaks=True) if batch == b"2" else Transit()
 
         def closed(self) -> None:
             self.ends += 1
@@ -125,8 +125,8 @@ async def test_a_full_pipe_holds_back() -> None:
 
 async def test_what_is_on_its_way_keeps_its_order() -> None:
     class Slow(IdealPath):
-        def transfer(self, forth: bool, batch: bytes, now: float) -> Transfer:
-            return Transfer(0.02 if batch == b"\0" else 0.001)
+        def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
+            return Transit(0.02 if batch == b"\0" else 0.001)
 
         def closed(self) -> None:
             pass

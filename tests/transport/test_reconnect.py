@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from mpccomm import Pool
+from mpccomm import Pool, Retry
 from mpccomm.address import literal, towards
 from mpccomm.engine.party_connections import is_second
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.transport import reconnect
-from mpccomm.transport.reconnect import DialSlots
+from mpccomm.transport.reconnect import Destination, Dialler, DialSlots, NoWay
+from mpccomm.transport.stream import Stream
 from tests.pools import LOCAL, Log, pools, quick
 from tests.timing import UNIT
 
@@ -88,3 +91,23 @@ async def test_few_dials_at_a_time_and_none_waits_for_a_long_one(monkeypatch: py
     most = 0
     await asyncio.gather(*(dial(number, UNIT / 20) for number in range(40)))
     assert most == 4
+
+
+async def test_a_party_that_broke_the_protocol_is_not_dialled_before_its_time_by_its_own_clock() -> None:
+    class Line(NoWay):
+        async def dial(self) -> Stream:
+            raise AssertionError("it is not time yet")
+
+    wanted = asyncio.Event()
+    wanted.set()
+    # A clock that is far behind those of `time`.
+    destination = SimpleNamespace(
+        gives_way=False, needs_connection=wanted, clock=lambda: -1e9, reputation=SimpleNamespace(not_before=1000 - 1e9)
+    )
+    dialler = Dialler(cast(Destination, destination), Line(), Retry(), DialSlots(), asyncio.ensure_future, lambda: None)
+    task = asyncio.ensure_future(dialler.run())
+    await asyncio.sleep(UNIT / 10)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -20,7 +20,7 @@ from mpccomm import AuthenticationError, ConfigurationError, NotReadyError, Pool
 from mpccomm.pytest_plugin.relays import LocalRelay
 from mpccomm.relays import Relay
 from mpccomm.transport.relay import RelayLimits
-from mpccomm.transport.relay_identity import Admitted
+from mpccomm.transport.relay_identity import AccessList
 from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
@@ -115,7 +115,7 @@ async def test_by_authority_and_address(folder: Folder, relay: LocalRelay) -> No
 
 
 async def test_tls_to_the_relay_itself(folder: Folder, tmp_path: Path) -> None:
-    admitted = Admitted(authorities=Path(folder.cert(CA)))
+    admitted = AccessList(authorities=Path(folder.cert(CA)))
     context = listening_context(folder.cert(RELAY), folder.key(RELAY))
     with LocalRelay(tmp_path, admitted=admitted, context=context) as relay:
         named = Relay(relay.relay.url, ca_cert=folder.cert(CA))
@@ -183,7 +183,7 @@ async def test_moves_to_a_direct_connection_without_losing_a_message(folder: Fol
 
 
 class Closed:
-    """A port that is nobody's, and that nobody takes meanwhile."""
+    """A port that no process listens at, and that none takes meanwhile."""
 
     def __enter__(self) -> int:
         self._socket = socket.socket()
@@ -255,11 +255,11 @@ async def test_a_party_that_comes_later(folder: Folder, relay: LocalRelay) -> No
 async def test_by_certificate(folder: Folder, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
     log = Log(caplog)
     if how == "authority":
-        who, admitted = PARTIES, Admitted(authorities=Path(folder.cert(CA)))
+        who, admitted = PARTIES, AccessList(authorities=Path(folder.cert(CA)))
     else:
         who = SOLO
         lines = [f"{sha256(identity.der).hexdigest()}  # {name}" for name, identity in who.items()]
-        admitted = Admitted(fingerprints=Path(folder.write("\n".join(lines).encode(), "txt")))
+        admitted = AccessList(fingerprints=Path(folder.write("\n".join(lines).encode(), "txt")))
     with LocalRelay(tmp_path, admitted=admitted) as relay:
         async with duo(folder, relay.relay, who) as (alice, bob):
             await exchange(alice, bob)
@@ -274,7 +274,7 @@ async def test_by_certificate(folder: Folder, tmp_path: Path, how: str, caplog: 
 async def test_with_an_intermediate_authority(folder: Folder, tmp_path: Path) -> None:
     between = CA.issue("Intermediate", authority=True)
     who = {name: between.issue(name) for name in ("Alice", "Bob")}
-    with LocalRelay(tmp_path, admitted=Admitted(authorities=Path(folder.cert(CA)))) as relay:
+    with LocalRelay(tmp_path, admitted=AccessList(authorities=Path(folder.cert(CA)))) as relay:
         async with duo(folder, relay.relay, who) as (alice, bob):
             await exchange(alice, bob)
 
@@ -406,7 +406,7 @@ async def test_a_certificate_that_is_taken_off_the_list(folder: Folder, tmp_path
     fingerprints = {name: sha256(identity.der).hexdigest() for name, identity in SOLO.items()}
     listed = tmp_path / "fingerprints.txt"
     listed.write_text("\n".join(fingerprints.values()))
-    admitted = Admitted(fingerprints=listed)
+    admitted = AccessList(fingerprints=listed)
     with LocalRelay(tmp_path, admitted=admitted) as relay:
         async with duo(folder, relay.relay, SOLO) as (alice, bob):
             await exchange(alice, bob)

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("cryptography")
 
 from mpccomm import ConfigurationError
-from mpccomm.transport.relay_identity import Admitted
+from mpccomm.transport.relay_identity import AccessList
 
 BYTES = [f"{number:02X}" for number in range(32)]
 WHOLE = ":".join(BYTES)
@@ -29,7 +29,7 @@ WHOLE = ":".join(BYTES)
 def test_a_fingerprint_as_it_is_written_or_shown(text: str, tmp_path: Path) -> None:
     file = tmp_path / "fingerprints.txt"
     file.write_text(f"{text}\n{'AB' * 32}\n")
-    assert Admitted(fingerprints=file)._fingerprints == {WHOLE, ":".join(["AB"] * 32)}
+    assert AccessList(fingerprints=file)._fingerprints == {WHOLE, ":".join(["AB"] * 32)}
 
 
 @pytest.mark.parametrize("text", ["nothing of the kind", ":".join(BYTES[:16]), WHOLE[:-3], f"{WHOLE}:00"])
@@ -37,4 +37,4 @@ def test_what_is_none(text: str, tmp_path: Path) -> None:
     file = tmp_path / "fingerprints.txt"
     file.write_text(text)
     with pytest.raises(ConfigurationError, match="is no fingerprint"):
-        Admitted(fingerprints=file)
+        AccessList(fingerprints=file)

@@ -239,7 +239,7 @@ async def test_an_unknown_address(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("port", [1, 0])
 async def test_an_unknown_port(port: int, caplog: pytest.LogCaptureFixture) -> None:
-    # Two parties are at this address, so without a port nobody is meant.
+    # Two parties are at this address, so without a port neither is meant.
     async with pools("Alice", "Bob", "Carol") as (alice, _, _), caller(alice) as socket:
         await socket.send_bytes(hello(port))
         assert await closed(socket) == CloseCode.NOT_RECOGNISED

@@ -107,6 +107,6 @@ async def test_by_name(folder: Folder, tmp_path: Path, by_name: Callable[..., ob
 
 
 async def test_routed_to_another_party(folder: Folder, tmp_path: Path) -> None:
-    """A name does not vouch for anything: whoever routes it wrongly is found out by the certificate."""
+    """A name does not vouch for anything: a server that routes it wrongly is found out by the certificate."""
     with pytest.raises(AuthenticationError, match="Carol"):
         await check(folder, lambda port, bob, carol: nginx_by_name(tmp_path, at(port), at(bob), at(bob)))

@@ -105,8 +105,12 @@ def test_the_key_of_another(files: Folder) -> None:
 def test_no_key(files: Folder) -> None:
     with pytest.raises(ConfigurationError, match="holds no private key"):
         Pool(files.write(b"nothing"), files.cert(ALICE))
-    with pytest.raises(ConfigurationError, match="holds no private key"):
-        Pool(None, files.cert(ALICE))
+    for key, given_as in ((None, "cert="), (files.cert(ALICE), "key=")):
+        text = f"^{given_as}.* holds a certificate, and no private key: name .*key=, --key, or MPCCOMM_KEY in the environment"
+        with pytest.raises(ConfigurationError, match=text):
+            Pool(key, files.cert(ALICE))
+    with pytest.raises(ConfigurationError, match=r"^cert=.* holds a private key, and no certificate: .* swapped\?$"):
+        Pool(files.cert(ALICE), files.key(ALICE))
     with pytest.raises(ConfigurationError, match="can't be read"):
         Pool("/nowhere/key.pem", files.cert(ALICE))
 
@@ -262,7 +266,7 @@ def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, ca
 
 
 class Renewal:
-    """Alice and Bob, and the files that their pools read. Whoever is refused by the other gives it time to learn better."""
+    """Alice and Bob, and the files that their pools read. A refused party gives the other time to get the right certificate."""
 
     settings = replace(SETTINGS, retry=replace(SETTINGS.retry, doubt=100 * UNIT))
 

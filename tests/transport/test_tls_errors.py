@@ -1,4 +1,4 @@
-"""What is said when two ends don't accept each other: to whoever called, and in the log of whoever was called."""
+"""The texts when two ends don't accept each other: to the party that called, and in the log of the one that was called."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = Settings(
 )
 ELSEWHERE = "192.0.2.7"
 NOBODY = 1
-"""A port at which nobody listens."""
+"""A port at which no server listens."""
 
 CA, OTHER_CA = root(), root("Another authority")
 ALICE = self_signed("Alice", LOCAL)

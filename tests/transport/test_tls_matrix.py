@@ -65,7 +65,7 @@ class Case:
 
 
 def forged(identity: Identity) -> Identity:
-    """The same certificate with a signature that nobody made."""
+    """The same certificate with an invalid signature."""
     der = bytearray(identity.der)
     der[-1] ^= 1
     return Identity(x509.load_der_x509_certificate(bytes(der)), identity.key)
@@ -127,7 +127,7 @@ CASES = [
     Case("pinned and not yet valid", (new := self_signed("Bob", LOCAL, start=DAY)), False, pins=[new]),
     Case("expired", CA.issue("Bob", LOCAL, end=-DAY / 2), False, ca=[CA]),
     Case("not yet valid", CA.issue("Bob", LOCAL, start=DAY), False, ca=[CA]),
-    # Use: whoever answers is a server, whoever calls is a client.
+    # Use: the party that answers is a server, the one that calls is a client.
     Case("for servers only", CA.issue("Bob", LOCAL, uses=SERVER_ONLY), False, ca=[CA], when_dialled=True),
     Case("for clients only", CA.issue("Bob", LOCAL, uses=CLIENT_ONLY), True, ca=[CA], when_dialled=False),
     Case("for both", CA.issue("Bob", LOCAL, uses=(*SERVER_ONLY, *CLIENT_ONLY)), True, ca=[CA]),
@@ -191,7 +191,7 @@ async def _with(case: Case, path: Path, meet: Callable[[Pool, Pool, Folder], Any
 
 
 NOBODY = 1
-"""A port at which nobody listens."""
+"""A port at which no server listens."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

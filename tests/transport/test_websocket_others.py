@@ -68,7 +68,7 @@ def contexts(tmp_path: Any, secure: bool) -> tuple[ssl.SSLContext | None, ssl.SS
 
 
 class Echo:
-    """Lets anybody in, and sends back what they say."""
+    """A server that accepts every caller, and sends back what it gets."""
 
     correspondents: dict[str, Any] = {}  # noqa: RUF012
 
