@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel
-from mpccomm.engine.delivery import read, tell_of_receipt
+from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.futures import (
     ObservedFuture,
@@ -28,7 +28,6 @@ from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
-from mpccomm.errors import CommunicationError
 
 T = TypeVar("T")
 
@@ -104,9 +103,9 @@ class Waiting(BaseChannel):
                     if observers is not None:
                         tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
                     return value
-                except CommunicationError:
-                    raise
-                except BaseException:
+                except BaseException as error:
+                    if is_outcome(error):
+                        raise
                     try:
                         party.return_message(message)
                     except BaseException as error:
