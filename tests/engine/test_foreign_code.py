@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def test_a_handler_of_the_log_stops_no_pool(
 
 @pytest.mark.usefixtures("loop_factory")
 @pytest.mark.parametrize("filters", [False, True], ids=["handler", "filter"])
-@pytest.mark.parametrize("kind", [RuntimeError, OwnError])
+@pytest.mark.parametrize("kind", RAISED)
 async def test_nor_one_on_the_loop_of_the_program(
     kind: type[BaseException], filters: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,7 +113,11 @@ def test_what_a_handler_raises_is_not_told_where_logging_is_to_tell_nothing(
 
 
 def test_ctrl_c_in_a_handler_comes_out() -> None:
-    with installed(Raising(KeyboardInterrupt, filters=False, everywhere=True)), pytest.raises(KeyboardInterrupt):
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with installed(Slow()), pytest.raises(KeyboardInterrupt):
         EventLog()(LogEvent.LISTENING, "somewhere")
 
 
