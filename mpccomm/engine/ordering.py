@@ -13,6 +13,7 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mpccomm.errors import DecodingError
+from mpccomm.interrupts import is_strike
 
 if TYPE_CHECKING:
     from mpccomm.protocol.receiver import Incoming
@@ -141,7 +142,7 @@ def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming]
     return value
 
 
-def _outcome(message: Incoming, decode: Callable[[Incoming], Any]) -> tuple[Any, Exception | None]:
+def _outcome(message: Incoming, decode: Callable[[Incoming], Any]) -> tuple[Any, BaseException | None]:
     # Apart from the `with`, which does not end where a signal raises as a loop inside it goes back (since Python 3.12).
     undecoded = message.receiver.decode_order.undecoded
     while message.outcome is None:
@@ -177,8 +178,12 @@ def end(message: Incoming, ordering: Ordering) -> None:
         ordering.reading.release()
 
 
-def _try(decode: Callable[[Incoming], Any], message: Incoming) -> tuple[Any, Exception | None]:
+def _try(decode: Callable[[Incoming], Any], message: Incoming) -> tuple[Any, BaseException | None]:
     try:
         return decode(message), None
     except DecodingError as error:
+        return None, error
+    except BaseException as error:
+        if isinstance(error, Exception) or is_strike(error):
+            raise
         return None, error

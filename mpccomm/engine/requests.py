@@ -17,17 +17,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
-from mpccomm.engine.delivery import read, tell_of_receipt
+from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
 from mpccomm.engine.trail import AT_A_STROKE, pack_sent
-from mpccomm.errors import CommunicationError
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -276,8 +275,9 @@ class ReceiveCall(Receive):
         assert message is not None
         try:
             return self._read(message)
-        except CommunicationError:
-            self.message = self._mine = None
+        except BaseException as error:
+            if is_outcome(error):
+                self.message = self._mine = None
             raise
 
     def _read(self, message: Incoming) -> Any:
@@ -319,10 +319,11 @@ class ReceiveCall(Receive):
 class FutureCall(ReceiveCall):
     """The receive of one message for a future: the waiter gets its value.
 
-    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
+    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done. The message is
+    kept until the program looks at the future: an interrupt may keep the caller from having it, and it may be forgotten.
     """
 
-    __slots__ = ("_context", "asked", "immediate", "landed", "taking")
+    __slots__ = ("_context", "asked", "immediate", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
@@ -330,8 +331,6 @@ class FutureCall(ReceiveCall):
             self.asked = time.perf_counter()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
-        self.landed = True
-        """Whether the caller is sure to have the future. Until then the message is kept, or an interrupt could lose both."""
         self.taking: Callable[[], None] | None = None
         """Tell the observers when the program asks for the value."""
         self._context = copy_context()
@@ -361,33 +360,33 @@ class FutureCall(ReceiveCall):
             message.receiver.hold(message)
             self.party.loop_owner.run_in_worker(partial(self._read_in_worker, message))
 
-    def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
+    def _try_to_read(self, message: Incoming) -> tuple[Any, BaseException | None]:
         try:
             return self._context.run(self._read, message), None
-        except Exception as error:
-            return None, error
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) or is_outcome(error):
+                return None, error
             self.cancel()
             raise
 
-    def _give(self, value: Any, error: Exception | None) -> None:
+    def _give(self, value: Any, error: BaseException | None) -> None:
         before = self.state
         self.state = after = (_AFTER_SUCCESS if error is None else _AFTER_FAILURE)[before]
         if after is before:
             return  # it was given up meanwhile, and the message went back
-        self.error = error
+        self.error = outcome = cast("Exception | None", error)  # what a class of the user raises is its future's only
         waiter, self.waiter = self.waiter, None
-        taken = waiter is not None and waiter.resolve(value, error) is not False
-        if taken and (error is None or isinstance(error, CommunicationError)):
-            if self.landed:
-                self.message = None
-        else:
+        if error is None and self.message is not None:
+            # It goes back where the program does not look at the future, and the value with it.
+            self.message.outcome = value, None
+        taken = waiter is not None and waiter.resolve(value, outcome) is not False
+        if not taken or not (error is None or is_outcome(error)):
             # The message is not to blame, or the future was given up: the next receive gets the message.
             self.cancel()
 
     def _read_in_worker(self, message: Incoming) -> None:
         value: Any = None
-        error: Exception | None = None
+        error: BaseException | None = None
 
         def finish() -> None:
             try:

@@ -236,6 +236,12 @@ _OF_A_GROUP = re.compile(r"((?:@\[[^]]*\])*)@\(([^()]*)\)(\w+) (\d+)(?: ([\w ]+)
 """The id of a message of a group: channels, members (or a digest of them), operation, number, and which of its rounds."""
 
 
+def members_of(key: Key) -> tuple[str, ...]:
+    """Return the members of the group that a message belongs to; empty: it belongs to none, or its id has only a digest of them."""
+    call = _OF_A_GROUP.fullmatch(key) if isinstance(key, str) else None
+    return () if call is None or call[2].startswith("#") else tuple(call[2].split(","))
+
+
 def _describe_call(channels: str, members: str, operation: str, number: str, phase: str | None) -> str:
     of = f"group {members}" if members.startswith("#") else f"({', '.join(members.split(','))})"
     text = f"{operation} #{number}{f' ({phase})' if phase else ''} of {of}{f' in {channels}' if channels else ''}"
