@@ -53,6 +53,9 @@ class FakeRequest:
     def involved(self) -> Involved:
         return (("Bob", False),)
 
+    def missing(self) -> tuple[()]:
+        return ()
+
     def start(self) -> None:
         self.started_in = threading.get_ident()
         self.state = RequestState.WAITING
