@@ -6,7 +6,8 @@ and Secret Sharing, Cambridge University Press 2015, section 1.3). A party split
 up to it, each of which alone is uniformly random; keeps one and sends one to each of the others; adds up the three
 shares it now holds, one of each party; and sends that partial sum to the others. The partial sums add up to the sum.
 
-`secure_sum` is the part that a party runs; the rest starts the processes and looks at the outcome.
+In the source of this command, mpccomm/cli/demo.py, `secure_sum` is what a party runs; the rest starts the processes and looks at
+the outcome.
 """
 
 from __future__ import annotations

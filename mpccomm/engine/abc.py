@@ -6,7 +6,7 @@ engine import each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from typing import Any, Protocol, TypeAlias
 
 from mpccomm.codec.wire_format import WireFormat
@@ -36,6 +36,8 @@ class RemoteParty(Protocol):
     """One remote party of a pool."""
 
     name: str
+    own_names: Set[str]
+    """The names by which our own party goes."""
     addr: str
     port: int
     prefix: str

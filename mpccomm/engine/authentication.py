@@ -63,6 +63,11 @@ class Authentication:
         """What this party shows of itself."""
         raise ConfigurationError("this pool has no certificate")
 
+    @property
+    def identity(self) -> object:
+        """What this party shows of itself, and whom it believes: equal where both are the same."""
+        return None
+
     def announce(self) -> None:
         """Log what we are known by, if that is more than our address."""
 
@@ -236,6 +241,11 @@ class CertificateAuthentication(Authentication):
     def credentials(self) -> Credentials:
         """What this party shows of itself."""
         return self._credentials
+
+    @property
+    def identity(self) -> object:
+        """What this party shows of itself, and whom it believes: equal where both are the same."""
+        return self._credentials.chain, self._credentials.authorities
 
     def announce(self) -> None:
         """Log our own certificate, as a warning where the others will refuse it."""

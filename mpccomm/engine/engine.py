@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,8 @@ class Engine:
         self.history = History()
         self.parties: dict[str, Party] = {}
         self.lifecycle = Lifecycle()
+        self._older: list[Engine] = []
+        """The pools whose port it has taken over."""
         self._incarnation = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = DialSlots()
@@ -209,12 +212,31 @@ class Engine:
     def _take_over(self, where: str) -> list[BoundPort]:
         """Shut down the pools of this session that listen there, and return their ports."""
         older = predecessors(where, [engine for engine in ENGINES.all() if engine.network is self.network])
+        self._older = older
         if older:
             text = "the pool that this session had at %s is shut down: a new one takes its place"
             self.log(LogEvent.REPLACED, text, where)
         for engine in older:
             self.takeover.follow(engine.takeover)
+        for party in self.parties.values():
+            self.correct_before(party, self.authentication.identity)
         return [bound_port for engine in older if (bound_port := engine.hand_over_port()) is not None]
+
+    def correct_before(self, party: Party, identity: object) -> None:
+        """Note that a later pool, which shows that identity, has a party, perhaps elsewhere. Any thread may call."""
+        for engine in self._older:
+            engine.correct(party, identity)
+
+    def correct(self, party: Party, identity: object) -> None:
+        """Give up what was never to be delivered to a party, if a later pool looks for it otherwise. Any thread may call."""
+        self.correct_before(party, identity)
+        mine = self.parties.get(party.name)
+        if mine is None or (mine.approach, self.authentication.identity) == (party.approach, identity):
+            return
+        mine.corrected = True
+        if self.loop_owner.settled:
+            with suppress(PoolClosedError):
+                self.loop_owner.post(mine.flush)
 
     def hand_over_port(self) -> BoundPort | None:
         """Shut down in the background, and give the port to a new pool. None: it is closed already."""
@@ -274,6 +296,7 @@ class Engine:
         party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
         party.server_name = "" if server_name is None else check_server_name(server_name)
         party.audit = self.audit
+        party.own_names = self._own_names
         authentication.admit(party, self.parties)
         party.link.port = self.server.declared_port
         self.removals.take_place(party, name, addr)
@@ -285,6 +308,7 @@ class Engine:
             trace.follow(party)
         authentication.know(self.parties, self.removals.pending)
         self.has_additions = True
+        self.correct_before(party, authentication.identity)
         return party
 
     def remove(self, name: str) -> None:
@@ -337,6 +361,7 @@ class Engine:
         self.takeover.then(lambda: self.logged.context().run(self._start_added))
 
     def _start_added(self) -> None:
+        self._older = []
         if self.lifecycle.state is PoolState.CLOSED:
             return
         self.ending.running_since = Party.clock()

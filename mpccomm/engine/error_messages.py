@@ -159,7 +159,7 @@ def _state(call: ReceiveCall | SendCall) -> str:
         state = f"it is there, but does not take what is sent: {party.not_taken}"
     else:
         state = "it is connected"
-    return f"{state}; {describe_box(party.link)}" if isinstance(call, ReceiveCall) else state
+    return f"{state}; {describe_box(party)}" if isinstance(call, ReceiveCall) else state
 
 
 def _shut_down(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -186,7 +186,7 @@ def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | S
     if cause.ending is Ending.MUTUAL:
         why = "both boxes are full, and both programs wait in a send. Receive before sending more, or raise the limits of the box."
     elif isinstance(call, ReceiveCall):
-        why = f"its messages are held back by our full box; {describe_box(party.link)}. Receive those first."
+        why = f"its messages are held back by our full box; {describe_box(party)}. Receive those first."
     else:
         why = (
             "its box is full of messages that it does not receive, while it waits for a later one. It may still arrive."

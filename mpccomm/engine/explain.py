@@ -84,7 +84,7 @@ def _sends(party: Party) -> Iterator[str]:
 
 def _box(party: Party) -> Iterator[str]:
     if party.link.mailbox.unread_messages:
-        yield f"{describe_box(party.link)}; no receive has asked for that"
+        yield f"{describe_box(party)}; no receive has asked for that"
 
 
 # -- where the program stands ------------------------------------------------------------------------------------------

@@ -291,7 +291,7 @@ async def finish(request: Request, future: RequestFuture) -> None:
     end = observers.begin_wait(request.involved(), further=further) if observers is not None and told else None
     try:
         await future
-    except BaseException:
+    except BaseException as error:
         # The caller was cancelled, or a signal handler has raised.
         owner = future.owner
         owner.forgotten.append(request)
@@ -301,14 +301,14 @@ async def finish(request: Request, future: RequestFuture) -> None:
         else:
             withdraw_forgotten(owner)
         if observers is not None:
-            tell_of_failure(observers, request)
+            tell_of_failure(observers, request, error)
         raise
     finally:
         if end is not None:
             end()
     if request.error is not None:
         if observers is not None:
-            tell_of_failure(observers, request)
+            tell_of_failure(observers, request, request.error)
         raise_error(request)
 
 

@@ -91,9 +91,7 @@ class Notices:
                 receive.notice = now
                 text = "receive of %s from %s has waited for %.0f s; %s; %s"
                 state = "connected" if party.link.connected else party.trouble
-                self._log(
-                    LogEvent.WAITING, text, describe_key(receive.key), party, waited, state, describe_box(party.link)
-                )
+                self._log(LogEvent.WAITING, text, describe_key(receive.key), party, waited, state, describe_box(party))
 
 
 class Noticed(Protocol):

@@ -40,7 +40,7 @@ from mpccomm.transport.tls import Verdict
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
     from mpccomm.engine.audit import Audit
     from mpccomm.engine.loop_owner import LoopOwner
@@ -76,6 +76,8 @@ class Party:
     trails: tuple[Trail, ...] = ()
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and since when it is known to be the first."""
+    own_names: Set[str] = frozenset()
+    """The names by which our own party goes."""
     pins: tuple[Certificate, ...] = ()
     prefix = ""
     trouble = "no answer yet"
@@ -101,6 +103,8 @@ class Party:
     _happening: asyncio.Future[None] | None = None
     second = False
     """It dials first, where it has no address; the certificates decide."""
+    corrected = False
+    """The pool that takes the place of this one looks for it elsewhere, or otherwise: if it was not met so far, it won't be."""
     predecessor: Party | None = None
     """The one that was removed from this place, as long as something is still to be delivered to it: connections are its own."""
 
@@ -164,6 +168,12 @@ class Party:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.where})"
+
+    @property
+    def approach(self) -> tuple[object, ...]:
+        """How it is looked for, and what it is known by."""
+        where = self.addr, self.port, self.server_name, self.relays, self.proxy
+        return *where, self.pins, self.check_hostname, self.wire_format
 
     @property
     def first(self) -> Party:
@@ -467,7 +477,7 @@ class Party:
             deadline = self.clock
         await self._handshakes_end(deadline)
         idle = link.state is PartyState.UNKNOWN
-        await self.until(lambda: link.sender.idle or link.ending is not None, deadline)
+        await self.until(lambda: link.sender.idle or link.ending is not None or self._given_up, deadline)
         undelivered = [message for message in link.sender.pending() if not message.delivered]
         known = not idle or link.state is not PartyState.UNKNOWN
         if known:
@@ -482,6 +492,10 @@ class Party:
                 await self.until(lambda: link.farewell or link.ending is not None, deadline)
         self._close(ending)
         return undelivered
+
+    @property
+    def _given_up(self) -> bool:
+        return self.corrected and self.link.state is PartyState.UNKNOWN
 
     async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
         # A party that has met us in a handshake, and hears no goodbye, would take our next process for one after a crash.

@@ -12,8 +12,7 @@ from mpccomm.engine.states import GivenUp
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
-from mpccomm.protocol.frames import Key, describe_key
-from mpccomm.protocol.link import Link
+from mpccomm.protocol.frames import Key, describe_key, members_of
 from mpccomm.protocol.states import Cause, CloseCode, Ending
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ _CODES = {
 }
 _MOST_LISTED = 8
 """Parties, messages or ids in one line."""
+_MOST_SEARCHED = 1000
+"""Messages that are looked through for one of a group."""
 
 
 def why_closed(code: int | None) -> str:
@@ -49,8 +50,9 @@ def in_one_line(texts: Sequence[str]) -> str:
     return "; ".join(texts[:_MOST_LISTED]) + more
 
 
-def describe_box(link: Link) -> str:
+def describe_box(party: RemoteParty) -> str:
     """Return which messages from a party are here, unread, and which are on the way."""
+    link = party.link
     mailbox = link.mailbox
     unread = [describe_key(message.key) for message in islice(mailbox.unread(), _MOST_LISTED)]
     coming = [
@@ -65,7 +67,25 @@ def describe_box(link: Link) -> str:
         parts.append(f"here from it are {', '.join(unread)}{more}")
     if coming:
         parts.append(f"on the way from it: {', '.join(coming[:_MOST_LISTED])}")
+    if misnamed := _misnamed(party):
+        parts.append(misnamed)
     return "; ".join(parts) or "no other message from it is here"
+
+
+def _misnamed(party: RemoteParty) -> str:
+    """Return which of the two ends has another name there than here, by the groups whose messages no receive has asked for."""
+    for message in islice(party.link.mailbox.unread(), _MOST_SEARCHED):
+        if not (members := members_of(message.key)):
+            continue
+        wrong = [] if party.name in members else [f"it is not called {party.name!r}"]
+        if party.own_names and party.own_names.isdisjoint(members):
+            wrong.append(f"this party is not called {' or '.join(map(repr, sorted(party.own_names)))}")
+        if wrong:
+            return (
+                f"in its group ({', '.join(members)}) {' and '.join(wrong)}, as here: give each party the same name everywhere "
+                "(its name=, and that in add_http_client)"
+            )
+    return ""
 
 
 def tell(log: EventLog, party: RemoteParty, event: Event) -> None:
@@ -109,7 +129,7 @@ def _tell_of_messages(log: EventLog, party: RemoteParty, event: events.OfMessage
         case events.Admitted():
             log(LogEvent.ROOM_AGAIN, "%s: its box has room again", party)
         case events.DeadlockFound():
-            log(LogEvent.DEADLOCK, "%s: deadlock: %s", party, _what_to_receive(party.link, event))
+            log(LogEvent.DEADLOCK, "%s: deadlock: %s", party, _what_to_receive(party, event))
         case events.NeverRead(messages, ids):
             text = "%s shut down and never received %d of our messages: %s"
             log(LogEvent.NEVER_READ, text, party, messages, listed(ids))
@@ -122,13 +142,13 @@ def _tell_of_messages(log: EventLog, party: RemoteParty, event: events.OfMessage
             assert_never(event)
 
 
-def _what_to_receive(link: Link, event: events.DeadlockFound) -> str:
+def _what_to_receive(party: RemoteParty, event: events.DeadlockFound) -> str:
     if event.mutual:
         return (
-            f"both boxes are full, and both programs wait in a send; receive before sending more; {describe_box(link)}"
+            f"both boxes are full, and both programs wait in a send; receive before sending more; {describe_box(party)}"
         )
     if event.ours:
-        return f"what is waited for is behind our full box; {describe_box(link)}; receive those first"
+        return f"what is waited for is behind our full box; {describe_box(party)}; receive those first"
     return "its program waits for what is behind its full box; it has to receive what is there first"
 
 
@@ -155,7 +175,7 @@ def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Out
             if removed
             else "this pool was shut down without receiving everything from %s; %s"
         )
-        log(LogEvent.UNREAD, text, party, describe_box(link))
+        log(LogEvent.UNREAD, text, party, describe_box(party))
     if not undelivered:
         return ""
     ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])

@@ -14,7 +14,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -73,6 +73,9 @@ class Request(Protocol):
     def involved(self) -> Involved:
         """Return the parties that it waits for, and whether it sends to them."""
 
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return its receives that have failed, if it has failed."""
+
     def start(self) -> None:
         """Begin; called once, on the pool's loop."""
 
@@ -129,6 +132,10 @@ class ReceiveCall(Receive):
     def involved(self) -> Involved:
         """Return the party."""
         return ((self.party.name, False),)
+
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return itself."""
+        return (self,)
 
     def grab(self) -> bool:
         """Take the message if it is here, in the thread of the caller, without the loop. Otherwise `start` has to follow.
@@ -277,7 +284,12 @@ class ReceiveCall(Receive):
         party = self.party
         observers = party.loop_owner.observers
         begun = 0.0 if observers is None else time.perf_counter()
-        value = read(message, party)
+        try:
+            value = read(message, party)
+        except CommunicationError as error:
+            if observers is not None:
+                tell_of_miss(observers, self, error)
+            raise
         if observers is not None:
             tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
             if self.asked < math.inf:
@@ -330,6 +342,9 @@ class FutureCall(ReceiveCall):
     def _end(self, error: Exception | None) -> None:
         message = self.message
         if message is None:
+            observers = self.party.loop_owner.observers
+            if observers is not None and error is not None:
+                self._context.run(tell_of_miss, observers, self, error)
             super()._end(error)
         elif self.immediate:
             self._give(*self._try_to_read(message))
@@ -482,6 +497,10 @@ class SendCall(Outgoing):
         """Return the party."""
         return ((self.party.name, True),)
 
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return none: it receives nothing."""
+        return ()
+
     def start(self) -> None:
         """Number the message and queue it, unless that was done already."""
         before = self.state
@@ -613,11 +632,21 @@ def tell_of_taking(observers: Observers, party: str, message: Incoming) -> None:
         hook(party, message)
 
 
-def tell_of_failure(observers: Observers, request: Request) -> None:
+def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:
     """Tell the observers of a wait that ended without a message."""
     if isinstance(request, ReceiveCall) and request.since:
         for hook in observers.vain:
             hook(request.involved(), request.since)
+    if observers.missed:
+        for call in request.missing():
+            tell_of_miss(observers, call, error)
+
+
+def tell_of_miss(observers: Observers, call: ReceiveCall, error: BaseException) -> None:
+    """Tell the observers of a receive that has failed, unless it has only looked whether its message is here."""
+    if call.timeout is None or call.timeout > 0:
+        for hook in observers.missed:
+            hook(call.party.name, call.key, call.since, error)
 
 
 AnyCall: TypeAlias = ReceiveCall | SendCall

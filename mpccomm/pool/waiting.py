@@ -105,6 +105,9 @@ class Waiting(BaseChannel):
                     return value
                 except BaseException as error:
                     if is_outcome(error):
+                        if owner.observers is not None:
+                            for hook in owner.observers.missed:
+                                hook(party.name, message.key, 0.0, error)
                         raise
                     try:
                         party.return_message(message)

@@ -220,12 +220,26 @@ def describe_key(key: Key) -> str:
     if isinstance(key, str):
         call = _OF_A_GROUP.fullmatch(key)
         return _shown(repr(key) if call is None else _describe_call(*call.groups()))
-    prefix, number = key
+    return _describe_number(*key)
+
+
+def text_of_key(key: Key) -> str:
+    """Return an id as other programs look for it: that of the caller as it is, others as in logs."""
+    return key if isinstance(key, str) and not _OF_A_GROUP.fullmatch(key) else describe_key(key)
+
+
+def _describe_number(prefix: str, number: int) -> str:
     return f"{_shown(prefix if prefix.isprintable() else repr(prefix))}#{number % AUTOMATIC_NUMBERS if number < 0 else number}"
 
 
 _OF_A_GROUP = re.compile(r"((?:@\[[^]]*\])*)@\(([^()]*)\)(\w+) (\d+)(?: ([\w ]+))?")
 """The id of a message of a group: channels, members (or a digest of them), operation, number, and which of its rounds."""
+
+
+def members_of(key: Key) -> tuple[str, ...]:
+    """Return the members of the group that a message belongs to; empty: it belongs to none, or its id has only a digest of them."""
+    call = _OF_A_GROUP.fullmatch(key) if isinstance(key, str) else None
+    return () if call is None or call[2].startswith("#") else tuple(call[2].split(","))
 
 
 def _describe_call(channels: str, members: str, operation: str, number: str, phase: str | None) -> str:

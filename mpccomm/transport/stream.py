@@ -210,7 +210,7 @@ class Stream(ABC):
 
     def _expire(self) -> None:
         """Give it `CLOSE_TIMEOUT` from now."""
-        if self._limit is None:
+        if self._limit is None and not self._ended.done():
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
 
     def _over(self) -> None:

@@ -63,7 +63,7 @@ def test_an_unknown_code_says_nothing() -> None:
 
 
 def test_an_empty_box() -> None:
-    assert describe_box(new_party().link) == "no other message from it is here"
+    assert describe_box(new_party()) == "no other message from it is here"
 
 
 def test_what_was_not_delivered_is_one_line(caplog: pytest.LogCaptureFixture) -> None:

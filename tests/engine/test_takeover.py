@@ -11,6 +11,7 @@ import warnings
 from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.takeover import Takeover
 from tests.pools import LOCAL, Log, quick, until
+from tests.ports import free_ports
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
@@ -269,6 +271,35 @@ def test_what_the_old_one_has_sent_is_delivered() -> None:
         new.shutdown()
         old.shutdown()
         bob.shutdown()
+
+
+@pytest.mark.parametrize("server_first", [True, False])
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("interactive")
+async def test_a_cell_whose_address_was_corrected_waits_for_nothing(
+    face: type[SyncPool] | type[Pool], server_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was sent to a wrong port can't be delivered any more: the new pool begins at once, however long the old one may take."""
+    log = Log(caplog)
+    async with cell(face) as one:
+        await one.call(one.pools[-1], "shutdown")
+        handles = []
+        for run, port in enumerate((*free_ports(2), port_of(one.bob))):
+            pool = face(name="Alice", settings=replace(quick(), linger=2 * LIMIT))
+            one.pools.append(pool)
+            if server_first:
+                pool.add_http_server(one.port, LOCAL)
+            pool.add_http_client("Bob", LOCAL, port)
+            if not server_first:
+                pool.add_http_server(one.port, LOCAL)
+            handles.append(pool.asend("Bob", run))
+        await one.meet()
+        assert await one.call(one.bob, "recv", "Alice", timeout=LIMIT) == 2
+        ends = [asyncio.wrap_future(handle) if isinstance(handle, Future) else handle for handle in handles]
+        outcomes = await asyncio.gather(*ends, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [PoolClosedError, PoolClosedError, type(None)]
+        assert all("Bob (127.0.0.1:" in line for line in log.lines("1 message could not be delivered: #0"))
+        assert len(log.lines("1 message could not be delivered: #0")) == 2
 
 
 @pytest.mark.usefixtures("interactive")

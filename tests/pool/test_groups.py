@@ -28,7 +28,7 @@ from mpccomm.pool.channel import Channel, Messages
 from mpccomm.pool.groups import Group
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import PartyState
-from tests.pools import LOCAL, pools, quick, until
+from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
 NAMES = ("carol", "alice", "bob")
@@ -245,6 +245,33 @@ async def test_one_that_is_gone_ends_it_when_no_other_can_come() -> None:
             return seen
 
         assert await asyncio.gather(*map(listen, staying)) == [["carol", "alice"], ["alice", "carol"]]
+
+
+async def test_a_party_that_calls_itself_otherwise(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("alice", settings=quick()) as (alice,), Pool(name="bobby", settings=quick()) as bobby:
+        bobby.add_http_server(0, LOCAL)
+        alice.add_http_client("bob", LOCAL, bobby.port)
+        bobby.add_http_client("alice", LOCAL, alice.port)
+        await asyncio.gather(alice.wait_ready(LIMIT), bobby.wait_ready(LIMIT))
+        texts = [
+            "in its group (alice, bobby) it is not called 'bob', as here: give each party the same name everywhere",
+            "in its group (alice, bob) this party is not called 'bobby', as here: give each party the same name",
+        ]
+        outcomes = await asyncio.gather(
+            *(pool.group().allgather(1, timeout=8 * UNIT) for pool in (alice, bobby)), return_exceptions=True
+        )
+        for outcome, text in zip(outcomes, texts, strict=True):
+            assert isinstance(outcome, CommunicationTimeoutError)
+            assert text in str(outcome)
+            assert text in log.lines("has waited for")[texts.index(text)]
+    # Where the names are right, a message of another group is no reason to doubt them.
+    async with pools(*NAMES) as (carol, alice, _):
+        bcast = asyncio.ensure_future(carol.group(("carol", "alice")).bcast(1, root="carol"))
+        with pytest.raises(CommunicationTimeoutError, match=r"here from it are bcast #0 of \(carol, alice\)") as caught:
+            await alice.group(NAMES).barrier(4 * UNIT)
+        assert "everywhere" not in str(caught.value)
+        await bcast
 
 
 async def test_time_is_up_before_all_have_confirmed() -> None:
