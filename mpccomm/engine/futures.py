@@ -116,7 +116,8 @@ class ReceiveFuture(RequestFuture):
 
     def done(self) -> bool:
         """Do as any future does."""
-        fail_if_inherited(self, self.owner)
+        if self.owner.inherited:
+            fail_if_inherited(self, self.owner)
         return super().done()
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
@@ -124,7 +125,8 @@ class ReceiveFuture(RequestFuture):
         request = self.request
         if request is not None and request.waiter is not None:
             self.waiter.kept = self
-        fail_if_inherited(self, self.owner)
+        if self.owner.inherited:
+            fail_if_inherited(self, self.owner)
         super().add_done_callback(fn, context=context)
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
@@ -175,11 +177,12 @@ class ReceiveFuture(RequestFuture):
 
     def result(self) -> Any:
         """Do as any future does."""
-        self._check()
+        if self._returned or self.owner.inherited:
+            self._check()
         try:
             return super().result()
         finally:
-            if self.done():
+            if self.request is not None and super().done():
                 self._look()
 
     def exception(self) -> BaseException | None:

@@ -76,7 +76,9 @@ class LoopHandle(_Watched, asyncio.Future[None]):
         fail_if_inherited(self, self.owner)
 
     def __await__(self) -> Generator[Any, None, None]:
-        self._look()
+        self.looked_at = True
+        if self.owner.inherited:
+            fail_if_inherited(self, self.owner)
         observers = self._failures.loop_owner.observers
         if observers is None or self.done():
             return super().__await__()
