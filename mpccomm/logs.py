@@ -9,9 +9,15 @@ name of its own.
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from enum import Enum
+from types import CodeType
 from weakref import WeakSet
+
+from mpccomm.interrupts import is_strike
 
 ROOT = "mpccomm"
 TOPICS = {
@@ -158,7 +164,11 @@ class EventLog:
         exc_info: BaseException | bool | None = None,
         stacklevel: int = 1,
     ) -> None:
-        """Log a line, with ``%s`` and so on for the arguments."""
+        """Log a line, with ``%s`` and so on for the arguments.
+
+        What a handler or filter of the program raises is told on stderr, once, and stops nothing here: the line may be logged in
+        the middle of any step. The traceback of an exception is logged without its text, unless it is one of ours.
+        """
         level = event.level if level is None else level
         if not event.logger.isEnabledFor(level):
             return
@@ -167,4 +177,49 @@ class EventLog:
         if label and pool is not None and pool.one_of_several:
             text, arguments = f"[%s] {text}", (label, *arguments)
         extra = {"pool": label, "party": self.party, "event": event.name.lower()}
-        event.logger.log(level, text, *arguments, exc_info=exc_info, extra=extra, stacklevel=stacklevel + 1)
+        if exc_info is True:
+            exc_info = sys.exc_info()[1]
+        try:
+            error = _without_text(exc_info) if exc_info else None
+            event.logger.log(level, text, *arguments, exc_info=error, extra=extra, stacklevel=stacklevel + 1)
+        except BaseException as failure:
+            if is_strike(failure):
+                raise
+            _tell_of_handler(event, failure)
+
+
+_OURS = f"{ROOT}."
+_told: set[CodeType] = set()
+"""The code of handlers and filters that have raised."""
+
+
+def _tell_of_handler(event: LogEvent, error: BaseException) -> None:
+    """Say on stderr, as `logging` does itself, that a handler or filter has raised; not again for the same one."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if not logging.raiseExceptions or frame.f_code in _told:
+        return
+    _told.add(frame.f_code)
+    # It may be closed, or its disk full; or there is none.
+    with suppress(Exception):
+        told = "".join(traceback.format_exception(error))
+        sys.stderr.write(
+            f"--- Logging error ---\n{told}in a line of mpccomm, event {event.name.lower()}; not told again\n"
+        )
+
+
+def _without_text(error: BaseException) -> BaseException:
+    """Return what stands for an exception in a log: its type and traceback, and those of what led to it.
+
+    The text of a foreign exception may repeat what it was given: a message, perhaps.
+    """
+    kind = type(error)
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    text = (str(error),) if kind.__module__.startswith(_OURS) else ()
+    shown: BaseException = type(kind.__name__, (Exception,), names)(*text)
+    shown.__traceback__ = error.__traceback__
+    cause = error.__cause__ if error.__suppress_context__ else error.__context__
+    if cause is not None:
+        # What led to it can lead to nothing that comes later: there is no circle.
+        led = _without_text(cause)
+        shown.__cause__, shown.__context__ = (led, None) if error.__cause__ is not None else (None, led)
+    return shown

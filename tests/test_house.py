@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "interrupts", "logs"}),
+    frozenset({"errors", "interrupts"}),
+    frozenset({"logs"}),
     frozenset({"display"}),
     frozenset({"progress"}),
     frozenset({"address", "settings"}),

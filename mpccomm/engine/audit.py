@@ -22,6 +22,7 @@ from typing import NamedTuple, TextIO, TypeVar
 
 from mpccomm.codec import Encoded
 from mpccomm.errors import ConfigurationError
+from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import Key
 from mpccomm.transport.identity import FilePath
@@ -57,7 +58,7 @@ class Audit:
         # A logger without a parent: no settings of other loggers apply, and no other logger sees the record.
         self._logger = logging.Logger("mpccomm.audit", logging.INFO)
         try:
-            self._handler = logging.StreamHandler(_open(where))
+            self._handler = _Stream(_open(where))
         except OSError as error:
             link = error.errno == errno.ELOOP
             reason = "it is a symbolic link, which is not followed" if link else error.strerror or str(error)
@@ -98,7 +99,10 @@ class Audit:
         if self._handler is not None:
             self._logger.removeHandler(self._handler)
             self._handler.close()
-            self._handler.stream.close()
+            try:
+                self._handler.stream.close()
+            except OSError as error:
+                self._tell(error)
 
     def _write(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> None:
         where = {"id": key} if isinstance(key, str) else {"id": key[1], **({"prefix": key[0]} if key[0] else {})}
@@ -114,12 +118,25 @@ class Audit:
         text = "".join(c if c.isprintable() else _escaped(c) for c in json.dumps(line, ensure_ascii=False))
         try:
             self._logger.info("%s", text)
-        except Exception:
-            # A handler or filter of the program's logger has failed. The message is sent or received all the same.
-            if not self._failed:
-                text = "the audit record could not be written; further failures are not logged"
-                self._log(LogEvent.CALLBACK_FAILED, text, exc_info=True)
-            self._failed = True
+        except BaseException as error:
+            # The disk is full, or a handler or filter of the program's has failed. The message is sent or received all the same.
+            if is_strike(error):
+                raise
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        if not self._failed:
+            reason = (isinstance(error, OSError) and error.strerror) or type(error).__qualname__
+            text = "the audit record could not be written: %s; lines of it are missing, and further failures are not logged"
+            self._log(LogEvent.CALLBACK_FAILED, text, reason, exc_info=error)
+        self._failed = True
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Raises where it can't write; otherwise `logging` would tell of each message on stderr."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of logging
+        raise  # noqa: PLE0704 - it is called while an exception is handled
 
 
 def _open(path: FilePath) -> TextIO:

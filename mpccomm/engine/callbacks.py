@@ -47,7 +47,10 @@ class Callbacks:
     def _call(self, callback: Callable[[Any], object], handle: Future[Any]) -> None:
         try:
             callback(handle)
-        except Exception:
+        except BaseException as error:
+            # `sys.exit` ends a thread that is the program's own; but further callbacks need the one that is for them.
+            if not isinstance(error, Exception) and threading.get_ident() != self._at_work:
+                raise
             self.loop_owner.log(LogEvent.CALLBACK_FAILED, "a callback of %r raised", handle, exc_info=True)
 
     def notice(self, after: float) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeAlias
 
-from mpccomm.interrupts import is_interrupt
+from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import Key
 from mpccomm.protocol.receiver import Incoming
@@ -109,8 +109,8 @@ class Careful:
     def _tell(self, otherwise: Any, hook: Callable[..., Any], *arguments: object) -> Any:
         try:
             found = hook(*arguments)
-        except Exception as error:
-            if is_interrupt(error):
+        except BaseException as error:
+            if is_strike(error):
                 raise
             name = hook.__qualname__
             if name not in self._told:

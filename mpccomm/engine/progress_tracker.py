@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.progress import Callback, Transfer, default_callback
 from mpccomm.protocol.frames import describe_key
@@ -107,7 +108,9 @@ class _Followed:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except Exception:
+        except BaseException as error:
+            if is_strike(error):
+                raise
             # An error in showing progress must not disturb the transfer.
             self._callback = None
             self._log(LogEvent.CALLBACK_FAILED, "the progress of a message can't be shown", exc_info=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from _thread import start_new_thread
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,7 +22,7 @@ from mpccomm.errors import PoolClosedError
 from mpccomm.interrupts import is_strike
 from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end
+from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end, told_to_end
 
 _lifetimes: set[LoopLifetime] = set()
 """The lifetimes whose threads were started. The references are strong: each thread must be ended in order, also of lost pools."""
@@ -57,6 +59,11 @@ class LoopLifetime:
     def grace(self) -> float:
         """Seconds that an end without lingering may take."""
         return self._engine.settings.interrupt_grace
+
+    @property
+    def linger(self) -> float:
+        """Seconds in which messages may still be delivered at the end."""
+        return self._engine.settings.linger
 
     @property
     def here(self) -> bool:
@@ -221,6 +228,27 @@ def _told_to_end(code: int) -> None:
         wait()
 
 
+def _at_end_of_main() -> None:
+    """Called where the main program is over, before Python waits for its other threads."""
+    lifetimes = list(_lifetimes)
+    if told_to_end() and lifetimes and _others_go_on():
+        with suppress(RuntimeError):  # the interpreter starts no threads any more
+            start_new_thread(_end_other_threads, (lifetimes,))
+
+
+def _others_go_on() -> bool:
+    return any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
+
+
+def _end_other_threads(lifetimes: Sequence[LoopLifetime]) -> None:
+    """End the pools that other threads still use after SIGTERM: one that waits for a message would keep the process for ever."""
+    time.sleep(max(lifetime.linger for lifetime in lifetimes))
+    if _others_go_on():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            _wind_up(lifetimes)
+
+
 def _in_the_child_of_a_fork() -> None:
     # Kept for ever: freeing a loop of uvloop in another process than its own crashes.
     _inherited.extend(_lifetimes)
@@ -253,6 +281,10 @@ def _at_exit_of_child() -> None:
 
 
 atexit.register(_at_exit)
+with suppress(AttributeError, RuntimeError):  # a later Python has no such function; or the program is over already
+    # After it was imported there, so that this is called first: executors wait for their threads.
+    importlib.import_module("concurrent.futures.thread")
+    threading._register_atexit(_at_end_of_main)  # type: ignore[attr-defined]
 on_end(_told_to_end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_the_child_of_a_fork)

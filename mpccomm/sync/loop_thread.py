@@ -14,6 +14,9 @@ from functools import cache
 from typing import Any
 
 from mpccomm.engine.thread_futures import Gate
+from mpccomm.logs import EventLog, LogEvent
+
+log = EventLog()
 
 _SETTLE = 1.0
 """Seconds that tasks have to end by themselves when the loop is told to stop."""
@@ -142,26 +145,23 @@ class LoopThread:
 
         asyncio.set_event_loop(loop)
         loop.call_soon(begin)
-        try:
+        # From the last to the first, whatever they raise.
+        with contextlib.ExitStack() as then:
+            then.callback(self.ended.open)
+            then.callback(loop.close)
+            then.callback(asyncio.set_event_loop, None)
+            then.callback(lambda: loop.run_until_complete(loop.shutdown_default_executor()))
+            then.callback(lambda: loop.run_until_complete(loop.shutdown_asyncgens()))
             while not self.stopping:
                 self._run_on(loop)
             _end_tasks(loop)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-            asyncio.set_event_loop(None)
-            loop.close()
-            self.ended.open()
 
-    @staticmethod
-    def _run_on(loop: asyncio.AbstractEventLoop) -> None:
+    def _run_on(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             loop.run_forever()
         except BaseException as error:
             # A callback that raises SystemExit does so in the wrong thread: the program does not end by it.
-            loop.call_exception_handler(
-                {"message": "a callback on the loop of a pool tried to end it", "exception": error}
-            )
+            log(LogEvent.CALLBACK_FAILED, "a callback on the loop of %s tried to end it", self.name, exc_info=error)
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:

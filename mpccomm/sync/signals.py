@@ -1,7 +1,8 @@
 """Signals: SIGTERM and SIGHUP, and the stop button of a notebook.
 
 Where the program has not said what SIGTERM and SIGHUP mean, they end it as ``sys.exit`` does, once what was sent is delivered.
-Otherwise the system would end the process at once, and the other parties would wait for it.
+Otherwise the system would end the process at once, and the other parties would wait for it. When the main program is over, its
+other threads have as long as messages may linger: then the pools end, and with them the calls that these threads wait in.
 """
 
 from __future__ import annotations
@@ -23,11 +24,18 @@ _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signa
 _PERIOD = 0.25
 """Seconds after which, at the latest, a notebook notices its stop button."""
 _when_over: list[Callable[[int], None]] = []
+_told: list[int] = []
+"""The exit codes of the signals that came while the main program ran: none, or one."""
 
 
 def on_end(function: Callable[[int], None]) -> None:
     """Have it called, with the exit code, when such a signal comes and the main program is over: it can't raise any more."""
     _when_over.append(function)
+
+
+def told_to_end() -> bool:
+    """Return whether such a signal has come."""
+    return bool(_told)
 
 
 def handle_signals() -> None:
@@ -72,6 +80,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     # A second one ends it at once.
     signal.signal(number, signal.SIG_DFL)
     if threading.main_thread().is_alive():
+        _told.append(128 + number)
         raise SystemExit(128 + number)
     for function in _when_over:
         function(128 + number)
@@ -79,6 +88,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _in_the_child_of_a_fork() -> None:
     """Let signals end a forked process as any other: its parent expects that, and the pools are not its own."""
+    _told.clear()
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.SIG_DFL)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import secrets
 import socket
 import ssl
@@ -25,7 +24,7 @@ from aiohttp import web
 
 from mpccomm.address import IPAddress, ascii_name, literal
 from mpccomm.errors import ConfigurationError
-from mpccomm.logs import ROOT, EventLog, LogEvent
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.settings import KiB, MiB, Strangers
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.identity import Certificate
@@ -265,7 +264,6 @@ class RelayServer:
         self._http = HTTPServer(
             self._answer,
             access_log=None,
-            logger=logging.getLogger(ROOT),
             keepalive_timeout=_PATIENCE,
             lingering_time=0,
             auto_decompress=False,

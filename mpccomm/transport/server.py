@@ -12,7 +12,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from mpccomm.address import IPAddress
-from mpccomm.logs import ROOT, EventLog, LogEvent
+from mpccomm.logs import EventLog, LogEvent
 from mpccomm.settings import Settings
 from mpccomm.transport import tno
 from mpccomm.transport.admission import Admission, PendingConnection
@@ -67,7 +67,6 @@ class ConnectionHandler:
         self._http = HTTPServer(
             self._answer,
             access_log=None,
-            logger=logging.getLogger(ROOT),
             keepalive_timeout=greeting,
             lingering_time=0,
             auto_decompress=False,
@@ -268,6 +267,9 @@ class _Protocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.pending.end()
         super().connection_lost(exc)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        log(LogEvent.INTERNAL, "answering a request failed", exc_info=kw.get("exc_info"))
 
     def handle_error(
         self,

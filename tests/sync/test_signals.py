@@ -23,6 +23,49 @@ def test_what_was_sent_is_delivered_and_the_others_hear_of_it() -> None:
             pool.recv("program", timeout=50 * UNIT)
 
 
+WAITING = {
+    "thread": "threading.Thread(target=work).start(); time.sleep(1000)",
+    "executor": """
+import concurrent.futures
+executor = concurrent.futures.ThreadPoolExecutor()
+executor.submit(work)
+time.sleep(1000)
+""",
+}
+
+
+@pytest.mark.parametrize("which", WAITING)
+def test_a_thread_that_waits_keeps_no_process(which: str) -> None:
+    """When the main program is over it has the time that messages have, and the others hear of the end."""
+    body = f"""
+import atexit
+me = SyncPool(name="me", settings=Settings(linger=0.3))
+me.add_http_server(0, "127.0.0.1")
+me.add_http_client("peer", "127.0.0.1", int(sys.argv[1]))
+print(me.port, flush=True)
+
+def work():
+    me.send("peer", "ready")
+    print(me.recv("peer"), flush=True)
+    try:
+        me.recv("peer")
+    except PoolClosedError:
+        print("closed", flush=True)
+
+atexit.register(print, "at exit", flush=True)
+{WAITING[which]}
+"""
+    preamble = "import os, signal, sys, threading, time\nfrom mpccomm import *\n"
+    with peer_of(body, "-W", "ignore", preamble=preamble) as (pool, process):
+        assert pool.recv("program") == "ready"
+        process.send_signal(signal.SIGTERM)
+        # Until then it is as any thread after sys.exit.
+        pool.send("program", "go on")
+        assert ends(process, 60 * UNIT) == (128 + signal.SIGTERM, "go on\nclosed\nat exit\n", "")
+        with pytest.raises(PartyShutDownError):
+            pool.recv("program", timeout=50 * UNIT)
+
+
 def test_a_handler_of_the_program_stays() -> None:
     body = """
     signal.signal(signal.SIGTERM, lambda *_: print('handled', flush=True))
