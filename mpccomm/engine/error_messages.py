@@ -163,8 +163,16 @@ def _state(call: ReceiveCall | SendCall) -> str:
 
 
 def _shut_down(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    return errors.PartyShutDownError(
-        f"{what}: it has shut down. If it is to run again, start it and wait for it with wait_ready()."
+    return errors.PartyShutDownError(f"{what}: it has shut down. {_after_the_end(party)}")
+
+
+def _after_the_end(party: RemoteParty) -> str:
+    """Return how to go on with the next process of a party that has shut down, or the next pool of it."""
+    if not party.link.left_something:
+        return "If it is to run again, start it and wait for it with wait_ready()."
+    return (
+        "Something was under way: if it is to run again, start it, receive what it sent before, and call "
+        f"accept_restart({party.name!r}) when it is there."
     )
 
 

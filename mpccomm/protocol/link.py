@@ -260,6 +260,11 @@ class Link:
         if self._deadlocks.blocked is not None:
             self._session.ack_due = True
 
+    @property
+    def left_something(self) -> bool:
+        """Whether the party left while something was under way, or is unread: its next process is a restart, to be accepted."""
+        return self.state is PartyState.LEFT and not self._incarnations.left_nothing(unread=self._unread)
+
     # -- leaving -------------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
