@@ -255,7 +255,8 @@ class Party:
                 # OpenSSL says so of any certificate that is not pinned: no authority is asked for here.
                 told = (
                     f"its certificate is not the one that is pinned; {expected}. TLS does not show which it has: compare "
-                    f"fingerprints with {self.name} in another way (mpccomm certs show), and pass the right one as cert= to add_http_client"
+                    f"fingerprints with {self.name} in another way (mpccomm certs show), and pass the right one "
+                    "as cert= to add_http_client"
                 )
             else:
                 told = f"{verdict.text}; {expected}"
