@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
-from mpccomm.engine.party_log import describe_box
+from mpccomm.engine.party_log import answered, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.engine.states import GivenUp, RequestState
 from mpccomm.protocol.frames import describe_key
@@ -83,7 +83,11 @@ def why_not_ready(party: RemoteParty) -> str:
 
 def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     """Return a sentence that says what to look at where some of these can't be reached; otherwise an empty text."""
-    unreached = {party.name for party in parties if not (party.link.connected or party.closed or party.link.ending)}
+    unreached = {
+        party.name
+        for party in parties
+        if not (party.link.connected or party.closed or party.link.ending or answered(party.trouble))
+    }
     if not unreached:
         return ""
     return f" {_is_running(*unreached)}"
