@@ -64,9 +64,9 @@ class Outcome:
 
 def measure(parties: int, seconds: float) -> Outcome:
     """Bring them up, let them be idle for so long, take them down."""
-    ports = [str(port) for port in free_ports(parties)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with contextlib.ExitStack() as stack:
+        ports = [str(port) for port in stack.enter_context(free_ports(parties))]
         processes = []
         for me in range(parties):
             command = [sys.executable, "-c", PARTY, str(me), *ports]

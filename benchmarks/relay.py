@@ -102,9 +102,9 @@ class Duo:
 @contextlib.contextmanager
 def duo(folder: Path, way: str) -> Iterator[Duo]:
     """Start both, and what is between them."""
-    port, between = free_ports(2)
-    url = f"http://{HOST}:{between}" if way == RELAY else ""
     with contextlib.ExitStack() as stack:
+        port, between = stack.enter_context(free_ports(2))
+        url = f"http://{HOST}:{between}" if way == RELAY else ""
         process: subprocess.Popen[bytes] | None = None
         if way == RELAY:
             process = stack.enter_context(relay(folder, between))
@@ -202,13 +202,12 @@ def _paired(found: list[dict[str, float]], way: str, by: Callable[[float, float]
     return median(by(one[way], one[DIRECT]) for one in found)
 
 
-async def crowd(folder: Path, parties: int, messages: int) -> bool:
+async def crowd(folder: Path, port: int, parties: int, messages: int) -> bool:
     """Print how long a ring of parties takes to come, and to come back when the relay was killed and started again.
 
-    Returns whether every message arrived, once and in order.
+    Returns whether every message arrived, once and in order. The relay listens at the port.
     """
     write_certificates(folder, parties)
-    (port,) = free_ports(1)
     url = Relay(f"http://{HOST}:{port}", folder / "token")
     loop = asyncio.get_running_loop()
     ring = [Pool(key=folder / f"{me}.key", cert=folder / f"{me}.pem", relay=url, name=str(me)) for me in range(parties)]
@@ -279,7 +278,8 @@ def main() -> int:
         (folder / "token").write_text(secrets.token_urlsafe() + "\n")
         write_certificates(folder, 2)
         compare(folder, arguments.rounds, 20 * arguments.rounds, 10**5 if arguments.smoke else 2**26)
-        return 0 if asyncio.run(crowd(folder, arguments.parties, 20 if arguments.smoke else 100)) else 1
+        with free_ports(1) as (port,):
+            return 0 if asyncio.run(crowd(folder, port, arguments.parties, 20 if arguments.smoke else 100)) else 1
 
 
 if __name__ == "__main__":

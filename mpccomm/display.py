@@ -215,12 +215,12 @@ def _cell(content: str, kind: str = "") -> str:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """``1 message``, ``2,000 messages``."""
+    """Return a number with its noun: ``1 message``, ``2,000 messages``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def bytes_text(size: float) -> str:
-    """``17 bytes``, ``1.5 MiB``."""
+    """Return a size in words: ``17 bytes``, ``1.5 MiB``."""
     scale, unit = bytes_unit(size)
     return f"{size / scale:.1f} {unit}" if scale > 1 else plural(int(size), "byte")
 
@@ -234,7 +234,7 @@ def bytes_unit(size: float) -> tuple[int, str]:
 
 
 def seconds_text(seconds: float) -> str:
-    """``85 µs``, ``1.2 ms``, ``45 s``, ``3 min 20 s``."""
+    """Return a duration in words: ``85 µs``, ``1.2 ms``, ``45 s``, ``3 min 20 s``."""
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:

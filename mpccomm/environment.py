@@ -201,7 +201,7 @@ def _from_pattern(hosts: str, names: Sequence[str] | None, rank: Rank | None) ->
 
 
 def _certified(config: Config, me: PartyConfig, environment: Mapping[str, str]) -> Config:
-    """With the certificates of the environment: this party's own, and the authority by which it knows the others."""
+    """Return the configuration with the certificates of the environment: this party's own, and the authority of the others."""
     paths = {}
     for variable in (CERT, KEY, CA_CERT):
         if text := environment.get(variable):

@@ -3,16 +3,19 @@
 A signal handler may raise between any two instructions. In the codec what it raises passes through the ``except`` clauses that
 turn the errors of constructors into a `DecodingError`, and must come out as it is, so that the caller can put the message back.
 (ormsgpack keeps nothing of what its hooks raise: it is never given one in which Python code runs.) In a pool's work on its event
-loop it leaves a step half done, which must be known.
+loop it leaves a step half done, which must be known. Handlers run in the main thread only.
 """
 
 from __future__ import annotations
 
 import signal
+from opcode import opmap
+from threading import get_ident, main_thread
 from types import CodeType, FrameType
 from typing import Final
 
 _CODEC: Final = "mpccomm.codec."
+_RAISE: Final = opmap["RAISE_VARARGS"]
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -37,7 +40,20 @@ def is_interrupt(error: BaseException) -> bool:
 
 def is_strike(error: BaseException) -> bool:
     """Return whether *error* struck our code from outside: as `is_interrupt`, or Ctrl-C, whose handler leaves no frame behind."""
-    return isinstance(error, KeyboardInterrupt | SystemExit) or is_interrupt(error)
+    if isinstance(error, KeyboardInterrupt) and get_ident() == main_thread().ident:
+        return not _was_raised_in_python(error)
+    return is_interrupt(error)
+
+
+def _was_raised_in_python(error: BaseException) -> bool:
+    """Return whether a ``raise`` of Python code, say of a class of the user, is where *error* comes from."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    # Signals are looked for by other instructions than this one.
+    return traceback.tb_lasti >= 0 and traceback.tb_frame.f_code.co_code[traceback.tb_lasti] == _RAISE
 
 
 def _handlers() -> set[CodeType]:

@@ -8,25 +8,32 @@
     export(pool)
     start_http_server(9464, "127.0.0.1")
 
-Most figures are read when they are asked for, and cost nothing in between; two are measured at each call. Labels are ``pool``, the
-name of this party, and ``party``, that of the other one. There are names, numbers and times, and nothing of any message.
+Most figures are read when they are asked for, and cost nothing in between; times are measured at each call. Labels are ``pool``,
+the name of this party, or where it listens if it has none, and ``party``, the name of the other one. Where several pools of a
+process would have the same label, the newest one has it, and the older ones have a number behind it. There are names, numbers and
+times, and nothing of any message.
 
-==================================== ========= ====================================================================
-``mpccomm_messages_sent_total``      counter   messages that the program has handed over
-``mpccomm_messages_received_total``  counter   messages that have arrived, asked for or not
-``mpccomm_sent_bytes_total``         counter   their encoded bytes, without framing and repetitions
-``mpccomm_received_bytes_total``     counter   the same of what has arrived
-``mpccomm_resent_frames_total``      counter   frames that were sent again after a connection was lost
-``mpccomm_reconnects_total``         counter   connections after the first
-``mpccomm_connected``                gauge     1 while frames flow, else 0
-``mpccomm_round_trip_seconds``       gauge     smoothed over the last heartbeats
-``mpccomm_unread_messages``          gauge     messages that are here, and were not asked for yet
-``mpccomm_unread_bytes``             gauge     their bytes
-``mpccomm_undelivered_messages``     gauge     messages whose acknowledgement is not here yet
-``mpccomm_waiting_receives``         gauge     receives that wait
-``mpccomm_delivery_seconds``         histogram from the call of a send to its acknowledgement
-``mpccomm_receive_wait_seconds``     histogram how long a call waited for messages of this party
-==================================== ========= ====================================================================
+=========================================== ========= =============================================================
+``mpccomm_messages_sent_total``             counter   messages that the program has handed over
+``mpccomm_messages_received_total``         counter   messages that have arrived, asked for or not
+``mpccomm_sent_bytes_total``                counter   their encoded bytes, without framing and repetitions
+``mpccomm_received_bytes_total``            counter   the same of what has arrived
+``mpccomm_resent_frames_total``             counter   frames that were sent again after a connection was lost
+``mpccomm_reconnects_total``                counter   connections after the first
+``mpccomm_connected``                       gauge     1 while frames flow, else 0
+``mpccomm_round_trip_seconds``              gauge     smoothed over the last heartbeats
+``mpccomm_unread_messages``                 gauge     messages that are here, and were not asked for yet
+``mpccomm_unread_bytes``                    gauge     their bytes
+``mpccomm_undelivered_messages``            gauge     messages whose acknowledgement is not here yet
+``mpccomm_waiting_receives``                gauge     receives that wait
+``mpccomm_delivery_seconds``                histogram from the call of a send to its acknowledgement
+``mpccomm_receive_wait_seconds``            histogram how long a call has waited for messages of this party
+``mpccomm_receive_waiting_seconds_total``   counter   time that calls have waited for messages of this party so far
+``mpccomm_send_waiting_seconds_total``      counter   time that calls have waited for deliveries to it so far
+=========================================== ========= =============================================================
+
+A histogram has a wait or delivery when it has ended. The last two counters go on while a call waits, each call on its own: two
+that wait at a time are two seconds per second.
 """
 
 from __future__ import annotations
@@ -34,13 +41,15 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from mpccomm.engine.base_pool import BasePool, engine_of
+from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import copied
 from mpccomm.engine.stats import stats_of
 from mpccomm.errors import MissingExtraError, missing_library
@@ -65,6 +74,7 @@ __all__ = ["export"]
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the histograms, in seconds."""
 _LABELS = ["pool", "party"]
+_OVER = (PoolState.CLOSED, PoolState.INHERITED)
 
 _COUNTERS = {
     "messages_sent": "Messages that the program has handed over",
@@ -73,6 +83,8 @@ _COUNTERS = {
     "received_bytes": "Encoded bytes of the messages that have arrived",
     "resent_frames": "Frames that were sent again after a connection was lost",
     "reconnects": "Connections after the first",
+    "receive_waiting_seconds": "Time that calls have waited for messages, those that still wait included",
+    "send_waiting_seconds": "Time that calls have waited for deliveries, those that still wait included",
 }
 _GAUGES = {
     "connected": "Whether frames flow in both directions",
@@ -84,12 +96,12 @@ _GAUGES = {
 }
 _HISTOGRAMS = {
     "delivery_seconds": "Time from the call of a send to its acknowledgement",
-    "receive_wait_seconds": "Time that a call waited for messages",
+    "receive_wait_seconds": "Time that a call waited for messages, once it has ended",
 }
 
 
 def export(pool: BasePool, registry: CollectorRegistry = REGISTRY) -> None:
-    """Have the figures of a pool in a registry, as long as the pool is used; calling it twice is the same as once.
+    """Have the figures of a pool in a registry, until it has shut down; calling it twice is the same as once.
 
     :param registry: left out, the one of prometheus-client that its servers show
     """
@@ -123,9 +135,16 @@ class _Pools(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families = self._families()
-        for engine, meter in list(self._meters.items()):
-            for party in list(engine.parties.values()):
-                _read(families, engine.name, party, meter)
+        alike: Counter[str] = Counter()
+        for engine, meter in reversed(copied(self._meters.items)):
+            if engine.lifecycle.state in _OVER:
+                continue
+            label = engine.logged.label
+            alike[label] += 1
+            if alike[label] > 1:
+                label = f"{label} {alike[label]}".lstrip()
+            for party in copied(engine.parties.values):
+                _read(families, label, party, meter)
         return iter(families.values())
 
     @staticmethod
@@ -162,7 +181,9 @@ def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -
     add("unread_bytes", sum(message.total for message in unread))
     add("undelivered_messages", len(copied(party.link.sender.pending)))
     add("waiting_receives", len(copied(party.link.mailbox.receives)))
-    for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receives_waited)):
+    add("receive_waiting_seconds", meter.receiving.seconds(party.name))
+    add("send_waiting_seconds", meter.sending.seconds(party.name))
+    for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receiving.ended)):
         histogram = families[name]
         assert isinstance(histogram, HistogramMetricFamily)
         histogram.add_metric([pool, party.name], *times.of(party.name))
@@ -197,7 +218,7 @@ class _Times:
 
     def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
         """Return how many took no longer than each upper bound, and the sum of all."""
-        tallies = [tally for name, tally in list(self._tallies) if name == party]
+        tallies = [tally for name, tally in copied(self._tallies.copy) if name == party]
         counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
             _BOUNDS
         )
@@ -207,12 +228,54 @@ class _Times:
 _BOUNDS = [*map(str, BUCKETS), "+Inf"]
 
 
+class _Wait:
+    """A call that waits."""
+
+    __slots__ = ("__weakref__", "begun", "ended", "parties")
+
+    def __init__(self, parties: tuple[tuple[_Waits, str], ...]) -> None:
+        self.parties = parties
+        self.begun = perf_counter()
+        self.ended = False
+        for waits, _ in parties:
+            waits.open.add(self)
+
+    def end(self) -> None:
+        """It waits no longer."""
+        seconds = perf_counter() - self.begun
+        self.ended = True  # before it is among those that have ended: a reader counts it there or here, never twice
+        for waits, party in self.parties:
+            waits.ended.add(party, seconds)
+            waits.open.discard(self)
+
+
+class _Waits:
+    """Waits of one kind: those that have ended, and those that last."""
+
+    def __init__(self) -> None:
+        self.ended = _Times()
+        self.open: WeakSet[_Wait] = WeakSet()
+        """One that an interrupt keeps from its end leaves it all the same."""
+        self._told: dict[str, float] = {}
+
+    def seconds(self, party: str) -> float:
+        """Return how long calls have waited for a party until now. It never becomes less."""
+        lasting = copied(self.open.copy)
+        _, ended = self.ended.of(party)
+        now = perf_counter()
+        waited = sum(now - wait.begun for wait in lasting if not wait.ended and (self, party) in wait.parties)
+        # A wait that ends right here is missed until the next time.
+        self._told[party] = told = max(ended + waited, self._told.get(party, 0.0))
+        return told
+
+
 class _Meter:
     """The observer that measures, see `mpccomm.engine.observer`."""
 
     def __init__(self) -> None:
         self.deliveries = _Times()
-        self.receives_waited = _Times()
+        self.receiving = _Waits()
+        self.sending = _Waits()
 
     def delivered(self, party: str, message: Outgoing) -> None:
         """Measure how long it took."""
@@ -220,12 +283,4 @@ class _Meter:
 
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""
-        begun = perf_counter()
-
-        def end() -> None:
-            seconds = perf_counter() - begun
-            for party, sends in involved:
-                if not sends:
-                    self.receives_waited.add(party, seconds)
-
-        return end
+        return _Wait(tuple((self.sending if sends else self.receiving, party) for party, sends in involved)).end

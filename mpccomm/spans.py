@@ -11,6 +11,10 @@ A send is a producer span, from the call to the acknowledgement, in the trace of
 from the call to the decoded value. Names and attributes follow the semantic conventions for messaging: ``send bob``, with
 ``messaging.system`` "mpccomm", ``messaging.destination.name``, ``messaging.message.id`` and ``messaging.message.body.size``.
 
+A call that fails has a span too, of status "error", with the kind of the error as ``error.type``: for example, a receive whose time
+is up. A call for several parties has one for each party that kept it waiting. A receive that only looks, with ``timeout=0``, and
+finds nothing has none.
+
 With ``propagate=True`` a message carries the context of its span (27 bytes: ids that say nothing of its contents, but that tell the
 other party which of its messages belong to one trace), and the span of the receive has a link to that of the send, if the
 receiving party propagates as well. Without, nothing of a trace leaves this process.
@@ -27,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpccomm.engine.base_pool import BasePool, engine_of
 from mpccomm.engine.observer import TRACE_CONTEXT, Careful, Involved, fields_of, pack_field
 from mpccomm.errors import MissingExtraError, missing_library
-from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.frames import text_of_key
 
 try:
     from opentelemetry.trace import (
@@ -47,6 +51,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from mpccomm.protocol.frames import Key
     from mpccomm.protocol.receiver import Incoming
     from mpccomm.protocol.sender import Outgoing
 
@@ -91,7 +96,7 @@ class _Spans:
     def sends(self, party: str, message: Outgoing) -> bytes:
         """Begin a span."""
         span = self._tracer.start_span(
-            f"send {party}", kind=SpanKind.PRODUCER, attributes=_facts("send", party, message)
+            f"send {party}", kind=SpanKind.PRODUCER, attributes=_facts("send", party, message.total)
         )
         message.span = span
         context = span.get_span_context()
@@ -114,11 +119,9 @@ class _Spans:
         if span is not None:
             message.span = None
             if hasattr(message, "key"):  # it was queued
-                span.set_attribute("messaging.message.id", describe_key(message.key))
+                span.set_attribute("messaging.message.id", text_of_key(message.key))
             if error is not None:
-                kind = type(error).__name__
-                span.set_attribute("error.type", kind)
-                span.set_status(Status(StatusCode.ERROR, kind))
+                _say_why(span, error)
             span.end()
 
     def waits(self, involved: Involved) -> Callable[[], None]:
@@ -134,7 +137,7 @@ class _Spans:
         span = self._tracer.start_span(
             f"receive {party}",
             kind=SpanKind.CONSUMER,
-            attributes=_facts("receive", party, message) | {"messaging.message.id": describe_key(message.key)},
+            attributes=_facts("receive", party, message.total) | {"messaging.message.id": text_of_key(message.key)},
             links=links,
             start_time=wait.since if waited else None,
         )
@@ -142,6 +145,18 @@ class _Spans:
         # It may have waited for several messages.
         if waited:
             _keep(wait._replace(ended=time.perf_counter()))
+
+    def missed(self, party: str, key: Key, since: float, error: BaseException) -> None:
+        """Make a span of a receive that has failed."""
+        waited = time.perf_counter() - since if since else 0.0
+        span = self._tracer.start_span(
+            f"receive {party}",
+            kind=SpanKind.CONSUMER,
+            attributes=_facts("receive", party) | ({"messaging.message.id": text_of_key(key)} if key else {}),
+            start_time=time.time_ns() - round(waited * 1e9),
+        )
+        _say_why(span, error)
+        span.end()
 
     @staticmethod
     def _links(message: Incoming) -> Sequence[Link]:
@@ -153,14 +168,22 @@ class _Spans:
         return (Link(context),) if context.is_valid else ()
 
 
-def _facts(operation: str, party: str, message: Outgoing | Incoming) -> dict[str, str | int]:
-    return {
+def _facts(operation: str, party: str, size: int | None = None) -> dict[str, str | int]:
+    facts: dict[str, str | int] = {
         "messaging.system": "mpccomm",
         "messaging.operation.name": operation,
         "messaging.operation.type": operation,
         "messaging.destination.name": party,
-        "messaging.message.body.size": message.total,
     }
+    if size is not None:
+        facts["messaging.message.body.size"] = size
+    return facts
+
+
+def _say_why(span: Span, error: BaseException) -> None:
+    kind = type(error).__name__
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR, kind))
 
 
 def _keep(wait: _Wait) -> None:

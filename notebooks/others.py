@@ -7,7 +7,9 @@ machine that were free a moment ago.
 """
 
 import atexit
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -63,13 +65,14 @@ class Party:
 
 
 def free_ports(names):
-    """A free port for each name."""
-    sockets = [socket.socket() for _ in names]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
-    for one in sockets:
-        one.close()
+    """A free port for each name: none that the system gives to connections, lest one takes it before a party listens there."""
+    ports = {}
+    while len(ports) < len(names):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            port = random.randrange(15_000, 32_000)
+            one.bind(("127.0.0.1", port))
+            if port not in ports.values():
+                ports[names[len(ports)]] = port
     return ports
 
 

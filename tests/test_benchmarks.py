@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -71,6 +72,15 @@ def test_a_contender_that_fails_is_told_and_the_others_go_on(benchmarks: Any) ->
     assert list(comparison.results["ws"]) == ["roundtrip"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reserves ports")
+def test_no_other_program_is_given_a_port_before_the_contender_listens_there(benchmarks: Any) -> None:
+    with benchmarks("run").free_ports(2) as ports:
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+
+
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     """Imports a module of the benchmarks."""
@@ -98,8 +108,8 @@ async def _best(
     contenders, base, run_module = benchmarks("contenders"), benchmarks("contenders.base"), benchmarks("run")
     for name in ("ws", "wsack", "pool"):
         one, other = contenders.CONTENDERS[name].make(), contenders.CONTENDERS[name].make()
-        ports = run_module.free_ports(2)
-        await asyncio.gather(one.listen(base.Place(0, ports)), other.listen(base.Place(1, ports)))
+        with run_module.free_ports(2) as ports:
+            await asyncio.gather(one.listen(base.Place(0, ports)), other.listen(base.Place(1, ports)))
         await asyncio.gather(one.connect(), other.connect())
         try:
             await work(one, other, 50)

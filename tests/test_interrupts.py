@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -76,3 +77,38 @@ def test_errors_of_ones_own_are_no_interrupts() -> None:
 
 def test_ctrl_c_strikes_from_outside_though_its_handler_leaves_no_frame() -> None:
     assert is_strike(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        signal.default_int_handler(signal.SIGINT, None)
+    assert is_strike(caught.value)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_other_code_raises_by_itself_is_no_strike(kind: type[BaseException]) -> None:
+    def raises() -> None:
+        raise kind
+
+    def again() -> None:
+        try:
+            raises()
+        except BaseException:
+            raise
+
+    for work in (raises, again, *([sys.exit] if kind is SystemExit else [])):
+        with pytest.raises(kind) as caught:
+            work()
+        assert not is_strike(caught.value)
+
+
+def test_signals_strike_the_main_thread_only() -> None:
+    found: list[bool] = []
+
+    def work() -> None:
+        try:
+            signal.default_int_handler(signal.SIGINT, None)
+        except KeyboardInterrupt as error:
+            found.append(is_strike(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]

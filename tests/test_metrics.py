@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import re
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mpccomm import Pool
+from mpccomm import Pool, PoolClosedError, SyncPool
 from tests.needs import library
-from tests.pools import pools, until
+from tests.pools import pools, quick, until
 
 library("prometheus_client")
 
@@ -71,6 +75,108 @@ async def test_waits_are_measured() -> None:
         assert registry.get_sample_value("mpccomm_receive_wait_seconds_bucket", labels | {"le": "0.01"}) == 0
 
 
+@pytest.mark.parametrize(("kind", "sends"), [("receive", False), ("send", True)])
+async def test_a_wait_counts_while_it_lasts_and_not_twice_when_it_has_ended(kind: str, sends: bool) -> None:
+    registry = prometheus.CollectorRegistry()
+    name = f"{kind}_waiting_seconds_total"
+
+    def waited() -> float:
+        return value(registry, name) or 0.0
+
+    pool = Pool(name="Alice", settings=quick())
+    pool.add_http_client("Bob", "127.0.0.1", 1)
+    metrics.export(pool, registry)
+    async with pool:
+        began = time.perf_counter()
+        call = asyncio.create_task(pool.send("Bob", 1) if sends else pool.recv("Bob"))
+        await until(lambda: waited() > 0.02)
+        seen = waited()
+        assert value(registry, "receive_wait_seconds_count") == 0
+        await until(lambda: waited() > 2 * seen)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        most = time.perf_counter() - began
+        ended = waited()
+        assert 2 * seen < ended <= most
+        assert value(registry, name) == ended
+
+
+def test_a_wait_that_ends_while_it_is_read_is_never_counted_twice_and_the_sum_never_falls() -> None:
+    meter = metrics._Meter()
+    ended = meter.receiving.ended.of
+    end = meter.waits((("Bob", False),))
+    before = meter.receiving.seconds("Bob")
+
+    def of(party: str) -> Any:
+        found = ended(party)
+        end()
+        return found
+
+    meter.receiving.ended.of = of  # type: ignore[method-assign]
+    assert meter.receiving.seconds("Bob") == before
+    meter.receiving.ended.of = ended  # type: ignore[method-assign]
+    _, total = ended("Bob")
+    assert meter.receiving.seconds("Bob") == total > before
+
+
+def test_a_wait_whose_end_is_never_told_does_not_go_on() -> None:
+    meter = metrics._Meter()
+    end = meter.waits((("Bob", False),))
+    before = meter.receiving.seconds("Bob")
+    del end
+    gc.collect()
+    assert meter.receiving.seconds("Bob") == before
+
+
+async def test_the_blocking_face_counts_too() -> None:
+    registry = prometheus.CollectorRegistry()
+    with SyncPool(name="Alice", settings=quick()) as pool:
+        pool.add_http_client("Bob", "127.0.0.1", 1)
+        metrics.export(pool, registry)
+
+        def receive() -> None:
+            with pytest.raises(PoolClosedError):
+                pool.recv_all()
+
+        call = threading.Thread(target=receive, daemon=True)
+        call.start()
+        await until(lambda: (value(registry, "receive_waiting_seconds_total") or 0) > 0.02)
+        pool.shutdown()
+        call.join(10)
+
+
+def labels(registry: prometheus.CollectorRegistry) -> list[str]:
+    samples = (sample for family in registry.collect() for sample in family.samples)
+    return sorted(sample.labels["pool"] for sample in samples if sample.name == "mpccomm_connected")
+
+
+async def test_pools_without_a_name_are_told_apart_by_where_they_listen() -> None:
+    registry = prometheus.CollectorRegistry()
+    async with Pool(settings=quick()) as first, Pool(settings=quick()) as second:
+        for pool in (first, second):
+            pool.add_http_client("Bob", "127.0.0.1", 1)
+            metrics.export(pool, registry)
+        assert labels(registry) == ["", "2"]
+        for pool in (first, second):
+            pool.add_http_server(0, "127.0.0.1")
+        await until(lambda: labels(registry) == sorted(f"127.0.0.1:{pool.port}" for pool in (first, second)))
+
+
+async def test_of_pools_with_one_name_the_newest_has_it_and_none_is_left_after_its_end() -> None:
+    registry = prometheus.CollectorRegistry()
+    pools = [Pool(name="Alice", settings=quick()) for _ in range(2)]
+    for number, pool in enumerate(pools):
+        pool.add_http_client(f"Bob{number}", "127.0.0.1", 1)
+        metrics.export(pool, registry)
+    assert registry.get_sample_value("mpccomm_connected", {"pool": "Alice", "party": "Bob1"}) == 0
+    assert registry.get_sample_value("mpccomm_connected", {"pool": "Alice 2", "party": "Bob0"}) == 0
+    await pools[0].shutdown()
+    assert labels(registry) == ["Alice"]
+    await pools[1].shutdown()
+    assert labels(registry) == []
+
+
 async def test_several_pools_share_a_registry_and_one_that_is_gone_leaves_it() -> None:
     registry = prometheus.CollectorRegistry()
     async with pools("Alice", "Bob") as both:
@@ -114,6 +220,10 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     histograms = {name for name in listed if name in ("mpccomm_delivery_seconds", "mpccomm_receive_wait_seconds")}
     there = (listed - histograms) | {f"{name}_{what}" for name in histograms for what in ("bucket", "sum", "count")}
     assert asked <= there
+    # A sum of what has ended says nothing of what still goes on.
+    assert not {name for name in asked if name.endswith("_sum")}
+    for panel in dashboard["panels"]:
+        assert len(panel["description"]) > 40, panel["title"]
     assert len(asked) >= 8
     places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard["panels"]]
     assert len(set(places)) == len(places)

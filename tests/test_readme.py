@@ -46,6 +46,19 @@ def test_the_first_screen_shows_what_is_run_here() -> None:
         assert shown == {name: blocks(kind)[name] for name in shown}
 
 
+def test_what_is_promised_of_types_is_what_their_table_says() -> None:
+    table = (ROOT / "docs" / "types.md").read_text(encoding="utf-8")
+    others = re.findall(
+        r"^\| (.+?) \| (?!the same|arrives as|-+ )(.+?) \|", table.partition("## Types that can't")[0], re.MULTILINE
+    )
+    assert ("`memoryview`", "`bytes`") in others
+    (promise,) = re.findall(
+        r"What arrives equals what was sent.+?(?=\n\d\.)", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert "but for the few types that arrive as another" in " ".join(promise.split())
+    assert "(docs/types.md)" in promise
+
+
 def test_the_readme_is_read_in_one_go() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
 

@@ -103,6 +103,27 @@ def test_links_of_pages_from_elsewhere(extension: Any, text: str, expected: str)
     assert outside.translated(text, ROOT, ROOT / "docs" / "guides" / "migrating.md") == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see [it](../../SECURITY.md#with)", "see [it](../security.md#with)"),
+        ("[it](../../MIGRATING.md)", "[it](migrating.md)"),
+        ("[two](two_machines.md) [x](https://x.example/a.md)", "[two](two_machines.md) [x](https://x.example/a.md)"),
+        ("[files](../deploy)", "[files](../deploy)"),
+    ],
+)
+def test_links_to_pages_from_elsewhere(extension: Any, text: str, expected: str) -> None:
+    assert extension("outside").led_to_pages(text, ROOT / "docs" / "guides" / "relay.md") == expected
+
+
+def test_no_link_leads_to_a_page_that_only_includes_another(extension: Any) -> None:
+    """In the repository, such a page has no text and no anchors."""
+    pages = {ROOT / "docs" / page for source, page in extension("outside").PAGES.items() if source != "README.md"}
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "mpccomm/protocol/PROTOCOL.md"):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).resolve() not in pages, (document, target)
+
+
 def test_every_page_from_elsewhere_is_there() -> None:
     for page in ("contributing.md", "security.md", "changes.md", "protocol.md", "guides/migrating.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from mpccomm import Pool, SyncPool
+from mpccomm import DecodingError, PartyShutDownError, Pool, PoolClosedError, Serialization, SyncPool
 from mpccomm.engine.observer import TRACE_CONTEXT, fields_of
 from tests.needs import library
-from tests.pools import Log, pools, quick
+from tests.pools import Log, pools, quick, until
 
 library("opentelemetry.sdk")
 
@@ -56,7 +57,7 @@ async def test_a_producer_and_a_consumer(telemetry: Telemetry) -> None:
         assert span.attributes is not None
         assert span.attributes["messaging.system"] == "mpccomm"
         assert span.attributes["messaging.operation.name"] == operation
-        assert span.attributes["messaging.message.id"] == "'key'"
+        assert span.attributes["messaging.message.id"] == "key"
         assert span.parent is not None
         assert span.parent.span_id == step.get_span_context().span_id
         assert "secret" not in str(span.attributes)
@@ -120,7 +121,7 @@ async def test_a_receive_begins_with_its_call_and_a_send_ends_with_its_delivery(
         await alice.send("Bob", 1)
         assert await bob.recv("Alice") == 1
     (sent,) = telemetry.spans(SpanKind.PRODUCER)
-    (received,) = telemetry.spans(SpanKind.CONSUMER)
+    _, received = telemetry.spans(SpanKind.CONSUMER)
     assert sent.start_time is not None
     assert received.start_time is not None
     assert sent.end_time is not None
@@ -139,6 +140,109 @@ async def test_a_send_that_fails_says_why(telemetry: Telemetry) -> None:
     assert sent.status.status_code is StatusCode.ERROR
     assert sent.attributes is not None
     assert str(sent.attributes["error.type"]).endswith("TimeoutError")
+
+
+def failures(telemetry: Telemetry) -> dict[str, tuple[str, str | None]]:
+    """What the receives that failed were for, and why they failed."""
+    found = {}
+    for span in telemetry.spans(SpanKind.CONSUMER):
+        assert span.attributes is not None
+        if span.status.status_code is StatusCode.ERROR:
+            assert span.status.description == span.attributes["error.type"]
+            key = span.attributes.get("messaging.message.id")
+            found[span.name] = str(span.attributes["error.type"]), None if key is None else str(key)
+    return found
+
+
+async def test_a_receive_that_fails_says_why_and_for_how_long_it_waited(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(bob, telemetry.provider)
+        with (
+            telemetry.provider.get_tracer("program").start_as_current_span("step") as step,
+            pytest.raises(TimeoutError),
+        ):
+            await bob.recv("Alice", "model", timeout=0.05)
+        assert failures(telemetry) == {"receive Alice": ("CommunicationTimeoutError", "model")}
+        (missed,) = telemetry.spans(SpanKind.CONSUMER)
+        assert missed.parent is not None
+        assert missed.parent.span_id == step.get_span_context().span_id
+        assert missed.start_time is not None
+        assert missed.end_time is not None
+        assert missed.end_time - missed.start_time >= 40_000_000
+        # Who only looks has not missed anything.
+        with pytest.raises(TimeoutError):
+            await bob.recv("Alice", timeout=0)
+        assert len(telemetry.spans(SpanKind.CONSUMER)) == 1
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+
+
+async def test_of_a_call_for_several_those_that_kept_it_waiting(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob", "Carol") as (alice, bob, _):
+        instrument(alice, telemetry.provider)
+        await bob.send("Alice", 1)
+        with pytest.raises(TimeoutError):
+            await alice.recv_all(timeout=0.05)
+        assert failures(telemetry) == {"receive Carol": ("CommunicationTimeoutError", "#0")}
+        assert await alice.recv("Bob") == 1
+        with pytest.raises(TimeoutError):
+            await alice.recv_any(timeout=0.05)
+        assert failures(telemetry).keys() == {"receive Bob", "receive Carol"}
+
+
+async def test_a_future_that_fails_and_a_wait_that_is_cancelled(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(bob, telemetry.provider)
+        with telemetry.provider.get_tracer("program").start_as_current_span("step") as step:
+            future = bob.arecv("Alice")
+        call = asyncio.create_task(bob.recv("Alice"))
+        await until(lambda: len(list(bob._engine.parties["Alice"].link.mailbox.receives())) == 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert failures(telemetry) == {"receive Alice": ("CancelledError", "#1")}
+        await alice.shutdown()
+        with pytest.raises(PartyShutDownError):
+            await future
+        assert failures(telemetry) == {"receive Alice": ("PartyShutDownError", "#0")}
+        missed = telemetry.spans(SpanKind.CONSUMER)[-1]
+        assert missed.parent is not None
+        assert missed.parent.span_id == step.get_span_context().span_id
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_message_that_can_not_be_read_has_a_span_too(telemetry: Telemetry, wait: bool) -> None:
+    class Registered:
+        def serialize(self, **_: Any) -> int:
+            return 1
+
+        @staticmethod
+        def deserialize(obj: int, **_: Any) -> None:
+            raise ValueError(obj)
+
+    Serialization.register_class(Registered, check_annotations=False, overwrite=True)
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(bob, telemetry.provider)
+        if wait:
+            call = asyncio.create_task(bob.recv("Alice"))
+            await until(lambda: bool(list(bob._engine.parties["Alice"].link.mailbox.receives())))
+        await alice.send("Bob", Registered())
+        with pytest.raises(DecodingError):
+            await (call if wait else bob.recv("Alice"))
+    assert failures(telemetry) == {"receive Alice": ("DecodingError", "#0")}
+
+
+def test_receives_that_fail_on_the_blocking_face(telemetry: Telemetry) -> None:
+    with SyncPool(name="Alice", settings=quick()) as alice:
+        alice.add_http_client("Bob", "127.0.0.1", 1)
+        instrument(alice, telemetry.provider)
+        with pytest.raises(TimeoutError):
+            alice.recv("Bob", "model", timeout=0.02)
+        assert failures(telemetry) == {"receive Bob": ("CommunicationTimeoutError", "model")}
+        handle = alice.arecv("Bob", "later")
+    with pytest.raises(PoolClosedError):
+        handle.result(5)
+    assert failures(telemetry)["receive Bob"] == ("PoolClosedError", "later")
 
 
 def test_the_blocking_face(telemetry: Telemetry) -> None:

@@ -34,8 +34,8 @@ _BLOCK = 1000
 
 async def _ends(name: str) -> tuple[Contender, Contender]:
     one, other = CONTENDERS[name].make(), CONTENDERS[name].make()
-    ports = free_ports(2)
-    await asyncio.gather(one.listen(Place(0, ports)), other.listen(Place(1, ports)))
+    with free_ports(2) as ports:
+        await asyncio.gather(one.listen(Place(0, ports)), other.listen(Place(1, ports)))
     await asyncio.gather(one.connect(), other.connect())
     return one, other
 

@@ -9,8 +9,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,12 +87,19 @@ class Process:
             await self._process.wait()
 
 
-def free_ports(count: int) -> list[int]:
+@contextmanager
+def free_ports(count: int) -> Iterator[list[int]]:
+    """Free ports. On Linux they stay reserved: no other program is given one before a contender listens there."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:
+            if sys.platform != "win32":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((HOST, 0))
-        return [sock.getsockname()[1] for sock in sockets]
+        ports = [sock.getsockname()[1] for sock in sockets]
+        if sys.platform != "linux":
+            stack.close()
+        yield ports
 
 
 async def _all(*orders: Any) -> list[Any]:
@@ -112,8 +119,8 @@ async def _session(
 ) -> dict[str, tuple[list[float], str | None]]:
     results: dict[str, tuple[list[float], str | None]] = {}
     known = works(scale)
-    ports = free_ports(parties)
     async with AsyncExitStack() as stack:
+        ports = stack.enter_context(free_ports(parties))
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         doors = await stack.enter_async_context(_relay(ports, delay)) if delay else []
         processes = await _all(

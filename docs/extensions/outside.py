@@ -1,6 +1,7 @@
 """Pages that live outside this folder, because they are read there as well: links in them lead where they lead there.
 
-A link to a page of this site becomes one to that page; a link to any other file of the repository becomes its name.
+A link to a page of this site becomes one to that page; a link to any other file of the repository becomes its name. Links to them
+lead to where they live, so that they can be followed in the repository too; here they become links to the page that has them.
 """
 
 import os
@@ -41,6 +42,25 @@ def translated(text: str, folder: Path, page: Path) -> str:
     return _LINK.sub(replaced, text)
 
 
+def led_to_pages(text: str, page: Path) -> str:
+    """The text of a page of this site, whose links to files outside lead to the pages that include them."""
+
+    def replaced(link: re.Match[str]) -> str:
+        words, path, anchor = link.groups(default="")
+        target = PAGES.get(os.path.relpath(page.parent / path, ROOT).replace(os.sep, "/"))
+        if target is None:
+            return link[0]
+        return f"[{words}]({os.path.relpath(DOCS / target, page.parent).replace(os.sep, '/')}{anchor})"
+
+    return _LINK.sub(replaced, text)
+
+
+def _read(app: Sphinx, docname: str, content: list[str]) -> None:
+    page = DOCS / f"{docname}.md"
+    if page.is_file():
+        content[0] = led_to_pages(content[0], page)
+
+
 def _include(app: Sphinx, relative_path: Path, parent: str, content: list[str]) -> None:
     # Sphinx tells the path relative to the folder of sources.
     path = (DOCS / relative_path).resolve()
@@ -50,4 +70,5 @@ def _include(app: Sphinx, relative_path: Path, parent: str, content: list[str]) 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("include-read", _include)
+    app.connect("source-read", _read)
     return {"parallel_read_safe": True}

@@ -6,7 +6,8 @@ and Secret Sharing, Cambridge University Press 2015, section 1.3). A party split
 up to it, each of which alone is uniformly random; keeps one and sends one to each of the others; adds up the three
 shares it now holds, one of each party; and sends that partial sum to the others. The partial sums add up to the sum.
 
-`secure_sum` is the part that a party runs; the rest starts the processes and looks at the outcome.
+In the source of this command, mpccomm/cli/demo.py, `secure_sum` is what a party runs; the rest starts the processes and looks at
+the outcome.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Outcome:
 
 
 def party(name: str, demo: Connection) -> None:
-    """One party, in its own process: opens its pool, gets to know the others, computes, and reports to the demo."""
+    """Run one party, in its own process: open a pool, add the others, compute, and report to the demo."""
     # These two errors mean that the demo has gone.
     with suppress(EOFError, BrokenPipeError), demo, SyncPool(name=name) as pool:
         vector: Vector = demo.recv()

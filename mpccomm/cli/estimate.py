@@ -11,6 +11,7 @@ order in which the parties are in the trace; a file of --lines has their names.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, nargs="+", help="a trace of all parties, or one of each, or a folder of traces"
     )
-    add_line_arguments(parser)
+    add_line_arguments(parser, by_chance=False)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,12 +38,16 @@ def run(options: argparse.Namespace) -> int:
     lines = chosen_lines(options, record.names)
     if not lines:
         raise argparse.ArgumentError(None, "over which lines? Give --rtt and --rate, --regions or --lines")
-    if options.loss_of_connection is not None:
-        raise argparse.ArgumentError(None, "--loss-of-connection can't be estimated; emulate it with mpccomm run")
     try:
         found = estimate(record, lambda one, other: lines.get((one, other)) or lines[other, one])
     except ValueError as error:
         raise ConfigurationError(f"{', '.join(map(str, options.file))}: {error}") from error
+    if found.recorded_rtt:
+        print(
+            f"warning: this was recorded over lines already, with a round trip of up to {seconds_text(found.recorded_rtt)}. That "
+            "is taken off; but what had to wait for a slow line counts as handling, and so twice. Better record without lines",
+            file=sys.stderr,
+        )
     print("\n".join(_report(found)))
     return Status.WELL
 
@@ -50,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
 def _report(found: Estimate) -> Iterator[str]:
     path = found.path
     yield f"recorded {seconds_text(found.recorded)}, estimated {seconds_text(found.estimated)}, and of that, on the longest path:"
-    yield f"  {seconds_text(path.travelling):>9}  travelling: {plural(path.messages, 'message')}, one after the other"
+    acknowledged = f" and {plural(path.acknowledgements, 'acknowledgement')}" if path.acknowledgements else ""
+    yield f"  {seconds_text(path.travelling):>9}  travelling: {plural(path.messages, 'message')}{acknowledged}, one after the other"
     yield f"  {seconds_text(path.line):>9}  getting onto the lines, and waiting for what was sent before"
     yield f"  {seconds_text(path.handling):>9}  handling messages, as recorded"
     yield f"  {seconds_text(path.computing):>9}  the programs between messages, as recorded"

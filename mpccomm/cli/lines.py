@@ -68,17 +68,21 @@ _KNOWN_REGIONS: Mapping[frozenset[str], Line] = {
 KNOWN_NAMES = tuple(name for pair in _KNOWN_REGIONS if len(pair) == 1 for name in pair)
 
 
-def add_line_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say which line lies between the parties."""
+def add_line_arguments(parser: argparse.ArgumentParser, *, by_chance: bool = True) -> None:
+    """Add the arguments that say which line lies between the parties.
+
+    :param by_chance: with those of what differs from one message or minute to the next
+    """
     group = parser.add_argument_group(
         "lines", "The parties are reached as if they were far apart: late, and no faster than the line. See the guide."
     )
-    for option, check, shown, what in (
+    options = (
         ("--rtt", duration, "TIME", "round-trip time between any two parties, as in 40ms"),
         ("--rate", rate, "RATE", "what each line moves in either direction, as in 100mbit or 12.5MB/s"),
         ("--jitter", duration, "TIME", "by how much the round-trip time varies, up or down"),
         ("--loss-of-connection", frequency, "N/TIME", "how often each line breaks all its connections, as in 1/min"),
-    ):
+    )
+    for option, check, shown, what in options if by_chance else options[:2]:
         group.add_argument(option, type=_checked(check), metavar=shown, help=what)
     group.add_argument(
         "--lines", type=Path, metavar="FILE", help="a file with a line for each pair of parties or regions"
@@ -106,7 +110,7 @@ def chosen_lines(options: argparse.Namespace, names: Sequence[str]) -> dict[Pair
 
     :raises ConfigurationError: the arguments or the file can't be right
     """
-    given = {name: getattr(options, name) for name in _QUANTITIES if getattr(options, name) is not None}
+    given = {name: value for name in _QUANTITIES if (value := getattr(options, name, None)) is not None}
     if options.lines is None and options.regions is None:
         return dict.fromkeys(combinations(names, 2), Line(**given)) if given else {}
     plan = _Plan(names, "--regions") if options.lines is None else _Plan.read(options.lines, names)

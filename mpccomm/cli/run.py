@@ -543,7 +543,7 @@ def _label(name: str, number: int, colour: bool) -> bytes:
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[BinaryIO, int]]:
-    """A pipe, for a process that is started inside; what is left here afterwards is the end to read from."""
+    """Yield a pipe for a process that is started inside. Afterwards only the end to read from is open here."""
     reading, writing = os.pipe()
     try:
         yield os.fdopen(reading, "rb", buffering=0), writing

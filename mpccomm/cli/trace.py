@@ -11,7 +11,7 @@ They hold times, sizes, message ids and names, and never a payload.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mpccomm.cli import Status
@@ -20,7 +20,7 @@ from mpccomm.engine.tracing import REPORT
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.chrome import write
 from mpccomm.trace.drawing import save
-from mpccomm.trace.record import PartyRecord, Record, Wait, load
+from mpccomm.trace.record import PartyRecord, Record, load
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -110,9 +110,9 @@ def summary(record: Record) -> Iterator[str]:
 
 def _facts(record: Record, party: PartyRecord) -> Iterator[str]:
     yield f"sent {len(party.sends):,}, received {len(party.receives):,}"
-    receiving = _length(party, (wait for wait in party.waits if wait.of))
-    sending = _length(party, (wait for wait in party.waits if wait.to and not wait.of))
-    yield f"waited {seconds_text(receiving)} for messages and {seconds_text(sending)} for deliveries"
+    receiving, sending, both = party.waited(to_send=False), party.waited(to_send=True), party.waited_at_all()
+    together = "" if both >= receiving + sending else f" ({seconds_text(both)} together: some were for both)"
+    yield f"waited {seconds_text(receiving)} for messages and {seconds_text(sending)} for deliveries{together}"
     if left := sum(wait.goes_on for wait in party.waits):
         yield f"{plural(left, 'wait')} had not ended"
     yield f"noted for {seconds_text(party.end / 1e9)}"
@@ -123,15 +123,3 @@ def _facts(record: Record, party: PartyRecord) -> Iterator[str]:
         yield f"its clock is known within {seconds_text(error / 1e9)}"
     if party.lost:
         yield f"{party.lost:,} notes left out, since it was full"
-
-
-def _length(party: PartyRecord, waits: Iterable[Wait]) -> float:
-    """How long they are together, in seconds; as in reports, those of one thread at the same time count once."""
-    until: dict[str, int] = {}
-    length = 0
-    for wait in sorted(waits, key=lambda wait: wait.began):
-        thread = party.lanes[wait.lane].partition("/")[0]
-        counted = max(until.get(thread, 0), wait.began)
-        until[thread] = max(counted, wait.ended)
-        length += until[thread] - counted
-    return length / 1e9

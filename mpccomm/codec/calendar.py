@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
 from mpccomm.codec.builtin import integers
 from mpccomm.codec.wire import HEADS, Tag
+from mpccomm.interrupts import is_interrupt
 
 _DATETIME_SIZE: Final = 10
 """Bytes of a datetime: year (2, the higher first), month (128 more for the later of two equal times), day, hour, minute,
@@ -171,9 +172,23 @@ def _timezone(decoder: Decoder, offset_node: object, name: object) -> timezone:
 
 
 def _lower_zoneinfo(encoder: Encoder, value: ZoneInfo) -> object:
-    if value.key not in _zones():
+    if value.key not in _zones() or not _is_of_its_name(value):
         raise Refusal("is a ZoneInfo without the name of a known time zone; use a datetime.timezone")
     return [HEADS[Tag.ZONEINFO], value.key]
+
+
+def _is_of_its_name(value: ZoneInfo) -> bool:
+    """Return whether *value* was made by its name: one that was read from a file has any name that it was given."""
+    if ZoneInfo(value.key) is value:
+        return True
+    try:
+        # One that was read from a file says here that it can't be made again.
+        value.__reduce__()
+    except Exception as error:
+        if is_interrupt(error):
+            raise
+        return False
+    return True
 
 
 def _zoneinfo(decoder: Decoder, name: object) -> ZoneInfo:

@@ -541,6 +541,8 @@ def encode(
         raise EncodingError(str(refusal)) from refusal.__cause__
     except MissingExtraError as error:
         raise EncodingError(f"message cannot be sent: {error}") from error
+    except MemoryError as error:
+        raise EncodingError("there is not enough memory to encode the message; send it in parts") from error
     except RecursionError as error:
         raise EncodingError("message is nested too deeply for the interpreter's stack at this point") from error
     return _new(Encoded, ((envelope, *segments), ordered))

@@ -260,8 +260,7 @@ class BaseChannel:
             # As `LoopOwner.lane`, in fewer steps where this is known to be the thread of the loop.
             called = owner.lane() if future is None else of_tasks[running.get(owner.home)], perf_counter()
         wire_format, post = party.wire_format, self._post
-        encode_plain = wire_format.encode_plain
-        envelope = encode_plain(message)
+        envelope = wire_format.encode_plain(message)
         # As an `Encoded`, which takes longer to make than all its contents.
         encoded: Encoded | Plain = (envelope or b"",), False
         serialising = None if envelope is not None else Serialising(engine.serialising)
@@ -278,7 +277,7 @@ class BaseChannel:
             if future is not None:
                 call.future = future
                 if not (owner.posted or owner.running):
-                    # As `LoopOwner.post`, which one call less says here.
+                    # The same as `LoopOwner.post`, without a call.
                     try:
                         call.start()
                     except BaseException as error:

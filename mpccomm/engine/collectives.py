@@ -148,7 +148,7 @@ def allgather(
 
 
 def as_received(members: Members, value: object, expect: Expect | None = None) -> Collective[dict[str, Any]]:
-    """All tell all; what is still to come when the round ends is the result."""
+    """Send the value of each member to all. The result has the values that were not handed out one by one before."""
     return (yield Round([(members.others, value)], members.others, expect=expect))
 
 

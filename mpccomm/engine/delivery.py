@@ -13,7 +13,8 @@ from mpccomm.codec.decoder import NOT_PLAIN
 from mpccomm.engine import ordering
 from mpccomm.engine.observer import Observers
 from mpccomm.engine.trail import AT_A_STROKE, pack_received
-from mpccomm.errors import DecodingError
+from mpccomm.errors import CommunicationError, DecodingError
+from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.receiver import Incoming
 
@@ -53,6 +54,15 @@ def read(message: Incoming, party: RemoteParty) -> Any:
     if message.outcome is not None:
         return message.outcome[0]
     return _decode(message, party)
+
+
+def is_outcome(error: BaseException) -> bool:
+    """Return whether what came out of `read` has become of the message, which counts as received, once.
+
+    Else the message is not to blame, and the next receive gets it: a signal came, or memory ran short. Classes of the user may
+    raise anything, ``SystemExit`` too, as may what a test calls in one.
+    """
+    return isinstance(error, CommunicationError) or not (isinstance(error, Exception) or is_strike(error))
 
 
 def peek(message: Incoming, party: RemoteParty) -> Any:

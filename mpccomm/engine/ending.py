@@ -55,7 +55,7 @@ class Lingering:
         self._waits.clear()
 
     def deadline(self, begun_at: float) -> float:
-        """Until when messages may be delivered by a pool that began to run then; it may have been told to end before."""
+        """Return until when a pool may deliver that began to run at that time; it may have been told to end before."""
         return max((max(since, begun_at) + seconds for since, seconds in self._waits), default=-math.inf)
 
 

@@ -8,7 +8,8 @@ import gc
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from typing import Any, NoReturn, Self, TypeVar
+from threading import get_ident
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.requests import FutureCall, Request, SendCall, tell_of_failure
@@ -35,16 +36,17 @@ class RequestFuture(asyncio.Future[Any]):
     """Whether its loop is the pool's own."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The request is over."""
-        self.request = None
+        """Note that the request is over."""
+        request, self.request = self.request, None
         if self.is_home:
             _resolve(self, None, None)
-        else:
-            resolve_on(self, self.owner, None, None)
+        elif not resolve_on(self, self.owner, None, None) and request is not None:
+            # No call waits any more: what was taken for it goes back.
+            request.cancel()
         return None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As of any future."""
+        """Do as any future does."""
         cancelled = super().cancel(msg)
         request = self.request
         if cancelled and request is not None:
@@ -55,92 +57,173 @@ class RequestFuture(asyncio.Future[Any]):
 
 
 class WeakWaiter(weakref.ref["ReceiveFuture"]):
-    """Stands for a future as long as the program has it: one that it has forgotten takes no message."""
+    """Stands for a future as long as the program has it: one that it has forgotten takes no message.
 
-    __slots__ = ("request",)
+    Nor does it keep one at which the program has not looked. Until then this is in `LoopOwner.unread`: nothing else refers to it,
+    and only as long as it is there does it hear of the end of the future.
+    """
 
-    request: Request
+    __slots__ = ("kept", "owner", "request")
+
+    request: FutureCall
+    owner: LoopOwner
+    kept: ReceiveFuture | None
+    """Keeps the future, where it has callbacks."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         future = self()
-        return False if future is None else future.resolve(value, error)
+        self.kept = None
+        if future is None:
+            return False
+        if self.request.message is not None:
+            self.owner.unread[id(self)] = self
+        return future.resolve(value, error)
 
     def cancel(self) -> None:
-        """Withdraw the receive: the program has forgotten the future."""
+        """Withdraw the receive: the program has forgotten the future, or given it up."""
+        self.kept = None
+        self.landed()
         self.request.cancel()
+
+    def landed(self) -> None:
+        """The program has what the future got. From any thread."""
+        self.owner.unread.pop(id(self), None)
 
 
 class ReceiveFuture(RequestFuture):
-    """A future that gets the value of a receive, or its error."""
+    """A future that gets the value of a receive, or its error.
 
-    __slots__ = ()
+    Its message is the program's as soon as that looks at the future. Cancelled or forgotten before, also where it was done
+    already, it gives the message back: a task that is cancelled learns so before it runs again.
+    """
+
+    __slots__ = ("_returned", "waiter")
 
     request: FutureCall | None
+    """Until the program has looked."""
+    waiter: WeakWaiter
+    _returned: bool
+    """Whether it was cancelled when it was done."""
+
+    def stand_for(self, request: FutureCall) -> None:
+        """Become the future of this receive."""
+        # Its end is noted by C code, which no signal handler can interrupt.
+        waiter = WeakWaiter(self, self.owner.forgotten.append)
+        waiter.request, waiter.owner, waiter.kept = request, self.owner, None
+        request.waiter = self.waiter = waiter
+        self._returned = False
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call a function with this future when it is done. From then on it is kept, also without a reference of the program."""
         request = self.request
         if request is not None and request.waiter is not None:
-            request.waiter = self
+            self.waiter.kept = self
         super().add_done_callback(fn, context=context)
 
+    def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
+        """Do as any future does. Without callbacks it is kept by the program alone."""
+        removed = super().remove_done_callback(fn)
+        if not self._callbacks:
+            self.waiter.kept = None
+        return removed
+
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
+        """Take the outcome of the receive."""
         if self.cancelled():
             return False
         request = self.request
-        if self.is_home or request is None:
-            self.request = None
-            return resolve_on(self, self.owner, value, error)
+        if request is not None and request.message is None:
+            self.request = None  # there is nothing that could go back
+        if self.is_home:
+            return _resolve(self, value, error)
         try:
-            self.get_loop().call_soon_threadsafe(self._arrive, request, value, error)
+            self.get_loop().call_soon_threadsafe(self._arrive, value, error)
         except RuntimeError:
-            # The caller's loop is closed: no call waits any more.
-            self.cancel()
-            return False
-        return None
+            return False  # the caller's loop is closed: no call waits any more
+        return True
 
-    def _arrive(self, request: FutureCall, value: Any, error: Exception | None) -> None:
-        """On the caller's loop. Cancelled while the value was on the way, it has sent the message back before any later call."""
+    def _arrive(self, value: Any, error: Exception | None) -> None:
+        """Take the value, on the caller's loop. If this was cancelled meanwhile, the message goes back before any later call."""
+        self.waiter.kept = None
+        _resolve(self, value, error)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the future, also one that is done, as long as the program has not looked at it: the message goes back."""
+        request = self.request
+        pending = asyncio.Future.cancel(self, msg)
+        if request is None or not (pending or self.done()):
+            return pending
+        self._returned = not pending
+        if self._returned:
+            self._cancel_message = msg
+            asyncio.Future.exception(self)  # otherwise asyncio would log an error that no call looks at
+        self.request = None
+        with contextlib.suppress(PoolClosedError):
+            self.owner.post_soon(self.waiter.cancel)
+        return True
+
+    def cancelled(self) -> bool:
+        """Do as any future does."""
+        return self._returned or super().cancelled()
+
+    def result(self) -> Any:
+        """Do as any future does."""
+        self._check()
+        try:
+            return super().result()
+        finally:
+            if self.done():
+                self._look()
+
+    def exception(self) -> BaseException | None:
+        """Do as any future does. That there is no error, for which asyncio asks by itself, is not a look at the value."""
+        self._check()
+        error = super().exception()
+        if error is not None:
+            self._look()
+        return error
+
+    def __await__(self) -> Generator[Any, None, Any]:
         if not self.done():
+            yield from super().__await__()
+        return self.result()
+
+    __iter__ = __await__
+
+    def _check(self) -> None:
+        if self._returned:
+            raise self._make_cancelled_error()  # type: ignore[attr-defined]
+
+    def _look(self) -> None:
+        """Note that the program looks."""
+        request = self.request
+        if request is not None:
             self.request = request.message = None
-            _resolve(self, value, error)
+            self.waiter.landed()
 
 
 class ObservedFuture(ReceiveFuture):
     """A future that tells the observer when the program asks for the value."""
 
-    _taking: Callable[[], None] | None = None
-
-    def resolve(self, value: Any, error: Exception | None) -> bool | None:
-        """The receive is over."""
-        if self.request is not None:
-            self._taking = self.request.taking
-        return super().resolve(value, error)
-
-    def result(self) -> Any:
-        """As of any future."""
-        value = super().result()
-        self._tell()
-        return value
+    __slots__ = ()
 
     def __await__(self) -> Generator[Any, None, Any]:
         request, observers = self.request, self.owner.observers
         end = None if request is None or observers is None else observers.begin_wait(request.involved(), further=True)
         try:
-            value = yield from super().__await__()
+            return (yield from super().__await__())
         finally:
             if end is not None:
                 end()
-        self._tell()
-        return value
 
     __iter__ = __await__
 
-    def _tell(self) -> None:
-        taking, self._taking = self._taking, None
-        if taking is not None:
+    def _look(self) -> None:
+        request = self.request
+        super()._look()
+        if request is not None and request.taking is not None:
+            taking, request.taking = request.taking, None
             taking()
 
 
@@ -154,10 +237,7 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
     future.owner = owner
     future.is_home = loop is owner.home
     if isinstance(future, ReceiveFuture):
-        # Its end is noted by C code, which no signal handler can interrupt.
-        waiter = WeakWaiter(future, owner.forgotten.append)
-        waiter.request = request
-        request.waiter = waiter
+        future.stand_for(cast("FutureCall", request))
     else:
         request.waiter = future
     return future
@@ -204,31 +284,32 @@ async def finish(request: Request, future: RequestFuture) -> None:
     end = observers.begin_wait(request.involved(), further=further) if observers is not None and told else None
     try:
         await future
-    except BaseException:
+    except BaseException as error:
         # The caller was cancelled, or a signal handler has raised.
         owner = future.owner
         owner.forgotten.append(request)
-        if not future.is_home and any(sends for _, sends in request.involved()):
+        # Of a loop that was closed the collector may end the task, on any thread: that of the pool waits for nothing.
+        if get_ident() != owner.thread and any(sends for _, sends in request.involved()):
             owner.give_back(request)  # what is not delivered yet is copied before the caller may change it
         else:
             withdraw_forgotten(owner)
         if observers is not None:
-            tell_of_failure(observers, request)
+            tell_of_failure(observers, request, error)
         raise
     finally:
         if end is not None:
             end()
     if request.error is not None:
         if observers is not None:
-            tell_of_failure(observers, request)
+            tell_of_failure(observers, request, request.error)
         raise_error(request)
 
 
 def withdraw_forgotten(owner: LoopOwner) -> None:
-    """A task that waits was cancelled or interrupted, perhaps when its request was over already, and before it could run.
+    """Withdraw the requests of tasks that were cancelled or interrupted, even if a request was over before its task ran.
 
-    Its first step then is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later call takes
-    something, whatever a further signal handler does to this.
+    The first step of such a task is to append the request to `LoopOwner.forgotten`. From there it is withdrawn before any later
+    call takes something, whatever a further signal handler does to this.
     """
     with contextlib.suppress(PoolClosedError):
         owner.post(owner.withdraw_forgotten)
@@ -264,15 +345,17 @@ def raise_error(request: Request) -> NoReturn:
 
 
 def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, error: Exception | None) -> bool:
-    """Give a future its outcome, where the pool's loop is and the future's may be another. False: it has ended otherwise."""
+    """Give a future its outcome, where the pool's loop is and the future's may be another.
+
+    False: it has ended otherwise, or its loop is closed, on which nothing can end any more, nor be cancelled.
+    """
     loop = future.get_loop()
     if owner.is_on(loop):
         return _resolve(future, value, error)
     try:
         loop.call_soon_threadsafe(_resolve, future, value, error)
     except RuntimeError:
-        # The caller's loop is closed: no call waits any more.
-        future.cancel()
+        return False
     return True
 
 

@@ -57,7 +57,7 @@ class LoopHandle(_Watched, asyncio.Future[None]):
         self.owner = failures.loop_owner
 
     def resolve(self, value: None, error: Exception | None) -> None:
-        """Its sends have ended."""
+        """Take the outcome of its sends."""
         resolve_on(self, self._failures.loop_owner, value, error)
         if error is not None:
             self._failures.note(self, error)
@@ -91,7 +91,7 @@ class ThreadHandle(_Watched, ThreadFuture[None]):
         return self.involved
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
-        """Its sends have ended."""
+        """Take the outcome of its sends."""
         taken = super().resolve(value, error)
         if error is not None:
             self._failures.note(self, error)

@@ -99,6 +99,8 @@ class LoopOwner:
         self.forgotten: deque[Cancellable] = deque()
         """Calls whose outcome the program does not get any more: what they are for is forgotten, or they were interrupted. To note
         one is a single call of C code, so that a signal handler can't come in between."""
+        self.unread: dict[int, Cancellable] = {}
+        """What gives the message of a future back, by its identity, as long as the program has not looked at the future."""
         self.suspect: BaseException | None = None
         """An exception that left the pool's work in the middle, until `judge` has found out whether a signal handler raised it.
         It is noted by one store, before which no handler can run. If `judge` is then kept from running, the next call or the clock

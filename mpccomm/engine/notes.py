@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mpccomm.engine.lanes import Lane
 from mpccomm.engine.trail import Book, ReceivedNote, SentNote
-from mpccomm.protocol.frames import Key, describe_key
+from mpccomm.protocol.frames import Key, text_of_key
 from mpccomm.trace.record import Phase, Receive, Send, Wait
 
 
@@ -101,7 +101,7 @@ class Making:
             ended = self.at(received.ended) if received.ended else begun
             self.receives.append(
                 Receive(
-                    book.peer, received.number, describe_key(key), received.size, self._line(received.lane),
+                    book.peer, received.number, text_of_key(key), received.size, self._line(received.lane),
                     begun, there, begun, ended, handed,
                 )
             )  # fmt: skip
@@ -135,7 +135,7 @@ class Making:
             return  # it is from before the record began
         if awaited:
             self._awaited.append(len(self.sends))
-        name = describe_key(key) if key else ""
+        name = text_of_key(key) if key else ""
         queued = self.at(encoded or called)
         returned = self.at(ended) if awaited else queued
         line = self._line(lane)
@@ -183,7 +183,8 @@ def _when_waited_for(sends: list[Send], awaited: Iterable[int], waits: Iterable[
         for peer in wait.to:
             before = queued.get((wait.lane, peer), [])
             last = bisect_right(before, (wait.began, len(sends))) - 1
-            if last >= 0:
+            # One that was over before is not what it was for: that may be an `asend`, whose handle is waited for.
+            if last >= 0 and sends[before[last][1]].returned >= wait.began:
                 place = before[last][1]
                 sends[place] = sends[place]._replace(returned=max(sends[place].returned, wait.ended))
                 found.add(place)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from mpccomm.interrupts import is_interrupt
 from mpccomm.logs import EventLog, LogEvent
+from mpccomm.protocol.frames import Key
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
 
@@ -63,6 +64,12 @@ class Observers:
         """The same, where no single message tells of it: a call for several, or the result of a handle."""
         self.vain: tuple[Callable[[Involved, float], None], ...] = self._hooks("vain")
         """A call for one message has waited for nothing since then; in the thread of the call."""
+        self.missed: tuple[Callable[[str, Key, float, BaseException], None], ...] = self._hooks("missed")
+        """A receive has ended without a message, or with one that can't be read: its id, since when it has waited, and why.
+
+        In the thread of the call; of a future, in a copy of the context that asked for it. Where a call was for several parties,
+        each is told that kept it waiting.
+        """
         self.connection: tuple[Callable[[str, bool], None], ...] = self._hooks("connection")
         """A party was connected, or its connection was lost; on the pool's loop."""
         self.phase: tuple[Callable[[str, object, bool], None], ...] = self._hooks("phase")

@@ -75,6 +75,14 @@ def linger_limit(linger: float | Unset, default: float) -> float:
     return limit
 
 
+def reason_of(kind: type[BaseException] | None, error: BaseException | None) -> str | None:
+    """Return what the others are told where a ``with`` of a pool ends with an error; None: all is well, it just shuts down.
+
+    Only the kind: the text of an exception may hold what the others must not see.
+    """
+    return None if kind is None or (isinstance(error, SystemExit) and not error.code) else kind.__name__
+
+
 def abort_reason(reason: str) -> str:
     """Return the reason of an abort.
 

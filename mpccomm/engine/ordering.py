@@ -13,6 +13,7 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mpccomm.errors import DecodingError
+from mpccomm.interrupts import is_strike
 
 if TYPE_CHECKING:
     from mpccomm.protocol.receiver import Incoming
@@ -86,14 +87,14 @@ class Serialising:
         self.held: _Lock | None = None
 
     def begin(self) -> None:
-        """A class of the user is about to be serialised."""
+        """Begin, as a class of the user is about to be serialised."""
         if self.held is None:
             # Ctrl-C may come between any two steps: a lock that was noted and not taken does no harm, the reverse would.
             self.held = _Held(self._lock)
             self._lock.acquire()
 
     def end(self) -> None:
-        """The message has its place in the queue, or will not be sent."""
+        """End: the message has its place in the queue, or will not be sent."""
         held = self.held
         if isinstance(held, _Held):
             held.release()
@@ -141,7 +142,7 @@ def read_in_order(message: Incoming, reading: RLock, decode: Callable[[Incoming]
     return value
 
 
-def _outcome(message: Incoming, decode: Callable[[Incoming], Any]) -> tuple[Any, Exception | None]:
+def _outcome(message: Incoming, decode: Callable[[Incoming], Any]) -> tuple[Any, BaseException | None]:
     # Apart from the `with`, which does not end where a signal raises as a loop inside it goes back (since Python 3.12).
     undecoded = message.receiver.decode_order.undecoded
     while message.outcome is None:
@@ -172,13 +173,17 @@ def try_to_begin(message: Incoming, ordering: Ordering) -> bool:
 
 
 def end(message: Incoming, ordering: Ordering) -> None:
-    """The message has been decoded."""
+    """Note that the message has been decoded."""
     if message.ordered:
         ordering.reading.release()
 
 
-def _try(decode: Callable[[Incoming], Any], message: Incoming) -> tuple[Any, Exception | None]:
+def _try(decode: Callable[[Incoming], Any], message: Incoming) -> tuple[Any, BaseException | None]:
     try:
         return decode(message), None
     except DecodingError as error:
+        return None, error
+    except BaseException as error:
+        if isinstance(error, Exception) or is_strike(error):
+            raise
         return None, error

@@ -272,7 +272,7 @@ class Party:
             self.flush()
 
     def turned_away(self, code: int | None) -> None:
-        """A connection was closed by the other side before its handshake was complete."""
+        """Note that the other side closed a connection before its handshake was complete."""
         if self.certified and code in (CloseCode.NOT_RECOGNISED, CloseCode.BARRED):
             self.refused(Verdict(_NOT_ACCEPTED if code == CloseCode.NOT_RECOGNISED else why_closed(code), True))
         else:

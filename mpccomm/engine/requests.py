@@ -14,20 +14,19 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
-from mpccomm.engine.delivery import read, tell_of_receipt
+from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
 from mpccomm.engine.trail import AT_A_STROKE, pack_sent
-from mpccomm.errors import CommunicationError
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -73,6 +72,9 @@ class Request(Protocol):
 
     def involved(self) -> Involved:
         """Return the parties that it waits for, and whether it sends to them."""
+
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return its receives that have failed, if it has failed."""
 
     def start(self) -> None:
         """Begin; called once, on the pool's loop."""
@@ -130,6 +132,10 @@ class ReceiveCall(Receive):
     def involved(self) -> Involved:
         """Return the party."""
         return ((self.party.name, False),)
+
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return itself."""
+        return (self,)
 
     def grab(self) -> bool:
         """Take the message if it is here, in the thread of the caller, without the loop. Otherwise `start` has to follow.
@@ -269,15 +275,21 @@ class ReceiveCall(Receive):
         assert message is not None
         try:
             return self._read(message)
-        except CommunicationError:
-            self.message = self._mine = None
+        except BaseException as error:
+            if is_outcome(error):
+                self.message = self._mine = None
             raise
 
     def _read(self, message: Incoming) -> Any:
         party = self.party
         observers = party.loop_owner.observers
         begun = 0.0 if observers is None else time.perf_counter()
-        value = read(message, party)
+        try:
+            value = read(message, party)
+        except CommunicationError as error:
+            if observers is not None:
+                tell_of_miss(observers, self, error)
+            raise
         if observers is not None:
             tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
             if self.asked < math.inf:
@@ -307,10 +319,11 @@ class ReceiveCall(Receive):
 class FutureCall(ReceiveCall):
     """The receive of one message for a future: the waiter gets its value.
 
-    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done.
+    The value is decoded before the message is acknowledged, so that its sender goes on when the future is done. The message is
+    kept until the program looks at the future: an interrupt may keep the caller from having it, and it may be forgotten.
     """
 
-    __slots__ = ("_context", "asked", "immediate", "landed", "taking")
+    __slots__ = ("_context", "asked", "immediate", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
@@ -318,8 +331,6 @@ class FutureCall(ReceiveCall):
             self.asked = time.perf_counter()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
-        self.landed = True
-        """Whether the caller is sure to have the future. Until then the message is kept, or an interrupt could lose both."""
         self.taking: Callable[[], None] | None = None
         """Tell the observers when the program asks for the value."""
         self._context = copy_context()
@@ -331,6 +342,9 @@ class FutureCall(ReceiveCall):
     def _end(self, error: Exception | None) -> None:
         message = self.message
         if message is None:
+            observers = self.party.loop_owner.observers
+            if observers is not None and error is not None:
+                self._context.run(tell_of_miss, observers, self, error)
             super()._end(error)
         elif self.immediate:
             self._give(*self._try_to_read(message))
@@ -346,33 +360,33 @@ class FutureCall(ReceiveCall):
             message.receiver.hold(message)
             self.party.loop_owner.run_in_worker(partial(self._read_in_worker, message))
 
-    def _try_to_read(self, message: Incoming) -> tuple[Any, Exception | None]:
+    def _try_to_read(self, message: Incoming) -> tuple[Any, BaseException | None]:
         try:
             return self._context.run(self._read, message), None
-        except Exception as error:
-            return None, error
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) or is_outcome(error):
+                return None, error
             self.cancel()
             raise
 
-    def _give(self, value: Any, error: Exception | None) -> None:
+    def _give(self, value: Any, error: BaseException | None) -> None:
         before = self.state
         self.state = after = (_AFTER_SUCCESS if error is None else _AFTER_FAILURE)[before]
         if after is before:
             return  # it was given up meanwhile, and the message went back
-        self.error = error
+        self.error = outcome = cast("Exception | None", error)  # what a class of the user raises is its future's only
         waiter, self.waiter = self.waiter, None
-        taken = waiter is not None and waiter.resolve(value, error) is not False
-        if taken and (error is None or isinstance(error, CommunicationError)):
-            if self.landed:
-                self.message = None
-        else:
+        if error is None and self.message is not None:
+            # It goes back where the program does not look at the future, and the value with it.
+            self.message.outcome = value, None
+        taken = waiter is not None and waiter.resolve(value, outcome) is not False
+        if not taken or not (error is None or is_outcome(error)):
             # The message is not to blame, or the future was given up: the next receive gets the message.
             self.cancel()
 
     def _read_in_worker(self, message: Incoming) -> None:
         value: Any = None
-        error: Exception | None = None
+        error: BaseException | None = None
 
         def finish() -> None:
             try:
@@ -472,7 +486,7 @@ class SendCall(Outgoing):
             if self.total > AT_A_STROKE or ordered:
                 self.encoded = time.perf_counter()
             observers = party.loop_owner.observers
-            if observers is not None:
+            if observers is not None and observers.sends:
                 annotation = b""
                 for hook in observers.sends:
                     annotation += hook(party.name, self)
@@ -482,6 +496,10 @@ class SendCall(Outgoing):
     def involved(self) -> Involved:
         """Return the party."""
         return ((self.party.name, True),)
+
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return none: it receives nothing."""
+        return ()
 
     def start(self) -> None:
         """Number the message and queue it, unless that was done already."""
@@ -614,11 +632,21 @@ def tell_of_taking(observers: Observers, party: str, message: Incoming) -> None:
         hook(party, message)
 
 
-def tell_of_failure(observers: Observers, request: Request) -> None:
+def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:
     """Tell the observers of a wait that ended without a message."""
     if isinstance(request, ReceiveCall) and request.since:
         for hook in observers.vain:
             hook(request.involved(), request.since)
+    if observers.missed:
+        for call in request.missing():
+            tell_of_miss(observers, call, error)
+
+
+def tell_of_miss(observers: Observers, call: ReceiveCall, error: BaseException) -> None:
+    """Tell the observers of a receive that has failed, unless it has only looked whether its message is here."""
+    if call.timeout is None or call.timeout > 0:
+        for hook in observers.missed:
+            hook(call.party.name, call.key, call.since, error)
 
 
 AnyCall: TypeAlias = ReceiveCall | SendCall

@@ -27,6 +27,10 @@ class _Compound:
         self.error: Exception | None = None
         self.waiter: Waiter | None = None
 
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return none: its receives are not known, or there are none."""
+        return ()
+
     def detach(self) -> None:
         """Do nothing: nothing is sent that the caller could change."""
 
@@ -121,16 +125,22 @@ class Several(_Compound):
     It stays new until all of its parts are started: what they bring until then is looked at together.
     """
 
-    __slots__ = ("_missing", "parts")
+    __slots__ = ("_failed", "_missing", "parts")
 
     def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__()
         self.parts = parts
         self._missing = len(parts)
+        self._failed: Sequence[Part] = ()
+        """Those that have failed, or were late, when it failed."""
 
     def involved(self) -> Involved:
         """Return the parties of all parts."""
         return tuple(one for part in self.parts for one in part.involved())
+
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return the receives for which it has failed; all, if it was given up."""
+        return [call for part in self._failed or self.parts for call in part.missing()]
 
     def start(self) -> None:
         """Start all: a send that comes after one that fails gets its number nevertheless."""
@@ -143,10 +153,11 @@ class Several(_Compound):
         self._change(RequestEvent.START)
         failed = [part for part in self.parts if part.error is not None]
         if failed or not self._missing:
+            self._failed = failed
             self._conclude(_joined(failed))
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """One of the parts is over."""
+        """Note that one of the parts is over."""
         self._missing -= 1
         if self.state is RequestState.NEW:
             return
@@ -156,6 +167,7 @@ class Several(_Compound):
                 # All parts have the same time limit.
                 failed = [part for part in self.parts if part.state is RequestState.WAITING or part in failed]
                 error = _joined(failed)
+            self._failed = failed
             self._conclude(error)
         elif not self._missing:
             self._conclude(None)
@@ -191,6 +203,10 @@ class First(_Compound):
         """Return the parties of all parts."""
         return tuple(one for part in self.parts for one in part.involved())
 
+    def missing(self) -> Sequence[ReceiveCall]:
+        """Return all: any of them would have done."""
+        return self.parts
+
     def start(self) -> None:
         """Take the message that has been here for longest, or wait for one."""
         if not self._change(RequestEvent.START):
@@ -202,7 +218,7 @@ class First(_Compound):
                 return
 
     def resolve(self, value: Any, error: Exception | None) -> None:
-        """One of the parts is over."""
+        """Note that one of the parts is over."""
         self._missing -= 1
         if error is None:
             self.winner = next(part for part in self.parts if part.state is RequestState.DONE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mpccomm.engine.abc import RemoteParty
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import joined, without
 from mpccomm.engine.recorder import Recorder
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 else:  # an optional library: where it is missing the annotation can be looked up all the same
     Axes = Any
-
-    from mpccomm.engine.abc import RemoteParty
 
 log = EventLog()
 

@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.engine.futures import run
-from mpccomm.engine.options import UNSET, Unset, abort_reason
+from mpccomm.engine.options import UNSET, Unset, abort_reason, reason_of
 from mpccomm.pool.channel import Messages
 
 
@@ -69,8 +69,5 @@ class Pool(BasePool, Messages):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None or (isinstance(error, SystemExit) and not error.code):
-            await self.shutdown()
-        else:
-            # Only the kind: the text of an exception may hold what the others must not see.
-            await self.abort(kind.__name__)
+        reason = reason_of(kind, error)
+        await (self.shutdown() if reason is None else self.abort(reason))

@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from mpccomm.engine.base_channel import BaseChannel
-from mpccomm.engine.delivery import read, tell_of_receipt
+from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.futures import (
     ObservedFuture,
@@ -28,7 +28,6 @@ from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
-from mpccomm.errors import CommunicationError
 
 T = TypeVar("T")
 
@@ -104,9 +103,12 @@ class Waiting(BaseChannel):
                     if observers is not None:
                         tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
                     return value
-                except CommunicationError:
-                    raise
-                except BaseException:
+                except BaseException as error:
+                    if is_outcome(error):
+                        if owner.observers is not None:
+                            for hook in owner.observers.missed:
+                                hook(party.name, message.key, 0.0, error)
+                        raise
                     try:
                         party.return_message(message)
                     except BaseException as error:
@@ -127,14 +129,9 @@ class Waiting(BaseChannel):
         kind = ReceiveFuture if owner.observers is None else ObservedFuture
         future = future_for(call, owner, running_loop(), kind)
         call.immediate = future.is_home
-        call.landed = False
         try:
             owner.post(call.start)
             call.immediate = False
-            if future.is_home:
-                call.landed = True
-                if future.done():
-                    call.message = None
         except BaseException:
             owner.forgotten.append(call)
             withdraw_forgotten(owner)

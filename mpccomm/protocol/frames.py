@@ -220,7 +220,15 @@ def describe_key(key: Key) -> str:
     if isinstance(key, str):
         call = _OF_A_GROUP.fullmatch(key)
         return _shown(repr(key) if call is None else _describe_call(*call.groups()))
-    prefix, number = key
+    return _describe_number(*key)
+
+
+def text_of_key(key: Key) -> str:
+    """Return an id as other programs look for it: that of the caller as it is, others as in logs."""
+    return key if isinstance(key, str) and not _OF_A_GROUP.fullmatch(key) else describe_key(key)
+
+
+def _describe_number(prefix: str, number: int) -> str:
     return f"{_shown(prefix if prefix.isprintable() else repr(prefix))}#{number % AUTOMATIC_NUMBERS if number < 0 else number}"
 
 

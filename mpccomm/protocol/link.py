@@ -177,7 +177,7 @@ class Link:
         if message is not None:
             session = self._session
             if session.ack_due and not message.consumed:
-                # As `Session.consume`, which one call less says here.
+                # The same as `Session.consume`, without a call.
                 message.consumed = True
                 box = self.receiver.box
                 box.taken += 1

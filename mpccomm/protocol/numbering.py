@@ -32,7 +32,7 @@ class Numbering(Protocol):
         """Return the id that `claim` would give out now."""
 
     def release(self, key: Key) -> None:
-        """A receive ended without its message: its automatic number is for the next one."""
+        """Give the automatic number of a receive that ended without its message to the next one."""
 
     def forget(self) -> None:
         """Count anew, the other side doing the same."""
@@ -67,7 +67,7 @@ class PrefixNumbering:
         return prefix, next(iter(released), AUTOMATIC_NUMBERS - length_hint(numbers))
 
     def release(self, key: Key) -> None:
-        """A receive ended without its message: its automatic number is for the next one."""
+        """Give the automatic number of a receive that ended without its message to the next one."""
         if not isinstance(key, str):
             prefix, number = key
             heappush(self.counters[prefix][1], number)

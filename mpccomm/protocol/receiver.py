@@ -27,7 +27,7 @@ _BROKEN = -1
 class Incoming:
     """A message that has arrived as a whole."""
 
-    outcome: tuple[object, Exception | None] | None
+    outcome: tuple[object, BaseException | None] | None
     """The value, or the error, where it was decoded before it was asked for."""
     at = -1.0
     """When its last piece arrived, by the clock that the link is told; negative: that is unknown."""

@@ -228,7 +228,7 @@ class Sender:
         counters.bytes_sent += message.total
 
     def pending(self) -> Iterator[Outgoing]:
-        """Every message that is not acknowledged yet, in the order sent."""
+        """Yield every message that is not acknowledged yet, in the order in which they were sent."""
         last: Outgoing | None = None
         seen = set()
         for _, message, *_ in self._log:
@@ -258,7 +258,7 @@ class Sender:
         return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
 
     def queued(self) -> tuple[int, int]:
-        """The number of messages that have not begun, and their bytes."""
+        """Return the number of messages that have not begun, and their bytes."""
         return len(self.queue), self._counters.bytes_sent - self._begun_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
@@ -425,7 +425,7 @@ class Sender:
         news = False
         if taken != box.taken or taken_bytes != box.taken_bytes:
             if box.taken <= taken <= box.begun and box.taken_bytes <= taken_bytes <= box.begun_bytes:
-                # As `Box.hear`, which one call less says here.
+                # The same as `Box.hear`, without a call.
                 box.taken, box.taken_bytes = taken, taken_bytes
                 news = True
             else:

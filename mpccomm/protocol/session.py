@@ -145,7 +145,7 @@ class Session:
                         continue
                 receive = put(message)
                 if receive is not None:
-                    # As `consume`, which one call less says here.
+                    # The same as `consume`, without a call.
                     message.consumed = True
                     box.taken += 1
                     box.taken_bytes += cost
@@ -356,7 +356,7 @@ class ClosingNotice:
         """Whether there is one: what arrives after it is passed over, since the other side has been told what was."""
 
     def goodbye(self, session: Session, *, unread: bool, followed: bool = False) -> None:
-        """The pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
+        """Say goodbye, as the pool shuts down. ``unread``: what is left in the mailbox is from the incarnation that hears this.
 
         ``followed``: another pool of this process takes its place.
         """

@@ -53,7 +53,7 @@ def _installed(module: str) -> bool:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Before anything of the user's is imported."""
+    """Run before anything of the user's is imported."""
     if early_config.known_args_namespace.mpccomm_compat:
         from mpccomm.compat import install
 

@@ -115,7 +115,7 @@ def pool_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRelay]
 def relayed_pool_group_factory(
     request: pytest.FixtureRequest, pool_relay: LocalRelay
 ) -> Iterator[Callable[[int], tuple[Pool, ...]]]:
-    """A function that makes a number of pools that let nothing in, and reach each other through `pool_relay`."""
+    """Return a function that makes a number of pools that let nothing in, and reach each other through `pool_relay`."""
     with _groups(request, "awaitable", tls=True) as groups:
         yield _through(groups, pool_relay)
 
@@ -184,7 +184,7 @@ def sync_memory_pool_group_factory(request: pytest.FixtureRequest) -> Iterator[C
 def sync_relayed_pool_group_factory(
     request: pytest.FixtureRequest, pool_relay: LocalRelay
 ) -> Iterator[Callable[[int], tuple[SyncPool, ...]]]:
-    """A function that makes a number of blocking pools that let nothing in, and reach each other through `pool_relay`."""
+    """Return a function that makes a number of blocking pools that let nothing in, and reach each other through `pool_relay`."""
     with _groups(request, "blocking", tls=True) as groups:
         yield _through(groups, pool_relay)
 

@@ -89,16 +89,16 @@ class BlockingCall:
                 pieces += 1
                 if pieces == _LONG:
                     tell_of_blocked_loop()
-        except BaseException:
+        except BaseException as error:
             if observers is not None:
-                tell_of_failure(observers, request)
+                tell_of_failure(observers, request, error)
             raise
         finally:
             if end is not None:
                 end()
         if request.error is not None:
             if observers is not None:
-                tell_of_failure(observers, request)
+                tell_of_failure(observers, request, request.error)
             raise request.error
 
 

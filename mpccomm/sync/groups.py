@@ -85,7 +85,7 @@ class SyncGroup:
     def gather(
         self, value: object, *, root: str, timeout: float | None = None, expect: Expect | None = None
     ) -> dict[str, Any] | None:
-        """``root`` gets the values of all.
+        """Gather: ``root`` gets the values of all.
 
         :param expect: what each of them has to be, as of `SyncPool.recv`
         :returns: at ``root`` the values by name; elsewhere None
@@ -102,7 +102,7 @@ class SyncGroup:
         timeout: float | None = None,
         expect: Expect | None = None,
     ) -> Any:
-        """Every member gets its own value from ``root``.
+        """Scatter: every member gets its own value from ``root``.
 
         :param values: at ``root``, a value for each member, by name; elsewhere it is ignored
         :param expect: what the value has to be, as of `SyncPool.recv`
@@ -119,7 +119,7 @@ class SyncGroup:
         *,
         expect: Expect | None = None,
     ) -> dict[str, Any]:
-        """Every member gets the values of all.
+        """Gather to all: every member gets the values of all.
 
         :param expect: what each of them has to be, as of `SyncPool.recv`
         :returns: the values by name
@@ -133,7 +133,7 @@ class SyncGroup:
     def as_received(
         self, value: Any, timeout: float | None = None, *, expect: Expect | None = None
     ) -> Iterator[tuple[str, Any]]:
-        """Every member gives a value and gets those of all, one after the other in the order of arrival: its own comes first.
+        """Gather to all in the order of arrival: every member gets the values of all one after the other, its own first.
 
         It begins when the first is asked for. Leaving the loop early leaves the rest: `resume` returns it as a dict, and the next
         call drops it.
@@ -149,7 +149,7 @@ class SyncGroup:
     def alltoall(
         self, values: Mapping[str, Any], timeout: float | None = None, *, expect: Expect | None = None
     ) -> dict[str, Any]:
-        """Every member has a value for each: the whole is transposed.
+        """Exchange among all: every member has a value for each, and gets the values that the others have for it.
 
         :param values: a value for each member, by name; that for this party stays here
         :param expect: what each of those that come has to be, as of `SyncPool.recv`

@@ -17,6 +17,7 @@ from typing import Any
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.several import TaskCall
 from mpccomm.errors import PoolClosedError
+from mpccomm.interrupts import is_strike
 from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
 from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end
@@ -99,6 +100,21 @@ class LoopLifetime:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+    def make_up_for(self, error: BaseException, reason: str | None = None) -> None:
+        """End the pool, without lingering, where a signal has kept a call that was to end it from its first steps.
+
+        ``reason``: as of `wind_up`.
+        """
+        if not is_strike(error) or self._engine.ending.asked_for:
+            return
+        if self._thread.alive:
+            self._engine.ending.begin_in_background(reason)
+            self._engine.ending.hurry()
+            self._thread.join(self.grace)
+        else:
+            self._engine.close_unused()
+            _lifetimes.discard(self)
 
     def _begin(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         # If the pool has just ended, nothing is left to do, and a task would never end.

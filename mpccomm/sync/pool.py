@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpccomm.engine.base_pool import BasePool, other_face
-from mpccomm.engine.options import UNSET, Unset, abort_reason
+from mpccomm.engine.options import UNSET, Unset, abort_reason, reason_of
 from mpccomm.pool import Pool
 from mpccomm.sync.blocking import program_waits
 from mpccomm.sync.channel import SyncMessages
@@ -40,11 +40,21 @@ class SyncPool(BasePool, SyncMessages):
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
+    # In these the first step is the `try`: a signal may come before all others.
+
     def shutdown(self, linger: float | Unset = UNSET) -> None:
-        self._close(partial(self._pool.shutdown, self._linger_limit(linger)))
+        try:
+            self._close(partial(self._pool.shutdown, self._linger_limit(linger)))
+        except BaseException as error:
+            self._loop_lifetime.make_up_for(error)
+            raise
 
     def abort(self, reason: str = "", linger: float | Unset = UNSET) -> None:
-        self._close(partial(self._pool.abort, abort_reason(reason), self._linger_limit(linger)))
+        try:
+            self._close(partial(self._pool.abort, abort_reason(reason), self._linger_limit(linger)))
+        except BaseException as error:
+            self._loop_lifetime.make_up_for(error, reason)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +62,11 @@ class SyncPool(BasePool, SyncMessages):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close(partial(self._pool.__aexit__, kind, error, traceback))
+        try:
+            self._close(partial(self._pool.__aexit__, kind, error, traceback))
+        except BaseException as struck:
+            self._loop_lifetime.make_up_for(struck, reason_of(kind, error))
+            raise
 
     def __del__(self) -> None:
         # Neither lock nor wait in here: the collector may run anywhere.

@@ -78,7 +78,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _in_the_child_of_a_fork() -> None:
-    """It ends as other processes do: the program that forked it expects that, and its pools are not its own."""
+    """Let signals end a forked process as any other: its parent expects that, and the pools are not its own."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.SIG_DFL)

@@ -75,7 +75,6 @@ class SyncWaiting(BaseChannel):
     def _future_of(self, call: FutureCall) -> Future[Any]:
         """Start a receive, and return the future that gets its message."""
         future = ThreadFuture[Any](self._engine.callbacks, call)
-        call.landed = False
         try:
             self._post(call.start)
             return future

@@ -160,7 +160,7 @@ class _Process:
             lanes[receive.lane].append(
                 Slice(receive.taken, receive.returned, name, "receive", _facts(receive), flow_in=flow)
             )
-        for wait in party.waits:
+        for wait in party.waits_by_kind():
             lanes[wait.lane].append(Slice(wait.began, wait.ended, self._waiting_for(wait), "wait", {}))
         return lanes
 

@@ -159,8 +159,9 @@ class _Picture:
 
     def _bars(self, party: PartyRecord) -> Iterator[tuple[str, str, list[_Bar]]]:
         """Yield what a party did, by kind; the later ones are drawn over the earlier."""
-        receiving = [wait for wait in party.waits if wait.of]
-        sending = [wait for wait in party.waits if wait.to and not wait.of]
+        waits = list(party.waits_by_kind())
+        receiving = [wait for wait in waits if wait.of]
+        sending = [wait for wait in waits if wait.to]
         yield "waits for a message", RECEIVING, [self._bar(party, wait.began, wait.ended) for wait in receiving]
         yield "waits until a message is there", SENDING, [self._bar(party, wait.began, wait.ended) for wait in sending]
         coding = [(send.called, send.encoded) for send in party.sends]

@@ -51,9 +51,11 @@ class Path(NamedTuple):
     """Where the time goes on the longest path, in seconds."""
 
     messages: int
-    """How many follow each other there, acknowledgements included."""
+    """How many follow each other there."""
+    acknowledgements: int
+    """How many of those are waited for there."""
     travelling: float
-    """Half a round trip for each of them."""
+    """Half a round trip for each message and acknowledgement."""
     line: float
     """Getting onto a line, and waiting for messages before."""
     handling: float
@@ -80,6 +82,8 @@ class Estimate:
     estimated: float
     path: Path
     phases: list[PhaseEstimate]
+    recorded_rtt: float
+    """Of the lines that the run was recorded over, of the longest one; 0: there were none to speak of."""
 
 
 class _Event:
@@ -192,6 +196,8 @@ class _Graph:
         self._messages: dict[tuple[str, str, int], _Message] = {}
         """By sender, receiver (their incarnations) and number."""
         self._sent: dict[_Call, _Message] = {}
+        self._recorded_delay = 0.0
+        """The longest one, in seconds."""
         self._parties = [_Party(party, record.name_of(party.incarnation)) for party in record.parties]
         for party in self._parties:
             self._add_calls(party)
@@ -369,6 +375,7 @@ class _Graph:
     def run(self, between: LineBetween) -> None:
         """Give every event its time."""
         recorded_lines = self._recorded_lines()
+        self._recorded_delay = max((line.delay for line in recorded_lines.values()), default=0.0)
         directions: dict[tuple[str, str], Direction] = {}
         due: list[tuple[float, int, _Event]] = []
         numbers = {event: number for number, event in enumerate(self._events)}
@@ -420,7 +427,13 @@ class _Graph:
         last = max(events, key=lambda event: event.time)
         first = min(event.time for event in events)
         recorded = [event.recorded for event in events]
-        return Estimate(max(recorded) - min(recorded), last.time - first, _path(last, first), self._phases())
+        return Estimate(
+            max(recorded) - min(recorded),
+            last.time - first,
+            _path(last, first),
+            self._phases(),
+            2 * self._recorded_delay,
+        )
 
     def _phases(self) -> list[PhaseEstimate]:
         found: dict[str, PhaseEstimate] = {}
@@ -447,13 +460,14 @@ class _Graph:
 
 def _path(last: _Event, first: float) -> Path:
     """Follow the causes of an event back to one that has none."""
-    messages, travelling, line, handling, computing = 0, 0.0, 0.0, 0.0, 0.0
+    messages, acknowledgements, travelling, line, handling, computing = 0, 0, 0.0, 0.0, 0.0, 0.0
     event = last
     while event.cause is not None:
         took = event.time - event.cause.time
         message = event.message
         if message is not None and event.kind in (_ARRIVED, _DELIVERED):
-            messages += 1
+            messages += event.kind == _ARRIVED
+            acknowledgements += event.kind == _DELIVERED
             travelling += message.travelling
             queued = message.line if event.kind == _ARRIVED else 0.0
             line += queued
@@ -461,7 +475,7 @@ def _path(last: _Event, first: float) -> Path:
         else:
             computing += took
         event = event.cause
-    return Path(messages, travelling, line, handling, computing, event.time - first)
+    return Path(messages, acknowledgements, travelling, line, handling, computing, event.time - first)
 
 
 def _both(calls: Iterable[_Call]) -> Iterator[_Event]:

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class Send(NamedTuple):
     number: int
     """How many messages this party had begun to send to that incarnation before; -1: it never left."""
     id: str
+    """As the program wrote it; automatic ones and those of groups as in logs."""
     size: int
     """Bytes, encoded."""
     lane: int
@@ -139,6 +140,44 @@ class PartyRecord:
     waits: list[Wait] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
+
+    def waited(self, *, to_send: bool) -> float:
+        """Return for how long calls have waited for messages, or for deliveries, in seconds.
+
+        As in reports, a call that waits for both counts in both, and the waits of one thread at the same time count once.
+        """
+        return self._length(wait for wait in self.waits if (wait.to if to_send else wait.of))
+
+    def waited_at_all(self) -> float:
+        """Return for how long calls have waited for the one or the other, likewise."""
+        return self._length(wait for wait in self.waits if wait.to or wait.of)
+
+    def _length(self, waits: Iterable[Wait]) -> float:
+        until: dict[str, int] = {}
+        length = 0
+        for wait in sorted(waits, key=lambda wait: wait.began):
+            thread = self.lanes[wait.lane].partition("/")[0]
+            counted = max(until.get(thread, 0), wait.began)
+            until[thread] = max(counted, wait.ended)
+            length += until[thread] - counted
+        return length / 1e9
+
+    def waits_by_kind(self) -> Iterator[Wait]:
+        """Yield the waits, each for messages or for deliveries alone.
+
+        A call that waits for both, as a collective does, is in two: until the last of its messages was there, and from then on.
+        """
+        arrived = {(receive.lane, receive.called, receive.peer): receive.arrived for receive in self.receives}
+        for wait in self.waits:
+            if not (wait.of and wait.to):
+                yield wait
+                continue
+            times = [arrived.get((wait.lane, wait.began, peer), wait.ended) for peer in wait.of]
+            there = min(max(wait.began, *times), wait.ended)
+            if there > wait.began:
+                yield wait._replace(ended=there, to=[], goes_on=wait.goes_on and there == wait.ended)
+            if there < wait.ended:
+                yield wait._replace(began=there, of=[])
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in a file."""

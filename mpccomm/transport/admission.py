@@ -12,12 +12,14 @@ from mpccomm.settings import Strangers
 class PendingConnection:
     """One such connection, from being accepted until it is known who calls."""
 
-    __slots__ = ("_admission", "_drop", "_timer", "address", "deadline", "dropped", "unread")
+    __slots__ = ("_admission", "_drop", "_timer", "address", "deadline", "dropped", "transport", "unread")
 
     def __init__(self, room: Admission, address: IPAddress, drop: Callable[[str], None], time: float) -> None:
         loop = asyncio.get_running_loop()
         self.address = address
         self.dropped = False
+        self.transport: asyncio.WriteTransport | None = None
+        """What carries it, as soon as its protocol has been told."""
         self.deadline = loop.time() + time
         """The time, by the loop's clock, at which the caller must have said who it is."""
         self.unread = room.limits.bytes

@@ -292,7 +292,7 @@ class _Connection:
         back.start(0.0)
 
     def _over(self, orderly: bool) -> None:
-        """One stream has ended."""
+        """Note that one stream has ended."""
         if not orderly or all(stream.ended for stream in self._streams):
             self._close(_reset if not orderly else socket.socket.close)
 

@@ -102,7 +102,7 @@ class Acceptor:
             await asyncio.wait(self._tasks)
 
     def _admit(self, handshake: _Handshake) -> None:
-        pending = self._admission.enter(handshake.address, handshake.drop)
+        pending = handshake.pending = self._admission.enter(handshake.address, handshake.drop)
         task = asyncio.get_running_loop().create_task(handshake.run(pending))
         handshake.task = task
         self._tasks.add(task)
@@ -142,11 +142,11 @@ class _Handshake:
     def __init__(self, listener: Acceptor, sock: socket.socket, address: IPAddress, *, chosen: bool = False) -> None:
         self.address = address
         self._chosen = chosen
+        self.pending: PendingConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self._listener = listener
         self._socket: socket.socket | None = sock
         self._spare: socket.socket | None = None
-        self._transport: asyncio.WriteTransport | None = None
 
     async def run(self, pending: PendingConnection) -> None:
         listener = self._listener
@@ -167,7 +167,7 @@ class _Handshake:
                 lambda: protocol, sock, ssl=context, **(times if context else {})
             )
             # The class can't be asked for: those of uvloop have nothing in common with those of asyncio.
-            self._transport = cast(asyncio.WriteTransport, transport)
+            pending.transport = cast(asyncio.WriteTransport, transport)
         except (OSError, TimeoutError) as error:
             if pending.end():
                 self._explain(error)
@@ -203,8 +203,10 @@ class _Handshake:
     def drop(self, reason: str) -> None:
         """End the connection, at whichever step it is."""
         self._listener._refused(self.address, reason)
-        if self._transport is not None:
-            self._transport.abort()
+        if self.pending is not None and self.pending.transport is not None:
+            # Also where the task has not heard of it yet: cancelled now, uvloop would close the socket and not tell the protocol,
+            # which would wait for ever.
+            self.pending.transport.abort()
         elif self.task is not None:
             self.task.cancel()
 

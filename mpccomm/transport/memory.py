@@ -392,7 +392,7 @@ class _SimulatedConnection:
         self.pipe.ours.relayed = self.pipe.theirs.relayed = relay is not None
 
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
-        """A batch is sent."""
+        """Return what happens to a batch that is sent."""
         planned = self._planned
         self._sent[forth] += len(batch)
         if forth and planned.repeated and self._sent[True] <= _REMEMBERED:
@@ -410,7 +410,7 @@ class _SimulatedConnection:
         return Transit(delay, hold, arrives=not planned.torn, breaks=True)
 
     def closed(self) -> None:
-        """It was closed, or is broken."""
+        """Note that the connection was closed or is broken."""
         if not self._network._over(self) or self._network._apart(self.caller, self.callee):
             return
         if self._said and not self._answering.closed:
@@ -439,7 +439,7 @@ class _Connector:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """There is nothing to give back."""
+        """Do nothing: nothing was prepared."""
 
     async def pause(self, seconds: float) -> None:
         """Wait before the next attempt."""
@@ -479,7 +479,7 @@ class _RelayAccess:
         """Calls are answered by the server."""
 
     def renew(self) -> None:
-        """There are no certificates."""
+        """Do nothing: there are no certificates."""
 
     def connector(self, wanted: Callable[[], Wanted], terms: DialTerms) -> _Connector:
         """Return what dials one party through the relay."""

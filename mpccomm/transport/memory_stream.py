@@ -43,10 +43,10 @@ class NetworkPath(Protocol):
         """Bytes that it takes in at once."""
 
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
-        """A batch is sent, from the first end to the second (``forth``) or back."""
+        """Return what happens to a batch that is sent from the first end to the second (``forth``) or back."""
 
     def closed(self) -> None:
-        """The connection was closed or is broken; called once or, where both ends are quick, twice."""
+        """Note that the connection was closed or is broken. Called once or, if both ends are quick, twice."""
 
 
 class IdealPath:

@@ -141,7 +141,7 @@ class DirectAttempts:
         self._spawn = spawn
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Dial whenever it is time, until this is cancelled."""
         destination = self._destination
         async with self._direct:
             while True:
@@ -281,7 +281,7 @@ class Dialler:
         self._unasked = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Dial whenever it is time, until this is cancelled."""
         async with self._line:
             if self._destination.gives_way:
                 await asyncio.sleep(self._retry.give_way)

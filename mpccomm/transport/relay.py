@@ -452,7 +452,7 @@ class RelayServer:
                 self._expect(present, number, wanted)
 
     def _expect(self, present: _Present, number: int, wanted: _Wanted) -> None:
-        """The party is not there yet."""
+        """Let a call wait for a party that is not there yet."""
         party, key = present.party, (present, number)
         if party.expects >= _MOST_EXPECTED or key in self._expecting:
             self._refuse_call(present, number, "absent")
@@ -475,7 +475,7 @@ class RelayServer:
                 present.party.expects -= 1
 
     def _call(self, present: _Present, number: int, wanted: _Wanted) -> bool:
-        """A party wants to be joined to another one. False: that is not there."""
+        """Call a party that another one wants to be joined to. False: it is not there."""
         caller = present.party
         found = list(self._meant(*wanted))
         if not found:
@@ -537,7 +537,7 @@ class RelayServer:
     async def _stream(
         self, request: web.BaseRequest, headers: dict[str, str], pending: PendingConnection
     ) -> web.StreamResponse:
-        """One end of a call."""
+        """Serve one end of a call."""
         ticket = _credential(request, "Ticket")
         call = self._calls.pop(ticket, None)
         if call is None:
@@ -587,7 +587,7 @@ class RelayServer:
         self._idle.clear()
 
     def _finish(self, call: _Call) -> None:
-        """One end has gone, or never came to be one."""
+        """Finish one end of a call, which has gone or never came."""
         if len(call.ends) < 2:
             for end in call.ends.values():
                 end.abort()

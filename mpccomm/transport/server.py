@@ -254,6 +254,10 @@ class _Protocol(web.RequestHandler):
         self._log_throttle = log_throttle
         self._first = b""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.pending.transport = cast(asyncio.WriteTransport, transport)
+        super().connection_made(transport)
+
     def data_received(self, data: bytes) -> None:
         self._first = self._first or data[:1]
         if self.pending.count(len(data)):

@@ -203,14 +203,14 @@ class Stream(ABC):
         self.close(CloseCode.VIOLATION)
 
     def _fail(self, error: BaseException) -> None:
-        """Something of our own broke: `run` raises it, unless it is of a signal handler. That only costs the connection."""
+        """End the connection by an error of our own. `run` raises it, unless a signal handler has raised it."""
         if not is_strike(error):
             self._error = self._error or error
         self.abort()
 
     def _expire(self) -> None:
         """Give it `CLOSE_TIMEOUT` from now."""
-        if self._limit is None:
+        if self._limit is None and not self._ended.done():
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
 
     def _over(self) -> None:

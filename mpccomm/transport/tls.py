@@ -121,7 +121,7 @@ def _unfit_key(certificate: Certificate) -> str:
 
 
 def listening_context(cert: FilePath, key: FilePath | None, password: Password = None) -> ssl.SSLContext:
-    """For a server that shows a certificate, and that any caller may use: TLS 1.3, without a certificate of the caller.
+    """Return a context for a server that any caller may use: TLS 1.3, without a certificate of the caller.
 
     :raises ConfigurationError: a file can't be read or used
     """
@@ -133,7 +133,7 @@ def listening_context(cert: FilePath, key: FilePath | None, password: Password =
 
 
 def public_context(authorities: FilePath | None) -> ssl.SSLContext:
-    """For connections to a server that any caller may use, and that is known by its host name.
+    """Return a context for connections to a server that any caller may use, and that is known by its host name.
 
     :param authorities: a file of those that count, or the certificate of the server itself; None: those of this system
     :raises ConfigurationError: it can't be read

@@ -66,7 +66,7 @@ class HTTPProtocol(Protocol):
     """The protocol that a connection had before the upgrade."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
 
 
 class Upgraded(asyncio.Protocol):
@@ -522,10 +522,10 @@ class WebSocket(Stream, Upgraded):
                 self.data_received(rest)
 
     def eof_received(self) -> None:
-        """The other side will not say anything any more: that ends both directions."""
+        """End both directions, as the other side sends nothing more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self._deaf = True
         if not self._ended.done():
             self._over()
@@ -587,7 +587,7 @@ class _Intake(asyncio.BufferedProtocol):
         self._filled()
 
     def eof_received(self) -> None:
-        """The other side will not say anything any more: that ends both directions."""
+        """End both directions, as the other side sends nothing more."""
 
     def pause_writing(self) -> None:
         """Send nothing more for now: the transport's buffer is full."""
@@ -598,7 +598,7 @@ class _Intake(asyncio.BufferedProtocol):
         self._socket.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self._socket.connection_lost(exc)  # type: ignore[arg-type]
 
 

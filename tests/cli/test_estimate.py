@@ -12,10 +12,10 @@ from mpccomm.cli import Status, main
 from mpccomm.line import Line
 from mpccomm.trace.chrome import write
 from mpccomm.trace.estimate import estimate
-from mpccomm.trace.record import Record, load
+from mpccomm.trace.record import Record, Wait, load
 from tests.cli.test_run import ran
 from tests.timing import LONG
-from tests.trace.records import party, ping_pong
+from tests.trace.records import message, party, ping_pong
 
 
 @pytest.fixture
@@ -33,6 +33,30 @@ def test_an_estimate(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said[-2:] == ["phase    recorded  estimated", "online   500.0 ms      6.5 s"]
 
 
+def test_acknowledgements_are_no_messages_and_lines_of_the_run_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, bob = party("Alice", "Bob"), party("Bob", "Alice")
+    ms = 10**6
+    for place in range(3):
+        at = 100 * ms * place
+        # 20 ms there, and 20 ms until that is known.
+        message(alice, bob, at, 20 * ms)
+        send = alice.sends[place]
+        alice.waits.append(Wait(0, send.encoded, send.delivered, [0], []))
+    path = tmp_path / "run.json"
+    write(Record([alice, bob]), path)
+    assert main(["estimate", str(path), "--rtt", "2s"]) == Status.WELL
+    said = capsys.readouterr()
+    assert "travelling: 3 messages and 3 acknowledgements, one after the other" in said.out
+    assert "warning: this was recorded over lines already, with a round trip of up to 40.0 ms" in said.err
+
+
+def test_a_run_without_lines_is_no_reason_to_warn(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", trace, "--rtt", "2s"]) == Status.WELL
+    assert not capsys.readouterr().err
+
+
 def test_regions_are_those_of_the_parties_in_the_trace(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", trace, "--regions", "eu,us"]) == Status.WELL
     assert "travelling: 6 messages" in capsys.readouterr().out
@@ -42,7 +66,8 @@ def test_regions_are_those_of_the_parties_in_the_trace(trace: str, capsys: pytes
     ("options", "message"),
     [
         ([], "over which lines"),
-        (["--rtt", "1s", "--loss-of-connection", "1/min"], "can't be estimated"),
+        (["--rtt", "1s", "--loss-of-connection", "1/min"], "unrecognized arguments: --loss-of-connection"),
+        (["--rtt", "1s", "--jitter", "1ms"], "unrecognized arguments: --jitter"),
         (["--regions", "eu,us,asia"], "3 regions for 2 parties"),
     ],
 )
@@ -55,6 +80,15 @@ def test_what_can_not_be_estimated(
         status = end.code
     assert status == Status.USAGE
     assert message in capsys.readouterr().err
+
+
+def test_the_help_offers_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["estimate", "--help"])
+    offered = capsys.readouterr().out
+    assert "--rtt" in offered
+    assert "--jitter" not in offered
+    assert "--loss-of-connection" not in offered
 
 
 def test_a_trace_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

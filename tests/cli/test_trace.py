@@ -1,11 +1,15 @@
 """Traces of several parties: merged, drawn, put into words; and the launcher's."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.cli import Status, main
+from mpccomm.engine.report import Report
 from mpccomm.trace.chrome import write
 from mpccomm.trace.record import Record, Wait, load
 from tests.cli.test_run import ran
@@ -70,6 +74,78 @@ def test_waits_of_one_thread_at_a_time_count_once(tmp_path: Path, capsys: pytest
     write(Record([alice]), tmp_path / "x.json")
     assert main(["trace", "show", str(tmp_path / "x.json")]) == 0
     assert "waited 8.0 s for messages and 0 µs for deliveries, 1 wait had not ended" in capsys.readouterr().out
+
+
+def test_a_wait_for_both_counts_in_both_as_in_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alice = party("Alice", "Bob")
+    alice.waits = [Wait(0, 0, 2 * SECOND, [0], [0]), Wait(0, 3 * SECOND, 4 * SECOND, [0], [])]
+    write(Record([alice]), tmp_path / "x.json")
+    assert main(["trace", "show", str(tmp_path / "x.json")]) == 0
+    expected = "waited 2.0 s for messages and 3.0 s for deliveries (3.0 s together: some were for both)"
+    assert expected in capsys.readouterr().out
+
+
+DELAY = 0.02
+
+
+def program(pool: SyncPool) -> None:
+    """Waits of each kind, one after the other."""
+    (other,) = pool.parties
+    group = pool.group()
+    for _ in range(3):
+        group.allgather(b"share")
+    pool.send(other, 1)
+    pool.recv(other)
+    pool.asend(other, 2).result()
+    pool.arecv(other).result()
+
+
+async def task(pool: Pool) -> None:
+    """The same, awaited."""
+    (other,) = pool.parties
+    group = pool.group()
+    for _ in range(3):
+        await group.allgather(b"share")
+    await pool.send(other, 1)
+    await pool.recv(other)
+    await pool.asend(other, 2)
+    await pool.arecv(other)
+
+
+@pytest.mark.parametrize("face", ["blocking", "asyncio"])
+def test_report_and_trace_of_one_run_agree_about_the_waiting(face: str) -> None:
+    network = MemoryNetwork(delay=DELAY)
+    settings = Settings(report=True)
+    if face == "blocking":
+        threads = [SyncPool(name=name, network=network, settings=settings) for name in ("Alice", "Bob")]
+        network.connect(*threads)
+        traces = [pool.trace() for pool in threads]
+        with threads[0], threads[1]:
+            with ThreadPoolExecutor(2) as executor:
+                list(executor.map(program, threads))
+            reports = [pool.report() for pool in threads]
+            records = [trace.record for trace in traces]
+    else:
+
+        async def both() -> tuple[list[Report], list[Record]]:
+            tasks = [Pool(name=name, network=network, settings=settings) for name in ("Alice", "Bob")]
+            network.connect(*tasks)
+            traces = [pool.trace() for pool in tasks]
+            async with tasks[0], tasks[1]:
+                await asyncio.gather(*map(task, tasks))
+                return [pool.report() for pool in tasks], [trace.record for trace in traces]
+
+        reports, records = asyncio.run(both())
+    deliveries = 0
+    for report, record in zip(reports, records, strict=True):
+        (party,) = record.parties
+        deliveries += sum(wait.ended - wait.began >= DELAY * 0.8e9 for wait in party.waits_by_kind() if not wait.of)
+        for to_send, counted in ((False, report[""].receiving), (True, report[""].sending)):
+            assert counted is not None
+            assert counted >= 6 * DELAY
+            assert party.waited(to_send=to_send) == pytest.approx(counted, rel=0.1, abs=0.01)
+    # A send and a handle at each party; and of each round, once the parties are connected, at one of them at least.
+    assert deliveries >= 4 + 2
 
 
 @pytest.mark.parametrize("dark", [[], ["--dark"]])

@@ -56,7 +56,9 @@ def _set(sent: Any, received: Any) -> None:
     assert len(received) == len(sent)
     if not any(member != member for member in sent):
         assert received == sent
-        _sequence(sorted(sent, key=_sort_key), sorted(received, key=_sort_key))
+        # A single one needs no order, and may have no repr.
+        key = _sort_key if len(sent) > 1 else id
+        _sequence(sorted(sent, key=key), sorted(received, key=key))
 
 
 def _sort_key(value: object) -> tuple[str, str]:

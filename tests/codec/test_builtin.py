@@ -112,6 +112,18 @@ def test_a_zone_without_a_name_is_refused() -> None:
         encode(zone)
 
 
+def test_a_zone_of_a_file_is_refused_whatever_name_it_has() -> None:
+    from importlib.resources import files
+
+    with files("tzdata.zoneinfo").joinpath("Asia/Tokyo").open("rb") as file:
+        zone = ZoneInfo.from_file(file, key="Europe/Paris")
+    for value in (zone, datetime(2024, 7, 1, tzinfo=zone), [datetime(2024, 7, 1, tzinfo=zone)] * 40):
+        with pytest.raises(EncodingError, match="time zone"):
+            encode(value)
+    named = ZoneInfo.no_cache("Europe/Paris")
+    assert round_trip(named) is ZoneInfo("Europe/Paris")
+
+
 def test_order_of_keys_is_kept() -> None:
     keys = [5, "b", (1,), "a", 2**70, None]
     for kind in (dict, OrderedDict, Counter):

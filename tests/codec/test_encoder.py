@@ -3,7 +3,7 @@
 import enum
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -358,11 +358,13 @@ def shared(form: str, depth: int, end: Any) -> Any:
 
 
 @pytest.fixture
-def _holders() -> None:
+def _holders() -> Iterator[None]:
     for kind in (Node, Branch, Point):
         Serialization.register_class(kind, overwrite=True)
     Serialization.register_class(Holder, overwrite=True, check_annotations=False)
     Holder.calls = 0
+    yield
+    Serialization.clear_serialization_logic()
 
 
 @pytest.mark.usefixtures("_holders")
@@ -471,6 +473,12 @@ def test_elements_of_shared_references_are_counted_before_they_are_packed() -> N
         except EncodingError:
             continue
         decode(segments, max_elements=limit)
+
+
+def test_too_little_memory_is_an_encoding_error() -> None:
+    with pytest.raises(EncodingError, match="memory") as caught:
+        encode([np.broadcast_to(np.float64(1), (1 << 58,))])
+    assert isinstance(caught.value.__cause__, MemoryError)
 
 
 def test_deep_stack_of_the_caller_is_an_encoding_error() -> None:

@@ -110,13 +110,13 @@ async def test_every_call(tmp_path: Path) -> None:
             await alice.send("Bob", value)
             await waiting
             await alice.asend("Bob", value)
-            bob.arecv("Alice")
+            bob.arecv("Alice").result()
             await alice.broadcast(value)
             await bob.recv("Alice")
             await alice.async_broadcast(value)
             await bob.recv_all()
             await alice.channel("aside").send("Bob", value)
-            bob.channel("aside").arecv_all()
+            await asyncio.gather(*(future for _, future in bob.channel("aside").arecv_all()))
         for number in range(3):
             await alice.send("Bob", Marked(number), f"in order {number}")
         for number in (2, 0, 1):

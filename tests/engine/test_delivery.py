@@ -1,13 +1,26 @@
-"""What arrives: the memory for large segments. How values come of messages is tested with the requests."""
+"""What arrives: the memory for large segments, and what becomes of a message whose class raises.
+
+How values come of messages is tested with the requests.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from mpccomm import Serialization
 from mpccomm.engine.delivery import _HUGE, allocate
+from tests.engine.faces import FACES, faces
+from tests.pools import Log, pools
+from tests.timing import UNIT
+
+LIMIT = 100 * UNIT
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -31,3 +44,119 @@ def test_it_is_mapped_on_every_system(missing: list[str], size: int, monkeypatch
     assert bytes(memory[:4]) == b"abc\0"
     assert len(memory) == size
     assert isinstance(memory.obj, mmap.mmap)
+
+
+class OfTheProgramError(BaseException):
+    """Of the program."""
+
+
+class Raising:
+    """Something whose class raises when it is read: nothing that its pool can know."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+
+    def serialize(self, **kwargs: object) -> bytes:
+        return bytes(self.size)
+
+    @staticmethod
+    def deserialize(obj: bytes, **kwargs: object) -> bytes:
+        if Raising.does is not None:
+            Raising.does()
+        return obj
+
+    does: Callable[[], object] | None = None
+
+
+@pytest.fixture
+def raising() -> Iterator[type[Raising]]:
+    Serialization.register_class(Raising, check_annotations=False)
+    yield Raising
+    Serialization.clear_serialization_logic()
+    Raising.does = None
+
+
+async def outcome(call: Callable[..., Awaitable[Any]], how: str) -> Any:
+    """The value of the next message from Bob."""
+    if how == "recv_any":
+        return (await call("recv_any", timeout=LIMIT))[1]
+    if how == "recv_all":
+        return (await call("recv_all", timeout=LIMIT))[0][1]
+    return await call("recv", "Bob", timeout=LIMIT)
+
+
+@pytest.mark.usefixtures("both_loops")
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, pytest.fail.Exception, OfTheProgramError])
+@pytest.mark.parametrize("how", ["recv", "recv_all", "recv_any", "a future", "a future of something large"])
+async def test_whatever_its_class_raises_is_the_outcome_of_that_one_receive(
+    face: str,
+    kind: type[BaseException],
+    how: str,
+    raising: type[Raising],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise kind("of the program")
+
+    async with faces(face, "Bob") as (call, (bob,)):
+        raising.does = fail
+        for here in (True, False):
+            value = raising(200_000 if how.endswith("large") else 1)
+            sending = asyncio.ensure_future(bob.send("Alice", value))
+            if here:
+                await sending
+            with pytest.raises(kind, match="of the program"):
+                if how.startswith("a future"):
+                    ((_, future),) = await call("arecv_all")
+                    await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))
+                else:
+                    await outcome(call, how)
+            await sending
+            # The next message is another one, and the pool goes on.
+            await bob.send("Alice", "next")
+            assert await call("recv", "Bob", timeout=LIMIT) == "next"
+        await call("send", "Bob", "all is well", timeout=LIMIT)
+        assert await bob.recv("Alice", timeout=LIMIT) == "all is well"
+    assert not Log(caplog).lines("a signal handler")
+
+
+@pytest.mark.parametrize("kind", [SystemExit, OfTheProgramError])
+async def test_one_that_is_read_for_a_later_one_keeps_what_its_class_has_raised(
+    kind: type[BaseException], raising: type[Raising]
+) -> None:
+    def fail() -> None:
+        raising.does = None
+        raise kind("of the program")
+
+    async with pools("Alice", "Bob") as (alice, bob):
+        for number in range(2):
+            await bob.send("Alice", raising(), str(number))
+        raising.does = fail
+        assert await alice.recv("Bob", "1") == b"\0"
+        with pytest.raises(kind, match="of the program"):
+            await alice.recv("Bob", "0")
+
+
+@pytest.mark.usefixtures("loop_factory")
+@pytest.mark.parametrize("how", ["recv", "recv_all", "recv_any"])
+async def test_a_signal_that_comes_meanwhile_is_no_outcome(how: str, raising: type[Raising]) -> None:
+    def struck() -> None:
+        raising.does = None
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        async with pools("Alice", "Bob") as (alice, bob):
+
+            def call(name: str, *arguments: Any, **options: Any) -> Awaitable[Any]:
+                found: Awaitable[Any] = getattr(alice, name)(*arguments, **options)
+                return found
+
+            await bob.send("Alice", raising())
+            raising.does = struck
+            with pytest.raises(KeyboardInterrupt):
+                await outcome(call, how)
+            assert await outcome(call, how) == b"\0"
+    finally:
+        signal.signal(signal.SIGINT, before)

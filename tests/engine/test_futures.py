@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -238,11 +240,73 @@ def receive_future(request: FakeRequest, owner: LoopOwner, kind: type[ReceiveFut
     return future_for(cast(FutureCall, request), owner, asyncio.get_running_loop(), kind)
 
 
-async def test_a_future_gets_the_value_and_lets_go_of_its_request() -> None:
-    request = FakeRequest()
-    future = receive_future(request, home_owner())
-    assert request.end("value")
-    assert (future.result(), future.request) == ("value", None)
+async def test_a_future_gets_the_value_and_lets_go_of_its_request_when_the_program_looks() -> None:
+    for look in ("result", "await"):
+        request, owner = FakeRequest(), home_owner()
+        future = receive_future(request, owner)
+        assert request.end("value")
+        assert future.exception() is None
+        assert (request.message, len(owner.unread)) == ("message", 1), "to ask for an error is not to look at the value"
+        assert (await future if look == "await" else future.result()) == "value"
+        assert (request.message, future.request, owner.unread) == (None, None, {})
+        assert not future.cancel()
+        assert future.result() == await future == "value"
+
+
+@pytest.mark.parametrize("kind", [ReceiveFuture, ObservedFuture])
+@pytest.mark.parametrize("end", ["forgotten", "cancelled", "cancelled with an error"])
+async def test_a_future_at_which_the_program_has_not_looked_gives_the_message_back(
+    kind: type[ReceiveFuture], end: str
+) -> None:
+    request, owner = FakeRequest(), home_owner()
+    future: ReceiveFuture | None = receive_future(request, owner, kind)
+    assert future is not None
+    error = CommunicationError("broken") if end.endswith("error") else None
+    assert request.end("value", error)
+    if end != "forgotten":
+        assert future.done()
+        assert future.cancel("why")
+        assert (future.done(), future.cancelled(), future.cancel()) == (True, True, False)
+        for look in (future.result, future.exception):
+            with pytest.raises(asyncio.CancelledError, match="why"):
+                look()
+        with pytest.raises(asyncio.CancelledError):
+            await future
+    future = None
+    gc.collect()
+    owner.withdraw_forgotten()
+    await asyncio.sleep(0)
+    assert (request.cancelled, request.message, owner.unread) == (1, "message", {})
+
+
+async def test_an_error_without_a_message_is_no_reason_to_keep_anything() -> None:
+    request, owner = FakeRequest(), home_owner()
+    request.message = None
+    future = receive_future(request, owner)
+    assert request.end(error=CommunicationError("broken"))
+    assert (future.request, owner.unread) == (None, {})
+    assert not future.cancel()
+    assert "broken" in str(future.exception())
+
+
+async def test_a_future_whose_callbacks_are_removed_is_kept_by_the_program_alone() -> None:
+    request, owner = FakeRequest(), home_owner()
+    future: ReceiveFuture | None = receive_future(request, owner)
+    assert future is not None
+    callbacks: list[Callable[[object], None]] = [lambda future: None, lambda future: None]
+    for callback in callbacks:
+        future.add_done_callback(callback)
+    future.remove_done_callback(callbacks[0])
+    future, gone = None, weakref.ref(future)
+    gc.collect()
+    kept = gone()
+    assert kept is not None
+    kept.remove_done_callback(callbacks[1])
+    del kept
+    gc.collect()
+    assert gone() is None
+    owner.withdraw_forgotten()
+    assert request.cancelled
 
 
 async def test_a_cancelled_future_takes_nothing_and_cancels_before_anything_that_is_posted_later() -> None:
@@ -351,20 +415,25 @@ async def test_a_coroutine_function_is_carried_to_the_loop_of_the_pool_and_cance
         assert where == [owner.thread, owner.thread]
 
 
-async def test_an_outcome_for_a_loop_that_has_gone_is_no_error() -> None:
-    loop = asyncio.new_event_loop()
-    future: asyncio.Future[int] = loop.create_future()
-    loop.close()
+@pytest.mark.parametrize("awaited", [False, True], ids=["not awaited", "a task waits"])
+async def test_an_outcome_for_a_loop_that_has_gone_is_no_error_and_what_was_taken_goes_back(awaited: bool) -> None:
     owner = home_owner()
-    with contextlib.suppress(RuntimeError):  # uvloop's can't even be cancelled
-        assert resolve_on(future, owner, 1, None)
-    request = FakeRequest()
-    waiting = ReceiveFuture(loop=loop)
-    waiting.request, waiting.owner, waiting.is_home = cast(FutureCall, request), owner, False
-    with contextlib.suppress(RuntimeError):
-        assert waiting.resolve(1, None) is False
-    await asyncio.sleep(0)
-    assert request.cancelled, "the message goes back"
+    for kind in (None, RequestFuture, ReceiveFuture, ObservedFuture):
+        request = FakeRequest()
+        loop = asyncio.new_event_loop()
+        future: asyncio.Future[Any] = (
+            loop.create_future() if kind is None else future_for(cast(FutureCall, request), owner, loop, kind)
+        )
+        if awaited:
+            future.add_done_callback(lambda future: None)
+        loop.close()
+        if kind is None:
+            assert not resolve_on(future, owner, 1, None)
+        elif kind is RequestFuture:
+            request.end(1)
+            assert request.cancelled
+        else:
+            assert request.end(1) is False, "the message goes back"
 
 
 async def test_an_outcome_that_comes_late_is_dropped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable
 
@@ -175,7 +176,7 @@ async def test_what_a_signal_handler_raises_in_the_middle_ends_the_pool() -> Non
     owner.split = found.append
 
     def interrupted() -> None:
-        raise KeyboardInterrupt
+        signal.default_int_handler(signal.SIGINT, None)
 
     with pytest.raises(KeyboardInterrupt):
         owner.post(interrupted)

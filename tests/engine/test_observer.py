@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "waits": ((("Bob", True),),),
     "further_waits": ((("Bob", True),),),
     "vain": ((("Bob", False),), 1.0),
+    "missed": ("Bob", "id", 1.0, "error"),
     "connection": ("Bob", True),
     "phase": ("setup", "a stay", True),
 }

@@ -129,6 +129,14 @@ def malformed(target: Target) -> None:
             sock.recv(1000)
 
 
+@attack("upgrades at a wrong path, and what is too much")
+def too_much(target: Target) -> None:
+    while target.going_on:
+        with suppress(OSError), target.dial() as sock:
+            sock.sendall(HEAD.replace(b"/mpccomm", b"/") + KEY + b"\r\n" + bytes(100_000))
+            sock.recv(1000)
+
+
 @attack("a web page's upgrade")
 def web_page(target: Target) -> None:
     while target.going_on:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dis
 import itertools
 import os
 import sys
@@ -361,6 +362,7 @@ ENDS: dict[str, Callable[[SyncPool], Any]] = {
     "shutdown": lambda pool: pool.shutdown(20 * UNIT),
     "abort": lambda pool: pool.abort("why not"),
     "with": lambda pool: pool.__exit__(None, None, None),
+    "with, after an error": lambda pool: pool.__exit__(ValueError, ValueError(), None),
 }
 
 
@@ -381,6 +383,9 @@ def test_the_end(trio: Trio, kind: Kind, end: str) -> None:
 
     def look(outcome: Outcome) -> None:
         nonlocal pool, waiting
+        if outcome.raised is not None and under_way(outcome.raised, type(pool)):
+            # It ends, whatever was struck: the program knows that it has left the pool.
+            assert isinstance(waiting.exception(LIMIT), CommunicationError)
         within(lambda: pool.shutdown(0))
         assert isinstance(waiting.exception(LIMIT), CommunicationError)
         # Where an interrupt strikes in `Thread.join`, Python takes a thread for one that has ended a moment before it does.
@@ -392,6 +397,18 @@ def test_the_end(trio: Trio, kind: Kind, end: str) -> None:
 
     everywhere(lambda: ENDS[end](pool), look, kind, by_turns=True)
     pool.shutdown(0)
+
+
+def under_way(error: BaseException, owner: type) -> bool:
+    """Whether a method of the class had begun when the signal came: it was not only about to be called."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_qualname.startswith(f"{owner.__name__}."):
+            begins = next(step.offset for step in dis.get_instructions(code) if step.opname.startswith("RESUME"))
+            return traceback.tb_lasti > begins
+        traceback = traceback.tb_next
+    return False
 
 
 def within(call: Callable[[], Any]) -> None:

@@ -39,6 +39,37 @@ async def test_it_runs_and_leaves_nothing_behind(path: Path, tmp_path: Path) -> 
     assert not list(processes(mark))
 
 
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("under_way", [False, True])
+async def test_the_cell_that_makes_a_pool_can_be_run_again_as_it_says(under_way: bool, tmp_path: Path) -> None:
+    notebook = nbformat.read(FOLDER / "1_two_parties.ipynb", as_version=4)
+    cells = notebook.cells
+    (make,) = [number for number, cell in enumerate(cells) if cell.source.startswith("pool = SyncPool(")]
+    said = " ".join(cells[make - 1].source.split())
+    assert "Bob does not notice: his `recv` waits on" in said
+    assert "That ends his program; run his cell again as well." in said
+    again = [cells[make]]
+    if under_way:
+        answer = (
+            "import time\npool.send('Bob', [0])\nwhile pool.stats['Bob'].messages_received < 2:\n    time.sleep(0.01)"
+        )
+        (bob,) = [cell for cell in cells if cell.source.startswith("%%party Bob")]
+        without_waiting = cells[make].source.replace("pool.wait_ready(timeout=30)\n", "")
+        again = [
+            nbformat.v4.new_code_cell(answer),
+            nbformat.v4.new_code_cell(without_waiting),
+            nbformat.v4.new_code_cell("parties['Bob'].wait()"),
+            bob,
+            cells[make],
+        ]
+    notebook.cells = [*cells[: make + 3], *again, *cells[make + 1 :]]
+    # Nothing carries over from one run of a cell to its next.
+    notebook = nbformat.from_dict({**notebook, "cells": [dict(cell) for cell in notebook.cells]})
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "IPYTHONDIR": str(tmp_path)}
+    client = nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(FOLDER)}})
+    await client.async_execute(env=environment, stderr=subprocess.DEVNULL)
+
+
 def processes(mark: str) -> Iterator[str]:
     """The processes with this mark in their environment, where the system tells."""
     for environ in Path("/proc").glob("[0-9]*/environ"):

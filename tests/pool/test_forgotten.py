@@ -1,18 +1,101 @@
-"""A future that the program has forgotten takes no message; one that anything waits for is not forgotten."""
+"""A future that the program has forgotten or given up leaves its message; one that anything waits for is not forgotten."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from mpccomm import Pool
-from tests.pools import LOCAL, pools, quick
+from mpccomm import Pool, Serialization
+from tests.engine.faces import FACES, faces
+from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
+
+pytestmark = pytest.mark.usefixtures("loop_factory")
+
+
+class Counted:
+    """How often it was read."""
+
+    read = 0
+
+    def serialize(self, **kwargs: object) -> int:
+        return 5
+
+    @staticmethod
+    def deserialize(obj: int, **kwargs: object) -> int:
+        Counted.read += 1
+        return obj
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("msg_id", [None, "named"])
+@pytest.mark.parametrize("arrives", ["before the call", "after the call"])
+async def test_one_that_is_done_and_was_not_looked_at_leaves_its_message_to_the_next_in_order(
+    face: str, msg_id: str | None, arrives: str
+) -> None:
+    Serialization.register_class(Counted, check_annotations=False)
+    Counted.read = 0
+    try:
+        async with faces(face, "Bob") as (alice, (bob,)):
+            if arrives == "before the call":
+                await bob.send("Alice", Counted(), msg_id)
+                ((_, future),) = await alice("arecv_all", ["Bob"], msg_id)
+            else:
+                ((_, future),) = await alice("arecv_all", ["Bob"], msg_id)
+                await bob.send("Alice", Counted(), msg_id)
+            await bob.send("Alice", 2, msg_id)
+            await until(future.done)
+            del future
+            gc.collect()
+            assert [await alice("recv", "Bob", msg_id, LIMIT) for _ in range(2)] == [5, 2]
+            assert Counted.read == 1, "what was read once is not read again"
+    finally:
+        Serialization.clear_serialization_logic()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda future: future,
+        lambda future: asyncio.gather(future),
+        lambda future: asyncio.shield(future),
+        lambda future: asyncio.wait_for(future, LIMIT),
+        lambda future: asyncio.wait((future,)),
+    ],
+    ids=["await", "gather", "shield", "wait_for", "wait"],
+)
+@pytest.mark.parametrize("face", ["asyncio", "another loop"])
+async def test_a_task_that_is_cancelled_before_it_can_go_on_leaves_the_message(
+    face: str, wait: Callable[[Any], Any]
+) -> None:
+    async with faces(face, "Bob") as (alice, (bob,)):
+        ((_, future),) = await alice("arecv_all")
+
+        async def waits(future: asyncio.Future[Any]) -> Any:
+            # Called first, before whatever wakes the task.
+            this = asyncio.current_task()
+            assert this is not None
+            future.add_done_callback(lambda _: this.cancel())
+            return await wait(future)
+
+        task = asyncio.ensure_future(waits(future))
+        await asyncio.sleep(0)
+        del future
+        await bob.send("Alice", 1)
+        await asyncio.wait((task,), timeout=LIMIT)
+        # The `wait_for` of Python 3.11 rather returns what is there.
+        left = task.cancelled()
+        assert left or task.result() == 1
+        del task, waits
+        gc.collect()
+        await bob.send("Alice", 2)
+        assert await alice("recv", "Bob", timeout=LIMIT) == (1 if left else 2)
 
 
 @pytest.mark.parametrize("msg_id", [None, "named"])

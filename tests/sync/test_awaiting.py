@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from mpccomm import (
     SyncPool,
     UnknownPartyError,
 )
-from tests.pools import pools
+from tests.pools import Log, pools
 from tests.sync.duo import duo
 from tests.timing import UNIT
 
@@ -197,3 +198,48 @@ async def test_a_future_that_is_cancelled_while_its_message_is_on_the_way_gives_
             assert future.cancel()
             await asyncio.sleep(0)
             assert await asyncio.to_thread(bob.recv, "Alice", timeout=50 * UNIT) == number
+
+
+@pytest.mark.usefixtures("both_loops")
+@pytest.mark.parametrize("call", ["recv", "recv_all", "recv_any", "as_received", "send", "group"])
+def test_a_loop_that_is_closed_while_a_task_waits_loses_nothing_and_costs_no_connection(
+    call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with duo() as (alice, bob):
+        bob.wait_ready(50 * UNIT)
+        native = bob.pool
+
+        async def received() -> None:
+            async for _ in native.as_received():
+                pass
+
+        calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "recv": lambda: native.recv("Alice"),
+            "recv_all": lambda: native.recv_all(),
+            "recv_any": lambda: native.recv_any(),
+            "as_received": received,
+            "send": lambda: native.send("Alice", bytes(3_000_000)),
+            "group": lambda: native.group().allgather(1),
+        }
+
+        async def begin() -> asyncio.Future[Any]:
+            task = asyncio.ensure_future(calls[call]())
+            await asyncio.sleep(0)
+            bob.recv("Alice", "begun", 50 * UNIT)
+            return task
+
+        alice.asend("Bob", "begun", "begun")
+        loop = asyncio.new_event_loop()
+        task = loop.run_until_complete(begin())
+        loop.close()
+        if call == "send":
+            assert len(alice.recv("Bob", timeout=50 * UNIT)) == 3_000_000
+        for number in range(3):
+            alice.send("Bob", number, timeout=50 * UNIT)
+        assert [bob.recv("Alice", timeout=50 * UNIT) for _ in range(3)] == [0, 1, 2]
+        assert (alice.stats["Bob"].reconnects, bob.stats["Alice"].reconnects) == (0, 0)
+        assert not task.done()
+        assert not Log(caplog).lines("", logging.ERROR)
+        # asyncio would say of it that it was still pending, which is known.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.get_coro().close()  # type: ignore[attr-defined]

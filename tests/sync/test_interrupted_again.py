@@ -45,7 +45,7 @@ class Struck:
     def deserialize(obj: str, **kwargs: object) -> str:
         if Struck.signals:
             Struck.signals -= 1
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return obj
 
     signals = 0

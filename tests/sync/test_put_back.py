@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -29,7 +30,7 @@ class Interrupted:
     def deserialize(obj: str, **kwargs: object) -> str:
         if Interrupted.meanwhile:
             Interrupted.meanwhile.pop()()
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return obj
 
     meanwhile: list[Callable[[], None]] = []  # noqa: RUF012 - one for all

@@ -7,7 +7,7 @@ import pytest
 
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.chrome import write
-from mpccomm.trace.record import Record, load
+from mpccomm.trace.record import Receive, Record, Wait, load
 from tests.trace.records import message, party, ping_pong
 
 
@@ -76,3 +76,23 @@ def test_a_later_format(tmp_path: Path) -> None:
     path.write_text(json.dumps({"mpccomm": {"format": 99, "parties": []}}))
     with pytest.raises(ConfigurationError, match="format 99"):
         load(path)
+
+
+def test_a_wait_for_both_is_for_messages_until_the_last_is_there_and_then_for_deliveries() -> None:
+    alice = party("Alice", "Bob", "Carol")
+    for peer, arrived in ((0, 30), (1, 50)):
+        alice.receives.append(Receive(peer, 0, "x", 100, 0, 10, arrived, 80, 81))
+    alice.waits = [Wait(0, 10, 70, [0, 1], [0, 1]), Wait(0, 90, 95, [0], []), Wait(0, 100, 120, [0], [0, 1], True)]
+    assert list(alice.waits_by_kind()) == [
+        Wait(0, 10, 50, [], [0, 1]),
+        Wait(0, 50, 70, [0, 1], []),
+        Wait(0, 90, 95, [0], []),
+        Wait(0, 100, 120, [], [0, 1], True),  # nothing has come
+    ]
+
+
+def test_messages_that_were_there_before_leave_a_wait_for_deliveries_alone() -> None:
+    alice = party("Alice", "Bob")
+    alice.receives.append(Receive(0, 0, "x", 100, 0, 10, 5, 80, 81))
+    alice.waits = [Wait(0, 10, 70, [0], [0])]
+    assert list(alice.waits_by_kind()) == [Wait(0, 10, 70, [0], [])]

@@ -92,6 +92,14 @@ class Place:
     def know(self, pool: SyncPool, name: str, other: SyncPool) -> None:
         pool.add_http_client(name, LOCAL, other.port, self.certs[name] if self.certified else None)
 
+    def spoken(self, sock: socket.socket) -> ssl.SSLSocket:
+        """TLS on a connection to Alice, as Mallory."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_cert_chain(self.certs["Mallory"], self.files.key(IDENTITIES["Mallory"]))
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(sock)
+
     @property
     def pending(self) -> int:
         """How many callers Alice does not know yet."""

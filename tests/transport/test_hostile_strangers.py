@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from tests.pools import LOCAL, Log
 from tests.timing import UNIT
 from tests.transport.hostile import (
     EACH,
-    IDENTITIES,
     SLACK,
     THROUGH,
     Place,
@@ -103,17 +101,12 @@ def test_whoever_is_dropped_is_gone(
         monkeypatch.setattr("mpccomm.sync.loop_thread.new_event_loop", asyncio.new_event_loop)
     limit = 3 * LIMITS.per_party
     with place(tmp_path, certified=certified) as where, ExitStack() as stack:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        if certified:
-            context.load_cert_chain(where.certs["Mallory"], where.files.key(IDENTITIES["Mallory"]))
-            context.verify_mode = ssl.CERT_NONE
         before = len(os.listdir("/proc/self/fd"))
         count = limit + 40
         for _ in range(count):
             sock = stack.enter_context(dial(where.alice.port))
             if certified:
-                sock = stack.enter_context(context.wrap_socket(sock))
+                sock = stack.enter_context(where.spoken(sock))
             say(sock, STAGES[stage])
         # Before they would be sent away for their silence.
         end = time.monotonic() + 5 * UNIT
