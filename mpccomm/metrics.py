@@ -39,14 +39,13 @@ that wait at a time are two seconds per second.
 from __future__ import annotations
 
 import threading
-import weakref
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from mpccomm.engine.base_pool import BasePool, engine_of
 from mpccomm.engine.lifecycle import PoolState
@@ -114,14 +113,14 @@ def export(pool: BasePool, registry: CollectorRegistry = REGISTRY) -> None:
 
 
 _adding = threading.Lock()
-_collectors: weakref.WeakKeyDictionary[CollectorRegistry, _Pools] = weakref.WeakKeyDictionary()
+_collectors: WeakKeyDictionary[CollectorRegistry, _Pools] = WeakKeyDictionary()
 
 
 class _Pools(Collector):
     """All pools of one registry: each metric is there once, for all of them."""
 
     def __init__(self) -> None:
-        self._meters: weakref.WeakKeyDictionary[Engine, _Meter] = weakref.WeakKeyDictionary()
+        self._meters: WeakKeyDictionary[Engine, _Meter] = WeakKeyDictionary()
 
     def add(self, engine: Engine) -> None:
         with _adding:
@@ -181,9 +180,9 @@ def _read(families: dict[str, Metric], pool: str, party: Party, meter: _Meter) -
     add("unread_bytes", sum(message.total for message in unread))
     add("undelivered_messages", len(copied(party.link.sender.pending)))
     add("waiting_receives", len(copied(party.link.mailbox.receives)))
-    add("receive_waiting_seconds", meter.receiving.seconds(party.name))
-    add("send_waiting_seconds", meter.sending.seconds(party.name))
-    for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.receiving.ended)):
+    add("receive_waiting_seconds", meter.seconds(party.name, sends=False))
+    add("send_waiting_seconds", meter.seconds(party.name, sends=True))
+    for name, times in (("delivery_seconds", meter.deliveries), ("receive_wait_seconds", meter.waited[False])):
         histogram = families[name]
         assert isinstance(histogram, HistogramMetricFamily)
         histogram.add_metric([pool, party.name], *times.of(party.name))
@@ -231,42 +230,21 @@ _BOUNDS = [*map(str, BUCKETS), "+Inf"]
 class _Wait:
     """A call that waits."""
 
-    __slots__ = ("__weakref__", "begun", "ended", "parties")
+    __slots__ = ("__weakref__", "_meter", "begun", "ended", "involved")
 
-    def __init__(self, parties: tuple[tuple[_Waits, str], ...]) -> None:
-        self.parties = parties
+    def __init__(self, meter: _Meter, involved: Involved) -> None:
+        self.involved = involved
         self.begun = perf_counter()
         self.ended = False
-        for waits, _ in parties:
-            waits.open.add(self)
+        self._meter = meter
+        meter.lasting.add(ref(self, meter.lasting.discard))
 
     def end(self) -> None:
         """It waits no longer."""
         seconds = perf_counter() - self.begun
         self.ended = True  # before it is among those that have ended: a reader counts it there or here, never twice
-        for waits, party in self.parties:
-            waits.ended.add(party, seconds)
-            waits.open.discard(self)
-
-
-class _Waits:
-    """Waits of one kind: those that have ended, and those that last."""
-
-    def __init__(self) -> None:
-        self.ended = _Times()
-        self.open: WeakSet[_Wait] = WeakSet()
-        """One that an interrupt keeps from its end leaves it all the same."""
-        self._told: dict[str, float] = {}
-
-    def seconds(self, party: str) -> float:
-        """Return how long calls have waited for a party until now. It never becomes less."""
-        lasting = copied(self.open.copy)
-        _, ended = self.ended.of(party)
-        now = perf_counter()
-        waited = sum(now - wait.begun for wait in lasting if not wait.ended and (self, party) in wait.parties)
-        # A wait that ends right here is missed until the next time.
-        self._told[party] = told = max(ended + waited, self._told.get(party, 0.0))
-        return told
+        for party, sends in set(self.involved):  # one call, however many messages of a party it is for
+            self._meter.waited[sends].add(party, seconds)
 
 
 class _Meter:
@@ -274,8 +252,21 @@ class _Meter:
 
     def __init__(self) -> None:
         self.deliveries = _Times()
-        self.receiving = _Waits()
-        self.sending = _Waits()
+        self.waited = _Times(), _Times()
+        """Of the waits that have ended: for messages, and for deliveries."""
+        self.lasting: set[ref[_Wait]] = set()
+        """The waits that last. Each leaves it when it is freed: after its end, or where an interrupt keeps it from that."""
+        self._told: dict[tuple[str, bool], float] = {}
+
+    def seconds(self, party: str, *, sends: bool) -> float:
+        """Return how long calls have waited for a party until now. It never becomes less."""
+        lasting = [wait for reference in copied(self.lasting.copy) if (wait := reference()) is not None]
+        _, ended = self.waited[sends].of(party)
+        now = perf_counter()
+        waited = sum(now - wait.begun for wait in lasting if not wait.ended and (party, sends) in wait.involved)
+        # A wait that ends right here is missed until the next time.
+        self._told[party, sends] = told = max(ended + waited, self._told.get((party, sends), 0.0))
+        return told
 
     def delivered(self, party: str, message: Outgoing) -> None:
         """Measure how long it took."""
@@ -283,4 +274,4 @@ class _Meter:
 
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Measure the time until the function that is returned is called."""
-        return _Wait(tuple((self.sending if sends else self.receiving, party) for party, sends in involved)).end
+        return _Wait(self, involved).end

@@ -104,29 +104,41 @@ async def test_a_wait_counts_while_it_lasts_and_not_twice_when_it_has_ended(kind
 
 def test_a_wait_that_ends_while_it_is_read_is_never_counted_twice_and_the_sum_never_falls() -> None:
     meter = metrics._Meter()
-    ended = meter.receiving.ended.of
+    times = meter.waited[False]
+    ended = times.of
     end = meter.waits((("Bob", False),))
-    before = meter.receiving.seconds("Bob")
+    before = meter.seconds("Bob", sends=False)
 
     def of(party: str) -> Any:
         found = ended(party)
         end()
         return found
 
-    meter.receiving.ended.of = of  # type: ignore[method-assign]
-    assert meter.receiving.seconds("Bob") == before
-    meter.receiving.ended.of = ended  # type: ignore[method-assign]
+    times.of = of  # type: ignore[method-assign]
+    assert meter.seconds("Bob", sends=False) == before
+    times.of = ended  # type: ignore[method-assign]
     _, total = ended("Bob")
-    assert meter.receiving.seconds("Bob") == total > before
+    assert meter.seconds("Bob", sends=False) == total > before
+
+
+def test_a_call_for_several_messages_of_a_party_waits_once() -> None:
+    meter = metrics._Meter()
+    meter.waits((("Bob", False), ("Bob", False)))()
+    buckets, _ = meter.waited[False].of("Bob")
+    assert buckets[-1] == ("+Inf", 1)
 
 
 def test_a_wait_whose_end_is_never_told_does_not_go_on() -> None:
     meter = metrics._Meter()
     end = meter.waits((("Bob", False),))
-    before = meter.receiving.seconds("Bob")
+    before = meter.seconds("Bob", sends=False)
     del end
     gc.collect()
-    assert meter.receiving.seconds("Bob") == before
+    assert meter.seconds("Bob", sends=False) == before
+    for _ in range(3):
+        meter.waits((("Bob", False), ("Carol", False), ("Bob", True)))()
+    gc.collect()
+    assert not meter.lasting
 
 
 async def test_the_blocking_face_counts_too() -> None:

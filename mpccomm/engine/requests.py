@@ -286,8 +286,8 @@ class ReceiveCall(Receive):
         begun = 0.0 if observers is None else time.perf_counter()
         try:
             value = read(message, party)
-        except CommunicationError as error:
-            if observers is not None:
+        except BaseException as error:
+            if observers is not None and is_outcome(error):
                 tell_of_miss(observers, self, error)
             raise
         if observers is not None:

@@ -125,8 +125,8 @@ def converted() -> Iterator[tuple[Any, Any]]:
         kind = enum.Enum("Member", {"A": value}, type=base)  # type: ignore[misc]
         yield kind.A, kind.A.value
     for other in (None, [1, 2], {"a": 1}, 2**70, np.float64(1.5)):
-        kind = enum.Enum("Member", {"A": other})  # type: ignore[misc]
-        yield kind.A, other
+        member: Any = enum.Enum("member", {"A": other})
+        yield member.A, other
     flags: Any = enum.IntFlag("Flags", "A B")  # type: ignore[misc]
     yield flags.A | flags.B, 3
     buffers: tuple[Any, ...] = (
