@@ -253,7 +253,7 @@ class _Reader:
     def fail(self, key: KeyPath, what: str) -> NoReturn:
         """Raise an error that says where in the file something is wrong, and what."""
         line = line_of(self.text, key)
-        shown = ".".join(repr(part) if unreadable(part) else part for part in key)
+        shown = ".".join(repr(part) if not part or unreadable(part) else part for part in key)
         raise ConfigurationError(f"{self.path}:{line}: {shown}{': ' if key else ''}{what}")
 
     def _syntax(self, text: str) -> ConfigurationError:
@@ -262,7 +262,7 @@ class _Reader:
         what = text.replace(found.group(0), "") if found else text
         twice = "twice" in what or "overwrite" in what
         remedy = "; each party, and each key of a table, can be there once" if twice else ""
-        return ConfigurationError(f"{self.path}:{line}: {what}{remedy}")
+        return ConfigurationError(f"{self.path}:{line}: {what}{remedy} (the file is read as TOML)")
 
     def _relays(self, at: KeyPath, given: Any) -> tuple[Relay, ...]:
         entries = [] if given is None else given if isinstance(given, list) else [given]

@@ -40,12 +40,12 @@ def is_interrupt(error: BaseException) -> bool:
 
 def is_strike(error: BaseException) -> bool:
     """Return whether *error* struck our code from outside: as `is_interrupt`, or Ctrl-C, whose handler leaves no frame behind."""
-    if isinstance(error, KeyboardInterrupt) and get_ident() == main_thread().ident:
-        return not _was_raised_in_python(error)
-    return is_interrupt(error)
+    if is_interrupt(error):
+        return True
+    return isinstance(error, KeyboardInterrupt) and get_ident() == main_thread().ident and not _raised_in_python(error)
 
 
-def _was_raised_in_python(error: BaseException) -> bool:
+def _raised_in_python(error: BaseException) -> bool:
     """Return whether a ``raise`` of Python code, say of a class of the user, is where *error* comes from."""
     traceback = error.__traceback__
     if traceback is None:

@@ -108,6 +108,8 @@ MISTAKES = [
     ("[parties.a]\naddr = 'a'\n[parties.b]\naddr = 'b'\n[parties.a]\naddr = 'c'", "5: .*twice.*each party"),
     ("[parties.a]\naddr = 'a'\naddr = 'b'", "3: .*overwrite.*can be there once"),
     ("[parties.a]\naddr = ", "2: "),
+    ("parties:\n  a:\n    addr: a", r"1: .* \(the file is read as TOML\)$"),
+    ("[parties.'']\naddr = 'a'", "1: parties.'': the name of a party is empty"),
     (
         "[parties.a]\naddr = 'a'\nport = 7\n\n[parties.b]\naddr = 'A'\nport = 7",
         "7: parties.b.port: a port 7 is the address of a",

@@ -82,6 +82,21 @@ def test_ctrl_c_strikes_from_outside_though_its_handler_leaves_no_frame() -> Non
     assert is_strike(caught.value)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal for programs")
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_handler_of_the_program_may_raise_the_same(kind: type[BaseException]) -> None:
+    def handler(*_: object) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(kind) as caught:
+            signal.raise_signal(signal.SIGUSR1)
+        assert is_strike(caught.value)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_what_other_code_raises_by_itself_is_no_strike(kind: type[BaseException]) -> None:
     def raises() -> None:

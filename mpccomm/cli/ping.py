@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mpccomm import NotReadyError, Pool
+from mpccomm import NotReadyError, Pool, PortInUseError
 from mpccomm.cli.arguments import add_choice, chosen, count, password_from, seconds
 from mpccomm.config import Config, build
 from mpccomm.engine.base_pool import engine_of, visiting
@@ -56,7 +56,12 @@ async def _ping(config: Config, me: str, names: Sequence[str], options: argparse
     retry = replace(config.settings.retry, give_way=_AT_ONCE)
     config = replace(config, settings=replace(config.settings, timing=timing, retry=retry))
     kept = {name: party for name, party in config.parties.items() if name in names or name == me}
-    pool: Pool = build(visiting(Pool), replace(config, parties=kept), me, password_from(options.password_file))
+    try:
+        pool: Pool = build(visiting(Pool), replace(config, parties=kept), me, password_from(options.password_file))
+    except PortInUseError as error:
+        found = str(error).partition(". Choose")[0]
+        text = "Stop this party's own program meanwhile: ping listens there; if it is not running, another one has this port"
+        raise PortInUseError(f"{found}. {text}") from error
     async with pool:
         missing: dict[str, str] = {}
         try:

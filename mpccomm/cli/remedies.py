@@ -30,13 +30,14 @@ SERVER: Remedies = (
         "stop this party's own program for the time of the examination; if it is not running, another program has this port",
     ),
 )
+_START = "start the program (or doctor) of {other}; if it runs, compare port with its log"
 PORT: Remedies = (
+    # On this machine it is reached there, wherever it listens.
+    ("127.0.0.1 port", _START),
+    ("localhost port", _START),
     (
         "refused",
-        (
-            "start the program (or doctor) of {other}; if it runs, compare port with its log, and see that it does not listen at "
-            "127.0.0.1 alone (listen_addr there)"
-        ),
+        f"{_START}, and see that it does not listen at 127.0.0.1 alone (listen_addr there)",
     ),
     ("", "check addr of {other}, and the network between these machines"),
 )

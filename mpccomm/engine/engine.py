@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 _STANDSTILL = 2.0
 """Seconds for which an event loop may be held up before the log warns."""
 
+_INHERITED = "this pool was made before a fork and belongs to the parent process; make a new one here"
+
 
 class Engine:
     """The engine of one pool. Its methods run on the home loop, unless said otherwise."""
@@ -185,9 +187,7 @@ class Engine:
         if self.lifecycle.usable:
             return
         if self.lifecycle.state is PoolState.INHERITED:
-            raise PoolClosedError(
-                "this pool was made before a fork and belongs to the parent process; make a new one here"
-            )
+            raise PoolClosedError(_INHERITED)
         if (split := self.ending.split) is not None:
             raise PoolClosedError(str(split)) from split.__cause__
         raise PoolClosedError("this pool was shut down; make a new one")
@@ -510,6 +510,7 @@ class Engine:
     def close_inherited(self) -> None:
         """Leave the pool to the parent process. Called in the child of a fork, so that only the parent keeps the port."""
         self.lifecycle.apply(PoolEvent.FORK)
+        self.loop_owner.inherited = _INHERITED
         self.logged.close()
         self.server.close_inherited()
 

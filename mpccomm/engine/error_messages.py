@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
-from mpccomm.engine.party_log import describe_box
+from mpccomm.engine.party_log import answered, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.engine.states import GivenUp, RequestState
 from mpccomm.protocol.frames import describe_key
@@ -83,7 +83,11 @@ def why_not_ready(party: RemoteParty) -> str:
 
 def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     """Return a sentence that says what to look at where some of these can't be reached; otherwise an empty text."""
-    unreached = {party.name for party in parties if not (party.link.connected or party.closed or party.link.ending)}
+    unreached = {
+        party.name
+        for party in parties
+        if not (party.link.connected or party.closed or party.link.ending or answered(party.trouble))
+    }
     if not unreached:
         return ""
     return f" {_is_running(*unreached)}"
@@ -163,8 +167,16 @@ def _state(call: ReceiveCall | SendCall) -> str:
 
 
 def _shut_down(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    return errors.PartyShutDownError(
-        f"{what}: it has shut down. If it is to run again, start it and wait for it with wait_ready()."
+    return errors.PartyShutDownError(f"{what}: it has shut down. {_after_the_end(party)}")
+
+
+def _after_the_end(party: RemoteParty) -> str:
+    """Return how to go on with the next process of a party that has shut down, or the next pool of it."""
+    if not party.link.left_something:
+        return "If it is to run again, start it and wait for it with wait_ready()."
+    return (
+        "Something was under way: if it is to run again, start it, receive what it sent before, and call "
+        f"accept_restart({party.name!r}) when it is there."
     )
 
 

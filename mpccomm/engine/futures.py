@@ -114,11 +114,19 @@ class ReceiveFuture(RequestFuture):
         request.waiter = self.waiter = waiter
         self._returned = False
 
+    def done(self) -> bool:
+        """Do as any future does."""
+        if self.owner.inherited:
+            fail_if_inherited(self, self.owner)
+        return super().done()
+
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call a function with this future when it is done. From then on it is kept, also without a reference of the program."""
         request = self.request
         if request is not None and request.waiter is not None:
             self.waiter.kept = self
+        if self.owner.inherited:
+            fail_if_inherited(self, self.owner)
         super().add_done_callback(fn, context=context)
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
@@ -169,11 +177,12 @@ class ReceiveFuture(RequestFuture):
 
     def result(self) -> Any:
         """Do as any future does."""
-        self._check()
+        if self._returned or self.owner.inherited:
+            self._check()
         try:
             return super().result()
         finally:
-            if self.done():
+            if self.request is not None and super().done():
                 self._look()
 
     def exception(self) -> BaseException | None:
@@ -192,6 +201,7 @@ class ReceiveFuture(RequestFuture):
     __iter__ = __await__
 
     def _check(self) -> None:
+        fail_if_inherited(self, self.owner)
         if self._returned:
             raise self._make_cancelled_error()  # type: ignore[attr-defined]
 
@@ -357,6 +367,13 @@ def resolve_on(future: asyncio.Future[T], owner: LoopOwner, value: T | None, err
     except RuntimeError:
         return False
     return True
+
+
+def fail_if_inherited(future: asyncio.Future[Any], owner: LoopOwner) -> None:
+    """Have a future fail that still waited when this process was forked: the pool is the parent's."""
+    if owner.inherited and not asyncio.Future.done(future):
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            asyncio.Future.set_exception(future, PoolClosedError(owner.inherited))
 
 
 def _resolve(future: asyncio.Future[T], value: T | None, error: Exception | None) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
 from mpccomm.engine.deadlines import Deadline, describe_limit
+from mpccomm.engine.delivery import is_outcome
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.options import SendLimits, seconds
@@ -38,7 +39,7 @@ class _Progress(NamedTuple):
     """The values received in the rounds that are over, by member."""
     posted: tuple[tuple[SendCall, ...], ...] = ()
     """The sends of the present round, by message."""
-    failed: CommunicationError | None = None
+    failed: BaseException | None = None
     """The error of a message of the present round that can't be read, or is not as expected. It counts as received."""
 
 
@@ -160,8 +161,9 @@ class GroupCall(Generic[T]):
         """
         try:
             return first.value()
-        except CommunicationError as error:
-            self._progress = self._progress._replace(failed=error)
+        except BaseException as error:
+            if is_outcome(error):
+                self._progress = self._progress._replace(failed=error)
             raise
 
     def arrived(self, name: str) -> None:
@@ -175,8 +177,9 @@ class GroupCall(Generic[T]):
         """
         try:
             received = {receive.party.name: receive.value() for receive in self._receives}
-        except CommunicationError as error:
-            self._progress = self._progress._replace(failed=error)
+        except BaseException as error:
+            if is_outcome(error):
+                self._progress = self._progress._replace(failed=error)
             raise
         self._progress = _Progress((*self._progress.history, received))
         self._advance()

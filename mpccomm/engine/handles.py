@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from mpccomm.display import plural
 from mpccomm.engine.callbacks import Callbacks
-from mpccomm.engine.futures import resolve_on
+from mpccomm.engine.futures import fail_if_inherited, resolve_on
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.thread_futures import ThreadFuture
@@ -32,18 +32,22 @@ class _Watched:
 
     def result(self, *arguments: Any, **options: Any) -> Any:
         """Return the result, or raise the error, as any future of this kind does."""
-        self.looked_at = True
+        self._look()
         return super().result(*arguments, **options)  # type: ignore[misc]
 
     def exception(self, *arguments: Any, **options: Any) -> Any:
         """Return the error, or None, as any future of this kind does."""
-        self.looked_at = True
+        self._look()
         return super().exception(*arguments, **options)  # type: ignore[misc]
 
     def add_done_callback(self, *arguments: Any, **options: Any) -> None:
         """Have a function called with the handle when it is done, as any future of this kind does."""
-        self.looked_at = True
+        self._look()
         super().add_done_callback(*arguments, **options)  # type: ignore[misc]
+
+    def _look(self) -> None:
+        """Note that the program looks."""
+        self.looked_at = True
 
 
 class LoopHandle(_Watched, asyncio.Future[None]):
@@ -62,8 +66,19 @@ class LoopHandle(_Watched, asyncio.Future[None]):
         if error is not None:
             self._failures.note(self, error)
 
+    def done(self) -> bool:
+        """Do as any future does."""
+        fail_if_inherited(self, self.owner)
+        return super().done()
+
+    def _look(self) -> None:
+        super()._look()
+        fail_if_inherited(self, self.owner)
+
     def __await__(self) -> Generator[Any, None, None]:
         self.looked_at = True
+        if self.owner.inherited:
+            fail_if_inherited(self, self.owner)
         observers = self._failures.loop_owner.observers
         if observers is None or self.done():
             return super().__await__()

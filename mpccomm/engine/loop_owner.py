@@ -114,6 +114,8 @@ class LoopOwner:
         self.thread: int | None = None
         self.title = "mpccomm"
         """The name of the pool's threads."""
+        self.inherited = ""
+        """Why nothing comes any more, in the child of a fork: the loop runs in the parent."""
         self.settled = False
         """Whether there is a loop yet."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mpccomm.display import plural
-from mpccomm.engine.party_log import describe_box, in_one_line
+from mpccomm.engine.party_log import describe_box, in_one_line, listed
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.mailbox import Receive
@@ -85,13 +85,27 @@ class Notices:
         """Log the receives that have waited for long, although the party is there."""
         party = self._party
         timing = party.settings.timing
+        told: list[Receive] = []
+        due = False
         for receive in party.link.mailbox.receives():
-            waited = now - receive.since
-            if now - receive.notice >= min(max(timing.waiting_notice, waited / 2), timing.waiting_notice_cap):
-                receive.notice = now
-                text = "receive of %s from %s has waited for %.0f s; %s; %s"
-                state = "connected" if party.link.connected else party.trouble
-                self._log(LogEvent.WAITING, text, describe_key(receive.key), party, waited, state, describe_box(party))
+            pause = min(max(timing.waiting_notice, (now - receive.since) / 2), timing.waiting_notice_cap)
+            # What will be due before long shares the line.
+            if now - receive.notice >= pause / 2:
+                told.append(receive)
+                due = due or now - receive.notice >= pause
+        if not due:
+            return
+        for receive in told:
+            receive.notice = now
+        waited = now - min(receive.since for receive in told)
+        state = "connected" if party.link.connected else party.trouble
+        if len(told) == 1:
+            text = "receive of %s from %s has waited for %.0f s; %s; %s"
+            self._log(LogEvent.WAITING, text, describe_key(told[0].key), party, waited, state, describe_box(party))
+        else:
+            text = "%d receives from %s have waited, the first for %.0f s: %s; %s; %s"
+            ids = listed([receive.key for receive in told])
+            self._log(LogEvent.WAITING, text, len(told), party, waited, ids, state, describe_box(party))
 
 
 class Noticed(Protocol):

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 _SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself if the other side did not answer the goodbye in time."""
 _NOT_RESUMED = (
-    "it talked to us before, to an earlier process of ours or before it was removed here: its program has to receive what was "
-    "sent then, and then to call accept_restart()"
+    "it talked to us before, to an earlier process or pool of ours or before it was removed here: its program has to receive what "
+    "was sent then, and then to call accept_restart()"
 )
 _NOT_ACCEPTED = "it does not recognise us by our certificate: add it there as cert=, or under the address that is in it"
 _ABSENT = (ContactState.MISSING, ContactState.REFUSED)
@@ -250,8 +250,17 @@ class Party:
     def refused(self, verdict: Verdict) -> None:
         """Note that an attempt to connect has failed because one end does not accept the other's certificate."""
         if verdict.unseen and self.pins:
-            expected = " or ".join(f"{pin}, {pin.validity()}" for pin in self.pins)
-            verdict = verdict._replace(text=f"{verdict.text}; expected is {expected}")
+            expected = f"expected is {' or '.join(f'{pin}, {pin.validity()}' for pin in self.pins)}"
+            if verdict.unpinned:
+                # OpenSSL says so of any certificate that is not pinned: no authority is asked for here.
+                told = (
+                    f"its certificate is not the one that is pinned; {expected}. TLS does not show which it has: compare "
+                    f"fingerprints with {self.name} in another way (mpccomm certs show), and pass the right one "
+                    "as cert= to add_http_client"
+                )
+            else:
+                told = f"{verdict.text}; {expected}"
+            verdict = verdict._replace(text=told)
         else:
             verdict = verdict._replace(text=verdict.advice)
         self._note(verdict.text, LogEvent.UNTRUSTED)

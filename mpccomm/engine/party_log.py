@@ -39,6 +39,11 @@ def why_closed(code: int | None) -> str:
     return _CODES[CloseCode(code)] if code in _CODES else "it closed the connection"
 
 
+def answered(trouble: str) -> bool:
+    """Return whether that is what the other side has said in closing a connection: it runs, and was reached."""
+    return trouble in _CODES.values()
+
+
 def listed(ids: Sequence[Key]) -> str:
     """Return the ids of messages as text; of many, the first."""
     return ", ".join(map(describe_key, ids[:_MOST_LISTED])) + ("..." if len(ids) > _MOST_LISTED else "")

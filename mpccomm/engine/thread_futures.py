@@ -125,7 +125,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def cancel(self) -> bool:
         """Cancel the future. A receive is withdrawn: its message is there for the next one. A send goes on unobserved."""
-        if not self._running:
+        if not self._running and not self._is_inherited():
             self._set(_Outcome(_CANCELLED))
         return self.cancelled()
 
@@ -139,7 +139,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def done(self) -> bool:
         """Return whether it has a result or an error, or was cancelled."""
-        return bool(self.outcomes)
+        return bool(self.outcomes) or self._is_inherited()
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the result, and return it.
@@ -176,7 +176,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
             # A program that adds a callback has not forgotten the future.
             to_here.kept = self
         self.__dict__.setdefault("_later", deque()).append(fn)
-        if self.outcomes:
+        if self.done():
             self._call_back()
 
     def set_running_or_notify_cancel(self) -> bool:
@@ -209,8 +209,15 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _is_inherited(self) -> bool:
+        """Return whether it still waited when this process was forked: then it fails, since the pool is the parent's."""
+        why = self._callbacks.loop_owner.inherited
+        if why and not self.outcomes:
+            self.outcomes.append(_Outcome(_FINISHED, None, PoolClosedError(why), by_pool=True))
+        return bool(why)
+
     def _outcome(self, timeout: float | None) -> _Outcome:
-        if not self.outcomes:
+        if not self.done():
             if self._callbacks.loop_owner.here:
                 raise WrongThreadError(
                     "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
@@ -298,6 +305,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         shown: _Shown | None = self.__dict__.get("_shown")
         if shown is None:
             shown = self.__dict__.setdefault("_shown", _Shown())
+        if self.done():
             shown.publish(self)
         return shown
 

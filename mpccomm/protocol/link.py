@@ -260,6 +260,11 @@ class Link:
         if self._deadlocks.blocked is not None:
             self._session.ack_due = True
 
+    @property
+    def left_something(self) -> bool:
+        """Whether the party left while something was under way, or is unread: its next process is a restart, to be accepted."""
+        return self.state is PartyState.LEFT and not self._incarnations.left_nothing(unread=self.mailbox.has_unread)
+
     # -- leaving -------------------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
@@ -386,12 +391,8 @@ class Link:
             # Before we know whether this is a recording: positions only; nothing changes before their RESUME.
             self._tell(connection, frame)
 
-    @property
-    def _unread(self) -> bool:
-        return next(self.mailbox.unread(), None) is not None
-
     def _accepts(self, hello: Hello) -> bool:
-        return self._incarnations.accepts(hello.incarnation, unread=self._unread)
+        return self._incarnations.accepts(hello.incarnation, unread=self.mailbox.has_unread)
 
     def _tell(self, connection: Connection, hello: Hello) -> None:
         """Answer their HELLO: whether we take their frames, and from where they should go on."""
@@ -437,11 +438,11 @@ class Link:
     def _meet(self, connection: Connection, hello: Hello) -> bool:
         """Meet the process behind a connection, which has proved that it is there now. False: it is refused."""
         incarnations = self._incarnations
-        refusal = incarnations.refuse_meeting(connection, hello, unread=self._unread)
+        refusal = incarnations.refuse_meeting(connection, hello, unread=self.mailbox.has_unread)
         if refusal is not None:
             self._close(connection, *refusal)
             return False
-        if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self._unread):
+        if hello.incarnation != incarnations.current and incarnations.left_nothing(unread=self.mailbox.has_unread):
             incarnations.forget()
             self._start_afresh(self._ticked, self.receiver.conversation + 1)
         self._make_room()
@@ -496,7 +497,7 @@ class Link:
         incarnations.complete = complete and not frame.unread and self.sender.idle
         if frame.unread:
             self.events.append(NeverRead(frame.unread, frame.unread_ids))
-        if frame.followed and incarnations.complete and not self._unread:
+        if frame.followed and incarnations.complete and not self.mailbox.has_unread:
             incarnations.become(PartyEvent.FOLLOWED)
             self._renew(now)
         else:

@@ -306,6 +306,11 @@ class Mailbox:
             yield from (message for message in queue if message.complete)
 
     @property
+    def has_unread(self) -> bool:
+        """Whether there are any."""
+        return next(self.unread(), None) is not None
+
+    @property
     def unread_messages(self) -> int:
         """The number of `unread` messages."""
         return sum(1 for _ in self.unread())

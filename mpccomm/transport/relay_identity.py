@@ -142,7 +142,8 @@ class AccessList:
         self._files = authorities, fingerprints, tokens
         if not any(self._files):
             raise ConfigurationError(
-                "nothing says who may use this relay: name a file of authorities, of fingerprints, or of tokens"
+                "nothing says who may use this relay: name a file of authorities (--ca), of fingerprints (--fingerprints), or "
+                "of tokens (--token-file)"
             )
         self.reload()
 
@@ -150,7 +151,7 @@ class AccessList:
         """Read the files again. If one can't be read, all stays as it was."""
         authorities, fingerprints, tokens = self._files
         trusted = () if authorities is None else read_certificates(authorities)
-        listed = frozenset() if fingerprints is None else frozenset(_fingerprints(lines_of(fingerprints)))
+        listed = frozenset() if fingerprints is None else frozenset(_fingerprints(fingerprints))
         known = () if tokens is None else read_tokens(tokens)
         self._authorities, self._fingerprints, self._tokens = trusted, listed, known
 
@@ -199,25 +200,25 @@ def lines_of(path: Path) -> list[str]:
     return [line for raw in text.splitlines() if (line := raw.partition("#")[0].strip())]
 
 
-def _fingerprints(lines: Iterable[str]) -> Iterator[str]:
+def _fingerprints(path: Path) -> Iterator[str]:
     """Yield one per line, or per two lines: as ``mpccomm certs show`` prints it, with its title and in two halves."""
     half = ""
-    for line in lines:
+    for line in lines_of(path):
         text = half + line.removeprefix("SHA-256").strip()
         half = ""
         if _HALF.fullmatch(text):
             half = text.rstrip(":") + ":"
         else:
-            yield _fingerprint(text)
+            yield _fingerprint(text, path)
     if half:
-        yield _fingerprint(half)
+        yield _fingerprint(half, path)
 
 
-def _fingerprint(text: str) -> str:
+def _fingerprint(text: str, path: Path) -> str:
     bare = text.upper().replace(":", "")
     if not _FINGERPRINT.fullmatch(bare):
         raise ConfigurationError(
-            f"{text[:100]!r} is no fingerprint: the SHA-256 of a certificate is needed, see mpccomm certs show"
+            f"{path}: {text[:100]!r} is no fingerprint: the SHA-256 of a certificate is needed, see mpccomm certs show"
         )
     return bytes.fromhex(bare).hex(":").upper()
 

@@ -56,6 +56,15 @@ def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert re.search(r"bob at 127\.0\.0\.1:\d+: connection refused", capsys.readouterr().out)
 
 
+def test_while_the_program_of_this_party_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = setup(tmp_path)
+    with SyncPool.from_config(file, "alice"):
+        assert main([str(file), "--me", "alice"]) == 1
+    said = capsys.readouterr().err
+    assert "Stop this party's own program meanwhile" in said
+    assert "Choose another port" not in said
+
+
 @pytest.mark.parametrize("wrong", [["--count", "0"], ["--interval", "0"], ["--timeout", "-1"]])
 def test_numbers_that_cannot_be(wrong: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as end:

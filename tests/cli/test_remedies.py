@@ -63,11 +63,16 @@ NAMES = {"me": "alice", "other": "bob", "addr": "bob.example", "port": 61001, "o
             "add the fingerprint",
         ),
         (RELAY, _VERIFY[10], "renew its certificate"),
+        (PORT, "bob.example port 1: connection refused", "does not listen at 127.0.0.1 alone"),
         (RELAY, _LOCAL["WRONG_VERSION_NUMBER"], "write http:// in its URL"),
     ],
 )
 def test_each_cause_has_its_remedy(table: Remedies, why: str, remedy: str) -> None:
     assert remedy in remedies.find(table, why, **NAMES)
+
+
+def test_on_one_machine_it_does_not_matter_where_the_other_listens() -> None:
+    assert "alone" not in remedies.find(PORT, "127.0.0.1 port 1: connection refused", **NAMES)
 
 
 def of(check: str, party: str = "alice", state: str = WRONG) -> Finding:

@@ -60,7 +60,7 @@ def wire(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if not PYTHONS[name]:
         pytest.skip(
-            f"MPCCOMM_{name.upper()}_PYTHON names no interpreter with tno.mpc.communication {name[3]}.x; .ci/run makes one"
+            f"MPCCOMM_TEST_{name.upper()}_PYTHON names no interpreter with tno.mpc.communication {name[3]}.x; .ci/run makes one"
         )
     return name
 

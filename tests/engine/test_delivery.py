@@ -160,3 +160,18 @@ async def test_a_signal_that_comes_meanwhile_is_no_outcome(how: str, raising: ty
             assert await outcome(call, how) == b"\0"
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("face", ["asyncio", "blocking"])
+async def test_a_call_of_a_group_has_it_each_time_that_it_is_taken_up(face: str, raising: type[Raising]) -> None:
+    def fail() -> None:
+        raise SystemExit("of the program")
+
+    async with faces(face, "Bob") as (call, (bob,)):
+        raising.does = fail
+        theirs = asyncio.ensure_future(bob.group().allgather(raising(), timeout=LIMIT))
+        mine = await call("group")
+        for attempt in (lambda: mine.allgather(1, timeout=LIMIT), lambda: mine.resume(timeout=LIMIT)):
+            with pytest.raises(SystemExit, match="of the program"):
+                await (attempt() if face == "asyncio" else asyncio.to_thread(attempt))
+        await theirs

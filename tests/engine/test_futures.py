@@ -25,6 +25,7 @@ from mpccomm.engine.futures import (
     taken,
     wait,
 )
+from mpccomm.engine.handles import Failures, LoopHandle
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.requests import FutureCall, Waiter
@@ -52,6 +53,9 @@ class FakeRequest:
 
     def involved(self) -> Involved:
         return (("Bob", False),)
+
+    def missing(self) -> tuple[()]:
+        return ()
 
     def start(self) -> None:
         self.started_in = threading.get_ident()
@@ -467,3 +471,44 @@ async def test_a_wait_that_is_cancelled_when_the_loop_of_the_pool_has_ended_ends
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+# -- in the child of a fork ---------------------------------------------------------------------------------------------------
+
+LOOKS: dict[str, Callable[[asyncio.Future[Any]], Awaitable[Any]]] = {
+    "await": lambda future: future,
+    "gather": lambda future: asyncio.gather(future),
+    "shield": lambda future: asyncio.shield(future),
+    "wait_for": lambda future: asyncio.wait_for(future, 10),
+    "wait": lambda future: asyncio.wait((future,), timeout=10),
+    "done": lambda future: asyncio.sleep(0, future.done()),
+    "result": lambda future: asyncio.sleep(0, future.result()),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("what", ["receive", "send"])
+async def test_what_still_waited_fails_and_what_was_done_is_done(what: str, look: str) -> None:
+    def made(*, done: bool) -> asyncio.Future[Any]:
+        if what == "send":
+            handle = LoopHandle(Failures(owner))
+            if done:
+                handle.resolve(None, None)
+            return handle
+        request = FakeRequest()
+        requests.append(request)
+        future = receive_future(request, owner)
+        if done:
+            request.end("value")
+        return future
+
+    requests: list[FakeRequest] = []
+    owner = home_owner()
+    waits, done = made(done=False), made(done=True)
+    owner.inherited = "it is the parent's"
+    with contextlib.suppress(PoolClosedError):
+        await LOOKS[look](waits)
+    assert waits.done()
+    with pytest.raises(PoolClosedError, match="it is the parent's"):
+        await waits
+    assert await done == ("value" if what == "receive" else None)

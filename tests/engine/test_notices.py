@@ -53,6 +53,19 @@ def test_what_waits_is_counted() -> None:
     assert "which was connected before" in party.notices.absence.text
 
 
+def test_receives_that_wait_together_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    party = new_party()
+    for number in range(12):
+        assert party.link.receive(Receive(("", number), 100.0 + number / 100)) is not None
+    with caplog.at_level(logging.WARNING, "mpccomm"):
+        for now in (100.5, 101.0, 101.5):
+            party.notices.look_at_receives(now)
+    (line,) = caplog.messages
+    ids = ", ".join(f"#{number}" for number in range(8))
+    told = f"12 receives from {party} have waited, the first for 1 s: {ids}...; no answer yet; no other message from it is here"
+    assert line == told
+
+
 def test_parties_that_are_missing_together_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
     parties = [new_party("Bob"), new_party("Carol"), new_party("Dave")]
     with caplog.at_level(logging.WARNING, "mpccomm"):

@@ -248,6 +248,25 @@ async def test_a_cell_that_shuts_down_first_says_an_end(face: type[SyncPool] | t
         assert await one.call(one.bob, "recv", "Alice") == 1
 
 
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("interactive")
+async def test_a_cell_that_is_run_again_with_something_under_way(face: type[SyncPool] | type[Pool]) -> None:
+    """The first error says how to go on already, and it is so."""
+    async with cell(face) as one:
+        waiting = one.begin("recv", "Alice", "x")
+        await one.waits(1)
+        await one.call(one.pools[0], "send", "Bob", 3, "y")
+        one.run()
+        text = r"it has shut down\. Something was under way: .* receive what it sent before, and call accept_restart\('Alice'\)"
+        with pytest.raises(PartyShutDownError, match=text):
+            await asyncio.wait_for(waiting, LIMIT)
+        assert await one.call(one.bob, "recv", "Alice", "y") == 3
+        one.bob.accept_restart("Alice")
+        await one.meet()
+        await one.call(one.pools[-1], "send", "Bob", 4, "x")
+        assert await one.call(one.bob, "recv", "Alice", "x", timeout=LIMIT) == 4
+
+
 @pytest.mark.usefixtures("interactive")
 def test_what_the_old_one_has_sent_is_delivered() -> None:
     bob = blocking()

@@ -10,6 +10,7 @@ import pytest
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.thread_futures import Gate, ThreadFuture
+from mpccomm.errors import PoolClosedError
 from tests.interrupts.shots import CTRL_C, Outcome, everywhere
 from tests.timing import UNIT
 
@@ -99,6 +100,39 @@ def test_it_has_few_objects_for_the_collector() -> None:
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------
+
+
+LOOKS: dict[str, Callable[[ThreadFuture[int]], object]] = {
+    "done": lambda future: future.done(),
+    "result": lambda future: future.result(),
+    "exception": lambda future: future.exception(),
+    "cancel": lambda future: not future.cancel(),
+    "wait": lambda future: concurrent.futures.wait([future], LIMIT).done,
+    "as_completed": lambda future: list(
+        concurrent.futures.as_completed(list[concurrent.futures.Future[int]]([future]), LIMIT)
+    ),
+    "add_done_callback": lambda future: future.add_done_callback(lambda future: None),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_in_the_child_of_a_fork_what_still_waited_fails_and_what_was_done_is_done(look: str) -> None:
+    callbacks = Callbacks(LoopOwner())
+    waits, done, cancelled, called = (ThreadFuture[int](callbacks) for _ in range(4))
+    done.resolve(7, None)
+    cancelled.cancel()
+    callbacks.loop_owner.inherited = "it is the parent's"
+    found: list[object] = []
+    called.add_done_callback(found.append)
+    assert found == [called]
+    try:
+        assert LOOKS[look](waits) or look == "add_done_callback"
+    except PoolClosedError:
+        assert look == "result"
+    assert waits.done()
+    with pytest.raises(PoolClosedError, match="it is the parent's"):
+        waits.result()
+    assert (done.result(), cancelled.cancelled()) == (7, True)
 
 
 def test_a_gate_lets_all_through_now_and_later() -> None:

@@ -336,6 +336,8 @@ async def test_wait_ready_names_each_missing_party_with_its_cause() -> None:
         await alice.wait_ready(20 * UNIT)
     missing = caught.value.missing
     assert missing.keys() == {"Refusing", "Nameless", "Stranger", "Mute"}
+    with pytest.raises(NotReadyError, match=r"does not recognise us: add this party there, [^?]*$"):
+        await alice.wait_ready(0, ["Stranger"])
     assert missing["Refusing"] == f"{LOCAL}:{refusing}: connection refused"
     assert missing["Nameless"] == "no-such-host.invalid:80: its host name can't be resolved"
     assert missing["Stranger"].startswith(f"{LOCAL}:{stranger.port}: it does not recognise us")

@@ -36,5 +36,5 @@ def test_a_fingerprint_as_it_is_written_or_shown(text: str, tmp_path: Path) -> N
 def test_what_is_none(text: str, tmp_path: Path) -> None:
     file = tmp_path / "fingerprints.txt"
     file.write_text(text)
-    with pytest.raises(ConfigurationError, match="is no fingerprint"):
+    with pytest.raises(ConfigurationError, match=f"^{file}: .* is no fingerprint"):
         AccessList(fingerprints=file)
