@@ -201,7 +201,8 @@ def _tell_of_handler(event: LogEvent, error: BaseException) -> None:
     _told.add(frame.f_code)
     # It may be closed, or its disk full; or there is none.
     with suppress(Exception):
-        told = "".join(traceback.format_exception(error))
+        # Not what led to it: that may be an exception that is just being logged.
+        told = "".join(traceback.format_exception(error, chain=False))
         sys.stderr.write(
             f"--- Logging error ---\n{told}in a line of mpccomm, event {event.name.lower()}; not told again\n"
         )

@@ -211,3 +211,29 @@ def test_an_observer_stops_no_pool(kind: type[BaseException], caplog: pytest.Log
             alice.send("Bob", number, timeout=LIMIT)
             assert bob.recv("Alice", timeout=LIMIT) == number
     assert SECRET not in caplog.text
+
+
+@pytest.mark.usefixtures("both_loops")
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_loop_is_told_and_does_not(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raising() -> None:
+        raise kind(SECRET)
+
+    log = Log(caplog)
+    network = MemoryNetwork()
+    alice, bob = (SyncPool(name=name, settings=quick(), network=network) for name in ("Alice", "Bob"))
+    network.connect(alice, bob)
+    with bob, alice:
+        alice.send("Bob", 1, timeout=LIMIT)
+        with installed(Raising(RuntimeError, filters=False)):
+            # What is told then reaches no other handler.
+            alice._engine.loop_owner.loop.call_soon_threadsafe(raising)
+            alice.send("Bob", 2, timeout=LIMIT)
+        alice._engine.loop_owner.loop.call_soon_threadsafe(raising)
+        alice.send("Bob", 3, timeout=LIMIT)
+        assert [bob.recv("Alice", timeout=LIMIT) for _ in range(3)] == [1, 2, 3]
+    assert log.lines("a callback on the loop of mpccomm Alice tried to end it")
+    assert SECRET not in caplog.text
+    assert SECRET not in capsys.readouterr().err
