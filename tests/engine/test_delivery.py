@@ -171,7 +171,10 @@ async def test_a_call_of_a_group_has_it_each_time_that_it_is_taken_up(face: str,
         raising.does = fail
         theirs = asyncio.ensure_future(bob.group().allgather(raising(), timeout=LIMIT))
         mine = await call("group")
-        attempts: list[Callable[[], Any]] = [lambda: mine.allgather(1, timeout=LIMIT), lambda: mine.resume(timeout=LIMIT)]
+        attempts: list[Callable[[], Any]] = [
+            lambda: mine.allgather(1, timeout=LIMIT),
+            lambda: mine.resume(timeout=LIMIT),
+        ]
         for attempt in attempts:
             with pytest.raises(SystemExit, match="of the program"):
                 await (attempt() if face == "asyncio" else asyncio.to_thread(attempt))
