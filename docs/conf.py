@@ -51,6 +51,7 @@ nitpick_ignore_regex = [("py:(?!obj).*", r"(?!mpccomm\b).*"), ("py:obj", ".*")]
 # In signatures, and nothing to look up.
 nitpick_ignore = [
     ("py:class", "mpccomm.codec.registry.Class"),
+    ("py:class", "mpccomm.engine.abc.RemoteParty"),
     ("py:class", "mpccomm.engine.base_pool.BasePool"),
     ("py:class", "mpccomm.engine.options.Unset"),
     ("py:class", "mpccomm.trace.clocks.Clock"),

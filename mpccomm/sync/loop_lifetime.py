@@ -22,7 +22,7 @@ from mpccomm.errors import PoolClosedError
 from mpccomm.interrupts import is_strike
 from mpccomm.sync.blocking import wait_for
 from mpccomm.sync.loop_thread import LoopThread
-from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end, told_to_end
+from mpccomm.sync.signals import handle_signals, keep_notebook_awake, leave, on_end, on_told
 
 _lifetimes: set[LoopLifetime] = set()
 """The lifetimes whose threads were started. The references are strong: each thread must be ended in order, also of lost pools."""
@@ -228,20 +228,26 @@ def _told_to_end(code: int) -> None:
         wait()
 
 
-def _at_end_of_main() -> None:
-    """Called where the main program is over, before Python waits for its other threads."""
-    lifetimes = list(_lifetimes)
-    if told_to_end() and lifetimes and _others_go_on():
-        with suppress(RuntimeError):  # the interpreter starts no threads any more
-            start_new_thread(_end_other_threads, (lifetimes,))
+_main_is_over = threading.Event()
+"""Python is about to wait for all other threads."""
+
+
+def _told_while_main_runs() -> None:
+    """Look after what is left when the main program is over, in a thread that begins now: Python 3.12 starts none by then."""
+    with suppress(RuntimeError):  # the system has no room for one
+        start_new_thread(_end_other_threads, ())
 
 
 def _others_go_on() -> bool:
     return any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
 
 
-def _end_other_threads(lifetimes: Sequence[LoopLifetime]) -> None:
+def _end_other_threads() -> None:
     """End the pools that other threads still use after SIGTERM: one that waits for a message would keep the process for ever."""
+    _main_is_over.wait()
+    lifetimes = list(_lifetimes)
+    if not lifetimes or not _others_go_on():
+        return
     time.sleep(max(lifetime.linger for lifetime in lifetimes))
     if _others_go_on():
         with warnings.catch_warnings():
@@ -284,7 +290,8 @@ atexit.register(_at_exit)
 with suppress(AttributeError, RuntimeError):  # a later Python has no such function; or the program is over already
     # After it was imported there, so that this is called first: executors wait for their threads.
     importlib.import_module("concurrent.futures.thread")
-    threading._register_atexit(_at_end_of_main)  # type: ignore[attr-defined]
+    threading._register_atexit(_main_is_over.set)  # type: ignore[attr-defined]
 on_end(_told_to_end)
+on_told(_told_while_main_runs)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_the_child_of_a_fork)

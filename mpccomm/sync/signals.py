@@ -24,8 +24,7 @@ _SIGNALS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signa
 _PERIOD = 0.25
 """Seconds after which, at the latest, a notebook notices its stop button."""
 _when_over: list[Callable[[int], None]] = []
-_told: list[int] = []
-"""The exit codes of the signals that came while the main program ran: none, or one."""
+_when_told: list[Callable[[], None]] = []
 
 
 def on_end(function: Callable[[int], None]) -> None:
@@ -33,9 +32,9 @@ def on_end(function: Callable[[int], None]) -> None:
     _when_over.append(function)
 
 
-def told_to_end() -> bool:
-    """Return whether such a signal has come."""
-    return bool(_told)
+def on_told(function: Callable[[], None]) -> None:
+    """Have it called when such a signal comes while the main program still runs, just before that is ended."""
+    _when_told.append(function)
 
 
 def handle_signals() -> None:
@@ -80,15 +79,15 @@ def _end(number: int, frame: FrameType | None) -> None:
     # A second one ends it at once.
     signal.signal(number, signal.SIG_DFL)
     if threading.main_thread().is_alive():
-        _told.append(128 + number)
+        for function in _when_told:
+            function()
         raise SystemExit(128 + number)
-    for function in _when_over:
-        function(128 + number)
+    for end in _when_over:
+        end(128 + number)
 
 
 def _in_the_child_of_a_fork() -> None:
     """Let signals end a forked process as any other: its parent expects that, and the pools are not its own."""
-    _told.clear()
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.SIG_DFL)
