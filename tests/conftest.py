@@ -35,6 +35,7 @@ LONG_FILES = (
     "cli/",
     "test_documents.py",
     "processes/",
+    "transport/test_hostile_endings.py",
     "test_benchmarks.py",
     "notebooks/",
     "test_readme.py",

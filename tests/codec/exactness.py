@@ -190,7 +190,9 @@ def _pandas(sent: Any, received: Any) -> None:
         assert_same(sent.attrs, received.attrs)
         _column(sent, received)
     elif isinstance(sent, pd.Index):
-        checks.assert_index_equal(received, sent, exact=True, check_names=False)  # to which pandas 2 takes NaN for another name
+        checks.assert_index_equal(
+            received, sent, exact=True, check_names=False
+        )  # to which pandas 2 takes NaN for another name
         assert_same(list(sent.names), list(received.names))
         assert received.identical(sent) or any(name != name for name in sent.names)
         assert getattr(received, "freq", None) == getattr(sent, "freq", None)
