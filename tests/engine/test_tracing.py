@@ -19,8 +19,10 @@ import pytest
 
 from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine import recorder as recorder_module
+from mpccomm.engine import tracing
 from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.recorder import Recorder
+from mpccomm.trace.chrome import write
 from mpccomm.trace.record import Message, PartyRecord, Record, load
 from tests.pools import LOCAL, pools, quick, until
 from tests.sync.duo import duo
@@ -538,6 +540,76 @@ async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:
         assert (first.running, second.running) == (False, False)
         assert [len(trace.record.parties[0].sends) for trace in (first, second)] == [0, 1]
         assert alice._engine.loop_owner.observers is None
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+def test_an_interrupt_leaves_the_file_to_the_end_of_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Pool | SyncPool]
+) -> None:
+    """Wherever it comes: while the record is made, before the file is written, or with half of it there."""
+    half = Path.write_bytes
+
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def strike_in_the_middle(path: Path, content: bytes) -> None:
+        half(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    pool = kind(name="Alice")
+    files = [tmp_path / f"{number}.json" for number in range(4)]
+    for path, (target, name, struck) in zip(
+        files,
+        [
+            (Recorder, "record", strike),
+            (Recorder, "leave", strike),
+            (tracing, "write", strike),
+            (Path, "write_bytes", strike_in_the_middle),
+        ],
+        strict=True,
+    ):
+        trace = pool.trace(path)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(target, name, struck)
+            trace.stop()
+        assert not list(tmp_path.iterdir())
+    if isinstance(pool, Pool):
+        asyncio.run(pool.shutdown())
+    else:
+        pool.shutdown()
+    assert [load(path).names for path in files] == 4 * [["Alice"]]
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_a_trace_that_two_stop_at_once_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds a whole file when it returns, also the one that comes while the other writes."""
+    path = tmp_path / "alice.json"
+    pool = SyncPool(name="Alice")
+    trace = pool.trace(path)
+    plain, inside, go_on = write, threading.Event(), threading.Event()
+
+    def write_slowly(record: Record, to: Path) -> None:
+        if threading.current_thread() is first:
+            inside.set()
+            assert go_on.wait(100 * UNIT)
+        plain(record, to)
+
+    monkeypatch.setattr(tracing, "write", write_slowly)
+    first = threading.Thread(target=trace.stop)
+    first.start()
+    try:
+        assert inside.wait(100 * UNIT)
+        pool.shutdown()
+        assert load(path).names == ["Alice"]
+        with path.open("rb") as there:
+            go_on.set()
+            first.join()
+            assert json.load(there)  # what the other has opened stays whole
+    finally:
+        go_on.set()
+        first.join()
+    assert load(path).names == ["Alice"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 async def test_two_traces_at_a_time_know_the_lanes_of_their_own() -> None:
