@@ -559,8 +559,8 @@ class SendCall(Outgoing):
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
         before = self.state
-        self.state = after = REQUEST[before, _CANCEL]
-        if self.called is not None and after is not before:
+        self.state = REQUEST[before, _CANCEL]
+        if self.called is not None and (before is _NEW or before is _WAITING):
             self._tell_of_failure(asyncio.CancelledError())
         self._forget_limits()
 

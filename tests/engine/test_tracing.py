@@ -192,6 +192,24 @@ async def test_waits_that_come_to_nothing_are_noted() -> None:
         await bob.recv("Alice")
 
 
+@pytest.mark.parametrize("call", ["send", "broadcast"])
+async def test_a_send_that_is_cancelled_as_it_is_delivered_is_noted_once(call: str) -> None:
+    """The task has not run since then: what it waited for is done, and is not undone."""
+    async with pools("Alice", "Bob") as (alice, bob):
+        with alice.trace() as trace:
+            for steps in range(1, 20):
+                sending = asyncio.ensure_future(alice.send("Bob", 1) if call == "send" else alice.broadcast(1))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                sending.cancel()
+                await asyncio.wait([sending])
+                assert await bob.recv("Alice", timeout=100 * UNIT) == 1
+        (party,) = trace.record.parties
+        numbers = [send.number for send in party.sends if send.number >= 0]
+        assert len(numbers) == len(set(numbers))
+        assert len(party.sends) == 19
+
+
 def waiting(party: PartyRecord) -> list[tuple[str, list[str], list[str]]]:
     """The waits that go on: in which task or thread, and for whom."""
     assert all(wait.ended <= party.end for wait in party.waits)
