@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
+from mpccomm import CommunicationTimeoutError, ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine import recorder as recorder_module
 from mpccomm.engine import tracing
 from mpccomm.engine.base_pool import engine_of
@@ -208,6 +208,61 @@ async def test_a_send_that_is_cancelled_as_it_is_delivered_is_noted_once(call: s
         numbers = [send.number for send in party.sends if send.number >= 0]
         assert len(numbers) == len(set(numbers))
         assert len(party.sends) == 19
+
+
+@pytest.mark.parametrize("call", ["send", "broadcast"])
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+async def test_a_send_that_is_given_up_before_it_begins_has_its_arrow(kind: type[Pool | SyncPool], call: str) -> None:
+    """It keeps its place, and is received: each file has the message, and both together its two ends."""
+    network = MemoryNetwork()
+    alice, bob = (
+        kind(name="Alice", settings=quick(), network=network),
+        Pool(name="Bob", settings=quick(), network=network),
+    )
+    network.connect(alice, bob)
+    network.partition("Alice")
+    traces = alice.trace(), bob.trace()
+
+    async def send(number: int) -> None:
+        method: Any = alice.send if call == "send" else alice.broadcast
+        values = ("Bob", number) if call == "send" else (number,)
+        with pytest.raises(CommunicationTimeoutError):
+            if isinstance(alice, Pool):
+                await method(*values, timeout=UNIT / 10)
+            else:
+                await asyncio.to_thread(method, *values, timeout=UNIT / 10)
+
+    try:
+        for number in range(3):
+            await send(number)
+        assert [one.number for one in traces[0].record.parties[0].sends] == [-1, -1, -1]
+        network.heal()
+        assert [await bob.recv("Alice", timeout=100 * UNIT) for _ in range(3)] == [0, 1, 2]
+        recorder = traces[0]._recorder
+        await until(lambda: not recorder._given_up)  # the messages are not kept
+        for trace in traces:
+            trace.stop()
+        records = [trace.record.parties[0] for trace in traces]
+        assert [one.error for one in records[0].sends] == 3 * ["CommunicationTimeoutError"]
+        assert len(Record(records[:1]).messages) == 3
+        both = Record(records).messages
+        assert [(one.called is None, one.received is None) for one in both] == 3 * [(False, False)]
+    finally:
+        await (alice.shutdown() if isinstance(alice, Pool) else asyncio.to_thread(alice.shutdown))
+        await bob.shutdown()
+
+
+async def test_of_a_send_that_never_begins_nothing_is_kept() -> None:
+    """Its party is removed before."""
+    async with pools("Alice") as (alice,):
+        alice.add_http_client("Bob", "127.0.0.1", 9)
+        trace = alice.trace()
+        with pytest.raises(CommunicationTimeoutError):
+            await alice.send("Bob", 1, timeout=UNIT / 10)
+        assert trace._recorder._given_up
+        alice.remove_http_client("Bob")
+        await until(lambda: not trace._recorder._given_up)
+        assert [send.number for send in trace.record.parties[0].sends] == [-1]
 
 
 def waiting(party: PartyRecord) -> list[tuple[str, list[str], list[str]]]:
