@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,11 @@ def peek(message: Incoming, party: RemoteParty) -> Any:
 def tell_of_receipt(
     observers: Observers, party: RemoteParty, message: Incoming, lane: int, since: float, begun: float, asked: float
 ) -> None:
-    """Tell that the program gets a message; the ``lane`` is negative where it is to be found out. See `Observers.receives`."""
+    """Tell that a message is decoded; the ``lane`` is negative where it is to be found out.
+
+    It is the program's now, unless that has asked for a future: then it is when the program looks, see `tell_of_taking`. A message
+    that goes back after this is decoded, and noted, again: of its notes the last one counts.
+    """
     trails = party.trails
     if trails:
         if lane < 0:
@@ -95,8 +100,26 @@ def tell_of_receipt(
             ended = perf_counter() if size > AT_A_STROKE or message.ordered else 0.0
             for trail in trails:
                 trail.note_other_received(message, lane, since, begun, ended, asked < _NEVER)
-    for hook in observers.receives:
-        hook(party.name, message, begun, asked)
+    if asked == _NEVER:
+        if message.told:
+            for take in observers.taken:
+                take(party.name, message)
+        else:
+            message.told = True
+            for hook in observers.receives:
+                hook(party.name, message, begun, asked)
+
+
+def tell_of_taking(
+    observers: Observers, party: str, message: Incoming, begun: float, asked: float, context: Context
+) -> None:
+    """Tell that the program has the message of a future in its hands; the ``context`` is that which asked for the future."""
+    if not message.told:
+        message.told = True
+        for hook in observers.receives:
+            context.run(hook, party, message, begun, asked)
+    for take in observers.taken:
+        take(party, message)
 
 
 def _decode_alone(message: Incoming, party: RemoteParty) -> Any:

@@ -150,7 +150,7 @@ class Engine:
         """Begin a trace, to be written there when it ends. Any thread may call."""
         made = Trace(self.loop_owner, self.name, self._incarnation, lambda: self.parties, path)
         # Of those that ended long ago the last one is kept.
-        self.traces = [*(trace for trace in self.traces if trace.running), made]
+        self.traces = [*(trace for trace in self.traces if not trace.over), made]
         return made
 
     # -- building (any thread, before or after the start) ----------------------------------------------------------------

@@ -88,7 +88,7 @@ class Making:
             key = _key(texts, sent)
             times = sent.called, sent.encoded, sent.delivered
             self._add_send(book.peer, sent.number, key, sent.size, sent.lane, sent.awaited, *times, "")
-        for received in book.receives():
+        for received in _last(book.receives()):
             key = _key(texts, received)
             handed = None
             if received.of_future:
@@ -160,6 +160,17 @@ class Making:
         self.receives.sort(key=lambda receive: receive.taken)
         self.waits.sort(key=lambda wait: wait.began)
         self.phases.sort(key=lambda phase: phase.began)
+
+
+def _last(notes: Iterable[ReceivedNote]) -> Iterable[ReceivedNote]:
+    """Return the last note of each message: one that went back has more."""
+    found: dict[tuple[int, float], ReceivedNote] = {}
+    for note in notes:
+        message = note.number, note.arrived
+        known = found.get(message)
+        if known is None or known.begun <= note.begun:
+            found[message] = note
+    return found.values()
 
 
 def _key(texts: list[str], note: SentNote | ReceivedNote) -> Key:

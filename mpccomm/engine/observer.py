@@ -48,15 +48,15 @@ class Observers:
         self.failed: tuple[Callable[[str, Outgoing, BaseException], None], ...] = self._hooks("failed")
         """A send has ended without that; likewise."""
         self.receives: tuple[Callable[[str, Incoming, float, float], None], ...] = self._hooks("receives")
-        """The program gets a message, decoded since a time; in the thread, and in the context, that it is decoded in.
+        """The program has a message in its hands, decoded since a time. It is told once of each, also of one that went back.
 
-        The context of a future is a copy of that which asked for it, at the other time; else that is infinite.
+        In the thread and the context of the call; of a future when its result is asked for, in a copy of the context that asked for
+        the future, which was at the other time. That is infinite for any other message.
         """
         self.taken: tuple[Callable[[str, Incoming], None], ...] = self._hooks("taken")
-        """The program has the message of a future in its hands: its result was asked for; in the context that asks.
+        """The program has the message of a future in its hands: its result was asked for; or one that went back has come again.
 
-        This is later than `receives`, and does not happen where no result is asked for. Any other message is in the hands of the
-        program with `receives`.
+        In the context that asks, after `receives`. Any other message is in the hands of the program with that alone.
         """
         self.waits: tuple[Begun, ...] = self._hooks("waits")
         """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""

@@ -12,7 +12,8 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -46,6 +47,36 @@ class _Counted:
         self.number += 1
 
 
+class _GivenUp:
+    """The note of a send that was given up before its message began: as it has its place in the queue, it may begin after all."""
+
+    __slots__ = ("_message", "_note", "_peer")
+
+    def __init__(self, note: Undelivered, message: Outgoing, peer: Callable[[], int]) -> None:
+        """``peer`` returns which process the party is now: when it was given up that may not have been known."""
+        self._note = note
+        self._message: Outgoing | None = message
+        self._peer = peer
+
+    def look(self, waiting: Container[int] = ()) -> bool:
+        """Take the number, if it has one now; False: it still is among those that wait, by the ids of objects."""
+        message = self._message
+        if message is not None:
+            self._note = self.note
+            if message.number < 0 and id(message) in waiting:
+                return False
+            self._message = None  # its contents are not kept for that
+        return True
+
+    @property
+    def note(self) -> Undelivered:
+        """The note, with the number that the message has by now, and whom that is for."""
+        message = self._message
+        if message is None or message.number < 0:
+            return self._note
+        return self._note._replace(peer=self._peer(), number=message.number)
+
+
 class Recorder:
     """One record in the making, of the party of that name and incarnation, with those ``parties``, by name."""
 
@@ -69,9 +100,11 @@ class Recorder:
         self._texts = Texts()
         self._trails: dict[str, Trail] = {}
         """Those of the parties, by name."""
-        self._others: list[Undelivered | Waited | Stayed] = []
+        self._others: list[Undelivered | Waited | Stayed | _GivenUp] = []
+        self._given_up: dict[_GivenUp, None] = {}
+        """Those of the other notes whose messages may still begin."""
         self._lost = _Counted()
-        self._further: list[Undelivered | Waited | Stayed] | _Counted = self._others
+        self._further: list[Undelivered | Waited | Stayed | _GivenUp] | _Counted = self._others
         """Where other notes go."""
         self._full = False
         self._lanes = Lanes()
@@ -97,6 +130,8 @@ class Recorder:
 
     def leave(self) -> None:
         """Note no more messages."""
+        for given_up in list(self._given_up):
+            given_up.look()
         own = set(self._trails.values())
         for party in self._parties().values():
             party.trails = tuple(trail for trail in party.trails if trail not in own)
@@ -116,12 +151,22 @@ class Recorder:
         peer = self._current.get(name)
         return self._meet(name, self._link(name)) if peer is None else peer
 
+    def _peer_now(self, name: str) -> int:
+        link = self._link(name)
+        return self._peer(name) if link is None else self._meet(name, link)
+
     def _link(self, name: str) -> Link | None:
         party = self._parties().get(name)
         return None if party is None else party.link
 
     def look(self) -> None:
         """Count the notes that come now, no more, if there are too many. Called now and then, not with each note."""
+        if self._given_up:
+            links = [party.link for party in self._parties().values()]
+            waiting = {id(message) for link in links for message in copied(link.sender.pending)}
+            for given_up in list(self._given_up):
+                if given_up.look(waiting):
+                    self._given_up.pop(given_up, None)
         if not self._full and self._number >= self._most:
             self._full = True
             self._further = self._lost
@@ -142,7 +187,13 @@ class Recorder:
 
     def failed(self, party: str, message: Outgoing, error: BaseException) -> None:
         """Note the send."""
-        self._further.append(self._unfinished(party, message, perf_counter(), type(error).__name__))
+        note = self._unfinished(party, message, perf_counter(), type(error).__name__)
+        if message.number >= 0 or self._full:
+            self._further.append(note)
+        else:
+            given_up = _GivenUp(note, message, partial(self._peer_now, party))
+            self._given_up[given_up] = None
+            self._further.append(given_up)
 
     def _unfinished(self, party: str, message: Outgoing, now: float, error: str) -> Undelivered:
         number, called = message.called
@@ -202,7 +253,7 @@ class Recorder:
         for book in list(self._books.values()):
             made.add_messages(book, list(self._texts), dict(self._taken))
         for note in (*list(self._others), *self._going_on(now)):
-            made.add(note)
+            made.add(note.note if isinstance(note, _GivenUp) else note)
         made.finish()
         return PartyRecord(
             self._name,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
-from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt
+from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt, tell_of_taking
 from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
@@ -293,12 +293,12 @@ class ReceiveCall(Receive):
         if observers is not None:
             tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
             if self.asked < math.inf:
-                self._hand_over(observers, message)
+                self._hand_over(observers, message, begun)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
 
-    def _hand_over(self, observers: Observers, message: Incoming) -> None:
+    def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Have the observers told when the program gets the message, which is later."""
 
     def _end(self, error: Exception | None) -> None:
@@ -335,9 +335,9 @@ class FutureCall(ReceiveCall):
         """Tell the observers when the program asks for the value."""
         self._context = copy_context()
 
-    def _hand_over(self, observers: Observers, message: Incoming) -> None:
+    def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Leave the outcome to the future."""
-        self.taking = partial(tell_of_taking, observers, self.party.name, message)
+        self.taking = partial(tell_of_taking, observers, self.party.name, message, begun, self.asked, self._context)
 
     def _end(self, error: Exception | None) -> None:
         message = self.message
@@ -559,8 +559,8 @@ class SendCall(Outgoing):
         self.waiter = None
         self._detach(Cause(GivenUp.CANCELLED))
         before = self.state
-        self.state = after = REQUEST[before, _CANCEL]
-        if self.called is not None and after is not before:
+        self.state = REQUEST[before, _CANCEL]
+        if self.called is not None and (before is _NEW or before is _WAITING):
             self._tell_of_failure(asyncio.CancelledError())
         self._forget_limits()
 
@@ -624,12 +624,6 @@ class SendCall(Outgoing):
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter.resolve(None, error)
-
-
-def tell_of_taking(observers: Observers, party: str, message: Incoming) -> None:
-    """Tell that the program has the message of a future in its hands."""
-    for hook in observers.taken:
-        hook(party, message)
 
 
 def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:

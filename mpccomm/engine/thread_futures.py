@@ -152,10 +152,6 @@ class ThreadFuture(concurrent.futures.Future[T]):
                 raise outcome.error
             finally:
                 del outcome, self  # leave no reference cycle of the error and its traceback
-        call = self._call
-        if call is not None and call.taking is not None:
-            taking, call.taking = call.taking, None
-            taking()
         value: T = outcome.value
         return value
 
@@ -236,7 +232,11 @@ class ThreadFuture(concurrent.futures.Future[T]):
             raise concurrent.futures.CancelledError
         to_here = self._to_here
         if to_here is not None:
-            self._to_here = to_here.call.message = None
+            call = to_here.call
+            self._to_here = call.message = None
+            if call.taking is not None:
+                taking, call.taking = call.taking, None
+                taking()
         return outcome
 
     def _involved(self) -> Involved:

@@ -64,17 +64,31 @@ class Trace:
         """Whether it goes on."""
         return self._stopped is None
 
+    @property
+    def over(self) -> bool:
+        """Whether `stop` has nothing to do any more."""
+        return self._stopped is not None and self._path is None
+
     def stop(self) -> None:
-        """Take no more notes, and write the file, if there is to be one; once stopped, this does nothing.
+        """Take no more notes, and write the file, if there is to be one; once that is done, this does nothing.
 
         :raises OSError: the file can't be written
         """
         if self._stopped is None:
-            self._stopped = self._recorder.record()
+            record = self._recorder.record()
             self._owner.observers = without(self._owner.observers, self._recorder)
             self._recorder.leave()
-            if self._path is not None:
-                self.save(self._path)
+            self._stopped = record
+        # An interrupt may come before it is written: then the end of the pool has it to do. There is no lock, with which held a
+        # signal handler would wait for that end: where two threads stop it at once, both write all of it.
+        path = self._path
+        if path is not None:
+            try:
+                self.save(path)
+            except OSError:
+                self._path = None  # that is told, once
+                raise
+            self._path = None
 
     def __enter__(self) -> Self:
         return self

@@ -35,6 +35,8 @@ class Incoming:
     """Its place in the order of arrival among the messages of all parties that went into a mailbox."""
     annotation = b""
     """The annotation that came with it, for observers; empty: none."""
+    told = False
+    """Whether observers know that the program has it."""
     recorded = False
     """Whether it is in the record of received messages, where it is not repeated after it was put back."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import random
 import threading
@@ -266,6 +267,93 @@ async def test_a_message_counts_when_its_value_is_asked_for_in_tasks() -> None:
         await alice.send("Bob", 4)
         assert alice.report().rounds == 3
         assert await bob.recv("Alice") == 4
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_a_future_gives_back_is_received_by_the_next_call(size: int, late: bool) -> None:
+    """Cancelled while it waits, while its message is decoded, or when that is done: once it counts, when a call has returned it."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        with bob.trace() as trace:
+            for given_up in range(3):
+                future = bob.arecv("Alice", "x")
+                sending = asyncio.ensure_future(alice.send("Bob", bytes(size), "x"))
+                if late:
+                    await until(future.done)
+                for _ in range(given_up):
+                    await asyncio.sleep(0)
+                future.cancel()
+                del future
+                assert bob.report()[""].messages_received == given_up
+                assert len(await bob.recv("Alice", "x")) == size
+                await sending
+                assert bob.report()[""].messages_received == given_up + 1
+        assert bob.report()[""].bytes_received == alice.report()[""].bytes_sent
+        assert len(trace.record.parties[0].receives) == len(trace.record.messages) == 3
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_what_a_handle_gives_back_is_received_by_the_next_call(size: int) -> None:
+    """Cancelled at any time, or forgotten; and the error of a handle is its result, too."""
+
+    def protocol(pool: SyncPool, name: str, others: Sequence[str]) -> None:
+        (other,) = others
+        with pool.trace() as trace:
+            for number in range(10):
+                if name == "alice":
+                    pool.asend(other, bytes(size), "x").result()
+                else:
+                    handle = pool.arecv(other, "x")
+                    if number % 2:
+                        concurrent.futures.wait([handle])
+                        given_up = True
+                        del handle
+                    else:
+                        given_up = handle.cancel()
+                    if given_up:
+                        pool.recv(other, "x")
+            if name == "bob":
+                pool.send(other, 0)
+            else:
+                assert pool.arecv(other).exception() is None
+        assert len(trace.record.parties[0].receives) == (1 if name == "alice" else 10)
+
+    reports = play(protocol, 2)
+    assert reports["bob"][""].messages_received == 10
+    assert reports["bob"][""].bytes_received == reports["alice"][""].bytes_sent
+    assert reports["alice"][""].messages_received == 1
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+async def test_what_a_call_gives_back_is_received_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Pool | SyncPool]
+) -> None:
+    """Where it ends after the message was decoded, and does not return it. Its rounds count for the call that does."""
+    network = MemoryNetwork()
+    alice = Pool(name="Alice", settings=COUNTED, network=network)
+    bob = kind(name="Bob", settings=COUNTED, network=network)
+    network.connect(alice, bob)
+
+    def run_short(*_: object) -> None:
+        raise MemoryError
+
+    async def receive() -> object:
+        if isinstance(bob, Pool):
+            return await bob.recv("Alice", timeout=100 * UNIT, expect=int)
+        return await asyncio.to_thread(bob.recv, "Alice", timeout=100 * UNIT, expect=int)
+
+    try:
+        sending = alice.asend("Bob", 1)
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr("mpccomm.engine.requests.check", run_short)
+            await receive()
+        assert await receive() == 1
+        await sending
+        report = bob.report()
+        assert (report[""].messages_received, report.rounds) == (1, 1)
+    finally:
+        await (bob.shutdown() if isinstance(bob, Pool) else asyncio.to_thread(bob.shutdown))
+        await alice.shutdown()
 
 
 async def ping(pool: Pool, other: str, channel: str, times: int) -> None:

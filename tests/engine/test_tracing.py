@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from mpccomm import ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
+from mpccomm import CommunicationTimeoutError, ConfigurationError, MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.engine import recorder as recorder_module
+from mpccomm.engine import tracing
 from mpccomm.engine.base_pool import engine_of
 from mpccomm.engine.recorder import Recorder
+from mpccomm.trace.chrome import write
 from mpccomm.trace.record import Message, PartyRecord, Record, load
 from tests.pools import LOCAL, pools, quick, until
 from tests.sync.duo import duo
@@ -188,6 +190,79 @@ async def test_waits_that_come_to_nothing_are_noted() -> None:
         assert party.waits[0].ended - party.waits[0].began >= 0.9e9 * UNIT
         assert [(send.error, send.delivered) for send in party.sends] == [("CancelledError", -1)]
         await bob.recv("Alice")
+
+
+@pytest.mark.parametrize("call", ["send", "broadcast"])
+async def test_a_send_that_is_cancelled_as_it_is_delivered_is_noted_once(call: str) -> None:
+    """The task has not run since then: what it waited for is done, and is not undone."""
+    async with pools("Alice", "Bob") as (alice, bob):
+        with alice.trace() as trace:
+            for steps in range(1, 20):
+                sending = asyncio.ensure_future(alice.send("Bob", 1) if call == "send" else alice.broadcast(1))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                sending.cancel()
+                await asyncio.wait([sending])
+                assert await bob.recv("Alice", timeout=100 * UNIT) == 1
+        (party,) = trace.record.parties
+        numbers = [send.number for send in party.sends if send.number >= 0]
+        assert len(numbers) == len(set(numbers))
+        assert len(party.sends) == 19
+
+
+@pytest.mark.parametrize("call", ["send", "broadcast"])
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+async def test_a_send_that_is_given_up_before_it_begins_has_its_arrow(kind: type[Pool | SyncPool], call: str) -> None:
+    """It keeps its place, and is received: each file has the message, and both together its two ends."""
+    network = MemoryNetwork()
+    alice, bob = (
+        kind(name="Alice", settings=quick(), network=network),
+        Pool(name="Bob", settings=quick(), network=network),
+    )
+    network.connect(alice, bob)
+    network.partition("Alice")
+    traces = alice.trace(), bob.trace()
+
+    async def send(number: int) -> None:
+        method: Any = alice.send if call == "send" else alice.broadcast
+        values = ("Bob", number) if call == "send" else (number,)
+        with pytest.raises(CommunicationTimeoutError):
+            if isinstance(alice, Pool):
+                await method(*values, timeout=UNIT / 10)
+            else:
+                await asyncio.to_thread(method, *values, timeout=UNIT / 10)
+
+    try:
+        for number in range(3):
+            await send(number)
+        assert [one.number for one in traces[0].record.parties[0].sends] == [-1, -1, -1]
+        network.heal()
+        assert [await bob.recv("Alice", timeout=100 * UNIT) for _ in range(3)] == [0, 1, 2]
+        recorder = traces[0]._recorder
+        await until(lambda: not recorder._given_up)  # the messages are not kept
+        for trace in traces:
+            trace.stop()
+        records = [trace.record.parties[0] for trace in traces]
+        assert [one.error for one in records[0].sends] == 3 * ["CommunicationTimeoutError"]
+        assert len(Record(records[:1]).messages) == 3
+        both = Record(records).messages
+        assert [(one.called is None, one.received is None) for one in both] == 3 * [(False, False)]
+    finally:
+        await (alice.shutdown() if isinstance(alice, Pool) else asyncio.to_thread(alice.shutdown))
+        await bob.shutdown()
+
+
+async def test_of_a_send_that_never_begins_nothing_is_kept() -> None:
+    """Its party is removed before."""
+    async with pools("Alice") as (alice,):
+        alice.add_http_client("Bob", "127.0.0.1", 9)
+        trace = alice.trace()
+        with pytest.raises(CommunicationTimeoutError):
+            await alice.send("Bob", 1, timeout=UNIT / 10)
+        assert trace._recorder._given_up
+        alice.remove_http_client("Bob")
+        await until(lambda: not trace._recorder._given_up)
+        assert [send.number for send in trace.record.parties[0].sends] == [-1]
 
 
 def waiting(party: PartyRecord) -> list[tuple[str, list[str], list[str]]]:
@@ -538,6 +613,76 @@ async def test_when_it_has_stopped_nobody_is_told_any_more() -> None:
         assert (first.running, second.running) == (False, False)
         assert [len(trace.record.parties[0].sends) for trace in (first, second)] == [0, 1]
         assert alice._engine.loop_owner.observers is None
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+def test_an_interrupt_leaves_the_file_to_the_end_of_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Pool | SyncPool]
+) -> None:
+    """Wherever it comes: while the record is made, before the file is written, or with half of it there."""
+    half = Path.write_bytes
+
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def strike_in_the_middle(path: Path, content: bytes) -> None:
+        half(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    pool = kind(name="Alice")
+    files = [tmp_path / f"{number}.json" for number in range(4)]
+    for path, (target, name, struck) in zip(
+        files,
+        [
+            (Recorder, "record", strike),
+            (Recorder, "leave", strike),
+            (tracing, "write", strike),
+            (Path, "write_bytes", strike_in_the_middle),
+        ],
+        strict=True,
+    ):
+        trace = pool.trace(path)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(target, name, struck)
+            trace.stop()
+        assert not list(tmp_path.iterdir())
+    if isinstance(pool, Pool):
+        asyncio.run(pool.shutdown())
+    else:
+        pool.shutdown()
+    assert [load(path).names for path in files] == 4 * [["Alice"]]
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_a_trace_that_two_stop_at_once_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds a whole file when it returns, also the one that comes while the other writes."""
+    path = tmp_path / "alice.json"
+    pool = SyncPool(name="Alice")
+    trace = pool.trace(path)
+    plain, inside, go_on = write, threading.Event(), threading.Event()
+
+    def write_slowly(record: Record, to: Path) -> None:
+        if threading.current_thread() is first:
+            inside.set()
+            assert go_on.wait(100 * UNIT)
+        plain(record, to)
+
+    monkeypatch.setattr(tracing, "write", write_slowly)
+    first = threading.Thread(target=trace.stop)
+    first.start()
+    try:
+        assert inside.wait(100 * UNIT)
+        pool.shutdown()
+        assert load(path).names == ["Alice"]
+        with path.open("rb") as there:
+            go_on.set()
+            first.join()
+            assert json.load(there)  # what the other has opened stays whole
+    finally:
+        go_on.set()
+        first.join()
+    assert load(path).names == ["Alice"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 async def test_two_traces_at_a_time_know_the_lanes_of_their_own() -> None:
