@@ -507,8 +507,14 @@ class Party:
         return self.corrected and self.link.state is PartyState.UNKNOWN
 
     async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
-        # A party that has met us in a handshake, and hears no goodbye, would take our next process for one after a crash.
-        await self.until(lambda: not self.link.in_handshake, deadline)
+        # A party that has met us in a handshake, and hears no goodbye, would wait for us for ever, and take our next process for
+        # one after a crash. Where the connection was lost meanwhile, it comes again, or is dialled.
+        self.connections.update_wanted()
+
+        def over() -> bool:
+            return not self.link.perhaps_met or bool(self.closed) or (self._given_up and not self.connections)
+
+        await self.until(over, deadline)
 
     def give_up(self, ending: GivenUp) -> None:
         """Let calls fail from now on."""

@@ -102,7 +102,7 @@ class PartyConnections:
         finally:
             del self._streams[connection]
             self._count()
-            owner.link.lost(connection)
+            owner.link.lost(connection, stream.ended_with)
             if stream.violation:
                 self._throttle.log(f"{owner}: closed a connection: {stream.violation}", LogEvent.VIOLATION)
                 owner.offended(stream.violation)
@@ -121,7 +121,9 @@ class PartyConnections:
         link = owner.link
         recent = owner.clock() - owner.settings.retry.connect_timeout
         in_handshake = any(not connection.verified and connection.opened > recent for connection in self._streams)
-        gone = link.ending is not None and not owner.expected
+        # A new process of a party that has left may have met us: as we leave, it is owed a goodbye.
+        awaited = owner.expected or (link.leaving and link.perhaps_met)
+        gone = link.ending is not None and not awaited
         if link.wants_connection and not in_handshake and not gone and not owner.closed:
             self.wanted.set()
         else:
@@ -193,5 +195,5 @@ class PartyConnections:
         for connection, stream in list(self._streams.items()):
             if reason := refusal(stream):
                 self._owner.log(LogEvent.DISMISSED, "%s: closing a connection: %s", self._owner, reason)
-                link.lost(connection)
+                link.lost(connection, code)
                 stream.dismiss(code)

@@ -94,6 +94,11 @@ class Connection:
         """Whether a piece of a batch arrived last: the rest is on its way, on a slow line."""
 
     @property
+    def incarnation(self) -> bytes:
+        """The process at the other end, which it has perhaps not proved; empty: its HELLO is not here yet."""
+        return b"" if self.hello is None else self.hello.incarnation
+
+    @property
     def flowing(self) -> bool:
         """Whether the handshake is complete, and the other side takes frames."""
         return self.state is ConnectionState.FLOWING

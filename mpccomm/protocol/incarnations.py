@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mpccomm.protocol.connection import Connection
 from mpccomm.protocol.frames import PROTOCOL_VERSION, Hello
-from mpccomm.protocol.states import ENDING, PARTY, Cause, CloseCode, PartyEvent, PartyState
+from mpccomm.protocol.states import ENDING, PARTY, WITHOUT_A_MEETING, Cause, CloseCode, PartyEvent, PartyState
 
 _MAX_FORMER = 64
 _OPEN = (PartyState.UNKNOWN, PartyState.REPLACED)
@@ -37,6 +37,9 @@ class Incarnations:
         """Whether it shut down when neither side had anything left to deliver."""
         self.ending: Cause | None = None
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
+        self.greeted = b""
+        """The incarnation that may have met us, though we have not met it: our answer to its HELLO is on its way, or was. That
+        its connection was lost since then changes nothing: it may have been told enough. Empty: there is none."""
         self._former: list[bytes] = []
         self._opened_before = 0
 
@@ -72,8 +75,19 @@ class Incarnations:
         perhaps_older = hello.incarnation != self.current and connection.number <= self._opened_before
         return _TOO_EARLY if promised or perhaps_older else None
 
+    def greet(self, connection: Connection) -> None:
+        """Note that the HELLO of an incarnation is answered there: as soon as it hears that, it has met us, if not for a visit."""
+        if not connection.visit and connection.incarnation != self.current:
+            self.greeted = connection.incarnation
+
+    def lost(self, connection: Connection, code: int | None) -> None:
+        """Note that a connection was lost, closed with that code: its end perhaps does not want to know us, or is gone."""
+        if code in WITHOUT_A_MEETING and connection.incarnation == self.greeted:
+            self.greeted = b""
+
     def meet(self, incarnation: bytes, opened: int) -> bool:
         """Note that an incarnation has proved that it lives, after ``opened`` connections were opened. True: the state changed."""
+        self.greeted = b""
         if incarnation == self.current:
             return self.become(PartyEvent.SAME)
         if self.current:

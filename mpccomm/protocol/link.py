@@ -310,9 +310,9 @@ class Link:
         return current is not None and current.relayed
 
     @property
-    def in_handshake(self) -> bool:
-        """Whether the other side may have met us already, though we have not met it: our RESUME or theirs is on its way."""
-        return any(connection.hello is not None and not connection.verified for connection in self._connections)
+    def perhaps_met(self) -> bool:
+        """Whether the other side may have met us already, though we have not met it: it has been greeted, and is owed a goodbye."""
+        return self._incarnations.greeted != b""
 
     @property
     def wants_connection(self) -> bool:
@@ -335,10 +335,11 @@ class Link:
             self._close(superfluous, CloseCode.SILENT, "too many connections that never complete their handshake")
         return connection
 
-    def lost(self, connection: Connection) -> None:
-        """Note that a connection is gone, for whatever reason."""
+    def lost(self, connection: Connection, code: int | None = None) -> None:
+        """Note that a connection is gone, for whatever reason. ``code``: what one end closed it with, if that is known."""
         if connection.closed:
             return
+        self._incarnations.lost(connection, code)
         self._connections.drop(connection)
         self.quiet_until = self._ticked
         was = self._connections.current
@@ -372,8 +373,7 @@ class Link:
         return (
             self._incarnations.state is PartyState.ALIVE
             and not connection.visit
-            and connection.hello is not None
-            and connection.hello.incarnation == self._incarnations.current
+            and connection.incarnation == self._incarnations.current
         )
 
     # -- handshake -----------------------------------------------------------------------------------------------------
@@ -397,6 +397,7 @@ class Link:
     def _tell(self, connection: Connection, hello: Hello) -> None:
         """Answer their HELLO: whether we take their frames, and from where they should go on."""
         connection.told_accepted = connection.visit or self._accepts(hello)
+        self._incarnations.greet(connection)
         receiver = self.receiver
         known = connection.told_accepted and not connection.visit and hello.incarnation == self._incarnations.current
         positions = (receiver.received, receiver.box.taken_bytes, receiver.box.taken) if known else (0, 0, 0)
@@ -449,7 +450,7 @@ class Link:
         connection.verified = True
         changed = incarnations.meet(hello.incarnation, self._connections.opened)
         for other in self._connections.verified():
-            if other.hello is not None and other.hello.incarnation != hello.incarnation:
+            if other.incarnation != hello.incarnation:
                 self._close(other, CloseCode.STALE, "its incarnation was replaced by a later one")
         if changed:
             self._end()

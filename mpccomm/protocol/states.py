@@ -133,3 +133,7 @@ class CloseCode(IntEnum):
     STALE = 4005
     SHUTTING_DOWN = 4006
     BARRED = 4007
+
+
+WITHOUT_A_MEETING = frozenset(CloseCode) - {CloseCode.REPLACED, CloseCode.SILENT}
+"""What ends a handshake for good: the end that closes a connection with it does not want to know the other, or is gone."""

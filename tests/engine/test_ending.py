@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 
-from mpccomm import Pool, PoolClosedError, SyncPool
+from mpccomm import MemoryNetwork, PartyGoneError, PartyShutDownError, Pool, PoolClosedError, SyncPool
 from mpccomm.engine.ending import Lingering
 from mpccomm.engine.lifecycle import PoolState
+from mpccomm.protocol.connection import Connection
+from mpccomm.protocol.frames import Hello
 from tests.engine.nowhere import Nowhere, add, new_engine
 from tests.pools import LOCAL, pools, quick, until
 from tests.timing import UNIT
+
+LIMIT = 100 * UNIT
 
 pytestmark = pytest.mark.usefixtures("both_loops")
 
@@ -228,3 +232,78 @@ def test_a_linger_that_is_no_number_of_seconds(linger: object) -> None:
     with pytest.raises(ValueError, match="linger"):
         pool.shutdown(-1)
     pool.shutdown()
+
+
+# -- of a pool that another one has met, and that does not know ------------------------------------------------------------
+
+
+def cut_off(network: MemoryNetwork, pool: Pool | SyncPool, name: str) -> Callable[[], bool]:
+    """Cut every connection as the pool is about to meet that party, which has met it; the last time as it leaves.
+
+    Returns whether that has happened, and nothing is left of the first one.
+    """
+    party = (pool if isinstance(pool, Pool) else pool.pool)._engine.parties[name]
+    link = party.link
+    meet, cuts = link._meet, 0
+
+    def cut(connection: Connection, hello: Hello) -> bool:
+        nonlocal cuts
+        if link.leaving:
+            link._meet = meet  # type: ignore[method-assign]
+        cuts += 1
+        network.cut()
+        link.lost(connection)
+        return False
+
+    link._meet = cut  # type: ignore[method-assign]
+    return lambda: cuts > 0
+
+
+@pytest.mark.parametrize("end", ["shutdown", "abort", "remove"])
+async def test_one_that_has_met_us_and_was_cut_off_before_we_knew_is_told_of_the_end(end: str) -> None:
+    network = MemoryNetwork()
+    alice, bob = (Pool(name=name, network=network, settings=quick()) for name in ("Alice", "Bob"))
+    network.connect(alice, bob)
+    cut = cut_off(network, bob, "Alice")
+    await alice.wait_ready(LIMIT)
+    await until(cut)
+    if end == "remove":
+        bob.remove_http_client("Alice")
+    else:
+        await (bob.shutdown(LIMIT) if end == "shutdown" else bob.abort("enough", LIMIT))
+    with pytest.raises(PartyGoneError):
+        await alice.recv("Bob", timeout=LIMIT)
+    await alice.shutdown(UNIT)
+    await bob.shutdown(UNIT)
+
+
+@pytest.mark.parametrize("end", ["shutdown", "remove"])
+def test_one_that_has_met_us_and_was_cut_off_before_a_blocking_pool_knew_is_told_of_the_end(end: str) -> None:
+    network = MemoryNetwork()
+    with (
+        SyncPool(name="Alice", network=network, settings=quick()) as alice,
+        SyncPool(name="Bob", network=network, settings=quick()) as bob,
+    ):
+        network.connect(alice, bob)
+        cut_off(network, bob, "Alice")
+        alice.wait_ready(LIMIT)
+        if end == "remove":
+            bob.remove_http_client("Alice")
+        else:
+            bob.shutdown(LIMIT)
+        with pytest.raises(PartyShutDownError):
+            alice.recv("Bob", timeout=LIMIT)
+
+
+async def test_one_that_has_met_us_and_does_not_come_back_is_waited_for_no_longer_than_it_lingers() -> None:
+    network = MemoryNetwork()
+    alice, bob = (Pool(name=name, network=network, settings=quick()) for name in ("Alice", "Bob"))
+    network.connect(alice, bob)
+    cut = cut_off(network, bob, "Alice")
+    await alice.wait_ready(LIMIT)
+    await until(cut)
+    network.partition("Alice", "Bob")
+    started = time.monotonic()
+    await bob.shutdown(5 * UNIT)
+    assert 4 * UNIT < time.monotonic() - started < LIMIT
+    await alice.shutdown(UNIT)

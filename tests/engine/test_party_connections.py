@@ -21,7 +21,7 @@ from mpccomm.protocol.states import Cause, CloseCode, Ending
 from mpccomm.transport.stream import Peer, Stream
 from tests.interrupts.shots import TIMER, TimesUpError, handling
 from tests.pools import Log
-from tests.protocol.links import connected, message, new_link
+from tests.protocol.links import Pair, connected, message, new_link
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
 
@@ -177,6 +177,46 @@ async def test_none_is_wanted_with_one_that_is_closed_or_gone_unless_a_call_expe
     owner.expected = True
     owner.connections.update_wanted()
     assert owner.connections.wanted.is_set()
+
+
+async def test_a_new_process_of_one_that_left_is_dialled_as_we_leave_if_it_may_have_met_us() -> None:
+    owner = Owner()
+    pair = connected(owner.link, new_link("b"), owner.now)
+    pair.links[1].say_goodbye()
+    pair.pump()
+    pair.lose()
+    again = Pair(new_link("c"), owner.link, owner.now)
+    for sender in (0, 1):
+        again.move(sender)
+    again.lose()
+    owner.connections.update_wanted()
+    assert not owner.connections.wanted.is_set(), "it comes by itself, or we expect it"
+    owner.link.leave()
+    owner.connections.update_wanted()
+    assert owner.connections.wanted.is_set()
+    connected(again.links[0], owner.link, owner.now)
+    owner.connections.update_wanted()
+    assert not owner.connections.wanted.is_set()
+
+
+@pytest.mark.parametrize("code", [None, CloseCode.DONE])
+@pytest.mark.parametrize("dismissed", [False, True])
+async def test_one_that_is_closed_for_good_in_its_greeting_is_owed_nothing(
+    code: CloseCode | None, dismissed: bool
+) -> None:
+    owner = Owner()
+    stream, task = await owner.begin()
+    other = new_link("b", now=owner.now)
+    hello = other.to_send(other.open(dialled=False, now=owner.now), owner.now)
+    assert stream.peer is not None
+    stream.peer.batch_received(hello)
+    assert owner.link.perhaps_met
+    if dismissed:
+        owner.connections.dismiss(CloseCode.NOT_RECOGNISED, lambda _: "its certificate has expired")
+        assert not owner.link.perhaps_met
+    end(stream, code)
+    await task
+    assert owner.link.perhaps_met is (code is None and not dismissed)
 
 
 @pytest.mark.parametrize("ours", [True, False])

@@ -57,6 +57,21 @@ def some_habits(random: Random) -> Habits:
     )
 
 
+EVILS = {
+    "cut": 8,
+    "swallow": 2,
+    "hold": 2,
+    "apart": 1,
+    "stop": 1,
+    "kill": 1,
+    "leave": 1,
+    "replay": 3,
+    "orphan": 1,
+    "desert": 1,
+}
+"""What the adversary does, and how often."""
+
+
 class Simulation:
     """The simulation of one seed."""
 
@@ -118,10 +133,7 @@ class Simulation:
         self.world.after(random.expovariate(1 / self.faults_every), self.attack)
         wires = self.live_wires()
         party = random.choice(list(self.parties.values()))
-        evil = random.choices(
-            ("cut", "swallow", "hold", "apart", "stop", "kill", "leave", "replay", "orphan"),
-            (8, 2, 2, 1, 1, 1, 1, 3, 1),
-        )[0]
+        evil = random.choices([*EVILS], [*EVILS.values()])[0]
         if evil == "stop":
             party.suspend(random.choice((0.5, 3, 20)))
         elif evil == "kill":
@@ -134,6 +146,8 @@ class Simulation:
             self.replay(party)
         elif evil == "orphan":
             self.orphan(party)
+        elif evil == "desert":
+            self.desert(party)
         elif evil == "apart":
             self.apart_until = self.world.now + random.choice((0.5, 5.0))
             for wire in wires:
@@ -167,6 +181,20 @@ class Simulation:
         wire.cut((None, None), keep=True)
         party.stop(kill=True)
         party.start()
+
+    def desert(self, party: SimulatedParty) -> None:
+        """A new process leaves as soon as it has begun, and one that has just called it is cut off while they greet each other."""
+        random = self.world.random
+        party.stop(kill=True)
+        party.start()
+        caller = self.parties[random.choice([name for name in self.names if name != party.name])].process
+        if caller is not None and self.connect(caller.sides[party.name]):
+            self.world.after(random.uniform(1.5, 6.5) * self.delay, self._desert, self.wires[-1], party)
+
+    def _desert(self, wire: Wire, party: SimulatedParty) -> None:
+        if not self.calm and party.process is not None:
+            wire.cut()
+            party.process.leave(self.world.now + 5.0)
 
     def replay(self, victim: SimulatedParty) -> None:
         """An attacker who has recorded a whole connection plays it back, as a caller or as the end that answers a call."""
@@ -211,6 +239,14 @@ class Simulation:
             promise(other.holds(letter), f"message {letter.index} of {message.key} is acknowledged, and not held")
         unsettled = (side.process.incarnation, message.key, letter.index) in receiver.unsettled
         promise(not unsettled, f"message {letter.index} of {message.key} is acknowledged before it was settled")
+
+    def check_unmet(self, process: Process) -> None:
+        """Check that a process that leaves in time has met all who have met it: to those it has said goodbye."""
+        for side in process.sides.values():
+            other = self.parties[side.peer].process
+            if side.link.state is PartyState.UNKNOWN and other is not None:
+                known = other.sides[process.party.name].link.peer == process.incarnation
+                promise(not known, f"{process.party.name} has left {side.peer} without a goodbye")
 
     def check_deadlock(self, side: Side, receive: Receive) -> None:
         """Check that a deadlock is one: waiting would not have helped."""

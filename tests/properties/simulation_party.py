@@ -79,7 +79,7 @@ class Side:
         self.dialling = False
         self.failures = 0
         self.told = 0
-        """Up to which frame the other side may have been told that everything is held."""
+        """Up to which frame the other side may have been told, on any connection, that everything is held."""
 
     @property
     def simulation(self) -> Simulation:
@@ -172,10 +172,10 @@ class Side:
             if not batch:
                 return
             promise(len(batch) <= 2**20, "a batch is too large")
+            told = POSITIONS.unpack_from(batch)[0]
             if connection is self.link._connections.current:
-                told = POSITIONS.unpack_from(batch)[0]
                 promise(told >= self.told, f"{told} frames are acknowledged, after {self.told} were")
-                self.told = told
+            self.told = max(self.told, told)
             wire.send(end, batch)
 
     # -- what comes of calls -------------------------------------------------------------------------------------------
@@ -361,12 +361,16 @@ class Process:
     def _leave(self, deadline: float, said: bool, followed: bool) -> None:
         late = self.world.now >= deadline
         links = [side.link for side in self.sides.values()]
-        if not said and (late or all(link.sender.idle or link.ending is not None for link in links)):
+        met = not any(link.perhaps_met for link in links)
+        if not said and (late or (met and all(link.sender.idle or link.ending is not None for link in links))):
             said = True
             for side in self.sides.values():
                 side.link.say_goodbye(followed=followed)
                 side.after_step()
-        if said and (late or all(link.farewell or link.ending is not None for link in links)):
+        heard = all(link.farewell or link.ending is not None or link.state is PartyState.UNKNOWN for link in links)
+        if said and (late or (met and heard)):
+            if not late:
+                self.simulation.check_unmet(self)
             self.party.stop(kill=False)
             if followed:
                 self.party.start()

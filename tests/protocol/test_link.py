@@ -37,16 +37,69 @@ def test_a_message_in_each_direction() -> None:
     assert not alice.wants_connection
 
 
-def test_while_one_may_have_met_the_other_already_it_is_being_greeted() -> None:
+def test_one_may_have_met_the_other_already_while_it_is_being_greeted() -> None:
     alice, bob = new_link("a"), new_link("b")
     pair = Pair(alice, bob)
     seen = []
     for sender in (0, 1, 0, 1):  # HELLO, HELLO and RESUME, RESUME, what is left
         pair.move(sender)
-        seen.append((alice.in_handshake, bob.in_handshake))
+        seen.append((alice.perhaps_met, bob.perhaps_met))
     assert seen == [(False, True), (False, True), (False, False), (False, False)]
     assert alice.connected
     assert bob.connected
+
+
+def test_one_that_was_cut_off_while_it_was_greeted_may_have_met_us_until_it_comes_back() -> None:
+    alice, bob = new_link("a"), new_link("b")
+    pair = Pair(alice, bob)
+    for sender in (0, 1):
+        pair.move(sender)
+    alice.to_send(pair.ends[0], 0.0)
+    pair.lose()
+    assert told(alice) == [Connected, ConnectionLost]
+    assert bob.state is PartyState.UNKNOWN
+    assert bob.perhaps_met, "Alice was connected"
+    bob.leave()
+    connected(alice, bob)
+    assert not bob.perhaps_met
+    bob.say_goodbye()
+
+
+@pytest.mark.parametrize(
+    ("code", "perhaps"),
+    [
+        (None, True),
+        (CloseCode.REPLACED, True),
+        (CloseCode.SILENT, True),
+        (CloseCode.DONE, False),
+        (CloseCode.NOT_RECOGNISED, False),
+        (CloseCode.VERSION, False),
+        (CloseCode.SHUTTING_DOWN, False),
+    ],
+)
+def test_one_that_ends_its_greeting_has_not_met_us(code: int | None, perhaps: bool) -> None:
+    link = new_link("a")
+    first, second = Stranger(link), Stranger(link)
+    first.greet()
+    link.lost(second.connection, code)
+    assert link.perhaps_met, "it said nothing there"
+    link.lost(first.connection, code)
+    assert link.perhaps_met is perhaps
+
+
+def test_only_a_process_that_was_not_met_may_have_met_us_without_that() -> None:
+    link = new_link("a")
+    old = Stranger(link, "old").meet()
+    Stranger(link, "old").greet()
+    assert not link.perhaps_met, "we know each other"
+    old.say(frames.goodbye(Goodbye(0, 0, 0, ())))
+    new = Stranger(link, "new")
+    new.greet()
+    link.lost(new.connection)
+    assert link.ending is not None
+    assert link.perhaps_met
+    Stranger(link, "newer").meet()
+    assert not link.perhaps_met, "the other one is not there any more"
 
 
 def test_another_version() -> None:
