@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
@@ -50,6 +50,7 @@ from weakref import WeakKeyDictionary, ref
 from mpccomm.engine.base_pool import BasePool, engine_of
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import copied
+from mpccomm.engine.per_thread import PerThread
 from mpccomm.engine.stats import stats_of
 from mpccomm.errors import MissingExtraError, missing_library
 
@@ -198,26 +199,32 @@ class _Tally:
         self.total = 0.0
 
 
+def _merge(total: dict[str, _Tally], ended: dict[str, _Tally]) -> bool:
+    for party, tally in ended.items():
+        found = total.setdefault(party, _Tally())
+        found.counts = [one + other for one, other in zip(found.counts, tally.counts, strict=True)]
+        found.total += tally.total
+    return True
+
+
 class _Times:
     """Times by party, in buckets. Without a lock: each thread has its own, and a reader adds them up."""
 
     def __init__(self) -> None:
-        self._here = threading.local()
-        self._tallies: deque[tuple[str, _Tally]] = deque()
+        self._threads: PerThread[dict[str, _Tally]] = PerThread(dict, _merge)
 
     def add(self, party: str, seconds: float) -> None:
         """Count one."""
-        own: dict[str, _Tally] = self._here.__dict__
+        own = self._threads.here()
         tally = own.get(party)
         if tally is None:
             tally = own[party] = _Tally()
-            self._tallies.append((party, tally))
         tally.counts[bisect_left(BUCKETS, seconds)] += 1
         tally.total += seconds
 
     def of(self, party: str) -> tuple[list[tuple[str, float]], float]:
         """Return how many took no longer than each upper bound, and the sum of all."""
-        tallies = [tally for name, tally in copied(self._tallies.copy) if name == party]
+        tallies = [own[party] for own in self._threads.all() if party in own]
         counts = [sum(column) for column in zip(*(tally.counts for tally in tallies), strict=True)] or [0] * len(
             _BOUNDS
         )

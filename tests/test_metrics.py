@@ -240,3 +240,14 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard["panels"]]
     assert len(set(places)) == len(places)
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+
+
+def test_of_threads_that_have_ended_only_the_sums_are_kept() -> None:
+    times = metrics._Times()
+    for number in range(1, 10):
+        thread = threading.Thread(target=times.add, args=("Bob", 1.0))
+        thread.start()
+        thread.join()
+        counts, total = times.of("Bob")
+        assert (counts[-1], total) == (("+Inf", number), number)
+        assert len(times._threads.all()) <= 3

@@ -15,7 +15,6 @@ import csv
 import json
 import math
 import os
-import threading
 import time
 from binascii import crc32
 from collections import deque
@@ -30,6 +29,7 @@ from mpccomm.address import unreadable
 from mpccomm.display import TOTAL, report_html, report_text
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import ROUNDS, Involved, fields_of, pack_field
+from mpccomm.engine.per_thread import PerThread
 from mpccomm.engine.rounds import Depths
 from mpccomm.engine.scopes import Block, Stay, Stays
 from mpccomm.engine.stats import PartyStats, Stats
@@ -338,6 +338,21 @@ class _Thread:
             self.deepest[path] = depth
 
 
+def _merge(total: _Thread, ended: _Thread) -> bool:
+    tallies = ended.tallies.values()
+    if any(span.waiting for tally in tallies for span in (tally.receiving, tally.sending)):
+        return False
+    for (path, party), tally in ended.tallies.items():
+        found = total.tally(path, party)
+        for name in _SUMMED:
+            setattr(found, name, getattr(found, name) + getattr(tally, name))
+        found.receiving.total += tally.receiving.total
+        found.sending.total += tally.sending.total
+    for path, depth in ("", ended.depth), *ended.deepest.items():
+        total.deepen(path, depth)
+    return True
+
+
 def _deepen(depths: dict[str, int], path: str, depth: int, thread: _Thread) -> None:
     if depth > depths.get(path, 0):
         depths[path] = depth
@@ -348,21 +363,13 @@ class Reporter:
     """The observer that counts for reports, see `mpccomm.engine.observer`."""
 
     def __init__(self, owner: LoopOwner) -> None:
-        self._here = threading.local()
-        self._threads: list[_Thread] = []
+        self._threads = PerThread(_Thread, _merge)
+        self._own = self._threads.local
         self._depths = Depths(owner)
         self._begun = time.perf_counter(), time.process_time()
         self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
         """For each phase, when it was entered and left, by the clock and by CPU time."""
         self._open: dict[int, _Stay] = {}
-
-    def _thread(self) -> _Thread:
-        try:
-            found: _Thread = self._here.counts
-        except AttributeError:
-            found = self._here.counts = _Thread()
-            self._threads.append(found)
-        return found
 
     def _paths(self, at: float = math.inf) -> Paths:
         if _entered.last() is None:
@@ -391,9 +398,9 @@ class Reporter:
     def sends(self, party: str, message: Outgoing) -> bytes:
         """Count a message, and give it its depth."""
         try:
-            thread: _Thread = self._here.counts
+            thread: _Thread = self._own.own
         except AttributeError:
-            thread = self._thread()
+            thread = self._threads.here()
         stays = () if _entered.last() is None else _stays_of(self)
         depth = 1 + self._depths.at("")
         if not stays and depth < _DEEPEST:
@@ -417,9 +424,9 @@ class Reporter:
     def receives(self, party: str, message: Incoming, begun: float, asked: float) -> None:
         """Count a message. One that is not for a future is in the hands of the program now."""
         try:
-            thread: _Thread = self._here.counts
+            thread: _Thread = self._own.own
         except AttributeError:
-            thread = self._thread()
+            thread = self._threads.here()
         size = message.total
         tally = thread.whole.get(party) or thread.tally("", party)
         tally.messages_received += 1
@@ -434,7 +441,7 @@ class Reporter:
 
     def taken(self, party: str, message: Incoming) -> None:
         """Go on from the depth of the message, if it is deeper."""
-        self._be_as_deep(message.annotation, self._thread())
+        self._be_as_deep(message.annotation, self._threads.here())
 
     def _be_as_deep(self, annotation: bytes, thread: _Thread) -> None:
         here = _entered.last() is not None
@@ -459,9 +466,9 @@ class Reporter:
     def waits(self, involved: Involved) -> Callable[[], None]:
         """Count the time until the function that is returned is called."""
         try:
-            thread: _Thread = self._here.counts
+            thread: _Thread = self._own.own
         except AttributeError:
-            thread = self._thread()
+            thread = self._threads.here()
         spans = thread.whole_spans.get(involved) if _entered.last() is None else None
         if spans is None:
             spans = self._spans(thread, involved, self._paths())
@@ -492,7 +499,7 @@ class Reporter:
     def report(self, pool: str, parties: Iterable[str]) -> Report:
         """Return what was counted up to now."""
         now, cpu = time.perf_counter(), time.process_time()
-        threads = list(self._threads)
+        threads = self._threads.all()
         lengths = {"": (now - self._begun[0], cpu - self._begun[1]), **self._lengths(now, cpu)}
         names = list(parties)
         phases, by_party = {}, {}
