@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mpccomm.interrupts import is_interrupt, is_strike
+from tests.interrupts.shots import Kind, handling
 
 
 class LikeAnErrorOfOurs(ValueError):  # noqa: N818
@@ -57,13 +58,10 @@ def without_its_frame(number: int, frame: FrameType | None) -> None:
     ],
 )
 def test_handlers_of_signals_are_told_by_the_frame_they_get_or_by_their_code(handler: Any) -> None:
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
+    with handling(Kind(signal.SIGUSR1, LikeAnErrorOfOurs, handler)):
         with pytest.raises(LikeAnErrorOfOurs) as caught:
             signal.raise_signal(signal.SIGUSR1)
         assert is_interrupt(caught.value)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def test_errors_of_ones_own_are_no_interrupts() -> None:
@@ -88,13 +86,10 @@ def test_a_handler_of_the_program_may_raise_the_same(kind: type[BaseException]) 
     def handler(*_: object) -> None:
         raise kind
 
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
+    with handling(Kind(signal.SIGUSR1, kind, handler)):
         with pytest.raises(kind) as caught:
             signal.raise_signal(signal.SIGUSR1)
         assert is_strike(caught.value)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

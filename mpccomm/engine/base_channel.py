@@ -261,8 +261,7 @@ class BaseChannel:
             called = owner.lane() if future is None else of_tasks[running.get(owner.home)], perf_counter()
         wire_format, post = party.wire_format, self._post
         envelope = wire_format.encode_plain(message)
-        # As an `Encoded`, which takes longer to make than all its contents.
-        encoded: Encoded | Plain = (envelope or b"",), False
+        encoded: Encoded | Plain = (envelope or b"",), False  # an `Encoded` takes longer to make than all its contents
         serialising = None if envelope is not None else Serialising(engine.serialising)
         try:
             if serialising is not None:
@@ -286,8 +285,7 @@ class BaseChannel:
                         raise
                     return call
             elif watcher is not None:
-                watcher.request = call
-                call.waiter = watcher
+                watcher.request, call.waiter = call, watcher
             else:
                 call.waiter = waiter
                 if called is not None and waiter is not None:

@@ -259,14 +259,19 @@ def cut_off(network: MemoryNetwork, pool: Pool | SyncPool, name: str) -> Callabl
     return lambda: cuts > 0
 
 
-@pytest.mark.parametrize("end", ["shutdown", "abort", "remove"])
-async def test_one_that_has_met_us_and_was_cut_off_before_we_knew_is_told_of_the_end(end: str) -> None:
-    network = MemoryNetwork()
+async def met_and_cut_off(network: MemoryNetwork) -> tuple[Pool, Pool]:
+    """Return Alice, who knows that she is connected to Bob, and Bob, who was cut off before he knew."""
     alice, bob = (Pool(name=name, network=network, settings=quick()) for name in ("Alice", "Bob"))
     network.connect(alice, bob)
     cut = cut_off(network, bob, "Alice")
     await alice.wait_ready(LIMIT)
     await until(cut)
+    return alice, bob
+
+
+@pytest.mark.parametrize("end", ["shutdown", "abort", "remove"])
+async def test_one_that_has_met_us_and_was_cut_off_before_we_knew_is_told_of_the_end(end: str) -> None:
+    alice, bob = await met_and_cut_off(MemoryNetwork())
     if end == "remove":
         bob.remove_http_client("Alice")
     else:
@@ -297,11 +302,7 @@ def test_one_that_has_met_us_and_was_cut_off_before_a_blocking_pool_knew_is_told
 
 async def test_one_that_has_met_us_and_does_not_come_back_is_waited_for_no_longer_than_it_lingers() -> None:
     network = MemoryNetwork()
-    alice, bob = (Pool(name=name, network=network, settings=quick()) for name in ("Alice", "Bob"))
-    network.connect(alice, bob)
-    cut = cut_off(network, bob, "Alice")
-    await alice.wait_ready(LIMIT)
-    await until(cut)
+    alice, bob = await met_and_cut_off(network)
     network.partition("Alice", "Bob")
     started = time.monotonic()
     await bob.shutdown(5 * UNIT)
