@@ -601,9 +601,9 @@ class SendCall(Outgoing):
                 party = self.party
                 heard = party.link.receiver.now
                 for trail in party.trails:
-                    if self.plain and self.total <= AT_A_STROKE:
+                    if self.weight and self.total <= AT_A_STROKE:
                         trail.note_sent(
-                            pack_sent(self.number, self.total, self.name[1], called[0], self.awaited, called[1], heard)
+                            pack_sent(self.number, self.total, self.key[1], called[0], self.awaited, called[1], heard)
                         )
                     else:
                         trail.note_other_sent(self, heard)

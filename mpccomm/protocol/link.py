@@ -166,8 +166,7 @@ class Link:
         message = self.mailbox.take(key)
         if message is not None:
             self._session.consume(message)
-            deadlocks = self._deadlocks
-            if deadlocks.blocked is not None or deadlocks.found is not None:
+            if self._deadlocks.noted:
                 self._moved(now)
         return message
 
@@ -184,8 +183,7 @@ class Link:
                 box.taken_bytes += message.cost
             else:
                 session.consume(message)
-            deadlocks = self._deadlocks
-            if deadlocks.blocked is not None or deadlocks.found is not None:
+            if self._deadlocks.noted:
                 self._moved(now)
         return message
 
@@ -360,6 +358,7 @@ class Link:
         superfluous = connections.choose(self._adopted, prefer_dialled=prefer_dialled)
         if connections.current is None:
             self._deadlocks.disconnected()
+            self.sender.credit = 0
         elif connections.current is not was:
             self._session.ack_due = True
             if was is None:
@@ -534,9 +533,8 @@ class Link:
             return
         if now > self._late:
             self._look_at_the_clock(now)
-        connection.heard = self.receiver.now = now
+        connection.heard = self.receiver.now = self.quiet_until = now
         connection.trickling = False
-        self.quiet_until = now
         awaiting = connection.awaiting
         if awaiting is not None:
             if now - awaiting > self._heartbeat.noticed or connection.suspect:
@@ -558,9 +556,8 @@ class Link:
                 is_message = batch[at] == MESSAGE
                 if is_message and (connection is connections.current or self._lets_in(connection)):
                     if not self._closing_notice.said:
-                        deadlocks = self._deadlocks
-                        if deadlocks.blocked is not None or deadlocks.found is not None:
-                            deadlocks.admitted()
+                        if self._deadlocks.noted:
+                            self._deadlocks.admitted()
                         at, left = self._session.messages(batch, at, left, connection, now)
                         continue
                     self._session.ack_due = True  # a sign of life, and nothing else
@@ -671,7 +668,9 @@ class Link:
             return False
         session = self._session
         sender = session.sender
-        return bool(session.ack_due or sender.queue or sender.under_way or connection.again or connection.again is None)
+        if session.ack_due or sender.ready or sender.queue or sender.under_way:
+            return True
+        return bool(connection.again or connection.again is None)
 
     def to_send(self, connection: Connection, now: float, most: int = frames.MAX_BATCH) -> bytes:
         """Return the next batch for this connection, of about ``most`` bytes of messages; empty: there is nothing to send now."""
