@@ -23,15 +23,12 @@ from mpccomm.engine.futures import (
 )
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.lanes import of_tasks, running
-from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
 
 T = TypeVar("T")
-
-_RUNNING = PoolState.RUNNING
 
 
 class Waiting(BaseChannel):
@@ -48,7 +45,9 @@ class Waiting(BaseChannel):
             await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
             return
         future = home.create_future()
-        call = self._queue_one(party, message, msg_id, limits, None, None, future)
+        call = self._send_plain(party, message, msg_id, limits, future)
+        if call is None:
+            call = self._queue_one(party, message, msg_id, limits, None, None, future)
         observers = owner.observers
         end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
         # The same as `finish`, but with one coroutine less for each message, and fewer steps in asyncio.
@@ -79,15 +78,21 @@ class Waiting(BaseChannel):
         engine = self._engine
         owner = engine.loop_owner
         home = owner.home
-        at_home = get_ident() == owner.thread and home is not None and home.is_running()
-        quiet = not (owner.posted or engine.has_additions or owner.forgotten or owner.suspect)
-        if timeout is None and expect is None and quiet and at_home and engine.lifecycle.state is _RUNNING:
+        if (
+            timeout is None
+            and expect is None
+            and engine.lifecycle.at_work
+            and get_ident() == owner.thread
+            and home is not None
+            and home.is_running()
+            and not (owner.posted or owner.forgotten or owner.suspect)
+        ):
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
-            now = party.clock()
+            clock = party.clock
             try:
-                message = party.link.take_next(prefix, own, now)
+                message = party.link.take_next(prefix, own, clock)
             except BaseException as error:
                 owner.suspect = error
                 owner.judge()
@@ -101,7 +106,7 @@ class Waiting(BaseChannel):
                     value = read(message, party)
                     observers = owner.observers
                     if observers is not None:
-                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
+                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, clock(), math.inf)
                     return value
                 except BaseException as error:
                     if is_outcome(error):

@@ -170,7 +170,7 @@ class Link:
                 self._moved(now)
         return message
 
-    def take_next(self, prefix: str, msg_id: str | None, now: float) -> Incoming | None:
+    def take_next(self, prefix: str, msg_id: str | None, clock: Callable[[], float]) -> Incoming | None:
         """Return the message with the id that `Mailbox.claim` would give out, if it is here; otherwise nothing is claimed."""
         message = self.mailbox.take_next(prefix, msg_id)
         if message is not None:
@@ -184,7 +184,7 @@ class Link:
             else:
                 session.consume(message)
             if self._deadlocks.noted:
-                self._moved(now)
+                self._moved(clock())
         return message
 
     def account(self, now: float) -> None:
@@ -682,11 +682,12 @@ class Link:
             connection.control.clear()
         if connection is self._connections.current:
             session = self._session
-            session.fill(connection, parts, now, most)
-            sender = session.sender
-            connection.more = bool(sender.queue or sender.under_way or connection.again)
-            if sender.refused:
-                self._report_refused()
+            connection.more = more = session.fill(connection, parts, now, most)
+            if more:
+                sender = session.sender
+                connection.more = bool(sender.queue or sender.under_way or connection.again)
+                if sender.refused:
+                    self._report_refused()
         else:
             connection.more = False
             if len(parts) > 1 and connection.verified and self._adopted(connection):

@@ -7,7 +7,7 @@ pieces take turns, behind every message that can begin: a small one overtakes a 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -182,11 +182,11 @@ class Sender:
         """The messages of which a part was sent, and a part was not."""
         self.in_flight = 0
         """Bytes sent and not acknowledged, with those that frames cost."""
-        self.ready: list[bytes] = []
+        self.ready: list[Buffer] = []
         """The frames of messages that have begun at once, for the next batch."""
         self.credit = 0
         """Bytes of frames that may still begin at once. More than 0 only while nothing is queued, under way, or to be repeated."""
-        self._numbers: dict[str, int] = {}
+        self._numbers = defaultdict[str, int](int)
         self._queued_bytes = 0
         self._awaited = False
         """Whether one of the messages that have not begun may be awaited."""
@@ -205,7 +205,7 @@ class Sender:
 
     def next_key(self, prefix: str) -> Key:
         """Return the id of a message that was given none."""
-        number = self._numbers.get(prefix, 0)
+        number = self._numbers[prefix]
         self._numbers[prefix] = number + 1
         return prefix, number
 
@@ -217,7 +217,7 @@ class Sender:
         """Send a message: under its id, or with a ``prefix`` under the `next_key` of that. From here on it can't be withdrawn."""
         if prefix is not None:
             numbers = self._numbers
-            number = numbers.get(prefix, 0)
+            number = numbers[prefix]
             numbers[prefix] = number + 1
             if prefix or message.segments > 1 or message.ordered:
                 message.address((prefix, number))
@@ -226,7 +226,9 @@ class Sender:
                 message.key = "", number
                 total = message.total
                 message.cost = cost = WHOLE_COST + total
-                message.weight = weight = MESSAGE_OVERHEAD + total + len(message.annotation)
+                message.weight = weight = MESSAGE_OVERHEAD + total
+                if message.annotation:
+                    message.weight = weight = weight + len(message.annotation)
                 if weight <= self.credit:
                     # The same as `_begin` and `_head_of`, without a call.
                     self.credit -= weight
@@ -239,10 +241,10 @@ class Sender:
                     self.in_flight += weight
                     message.sent = total
                     if message.annotation:
-                        head = self._head_of(message, seq)
+                        self.ready.append(self._head_of(message, seq))
                     else:
-                        head = _head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number)
-                    self.ready.append(head + message.body[0])
+                        self.ready.append(_head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number))
+                    self.ready += message.body
                     counters = self._counters
                     counters.messages_sent += 1
                     counters.bytes_sent += total

@@ -77,16 +77,16 @@ class Session:
         self._largest = limits.max_message_size
         self._counters = counters
         self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - frames.BATCH_HEAD
-        self._acknowledged_at = now
+        self._unacknowledged_since = now
         self._told_blocked = _NOT_TOLD
         self._told_blocked_at = now
         self._told_waits = self._waits = (False, False)
         """Whether a program waits for what is held back, and nothing else goes on there: as we said last, and as we say next."""
         self._most_untold = limits.box_messages // _CONSUMED_EVERY
         self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
-        self._tell_after = self._most_untold
-        """How many messages may be taken out of the box before the sender has to hear of it."""
-        self._tell_after_bytes = self._most_untold_bytes
+        self._told_taken = 0
+        """How many messages were taken out of the box, as the sender was told last."""
+        self._told_taken_bytes = 0
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -215,13 +215,15 @@ class Session:
             self.ack_due = True
             self._admit(self.receiver.decode_order.arrive(message) if message.ordered else (message,))
         else:
+            if not self.unacknowledged:
+                self._unacknowledged_since = self.receiver.now
             self.unacknowledged += size
             if self.unacknowledged >= self._limits.window // _ACK_EVERY:
                 self.ack_due = True
 
     def look_at(self, now: float) -> None:
         """Acknowledge pieces of large messages from time to time. Called after each batch."""
-        if self.unacknowledged and now - self._acknowledged_at > _ACK_AFTER:
+        if self.unacknowledged and now - self._unacknowledged_since > _ACK_AFTER:
             self.ack_due = True
 
     def _admit(self, messages: Iterable[Incoming]) -> None:
@@ -260,7 +262,10 @@ class Session:
             message.consumed = True
             box.taken += 1
             box.taken_bytes += message.cost
-        if not self.ack_due and (box.taken > self._tell_after or box.taken_bytes > self._tell_after_bytes):
+        if not self.ack_due and (
+            box.taken - self._told_taken > self._most_untold
+            or box.taken_bytes - self._told_taken_bytes > self._most_untold_bytes
+        ):
             self.ack_due = True
 
     def forget_partial(self) -> None:
@@ -285,17 +290,40 @@ class Session:
             return False
         return self.sender.idle
 
-    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> bool:
         """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
 
-        ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
+        ``most`` is as many bytes as the line moves in a short time, at least a few hundred. Returns whether there may be more.
         """
         sender = self.sender
-        budget = self._budget
-        if most < budget:
-            budget = most
+        more = False
+        again = connection.again
+        if again or again is None or sender.queue or sender.under_way:
+            more = True
+            self._fill_by_and_by(connection, parts, now, most)
+        elif sender.ready:
             if sender.credit > most:
                 sender.credit = most
+            parts += sender.ready
+            sender.ready = []
+            if connection.awaiting is None:
+                connection.awaiting = now
+        if self.ack_due or len(parts) > 1:
+            receiver = self.receiver
+            box = receiver.box
+            self._told_taken = taken = box.taken
+            self._told_taken_bytes = taken_bytes = box.taken_bytes
+            # The same as `positions`, without a call.
+            receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
+            parts[0] = _positions(told, taken_bytes, taken)
+            self.ack_due = False
+            self.unacknowledged = 0
+        return more
+
+    def _fill_by_and_by(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+        """Append to a batch what does not all go out at once: what has to be repeated, what is queued or large."""
+        sender = self.sender
+        budget = min(most, self._budget)
         again = connection.again
         if again is None:
             again = connection.again = sender.rewind(connection.position)
@@ -303,32 +331,16 @@ class Session:
         if again:
             used = sender.refill(parts, again, budget)
         else:
-            ready = sender.ready
-            used = len(ready)
-            if used:
-                parts += ready
-                sender.ready = []
-            if sender.queue or sender.under_way:
-                used = sender.fill(parts, budget, sum(map(len, ready)))
-                # Behind all that has begun: what the other side lets in next is the next message that arrives.
-                if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
-                    self._tell_blocked(parts, now)
-                else:
-                    sender.grant(budget)
+            used = sum(map(len, sender.ready))
+            parts += sender.ready
+            sender.ready = []
+            used = sender.fill(parts, budget, used)
+            # Behind all that has begun: what the other side lets in next is the next message that arrives.
+            if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
+                self._tell_blocked(parts, now)
+            sender.grant(budget)
         if used and connection.awaiting is None:
             connection.awaiting = now
-        if self.ack_due or len(parts) > 1:
-            receiver = self.receiver
-            box = receiver.box
-            taken, taken_bytes = box.taken, box.taken_bytes
-            self._tell_after = taken + self._most_untold
-            self._tell_after_bytes = taken_bytes + self._most_untold_bytes
-            # The same as `positions`, without a call.
-            receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
-            parts[0] = _positions(told, taken_bytes, taken)
-            self.ack_due = False
-            self.unacknowledged = 0
-            self._acknowledged_at = now
 
     def positions(self) -> bytes:
         """Return the head of a batch: held up to this frame; bytes and messages taken out of the box."""
