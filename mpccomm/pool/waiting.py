@@ -17,7 +17,6 @@ from mpccomm.engine.futures import (
     finish,
     future_for,
     future_of,
-    raise_error,
     taken,
     withdraw_forgotten,
 )
@@ -34,35 +33,14 @@ T = TypeVar("T")
 class Waiting(BaseChannel):
     """The waiting of the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for calls that block."""
 
-    async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
-        """Send a message, and wait until the party's pool holds it."""
+    async def _deliver_from_elsewhere(
+        self, party: Party, message: object, msg_id: str | None, limits: SendLimits
+    ) -> None:
+        """Send a message from another loop than the pool's, or make the one that runs here the pool's."""
+        self._enter()
         owner = self._engine.loop_owner
-        home = owner.home
-        # Before Python 3.12 it takes a call of the system to ask for the running loop.
-        if home is None or get_ident() != owner.thread or not home.is_running():
-            self._enter()
-            watched = future_of(running_loop(), owner)
-            await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
-            return
-        future = home.create_future()
-        call = self._send_plain(party, message, msg_id, limits, future)
-        if call is None:
-            call = self._queue_one(party, message, msg_id, limits, None, None, future)
-        observers = owner.observers
-        end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
-        # The same as `finish`, but with one coroutine less for each message, and fewer steps in asyncio.
-        try:
-            await future
-        except BaseException:
-            # The caller was cancelled, or a signal handler has raised.
-            owner.forgotten.append(call)
-            withdraw_forgotten(owner)
-            raise
-        finally:
-            if end is not None:
-                end()
-        if call.error is not None:
-            raise_error(call)
+        watched = future_of(running_loop(), owner)
+        await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
 
     async def _deliver_all(
         self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
