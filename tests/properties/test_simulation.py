@@ -129,7 +129,7 @@ BROKEN = {
 
 
 FIRST = {"dropped when another process has come": 950, "nothing is sent again": 220}
-"""The seeds to begin with where it shows in one of some hundred, or of a thousand. (The same as long as a seed leads to the same schedule.)"""
+"""The seeds to begin with where it shows in one of some hundred. (The same as long as a seed leads to the same schedule.)"""
 
 
 @pytest.mark.parametrize("how", BROKEN)
