@@ -18,7 +18,6 @@ from mpccomm.codec.abc import Buffer, T
 from mpccomm.codec.scan import ESTIMATES, count_elements
 from mpccomm.codec.wire import (
     ARGUMENT,
-    BYTES,
     DENSE,
     EXPANSION,
     FEW_ARGUMENTS,
@@ -248,14 +247,12 @@ def decode_plain(segments: Sequence[Buffer]) -> Any:
     if len(segments) == 1:
         envelope = segments[0]
         size = len(envelope)
-        if size:
-            # The head shows that nothing is tagged in it, and that nothing follows.
-            first = envelope[0]
-            if size == SIZES[first] or (first == BYTES and size > 1 and size == envelope[1] + 2):
-                try:
-                    return unpackb(envelope)
-                except ValueError:
-                    pass  # it is not what its head says
+        # The head shows that nothing is tagged in it, and that nothing follows.
+        if size and size == (SIZES[envelope[0]] or (size > 1 and envelope[1] + 2)):
+            try:
+                return unpackb(envelope)
+            except ValueError:
+                pass  # it is not what its head says
     return NOT_PLAIN
 
 

@@ -194,20 +194,20 @@ _SUFFIX: Final = b"\xc4\x10" + _END
 _PREFIX: Final = b"\x92"
 
 
-SIZES: Final = bytes(
-    [1] * 0x80  # positive integers
-    + [0] * 0x20  # maps and arrays
-    + list(range(1, 0x21))  # text
-    + [1, 0, 1, 1]  # nil, (never used), booleans
-    + [0] * 6  # bytes, extensions
-    + [5, 9]  # floats
-    + [2, 3, 5, 9] * 2  # integers
-    + [0] * 12  # extensions, longer text, arrays and maps
-    + [1] * 0x20  # negative integers
+_UNKNOWN: Final = -1
+SIZES: Final = (
+    *[1] * 0x80,  # positive integers
+    *[_UNKNOWN] * 0x20,  # maps and arrays
+    *range(1, 0x21),  # text
+    *[1, _UNKNOWN, 1, 1],  # nil, (never used), booleans
+    *[0, *[_UNKNOWN] * 5],  # up to 255 bytes; more of them, extensions
+    *[5, 9],  # floats
+    *[2, 3, 5, 9] * 2,  # integers
+    *[_UNKNOWN] * 12,  # extensions, longer text, arrays and maps
+    *[1] * 0x20,  # negative integers
 )
-"""By its first byte: how long the encoding of a single value is, its head included; 0: that byte alone does not say it."""
-BYTES: Final = 0xC4
-"""The first byte of up to 255 bytes; the next one says how many."""
+"""By its first byte: how long the encoding of a single small value is, its head of one byte included; 0: the next byte says how
+many follow that; less: it is none, or longer."""
 
 
 def unpack_envelope(

@@ -244,6 +244,7 @@ class BaseChannel:
             envelope is None
             or msg_id is not None
             or self._space.prefix
+            or self._space.label
             or party.prefix
             or limits is not NO_LIMIT
             or not engine.lifecycle.at_work
@@ -260,9 +261,9 @@ class BaseChannel:
         # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
         called = None if owner.observers is None else (of_tasks[running.get(owner.home)], perf_counter())
         call = PlainSend(party, envelope, called, future)
-        # The same as `LoopOwner.post` and `SendCall.start`, without their calls.
+        # The same as `LoopOwner.post` and `SendCall.start`, without a call.
         try:
-            link.sender.add(call, self._space.label)
+            link.sender.add_plain(call)
             connections = party.connections
             only = connections.only
             if only is None or not only.awake:

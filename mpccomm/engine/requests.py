@@ -42,6 +42,7 @@ _NEW, _WAITING, _READING = RequestState.NEW, RequestState.WAITING, RequestState.
 _START, _READ, _CANCEL = RequestEvent.START, RequestEvent.READ, RequestEvent.CANCEL
 _SUCCEED, _FAIL = RequestEvent.SUCCEED, RequestEvent.FAIL
 _AFTER_START, _AFTER_SUCCESS, _AFTER_FAILURE = REQUEST.on(_START), REQUEST.on(_SUCCEED), REQUEST.on(_FAIL)
+_DONE = _AFTER_SUCCESS[_WAITING]
 
 Plain: TypeAlias = tuple[tuple[bytes, ...], bool]
 """The fields of an `Encoded`, where it is one small thing."""
@@ -637,6 +638,8 @@ class PlainSend(SendCall):
 
     __slots__ = ()
 
+    future: asyncio.Future[None]
+
     def __init__(
         self, party: RemoteParty, envelope: bytes, called: tuple[int, float] | None, future: asyncio.Future[None]
     ) -> None:
@@ -657,6 +660,17 @@ class PlainSend(SendCall):
             if self.total > AT_A_STROKE:
                 self.encoded = time.perf_counter()
             self._annotate()
+
+    def done(self, error: Exception | None = None) -> None:
+        """End the wait."""
+        if self.state is not _WAITING or self.failure is not None or self.called is not None or error is not None:
+            super().done(error)
+            return
+        self.state = _DONE
+        try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
+            self.future.set_result(None)
+        except asyncio.InvalidStateError:
+            pass  # it was cancelled
 
 
 def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:

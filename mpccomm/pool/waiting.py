@@ -66,25 +66,26 @@ class Waiting(BaseChannel):
             and not (owner.posted or owner.forgotten or owner.suspect)
         ):
             party = engine.parties.get(name) or engine.party(name)
-            automatic = msg_id is None and not (self._space.prefix or party.prefix)
-            prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
-            clock = party.clock
+            if msg_id is None and not (self._space.prefix or party.prefix):
+                prefix, own = self._space.label, None
+            else:
+                prefix, own = self._key(party, msg_id)
             try:
-                message = party.link.take_next(prefix, own, clock)
+                message = party.link.take_next(prefix, own, party.clock)
             except BaseException as error:
                 owner.suspect = error
                 owner.judge()
                 raise
             if message is not None:
                 try:
-                    connections = party.connections
-                    only = connections.only
+                    only = party.connections.only
                     if only is None or not only.awake:
-                        connections.wake()
+                        party.connections.wake()
                     value = read(message, party)
                     observers = owner.observers
                     if observers is not None:
-                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, clock(), math.inf)
+                        lane = of_tasks[running.get(home)]
+                        tell_of_receipt(observers, party, message, lane, 0.0, party.clock(), math.inf)
                     return value
                 except BaseException as error:
                     if is_outcome(error):

@@ -216,39 +216,47 @@ class Sender:
     def add(self, message: Outgoing, prefix: str | None = None) -> None:
         """Send a message: under its id, or with a ``prefix`` under the `next_key` of that. From here on it can't be withdrawn."""
         if prefix is not None:
-            numbers = self._numbers
-            number = numbers[prefix]
-            numbers[prefix] = number + 1
-            if prefix or message.segments > 1 or message.ordered:
-                message.address((prefix, number))
-            else:
-                # The same as `Outgoing.address`, for nearly every message.
-                message.key = "", number
-                total = message.total
-                message.cost = cost = WHOLE_COST + total
-                message.weight = weight = MESSAGE_OVERHEAD + total
-                if message.annotation:
-                    message.weight = weight = weight + len(message.annotation)
-                if weight <= self.credit:
-                    # The same as `_begin` and `_head_of`, without a call.
-                    self.credit -= weight
-                    box = self.box
-                    message.number = begun = box.begun
-                    box.begun = begun + 1
-                    box.begun_bytes += cost
-                    self.last_seq = seq = self.last_seq + 1
-                    self._log.append((seq, message, 0, total, True, weight))
-                    self.in_flight += weight
-                    message.sent = total
-                    if message.annotation:
-                        self.ready.append(self._head_of(message, seq))
-                    else:
-                        self.ready.append(_head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number))
-                    self.ready += message.body
-                    counters = self._counters
-                    counters.messages_sent += 1
-                    counters.bytes_sent += total
-                    return
+            if not prefix and message.segments == 1 and not message.ordered:
+                self.add_plain(message)
+                return
+            message.address(self.next_key(prefix))
+        self._queue(message)
+
+    def add_plain(self, message: Outgoing) -> None:
+        """Send a message of one segment, which is `bytes`, under the `next_key` without a prefix. So are nearly all."""
+        numbers = self._numbers
+        number = numbers[""]
+        numbers[""] = number + 1
+        # The same as `Outgoing.address`, without a call.
+        message.key = "", number
+        total = message.total
+        message.cost = cost = WHOLE_COST + total
+        message.weight = weight = MESSAGE_OVERHEAD + total
+        if message.annotation:
+            message.weight = weight = weight + len(message.annotation)
+        if weight > self.credit:
+            self._queue(message)
+            return
+        # It begins at once. The same as `_begin` and `_head_of`, without a call.
+        self.credit -= weight
+        box = self.box
+        message.number = begun = box.begun
+        box.begun = begun + 1
+        box.begun_bytes += cost
+        self.last_seq = seq = self.last_seq + 1
+        self._log.append((seq, message, 0, total, True, weight))
+        self.in_flight += weight
+        message.sent = total
+        if message.annotation:
+            self.ready.append(self._head_of(message, seq))
+        else:
+            self.ready.append(_head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number))
+        self.ready += message.body
+        counters = self._counters
+        counters.messages_sent += 1
+        counters.bytes_sent += total
+
+    def _queue(self, message: Outgoing) -> None:
         self.credit = 0
         self.queue.append(message)
         if message.awaited:
@@ -489,15 +497,16 @@ class Sender:
             self.check(received)
         self.acknowledged = received
         log = self._log
-        while frames:
-            frames -= 1
+        while True:
             _, message, _, end, _, weight = log.popleft()
             self.in_flight -= weight
             if end == message.total:
                 message.delivered = True
                 if message.failure is None:
                     finished.append(message)
-        return True
+            if frames == 1:
+                return True
+            frames -= 1
 
 
 def bounds_of(limits: Limits) -> Bounds:

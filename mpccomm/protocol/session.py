@@ -100,7 +100,7 @@ class Session:
         :returns: where they end, and how many frames may follow then
         """
         key: Key
-        receiver, mailbox, largest = self.receiver, self.mailbox, self._largest
+        receiver = self.receiver
         box = receiver.box
         before, total_bytes, end = box.begun, 0, len(batch)
         self.ack_due = True
@@ -113,7 +113,7 @@ class Session:
                     raise ViolationError(f"{end - at} bytes left over, no message fits in them" if left else TOO_MANY)
                 head, size, seq, number = _unpack(batch, at)
                 ends = at + HEADER_SIZE + size
-                key, cost, annotation = ("", number), WHOLE_COST, b""
+                key, cost = ("", number), WHOLE_COST
                 if head != PLAIN or ends < begins or ends > end:
                     if head >> 24 != MESSAGE:
                         break
@@ -136,7 +136,7 @@ class Session:
                 message.at = now
                 # Nearly the same as `Box.fits`, without a call.
                 if (
-                    total > largest
+                    total > self._largest
                     or begun - box.taken >= box.most_messages
                     or box.begun_bytes - box.taken_bytes + cost > box.most_bytes
                 ):
@@ -150,7 +150,7 @@ class Session:
                     if head & _IN_ORDER:
                         self._put_in_order(message)
                         continue
-                receive = mailbox.put(message)
+                receive = self.mailbox.put(message)
                 if receive is not None:
                     # The same as `consume`, without a call.
                     message.consumed = True

@@ -206,6 +206,7 @@ async def test_an_error_on_the_loop_reaches_the_caller(kind: str, monkeypatch: p
         assert await call("recv", "Bob", timeout=LIMIT) == "the first"
         with monkeypatch.context() as patch:
             patch.setattr("mpccomm.protocol.sender.Sender.add", broken)
+            patch.setattr("mpccomm.protocol.sender.Sender.add_plain", broken)
             with pytest.raises(ZeroDivisionError):
                 await call("send", "Bob", 1)
 
