@@ -62,6 +62,9 @@ way while the next few calls end: the other side has something to do, and the en
 _OF_A_HANDLE = 1 / 16
 """How much a call with a handle counts: a thread that waits for handles is woken once per turn of the loop for all of them."""
 
+_TAKEN = 64
+"""Other threads take this many messages, or this part of an eighth of the box, before the loop is told to account for them."""
+
 
 class Party:
     """One remote party of a pool. Everything but the constructor runs on the pool's loop.
@@ -144,6 +147,7 @@ class Party:
             alone=lambda: loop_owner.program_waits(),
             allocate=allocate,
         )
+        self.most_taken = min(_TAKEN, settings.limits.box_messages // 8), settings.limits.box_bytes // (8 * _TAKEN)
         self.place_is_free = asyncio.Event()
         """Set when the `predecessor` is gone."""
         self.retry_now = asyncio.Event()
@@ -320,13 +324,13 @@ class Party:
         if finished:
             if self._progress is not None and self._progress.followed:
                 self._progress.settle()
-            while finished and most > 0:
+            while finished:
                 call = finished.popleft()
                 call.done()
                 most -= 1 if call.awaited else _OF_A_HANDLE
-            if finished and not self._continued:
-                self._continued = True
-                self.loop_owner.loop.call_soon(self._continue)
+                if most <= 0:
+                    self._go_on_later()
+                    break
         if link.events:
             happened, link.events = link.events, []
             for event in happened:
@@ -343,6 +347,11 @@ class Party:
         """Return a message that was taken to the mailbox: the next receive that asks for it gets it."""
         self.link.put_back(message, self.clock())
         self.flush()
+
+    def _go_on_later(self) -> None:
+        if self.link.finished and not self._continued:
+            self._continued = True
+            self.loop_owner.loop.call_soon(self._continue)
 
     def _continue(self) -> None:
         try:
