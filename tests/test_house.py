@@ -289,6 +289,7 @@ TESTED_IN = {
     "engine/notes": "engine/test_tracing.py",
     "engine/recorder": "engine/test_tracing.py",
     "engine/rounds": "engine/test_report.py",
+    "protocol/meeting": "protocol/test_link.py",
     "pool/channel": "pool/test_pool.py",
     "pool/waiting": "engine/test_short_way.py",
     "sync/channel": "sync/test_pool.py",

@@ -15,13 +15,14 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
+from io import BytesIO
 from itertools import accumulate, chain, count, cycle, islice, repeat
 from operator import countOf, is_, itemgetter, rshift
 from struct import iter_unpack
 from typing import Any, Final
 
 from mpccomm.codec import plugins
-from mpccomm.codec.abc import Column, Decoder, Encoder, Refusal
+from mpccomm.codec.abc import Buffer, Column, Decoder, Encoder, Refusal
 from mpccomm.codec.wire import HEADS, INLINE, Tag
 
 BULK: Final = 32
@@ -42,9 +43,6 @@ _INT_CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 _MACHINE_BITS: Final = 6
 """Integers of fewer bits than two to the power of this are machine numbers."""
 _SWAP: Final = sys.byteorder == "big"
-
-_signed_bytes: Final = partial(int.to_bytes, byteorder="little", signed=True)
-_from_signed: Final = partial(int.from_bytes, byteorder="little", signed=True)
 
 
 def _little_endian(numbers: array[Any]) -> array[Any]:
@@ -87,40 +85,89 @@ def _lower_ints(encoder: Encoder, values: list[int]) -> object:
             continue
         encoder.count(len(values), _NUMBER)
         return [HEADS[Tag.INTS], width, encoder.buffer(data, mutable=False)]
-    return lower_big(encoder, values, int, Tag.BIG_INTS, Tag.MIXED_INTS)
+    return lower_big(encoder, values, Tag.BIG_INTS, Tag.MIXED_INTS)
 
 
 def _ints(decoder: Decoder, width: object, node: object) -> list[int]:
     return _machine_numbers(decoder, node, _INT_CODES[width])  # type: ignore[index]
 
 
-def lower_big(encoder: Encoder, values: list[Any], kind: Any, uniform: Tag, mixed: Tag) -> object:
-    """A column of integers of any size. *kind* is int, or something with the same methods."""
-    bits = list(map(kind.bit_length, values))
-    widest = max(bits)
-    signed = min(values) < 0
+def in_a_row(chunks: Iterable[Buffer], size: int) -> bytes:
+    """Return *chunks*, of *size* bytes in all, as one string of bytes.
+
+    ``bytes.join`` would first have all of them in memory, each on its own.
+    """
+    buffer = BytesIO()
+    # All of its memory at once: as it grows, it would move from place to place.
+    buffer.seek(size - 1)
+    buffer.write(b"\0")
+    buffer.seek(0)
+    buffer.writelines(chunks)
+    return buffer.getvalue()
+
+
+def join_unsigned(values: list[Any], width: int, kind: Any = int) -> bytes:
+    """Return the bytes of integers that are not negative, *width* for each."""
+    return in_a_row(map(kind.to_bytes, values, repeat(width), repeat("little")), width * len(values))
+
+
+def split_unsigned(data: Buffer, width: int, kind: Any = int) -> list[Any]:
+    """Return the integers in *data*, of *width* bytes each."""
+    chunks = chain.from_iterable(iter_unpack(f"{width}s", data))
+    return list(map(kind.from_bytes, chunks, repeat("little")))
+
+
+def lower_big(
+    encoder: Encoder,
+    values: list[Any],
+    uniform: Tag,
+    mixed: Tag,
+    kind: Any = int,
+    join: Callable[[list[Any], int], bytes] = join_unsigned,
+) -> object:
+    """A column of integers of any size. *kind* is int, or something with the same methods; *join* as `join_unsigned`."""
+    number = len(values)
+    least, greatest = min(values), max(values)
+    signed = least < 0
+    widest = greatest.bit_length()
+    if signed:
+        widest = max(widest, least.bit_length())
     width = (widest >> 3) + 1 if signed else max(1, (widest + 7) >> 3)
-    total = sum(bits) >> 3
-    uniform_enough = width * len(values) <= total + (total >> 2) + INLINE
+    # Where the least of them has nearly as many bits as the greatest, there is no need to look at each.
+    uniform_enough = not signed and width * number <= _with_padding(number * least.bit_length())
     if not uniform_enough:
-        # Where some are much larger than others, those of about one size are worth a column of their own.
-        groups = lower_groups(encoder, values, map(rshift, bits, repeat(_MACHINE_BITS)))
-        if groups is not None:
-            return groups
-    encoder.count(len(values), _BIG)
+        bits = list(map(kind.bit_length, values))
+        uniform_enough = width * number <= _with_padding(sum(bits))
+        if not uniform_enough:
+            # Where some are much larger than others, those of about one size are worth a column of their own.
+            groups = lower_groups(encoder, values, map(rshift, bits, repeat(_MACHINE_BITS)))
+            if groups is not None:
+                return groups
+    encoder.count(number, _BIG)
+    to_signed = partial(kind.to_bytes, byteorder="little", signed=True)
     if uniform_enough:
-        if signed:
-            chunks = map(partial(kind.to_bytes, byteorder="little", signed=True), values, repeat(width))
-        else:
-            chunks = map(kind.to_bytes, values, repeat(width), repeat("little"))
-        return [HEADS[uniform], width, signed, encoder.buffer(b"".join(chunks), mutable=False)]
+        data = in_a_row(map(to_signed, values, repeat(width)), width * number) if signed else join(values, width)
+        return [HEADS[uniform], width, signed, encoder.buffer(data, mutable=False)]
     widths = [(size >> 3) + 1 for size in bits]
-    encoder.charge(_MIXED * len(widths))
-    blob = b"".join(map(partial(kind.to_bytes, byteorder="little", signed=True), values, widths))
-    return [HEADS[mixed], _lower_ints(encoder, widths), encoder.buffer(blob, mutable=False)]
+    encoder.charge(_MIXED * number)
+    data = in_a_row(map(to_signed, values, widths), sum(widths))
+    return [HEADS[mixed], _lower_ints(encoder, widths), encoder.buffer(data, mutable=False)]
 
 
-def big(decoder: Decoder, width: object, signed: object, node: object, kind: Any = int) -> list[Any]:
+def _with_padding(bits: int) -> int:
+    """Return how many bytes integers of *bits* in all may take in a column of one width."""
+    total = bits >> 3
+    return total + (total >> 2) + INLINE
+
+
+def big(
+    decoder: Decoder,
+    width: object,
+    signed: object,
+    node: object,
+    kind: Any = int,
+    split: Callable[[Buffer, int], list[Any]] = split_unsigned,
+) -> list[Any]:
     """The integers of a column of one width."""
     data = decoder.buffer(node)
     if type(width) is not int or width < 1 or type(signed) is not bool:
@@ -128,10 +175,10 @@ def big(decoder: Decoder, width: object, signed: object, node: object, kind: Any
     if len(data) % width:
         raise ValueError("a column of broken length")
     decoder.count(len(data) // width, _BIG)
+    if not signed:
+        return split(data, width)
     chunks = chain.from_iterable(iter_unpack(f"{width}s", data))
-    if signed:
-        return list(map(partial(kind.from_bytes, byteorder="little", signed=True), chunks))
-    return list(map(kind.from_bytes, chunks, repeat("little")))
+    return list(map(partial(kind.from_bytes, byteorder="little", signed=True), chunks))
 
 
 def mixed(decoder: Decoder, widths: object, node: object, kind: Any = int) -> list[Any]:

@@ -1,12 +1,13 @@
 """gmpy2's numbers.
 
 They are built from integers, and from bytes of checked length. ``gmpy2.from_binary``, which brings the whole process down
-for some malformed input, is given nothing but what passes for its own writing in every byte.
+for some malformed input, is given nothing but what passes for its own writing in every byte: a column of real numbers that
+was checked, or a mantissa, whose bytes may be any, under a head of our own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from struct import iter_unpack
 from typing import Any, Final
@@ -16,7 +17,7 @@ import ormsgpack
 from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
 from mpccomm.codec import columns
-from mpccomm.codec.abc import Decoder, Encoder, Lower, Refusal
+from mpccomm.codec.abc import Buffer, Decoder, Encoder, Lower, Refusal
 from mpccomm.codec.wire import HEADS, Tag
 
 RATIONAL_BITS: Final = 1 << 20
@@ -47,15 +48,66 @@ def _xmpz(data: bytes) -> Any:
 
 
 def _lower_mpzs(encoder: Encoder, values: list[Any]) -> object:
-    return columns.lower_big(encoder, values, mpz, Tag.MPZS, Tag.MIXED_MPZS)
+    return columns.lower_big(encoder, values, Tag.MPZS, Tag.MIXED_MPZS, mpz, _join)
 
 
 def _mpzs(decoder: Decoder, width: object, signed: object, node: object) -> list[Any]:
-    return columns.big(decoder, width, signed, node, mpz)
+    return columns.big(decoder, width, signed, node, mpz, _split)
 
 
 def _mixed_mpzs(decoder: Decoder, widths: object, node: object) -> list[Any]:
     return columns.mixed(decoder, widths, node, mpz)
+
+
+# Columns of integers
+#
+# GMP takes integers to bytes and back byte by byte, but moves the mantissa of a real number in whole limbs. So many
+# integers are first one large integer, then the mantissa of one real number, whose form is that of the columns below.
+
+_BLOCK: Final = 1 << 16
+"""Bytes of such a mantissa: as much as a processor has at hand."""
+
+
+def _mantissas(values: int, width: int) -> Iterator[tuple[slice, slice, int]]:
+    """Yield which integers, of *width* bytes each, share a mantissa, which bytes they are, and its number of limbs.
+
+    A mantissa is longer than they are, lest its highest bit, which is always set, is one of theirs.
+    """
+    step = _BLOCK // width
+    for start in range(0, values, step):
+        stop = min(start + step, values)
+        yield slice(start, stop), slice(start * width, stop * width), (stop - start) * width // _LIMB + 1
+
+
+def _join(values: list[Any], width: int) -> bytes:
+    """Return the bytes of integers that are not negative, *width* for each."""
+    if not _STANDARD or width > _BLOCK:
+        return columns.join_unsigned(values, width, mpz)
+    with _exact(_BITS):
+        return columns.in_a_row(_joined(values, width), width * len(values))
+
+
+def _joined(values: list[Any], width: int) -> Iterator[memoryview]:
+    for part, place, limbs in _mantissas(len(values), width):
+        bits = _BITS * limbs
+        mantissa = gmpy2.pack(values[part], 8 * width).bit_set(bits - 1)
+        form = memoryview(gmpy2.to_binary(mpfr(mantissa, bits)))
+        yield form[_HEAD : _HEAD + place.stop - place.start]
+
+
+def _split(data: Buffer, width: int) -> list[Any]:
+    """Return the integers in *data*, of *width* bytes each."""
+    if not _STANDARD or width > _BLOCK:
+        return columns.split_unsigned(data, width, mpz)
+    numbers: list[Any] = []
+    with _exact(_BITS):
+        for part, place, limbs in _mantissas(len(data) // width, width):
+            bits = (_BITS * limbs).to_bytes(4, "little")
+            rest = _LIMB * limbs - (place.stop - place.start)
+            # Precision and exponent are the same: it is an integer.
+            form = b"".join((b"\x04\x41\0\0", bits, bits, data[place], (0x80).to_bytes(rest, "big")))
+            numbers += gmpy2.unpack(mpz(gmpy2.from_binary(form)), 8 * width)[: part.stop - part.start]
+    return numbers
 
 
 # Rational, real and complex numbers
@@ -163,6 +215,7 @@ _REAL: Final = 160
 """Bytes of memory that a number takes beyond those of its form."""
 _HEAD: Final = 12
 _LIMB: Final = 8
+_BITS: Final = 8 * _LIMB
 _FORMS: Final = bytes([0x41, 0x43, 0x61, 0x63])
 """Forms of a number in limbs of 8 bytes: 2 more for a negative number, 32 more for a negative exponent."""
 _LARGEST_EXPONENT: Final = 0x3F

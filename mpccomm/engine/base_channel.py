@@ -15,8 +15,8 @@ from mpccomm.engine.error_messages import unknown
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.handles import Handle
 from mpccomm.engine.lanes import of_tasks, running
-from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.options import (
+    NO_LIMIT,
     UNSET,
     SendLimits,
     Timeout,
@@ -28,7 +28,7 @@ from mpccomm.engine.options import (
     unique,
 )
 from mpccomm.engine.ordering import Serialising
-from mpccomm.engine.requests import FutureCall, Plain, ReceiveCall, Request, SendCall, Waiter
+from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
 from mpccomm.errors import MessageTooLargeError, UnknownPartyError
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="NamedChannel")
 S = TypeVar("S", bound="IdSpace")
 
-_RUNNING = PoolState.RUNNING
 _RESERVED = ("@[", "@(")
 """How the ids of channels and of groups begin. No id of the program may begin so."""
 
@@ -151,7 +150,7 @@ class BaseChannel:
         if not loop_owner.settled:
             engine.launch()
         loop_owner.check()
-        if engine.has_additions:
+        if engine.lifecycle.has_additions:
             loop_owner.post(engine.start_added)
         if loop_owner.forgotten:
             loop_owner.post(loop_owner.withdraw_forgotten)
@@ -170,7 +169,7 @@ class BaseChannel:
         if entered.last() is not None:
             limit = tightened(engine, limit)
         owner = engine.loop_owner
-        if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.forgotten or owner.suspect:
+        if not engine.lifecycle.at_work or owner.forgotten or owner.suspect:
             self._enter()
         call = ReceiveCall(party, prefix, own, limit, expect)
         if owner.observers is not None:
@@ -231,6 +230,49 @@ class BaseChannel:
             return self._space.limits
         return send_limits(timeout, max_retries, self._space.limits)
 
+    def _send_plain(
+        self, party: Party, message: object, msg_id: str | None, limits: SendLimits, future: asyncio.Future[None]
+    ) -> SendCall | None:
+        """Send a message for which a future of the pool's loop waits, called on that loop. None: `_queue_one` has to do it.
+
+        Nearly all messages go this way: they are one small thing, and nothing is in their way.
+        """
+        engine, link = self._engine, party.link
+        owner = engine.loop_owner
+        envelope = party.wire_format.encode_plain(message)
+        if (
+            envelope is None
+            or msg_id is not None
+            or self._space.prefix
+            or party.prefix
+            or limits is not NO_LIMIT
+            or not engine.lifecycle.at_work
+            or owner.posted
+            or owner.running
+            or owner.suspect
+            or party.closed
+            or link.ending
+            or engine.audit is not None
+            or entered.last() is not None
+            or len(envelope) > link.max_message_size
+        ):
+            return None
+        # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
+        called = None if owner.observers is None else (of_tasks[running.get(owner.home)], perf_counter())
+        call = PlainSend(party, envelope, called, future)
+        # The same as `LoopOwner.post` and `SendCall.start`, without their calls.
+        try:
+            link.sender.add(call, self._space.label)
+            connections = party.connections
+            only = connections.only
+            if only is None or not only.awake:
+                connections.wake()
+        except BaseException as error:
+            owner.suspect = error
+            owner.judge()
+            raise
+        return call
+
     def _queue_one(
         self,
         party: Party,
@@ -253,12 +295,11 @@ class BaseChannel:
         if awaited and entered.last() is not None:
             limits = limits_within(engine, limits)
         owner = engine.loop_owner
-        if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.suspect or not awaited:
+        if not engine.lifecycle.at_work or owner.suspect or not awaited:
             self._enter()
         called = None
         if owner.observers is not None:
-            # As `LoopOwner.lane`, in fewer steps where this is known to be the thread of the loop.
-            called = owner.lane() if future is None else of_tasks[running.get(owner.home)], perf_counter()
+            called = owner.lane(), perf_counter()
         wire_format, post = party.wire_format, self._post
         envelope = wire_format.encode_plain(message)
         encoded: Encoded | Plain = (envelope or b"",), False  # an `Encoded` takes longer to make than all its contents
@@ -270,23 +311,12 @@ class BaseChannel:
                 )
             if engine.audit is not None:
                 encoded = engine.audit.noted(message, {wire_format: Encoded(*encoded)})[wire_format]
-            call = SendCall(party, prefix, own, encoded, limits, awaited, called)
+            call = SendCall(party, prefix, own, encoded, limits, awaited, called, future)
             if call.total > party.link.max_message_size:
                 _check_size(encoded[0], party)
-            if future is not None:
-                call.future = future
-                if not (owner.posted or owner.running):
-                    # The same as `LoopOwner.post`, without a call.
-                    try:
-                        call.start()
-                    except BaseException as error:
-                        owner.suspect = error
-                        owner.judge()
-                        raise
-                    return call
-            elif watcher is not None:
+            if watcher is not None:
                 watcher.request, call.waiter = call, watcher
-            else:
+            elif future is None:
                 call.waiter = waiter
                 if called is not None and waiter is not None:
                     waiter.involved = call.involved()

@@ -24,21 +24,27 @@ if TYPE_CHECKING:
     from mpccomm.engine.audit import Audit, Note
 
 _NEVER = math.inf
-_HUGE = range(32 * 1024 * 1024, 256 * 1024 * 1024)
-"""Segments of these sizes get huge pages: the first byte written then costs 2 MiB at once, little of what was announced. What is
-larger is under way for so long that others notice: to make 2 MiB ready may hold up the loop for some milliseconds."""
+_PAGE = 2 * 1024 * 1024
+"""Bytes of a huge page."""
+_HUGE = range(_PAGE, 256 * 1024 * 1024)
+"""Segments of these sizes get huge pages, as many as they fill: to make one ready takes a tenth of what 512 small ones take, and
+the first byte written then costs no more than was announced. What is larger is under way for so long that others notice: to make
+2 MiB ready may hold up the loop for some milliseconds."""
 
 
 def allocate(size: int) -> memoryview:
     """Return memory for a large segment: mapped, so that it costs nothing before it is written, nor does a lie about its size."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return memoryview(mmap.mmap(-1, size))
+    huge = size in _HUGE and hasattr(mmap, "MADV_HUGEPAGE")
+    # Linux has a mapping begin where a huge page does if it could consist of them. What is beyond the end is never written.
+    length = size + -size % _PAGE if huge else size
     # Shared memory, the default, would be written by a forked process for both; and it takes far longer to come into being.
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if size in _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if huge:
         with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
+            memory.madvise(mmap.MADV_HUGEPAGE, 0, size - size % _PAGE)
+    return memoryview(memory)[:size]
 
 
 def read(message: Incoming, party: RemoteParty) -> Any:

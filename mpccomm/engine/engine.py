@@ -110,8 +110,6 @@ class Engine:
         self.ways = PartyWays(name, network, authentication, settings, self._spawn, self._get_port)
         self.ending = PoolEnding(self)
         self.loop_owner.split = self.ending.end_split
-        self.has_additions = False
-        """Whether something was added that `start_added` has not seen yet."""
         ENGINES.add(self)
         self._report_file: Path | None = None
         self._begin_to_observe()
@@ -204,7 +202,7 @@ class Engine:
         self.check_open()
         self.server.listen(addr, port, external_port, listener, server_name)
         self.logged.where = self.server.where
-        self.has_additions = True
+        self.lifecycle.add()
         for party in self.parties.values():
             party.link.port = self.server.declared_port
         self.log(LogEvent.LISTENING, "listening at %s", self.server.where)
@@ -307,7 +305,7 @@ class Engine:
         for trace in self.traces:
             trace.follow(party)
         authentication.know(self.parties, self.removals.pending)
-        self.has_additions = True
+        self.lifecycle.add()
         self.correct_before(party, authentication.identity)
         return party
 
@@ -357,7 +355,7 @@ class Engine:
 
     def start_added(self) -> None:
         """Start what was added: the server, and the diallers of the parties."""
-        self.has_additions = False
+        self.lifecycle.started()
         self.takeover.then(lambda: self.logged.context().run(self._start_added))
 
     def _start_added(self) -> None:

@@ -398,7 +398,7 @@ def tell_all_who_wait(owner: LoopOwner, parties: Iterable[object], error: Except
     for one in gc.get_referrers(owner, *parties):
         kind = type(one)
         future: asyncio.Future[Any] | None = None
-        if kind is SendCall:
+        if issubclass(kind, SendCall):
             future = one.future
         elif issubclass(kind, asyncio.Future):
             future = one

@@ -49,6 +49,10 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.state = PoolState.NEW
+        self.has_additions = False
+        """Whether something was added that is still to be started."""
+        self.at_work = False
+        """Whether it runs, with all that was added."""
 
     @property
     def usable(self) -> bool:
@@ -58,3 +62,17 @@ class Lifecycle:
     def apply(self, event: PoolEvent) -> None:
         """Change the state by an event."""
         self.state = POOL[self.state, event]
+        self._look()
+
+    def add(self) -> None:
+        """Note that something was added that is to be started."""
+        self.has_additions = True
+        self._look()
+
+    def started(self) -> None:
+        """Note that all that was added is about to be started."""
+        self.has_additions = False
+        self._look()
+
+    def _look(self) -> None:
+        self.at_work = self.state is PoolState.RUNNING and not self.has_additions

@@ -27,7 +27,8 @@ from mpccomm.errors import AuthenticationError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
-from mpccomm.protocol.link import ON_A_VISIT, Link
+from mpccomm.protocol.link import Link
+from mpccomm.protocol.meeting import ON_A_VISIT
 from mpccomm.protocol.numbering import Numbering, PrefixNumbering
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause, CloseCode, PartyState
@@ -324,13 +325,16 @@ class Party:
         if finished:
             if self._progress is not None and self._progress.followed:
                 self._progress.settle()
-            while finished:
-                call = finished.popleft()
-                call.done()
-                most -= 1 if call.awaited else _OF_A_HANDLE
-                if most <= 0:
-                    self._go_on_later()
-                    break
+            waiting = len(finished)
+            if waiting <= most:
+                # Nearly always, however little each of them counts.
+                for _ in range(waiting):
+                    finished.popleft().done()
+            else:
+                self._finish_some(most)
+            if finished and not self._continued:
+                self._continued = True
+                self.loop_owner.loop.call_soon(self._continue)
         if link.events:
             happened, link.events = link.events, []
             for event in happened:
@@ -343,15 +347,17 @@ class Party:
             happening, self._happening = self._happening, None
             happening.set_result(None)
 
+    def _finish_some(self, most: float) -> None:
+        finished = self.link.finished
+        while finished and most > 0:
+            call = finished.popleft()
+            call.done()
+            most -= 1 if call.awaited else _OF_A_HANDLE
+
     def return_message(self, message: Incoming) -> None:
         """Return a message that was taken to the mailbox: the next receive that asks for it gets it."""
         self.link.put_back(message, self.clock())
         self.flush()
-
-    def _go_on_later(self) -> None:
-        if self.link.finished and not self._continued:
-            self._continued = True
-            self.loop_owner.loop.call_soon(self._continue)
 
     def _continue(self) -> None:
         try:

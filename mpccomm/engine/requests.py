@@ -443,7 +443,7 @@ class SendCall(Outgoing):
     """As soon as it is not NEW any more, it has its id and can't be withdrawn."""
     error: Exception | None
     waiter: Waiter | None = None
-    future: asyncio.Future[None] | None = None
+    future: asyncio.Future[None] | None
     """A future of the pool's own loop that is done when the send is over, failed or not. It takes fewer steps than a waiter.
 
     If it is cancelled, the coroutine that waits withdraws the request: no other call can ask for what a send has given away.
@@ -460,6 +460,7 @@ class SendCall(Outgoing):
         limits: SendLimits,
         awaited: bool,
         called: tuple[int, float] | None = None,
+        future: asyncio.Future[None] | None = None,
     ) -> None:
         segments, ordered = encoded
         if len(segments) == 1:
@@ -475,6 +476,7 @@ class SendCall(Outgoing):
             super().__init__(segments, ordered=ordered, awaited=awaited)
         self.state = _NEW
         self.error = None
+        self.future = future
         self.party = party
         self.limits = limits
         self._prefix = prefix
@@ -485,13 +487,17 @@ class SendCall(Outgoing):
         if called is not None:
             if self.total > AT_A_STROKE or ordered:
                 self.encoded = time.perf_counter()
-            observers = party.loop_owner.observers
-            if observers is not None and observers.sends:
-                annotation = b""
-                for hook in observers.sends:
-                    annotation += hook(party.name, self)
-                if annotation:
-                    self.annotation = pack_annotation(annotation)
+            self._annotate()
+
+    def _annotate(self) -> None:
+        """Ask the observers what goes along with it."""
+        observers = self.party.loop_owner.observers
+        if observers is not None and observers.sends:
+            annotation = b""
+            for hook in observers.sends:
+                annotation += hook(self.party.name, self)
+            if annotation:
+                self.annotation = pack_annotation(annotation)
 
     def involved(self) -> Involved:
         """Return the party."""
@@ -519,7 +525,7 @@ class SendCall(Outgoing):
             else:
                 self.address(self._prefix + msg_id)
                 link.sender.add(self)
-            self.state = _AFTER_START[before]
+            self.state = _WAITING
             if party.audit is not None:
                 party.audit.sent(party.name, self.key, self._encoded)
                 del self._encoded
@@ -601,9 +607,9 @@ class SendCall(Outgoing):
                 party = self.party
                 heard = party.link.receiver.now
                 for trail in party.trails:
-                    if self.plain and self.total <= AT_A_STROKE:
+                    if self.weight and self.total <= AT_A_STROKE:
                         trail.note_sent(
-                            pack_sent(self.number, self.total, self.name[1], called[0], self.awaited, called[1], heard)
+                            pack_sent(self.number, self.total, self.key[1], called[0], self.awaited, called[1], heard)
                         )
                     else:
                         trail.note_other_sent(self, heard)
@@ -624,6 +630,33 @@ class SendCall(Outgoing):
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter.resolve(None, error)
+
+
+class PlainSend(SendCall):
+    """The send of one small thing under an automatic id, for which a future waits: so are nearly all. It is sent as it is made."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, party: RemoteParty, envelope: bytes, called: tuple[int, float] | None, future: asyncio.Future[None]
+    ) -> None:
+        # All that `SendCall` sets, which would be one call more for every message.
+        self.failure = self.error = None
+        self.annotation = b""
+        self.ordered = False
+        self.awaited = True
+        self.segments = 1
+        self.body = (envelope,)
+        self.total = len(envelope)
+        self.state = _WAITING
+        self.future = future
+        self.party = party
+        self.limits = NO_LIMIT
+        self.called = called
+        if called is not None:
+            if self.total > AT_A_STROKE:
+                self.encoded = time.perf_counter()
+            self._annotate()
 
 
 def tell_of_failure(observers: Observers, request: Request, error: BaseException) -> None:

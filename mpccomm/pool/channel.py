@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpccomm.engine.base_channel import NamedChannel, values_of
 from mpccomm.engine.deadlines import Deadline
 from mpccomm.engine.expect import Array, Expect
+from mpccomm.engine.futures import raise_error, withdraw_forgotten
 from mpccomm.engine.group_calls import calls_of
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
 from mpccomm.engine.party import Party
@@ -55,7 +57,31 @@ class Messages(Waiting):
         engine = self._engine
         party = engine.parties.get(name) or engine.party(name)
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
-        await self._deliver(party, message, msg_id, limits)
+        # The wait is written out: in a coroutine of its own it would take more steps for every message.
+        owner = engine.loop_owner
+        home = owner.home
+        # Before Python 3.12 it takes a call of the system to ask for the running loop.
+        if home is None or get_ident() != owner.thread or not home.is_running():
+            await self._deliver_from_elsewhere(party, message, msg_id, limits)
+            return
+        future = home.create_future()
+        call = self._send_plain(party, message, msg_id, limits, future)
+        if call is None:
+            call = self._queue_one(party, message, msg_id, limits, None, None, future)
+        observers = owner.observers
+        end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
+        try:
+            await future
+        except BaseException:
+            # The caller was cancelled, or a signal handler has raised.
+            owner.forgotten.append(call)
+            withdraw_forgotten(owner)
+            raise
+        finally:
+            if end is not None:
+                end()
+        if call.error is not None:
+            raise_error(call)
 
     def asend(
         self,

@@ -17,13 +17,11 @@ from mpccomm.engine.futures import (
     finish,
     future_for,
     future_of,
-    raise_error,
     taken,
     withdraw_forgotten,
 )
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.lanes import of_tasks, running
-from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
@@ -31,39 +29,18 @@ from mpccomm.engine.requests import FutureCall, Request
 
 T = TypeVar("T")
 
-_RUNNING = PoolState.RUNNING
-
 
 class Waiting(BaseChannel):
     """The waiting of the calls in `mpccomm.pool.channel`; `mpccomm.sync.waiting` has the same for calls that block."""
 
-    async def _deliver(self, party: Party, message: object, msg_id: str | None, limits: SendLimits) -> None:
-        """Send a message, and wait until the party's pool holds it."""
+    async def _deliver_from_elsewhere(
+        self, party: Party, message: object, msg_id: str | None, limits: SendLimits
+    ) -> None:
+        """Send a message from another loop than the pool's, or make the one that runs here the pool's."""
+        self._enter()
         owner = self._engine.loop_owner
-        home = owner.home
-        # Before Python 3.12 it takes a call of the system to ask for the running loop.
-        if home is None or get_ident() != owner.thread or not home.is_running():
-            self._enter()
-            watched = future_of(running_loop(), owner)
-            await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
-            return
-        future = home.create_future()
-        call = self._queue_one(party, message, msg_id, limits, None, None, future)
-        observers = owner.observers
-        end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
-        # The same as `finish`, but with one coroutine less for each message, and fewer steps in asyncio.
-        try:
-            await future
-        except BaseException:
-            # The caller was cancelled, or a signal handler has raised.
-            owner.forgotten.append(call)
-            withdraw_forgotten(owner)
-            raise
-        finally:
-            if end is not None:
-                end()
-        if call.error is not None:
-            raise_error(call)
+        watched = future_of(running_loop(), owner)
+        await finish(self._queue_one(party, message, msg_id, limits, None, watched), watched)
 
     async def _deliver_all(
         self, names: Sequence[str] | None, message: object, msg_id: str | None, limits: SendLimits
@@ -79,15 +56,21 @@ class Waiting(BaseChannel):
         engine = self._engine
         owner = engine.loop_owner
         home = owner.home
-        at_home = get_ident() == owner.thread and home is not None and home.is_running()
-        quiet = not (owner.posted or engine.has_additions or owner.forgotten or owner.suspect)
-        if timeout is None and expect is None and quiet and at_home and engine.lifecycle.state is _RUNNING:
+        if (
+            timeout is None
+            and expect is None
+            and engine.lifecycle.at_work
+            and get_ident() == owner.thread
+            and home is not None
+            and home.is_running()
+            and not (owner.posted or owner.forgotten or owner.suspect)
+        ):
             party = engine.parties.get(name) or engine.party(name)
             automatic = msg_id is None and not (self._space.prefix or party.prefix)
             prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
-            now = party.clock()
+            clock = party.clock
             try:
-                message = party.link.take_next(prefix, own, now)
+                message = party.link.take_next(prefix, own, clock)
             except BaseException as error:
                 owner.suspect = error
                 owner.judge()
@@ -101,7 +84,7 @@ class Waiting(BaseChannel):
                     value = read(message, party)
                     observers = owner.observers
                     if observers is not None:
-                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
+                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, clock(), math.inf)
                     return value
                 except BaseException as error:
                     if is_outcome(error):

@@ -23,6 +23,8 @@ class DeadlockDetector:
         """The deadlock that was found, until something moves again."""
         self.final = False
         """Whether nothing in the programs goes on that could end it."""
+        self.noted = False
+        """Whether there is any of the two."""
         self._wait = wait
         self._moved = now
 
@@ -30,21 +32,25 @@ class DeadlockDetector:
         """Note that something has arrived from the other side, or our program has taken something."""
         self._moved = now
         self.found = None
+        self.noted = self.blocked is not None
 
     def on_blocked(self, frame: Blocked, now: float) -> None:
         """Note that the other side is held back."""
         if self.blocked is None:
             self.move(now)
         self.blocked = frame
+        self.noted = True
 
     def admitted(self) -> None:
         """Note that the other side is not held back any more."""
         self.blocked = None
         self.found = None
+        self.noted = False
 
     def disconnected(self) -> None:
         """Forget that the other side is held back, as it can't say so any more. A deadlock that was found stays until it does."""
         self.blocked = None
+        self.noted = self.found is not None
 
     def shift(self, stalled: float) -> None:
         """Deduct the time for which our own process stood still."""

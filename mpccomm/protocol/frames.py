@@ -54,6 +54,8 @@ POSITIONS = Struct("!QQQ")
 """The head of a batch: up to which frame everything is held; bytes and messages taken out of the box."""
 _HEADER = Struct("!BBHI")
 NUMBERED = Struct("!BBHIQQ")
+WORDS = Struct("!IIQQ")
+"""The same as `NUMBERED`, with kind, flags and size of the id in one number."""
 _LARGE = Struct("!IQ")
 _HELLO = Struct("!H16s16sHIQIQIH")
 _RESUME = Struct("!16sQQQ")
@@ -80,6 +82,9 @@ AUTOMATIC = 1
 ORDERED = 2
 ANNOTATED = 4
 _KNOWN_FLAGS = AUTOMATIC | ORDERED | ANNOTATED
+
+PLAIN = MESSAGE << 24 | AUTOMATIC << 16
+"""The first of the `WORDS` of nearly every message: it has an automatic number, and nothing else."""
 
 ANNOTATIONS = 1
 """The feature in a HELLO: annotations are understood."""

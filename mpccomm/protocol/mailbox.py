@@ -152,16 +152,27 @@ class Mailbox:
         if msg_id is not None:
             return self.take(prefix + msg_id)
         numbers, released = counters[prefix]
+        if released:
+            return self._take_released(prefix, released)
+        number = AUTOMATIC_NUMBERS - length_hint(numbers)
         messages = self._messages
-        key = prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)
+        key = prefix, number
         there = messages.get(key)
         if there is None:
             return None
-        claimed = self.numbering.claim(prefix) if released else (prefix, next(numbers))
-        if claimed == key and isinstance(there, Incoming) and there.complete:
+        claimed = next(numbers)
+        if claimed == number and isinstance(there, Incoming) and there.complete:
             # With its number it is ours.
             del messages[key]
             return there
+        return self._take_claimed((prefix, claimed))
+
+    def _take_released(self, prefix: str, released: list[int]) -> Incoming | None:
+        if (prefix, next(iter(released), -1)) not in self._messages:
+            return None
+        return self._take_claimed(self.numbering.claim(prefix))
+
+    def _take_claimed(self, claimed: Key) -> Incoming | None:
         # Another thread may have been faster, with the number or with the message.
         message = self.take(claimed)
         if message is None:

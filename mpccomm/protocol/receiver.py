@@ -245,8 +245,7 @@ class Receiver:
             return None
         size = cost(frame.total, frame.segments, id_cost(frame.key, frame.id_size))
         box = self.box
-        if frame.total > self._limits.max_message_size or not box.fits(size):
-            self.overfull(frame.total)
+        self.check_room(frame.total, size)
         message = Arriving(self, box.begun, frame, size, self._limits, self._allocate)
         box.begin(size)
         self.received = frame.seq
@@ -255,12 +254,12 @@ class Receiver:
             self._partial[message.number] = message
         return message
 
-    def overfull(self, total: int) -> None:
+    def check_room(self, total: int, cost: int) -> None:
         """Refuse a message that is too large, or does not fit into the box; unless it was admitted nevertheless."""
         limit = self._limits.max_message_size
         if total > limit:
             raise ViolationError(f"a message of {total} bytes, where {limit} are the limit")
-        if self.box.begun != self.admitted:
+        if not self.box.fits(cost) and self.box.begun != self.admitted:
             raise ViolationError(f"a message of {total} bytes into a full box ({self.box.bytes} bytes)")
 
     def part(self, frame: Part) -> Incoming | None:

@@ -7,18 +7,19 @@ pieces take turns, behind every message that can begin: a small one overtakes a 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, islice
 from struct import pack
 from typing import Any, TypeAlias
 
 from mpccomm.protocol.box import WHOLE_COST, Box, cost, id_cost
 from mpccomm.protocol.frames import (
-    ANNOTATED,
     ANNOTATIONS,
     AUTOMATIC,
+    HEADER_SIZE,
     MAX_FRAMES,
     MAX_NAME,
     MESSAGE,
@@ -48,18 +49,19 @@ _head = NUMBERED.pack
 _TURNS = 4
 """How many large messages share the connection. The others wait, or all of a long queue would be complete only at its end."""
 _WORTH_CUTTING = 4096
+_CREDIT = 16 * 1024
+"""Bytes of short messages that may begin at once until we look again whether nothing is in their way."""
+_CREDIT_MESSAGES = _CREDIT // MESSAGE_OVERHEAD
+_CREDIT_COST = _CREDIT_MESSAGES * WHOLE_COST + _CREDIT
 
 
 class Outgoing:
     """A message on its way. `address` sets its id before it is sent."""
 
     key: Key
-    name: Name
     cost: int
-    plain = False
-    """Whether it has one segment, an automatic number and no prefix. Size and annotation may be any."""
     weight = 0
-    """The bytes of its frame, where it is plain."""
+    """The bytes of its frame, where it is plain: it has one segment, an automatic number and no prefix. 0: it is not."""
     number = -1
     """The number of messages that began before it."""
     sent = 0
@@ -98,10 +100,15 @@ class Outgoing:
         """Set the id under which it is sent."""
         self.key = key
         self.name = encode_key(key)
-        self.cost = self._cost(len(self.name[2]))
+        self.cost = self._cost()
 
-    def _cost(self, length: int) -> int:
-        return cost(self.total, self.segments, id_cost(self.key, length))
+    @cached_property
+    def name(self) -> Name:
+        """The id, as it stands in a frame. Few of the messages that are plain are ever asked for it."""
+        return encode_key(self.key)
+
+    def _cost(self) -> int:
+        return cost(self.total, self.segments, id_cost(self.key, len(self.name[2])))
 
     def done(self) -> None:
         """Take the outcome. The owner of the link calls this once the message is acknowledged, or ``failure`` is set."""
@@ -127,8 +134,8 @@ class Outgoing:
         self._starts = None
         self.segments = 1
         self.total = 0
-        self.plain = False
-        self.cost = self._cost(len(self.name[2]))
+        self.weight = 0
+        self.cost = self._cost()
 
     def detach(self) -> None:
         """Copy what the caller could change, which does not wait for the acknowledgement any more."""
@@ -175,9 +182,12 @@ class Sender:
         """The messages of which a part was sent, and a part was not."""
         self.in_flight = 0
         """Bytes sent and not acknowledged, with those that frames cost."""
-        self._numbers: dict[str, int] = {}
-        self._begun_bytes = counters.bytes_sent
-        """As ``counters.bytes_sent``, without what is in the queue."""
+        self.ready: list[Buffer] = []
+        """The frames of messages that have begun at once, for the next batch."""
+        self.credit = 0
+        """Bytes of frames that may still begin at once. More than 0 only while nothing is queued, under way, or to be repeated."""
+        self._numbers = defaultdict[str, int](int)
+        self._queued_bytes = 0
         self._awaited = False
         """Whether one of the messages that have not begun may be awaited."""
         self._log: deque[Sent] = deque()
@@ -195,7 +205,7 @@ class Sender:
 
     def next_key(self, prefix: str) -> Key:
         """Return the id of a message that was given none."""
-        number = self._numbers.get(prefix, 0)
+        number = self._numbers[prefix]
         self._numbers[prefix] = number + 1
         return prefix, number
 
@@ -204,25 +214,46 @@ class Sender:
         self._numbers.clear()
 
     def add(self, message: Outgoing, prefix: str | None = None) -> None:
-        """Queue a message: under its id, or with a ``prefix`` under the `next_key` of that. From here on it can't be withdrawn."""
+        """Send a message: under its id, or with a ``prefix`` under the `next_key` of that. From here on it can't be withdrawn."""
         if prefix is not None:
             numbers = self._numbers
-            number = numbers.get(prefix, 0)
+            number = numbers[prefix]
             numbers[prefix] = number + 1
             if prefix or message.segments > 1 or message.ordered:
                 message.address((prefix, number))
             else:
                 # The same as `Outgoing.address`, for nearly every message.
-                message.plain = True
                 message.key = "", number
-                message.name = AUTOMATIC, number, b""
-                message.cost = WHOLE_COST + message.total
-                message.weight = MESSAGE_OVERHEAD + message.total
+                total = message.total
+                message.cost = cost = WHOLE_COST + total
+                message.weight = weight = MESSAGE_OVERHEAD + total
                 if message.annotation:
-                    message.weight += len(message.annotation)
+                    message.weight = weight = weight + len(message.annotation)
+                if weight <= self.credit:
+                    # The same as `_begin` and `_head_of`, without a call.
+                    self.credit -= weight
+                    box = self.box
+                    message.number = begun = box.begun
+                    box.begun = begun + 1
+                    box.begun_bytes += cost
+                    self.last_seq = seq = self.last_seq + 1
+                    self._log.append((seq, message, 0, total, True, weight))
+                    self.in_flight += weight
+                    message.sent = total
+                    if message.annotation:
+                        self.ready.append(self._head_of(message, seq))
+                    else:
+                        self.ready.append(_head(MESSAGE, AUTOMATIC, 0, weight - HEADER_SIZE, seq, number))
+                    self.ready += message.body
+                    counters = self._counters
+                    counters.messages_sent += 1
+                    counters.bytes_sent += total
+                    return
+        self.credit = 0
         self.queue.append(message)
         if message.awaited:
             self._awaited = True
+        self._queued_bytes += message.total
         counters = self._counters
         counters.messages_sent += 1
         counters.bytes_sent += message.total
@@ -259,7 +290,7 @@ class Sender:
 
     def queued(self) -> tuple[int, int]:
         """Return the number of messages that have not begun, and their bytes."""
-        return len(self.queue), self._counters.bytes_sent - self._begun_bytes
+        return len(self.queue), self._queued_bytes
 
     def queued_ids(self, most: int) -> tuple[Key, ...]:
         """Return the ids of the first messages that have not begun."""
@@ -278,57 +309,74 @@ class Sender:
 
     # -- the wire's side -----------------------------------------------------------------------------------------------
 
-    def fill(self, parts: list[Buffer], budget: int) -> int:
-        """Append new frames to a batch, of at most ``budget`` bytes together. Returns the bytes used."""
-        queue, box, window, largest = self.queue, self.box, self._window, self._largest
+    def fill(self, parts: list[Buffer], budget: int, used: int = 0) -> int:
+        """Append new frames to a batch, of at most ``budget`` bytes, of which some are used. Returns the bytes used."""
+        queue, window, largest = self.queue, self._window, self._largest
         # As long as others are under way, half is theirs.
         most = budget // 2 if self.under_way else budget
-        used = 0
         while queue and self.in_flight < window and len(parts) < _MOST_PARTS:
             message = queue[0]
-            total = message.total
-            weight = message.weight
-            plain = message.plain and total <= largest and used + weight <= most
+            total, weight = message.total, message.weight
+            plain = weight and total <= largest and used + weight <= most
             if not plain:
                 if self._is_refused(message):
                     continue
                 if not _worth_beginning(message, most - used, used):
                     break
                 total = message.total
-            begun = message.number = box.begun
-            there = begun - box.taken
-            cost = message.cost
-            # The same as `Box.fits`, without a call.
-            if (
-                there
-                and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
-                and begun != self.admitted
-            ):
+            if not self._begin(message):
                 break
-            box.begun = begun + 1
-            box.begun_bytes += cost
             queue.popleft()
-            self._begun_bytes += total
-            if not plain:
-                used += self._begin_other(parts, message, most - used)
-                continue
-            # Nearly every message: `_cut`, `_write` and `message_head`, written out.
-            self.last_seq = seq = self.last_seq + 1
-            self._log.append((seq, message, 0, total, True, weight))
-            self.in_flight += weight
-            message.sent = total
-            annotation = message.annotation
-            if not annotation:
-                parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
-            elif self._annotates:
-                size = NUMBERS + len(annotation) + total
-                parts.append(_head(MESSAGE, AUTOMATIC | ANNOTATED, 0, size, seq, message.name[1]) + annotation)
+            self._queued_bytes -= total
+            if plain:
+                # Nearly every message: `_cut` and `_write`, written out.
+                self.last_seq = seq = self.last_seq + 1
+                self._log.append((seq, message, 0, total, True, weight))
+                self.in_flight += weight
+                message.sent = total
+                parts.append(self._head_of(message, seq))
+                parts += message.body
+                used += weight
             else:
-                message.annotation = b""
-                parts.append(_head(MESSAGE, AUTOMATIC, 0, NUMBERS + total, seq, message.name[1]))
-            parts += message.body
-            used += weight
+                used += self._begin_other(parts, message, most - used)
         return self._go_on(parts, used, budget) if self.under_way else used
+
+    def _begin(self, message: Outgoing) -> bool:
+        """Give the next message its place in the other side's box. False: it does not fit."""
+        box = self.box
+        begun, cost = box.begun, message.cost
+        there = begun - box.taken
+        # The same as `Box.fits`, without a call.
+        if (
+            there
+            and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
+            and begun != self.admitted
+        ):
+            return False
+        message.number = begun
+        box.begun = begun + 1
+        box.begun_bytes += cost
+        return True
+
+    def _head_of(self, message: Outgoing, seq: int) -> bytes:
+        """Return what stands before the body of a plain message."""
+        if not message.annotation:
+            return _head(MESSAGE, AUTOMATIC, 0, NUMBERS + message.total, seq, message.key[1])
+        if not self._annotates:
+            message.annotation = b""
+        return message_head(seq, message.name, False, message.total, message.annotation)
+
+    def grant(self, budget: int) -> None:
+        """Let short messages begin at once, as many as a batch of ``budget`` bytes holds, if nothing is in their way."""
+        box = self.box
+        if (
+            not (self.queue or self.under_way)
+            and self._largest >= _CREDIT
+            and box.messages + _CREDIT_MESSAGES <= box.most_messages
+            and box.bytes + _CREDIT_COST <= box.most_bytes
+            and self.in_flight + _CREDIT <= self._window
+        ):
+            self.credit = min(_CREDIT, budget)
 
     def _go_on(self, parts: list[Buffer], used: int, budget: int) -> int:
         """Append pieces of the messages under way to a batch of which ``used`` bytes are taken. Returns the bytes used."""
@@ -377,7 +425,7 @@ class Sender:
 
     def _refuse(self, message: Outgoing) -> bool:
         """Give up a message that can't be sent as it is. True: nor can an empty one in its place; it is out of the queue."""
-        self._begun_bytes += message.total
+        self._queued_bytes -= message.total
         message.empty()
         if message.failure is None:
             self.refused.append(message)
@@ -398,6 +446,8 @@ class Sender:
 
     def rewind(self, received: int) -> deque[Sent]:
         """Return what has to be sent again over a connection whose other end holds everything up to frame ``received``."""
+        self.ready = []
+        self.credit = 0
         return deque(sent for sent in self._log if sent[0] > received)
 
     def refill(self, parts: list[Buffer], again: deque[Sent], budget: int) -> int:
@@ -423,13 +473,15 @@ class Sender:
         """
         box = self.box
         news = False
-        if taken != box.taken or taken_bytes != box.taken_bytes:
-            if box.taken <= taken <= box.begun and box.taken_bytes <= taken_bytes <= box.begun_bytes:
-                # The same as `Box.hear`, without a call.
-                box.taken, box.taken_bytes = taken, taken_bytes
-                news = True
-            else:
-                news = box.hear(taken_bytes, taken)
+        # The same as `Box.hear`, without a call.
+        if taken > box.begun or taken_bytes > box.begun_bytes:
+            box.hear(taken_bytes, taken)
+        if taken > box.taken:
+            box.taken = taken
+            news = True
+        if taken_bytes > box.taken_bytes:
+            box.taken_bytes = taken_bytes
+            news = True
         frames = received - self.acknowledged
         if frames <= 0:
             return news
@@ -437,15 +489,14 @@ class Sender:
             self.check(received)
         self.acknowledged = received
         log = self._log
-        weights = 0
-        for _ in range(frames):
+        while frames:
+            frames -= 1
             _, message, _, end, _, weight = log.popleft()
-            weights += weight
+            self.in_flight -= weight
             if end == message.total:
                 message.delivered = True
                 if message.failure is None:
                     finished.append(message)
-        self.in_flight -= weights
         return True
 
 

@@ -18,9 +18,10 @@ from mpccomm.protocol.frames import (
     HEADER_SIZE,
     MESSAGE,
     MESSAGE_OVERHEAD,
-    NUMBERED,
     ORDERED,
+    PLAIN,
     TOO_MANY,
+    WORDS,
     Batch,
     Key,
     Kind,
@@ -45,8 +46,9 @@ _SMALLEST_BATCH = 256
 _LARGEST_BATCH = frames.MAX_BATCH - 128 * 1024
 """Bytes of data in the largest batch. The rest is for control frames, and for lists of ids."""
 _NOT_TOLD = -1
-_unpack = NUMBERED.unpack_from
+_unpack = WORDS.unpack_from
 _positions = frames.POSITIONS.pack
+_IN_ORDER = ORDERED << 16
 
 Finished: TypeAlias = deque[Receive | Outgoing]
 
@@ -72,18 +74,19 @@ class Session:
         """Bytes of unfinished messages that were received since the last acknowledgement."""
         self._finished = finished
         self._limits = limits
+        self._largest = limits.max_message_size
         self._counters = counters
         self._budget = min(max(limits.frame_size, _SMALLEST_BATCH), _LARGEST_BATCH) - frames.BATCH_HEAD
-        self._acknowledged_at = now
+        self._unacknowledged_since = now
         self._told_blocked = _NOT_TOLD
         self._told_blocked_at = now
         self._told_waits = self._waits = (False, False)
         """Whether a program waits for what is held back, and nothing else goes on there: as we said last, and as we say next."""
         self._most_untold = limits.box_messages // _CONSUMED_EVERY
         self._most_untold_bytes = limits.box_bytes // _CONSUMED_EVERY
-        self._tell_after = self._most_untold
-        """How many messages may be taken out of the box before the sender has to hear of it."""
-        self._tell_after_bytes = self._most_untold_bytes
+        self._told_taken = 0
+        """How many messages were taken out of the box, as the sender was told last."""
+        self._told_taken_bytes = 0
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -97,68 +100,71 @@ class Session:
         :returns: where they end, and how many frames may follow then
         """
         key: Key
-        receiver, finished, put = self.receiver, self._finished, self.mailbox.put
-        box, most = receiver.box, self._limits.max_message_size
+        receiver, mailbox, largest = self.receiver, self.mailbox, self._largest
+        box = receiver.box
         before, total_bytes, end = box.begun, 0, len(batch)
         self.ack_due = True
         try:
-            while at < end and batch[at] == MESSAGE:
+            while at < end:
                 begins = data = at + MESSAGE_OVERHEAD
-                if begins > end:
-                    raise ViolationError(f"{end - at} bytes left over, no message fits in them")
-                if not left:
-                    raise ViolationError(TOO_MANY)
-                left -= 1
-                _, flags, id_size, size, seq, number = _unpack(batch, at)
-                at += HEADER_SIZE + size
-                if at > end:
-                    raise ViolationError(f"a frame claims {size} bytes where {end - at + size} are left")
+                if begins > end or not left:
+                    if batch[at] != MESSAGE:
+                        break
+                    raise ViolationError(f"{end - at} bytes left over, no message fits in them" if left else TOO_MANY)
+                head, size, seq, number = _unpack(batch, at)
+                ends = at + HEADER_SIZE + size
                 key, cost, annotation = ("", number), WHOLE_COST, b""
-                if flags != AUTOMATIC or id_size or begins > at:
-                    key, cost, annotation, data = self._read_head(batch, begins, at, flags, id_size, number)
+                if head != PLAIN or ends < begins or ends > end:
+                    if head >> 24 != MESSAGE:
+                        break
+                    if ends > end:
+                        raise ViolationError(f"a frame claims {size} bytes where {end - at - HEADER_SIZE} are left")
+                    key, cost, annotation, data = self._read_head(batch, begins, ends, head, number)
+                left -= 1
+                at = ends
                 if seq != receiver.received + 1:
                     receiver.repeated(seq)
                     connection.repeats(seq, now)
                     continue
-                total = at - data
+                total = ends - data
                 cost += total
                 begun = box.begun
-                body = batch[data:at]
+                body = batch[data:ends]
                 if type(body) is not bytes:
                     body = bytes(body)
                 message = Incoming(receiver, key, begun, seq, total, cost, [body])
                 message.at = now
-                there = begun - box.taken
-                # The same as `Box.fits`, without a call.
-                if total > most or (
-                    there and (there >= box.most_messages or box.begun_bytes - box.taken_bytes + cost > box.most_bytes)
+                # Nearly the same as `Box.fits`, without a call.
+                if (
+                    total > largest
+                    or begun - box.taken >= box.most_messages
+                    or box.begun_bytes - box.taken_bytes + cost > box.most_bytes
                 ):
-                    receiver.overfull(total)
+                    receiver.check_room(total, cost)
                 box.begun = begun + 1
                 box.begun_bytes += cost
                 receiver.received = seq
                 total_bytes += total
-                if flags > AUTOMATIC:
+                if head != PLAIN:
                     message.annotation = annotation
-                    if flags & ORDERED:
+                    if head & _IN_ORDER:
                         self._put_in_order(message)
                         continue
-                receive = put(message)
+                receive = mailbox.put(message)
                 if receive is not None:
                     # The same as `consume`, without a call.
                     message.consumed = True
                     box.taken += 1
                     box.taken_bytes += cost
-                    finished.append(receive)
+                    self._finished.append(receive)
         finally:
             self._counters.messages_received += box.begun - before
             self._counters.bytes_received += total_bytes
         return at, left
 
-    def _read_head(
-        self, batch: Batch, at: int, end: int, flags: int, id_size: int, number: int
-    ) -> tuple[Key, int, bytes, int]:
+    def _read_head(self, batch: Batch, at: int, end: int, head: int, number: int) -> tuple[Key, int, bytes, int]:
         """Read what stands before the body of a message with an id: its id, what that costs, annotation, where the body begins."""
+        flags, id_size = head >> 16 & 0xFF, head & 0xFFFF
         data = at + id_size
         if flags == AUTOMATIC | ANNOTATED and not id_size and data <= end:
             # Where reports are made: nearly every message.
@@ -209,13 +215,15 @@ class Session:
             self.ack_due = True
             self._admit(self.receiver.decode_order.arrive(message) if message.ordered else (message,))
         else:
+            if not self.unacknowledged:
+                self._unacknowledged_since = self.receiver.now
             self.unacknowledged += size
             if self.unacknowledged >= self._limits.window // _ACK_EVERY:
                 self.ack_due = True
 
     def look_at(self, now: float) -> None:
         """Acknowledge pieces of large messages from time to time. Called after each batch."""
-        if self.unacknowledged and now - self._acknowledged_at > _ACK_AFTER:
+        if self.unacknowledged and now - self._unacknowledged_since > _ACK_AFTER:
             self.ack_due = True
 
     def _admit(self, messages: Iterable[Incoming]) -> None:
@@ -254,7 +262,10 @@ class Session:
             message.consumed = True
             box.taken += 1
             box.taken_bytes += message.cost
-        if not self.ack_due and (box.taken > self._tell_after or box.taken_bytes > self._tell_after_bytes):
+        if not self.ack_due and (
+            box.taken - self._told_taken > self._most_untold
+            or box.taken_bytes - self._told_taken_bytes > self._most_untold_bytes
+        ):
             self.ack_due = True
 
     def forget_partial(self) -> None:
@@ -279,39 +290,57 @@ class Session:
             return False
         return self.sender.idle
 
-    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+    def fill(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> bool:
         """Append to a batch what is to be sent: what has to be repeated, new frames. If there is anything, set its head.
 
-        ``most`` is as many bytes as the line moves in a short time, at least a few hundred.
+        ``most`` is as many bytes as the line moves in a short time, at least a few hundred. Returns whether there may be more.
         """
         sender = self.sender
-        budget = self._budget
-        if most < budget:
-            budget = most
+        more = False
         again = connection.again
-        if again is None:
-            again = connection.again = sender.rewind(connection.position)
-            self._told_blocked = _NOT_TOLD
-        used = sender.refill(parts, again, budget) if again else 0
-        if not used and (sender.queue or sender.under_way):
-            used = sender.fill(parts, budget)
-        if used and connection.awaiting is None:
-            connection.awaiting = now
-        # Behind all that has begun: what the other side lets in next is the next message that arrives.
-        if sender.queue and not again and self._told_blocked != sender.box.taken and sender.held_back:
-            self._tell_blocked(parts, now)
+        if again or again is None or sender.queue or sender.under_way:
+            more = True
+            self._fill_by_and_by(connection, parts, now, most)
+        elif sender.ready:
+            if sender.credit > most:
+                sender.credit = most
+            parts += sender.ready
+            sender.ready = []
+            if connection.awaiting is None:
+                connection.awaiting = now
         if self.ack_due or len(parts) > 1:
             receiver = self.receiver
             box = receiver.box
-            taken, taken_bytes = box.taken, box.taken_bytes
-            self._tell_after = taken + self._most_untold
-            self._tell_after_bytes = taken_bytes + self._most_untold_bytes
+            self._told_taken = taken = box.taken
+            self._told_taken_bytes = taken_bytes = box.taken_bytes
             # The same as `positions`, without a call.
             receiver.told = told = receiver.acknowledged if receiver.held else receiver.received
             parts[0] = _positions(told, taken_bytes, taken)
             self.ack_due = False
             self.unacknowledged = 0
-            self._acknowledged_at = now
+        return more
+
+    def _fill_by_and_by(self, connection: Connection, parts: list[Buffer], now: float, most: int) -> None:
+        """Append to a batch what does not all go out at once: what has to be repeated, what is queued or large."""
+        sender = self.sender
+        budget = min(most, self._budget)
+        again = connection.again
+        if again is None:
+            again = connection.again = sender.rewind(connection.position)
+            self._told_blocked = _NOT_TOLD
+        if again:
+            used = sender.refill(parts, again, budget)
+        else:
+            used = sum(map(len, sender.ready))
+            parts += sender.ready
+            sender.ready = []
+            used = sender.fill(parts, budget, used)
+            # Behind all that has begun: what the other side lets in next is the next message that arrives.
+            if sender.queue and self._told_blocked != sender.box.taken and sender.held_back:
+                self._tell_blocked(parts, now)
+            sender.grant(budget)
+        if used and connection.awaiting is None:
+            connection.awaiting = now
 
     def positions(self) -> bytes:
         """Return the head of a batch: held up to this frame; bytes and messages taken out of the box."""

@@ -1,6 +1,7 @@
 """Long lists of one kind: the columns they become, and what may not pass for one."""
 
 import random
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -39,6 +40,24 @@ def test_numbers_of_different_widths_are_not_padded_to_the_widest() -> None:
     values = [2**16_000] + [2**70] * 1000
     assert size(values) < 20_000
     assert_same(values, round_trip(values))
+
+
+@pytest.mark.parametrize("least", [0, 1, 2**1000, 2**1630, 2**1640, 2**2047, -1, -(2**2047)])
+def test_the_least_number_says_little_of_the_others(least: int) -> None:
+    values = [2**2047 + number for number in range(1000)]
+    values[500] = least
+    assert size(values) <= 257 * len(values) + 32
+    assert_same(values, round_trip(values))
+
+
+def test_the_numbers_of_a_column_are_not_in_memory_twice() -> None:
+    values = [2**2047 + number for number in range(10_000)]
+    tracemalloc.start()
+    try:
+        encode(values)
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * 256 * len(values)
+    finally:
+        tracemalloc.stop()
 
 
 def test_few_large_numbers_among_small_ones() -> None:

@@ -12,8 +12,9 @@ import gmpy2
 import pytest
 from gmpy2 import mpc, mpfr, mpq, mpz, xmpz
 
+import mpccomm.codec.gmpy
 from mpccomm.codec import encode
-from mpccomm.codec.gmpy import RATIONAL_BITS
+from mpccomm.codec.gmpy import RATIONAL_BITS, _join, _split
 from mpccomm.codec.wire import Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.exactness import assert_same
@@ -77,14 +78,14 @@ def test_the_parser_that_aborts_is_never_called() -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "alive\n", "")
 
 
-def test_source_uses_it_in_one_place() -> None:
+def test_source_uses_it_in_two_places() -> None:
     uses = []
     for path in (ROOT / "mpccomm").rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
                 names = [getattr(node, field, None) for node in ast.walk(function) for field in ("attr", "id", "name")]
                 uses += [function.name] * names.count("from_binary")
-    assert uses == ["_mpfrs"]
+    assert sorted(uses) == ["_mpfrs", "_split"]
 
 
 def written(value: Any) -> bytes:
@@ -173,6 +174,55 @@ def test_malformed_columns(precision: Any, data: bytes) -> None:
         decode_node(call(Tag.MPFRS, precision, data))
 
 
+WIDTHS = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 256, 1000, 4096, 30_000, 65_535, 65_536, 65_537]
+
+
+def edges(width: int, count: int) -> list[Any]:
+    top = 1 << 8 * width
+    several = [0, 1, top - 1, top >> 1, top >> width, RANDOM.getrandbits(8 * width), RANDOM.getrandbits(8 * width)]
+    return [mpz(number) for number in [RANDOM.choice(several) for _ in range(count - 1)]] + [mpz(top - 1)]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_column_of_integers_is_what_a_loop_makes_of_it(width: int) -> None:
+    many = 65_536 // width
+    for count in {1, 2, 8, 9, many, many + 1, 2 * many + 3} - {0}:
+        for values in (edges(width, count), [mpz(0)] * count, [mpz((1 << 8 * width) - 1)] * count):
+            data = _join(values, width)
+            assert data == b"".join(value.to_bytes(width, "little") for value in values)
+            for received in (_split(data, width), _split(memoryview(bytearray(data)), width)):
+                assert_same(values, received)
+
+
+@pytest.mark.parametrize("width", [1, 8, 9, 256])
+def test_whatever_the_bytes_of_a_column_of_integers_what_the_parser_reads_is_a_mantissa(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = gmpy2.from_binary
+    forms: list[bytes] = []
+
+    def reader(form: bytes) -> Any:
+        forms.append(form)
+        return read(form)
+
+    monkeypatch.setattr(gmpy2, "from_binary", reader)
+    for data in (bytes(40 * width), b"\xff" * 40 * width, RANDOM.randbytes(40 * width)):
+        numbers = decode_node(call(Tag.MPZS, width, False, data))
+        assert numbers == [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)]
+    assert len(forms) == 3
+    for form in forms:
+        limbs, rest = divmod(len(form) - 12, 8)
+        assert (rest, form[:4], form[-1]) == (0, b"\x04\x41\0\0", 0x80)
+        assert form[4:8] == form[8:12] == (64 * limbs).to_bytes(4, "little")
+
+
+def test_where_gmpy2_has_another_form_integers_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = edges(100, 50)
+    monkeypatch.setattr(mpccomm.codec.gmpy, "_STANDARD", False)
+    monkeypatch.setattr(gmpy2, "from_binary", None)
+    assert_same(values, round_trip(values))
+
+
 CONTEXTS = [
     gmpy2.ieee(16),
     gmpy2.ieee(64),
@@ -188,7 +238,7 @@ def test_numbers_do_not_change_with_the_context(context: Any) -> None:
         small = mpc("1e-310+2e-315j")
     with gmpy2.context(precision=200):
         values = [small, mpc("1e400-1e-400j"), mpc("nan-infj"), mpc(mpfr("-0"), mpfr("0.1")), mpfr("0.1"), mpfr("nan")]
-        values += [-mpfr("nan"), mpfr("-inf"), [mpfr(number) / 3 for number in range(1, 50)]]
+        values += [-mpfr("nan"), mpfr("-inf"), [mpfr(number) / 3 for number in range(1, 50)], edges(100, 50)]
     with context:
         received = round_trip(values)
     assert_same(values, received)

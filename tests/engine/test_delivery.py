@@ -34,15 +34,19 @@ def test_what_a_forked_process_writes_is_its_own() -> None:
     assert memory[0] == 0
 
 
-@pytest.mark.parametrize("size", [100, _HUGE.start, _HUGE.stop])
+@pytest.mark.parametrize(
+    "size", [100, _HUGE.start - 1, _HUGE.start, _HUGE.start + 1, 5_000_000, _HUGE.stop - 1, _HUGE.stop]
+)
 @pytest.mark.parametrize("missing", [[], ["MADV_HUGEPAGE"], ["MAP_PRIVATE", "MADV_HUGEPAGE"]])
 def test_it_is_mapped_on_every_system(missing: list[str], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in missing:
         monkeypatch.delattr(mmap, name, raising=False)
     memory = allocate(size)
     memory[:3] = b"abc"
+    memory[-1] = 1
     assert bytes(memory[:4]) == b"abc\0"
-    assert len(memory) == size
+    assert bytes(memory[-2:]) == b"\0\1"
+    assert len(memory) == memory.nbytes == size
     assert isinstance(memory.obj, mmap.mmap)
 
 

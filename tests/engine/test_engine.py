@@ -84,11 +84,11 @@ def test_a_party_that_can_not_be_added_leaves_no_trace(
 ) -> None:
     engine = new_engine()
     add(engine)
-    engine.has_additions = False
+    engine.lifecycle.started()
     with pytest.raises(error, match=text):
         add(engine, **arguments)
     assert list(engine.parties) == ["Bob"]
-    assert not engine.has_additions
+    assert not engine.lifecycle.has_additions
     engine.close_unused()
 
 

@@ -47,7 +47,7 @@ class Exchange:
 
     @staticmethod
     def _receive(link: Link) -> None:
-        if link.take_next("", None, 1.0) is None:
+        if link.take_next("", None, lambda: 1.0) is None:
             link.receive(Receive(link.mailbox.numbering.claim(""), 1.0))
 
     def _carry(self, sender: int) -> None:

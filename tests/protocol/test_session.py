@@ -36,6 +36,7 @@ class Side:
         return b"".join(parts) if said else b""
 
     def take(self, batch: bytes, now: float = 0.0) -> None:
+        self.session.receiver.now = now
         at, left = frames.BATCH_HEAD, frames.MAX_FRAMES
         while at < len(batch):
             if batch[at] == Kind.MESSAGE:

@@ -31,6 +31,12 @@ OWN = {
     "channel": (
         (r"import asyncio\n(from collections.abc .*\n)", r"\1from concurrent.futures import Future" + "\n"),
         (r"asyncio\.Future", "Future"),
+        (
+            r"(?s)        # The wait is written out: .*?\n\n",
+            "        self._deliver(party, message, msg_id, limits)\n\n",
+        ),
+        (r"from threading import get_ident\n", ""),
+        (r"from mpccomm.engine.futures import raise_error, withdraw_forgotten\n", ""),
         (r"`mpccomm/sync/channel.py` is made of this module.", "Made of `mpccomm/pool/channel.py`."),
     ),
     "groups": (
