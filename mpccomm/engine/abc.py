@@ -53,6 +53,8 @@ class RemoteParty(Protocol):
     loop_owner: LoopOwner
     ordering: Ordering
     settings: Settings
+    most_taken: tuple[int, int]
+    """After more messages that other threads have taken out of the box, or a larger one, the loop is told to account for them."""
     wire_format: WireFormat
     trails: tuple[Trail, ...]
     """Where traces that run have their notes of its messages."""

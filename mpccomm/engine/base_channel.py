@@ -165,7 +165,7 @@ class BaseChannel:
         prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         if expect is not None:
             check_expect(expect)
-        limit = None if timeout is UNSET or timeout is None else receive_limit(timeout)
+        limit = None if timeout is None or timeout is UNSET else receive_limit(timeout)
         if entered.last() is not None:
             limit = tightened(engine, limit)
         owner = engine.loop_owner

@@ -96,6 +96,8 @@ class LoopOwner:
         """Ends the pool, because what a signal handler raised has split its work."""
         self.posted: deque[Callable[[], object]] = deque()
         """The functions that are still to be run, in this order."""
+        self.afterwards: deque[Callable[[], None]] = deque()
+        """What is to be done once when these have run, in the same turn of the loop; only while they run."""
         self.forgotten: deque[Cancellable] = deque()
         """Calls whose outcome the program does not get any more: what they are for is forgotten, or they were interrupted. To note
         one is a single call of C code, so that a signal handler can't come in between."""
@@ -111,6 +113,7 @@ class LoopOwner:
         self._workers: ThreadPoolExecutor | None = None
         self.home: asyncio.AbstractEventLoop | None = None
         """The loop, once there is one."""
+        self._call_soon: Callable[[Callable[[], None]], object]
         self.thread: int | None = None
         self.title = "mpccomm"
         """The name of the pool's threads."""
@@ -130,6 +133,7 @@ class LoopOwner:
     def settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle on this loop. Called once, on the thread of the loop."""
         self.home = loop
+        self._call_soon = loop.call_soon_threadsafe
         self.thread = threading.get_ident()
         _owners.add(self)
         self.settled = True
@@ -189,19 +193,20 @@ class LoopOwner:
 
         :raises PoolClosedError: the loop is closed
         """
-        if len(self.posted) % _TURN == _TURN - 1 and get_ident() != self.thread:
+        posted = self.posted
+        if self._scheduled and len(posted) % _TURN == _TURN - 1 and get_ident() != self.thread:
             # Python switches threads every 5 ms, and threads that post may get eight such periods in a row: until then nothing
             # would be sent that the other side could work on meanwhile.
             sleep(0)
-        self.posted.append(function)
+        posted.append(function)
         if not self._scheduled:
             # One wake-up of the loop serves all functions that are posted until it runs.
             self._scheduled = True
             try:
-                self.loop.call_soon_threadsafe(self._run_posted)
+                self._call_soon(self._run_posted)
             except RuntimeError:
                 self._scheduled = False
-                self.posted.clear()
+                posted.clear()
                 raise PoolClosedError("the event loop of this pool is closed") from None
             except BaseException:
                 # Ctrl-C in here: it is not known whether the loop was woken.
@@ -212,24 +217,33 @@ class LoopOwner:
         self._scheduled = False
         if self.running:
             return
+        posted = self.posted
         try:
             self.running = True
             # Functions that these post wait for the next turn of the loop: otherwise this could go on for ever.
-            for _ in range(len(self.posted)):
-                function = self.posted.popleft()
+            for _ in range(len(posted)):
+                function = posted.popleft()
                 try:
                     function()
                 except Exception as error:
                     self._tell(error)
+            if self.afterwards:
+                self._run_afterwards()
         except BaseException as error:
             self.suspect = error
             self.judge()
             raise
         finally:
             self.running = False
-            if self.posted and not self._scheduled:
+            if posted and not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._run_posted)
+
+    def _run_afterwards(self) -> None:
+        # A function of its own: a signal that comes where a loop goes back would leave out what ends the block around it.
+        afterwards = self.afterwards
+        while afterwards:
+            afterwards.popleft()()
 
     def _tell(self, error: Exception) -> None:
         """Tell of an exception of a posted function: requests tell their callers, but no call waits for the outcome of others."""
@@ -289,7 +303,7 @@ class LoopOwner:
 
     def resume(self) -> None:
         """Run what was posted, if what a signal handler raised has kept the loop from that. Called now and then, on the loop."""
-        if self.posted and not self.running:
+        if (self.posted or self.afterwards) and not self.running:
             self._run_posted()
         elif not self.posted:
             self._scheduled = False

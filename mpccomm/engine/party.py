@@ -63,6 +63,9 @@ way while the next few calls end: the other side has something to do, and the en
 _OF_A_HANDLE = 1 / 16
 """How much a call with a handle counts: a thread that waits for handles is woken once per turn of the loop for all of them."""
 
+_TAKEN = 64
+"""Other threads take this many messages, or this part of an eighth of the box, before the loop is told to account for them."""
+
 
 class Party:
     """One remote party of a pool. Everything but the constructor runs on the pool's loop.
@@ -145,6 +148,7 @@ class Party:
             alone=lambda: loop_owner.program_waits(),
             allocate=allocate,
         )
+        self.most_taken = min(_TAKEN, settings.limits.box_messages // 8), settings.limits.box_bytes // (8 * _TAKEN)
         self.place_is_free = asyncio.Event()
         """Set when the `predecessor` is gone."""
         self.retry_now = asyncio.Event()

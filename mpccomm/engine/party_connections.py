@@ -134,8 +134,14 @@ class PartyConnections:
         only = self._only
         if only is not None:
             connection, stream = only
-            if not stream.awake and self._owner.link.due(connection):
-                stream.wake()
+            if not stream.awake:
+                owner = self._owner
+                if owner.link.due(connection):
+                    loop_owner = owner.loop_owner
+                    if loop_owner.running:
+                        stream.wake_in(loop_owner.afterwards)
+                    else:
+                        stream.wake()
             return
         link = self._owner.link
         for connection, stream in self._streams.items():

@@ -51,10 +51,6 @@ _ON_THE_LOOP = 64 * 1024
 """Up to this size, in bytes, a message for a waiting future is decoded on the loop: handing it to a thread would take longer."""
 
 
-_TAKEN = 64
-"""Other threads take this many messages, or this part of an eighth of the box, before the loop is told to account for them."""
-
-
 class Waiter(Protocol):
     """What a request tells that it is over."""
 
@@ -145,23 +141,20 @@ class ReceiveCall(Receive):
         """
         party = self.party
         link = party.link
-        self._mailbox = mailbox = link.mailbox
-        if not mailbox.grabbing:
+        mailbox = link.mailbox
+        if not mailbox.grabbing or (not mailbox.here and self.timeout is None):
             return False
+        self._mailbox = mailbox
         mine: deque[Any] = deque()
         self._mine = mine
         if mailbox.grab(self._prefix, self._msg_id, mine):
             self.message = message = mine[-1]
-            self.state = REQUEST[self.state, _SUCCEED]
+            self.state = _AFTER_SUCCESS[self.state]
             taken = mailbox.taken
             taken.append(message)
             link.quiet_until = 0.0
-            limits = party.settings.limits
-            if (
-                mailbox.pressed
-                or len(taken) > min(_TAKEN, limits.box_messages // 8)
-                or message.cost > limits.box_bytes // (8 * _TAKEN)
-            ):
+            most, cost = party.most_taken
+            if mailbox.pressed or len(taken) > most or message.cost > cost:
                 party.loop_owner.post_soon(party.flush)
             return True
         if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
@@ -202,15 +195,19 @@ class ReceiveCall(Receive):
         try:
             self.since = self.notice = now = party.clock()
             mine = self._mine
-            key: Key = self._grabbed_key(mine, mailbox) if mine else mailbox.numbering.claim(self._prefix, self._msg_id)
-            self._mine = None
+            if mine:
+                key = self._grabbed_key(mine, mailbox)
+                self._mine = None
+            else:
+                key = mailbox.numbering.claim(self._prefix, self._msg_id)
             self.key = key
-            self.state = REQUEST[self.state, _START]
-            self.message = link.take(key, now)
-            if self.message is not None:
-                self._end(None)
-                party.connections.wake()
-                return
+            self.state = _AFTER_START[_NEW]
+            if key in mailbox.here:
+                self.message = link.take(key, now)
+                if self.message is not None:
+                    self._end(None)
+                    party.connections.wake()
+                    return
             timeout = self.timeout
             failure = link.ending or party.closed
             if failure is None:
@@ -274,7 +271,10 @@ class ReceiveCall(Receive):
         """
         message = self.message
         assert message is not None
+        party = self.party
         try:
+            if self.expect is None and party.loop_owner.observers is None:
+                return read(message, party)  # the same as `_read`, without its call
             return self._read(message)
         except BaseException as error:
             if is_outcome(error):

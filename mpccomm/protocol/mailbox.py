@@ -58,6 +58,8 @@ class Mailbox:
         self.grabbing = self._counters is not None
         """Whether `grab` can be used."""
         self._messages: dict[Key, Incoming | deque[Incoming]] = {}
+        self.here = self._messages.keys()
+        """The ids that messages are here or under way for."""
         self._receives: dict[Key, Receive | OrderedDict[Receive, None]] = {}
         self.taken = deque[Incoming]()
         """Messages that `grab` has taken, and that the link has not accounted for."""
@@ -191,8 +193,7 @@ class Mailbox:
             if there is None or isinstance(there, deque) or not there.complete:
                 return False
         else:
-            assert self._counters is not None
-            numbers, released = self._counters[prefix]
+            numbers, released = self._counters[prefix]  # type: ignore[index]
             try:
                 there = messages.get((prefix, released[0] if released else AUTOMATIC_NUMBERS - length_hint(numbers)))
                 if there is None or isinstance(there, deque) or not there.complete:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from _thread import LockType, allocate_lock
+from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,45 +43,25 @@ def program_waits() -> bool:
 class BlockingCall:
     """The request of one blocking call; made before it, and told by the loop's thread when it is over."""
 
-    __slots__ = ("_lock", "_loop_owner", "request")
+    __slots__ = ("_lock", "request")
 
-    def __init__(self, loop_owner: LoopOwner) -> None:
+    def __init__(self) -> None:
         self.request: Request | None = None
-        """The request; set before it begins."""
-        self._loop_owner = loop_owner
-        self._lock: LockType | None = None
+        """The request, where it is made while this waits for it already; set before it begins."""
+        self._lock = lock = allocate_lock()
+        lock.acquire()
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         """Note that the request is over; called once, on the loop."""
-        lock = self._lock
-        assert lock is not None
-        lock.release()
+        self._lock.release()
 
-    def arm(self) -> None:
-        """Prepare the wait. Called before the request begins."""
-        lock = allocate_lock()
-        lock.acquire()
-        self._lock = lock
-
-    def start(self, request: Request) -> None:
-        """Start a request, and block until it is over.
-
-        :raises CommunicationError: it failed
-        """
-        self.arm()
-        self.request = request
-        request.waiter = self
-        self._loop_owner.post(request.start)
-        self.wait(request)
-
-    def wait(self, request: Request) -> None:
+    def wait(self, request: Request, loop_owner: LoopOwner) -> None:
         """Block until the request, which was started, is over.
 
         :raises CommunicationError: it failed
         """
         lock = self._lock
-        assert lock is not None
-        observers = self._loop_owner.observers
+        observers = loop_owner.observers
         end = None if observers is None else observers.begin_wait(request.involved(), further=not request.single)
         pieces = 0
         try:
@@ -102,49 +82,40 @@ class BlockingCall:
             raise request.error
 
 
-def blocked(engine: Engine, work: Callable[[BlockingCall], T]) -> T:
-    """Do what blocks. Whatever keeps its outcome from the caller, what was taken for it goes back.
-
-    The first step then is to note the request: one call of C code, which nothing can come before. From then on what was taken goes
-    back before any later call takes something, whatever else happens to this one; the rest only waits for that.
-    """
-    blocking = BlockingCall(engine.loop_owner)
-    try:
-        return work(blocking)
-    except BaseException:
-        request = blocking.request
-        if request is not None and request.error is None:
-            engine.loop_owner.forgotten.append(request)
-            engine.loop_owner.give_back(request)
-        raise
-
-
-def deliver(engine: Engine, queue: Callable[[BlockingCall], Request]) -> None:
+def deliver(loop_owner: LoopOwner, queue: Callable[[BlockingCall], Request]) -> None:
     """Queue what is to be sent, and block until it is delivered. ``queue`` puts the request into the call before it is under way.
+
+    Whatever keeps the outcome from the caller, the request ends. The first step then is to note it: one call of C code, which
+    nothing can come before. From then on what was taken goes back before any later call takes something, whatever else happens to
+    this one; the rest only waits for that.
 
     :raises CommunicationError: the request failed
     """
-    blocking = BlockingCall(engine.loop_owner)
+    blocking = BlockingCall()
     try:
-        blocking.arm()
-        blocking.wait(queue(blocking))
+        blocking.wait(queue(blocking), loop_owner)
     except BaseException:
-        # As `blocked`, in fewer calls: there is one for nearly every message.
         request = blocking.request
         if request is not None and request.error is None:
-            engine.loop_owner.forgotten.append(request)
-            engine.loop_owner.give_back(request)
+            loop_owner.forgotten.append(request)
+            loop_owner.give_back(request)
         raise
 
 
 def wait_for(request: Request, engine: Engine, read: Callable[[], T]) -> T:
-    """Start a request, block until it is over, and return what ``read`` makes of it.
+    """Start a request, block until it is over, and return what ``read`` makes of it; otherwise what it took goes back.
 
     :raises CommunicationError: the request failed
     """
-
-    def work(blocking: BlockingCall) -> T:
-        blocking.start(request)
+    loop_owner = engine.loop_owner
+    try:
+        request.waiter = blocking = BlockingCall()
+        loop_owner.post(request.start)
+        blocking.wait(request, loop_owner)
         return read()
-
-    return blocked(engine, work)
+    except BaseException:
+        # As in `deliver`.
+        if request.error is None:
+            loop_owner.forgotten.append(request)
+            loop_owner.give_back(request)
+        raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -62,7 +63,7 @@ class Stream(ABC):
         self._held = False
         """Whether delivering is paused."""
         self.awake = False
-        """Whether it will fetch what is to be sent in the next turn of the loop."""
+        """Whether it will fetch what is to be sent in this turn of the loop or in the next one."""
         self.budget = MAX_MESSAGE
         """Bytes to be sent at a time."""
         self._full = False
@@ -139,6 +140,12 @@ class Stream(ABC):
         if not self.awake:
             self.awake = True
             self._loop.call_soon(self._flush)
+
+    def wake_in(self, queue: deque[Callable[[], None]]) -> None:
+        """Send what there is to send when the functions in that queue are run, all of them in this turn of the loop."""
+        if not self.awake:
+            self.awake = True
+            queue.append(self._flush)
 
     @property
     def closing(self) -> bool:

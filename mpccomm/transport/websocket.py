@@ -219,6 +219,7 @@ class WebSocket(Stream, Upgraded):
         self._ours = MASKED if client else 0
         self._heads = HEADS[self._ours]
         self._beginnings = BEGINNINGS[self._theirs]
+        self._shortest = len(head_of(WHOLE, 0, self._theirs))
         self._hidden = client and not _private(transport)
         """A proxy in between may read what we send, and take it for something else: mask as RFC 6455 means it."""
         self._rest = b""
@@ -231,6 +232,8 @@ class WebSocket(Stream, Upgraded):
         self.budget = self._pace.budget
         self._deaf = False
         """Whether what still arrives is ignored."""
+        self._clear = False
+        """Whether nothing is under way, nor in the way: a short message that arrives now is delivered as it is."""
 
     def take_over(self) -> None:
         """Read and write from now on."""
@@ -310,12 +313,42 @@ class WebSocket(Stream, Upgraded):
 
     def _abort(self) -> None:
         self._deaf = True
+        self._clear = False
         self._transport.abort()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that have arrived."""
+        if not self._clear:
+            self._take_in(data)
+            return
+        beginnings = self._beginnings
+        try:
+            batch = data.removeprefix(beginnings[len(data)])
+            if batch is not data:
+                self._deliver(batch)
+                return
+            # Two are often read together: an acknowledgement, and a message that was sent right after it.
+            size = (data[1] ^ self._theirs) + self._shortest if len(data) > 1 else 0
+            first, second = data[:size], data[size:]
+            batch, next_batch = first.removeprefix(beginnings[size]), second.removeprefix(beginnings[len(second)])
+            if batch is not first and next_batch is not second:
+                self._deliver(batch)
+                data = second
+                if self._clear:
+                    self._deliver(next_batch)
+                    return
+        except BaseException as error:
+            self._broke(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._take_in(data)
+
+    def _take_in(self, data: bytes) -> None:
+        """Take bytes that have arrived, whatever they are, and whatever is under way."""
+        self._clear = False
         if self._peer is None and self._counts is not None and not self._counts(len(data)):
             self.abort()
             return
@@ -331,14 +364,6 @@ class WebSocket(Stream, Upgraded):
             self._rest = data
             return
         try:
-            batch = data.removeprefix(self._beginnings[len(data)])
-            if batch is not data and self._fragments is None:
-                self._idle = 0
-                deliver = self._deliver
-                deliver(batch)
-                if self._held:
-                    self._hold()
-                return
             at = self._parse(data)
         except BaseException as error:
             self._broke(error)
@@ -346,6 +371,7 @@ class WebSocket(Stream, Upgraded):
                 raise
             return
         if at == len(data) or self._deaf:
+            self._clear = not (self._peer is None or self._paused() or self._idle or self._fragments is not None)
             return
         if self._needed and self._peer is not None and not self._held:
             self._intake = _Intake(self.intake_filled, self, memoryview(data)[at:], self._needed)
@@ -393,6 +419,7 @@ class WebSocket(Stream, Upgraded):
     def _broke(self, error: BaseException) -> None:
         if isinstance(error, FramingError):
             self._deaf = True
+            self._clear = False
             self._violated(str(error))
         else:
             self._fail(error)

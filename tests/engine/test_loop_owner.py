@@ -183,6 +183,23 @@ async def test_what_a_signal_handler_raises_in_the_middle_ends_the_pool() -> Non
     assert [type(error) for error in found] == [KeyboardInterrupt]
 
 
+async def test_what_is_left_for_afterwards_runs_once_in_the_same_turn() -> None:
+    owner, seen = settled(), list[str]()
+
+    def leave(name: str) -> None:
+        seen.append(name)
+        if not owner.afterwards:
+            owner.afterwards.append(lambda: seen.append("afterwards"))
+
+    owner.post_soon(lambda: leave("first"))
+    owner.post_soon(lambda: leave("second"))
+    await asyncio.sleep(0)
+    assert seen == ["first", "second", "afterwards"]
+    owner.afterwards.append(lambda: seen.append("what an interrupt has kept from it"))
+    owner.resume()
+    assert len(seen) == 4
+
+
 async def test_what_was_posted_runs_though_the_loop_was_kept_from_it() -> None:
     owner = LoopOwner()
     owner.settle_in(asyncio.get_running_loop())

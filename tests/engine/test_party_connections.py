@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, cast
@@ -50,6 +51,10 @@ class FakeStream:
 
     def wake(self) -> None:
         self.told.append("wake")
+
+    def wake_in(self, queue: deque[Callable[[], None]]) -> None:
+        self.awake = True
+        self.told.append("wake in a queue")
 
     def close(self, code: int) -> None:
         self.closing = True
@@ -292,6 +297,17 @@ async def test_those_that_have_something_to_send_are_woken_and_no_others() -> No
     end(first)
     end(second)
     await asyncio.gather(one, two)
+
+
+async def test_what_is_posted_is_sent_when_all_that_was_posted_has_run() -> None:
+    owner = Owner()
+    first, one = await owner.begin()
+    owner.loop_owner.running = True
+    owner.connections.wake()
+    owner.connections.wake()
+    assert first.told == ["wake in a queue"]
+    end(first)
+    await one
 
 
 async def test_the_only_stream_is_known_as_long_as_there_is_one() -> None:

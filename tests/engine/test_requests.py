@@ -197,7 +197,7 @@ async def test_an_error_on_the_loop_reaches_the_caller(kind: str, monkeypatch: p
     async with faces(kind, "Bob") as (call, (bob,)):
         await call("wait_ready", LIMIT)
         with monkeypatch.context() as patch:
-            patch.setattr("mpccomm.protocol.link.Link.take", broken)
+            patch.setattr("mpccomm.protocol.link.Link.receive", broken)
             with pytest.raises(ZeroDivisionError):
                 await call("recv", "Bob", timeout=LIMIT)
             with pytest.raises(ZeroDivisionError):

@@ -223,10 +223,55 @@ async def test_messages_of_any_size_that_arrive_one_by_one(mask: bytes | None) -
 async def test_no_head_is_taken_for_a_shorter_one() -> None:
     """By its size alone each of these would be a whole message: of 127 bytes and more the size stands elsewhere."""
     for size in (127, 128, 129, 254, 255):
-        bench = Bench()
-        await bench.feed(bytes((0x82, size)) + bytes(size))
-        assert not any(bench.peer.received)
-        await bench.end()
+        for before in (b"", message(b"x")):
+            bench = Bench()
+            await bench.feed(before)
+            await bench.feed(before + bytes((0x82, size)) + bytes(size))
+            assert not any(map(any, bench.peer.received[2 * bool(before) :]))
+            await bench.end()
+
+
+@pytest.mark.parametrize("mask", [None, bytes(4), MASK], ids=["bare", "zeros", "masked"])
+async def test_two_messages_that_are_read_together(mask: bytes | None) -> None:
+    bench = Bench(client=mask is None)
+    await bench.feed(message(b"first", mask))
+    sizes = [1, 25, 125, 126, 4096, 20000]
+    pairs = [(os.urandom(one), os.urandom(other)) for one in sizes for other in sizes]
+    for pair in pairs:
+        await bench.feed(b"".join(message(payload, mask) for payload in pair))
+    assert bench.peer.received == [b"first", *(payload for pair in pairs for payload in pair)]
+    assert bench.stream._clear
+    await bench.end()
+
+
+async def test_what_the_first_of_two_messages_ends_does_not_get_the_second() -> None:
+    class Ending(Peer):
+        def batch_received(self, batch: bytes | memoryview) -> None:
+            super().batch_received(batch)
+            if batch == b"the end":
+                bench.stream.abort()
+
+    bench = Bench(peer=Ending())
+    await bench.feed(message(b"a message"))
+    await bench.feed(message(b"the end") + message(b"too late"))
+    assert bench.peer.received == [b"a message", b"the end"]
+    await bench.running
+
+
+async def test_what_is_under_way_is_not_overtaken() -> None:
+    bench = Bench()
+    whole, late = message(b"whole"), message(b"late")
+    await bench.feed(whole)
+    await bench.feed(late[:3])
+    await bench.feed(late[3:] + whole)
+    await bench.feed(bytes((0x02, 1)) + b"a")
+    await bench.feed(bytes((0x80, 1)) + b"b")
+    await bench.feed(bytes((0x89, 0)))
+    assert not bench.stream._clear, "useless frames are counted until a message comes"
+    await bench.feed(whole)
+    assert bench.peer.received == [b"whole", b"late", b"whole", b"ab", b"whole"]
+    assert bench.stream._clear
+    await bench.end()
 
 
 @pytest.mark.parametrize("cuts", CUTS)
