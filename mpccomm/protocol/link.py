@@ -300,13 +300,13 @@ class Link(Meeting):
 
     def due(self, connection: Connection) -> bool:
         """Return whether `to_send` may have something for this connection."""
-        if connection.control:
-            return True
         if connection is not self._connections.current:
-            return False
+            return bool(connection.control)
         session = self._session
+        if session.ack_due:
+            return True
         sender = session.sender
-        if session.ack_due or sender.ready or sender.queue or sender.under_way:
+        if sender.ready or sender.queue or sender.under_way or connection.control:
             return True
         return bool(connection.again or connection.again is None)
 
