@@ -172,10 +172,7 @@ class BaseChannel:
         owner = engine.loop_owner
         if engine.lifecycle.state is not _RUNNING or engine.has_additions or owner.forgotten or owner.suspect:
             self._enter()
-        call = ReceiveCall(party, prefix, own, limit, expect)
-        if owner.observers is not None:
-            call.lane = owner.lane()
-        return call
+        return ReceiveCall(party, prefix, own, limit, expect)
 
     def _receiving_all(
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
@@ -257,8 +254,8 @@ class BaseChannel:
             self._enter()
         called = None
         if owner.observers is not None:
-            # As `LoopOwner.lane`, in fewer steps where this is known to be the thread of the loop.
-            called = owner.lane() if future is None else of_tasks[running.get(owner.home)], perf_counter()
+            # As `LoopOwner.lane`, in fewer steps, where this is known to be the thread of the loop.
+            called = (future and of_tasks.get(running.get(owner.home))) or owner.lane(), perf_counter()
         wire_format, post = party.wire_format, self._post
         envelope = wire_format.encode_plain(message)
         encoded: Encoded | Plain = (envelope or b"",), False  # an `Encoded` takes longer to make than all its contents

@@ -22,7 +22,7 @@ from mpccomm.engine.party_log import tell, why_closed
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
-from mpccomm.engine.trail import Trail
+from mpccomm.engine.trail import Fork, Trail
 from mpccomm.errors import AuthenticationError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
@@ -73,7 +73,6 @@ class Party:
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     audit: Audit | None = None
-    trails: tuple[Trail, ...] = ()
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and since when it is known to be the first."""
     own_names: Set[str] = frozenset()
@@ -124,6 +123,7 @@ class Party:
         numbering: Callable[[], Numbering] = PrefixNumbering,
     ) -> None:
         self.name = name
+        self.trail: Trail | Fork | None = None
         self.addr = addr
         self.port = port
         self.host = Host(addr)

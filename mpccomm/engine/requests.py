@@ -26,7 +26,7 @@ from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
-from mpccomm.engine.trail import AT_A_STROKE, pack_sent
+from mpccomm.engine.trail import AT_A_STROKE, PORTION, Called
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -291,9 +291,16 @@ class ReceiveCall(Receive):
                 tell_of_miss(observers, self, error)
             raise
         if observers is not None:
-            tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
-            if self.asked < math.inf:
-                self._hand_over(observers, message, begun)
+            trail = party.trail
+            # Of a call for one message the lane is known; of a future, or a call for several, it is not.
+            if self.lane < 0 or trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
+                tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
+                if self.asked < math.inf:
+                    self._hand_over(observers, message, begun)
+            else:
+                # The same, for nearly every message.
+                row = message.number, message.total, message.key, self.lane, self.since, message.at, begun
+                trail.received.append(row)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
@@ -481,17 +488,22 @@ class SendCall(Outgoing):
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
-        self.called = called
+        self.called: Called | None = called
         if called is not None:
-            if self.total > AT_A_STROKE or ordered:
-                self.encoded = time.perf_counter()
+            if self.total > AT_A_STROKE or ordered or not awaited:
+                queued = time.perf_counter() if self.total > AT_A_STROKE or ordered else 0.0
+                self.called = *called, queued, awaited
             observers = party.loop_owner.observers
-            if observers is not None and observers.sends:
-                annotation = b""
-                for hook in observers.sends:
-                    annotation += hook(party.name, self)
-                if annotation:
-                    self.annotation = pack_annotation(annotation)
+            if observers is not None and observers.each:
+                self._announce(observers)
+
+    def _announce(self, observers: Observers) -> None:
+        """Tell those who are told of each message."""
+        annotation = b""
+        for hook in observers.sends:
+            annotation += hook(self.party.name, self)
+        if annotation:
+            self.annotation = pack_annotation(annotation)
 
     def involved(self) -> Involved:
         """Return the party."""
@@ -599,16 +611,14 @@ class SendCall(Outgoing):
         if called is not None:
             if error is None:
                 party = self.party
-                heard = party.link.receiver.now
-                for trail in party.trails:
-                    if self.plain and self.total <= AT_A_STROKE:
-                        trail.note_sent(
-                            pack_sent(self.number, self.total, self.name[1], called[0], self.awaited, called[1], heard)
-                        )
-                    else:
-                        trail.note_other_sent(self, heard)
+                trail = party.trail
+                if trail is not None:
+                    rows = trail.sent
+                    rows.append((self.number, self.total, self.key, called, party.link.receiver.now))
+                    if len(rows) >= PORTION:
+                        trail.pack()
                 observers = party.loop_owner.observers
-                if observers is not None:
+                if observers is not None and observers.each:
                     for hook in observers.delivered:
                         hook(party.name, self)
             else:

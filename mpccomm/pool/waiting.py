@@ -28,6 +28,7 @@ from mpccomm.engine.loop_owner import running_loop
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.trail import AT_A_STROKE
 
 T = TypeVar("T")
 
@@ -101,7 +102,13 @@ class Waiting(BaseChannel):
                     value = read(message, party)
                     observers = owner.observers
                     if observers is not None:
-                        tell_of_receipt(observers, party, message, of_tasks[running.get(home)], 0.0, now, math.inf)
+                        trail = party.trail
+                        if observers.each or trail is None or message.total > AT_A_STROKE or message.ordered:
+                            tell_of_receipt(observers, party, message, -1, 0.0, now, math.inf)
+                        else:
+                            lane = of_tasks.get(running.get(home)) or owner.lane()
+                            row = message.number, message.total, message.key, lane, 0.0, message.at, now
+                            trail.received.append(row)
                     return value
                 except BaseException as error:
                     if is_outcome(error):
@@ -117,6 +124,8 @@ class Waiting(BaseChannel):
                         raise
                     raise
         call = self._receiving(name, msg_id, timeout, expect)
+        if owner.observers is not None:
+            call.lane = (of_tasks.get(running.get(home)) if at_home else None) or owner.lane()
         return await taken(call, owner, call.value)
 
     async def _take(self, request: Request, read: Callable[[], T]) -> T:

@@ -56,6 +56,8 @@ class SyncWaiting(BaseChannel):
         blocking = BlockingCall(engine.loop_owner)
         try:
             blocking.request = call = self._receiving(name, msg_id, timeout, expect)
+            if engine.loop_owner.observers is not None:
+                call.lane = engine.loop_owner.lane()
             if engine.loop_owner.is_busy() or not call.grab():
                 blocking.start(call)
             return call.value()
