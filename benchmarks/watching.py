@@ -50,13 +50,13 @@ def watched(pools: tuple[Pool, Pool] | tuple[SyncPool, SyncPool]) -> list[Callab
             else:
                 engine.count()
         watchers.append([engine.loop_owner.observers for engine in engines])
-    trails = [party.trails for party in parties]
+    trails = [party.trail for party in parties]
 
     def let(kind: int) -> None:
         for engine, watcher in zip(engines, watchers[kind], strict=True):
             engine.loop_owner.observers = watcher
         for party, trail in zip(parties, trails, strict=True):
-            party.trails = trail if KINDS[kind] == "a trace" else ()
+            party.trail = trail if KINDS[kind] == "a trace" else None
 
     return [lambda kind=kind: let(kind) for kind in range(len(KINDS))]  # type: ignore[misc]
 

@@ -13,7 +13,7 @@ from mpccomm.codec.wire_format import WireFormat
 from mpccomm.engine.audit import Audit
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.ordering import Ordering
-from mpccomm.engine.trail import Trail
+from mpccomm.engine.trail import Fork, Trail
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
@@ -56,7 +56,7 @@ class RemoteParty(Protocol):
     most_taken: tuple[int, int]
     """After more messages that other threads have taken out of the box, or a larger one, the loop is told to account for them."""
     wire_format: WireFormat
-    trails: tuple[Trail, ...]
+    trail: Trail | Fork | None
     """Where traces that run have their notes of its messages."""
     impatient: set[Any]
     """The sends that fail after a number of failed dials."""

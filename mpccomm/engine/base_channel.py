@@ -259,7 +259,9 @@ class BaseChannel:
         ):
             return None
         # As `LoopOwner.lane`, in fewer steps since this is known to be the thread of the loop.
-        called = None if owner.observers is None else (of_tasks[running.get(owner.home)], perf_counter())
+        called = None
+        if owner.observers is not None:
+            called = of_tasks.get(running.get(owner.home)) or owner.lane(), perf_counter()
         call = PlainSend(party, envelope, called, future)
         # The same as `LoopOwner.post` and `SendCall.start`, without a call.
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpccomm.codec.decoder import NOT_PLAIN
 from mpccomm.engine import ordering
 from mpccomm.engine.observer import Observers
-from mpccomm.engine.trail import AT_A_STROKE, pack_received
+from mpccomm.engine.trail import AT_A_STROKE
 from mpccomm.errors import CommunicationError, DecodingError
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import describe_key
@@ -93,19 +93,13 @@ def tell_of_receipt(
     It is the program's now, unless that has asked for a future: then it is when the program looks, see `tell_of_taking`. A message
     that goes back after this is decoded, and noted, again: of its notes the last one counts.
     """
-    trails = party.trails
-    if trails:
+    trail = party.trail
+    if trail is not None:
         if lane < 0:
             lane = party.loop_owner.lane()
-        key, size = message.key, message.total
-        if size <= AT_A_STROKE and key.__class__ is tuple and not key[0] and asked == _NEVER and not message.ordered:
-            note = pack_received(message.number, size, key[1], lane, since, message.at, begun)
-            for trail in trails:
-                trail.note_received(note)
-        else:
-            ended = perf_counter() if size > AT_A_STROKE or message.ordered else 0.0
-            for trail in trails:
-                trail.note_other_received(message, lane, since, begun, ended, asked < _NEVER)
+        ended = perf_counter() if message.total > AT_A_STROKE or message.ordered else 0.0
+        times = since, message.at, begun, ended
+        trail.received.append((message.number, message.total, message.key, lane, *times, asked < _NEVER))
     if asked == _NEVER:
         if message.told:
             for take in observers.taken:

@@ -34,7 +34,7 @@ class Lanes(dict[int, Lane]):
             self[lane.number] = lane
 
 
-_numbers = count()
+_numbers = count(1)
 _told: WeakValueDictionary[int, Lanes] = WeakValueDictionary()
 _here: ContextVar[Lane | None] = ContextVar("mpccomm.lane", default=None)
 """The lane of this context. A task begins with a copy of the context of its maker."""
@@ -44,13 +44,8 @@ _thread = threading.local()
 _made: dict[object, Lane] = {}
 
 
-class _OfTasks(dict[object, int]):
-    def __missing__(self, task: object) -> int:
-        return lane()
-
-
-of_tasks = _OfTasks()
-"""The numbers of tasks, until they have ended; of one that runs and has none yet it is made. For None: that of this thread."""
+of_tasks: dict[object, int] = {}
+"""The numbers of tasks, until they have ended. One that runs may have none yet."""
 running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
 """The task that runs on each loop, as `asyncio.current_task` finds it. Where Python keeps it elsewhere there is none in here."""
 
@@ -58,8 +53,8 @@ running: Mapping[object, object] = getattr(asyncio.tasks, "_current_tasks", {})
 def lane() -> int:
     """Return the number of the lane that calls.
 
-    On the thread of a loop that runs, ``of_tasks[running.get(loop)]`` is the same in fewer steps. (What asks for the running
-    loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
+    On the thread of a loop that runs, ``of_tasks[running[loop]]`` is the same in fewer steps, where it is no KeyError. (What asks
+    for the running loop costs as much as all the rest: before Python 3.12 it asks the system for the process.)
     """
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)

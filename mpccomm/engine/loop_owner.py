@@ -124,7 +124,12 @@ class LoopOwner:
 
     def lane(self) -> int:
         """Return the lane that calls. From any thread."""
-        return of_tasks[running.get(self.home)] if get_ident() == self.thread else lane()
+        if get_ident() == self.thread:
+            try:
+                return of_tasks[running[self.home]]
+            except KeyError:
+                pass  # it is no task, or this is its first call
+        return lane()
 
     def is_busy(self) -> bool:
         """Return whether a posted function is still to be run, or runs now: what is posted now runs after it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from mpccomm.engine.lanes import Lane
-from mpccomm.engine.trail import Book, ReceivedNote, SentNote
+from mpccomm.engine.trail import Book, Called, ReceivedNote
 from mpccomm.protocol.frames import Key, text_of_key
 from mpccomm.trace.record import Phase, Receive, Send, Wait
 
@@ -82,14 +82,13 @@ class Making:
         """For each lane the place of the one that has made it; -1: it is not in the record, or a thread."""
         return [self._lines.get(self._lanes[number].maker, -1) for number in self._lines]
 
-    def add_messages(self, book: Book, texts: list[str], taken: Mapping[tuple[int, int], float]) -> None:
+    def add_messages(self, book: Book, taken: Mapping[tuple[int, int], float]) -> None:
         """Add the sends and receives; ``taken`` has when the results of futures were asked for, by peer and number."""
-        for sent in book.sends():
-            key = _key(texts, sent)
-            times = sent.called, sent.encoded, sent.delivered
-            self._add_send(book.peer, sent.number, key, sent.size, sent.lane, sent.awaited, *times, "")
+        for sent in dict.fromkeys(book.sends()):
+            lane, called, encoded, awaited = whole(sent.called)
+            times = called, encoded, sent.delivered
+            self._add_send(book.peer, sent.number, sent.key, sent.size, lane, awaited, *times, "")
         for received in _last(book.receives()):
-            key = _key(texts, received)
             handed = None
             if received.of_future:
                 asked = taken.get((book.peer, received.number))
@@ -101,7 +100,7 @@ class Making:
             ended = self.at(received.ended) if received.ended else begun
             self.receives.append(
                 Receive(
-                    book.peer, received.number, text_of_key(key), received.size, self._line(received.lane),
+                    book.peer, received.number, text_of_key(received.key), received.size, self._line(received.lane),
                     begun, there, begun, ended, handed,
                 )
             )  # fmt: skip
@@ -162,6 +161,11 @@ class Making:
         self.phases.sort(key=lambda phase: phase.began)
 
 
+def whole(called: Called) -> tuple[int, float, float, bool]:
+    """Return the lane of a send, when it was called and encoded, and whether the call waited."""
+    return called if len(called) == 4 else (*called, 0.0, True)
+
+
 def _last(notes: Iterable[ReceivedNote]) -> Iterable[ReceivedNote]:
     """Return the last note of each message: one that went back has more."""
     found: dict[tuple[int, float], ReceivedNote] = {}
@@ -171,11 +175,6 @@ def _last(notes: Iterable[ReceivedNote]) -> Iterable[ReceivedNote]:
         if known is None or known.begun <= note.begun:
             found[message] = note
     return found.values()
-
-
-def _key(texts: list[str], note: SentNote | ReceivedNote) -> Key:
-    text = texts[note.text]
-    return text if note.place < 0 else (text, note.place)
 
 
 def _when_waited_for(sends: list[Send], awaited: Iterable[int], waits: Iterable[Wait]) -> set[int]:

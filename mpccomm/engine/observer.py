@@ -74,6 +74,8 @@ class Observers:
         """A party was connected, or its connection was lost; on the pool's loop."""
         self.phase: tuple[Callable[[str, object, bool], None], ...] = self._hooks("phase")
         """A stay in a phase of the program begins, in its thread, or ends, in any thread."""
+        self.each = bool(self.sends or self.delivered or self.receives)
+        """Whether one is told of each message. If not, none is told that a message which went back has come again."""
 
     def _hooks(self, event: str) -> tuple[Any, ...]:
         return tuple(getattr(observer, event) for observer in self.all if hasattr(observer, event))
@@ -91,7 +93,7 @@ def _call_all(functions: Iterable[Callable[[], None]]) -> None:
         function()
 
 
-EVENTS = tuple(name for name in vars(Observers(())) if name != "all")
+EVENTS = tuple(name for name in vars(Observers(())) if name not in ("all", "each"))
 _OTHERWISE = {"sends": b"", "waits": lambda: None, "further_waits": lambda: None}
 """What stands in for what a hook returns that has raised."""
 

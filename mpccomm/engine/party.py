@@ -22,7 +22,7 @@ from mpccomm.engine.party_log import tell, why_closed
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
-from mpccomm.engine.trail import Trail
+from mpccomm.engine.trail import Fork, Trail
 from mpccomm.errors import AuthenticationError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
@@ -77,7 +77,6 @@ class Party:
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     audit: Audit | None = None
-    trails: tuple[Trail, ...] = ()
     oldest: tuple[Outgoing | None, float] = None, 0.0
     """The first message that is not delivered, and since when it is known to be the first."""
     own_names: Set[str] = frozenset()
@@ -103,6 +102,8 @@ class Party:
     """The forward proxy on the way to it."""
     relays: tuple[Relay, ...] = ()
     """The relays through which it is reached, if not directly."""
+    trail: Trail | Fork | None = None
+    """Where traces that run note its messages."""
     _continued = False
     _happening: asyncio.Future[None] | None = None
     second = False

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from mpccomm.engine.lanes import Lanes, lane
 from mpccomm.engine.loop_owner import LoopOwner, copied
-from mpccomm.engine.notes import Making, Stayed, Undelivered, Waited
+from mpccomm.engine.notes import Making, Stayed, Undelivered, Waited, whole
 from mpccomm.engine.observer import Involved
-from mpccomm.engine.trail import Book, Texts, Trail
+from mpccomm.engine.trail import Book, Trail, joined, without
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = EventLog()
 
 MOST = 1_000_000
-"""Notes that are kept, of about 50 bytes each; of later ones only the number is."""
+"""Notes that are kept, of about 40 bytes each; of later ones only the number is."""
 
 
 class _Counted:
@@ -43,8 +43,11 @@ class _Counted:
 
     number = 0
 
-    def append(self, note: object) -> None:
+    def append(self, note: object, /) -> None:
         self.number += 1
+
+    def __len__(self) -> int:
+        return 0
 
 
 class _GivenUp:
@@ -97,7 +100,6 @@ class Recorder:
         self._wall = time.time_ns()
         self._books: dict[int, Book] = {}
         """The notes of messages, by peer."""
-        self._texts = Texts()
         self._trails: dict[str, Trail] = {}
         """Those of the parties, by name."""
         self._others: list[Undelivered | Waited | Stayed | _GivenUp] = []
@@ -123,18 +125,18 @@ class Recorder:
 
     def follow(self, party: RemoteParty) -> None:
         """Note the messages with that party, too."""
-        self._trails[party.name] = trail = Trail(self._texts)
+        self._trails[party.name] = trail = Trail()
         self._current.pop(party.name, None)
         self._meet(party.name, party.link)
-        party.trails = (*party.trails, trail)
+        party.trail = joined(party.trail, trail)
 
     def leave(self) -> None:
         """Note no more messages."""
         for given_up in list(self._given_up):
             given_up.look()
-        own = set(self._trails.values())
-        for party in self._parties().values():
-            party.trails = tuple(trail for trail in party.trails if trail not in own)
+        for name, party in self._parties().items():
+            if name in self._trails:
+                party.trail = without(party.trail, self._trails[name])
 
     def _meet(self, name: str, link: Link | None) -> int:
         """Note which process a party is now."""
@@ -167,11 +169,13 @@ class Recorder:
             for given_up in list(self._given_up):
                 if given_up.look(waiting):
                     self._given_up.pop(given_up, None)
+        for book in list(self._books.values()):
+            book.pack()
         if not self._full and self._number >= self._most:
             self._full = True
             self._further = self._lost
             for trail in self._trails.values():
-                trail.end(self._lost.append)
+                trail.end(self._lost)
             log(
                 LogEvent.TRACE_FAILED,
                 "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
@@ -196,11 +200,10 @@ class Recorder:
             self._further.append(given_up)
 
     def _unfinished(self, party: str, message: Outgoing, now: float, error: str) -> Undelivered:
-        number, called = message.called
+        number, called, encoded, awaited = whole(message.called)
         # One that failed before it was queued has no id.
         key = getattr(message, "key", "")
-        awaited = message.awaited or message.was_awaited
-        times = called, message.encoded, now
+        times = called, encoded, now
         return Undelivered(self._peer(party), message.number, key, message.total, number, awaited, *times, error)
 
     def taken(self, party: str, message: Incoming) -> None:
@@ -251,7 +254,7 @@ class Recorder:
         made = Making(self._zero, self._lanes)
         now = perf_counter()
         for book in list(self._books.values()):
-            made.add_messages(book, list(self._texts), dict(self._taken))
+            made.add_messages(book, dict(self._taken))
         for note in (*list(self._others), *self._going_on(now)):
             made.add(note.note if isinstance(note, _GivenUp) else note)
         made.finish()

@@ -26,7 +26,7 @@ from mpccomm.engine.expect import Expect, check
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
-from mpccomm.engine.trail import AT_A_STROKE, pack_sent
+from mpccomm.engine.trail import AT_A_STROKE, PORTION, Called
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import Key, describe_key, pack_annotation
 from mpccomm.protocol.mailbox import Mailbox, Receive
@@ -292,9 +292,16 @@ class ReceiveCall(Receive):
                 tell_of_miss(observers, self, error)
             raise
         if observers is not None:
-            tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
-            if self.asked < math.inf:
-                self._hand_over(observers, message, begun)
+            trail = party.trail
+            # Of a call for one message the lane is known; of a future, or a call for several, it is not.
+            if self.lane < 0 or trail is None or message.total > AT_A_STROKE or message.ordered or observers.each:
+                tell_of_receipt(observers, party, message, self.lane, self.since, begun, self.asked)
+                if self.asked < math.inf:
+                    self._hand_over(observers, message, begun)
+            else:
+                # The same, for nearly every message.
+                row = message.number, message.total, message.key, self.lane, self.since, message.at, begun
+                trail.received.append(row)
         if self.expect is not None:
             check(value, self.expect, f"{describe_key(message.key)} from {self.party}")
         return value
@@ -484,21 +491,22 @@ class SendCall(Outgoing):
         self._msg_id = msg_id
         if party.audit is not None:
             self._encoded = encoded
-        self.called = called
+        self.called: Called | None = called
         if called is not None:
-            if self.total > AT_A_STROKE or ordered:
-                self.encoded = time.perf_counter()
-            self._annotate()
+            if self.total > AT_A_STROKE or ordered or not awaited:
+                queued = time.perf_counter() if self.total > AT_A_STROKE or ordered else 0.0
+                self.called = *called, queued, awaited
+            observers = party.loop_owner.observers
+            if observers is not None and observers.each:
+                self._announce(observers)
 
-    def _annotate(self) -> None:
-        """Ask the observers what goes along with it."""
-        observers = self.party.loop_owner.observers
-        if observers is not None and observers.sends:
-            annotation = b""
-            for hook in observers.sends:
-                annotation += hook(self.party.name, self)
-            if annotation:
-                self.annotation = pack_annotation(annotation)
+    def _announce(self, observers: Observers) -> None:
+        """Tell those who are told of each message."""
+        annotation = b""
+        for hook in observers.sends:
+            annotation += hook(self.party.name, self)
+        if annotation:
+            self.annotation = pack_annotation(annotation)
 
     def involved(self) -> Involved:
         """Return the party."""
@@ -605,19 +613,7 @@ class SendCall(Outgoing):
         called = self.called
         if called is not None:
             if error is None:
-                party = self.party
-                heard = party.link.receiver.now
-                for trail in party.trails:
-                    if self.weight and self.total <= AT_A_STROKE:
-                        trail.note_sent(
-                            pack_sent(self.number, self.total, self.key[1], called[0], self.awaited, called[1], heard)
-                        )
-                    else:
-                        trail.note_other_sent(self, heard)
-                observers = party.loop_owner.observers
-                if observers is not None:
-                    for hook in observers.delivered:
-                        hook(party.name, self)
+                self._note(called)
             else:
                 self._tell_of_failure(error)
         self.error = error
@@ -631,6 +627,20 @@ class SendCall(Outgoing):
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter.resolve(None, error)
+
+    def _note(self, called: Called) -> None:
+        """Note for those who watch that it was delivered."""
+        party = self.party
+        trail = party.trail
+        if trail is not None:
+            rows = trail.sent
+            rows.append((self.number, self.total, self.key, called, party.link.receiver.now))
+            if len(rows) >= PORTION:
+                trail.pack()
+        observers = party.loop_owner.observers
+        if observers is not None and observers.each:
+            for hook in observers.delivered:
+                hook(party.name, self)
 
 
 class PlainSend(SendCall):
@@ -655,18 +665,23 @@ class PlainSend(SendCall):
         self.future = future
         self.party = party
         self.limits = NO_LIMIT
-        self.called = called
+        self.called: Called | None = called
         if called is not None:
             if self.total > AT_A_STROKE:
-                self.encoded = time.perf_counter()
-            self._annotate()
+                self.called = *called, time.perf_counter(), True
+            observers = party.loop_owner.observers
+            if observers is not None and observers.each:
+                self._announce(observers)
 
     def done(self, error: Exception | None = None) -> None:
         """End the wait."""
-        if self.state is not _WAITING or self.failure is not None or self.called is not None or error is not None:
+        if self.state is not _WAITING or self.failure is not None or error is not None:
             super().done(error)
             return
         self.state = _DONE
+        called = self.called
+        if called is not None:
+            self._note(called)
         try:  # noqa: SIM105 -- what `suppress` makes takes longer than all the rest
             self.future.set_result(None)
         except asyncio.InvalidStateError:

@@ -1,9 +1,9 @@
-"""What a trace notes of each message: some numbers, written behind each other into memory.
+"""What a trace notes of each message: a row of what is known of it anyway.
 
-A `Party` has a trail for each trace that runs. Nearly every message is short, and has an automatic id: its note is one line of
-`note_sent` or `note_received`, written right where it ends, without a call of a function of ours. What such a call takes, and
-what it takes to keep objects, of numbers too, is more than all the rest; so a line is packed at once, and nothing is kept. Any
-other message has further columns, and a way of its own.
+A `Party` has a trail while a trace runs. What ends a send or a receive appends a row of objects that are there, right where it
+ends, without a call of a function of ours: that, or to write them as bytes, would take longer than all the rest. A portion of rows
+is packed at a stroke, and then takes about 40 bytes each; a portion is so small that what is kept until then does not set off
+the garbage collector. Rows of messages whose coding took its time are longer.
 
 When a message or an acknowledgement arrived is known by the batch that brought it. What belongs to what (which wait was for which
 message) is found out when the record is made, in `mpccomm.engine.notes`.
@@ -11,26 +11,20 @@ message) is found out when the record is made, in `mpccomm.engine.notes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from io import BytesIO
-from itertools import starmap
-from struct import Struct
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import ormsgpack
 
 from mpccomm.protocol.frames import Key
-from mpccomm.protocol.receiver import Incoming
-from mpccomm.protocol.sender import Outgoing
 
 AT_A_STROKE = 1024
 """What has no more bytes, and no classes of the program in it, is coded so fast that one look at the clock is enough."""
+PORTION = 100
+"""The rows that are packed together."""
 
-_SENT, _RECEIVED = Struct("=qqqi?dd"), Struct("=qqqiddd")
-_OTHER_SENT, _OTHER_RECEIVED = Struct("=qqqi?ddid"), Struct("=qqqidddid?")
-pack_sent, pack_received = _SENT.pack, _RECEIVED.pack
-_pack_other_sent, _pack_other_received = _OTHER_SENT.pack, _OTHER_RECEIVED.pack
-
-
-Write: TypeAlias = Callable[[bytes], Any]
+Called: TypeAlias = tuple[int, float] | tuple[int, float, float, bool]
+"""Of a send its lane, when it was called, when it was encoded (0: about then), and whether the call waited (left out: so it is)."""
 
 
 class SentNote(NamedTuple):
@@ -39,17 +33,9 @@ class SentNote(NamedTuple):
     number: int
     """How many began before it."""
     size: int
-    place: int
-    """The number in its id; -1: there is none."""
-    lane: int
-    awaited: bool
-    """The call waited for it."""
-    called: float
+    key: Key
+    called: Called
     delivered: float
-    text: int = 0
-    """That of its id, all of it or its prefix, by its place in the `Texts`."""
-    encoded: float = 0.0
-    """When it was encoded, and queued; 0: about when it was called."""
 
 
 class ReceivedNote(NamedTuple):
@@ -57,27 +43,26 @@ class ReceivedNote(NamedTuple):
 
     number: int
     size: int
-    place: int
+    key: Key
     lane: int
     since: float
     """Since when it was waited for."""
     arrived: float
     begun: float
     """When decoding began."""
-    text: int = 0
     ended: float = 0.0
     """When decoding had ended; 0: about when it began."""
     of_future: bool = False
 
 
-class Texts(dict[str, int]):
-    """The places of ids, or of their prefixes where they have numbers. That of those without is the first."""
+class Rows(Protocol):
+    """Where rows go: a list, or what stands for one."""
 
-    def __init__(self) -> None:
-        super().__init__({"": 0})
+    def append(self, row: tuple[Any, ...], /) -> None:
+        """Add one."""
 
-    def __missing__(self, text: str) -> int:
-        return self.setdefault(text, len(self))
+    def __len__(self) -> int:
+        """Return how many are to be packed."""
 
 
 class Book:
@@ -85,72 +70,113 @@ class Book:
 
     def __init__(self, peer: int) -> None:
         self.peer = peer
-        self.sent, self.received, self.other_sent, self.other_received = (BytesIO() for _ in range(4))
+        self.sent: list[tuple[Any, ...]] = []
+        """The rows that are not packed yet, as `SentNote`."""
+        self.received: list[tuple[Any, ...]] = []
+        """Likewise, as `ReceivedNote`."""
+        self._sent: list[bytes] = []
+        self._received: list[bytes] = []
+        self._packed = 0
 
     def __len__(self) -> int:
-        return (
-            self.sent.tell() // _SENT.size
-            + self.received.tell() // _RECEIVED.size
-            + self.other_sent.tell() // _OTHER_SENT.size
-            + self.other_received.tell() // _OTHER_RECEIVED.size
-        )
+        return self._packed + len(self.sent) + len(self.received)
+
+    def pack(self) -> None:
+        """Pack the rows that are here. Called on the pool's loop; they may be read, and others added, from any thread."""
+        for rows, packed in ((self.sent, self._sent), (self.received, self._received)):
+            portion = rows[:]
+            if portion:
+                # In this order a row is there twice for a moment, and never missing.
+                packed.append(ormsgpack.packb(portion))
+                self._packed += len(portion)
+                del rows[: len(portion)]
 
     def sends(self) -> Iterator[SentNote]:
-        """Yield the notes of what was sent."""
-        for struct, file in ((_SENT, self.sent), (_OTHER_SENT, self.other_sent)):
-            yield from starmap(SentNote, struct.iter_unpack(file.getvalue()))
+        """Yield the notes of what was sent. One may come twice."""
+        for number, size, key, called, delivered in _all(self.sent, self._sent):
+            yield SentNote(number, size, _key(key), tuple(called), delivered)
 
     def receives(self) -> Iterator[ReceivedNote]:
-        """Yield those of what was received."""
-        for struct, file in ((_RECEIVED, self.received), (_OTHER_RECEIVED, self.other_received)):
-            yield from starmap(ReceivedNote, struct.iter_unpack(file.getvalue()))
+        """Yield those of what was received, likewise."""
+        for number, size, key, *others in _all(self.received, self._received):
+            yield ReceivedNote(number, size, _key(key), *others)
+
+
+def _all(rows: list[tuple[Any, ...]], packed: list[bytes]) -> Iterator[Any]:
+    here = rows[:]
+    for portion in packed[:]:
+        yield from ormsgpack.unpackb(portion)
+    yield from here
+
+
+def _key(key: Any) -> Key:
+    return key if isinstance(key, str) else (key[0], key[1])
 
 
 class Trail:
     """Where the notes of messages with one party go, in one record."""
 
-    __slots__ = ("_note_other_received", "_note_other_sent", "_texts", "note_received", "note_sent")
+    __slots__ = ("_book", "received", "sent")
 
-    note_sent: Write
-    """Takes what `pack_sent` made of a short message with an automatic id."""
-    note_received: Write
-    """Takes what `pack_received` made of one that was not for a future."""
-    _note_other_sent: Write
-    _note_other_received: Write
-
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
+    sent: Rows
+    """Takes a row for each message that was delivered: number, size, id, ``called``, and when that was."""
+    received: Rows
+    """Takes one for each that the program got, with the fields of a `ReceivedNote`."""
 
     def turn_to(self, book: Book) -> None:
         """From now on the notes go there."""
-        self.note_sent, self.note_received = book.sent.write, book.received.write
-        self._note_other_sent, self._note_other_received = book.other_sent.write, book.other_received.write
+        self.sent, self.received, self._book = book.sent, book.received, book
 
-    def end(self, note: Write) -> None:
-        """From now on they go nowhere, but to be counted."""
-        self.note_sent = self.note_received = self._note_other_sent = self._note_other_received = note
+    def end(self, instead: Rows) -> None:
+        """From now on they go there, to be counted."""
+        self.sent = self.received = instead
 
-    def note_other_sent(self, message: Outgoing, delivered: float) -> None:
-        """Note a message that is large, or has an id."""
-        lane, called = message.called
-        text, place = _parts(message.key)
-        self._note_other_sent(
-            _pack_other_sent(
-                message.number, message.total, place, lane, message.awaited, called, delivered, self._texts[text], message.encoded
-            )
-        )  # fmt: skip
-
-    def note_other_received(
-        self, message: Incoming, lane: int, since: float, begun: float, ended: float, of_future: bool
-    ) -> None:
-        """Note a message that is large, has an id, or is for a future."""
-        text, place = _parts(message.key)
-        self._note_other_received(
-            _pack_other_received(
-                message.number, message.total, place, lane, since, message.at, begun, self._texts[text], ended, of_future
-            )
-        )  # fmt: skip
+    def pack(self) -> None:
+        """Pack a portion. Called on the pool's loop."""
+        self._book.pack()
 
 
-def _parts(key: Key) -> tuple[str, int]:
-    return (key, -1) if isinstance(key, str) else key
+class _Several:
+    """Takes the place of the rows of several records."""
+
+    def __init__(self, trails: tuple[Trail, ...], which: str) -> None:
+        self._trails = trails
+        self._which = which
+
+    def append(self, row: tuple[Any, ...], /) -> None:
+        for trail in self._trails:
+            getattr(trail, self._which).append(row)
+
+    def __len__(self) -> int:
+        return max(len(getattr(trail, self._which)) for trail in self._trails)
+
+
+class Fork:
+    """The trails of several records, as one."""
+
+    def __init__(self, trails: tuple[Trail, ...]) -> None:
+        self.trails = trails
+        self.sent: Rows = _Several(trails, "sent")
+        self.received: Rows = _Several(trails, "received")
+
+    def pack(self) -> None:
+        """Pack a portion of each."""
+        for trail in self.trails:
+            trail.pack()
+
+
+def joined(present: Trail | Fork | None, further: Trail) -> Trail | Fork:
+    """Return what takes notes for one record more."""
+    return Fork((*_single(present), further)) if present else further
+
+
+def without(present: Trail | Fork | None, former: Trail) -> Trail | Fork | None:
+    """Return what takes them for one less; None: there is no other."""
+    left = tuple(trail for trail in _single(present) if trail is not former)
+    return Fork(left) if len(left) > 1 else left[0] if left else None
+
+
+def _single(present: Trail | Fork | None) -> tuple[Trail, ...]:
+    if present is None:
+        return ()
+    return present.trails if isinstance(present, Fork) else (present,)

@@ -23,9 +23,12 @@ from mpccomm.engine.futures import (
 from mpccomm.engine.handles import LoopHandle
 from mpccomm.engine.lanes import of_tasks, running
 from mpccomm.engine.loop_owner import running_loop
+from mpccomm.engine.observer import Observers
 from mpccomm.engine.options import SendLimits, Timeout
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import FutureCall, Request
+from mpccomm.engine.trail import AT_A_STROKE
+from mpccomm.protocol.receiver import Incoming
 
 T = TypeVar("T")
 
@@ -81,11 +84,11 @@ class Waiting(BaseChannel):
                     only = party.connections.only
                     if only is None or not only.awake:
                         party.connections.wake()
-                    value = read(message, party)
                     observers = owner.observers
+                    begun = 0.0 if observers is None else party.clock()
+                    value = read(message, party)
                     if observers is not None:
-                        lane = of_tasks[running.get(home)]
-                        tell_of_receipt(observers, party, message, lane, 0.0, party.clock(), math.inf)
+                        self._tell_of_receipt(observers, party, message, begun)
                     return value
                 except BaseException as error:
                     if is_outcome(error):
@@ -102,6 +105,16 @@ class Waiting(BaseChannel):
                     raise
         call = self._receiving(name, msg_id, timeout, expect)
         return await taken(call, owner, call.value)
+
+    @staticmethod
+    def _tell_of_receipt(observers: Observers, party: Party, message: Incoming, begun: float) -> None:
+        """Note for those who watch that a message that was here is received, by a task of the pool's own loop."""
+        trail, owner = party.trail, party.loop_owner
+        if observers.each or trail is None or message.total > AT_A_STROKE or message.ordered:
+            tell_of_receipt(observers, party, message, -1, 0.0, begun, math.inf)
+            return
+        lane = of_tasks.get(running.get(owner.home)) or owner.lane()
+        trail.received.append((message.number, message.total, message.key, lane, 0.0, message.at, begun))
 
     async def _take(self, request: Request, read: Callable[[], T]) -> T:
         """Wait for a request, and return what ``read`` makes of it; otherwise what it took goes back."""

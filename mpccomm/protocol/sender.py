@@ -73,11 +73,7 @@ class Outgoing:
     span: Any = None
     """What an observer follows it with."""
     called: Any = None
-    """Which lane has called for it, and when, as `LoopOwner.called` says it; None: no observer was there."""
-    encoded = 0.0
-    """When it was encoded, where that took its time and there is an observer."""
-    was_awaited = False
-    """Until it was given up."""
+    """Who has called for it, and when, for observers, as `mpccomm.engine.trail.Called`; None: there was none."""
     _starts: list[int] | None = None
 
     def __init__(self, segments: Sequence[Buffer], *, ordered: bool, awaited: bool) -> None:
@@ -140,7 +136,6 @@ class Outgoing:
     def detach(self) -> None:
         """Copy what the caller could change, which does not wait for the acknowledgement any more."""
         self.body = tuple(part if isinstance(part, bytes) else bytes(part) for part in self.body)
-        self.was_awaited |= self.awaited
         self.awaited = False
 
 

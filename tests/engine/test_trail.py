@@ -5,87 +5,81 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.engine.trail import Book, ReceivedNote, SentNote, Texts, Trail, pack_received, pack_sent
-from mpccomm.protocol.receiver import Incoming, Receiver
-from mpccomm.protocol.sender import Outgoing
-from mpccomm.settings import Limits
+from mpccomm.engine.trail import Book, ReceivedNote, SentNote, Trail, joined, without
 
 NUMBERS = st.integers(0, 2**40)
 LANES = st.integers(0, 2**31 - 1)
 TIMES = st.floats(0, 1e9)
+KEYS = st.text(max_size=5) | st.tuples(st.text(max_size=5), NUMBERS)
+CALLED = st.tuples(LANES, TIMES) | st.tuples(LANES, TIMES, TIMES, st.booleans())
+SENT = st.builds(SentNote, NUMBERS, NUMBERS, KEYS, CALLED, TIMES)
+RECEIVED = st.builds(ReceivedNote, NUMBERS, NUMBERS, KEYS, LANES, TIMES, TIMES, TIMES, TIMES, st.booleans())
+A_ROW = 0, 1, ("", 2), (3, 4.0), 5.0
 
 
-def trail_to(book: Book) -> tuple[Trail, Texts]:
-    texts = Texts()
-    trail = Trail(texts)
+def trail_to(book: Book) -> Trail:
+    trail = Trail()
     trail.turn_to(book)
-    return trail, texts
+    return trail
 
 
-@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, LANES, st.booleans(), TIMES, TIMES), max_size=5))
-def test_what_was_sent_comes_back(notes: list[tuple[int, int, int, int, bool, float, float]]) -> None:
+@given(st.lists(SENT, max_size=6), st.integers(0, 6))
+def test_what_was_sent_comes_back(notes: list[SentNote], first: int) -> None:
     book = Book(7)
-    trail, texts = trail_to(book)
-    for note in notes:
-        trail.note_sent(pack_sent(*note))
-    found = list(book.sends())
-    assert found == [SentNote(*note) for note in notes]
-    assert all(list(texts)[note.text] == "" and not note.encoded for note in found)
+    trail = trail_to(book)
+    for place, note in enumerate(notes):
+        if place == first:
+            trail.pack()
+        trail.sent.append(tuple(note))
+    assert list(book.sends()) == notes
     assert len(book) == len(notes)
 
 
-@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, LANES, TIMES, TIMES, TIMES), max_size=5))
-def test_what_was_received_comes_back(notes: list[tuple[int, int, int, int, float, float, float]]) -> None:
+@given(st.lists(RECEIVED, max_size=6), st.integers(0, 6))
+def test_what_was_received_comes_back(notes: list[ReceivedNote], first: int) -> None:
     book = Book(7)
-    trail, _ = trail_to(book)
-    for note in notes:
-        trail.note_received(pack_received(*note))
-    assert list(book.receives()) == [ReceivedNote(*note) for note in notes]
+    trail = trail_to(book)
+    for place, note in enumerate(notes):
+        if place == first:
+            trail.pack()
+        trail.received.append(tuple(note))
+    assert list(book.receives()) == notes
     assert len(book) == len(notes)
 
 
-def outgoing(key: str | tuple[str, int], size: int) -> Outgoing:
-    message = Outgoing((bytes(size),), ordered=False, awaited=True)
-    message.address(key)
-    message.number = 3
-    message.called = 5, 1.0
-    message.encoded = 2.0
-    return message
-
-
-def test_ids_are_kept_once_whatever_they_are() -> None:
+def test_a_row_of_a_short_message_ends_with_when_decoding_began() -> None:
     book = Book(0)
-    trail, texts = trail_to(book)
-    for key in ("step", ("a/", 7), "step", ("", 1), ("a/", 8)):
-        trail.note_other_sent(outgoing(key, 2000), 3.0)
-    assert list(texts) == ["", "step", "a/"]
-    found = list(book.sends())
-    assert [(list(texts)[note.text], note.place) for note in found] == [
-        ("step", -1), ("a/", 7), ("step", -1), ("", 1), ("a/", 8)
-    ]  # fmt: skip
-    assert found[0] == SentNote(3, 2000, -1, 5, True, 1.0, 3.0, 1, 2.0)
-
-
-def test_a_message_for_a_future_says_so() -> None:
-    book = Book(0)
-    trail, _ = trail_to(book)
-    message = Incoming(Receiver(Limits()), "id", 4, 9, 2000, 2100, [])
-    message.at = 1.5
-    trail.note_other_received(message, 6, 1.0, 2.0, 3.0, True)
-    assert list(book.receives()) == [ReceivedNote(4, 2000, -1, 6, 1.0, 1.5, 2.0, 1, 3.0, True)]
+    trail_to(book).received.append((4, 9, "id", 6, 1.0, 1.5, 2.0))
+    book.pack()
+    assert list(book.receives()) == [ReceivedNote(4, 9, "id", 6, 1.0, 1.5, 2.0, 0.0, False)]
 
 
 def test_a_trail_turns_to_another_process_and_ends() -> None:
     first, second = Book(0), Book(1)
-    trail, _ = trail_to(first)
-    note = pack_sent(0, 1, 2, 3, True, 4.0, 5.0)
-    trail.note_sent(note)
+    trail = trail_to(first)
+    trail.sent.append(A_ROW)
     trail.turn_to(second)
-    trail.note_sent(note)
-    trail.note_other_sent(outgoing("id", 1), 3.0)
-    lost: list[bytes] = []
-    trail.end(lost.append)
-    trail.note_sent(note)
-    trail.note_received(pack_received(0, 1, 2, 3, 4.0, 5.0, 6.0))
-    trail.note_other_sent(outgoing("id", 1), 3.0)
-    assert (len(first), len(second), len(lost)) == (1, 2, 3)
+    trail.sent.append(A_ROW)
+    trail.sent.append(A_ROW)
+    lost: list[tuple[object, ...]] = []
+    trail.end(lost)
+    for rows in (trail.sent, trail.received):
+        rows.append(A_ROW)
+    assert (len(first), len(second), len(lost)) == (1, 2, 2)
+
+
+def test_several_records_have_the_notes_each() -> None:
+    books = [Book(0), Book(1), Book(2)]
+    trails = [trail_to(book) for book in books]
+    both = joined(joined(None, trails[0]), trails[1])
+    both.sent.append(A_ROW)
+    assert len(both.sent) == 1
+    both.pack()
+    assert len(both.sent) == 0
+    three = joined(both, trails[2])
+    three.received.append((4, 9, "id", 6, 1.0, 1.5, 2.0))
+    assert [len(book) for book in books] == [2, 2, 1]
+    two = without(three, trails[1])
+    assert two is not None
+    assert without(two, trails[0]) is trails[2]
+    assert without(without(two, trails[0]), trails[2]) is None
