@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Sequence
 from enum import Enum
 from numbers import Integral, Real
@@ -75,12 +76,19 @@ def linger_limit(linger: float | Unset, default: float) -> float:
     return limit
 
 
+_TOLD_TO_END = [128 + getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""The codes with which programs end that such a signal has ended."""
+
+
 def reason_of(kind: type[BaseException] | None, error: BaseException | None) -> str | None:
     """Return what the others are told where a ``with`` of a pool ends with an error; None: all is well, it just shuts down.
 
-    Only the kind: the text of an exception may hold what the others must not see.
+    All is well too where the program was told to end: by SIGTERM, for which `SyncPool` raises ``SystemExit(143)``, or by SIGHUP.
+    Only the kind is told: the text of an exception may hold what the others must not see.
     """
-    return None if kind is None or (isinstance(error, SystemExit) and not error.code) else kind.__name__
+    if kind is None or (isinstance(error, SystemExit) and (not error.code or error.code in _TOLD_TO_END)):
+        return None
+    return kind.__name__
 
 
 def abort_reason(reason: str) -> str:

@@ -48,6 +48,9 @@ with me:
     [
         ("sys.exit(0)", 0, PartyShutDownError),
         ("sys.exit()", 0, PartyShutDownError),
+        ("sys.exit(143)", 143, PartyShutDownError),
+        pytest.param("os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)", 143, PartyShutDownError, marks=unix),
+        pytest.param("os.kill(os.getpid(), signal.SIGHUP); time.sleep(1000)", 129, PartyShutDownError, marks=unix),
         ("sys.exit(1)", 1, PartyAbortedError),
         ("1 / 0", 1, PartyAbortedError),
     ],
