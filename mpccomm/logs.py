@@ -48,7 +48,11 @@ class LogEvent(Enum):
     )
     PARTY_ENDED = "connections", _INFO, "the party shut down, aborted or was restarted"
     RESTARTED = "connections", _WARNING, "the party waits until its program accepts that this process is a new one"
-    RESTART_ACCEPTED = "connections", _INFO, "this program accepts that the party is a new process"
+    RESTART_ACCEPTED = (
+        "connections",
+        _INFO,
+        "this program accepts that the party is a new process; a warning where there is none",
+    )
     RELAY_USABLE = "connections", _INFO, "a relay lets this party in"
     RELAY_UNUSABLE = "connections", _WARNING, "a relay can't be used, and why"
     AT_RELAY = "connections", _INFO, "of a relay: a party has come or gone, or a connection of one"

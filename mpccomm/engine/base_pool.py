@@ -47,6 +47,7 @@ class PoolCalls:
         :param handler_names: the parties; left out: all
         :raises NotReadyError: time is up; the error names each missing party, its address and the last cause
         :raises AuthenticationError: one end does not accept the other's certificate
+        :raises PartyRestartedError: a party is there as a new process; see `accept_restart`
         """
 
     def shutdown(self, linger: float | Unset = UNSET) -> Any:
@@ -262,6 +263,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 
     def accept_restart(self, name: str) -> None:
         """Go on with the new process of a party that was restarted: messages of both directions start from nothing.
+
+        Call it when that process is there: `wait_ready`, and receives from the party, raise `PartyRestartedError` then. Before, it
+        changes nothing, and the log says so.
 
         Messages of the old process that have not been received are dropped; also one that a receive has taken, and gives back later
         because it was cancelled or interrupted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import time
@@ -13,7 +14,7 @@ from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.display import plural
 from mpccomm.engine.delivery import allocate
-from mpccomm.engine.error_messages import explain
+from mpccomm.engine.error_messages import explain, why_not_ready
 from mpccomm.engine.handlers import Handler
 from mpccomm.engine.notices import Notices, Waits
 from mpccomm.engine.ordering import Ordering
@@ -23,7 +24,7 @@ from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
 from mpccomm.engine.trail import Fork, Trail
-from mpccomm.errors import AuthenticationError
+from mpccomm.errors import AuthenticationError, PartyRestartedError
 from mpccomm.logs import LogEvent
 from mpccomm.protocol import events
 from mpccomm.protocol.events import Event
@@ -451,6 +452,12 @@ class Party:
         if self.link.accept_restart(self.clock()):
             text = "%s: the restart is accepted; of the old process %s dropped"
             self.log(LogEvent.RESTART_ACCEPTED, text, self, plural(dropped, "message is", "messages are"))
+        else:
+            text = (
+                "%s: there is no restart to accept, so nothing has changed; call accept_restart(%r) when its new process is there: "
+                "wait_ready and receives raise PartyRestartedError then"
+            )
+            self.log(LogEvent.RESTART_ACCEPTED, text, self, self.name, level=logging.WARNING)
         self.flush()
 
     # -- endings -------------------------------------------------------------------------------------------------------
@@ -558,6 +565,7 @@ class Party:
         """Wait for frames to flow, or to have flowed meanwhile. False: the time limit passed, or the pool was shut down.
 
         :raises AuthenticationError: one end does not accept the other's certificate
+        :raises PartyRestartedError: it is there, but as a new process, which nobody has accepted
         """
         link, reputation = self.link, self.reputation
         deadline = None if limit is None else self.clock() + limit
@@ -566,12 +574,19 @@ class Party:
         def over() -> bool:
             # A party with nothing to do here may have come and left within a single turn of the loop.
             met = link.connected or link.counters.connections != connections
-            return met or bool(self.closed) or reputation.refusals != refusals
+            return met or bool(self.closed) or self._is_restarted or reputation.refusals != refusals
 
         there = await self.until(over, deadline)
         if there and self.refusal and not link.connected:
             raise AuthenticationError(f"no connection with {self}: {self.refusal}")
+        if there and self._is_restarted:
+            raise PartyRestartedError(f"no connection with {self}: {why_not_ready(self)}")
         return there and not self.closed
+
+    @property
+    def _is_restarted(self) -> bool:
+        """Whether it is there as a new process, for which the program has to call `accept_restart`."""
+        return self.link.state is PartyState.RESTARTED
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""

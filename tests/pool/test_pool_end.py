@@ -218,6 +218,28 @@ async def test_two_runs_never_mix_their_messages() -> None:
         await alice.shutdown()
 
 
+async def test_waiting_until_all_are_ready_ends_where_one_was_restarted(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", "unread")
+        await crashed(alice)
+        # Nobody is there whom this could be about: it is said, and changes nothing.
+        bob.accept_restart("Alice")
+        await log.seen("there is no restart to accept", logging.WARNING)
+        ready = asyncio.ensure_future(bob.wait_ready())
+        alice = await again(alice, ("Bob", bob))
+        sending = asyncio.ensure_future(alice.send("Bob", "new"))
+        for wait in (ready, bob.wait_ready(100 * UNIT), bob.wait_ready(handler_names=["Alice"])):
+            with pytest.raises(PartyRestartedError, match=r"was restarted .* accept_restart\('Alice'\)"):
+                await wait
+        assert await bob.recv("Alice") == "unread"
+        bob.accept_restart("Alice")
+        await bob.wait_ready(100 * UNIT)
+        assert await bob.recv("Alice") == "new"
+        await sending
+        await alice.shutdown()
+
+
 async def test_a_restart_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
     log = Log(caplog)
     async with pools("Alice", "Bob", "Carol") as (alice, bob, carol):
