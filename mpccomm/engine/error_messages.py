@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
-from mpccomm.engine.party_log import answered, describe_box
+from mpccomm.engine.party_log import IS_FULL, answered, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.engine.states import GivenUp, RequestState
-from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.frames import describe_key, is_of_group
 from mpccomm.protocol.states import Cause, Ending
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False
     )
     more = f" and {len(calls) - _MOST_LISTED} more" if len(calls) > _MOST_LISTED else ""
     hint = (
-        "No message is lost: the next receive gets it."
+        f"No message is lost: {_who_gets_it(first)}."
         if receiving
         else "What was sent may still arrive: once sent, it isn't withdrawn."
     )
@@ -140,11 +140,15 @@ def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False
 
 def _timed_out(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     hint = (
-        ". The message is not lost: the next receive gets it."
+        f". The message is not lost: {_who_gets_it(call)}."
         if isinstance(call, ReceiveCall)
         else "; the message may still arrive: once sent, it isn't withdrawn."
     )
     return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}{step_to_reach((party,))}")
+
+
+def _who_gets_it(call: ReceiveCall | SendCall) -> str:
+    return "resume() of the group goes on with this call" if is_of_group(call.key) else "the next receive gets it"
 
 
 def _took(call: ReceiveCall | SendCall) -> str:
@@ -161,6 +165,8 @@ def _state(call: ReceiveCall | SendCall) -> str:
         state = f"it is not connected: {party.trouble}"
     elif party.not_taken and not isinstance(call, ReceiveCall):
         state = f"it is there, but does not take what is sent: {party.not_taken}"
+    elif party.link.sender.held_back and not isinstance(call, ReceiveCall):
+        state = IS_FULL
     else:
         state = "it is connected"
     return f"{state}; {describe_box(party)}" if isinstance(call, ReceiveCall) else state

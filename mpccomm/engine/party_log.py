@@ -160,6 +160,10 @@ def _what_to_receive(party: RemoteParty, event: events.DeadlockFound) -> str:
 # -- the end of a pool, or of a party --------------------------------------------------------------------------------------
 
 
+IS_FULL = "its box is full: it has to receive what is there first"
+"""Why a message to a party does not leave."""
+
+
 def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Outgoing]) -> str:
     """Log what leaving a party has left behind; return as text what could not be delivered."""
     link = party.link
@@ -185,7 +189,7 @@ def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Out
         return ""
     ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
     what = plural(len(undelivered), "message")
-    state = "it is connected" if link.connected else party.trouble
+    state = (IS_FULL if link.sender.held_back else "it is connected") if link.connected else party.trouble
     return f"{party}: {what} could not be delivered: {ids} ({state})"
 
 

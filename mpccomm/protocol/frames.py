@@ -241,6 +241,11 @@ _OF_A_GROUP = re.compile(r"((?:@\[[^]]*\])*)@\(([^()]*)\)(\w+) (\d+)(?: ([\w ]+)
 """The id of a message of a group: channels, members (or a digest of them), operation, number, and which of its rounds."""
 
 
+def is_of_group(key: Key) -> bool:
+    """Return whether a message belongs to a call of a group."""
+    return isinstance(key, str) and _OF_A_GROUP.fullmatch(key) is not None
+
+
 def members_of(key: Key) -> tuple[str, ...]:
     """Return the members of the group that a message belongs to; empty: it belongs to none, or its id has only a digest of them."""
     call = _OF_A_GROUP.fullmatch(key) if isinstance(key, str) else None

@@ -17,6 +17,7 @@ from mpccomm import (
     PartyGoneError,
     Pool,
     Serialization,
+    Settings,
     SyncPool,
 )
 from mpccomm.engine.loop_owner import LoopOwner
@@ -187,6 +188,20 @@ def test_those_of_the_pool_too() -> None:
             make(max_retries="3")
         with pytest.raises(TypeError, match="a time limit is a number"):
             make(timeout="3")
+
+
+async def test_what_a_time_limit_says_of_the_next_step() -> None:
+    async with pools("Alice", "Bob", settings=Settings(limits=Limits(box_messages=1), linger=UNIT)) as (alice, bob):
+        group = alice.group(["Alice", "Bob"])
+        with pytest.raises(
+            CommunicationTimeoutError, match=r"not lost: resume\(\) of the group goes on with this call\."
+        ):
+            await group.allgather(1, timeout=UNIT / 10)
+        with pytest.raises(CommunicationTimeoutError, match="not lost: the next receive gets it"):
+            await alice.recv("Bob", timeout=UNIT / 10)
+        await until(lambda: bob.pool_handlers["Alice"].buffer)
+        with pytest.raises(CommunicationTimeoutError, match="its box is full: it has to receive what is there first"):
+            await alice.send("Bob", "no room for that", timeout=UNIT)
 
 
 @pytest.mark.parametrize("kind", FACES)
