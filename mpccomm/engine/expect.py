@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from operator import index
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,10 +20,25 @@ class Array:
 
     :param dtype: its dtype, or anything that numpy makes one of; None: any
     :param shape: its shape, with None where any length will do; None: any shape
+    :raises TypeError: that is no dtype, or no shape
+    :raises ValueError: no array has such a shape
     """
 
     dtype: DTypeLike | None = None
     shape: tuple[int | None, ...] | None = None
+
+    def __post_init__(self) -> None:
+        # At once: where it could never fit, the first message would be lost to it.
+        if self.dtype is not None and find_spec("numpy") is not None:
+            import numpy as np
+
+            np.dtype(self.dtype)
+        if self.shape is None:
+            return
+        if not isinstance(self.shape, tuple):
+            raise TypeError(f"a shape is a tuple of lengths, with None for any, not {self.shape!r}")
+        if any(length is not None and index(length) < 0 for length in self.shape):
+            raise ValueError(f"no array has the shape {self.shape!r}; None stands for any length")
 
     def __str__(self) -> str:
         import numpy as np

@@ -438,7 +438,7 @@ class _Graph:
     def _phases(self) -> list[PhaseEstimate]:
         found: dict[str, PhaseEstimate] = {}
         for party in self._parties:
-            times: dict[str, list[float]] = {}
+            stays: dict[str, list[tuple[_Event, _Event]]] = {}
             begun: dict[Phase, _Event] = {}
             for call in party.calls:
                 phase = call.of
@@ -447,15 +447,24 @@ class _Graph:
                 if phase not in begun:
                     begun[phase] = call.begin
                     continue
-                begin = begun.pop(phase)
-                total = times.setdefault(phase.path, [0.0, 0.0])
-                total[0] += call.end.recorded - begin.recorded
-                total[1] += call.end.time - begin.time
-            for path, (recorded, estimated) in times.items():
+                stays.setdefault(phase.path, []).append((begun.pop(phase), call.end))
+            for path, those in stays.items():
+                # As in reports: where several threads or tasks are in it at the same time, that counts once.
+                recorded = _covered((begin.recorded, end.recorded) for begin, end in those)
+                estimated = _covered((begin.time, end.time) for begin, end in those)
                 longest = found.get(path)
                 if longest is None or estimated > longest.estimated:
                     found[path] = PhaseEstimate(path, recorded, estimated)
         return list(found.values())
+
+
+def _covered(stays: Iterable[tuple[float, float]]) -> float:
+    """Return for how long at least one of these lasts."""
+    length, until = 0.0, -math.inf
+    for begin, end in sorted(stays):
+        length += max(end - max(begin, until), 0.0)
+        until = max(until, end)
+    return length
 
 
 def _path(last: _Event, first: float) -> Path:

@@ -49,7 +49,7 @@ def test_acknowledgements_are_no_messages_and_lines_of_the_run_are_told(
     assert main(["estimate", str(path), "--rtt", "2s"]) == Status.WELL
     said = capsys.readouterr()
     assert "travelling: 3 messages and 3 acknowledgements, one after the other" in said.out
-    assert "warning: this was recorded over lines already, with a round trip of up to 40.0 ms" in said.err
+    assert "warning: between two of the parties no round trip took less than 40.0 ms in this recording" in said.err
 
 
 def test_a_run_without_lines_is_no_reason_to_warn(trace: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,9 +145,12 @@ def test_many_small_values(part: int) -> None:
             if message is not None:
                 with suppress(DecodingError):
                     decode(message)  # what is needed once and for all is there now
-                cost = measure(partial(decode, message), SIZE // 8)
-                memory = FIXED + 8 * max(cost.memory - FIXED, 0)
-                within = cost._replace(seconds=4 * cost.seconds, memory=memory).within(SIZE)
+                for _ in range(3):  # what else goes on can only add
+                    cost = measure(partial(decode, message), SIZE // 8)
+                    memory = FIXED + 8 * max(cost.memory - FIXED, 0)
+                    within = cost._replace(seconds=4 * cost.seconds, memory=memory).within(SIZE)
+                    if within:
+                        break
                 assert within, (type(value), str(value)[:100], bare, cost)
 
 

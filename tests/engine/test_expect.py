@@ -25,6 +25,24 @@ def test_what_can_not(expect: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "shape", "error", "why"),
+    [
+        ("flot64", None, TypeError, "flot64"),
+        ("float64", 3, TypeError, "a shape is a tuple of lengths"),
+        ("float64", "3", TypeError, "a shape is a tuple of lengths"),
+        ("float64", [3], TypeError, "a shape is a tuple of lengths"),
+        ("float64", (1.5,), TypeError, "integer"),
+        ("float64", (-1, 3), ValueError, r"no array has the shape \(-1, 3\); None stands for any length"),
+    ],
+)
+def test_an_array_that_can_not_be_is_refused_as_it_is_made(
+    dtype: Any, shape: Any, error: type[Exception], why: str
+) -> None:
+    with pytest.raises(error, match=why):
+        Array(dtype, shape)
+
+
+@pytest.mark.parametrize(
     ("value", "expect"),
     [
         (1, int),

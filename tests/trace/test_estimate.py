@@ -101,6 +101,19 @@ def test_phases() -> None:
     assert phase.estimated == pytest.approx(0.1 + 0.007, abs=0.001)
 
 
+def test_a_phase_of_several_tasks_counts_once() -> None:
+    alice, bob, record = two()
+    stays = [(2, 9), (2, 8), (12, 14), (3, 4)]
+    alice.lanes[:] = [f"thread {number}" for number in range(len(stays))]
+    for lane, (began, ended) in enumerate(stays):
+        alice.phases.append(Phase("online", lane, began * MS, ended * MS))
+    asend(alice, 3 * MS, 0)
+    recv(bob, 0, arrived=5 * MS, asked=0)
+    (phase,) = over(record, Line()).phases
+    assert phase.recorded == pytest.approx(0.009)
+    assert phase.estimated <= 0.010
+
+
 def test_nothing_recorded() -> None:
     with pytest.raises(ValueError, match="no call"):
         over(Record([party("Alice")]), Line())
