@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"{', '.join(map(str, options.file))}: {error}") from error
     if found.recorded_rtt:
         print(
-            f"warning: between two of the parties no round trip took less than {seconds_text(found.recorded_rtt)} in this recording: "
-            "it was made over lines already, or on a busy machine. That is taken off; but what had to wait for a slow line counts as "
-            "handling, and so twice. Better record without lines, where nothing else runs",
+            f"warning: between two of the parties no round trip took less than {seconds_text(found.recorded_rtt)} in this "
+            "recording: it was made over lines already, or on a busy machine. That is taken off; but what had to wait for a slow "
+            "line counts as handling, and so twice. Better record without lines, where nothing else runs",
             file=sys.stderr,
         )
     print("\n".join(_report(found)))

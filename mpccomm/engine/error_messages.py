@@ -234,6 +234,10 @@ def _barred(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | Sen
 
 
 def _closed(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
+    if isinstance(call, SendCall) and call.state is not RequestState.NEW:
+        return errors.PoolClosedError(
+            f"{what}: this pool has ended before that was confirmed; the message may have arrived."
+        )
     return errors.PoolClosedError(f"{what}: this pool was shut down. Make a new one.")
 
 
