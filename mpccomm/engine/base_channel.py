@@ -407,7 +407,7 @@ class BaseChannel:
     def _members(self, names: Sequence[str] | None, me: str | None) -> Members:
         chosen, own = names_of(names), me or self._space.name
         others = self._engine.parties
-        known = (*others, *filter(None, (own, self._space.name)))
+        known = tuple(dict.fromkeys((*others, *filter(None, (own, self._space.name)))))
         if own and (strange := [name for name in chosen or () if name not in known]):
             # Checked first: where the name of this party is misspelt, it would seem to be missing.
             raise UnknownPartyError(unknown(strange[0], known))

@@ -291,6 +291,7 @@ async def test_time_is_up_before_all_have_confirmed() -> None:
         (["alice", "zoe"], None, UnknownPartyError, "zoe"),
         (["Bbo"], None, UnknownPartyError, "no party 'Bbo' .*did you mean 'bob'"),
         (["alcie", "bob"], None, UnknownPartyError, "no party 'alcie' .*did you mean 'alice'"),
+        (["alice", "zoe"], None, UnknownPartyError, r"there are: 'bob', 'carol', 'alice'\)"),
         (["bob", "carol"], None, ConfigurationError, "'alice', this party, is not in"),
         (["alice", "bob", "bob"], None, ConfigurationError, "'bob' is twice"),
         ("alice", None, TypeError, "list of names"),
