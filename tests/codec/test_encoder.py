@@ -18,6 +18,7 @@ from mpccomm.codec.columns import BULK
 from mpccomm.codec.wire import INLINE, MAX_DEPTH, Tag
 from mpccomm.errors import CommunicationError, DecodingError, EncodingError
 from tests.codec.exactness import assert_same
+from tests.codec.limits import slowness
 from tests.codec.raw import call, decode_node, leaf, round_trip
 
 
@@ -375,7 +376,7 @@ def test_shared_instances_are_counted_before_they_are_written_out(form: str, end
         began = time.process_time()
         with pytest.raises(EncodingError, match="more elements"):
             encode(shared(form, depth, end))
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < slowness()
     assert Holder.calls < 40_000
 
 
@@ -442,7 +443,7 @@ def test_what_other_libraries_share_is_counted_before_it_is_written_out(double: 
         began = time.process_time()
         with pytest.raises(EncodingError, match="more elements"):
             encode(value)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < slowness()
 
 
 def test_elements_of_an_index_that_are_too_many_are_not_hashed() -> None:
