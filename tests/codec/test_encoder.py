@@ -265,7 +265,7 @@ def test_shared_references_are_counted_before_they_are_written_out(double: Calla
         began = time.process_time()
         with pytest.raises(EncodingError, match="more elements"):
             encode(value)
-        assert time.process_time() - began < 0.5
+        assert time.process_time() - began < 0.5 * slowness()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_shared_references_in_columns_are_counted_before_they_are_written_out(re
     began = time.process_time()
     with pytest.raises(EncodingError, match="more elements"):
         encode(value)
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.5 * slowness()
 
 
 class Holder:
@@ -454,7 +454,7 @@ def test_elements_of_an_index_that_are_too_many_are_not_hashed() -> None:
     began = time.process_time()
     with pytest.raises(EncodingError, match="more elements"):
         encode(index)
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.5 * slowness()
 
 
 def test_elements_of_shared_references_are_counted_before_they_are_packed() -> None:
@@ -464,7 +464,7 @@ def test_elements_of_shared_references_are_counted_before_they_are_packed() -> N
     began = time.process_time()
     with pytest.raises(EncodingError, match="more elements"):
         encode(value)
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 0.2 * slowness()
     for limit in range(3000, 3200):
         value = 1
         for _ in range(9):
