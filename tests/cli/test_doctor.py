@@ -88,6 +88,10 @@ def test_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert "  ok    bob: port: " in capsys.readouterr().out
 
 
+SAID = r"mpccomm doctor, ping or bench|refused|no answer yet|hung up|it is shutting down"
+"""What is known of a party of which only a visit was seen: how far that has come."""
+
+
 @pytest.mark.parametrize("command", ["doctor", "ping", "bench"])
 def test_the_program_takes_no_note_of_it(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What waits for the party goes on waiting, and gets what that sends."""
@@ -103,7 +107,7 @@ def test_the_program_takes_no_note_of_it(command: str, tmp_path: Path, capsys: p
         assert mpccomm([command, str(file), "--me", "alice", *options]) == expected
         if command == "bench":
             assert "bob is connected, but runs no bench" in capsys.readouterr().err
-        with pytest.raises(NotReadyError, match=r"mpccomm doctor, ping or bench|refused|no answer yet|hung up"):
+        with pytest.raises(NotReadyError, match=SAID):
             bob.wait_ready(UNIT)
         assert not handle.done()
         assert bob.stats["alice"].messages_received == bob.stats["alice"].reconnects == 0

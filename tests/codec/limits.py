@@ -15,25 +15,12 @@ from typing import NamedTuple
 
 from mpccomm.codec import decode, encode
 from mpccomm.errors import DecodingError
+from tests.timing import slowness
 
 SECONDS = 1.0
 MEMORY = 50 << 20
 EXPANSION = 20
 """The bound: seconds of processor time, bytes, and how many times the size of the message may come on top."""
-
-
-TURNS = 300_000
-IN_TURNS = 0.05
-"""Seconds that the processor takes for them, of the machine that `SECONDS` was set for."""
-
-
-def slowness() -> float:
-    """How many times as long the processor takes now, at least 1: other machines, or others on this one, may halve its speed."""
-    start = time.process_time()
-    there: dict[int, tuple[int, str]] = {}
-    for turn in range(TURNS):
-        there[turn & 1023] = turn, str(turn)
-    return max((time.process_time() - start) / IN_TURNS, 1.0)
 
 
 class Cost(NamedTuple):

@@ -25,6 +25,7 @@ from mpccomm.codec.wire import ALLOWANCE, EXPANSION, Tag
 from mpccomm.errors import DecodingError, EncodingError
 from tests.codec.hostile import Grammar
 from tests.codec.samples import SAMPLES
+from tests.timing import slowness
 
 TNO = "tno"
 CODECS = (*SAMPLES, TNO)
@@ -239,7 +240,7 @@ def attempt(segments: Segments, thorough: bool = False, codec: str = "") -> obje
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
     spent = time.process_time() - began
-    if spent > SLOWEST:
+    if spent > SLOWEST and spent > SLOWEST * slowness():
         raise AssertionError(f"{spent:.1f} s for a message of {size} bytes")
     if thorough and peak > EXPANSION * size + 2 * ALLOWANCE:
         raise AssertionError(f"{peak} bytes for a message of {size} bytes")

@@ -18,8 +18,8 @@ from mpccomm.codec.columns import BULK
 from mpccomm.codec.wire import INLINE, MAX_DEPTH, Tag
 from mpccomm.errors import CommunicationError, DecodingError, EncodingError
 from tests.codec.exactness import assert_same
-from tests.codec.limits import slowness
 from tests.codec.raw import call, decode_node, leaf, round_trip
+from tests.timing import slowness
 
 
 class Counted(Counter[str]):

@@ -128,8 +128,9 @@ def _without_zeros(node: Any) -> Any:
     return b"" if type(node) is bytes and not any(node) else node
 
 
-FIXED = 4 << 20
-"""Bytes that the libraries take in a child for the first value of a kind, however large the message is."""
+FIXED = 12 << 20
+"""Bytes that the libraries take in a child for the first value of a kind, however large the message is: those that pyarrow's
+allocator takes first are 8 MB, if nothing else in this process had it take them before."""
 
 
 PARTS = 8
