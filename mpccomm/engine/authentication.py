@@ -169,7 +169,7 @@ class Authentication:
         if party.closed is not None:
             if party.closed.ending is GivenUp.BARRED:
                 raise NotRecognisedError(f"{party} is kept out: {party.closed.reason}", CloseCode.BARRED)
-            raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN)
+            raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN, usual=True)
         if party.clock() < party.reputation.not_before:
             raise NotRecognisedError(f"{party} broke the protocol a moment ago", CloseCode.VIOLATION)
         return party

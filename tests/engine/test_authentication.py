@@ -76,6 +76,9 @@ async def test_those_who_are_not_let_in_learn_by_the_code() -> None:
     assert await code_of(authentication, caller, 1) == (CloseCode.BARRED, "alice (127.0.0.1:1) is kept out: too often")
     alice.give_up(GivenUp.CLOSED)
     assert await code_of(authentication, caller, 1) == (CloseCode.SHUTTING_DOWN, "this pool is shut down")
+    with pytest.raises(NotRecognisedError) as caught:
+        await authentication.identify(caller, 1)
+    assert caught.value.usual  # one that calls as the pool ends is no stranger, and no cause for a warning
     alice = new_party("alice")
     authentication = knowing(alice)
     alice.reputation.not_before = alice.clock() + 1000
