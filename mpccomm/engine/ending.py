@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mpccomm.engine.abc import Step
 from mpccomm.engine.error_messages import split_by
@@ -16,16 +16,23 @@ from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
-from mpccomm.engine.party_log import tell_of_remains, tell_of_undelivered
+from mpccomm.engine.party_log import tell_of_given_up, tell_of_lingering, tell_of_remains, tell_of_undelivered
 from mpccomm.engine.removals import Removals
 from mpccomm.engine.server import PoolServer
 from mpccomm.engine.takeover import Takeover
 from mpccomm.errors import PoolClosedError
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
+from mpccomm.protocol.sender import Outgoing
 from mpccomm.settings import Settings
 
 _LAST = 10
 """Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long."""
+
+
+_PATIENT = 1.0
+"""Seconds after which an end that is not over yet says what it waits for."""
+
+_Tell: TypeAlias = Callable[[EventLog, Party, Sequence[Outgoing]], str]
 
 
 class Lingering:
@@ -272,20 +279,31 @@ class PoolEnding:
         engine = self._engine
         if forgotten and engine.server.listening:
             await engine.takeover.may_be_followed()
-        engine.failures.told_by_party = True
-        parties = list(engine.parties.values())
-        leaving = [party.leave(self.deadline, reason, followed=engine.takeover.followed) for party in parties]
-        left = await asyncio.gather(*leaving)
-        reports = {
-            party.name: tell_of_remains(party.log, party, messages)
-            for party, messages in zip(parties, left, strict=True)
-        }
-        tell_of_undelivered(engine.log, reports)
+        followed = engine.takeover.followed
+        await self._of_each(lambda party: party.leave(self.deadline, reason, followed=followed), tell_of_remains)
         if told := engine.removals.leaving:
             await asyncio.wait(told.values())
 
     async def _give_up(self, reason: str) -> None:
-        await asyncio.gather(*(party.abort(reason, self.deadline) for party in self._engine.parties.values()))
+        await self._of_each(lambda party: party.abort(reason, self.deadline), tell_of_given_up)
+
+    async def _of_each(self, leave: Callable[[Party], Awaitable[list[Outgoing]]], tell: _Tell) -> None:
+        """Leave all parties, and log for each what is left."""
+        engine = self._engine
+        engine.failures.told_by_party = True
+        parties = list(engine.parties.values())
+        notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
+        try:
+            left = await asyncio.gather(*map(leave, parties))
+        finally:
+            notice.cancel()
+        reports = {party.name: tell(party.log, party, messages) for party, messages in zip(parties, left, strict=True)}
+        tell_of_undelivered(engine.log, reports)
+
+    def _tell_of_lingering(self, parties: Sequence[Party]) -> None:
+        seconds = self.deadline() - Party.clock()
+        if seconds > 0:
+            tell_of_lingering(self._engine.log, [party for party in parties if not party.closed], seconds)
 
     # -- split by a signal handler -------------------------------------------------------------------------------------
 

@@ -510,7 +510,7 @@ class Party:
         await self._handshakes_end(deadline)
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None or self._given_up, deadline)
-        undelivered = [message for message in link.sender.pending() if not message.delivered]
+        undelivered = self._undelivered()
         known = not idle or link.state is not PartyState.UNKNOWN
         if known:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
@@ -596,8 +596,11 @@ class Party:
             self.connections.abort()
             await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
 
-    async def abort(self, reason: str, deadline: Callable[[], float]) -> None:
-        """Tell it that we give up, and why. Wait for a connection first, if it knows us or something was sent to it."""
+    async def abort(self, reason: str, deadline: Callable[[], float]) -> list[Outgoing]:
+        """Tell it that we give up, and why. Wait for a connection first, if it knows us or something was sent to it.
+
+        :returns: the messages that it has not confirmed
+        """
         link = self.link
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
@@ -605,8 +608,13 @@ class Party:
         await self._handshakes_end(deadline)
         if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
             await self.until(lambda: link.connected or link.ending is not None, deadline)
+        undelivered = self._undelivered()
         link.abort(reason)
         self._close()
+        return undelivered
+
+    def _undelivered(self) -> list[Outgoing]:
+        return [message for message in self.link.sender.pending() if not message.delivered]
 
     def explain(self, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
         """Return the error that a call raises which ended for that cause."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
@@ -166,17 +166,8 @@ IS_FULL = "its box is full: it has to receive what is there first"
 
 def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Outgoing]) -> str:
     """Log what leaving a party has left behind; return as text what could not be delivered."""
+    tell_of_traffic(log, party)
     link = party.link
-    counters = link.counters
-    log(
-        LogEvent.TRAFFIC,
-        "%s: sent %s (%s), received %d (%s)",
-        party,
-        plural(counters.messages_sent, "message"),
-        plural(counters.bytes_sent, "byte"),
-        counters.messages_received,
-        plural(counters.bytes_received, "byte"),
-    )
     if link.mailbox.unread_messages:
         removed = party.closed is not None and party.closed.ending is GivenUp.REMOVED
         text = (
@@ -187,10 +178,54 @@ def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Out
         log(LogEvent.UNREAD, text, party, describe_box(party))
     if not undelivered:
         return ""
-    ids = ", ".join(describe_key(message.key) for message in undelivered[:_MOST_LISTED])
-    what = plural(len(undelivered), "message")
-    state = (IS_FULL if link.sender.held_back else "it is connected") if link.connected else party.trouble
-    return f"{party}: {what} could not be delivered: {ids} ({state})"
+    return f"{party}: {plural(len(undelivered), 'message')} could not be delivered: {_named(undelivered)} ({state_of(party)})"
+
+
+def tell_of_given_up(log: EventLog, party: RemoteParty, unconfirmed: Sequence[Outgoing]) -> str:
+    """Log what was exchanged with a party that was told that we give up; return as text what it had not confirmed by then."""
+    tell_of_traffic(log, party)
+    if not unconfirmed:
+        return ""
+    were = "message was" if len(unconfirmed) == 1 else "messages were"
+    text = f"{len(unconfirmed):,} {were} under way when this pool gave up, and may not have arrived"
+    return f"{party}: {text}: {_named(unconfirmed)} ({state_of(party)})"
+
+
+def tell_of_lingering(log: EventLog, parties: Iterable[RemoteParty], seconds: float) -> None:
+    """Log for which parties the end of a pool waits, and for how long."""
+    texts = []
+    for party in parties:
+        messages = sum(1 for message in party.link.sender.pending() if not message.delivered)
+        what = f"has {plural(messages, 'message')} to get" if messages else "has not heard of it"
+        texts.append(f"{party} {what} ({state_of(party)})")
+    if texts:
+        text = "this pool is ending, and waits up to %.0f s more: %s. An interrupt (Ctrl-C) ends it at once"
+        log(LogEvent.LINGERING, text, seconds, in_one_line(texts))
+
+
+def state_of(party: RemoteParty) -> str:
+    """Say what keeps messages from a party."""
+    if not party.link.connected:
+        return party.trouble
+    return IS_FULL if party.link.sender.held_back else "it is connected"
+
+
+def tell_of_traffic(log: EventLog, party: RemoteParty) -> None:
+    """Log how much was exchanged with a party."""
+    counters = party.link.counters
+    log(
+        LogEvent.TRAFFIC,
+        "%s: sent %s (%s), received %d (%s)",
+        party,
+        plural(counters.messages_sent, "message"),
+        plural(counters.bytes_sent, "byte"),
+        counters.messages_received,
+        plural(counters.bytes_received, "byte"),
+    )
+
+
+def _named(messages: Sequence[Outgoing]) -> str:
+    return ", ".join(describe_key(message.key) for message in messages[:_MOST_LISTED])
 
 
 def tell_of_undelivered(log: EventLog, reports: Mapping[str, str]) -> None:

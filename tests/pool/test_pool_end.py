@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mpccomm import (
+    Limits,
     PartyAbortedError,
     PartyGoneError,
     PartyRestartedError,
@@ -113,6 +114,53 @@ async def test_shutdown_names_what_it_could_not_deliver(caplog: pytest.LogCaptur
     (line,) = log.lines("could not be delivered", logging.WARNING)
     assert line == f"Bob ({LOCAL}:1): 2 messages could not be delivered: #0, 'named' (connection refused)"
     assert all(isinstance(handle.exception(), PoolClosedError) for handle in handles)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_an_abort_names_once_what_was_not_confirmed(connected: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A send that fails because its own pool gives up is no failure that the program has to look at: it knows why."""
+    log = Log(caplog)
+    async with pools("Alice", "Bob", settings=quick(Limits(box_messages=1))) as (alice, bob):
+        alice.add_http_client("Carol", LOCAL, 1)
+        name, port = ("Bob", bob.port) if connected else ("Carol", 1)
+        if connected:
+            await alice.send(name, "the only one that the box takes")
+        handles = [alice.asend(name, number, f"late {number}") for number in range(20)]
+        link = alice._engine.parties[name].link
+        await until(lambda: bool(link.sender.held_back) is connected)
+        where = f"{name} ({LOCAL}:{port})"
+        await alice.abort("enough", linger=2 * UNIT)
+        (line,) = log.lines("late 0", logging.WARNING)
+        assert line.startswith(
+            f"{where}: 20 messages were under way when this pool gave up, and may not have arrived: "
+        )
+        assert line.endswith(
+            "(its box is full: it has to receive what is there first)" if connected else "(connection refused)"
+        )
+        assert len(log.lines(f"{where}: sent ", logging.INFO)) == 1
+        assert not log.lines("failed, and")
+        assert all(isinstance(handle.exception(), PoolClosedError) for handle in handles)
+
+
+@pytest.mark.parametrize("end", ["shutdown", "abort"])
+async def test_an_end_that_takes_long_says_for_whom(
+    end: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpccomm.engine.ending._PATIENT", UNIT)
+    log = Log(caplog)
+    alice = Pool(settings=quick())
+    alice.add_http_client("Bob", LOCAL, 1)
+    alice.asend("Bob", 1)
+    alice.asend("Bob", 2)
+    ending = asyncio.ensure_future(alice.shutdown(1000) if end == "shutdown" else alice.abort("enough", linger=1000))
+    line = await log.seen("is ending", logging.WARNING)
+    assert line == (
+        f"this pool is ending, and waits up to 1000 s more: Bob ({LOCAL}:1) has 2 messages to get (connection refused). "
+        "An interrupt (Ctrl-C) ends it at once"
+    )
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
 
 
 async def test_shutdown_names_what_was_never_received_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
