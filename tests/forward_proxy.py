@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 LOCAL = "127.0.0.1"
@@ -68,22 +69,28 @@ class ForwardProxy:
             server.setblocking(False)
             self.port = server.getsockname()[1]
             self._ready.set()
-            accepting = asyncio.ensure_future(self._accept(server))
+            self._loop.add_reader(server, self._accept, server)
             await self._end.wait()
-            accepting.cancel()
-            await asyncio.wait([accepting])
+            self._loop.remove_reader(server)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    # No `asyncio.start_server`: its tasks for connections that were just made can't be awaited.
-    async def _accept(self, server: socket.socket) -> None:
-        while True:
-            connection, _ = await self._loop.sock_accept(server)
-            task = asyncio.ensure_future(self._attend(connection))
+    # No `asyncio.start_server`: its tasks for connections that were just made can't be awaited. Nor `sock_accept`, which loses the
+    # connection that came as it was cancelled.
+    def _accept(self, server: socket.socket) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            connection, _ = server.accept()
+            connection.setblocking(False)
+            task = self._loop.create_task(self._attend(connection))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._over, connection))
+
+    def _over(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # before its first step
+            connection.close()
 
     async def _attend(self, connection: socket.socket) -> None:
         reader = asyncio.StreamReader()

@@ -99,13 +99,13 @@ class BaseChannel:
         """The name of this party, for logs and groups."""
         return self._space.name
 
-    def deadline(self, seconds: float) -> PoolDeadline:
+    def deadline(self, seconds: float | None) -> PoolDeadline:
         """Bound all calls of this pool that wait, and are made inside, by one time limit: ``with pool.deadline(30): ...``
 
         Each of them has what is left of it, or its own limit if that is less; also those on channels and in groups. It counts for
         the thread or the task that enters it, and for tasks that are made inside, until it is left. Deadlines nest.
 
-        :param seconds: from when it is entered
+        :param seconds: from when it is entered; None for no limit
         """
         return PoolDeadline(self._engine, seconds)
 

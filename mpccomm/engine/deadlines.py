@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Self
 
@@ -16,9 +17,10 @@ class PoolDeadline(Block["_Stay"]):
     Such deadlines nest.
     """
 
-    def __init__(self, owner: object, limit: float) -> None:
-        found = seconds(limit)
-        if found is None or not found >= 0:
+    def __init__(self, owner: object, limit: float | None) -> None:
+        given = seconds(limit)
+        found = math.inf if given is None else given
+        if not found >= 0:
             raise ValueError(f"a deadline can't be {limit!r} seconds away")
         super().__init__(entered)
         self.seconds = found
@@ -81,7 +83,7 @@ def tightened(owner: object, limit: float | None) -> float | None:
     for stay in entered:
         if stay.owner is owner:
             left = max(stay.at - time.monotonic(), 0.0)
-            if limit is None or left < limit:
+            if left < (math.inf if limit is None else limit):
                 limit = RemainingTime(left, stay.seconds)
     return limit
 

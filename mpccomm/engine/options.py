@@ -158,9 +158,14 @@ def check_id(text: str, limit: int) -> None:
 
 
 def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
-    """Return the names as given; a single string would be taken for a list of one-letter names."""
+    """Return the names as given; a single string would be taken for a list of one-letter names.
+
+    :raises TypeError: it is one, or a number
+    """
     if isinstance(names, str):
         raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
+    if isinstance(names, Real):
+        raise TypeError(f"handler_names takes a list of names; did you mean timeout={names!r}?")
     return names
 
 

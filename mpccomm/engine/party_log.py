@@ -186,9 +186,9 @@ def tell_of_given_up(log: EventLog, party: RemoteParty, unconfirmed: Sequence[Ou
     tell_of_traffic(log, party)
     if not unconfirmed:
         return ""
-    were = "message was" if len(unconfirmed) == 1 else "messages were"
-    text = f"{len(unconfirmed):,} {were} under way when this pool gave up, and may not have arrived"
-    return f"{party}: {text}: {_named(unconfirmed)} ({state_of(party)})"
+    were = "1 message was" if len(unconfirmed) == 1 else f"{len(unconfirmed):,} messages were"
+    ids, state = _named(unconfirmed), state_of(party)
+    return f"{party}: {were} under way when this pool gave up, and may not have arrived: {ids} ({state})"
 
 
 def tell_of_lingering(log: EventLog, parties: Iterable[RemoteParty], seconds: float) -> None:

@@ -47,7 +47,12 @@ class Credentials:
     ) -> None:
         if cert is None:
             given = "key" if key is not None else "ca_cert"
-            raise ConfigurationError(f"{given} was given without cert: both ends of a connection show a certificate")
+            named = (
+                f". Is it a name? That is given as name={key!r}" if key is not None and not Path(key).exists() else ""
+            )
+            raise ConfigurationError(
+                f"{given} was given without cert: both ends of a connection show a certificate{named}"
+            )
         self.chain = chain = read_certificates(cert, "cert=")
         self.own = chain[0]
         self.authorities = () if ca_cert is None else read_certificates(ca_cert, "ca_cert=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from mpccomm.engine.deadlines import (
     limits_within,
     tightened,
 )
-from mpccomm.engine.options import SendLimits
+from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.errors import CommunicationTimeoutError
 
 ONE, OTHER = object(), object()
@@ -59,7 +60,20 @@ def test_nothing_is_sent_when_nothing_is_left() -> None:
         assert limits_within(ONE, SendLimits(None, 3))[1] == 3
 
 
-@pytest.mark.parametrize("wrong", [-1, float("nan"), None])
+@pytest.mark.parametrize("none", [None, math.inf])
+def test_no_deadline_bounds_nothing(none: float | None) -> None:
+    """Seconds, or None for none, as everywhere."""
+    with PoolDeadline(ONE, none) as deadline:
+        assert deadline.left == math.inf
+        assert tightened(ONE, None) is None
+        assert tightened(ONE, 3) == 3
+        assert limits_within(ONE, NO_LIMIT) is NO_LIMIT
+        assert Deadline(None, ONE).left is None
+        with PoolDeadline(ONE, 10):
+            assert 9 < (tightened(ONE, None) or 0) <= 10
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan")])
 def test_a_deadline_is_not_in_the_past(wrong: Any) -> None:
     with pytest.raises(ValueError, match="seconds away"):
         PoolDeadline(ONE, wrong)

@@ -101,6 +101,9 @@ def test_names_are_a_list() -> None:
     assert options.unique(["b", "a", "b"]) == ["b", "a"]
     with pytest.raises(TypeError, match=r"did you mean \['alice'\]"):
         options.names_of("alice")
+    # The time limit is first at other calls.
+    with pytest.raises(TypeError, match=r"did you mean timeout=1.5\?"):
+        options.names_of(1.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", FACES)

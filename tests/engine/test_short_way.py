@@ -87,10 +87,14 @@ async def test_steps_that_being_watched_adds_to_a_round_trip(watched: str, most:
                 sys.settrace(before)
             return found / 50
 
-        alone = await steps()
+        async def fewest() -> float:
+            # The clock of a pool takes steps too: the more often, the slower the machine.
+            return min([await steps() for _ in range(3)])
+
+        alone = await fewest()
         for pool in (alice, bob):
             pool.trace() if watched == "trace" else engine_of(pool).count()
-        assert await steps() <= most * alone
+        assert await fewest() <= most * alone
 
 
 class Wakes:

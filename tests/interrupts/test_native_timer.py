@@ -280,8 +280,8 @@ def fires_as_often(pair: Pair, times: int) -> bool:
     with handling(TIMER):
         for _ in range(times):
             timer = threading.Timer(UNIT / 5, signal.pthread_kill, (threading.get_ident(), TIMER.number))
-            timer.start()
             with suppress(TimesUpError):
+                timer.start()  # which waits until it runs
                 duo.run(receive)
             with suppress(TimesUpError):  # where it ended earlier
                 timer.join()

@@ -131,6 +131,11 @@ def test_no_certificate(given: str, files: Folder) -> None:
         Pool(**{given: files.write(ALICE.key_bytes() + ALICE.pem())})  # type: ignore[arg-type]
 
 
+def test_a_name_that_was_given_as_the_first_argument() -> None:
+    with pytest.raises(ConfigurationError, match=r"show a certificate\. Is it a name\? That is given as name='Alice'$"):
+        Pool("Alice")
+
+
 def test_without_cryptography(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     key, cert = files.key(ALICE), files.cert(ALICE)
     monkeypatch.setitem(sys.modules, "cryptography", None)
