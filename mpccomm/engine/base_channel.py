@@ -321,7 +321,7 @@ class BaseChannel:
                 watcher.request, call.waiter = call, watcher
             elif future is None:
                 call.waiter = waiter
-                if called is not None and waiter is not None:
+                if waiter is not None:
                     waiter.involved = call.involved()
             post(call.start)
         finally:
@@ -365,7 +365,7 @@ class BaseChannel:
                 request.waiter = watcher
             else:
                 request.waiter = waiter
-                if called is not None and waiter is not None:
+                if waiter is not None:
                     waiter.involved = request.involved()
             self._post(request.start)
         finally:

@@ -41,10 +41,19 @@ def split_by(error: BaseException) -> errors.PoolClosedError:
 
 def unknown(name: object, parties: Collection[str]) -> str:
     """Return the text that says that there is no party of that name."""
+    if not isinstance(name, str):
+        return str(no_name(name))
     known = ", ".join(map(repr, parties)) or "none yet"
     near = errors.nearest(name, parties)
     remedy = "add it with add_http_client" if near is None else f"did you mean {near!r}?"
     return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
+
+
+def no_name(name: object) -> TypeError:
+    """Return the error for what can be no party's name. Perhaps the message was given first."""
+    return TypeError(
+        f"the name of a party is a text, not {type(name).__name__}; of a send it is the first argument: send(name, message)"
+    )
 
 
 def own_name(name: str, where: str = "") -> str:

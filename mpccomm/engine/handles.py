@@ -28,7 +28,7 @@ class _Watched:
 
     looked_at = False
     involved: Involved = ()
-    """The parties that its sends are for, if there was an observer when it was made."""
+    """The parties that its sends are for."""
 
     def result(self, *arguments: Any, **options: Any) -> Any:
         """Return the result, or raise the error, as any future of this kind does."""

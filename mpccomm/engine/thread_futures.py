@@ -34,6 +34,7 @@ _PIECE = 0.1 if sys.platform == "win32" else 0.5
 _LONG = 2.0
 """Seconds after which the log warns of a wait that holds up an event loop."""
 
+_MOST_LISTED = 3
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"
 """The states that `concurrent.futures` knows."""
 
@@ -201,7 +202,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
             if state.error
             else "done"
         )
-        return f"<handle of a {'send' if self._call is None else 'receive'}, {end}>"
+        what = "send to" if self._call is None else "receive from"
+        return f"<handle of a {what} {self._parties()}, {end}>"
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -242,9 +244,14 @@ class ThreadFuture(concurrent.futures.Future[T]):
     def _involved(self) -> Involved:
         return () if self._call is None else self._call.involved()
 
+    def _parties(self) -> str:
+        names = [name for name, _ in self._involved()]
+        more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+        return (", ".join(names[:_MOST_LISTED]) or "no party") + more
+
     def _still(self, timeout: float | None) -> str:
         if self._call is None:
-            return f"not confirmed within {timeout:g} s; the message may still arrive"
+            return f"not confirmed by {self._parties()} within {timeout:g} s; the message may still arrive"
         return (
             f"no message from {self._call.party} within {timeout:g} s. This receive still waits, and gets the message when it "
             "comes: ask for the result again, or cancel() the handle, so that the message is there for another receive"

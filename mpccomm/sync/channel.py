@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpccomm.engine.base_channel import NamedChannel, values_of
 from mpccomm.engine.deadlines import Deadline
+from mpccomm.engine.error_messages import no_name
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.group_calls import calls_of
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
@@ -53,7 +54,10 @@ class SyncMessages(SyncWaiting):
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
         engine = self._engine
-        party = engine.parties.get(name) or engine.party(name)
+        try:
+            party = engine.parties.get(name) or engine.party(name)
+        except TypeError:
+            raise no_name(name) from None
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         self._deliver(party, message, msg_id, limits)
 
@@ -72,7 +76,10 @@ class SyncMessages(SyncWaiting):
         """
         engine = self._engine
         handle = self._handle()
-        party = engine.parties.get(name) or engine.party(name)
+        try:
+            party = engine.parties.get(name) or engine.party(name)
+        except TypeError:
+            raise no_name(name) from None
         self._queue_one(party, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mpccomm import CommunicationTimeoutError, Pool, SyncPool
+from mpccomm import CommunicationTimeoutError, Pool, SyncPool, UnknownPartyError
 from mpccomm.engine.base_channel import BaseChannel
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.pool.channel import Channel
@@ -116,3 +116,42 @@ async def test_a_deadline_is_entered_either_way() -> None:
         async with alice.deadline(UNIT / 10):
             with pytest.raises(CommunicationTimeoutError, match="were left of the deadline"):
                 await alice.recv("Bob")
+
+
+def test_a_message_that_is_given_first_is_no_name() -> None:
+    pool = SyncPool(name="Alice", settings=quick())
+    pool.add_http_client("Bob", LOCAL, 1)
+    try:
+        for send in (pool.send, pool.asend, pool.channel("x").send, pool.channel("x").asend):
+            # Of a message nothing is shown, as it may be secret.
+            for message, kind, error in (([1, 2], "list", TypeError), (1234, "int", UnknownPartyError)):
+                with pytest.raises(
+                    error, match=f"^the name of a party is a text, not {kind}; .*: send\\(name, message\\)$"
+                ):
+                    send(message, "Bob")  # type: ignore[arg-type]
+    finally:
+        pool.shutdown(0)
+
+
+async def test_a_message_that_is_given_first_is_no_name_on_asyncio_either() -> None:
+    async with pools("Alice", "Bob", ready=False) as (alice, _):
+        with pytest.raises(TypeError, match=r"^the name of a party is a text, not list; "):
+            await alice.send([1, 2], "Bob")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^the name of a party is a text, not list; "):
+            alice.asend([1, 2], "Bob")  # type: ignore[arg-type]
+
+
+def test_a_handle_says_whose_it_is() -> None:
+    pool = SyncPool(name="Alice", settings=quick())
+    for port, name in enumerate(("Bob", "Carol", "Dave", "Eve"), 1):
+        pool.add_http_client(name, LOCAL, port)
+    try:
+        handle, all_, receive = pool.asend("Bob", 1), pool.async_broadcast(1), pool.arecv("Bob")
+        assert repr(handle) == "<handle of a send to Bob, waiting>"
+        assert repr(all_) == "<handle of a send to Bob, Carol, Dave and 1 more, waiting>"
+        assert repr(receive) == "<handle of a receive from Bob, waiting>"
+        with pytest.raises(TimeoutError, match=r"not confirmed by Bob within 0\.001 s; the message may still arrive"):
+            handle.result(0.001)
+    finally:
+        pool.shutdown(0)
+    assert repr(handle) == "<handle of a send to Bob, failed>"
