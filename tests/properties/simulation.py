@@ -9,10 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
+from unittest import mock
 
+from mpccomm.protocol import sender as sending
+from mpccomm.protocol.box import WHOLE_COST
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import Key
+from mpccomm.protocol.frames import MESSAGE_OVERHEAD, Key
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.sender import Outgoing
 from mpccomm.protocol.states import PartyState
@@ -96,6 +100,14 @@ class Simulation:
         self.apart_until = 0.0
         self.calm = False
         self.parties = {name: SimulatedParty(self, name, some_limits(random)) for name in self.names}
+        self.at_once = seed % 2 == 0
+        """Whether the programs run on the loop of their pool, and send what goes the short way: such messages begin as they are
+        sent, while there is credit for them, all of one turn leave at its end, and what is here is received at once."""
+        self.credit = Random(seed).choice((100, 300, 1000, 16 * 1024))
+        if self.at_once:
+            self.habits = replace(self.habits, named=self.habits.named / 4, several=0.0, ordered=0.0)
+            self.delay /= 5
+            self.faults_every *= 3
 
     # -- the network ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +282,12 @@ class Simulation:
 
     def run(self) -> None:
         """Safety while the adversary is at work, then liveness."""
+        messages = self.credit // MESSAGE_OVERHEAD
+        cost = messages * WHOLE_COST + self.credit
+        with mock.patch.multiple(sending, _CREDIT=self.credit, _CREDIT_MESSAGES=messages, _CREDIT_COST=cost):
+            self._run()
+
+    def _run(self) -> None:
         for party in self.parties.values():
             self.world.after(self.world.random.choice((0.0, 0.1, 2.0)), party.start)
         self.world.after(0.5, self.attack)

@@ -248,15 +248,21 @@ class Side:
     def act(self) -> None:
         """Do one thing."""
         random, habits = self.world.random, self.simulation.habits
+        times = random.choice((1, 1, 5)) if self.simulation.at_once else 1
         if self.link.state is PartyState.RESTARTED:
             if random.random() < 0.2:
                 self.accept_restart()
         elif random.random() < habits.send:
-            self.send()
+            for _ in range(times):
+                self.send()
+            if self.simulation.at_once:
+                self.process.after(random.choice((0.0, 0.1, 0.5)), self.after_step)
+                return
         elif self.waiting and random.random() < habits.impatient:
             self.cancel(random.choice(self.waiting))
         else:
-            self.receive(("", -1) if random.random() >= habits.named else random.choice(IDS), random.random())
+            for _ in range(times):
+                self.receive(("", -1) if random.random() >= habits.named else random.choice(IDS), random.random())
         self.after_step()
 
     def accept_restart(self) -> None:
@@ -267,19 +273,23 @@ class Side:
         link = self.link
         if link.ending is not None or link.sender.queued()[0] > MOST_QUEUED:
             return
-        random, habits = self.world.random, self.simulation.habits
-        key = random.choice(IDS) if random.random() < habits.named else link.sender.next_key("")
+        random, habits, at_once = self.world.random, self.simulation.habits, self.simulation.at_once
+        key: Key | None = random.choice(IDS) if random.random() < habits.named else None
         size = random.randint(0, 6000 if random.random() < habits.large else 60)
         number = random.randint(2, 5) if random.random() < habits.several else 1
         contents = tuple(random.randbytes(random.randint(0, size // number * 2)) for _ in range(number))
         ordered, awaited = random.random() < habits.ordered, random.random() < habits.awaited
         message = Outgoing(contents, ordered=ordered, awaited=awaited)
-        message.address(key)
         annotation = annotation_of(contents)
         if annotation:
             message.annotation = pack_annotation(annotation)
-        self.epoch.sent(message, contents)
-        link.send(message)
+        if key is None and at_once:
+            link.sender.add(message, "")
+            self.epoch.sent(message, contents)
+        else:
+            message.address(link.sender.next_key("") if key is None else key)
+            self.epoch.sent(message, contents)
+            link.send(message)
         if random.random() < habits.impatient:
             self.process.after(random.random() * 2, self.give_up, message)
 
@@ -290,6 +300,13 @@ class Side:
 
     def receive(self, key: Key, patience: float) -> None:
         link = self.link
+        if self.simulation.at_once:
+            message = link.take_next("", key if isinstance(key, str) else None, lambda: self.world.now)
+            if message is not None:
+                if not isinstance(key, str):
+                    self.epoch.claim(message.key)
+                self.got(message)
+                return
         if not isinstance(key, str):
             key = link.mailbox.numbering.claim("")
             self.epoch.claim(key)
