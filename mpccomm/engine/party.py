@@ -331,6 +331,8 @@ class Party:
             if waiting <= most:
                 # Nearly always, however little each of them counts.
                 for _ in range(waiting):
+                    if not finished:
+                        break  # one of them gave its message back, and the flush that came with that has ended the others
                     finished.popleft().done()
             else:
                 self._finish_some(most)

@@ -335,8 +335,7 @@ class FutureCall(ReceiveCall):
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
-        if party.loop_owner.observers is not None:
-            self.asked = time.perf_counter()
+        self.asked = time.perf_counter()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.taking: Callable[[], None] | None = None

@@ -97,8 +97,13 @@ def deliver(loop_owner: LoopOwner, queue: Callable[[BlockingCall], Request]) -> 
     except BaseException:
         request = blocking.request
         if request is not None and request.error is None:
-            loop_owner.forgotten.append(request)
-            loop_owner.give_back(request)
+            try:
+                loop_owner.forgotten.append(request)
+                loop_owner.give_back(request)
+            except BaseException:
+                # A second signal has come before that could begin, and the caller may change what is sent from here on.
+                loop_owner.give_back(request)
+                raise
         raise
 
 

@@ -47,8 +47,12 @@ class SyncWaiting(BaseChannel):
             # The same as `deliver`, in fewer calls: there is one for nearly every message.
             request = blocking.request
             if request is not None and request.error is None:
-                owner.forgotten.append(request)
-                owner.give_back(request)
+                try:
+                    owner.forgotten.append(request)
+                    owner.give_back(request)
+                except BaseException:
+                    owner.give_back(request)
+                    raise
             raise
 
     def _deliver_all(

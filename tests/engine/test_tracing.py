@@ -732,3 +732,27 @@ async def test_another_process_of_a_party_is_another_peer() -> None:
 def test_settings_take_a_path(value: Any) -> None:
     with pytest.raises(TypeError, match="the path of a folder is needed"):
         Settings(trace=value)
+
+
+@pytest.mark.parametrize("kind", [Pool, SyncPool])
+@pytest.mark.parametrize("what", ["trace", "phase"])
+async def test_a_future_that_was_asked_for_before_there_was_an_observer(kind: type[Pool | SyncPool], what: str) -> None:
+    network = MemoryNetwork()
+    alice, bob = kind(name="Alice", network=network), Pool(name="Bob", network=network)
+    network.connect(alice, bob)
+    try:
+        if isinstance(alice, SyncPool):
+            # A `SyncPool` whose loop runs is called from anywhere.
+            await asyncio.to_thread(alice.wait_ready, 100 * UNIT)
+        future = alice.arecv("Bob")
+        observed = alice.trace() if what == "trace" else alice.phase("later").__enter__()
+        assert observed is not None
+        await bob.send("Alice", 1)
+        got = asyncio.wrap_future(future) if isinstance(future, concurrent.futures.Future) else future
+        assert await got == 1
+    finally:
+        await bob.shutdown(0)
+        if isinstance(alice, SyncPool):
+            await asyncio.to_thread(alice.shutdown, 0)
+        else:
+            await alice.shutdown(0)

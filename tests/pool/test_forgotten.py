@@ -11,7 +11,7 @@ import pytest
 
 from mpccomm import Pool, Serialization
 from tests.engine.faces import FACES, faces
-from tests.pools import LOCAL, pools, quick, until
+from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
@@ -167,3 +167,33 @@ async def test_one_of_another_loop_than_the_pool_is_on() -> None:
         await bob.send("Alice", 1)
         assert await alice.recv("Bob", timeout=LIMIT) == 1
         await alice.shutdown()
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("how", ["forgotten", "cancelled"])
+async def test_what_comes_together_with_its_message_arrives(
+    face: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gives its message back while the calls of the batch end, of which some end by that."""
+    log = Log(caplog)
+    async with faces(face, "Bob") as (alice, (bob,)):
+        await alice("wait_ready", LIMIT)
+        first = await alice("arecv", "Bob", "first") if face == "blocking" else alice("arecv", "Bob", "first")
+        others = [
+            await alice("arecv", "Bob", name) if face == "blocking" else alice("arecv", "Bob", name) for name in "xyz"
+        ]
+        await asyncio.sleep(0)
+        if how == "cancelled":
+            first.cancel()  # type: ignore[attr-defined]
+        del first
+        gc.collect()
+        for name in ("first", *"xyz"):
+            bob.asend("Alice", name, name)
+        if face == "blocking":
+            others = [asyncio.wrap_future(other) for other in others]  # type: ignore[arg-type]
+        assert await asyncio.gather(*others) == ["x", "y", "z"]
+        assert await alice("recv", "Bob", "first", LIMIT) == "first"
+        await bob.send("Alice", "goes on")
+        assert await alice("recv", "Bob", None, LIMIT) == "goes on"
+    assert not log.lines("closed a connection")
+    assert not log.lines("lost")

@@ -178,3 +178,23 @@ def test_a_list_of_ids_is_short() -> None:
 )
 def test_how_an_id_is_shown(key: Key, text: str) -> None:
     assert frames.describe_key(key) == text
+
+
+def test_an_id_as_other_programs_look_for_it() -> None:
+    assert frames.text_of_key("x") == "x"
+    assert frames.text_of_key(("p/", 3)) == "p/#3"
+    assert frames.text_of_key("@(alice,bob)barrier 0") == "barrier #0 of (alice, bob)"
+
+
+@pytest.mark.parametrize(
+    ("key", "of_group", "members"),
+    [
+        ("@[c]@(alice,bob)reduce 12 digests", True, ("alice", "bob")),
+        ("@(#00ff)bcast 3", True, ()),
+        ("@(alice,bob)of my own", False, ()),
+        (("", 3), False, ()),
+    ],
+)
+def test_whose_message_it_is(key: Key, of_group: bool, members: tuple[str, ...]) -> None:
+    assert frames.is_of_group(key) is of_group
+    assert frames.members_of(key) == members

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import mpccomm
-from mpccomm import MemoryNetwork, Serialization, Settings, SyncPool
+from mpccomm import Limits, MemoryNetwork, Serialization, Settings, SyncPool
 from mpccomm.engine.loop_owner import LoopOwner
 from tests.timing import UNIT
 
@@ -146,3 +146,51 @@ def test_what_is_sent_is_the_callers_again_also_where_the_loop_is_held_up(
         value[:] = b"!" * size
         hold.set()
         assert bytes(bob.recv("Alice", timeout=100 * UNIT)) == b"?" * size
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+@pytest.mark.parametrize(
+    "call", [lambda pool, value: pool.send("Bob", value, "m"), lambda pool, value: pool.broadcast(value, "m")]
+)
+def test_what_is_sent_is_the_callers_again_where_a_second_signal_comes_soon(
+    call: Callable[[SyncPool, Any], None],
+) -> None:
+    network, size, chance = MemoryNetwork(), 30_000, random.Random(1)
+    shots = 0
+
+    def shoot(number: int, frame: FrameType | None) -> None:
+        nonlocal shots
+        shots += 1
+        if shots == 1:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 6e-5))
+        inside = False
+        while frame is not None and not inside:
+            inside = frame.f_code.co_filename.startswith(PACKAGE)
+            frame = frame.f_back
+        if inside:
+            raise TimesUpError
+
+    with (
+        SyncPool(name="Alice", network=network) as alice,
+        SyncPool(name="Bob", network=network, settings=Settings(limits=Limits(box_messages=1))) as bob,
+    ):
+        network.connect(alice, bob)
+        before = signal.signal(signal.SIGALRM, shoot)
+        timer = signal.getitimer(signal.ITIMER_REAL)
+        twice = 0
+        try:
+            for _ in range(100):
+                alice.send("Bob", "the only one that the box takes", "before")
+                value, shots = bytearray(b"?" * size), 0
+                signal.setitimer(signal.ITIMER_REAL, UNIT / 50)
+                with pytest.raises(TimesUpError):
+                    call(alice, value)
+                value[:] = b"!" * size
+                twice += shots == 2
+                assert bob.recv("Alice", "before", timeout=LIMIT)
+                assert bytes(bob.recv("Alice", "m", timeout=LIMIT)) == b"?" * size
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+        assert twice
