@@ -39,11 +39,11 @@ from mpccomm.config import ME
 from mpccomm.engine.report import Report, joint
 from mpccomm.environment import CONFIG, INSTEAD_OF_A_FILE
 from mpccomm.errors import ConfigurationError
+from mpccomm.files import try_to_write
 from mpccomm.settings import EXPLAIN
-from mpccomm.trace.chrome import try_to_write
 
-_GRACE = 5.0
-"""Seconds that parties have to end by themselves when they are told to."""
+_GRACE = 10.0
+"""Seconds that parties have to end by themselves when they are told to: pools take up to 5 s to tell the others."""
 _ANSWER = 0.5
 """Seconds that parties have to say who waits for what before they are told to end."""
 _SETTLE = 3.0
@@ -60,11 +60,11 @@ _LONGEST_TRACEBACK = 5000
 """The largest number of lines of a traceback."""
 _UNREPORTED = (
     "no party has left a report: those pools are counted that are made with from_env() or from_config(), and that are shut down "
-    "at their end"
+    "at their end; a party that is killed leaves none"
 )
 _UNTRACED = (
     "no party has written a trace: pools are traced that are made with from_env() or from_config(), and that are shut down at "
-    "their end"
+    "their end; a party that is killed leaves none"
 )
 
 
@@ -172,7 +172,10 @@ def _options_of_ours(options: argparse.Namespace) -> list[str]:
 
 def _report(reports: Path, output: Path | None) -> None:
     """Print and write the reports that the parties have written at their ends."""
-    found = [Report.load(path) for path in sorted(reports.glob("*.json"))]
+    found = []
+    for path in sorted(reports.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError):  # of a party that was killed as it was about to write it
+            found.append(Report.load(path))
     if not found:
         print(f"mpccomm run: {_UNREPORTED}", file=sys.stderr)
         return

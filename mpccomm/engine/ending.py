@@ -18,6 +18,7 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
 from mpccomm.engine.party_log import tell_of_given_up, tell_of_lingering, tell_of_remains, tell_of_undelivered
 from mpccomm.engine.removals import Removals
+from mpccomm.engine.report import Reporter
 from mpccomm.engine.server import PoolServer
 from mpccomm.engine.takeover import Takeover
 from mpccomm.errors import PoolClosedError
@@ -76,6 +77,7 @@ class _Engine(Protocol):
     loop_owner: LoopOwner
     parties: dict[str, Party]
     removals: Removals
+    reporter: Reporter | None
     server: PoolServer
     settings: Settings
     takeover: Takeover
@@ -242,6 +244,8 @@ class PoolEnding:
         engine = self._engine
         if engine.lifecycle.usable:  # a pool that was split is closing already
             engine.lifecycle.apply(PoolEvent.CLOSE)
+        if engine.reporter is not None:
+            engine.reporter.end()
         self._task = engine.logged.context().run(engine.loop_owner.loop.create_task, self._run(leave))
         self._task.add_done_callback(engine.tell_of_failure)
         return self._task

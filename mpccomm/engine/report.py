@@ -12,6 +12,7 @@ Nothing in here waits, and no lock is held: every thread counts for itself, and 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -34,6 +35,7 @@ from mpccomm.engine.rounds import Depths
 from mpccomm.engine.scopes import Block, Stay, Stays
 from mpccomm.engine.stats import PartyStats, Stats
 from mpccomm.errors import missing_library
+from mpccomm.files import replace_file
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.sender import Outgoing
@@ -144,13 +146,14 @@ class Report(Mapping[str, Figures]):
 
         :raises OSError: the file can't be written
         """
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            if str(path).lower().endswith(".csv"):
-                writer = csv.writer(file)
-                writer.writerow(["phase", "party", *(field.name for field in fields(Figures))])
-                writer.writerows([*key, *asdict(row).values()] for key, row in self.rows())
-            else:
-                json.dump({"pool": self.pool, "phases": self.to_dict()}, file, indent=1)
+        text = io.StringIO(newline="")
+        if str(path).lower().endswith(".csv"):
+            writer = csv.writer(text)
+            writer.writerow(["phase", "party", *(field.name for field in fields(Figures))])
+            writer.writerows([*key, *asdict(row).values()] for key, row in self.rows())
+        else:
+            json.dump({"pool": self.pool, "phases": self.to_dict()}, text, indent=1)
+        replace_file(Path(path), text.getvalue().encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
@@ -367,6 +370,7 @@ class Reporter:
         self._own = self._threads.local
         self._depths = Depths(owner)
         self._begun = time.perf_counter(), time.process_time()
+        self._ended: tuple[float, float] | None = None
         self._stays: dict[str, deque[tuple[float, float, float, float]]] = {}
         """For each phase, when it was entered and left, by the clock and by CPU time."""
         self._open: dict[int, _Stay] = {}
@@ -496,9 +500,13 @@ class Reporter:
 
     # -- the report ------------------------------------------------------------------------------------------------
 
+    def end(self) -> None:
+        """Let no more time count: the pool is ending, and its program waits for nothing any more."""
+        self._ended = time.perf_counter(), time.process_time()
+
     def report(self, pool: str, parties: Iterable[str]) -> Report:
-        """Return what was counted up to now."""
-        now, cpu = time.perf_counter(), time.process_time()
+        """Return what was counted up to now, or up to the end."""
+        now, cpu = self._ended or (time.perf_counter(), time.process_time())
         threads = self._threads.all()
         lengths = {"": (now - self._begun[0], cpu - self._begun[1]), **self._lengths(now, cpu)}
         names = list(parties)

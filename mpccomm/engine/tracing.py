@@ -16,8 +16,9 @@ from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import joined, without
 from mpccomm.engine.recorder import Recorder
 from mpccomm.errors import ConfigurationError
+from mpccomm.files import try_to_write
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.trace.chrome import try_to_write, write
+from mpccomm.trace.chrome import write
 from mpccomm.trace.drawing import plot
 from mpccomm.trace.record import PartyRecord, Record
 

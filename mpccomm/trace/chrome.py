@@ -7,14 +7,11 @@ each other party; and what has arrived from each before it was asked for. Arrows
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
+from mpccomm.files import replace_file
 from mpccomm.trace.record import FORMAT, PartyRecord, Receive, Record, Send, Wait
 
 _MOST_ROWS = 8
@@ -42,52 +39,7 @@ def write(record: Record, path: str | Path) -> None:
     """
     text = json.dumps(document(record), ensure_ascii=False, separators=(",", ":"))
     # A thread may be called anything: half of a surrogate pair becomes the escape that JSON has for it.
-    _replace(Path(path), text.encode("utf-8", "backslashreplace"))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write to a file beside it, which takes its place: an interrupt leaves no half of it, and two that write don't mix."""
-    target = Path(os.path.realpath(path))  # a link stays one
-    beside = target.with_name(f".{target.name}.{uuid4().hex}")
-    try:
-        if not _try_to_make(beside, target):
-            path.write_bytes(content)
-            return
-        beside.write_bytes(content)
-        with suppress(OSError):
-            shutil.copymode(target, beside)
-        beside.replace(target)
-    finally:
-        with suppress(OSError):
-            beside.unlink()
-
-
-def _try_to_make(beside: Path, target: Path) -> bool:
-    """Make a file that may take the place of another. False: that is a device or a pipe, or the folder takes no more files."""
-    try:
-        if target.exists() and not target.is_file():
-            return False
-        beside.open("xb").close()
-    except OSError:
-        return False
-    return True
-
-
-def try_to_write(path: str | Path) -> None:
-    """Find out whether a file could be written now, before there is anything to write. It is left as it was found.
-
-    :raises OSError: it can't be
-    :raises ValueError: it can't be called that
-    """
-    found = Path(path)
-    if found.exists() and not (found.is_file() or found.is_dir()):
-        return  # a pipe or a device: to open it is to use it
-    try:
-        found.open("xb").close()
-    except FileExistsError:
-        found.open("ab").close()
-    else:
-        found.unlink()
+    replace_file(Path(path), text.encode("utf-8", "backslashreplace"))
 
 
 def document(record: Record) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import pytest
 
 from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
-from mpccomm.cli.run import _in_colour, _label, _Relay
-from mpccomm.engine.report import Report
+from mpccomm.cli.run import _in_colour, _label, _Relay, _report
+from mpccomm.engine.report import Figures, Report
 from mpccomm.trace.record import load
 from tests.programs import rest
 from tests.sync.duo import environment
@@ -259,6 +259,38 @@ def test_what_hangs_leaves_its_trace_and_its_report(tmp_path: Path, program: str
     assert sorted(record.names) == ["a", "b"]
     assert all([phase.path for phase in party.phases] == ["stuck"] for party in record.parties)
     assert len((tmp_path / "run.csv").read_text().splitlines()) == 7
+
+
+LINGERING = """
+    import os, signal, time
+    from mpccomm import SyncPool
+    with SyncPool.from_env() as pool:
+        pool.wait_ready()
+        if pool.name == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+        while pool.stats["b"].connected:
+            time.sleep(0.01)
+        pool.send("b", 1)
+    """
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed there")
+def test_one_that_still_has_something_to_deliver_leaves_its_trace_and_its_report(tmp_path: Path) -> None:
+    options = "--parties", "a,b", "--trace", "run.json", "--report-to", "run.json.report"
+    status, _, errors = ran(tmp_path, LINGERING, *options)
+    assert status == 128 + signal.SIGKILL
+    assert "mpccomm run: no party" not in errors
+    assert load(tmp_path / "run.json").names == ["a"]
+    # As long as the program ran: nothing of the time in which its pool waited to deliver.
+    assert Report.load(tmp_path / "run.json.report")[""].seconds < 5
+
+
+def test_a_report_that_was_half_written_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = Figures(seconds=1.0, receiving=0.0, sending=0.0, cpu=0.0, messages_sent=3, rounds=0)
+    Report("a", {"": figures}, {"": {}}).save(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text("")
+    _report(tmp_path, None)
+    assert "3 messages" in capsys.readouterr().err
 
 
 def test_time_is_up(tmp_path: Path) -> None:

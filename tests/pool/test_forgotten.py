@@ -184,7 +184,7 @@ async def test_what_comes_together_with_its_message_arrives(
         ]
         await asyncio.sleep(0)
         if how == "cancelled":
-            first.cancel()  # type: ignore[attr-defined]
+            first.cancel()  # type: ignore[union-attr]
         del first
         gc.collect()
         for name in ("first", *"xyz"):
