@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpccomm"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "interrupts"}),
+    frozenset({"errors", "files", "interrupts"}),
     frozenset({"logs"}),
     frozenset({"display"}),
     frozenset({"progress"}),

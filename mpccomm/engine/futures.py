@@ -290,9 +290,10 @@ async def finish(request: Request, future: RequestFuture) -> None:
     """
     observers = future.owner.observers
     further = not request.single
-    told = observers is not None and (further or observers.waits)
-    end = observers.begin_wait(request.involved(), further=further) if observers is not None and told else None
+    end = None
     try:
+        if observers is not None and (further or observers.waits):
+            end = observers.begin_wait(request.involved(), further=further)
         await future
     except BaseException as error:
         # The caller was cancelled, or a signal handler has raised.

@@ -107,6 +107,7 @@ class LoopOwner:
         """An exception that left the pool's work in the middle, until `judge` has found out whether a signal handler raised it.
         It is noted by one store, before which no handler can run. If `judge` is then kept from running, the next call or the clock
         runs it."""
+        self._withdrawing = False
         self._scheduled = False
         self.running = False
         """A posted function runs now."""
@@ -258,14 +259,23 @@ class LoopOwner:
         self.loop.call_exception_handler(context)
 
     def withdraw_forgotten(self) -> None:
-        """End the calls in `forgotten`, so that other calls get their messages. Called on the loop."""
+        """End the calls in `forgotten`, so that other calls get their messages. Called on the loop.
+
+        What ends with one may call functions of the program, and these the pool, which comes back here: the first goes on.
+        """
         forgotten = self.forgotten
-        while forgotten:
-            # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
-            try:
-                forgotten[0].cancel()
-            finally:
-                forgotten.popleft()
+        if self._withdrawing:
+            return
+        try:
+            self._withdrawing = True
+            while forgotten:
+                # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
+                try:
+                    forgotten[0].cancel()
+                finally:
+                    forgotten.popleft()
+        finally:
+            self._withdrawing = False
 
     def give_back(self, request: Sent) -> None:
         """Block, on another thread, until this request is withdrawn: a send then needs none of its caller's values any more."""

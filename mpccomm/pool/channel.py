@@ -69,17 +69,20 @@ class Messages(Waiting):
             await self._deliver_from_elsewhere(party, message, msg_id, limits)
             return
         future = home.create_future()
-        call = self._send_plain(party, message, msg_id, limits, future)
-        if call is None:
-            call = self._queue_one(party, message, msg_id, limits, None, None, future)
-        observers = owner.observers
-        end = observers.begin_wait(call.involved(), further=False) if observers and observers.waits else None
+        call = end = None
         try:
+            call = self._send_plain(party, message, msg_id, limits, future)
+            if call is None:
+                call = self._queue_one(party, message, msg_id, limits, None, None, future)
+            observers = owner.observers
+            if observers is not None and observers.waits:
+                end = observers.begin_wait(call.involved(), further=False)
             await future
         except BaseException:
             # The caller was cancelled, or a signal handler has raised.
-            owner.forgotten.append(call)
-            withdraw_forgotten(owner)
+            if call is not None:
+                owner.forgotten.append(call)
+                withdraw_forgotten(owner)
             raise
         finally:
             if end is not None:

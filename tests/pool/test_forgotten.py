@@ -197,3 +197,39 @@ async def test_what_comes_together_with_its_message_arrives(
         assert await alice("recv", "Bob", None, LIMIT) == "goes on"
     assert not log.lines("closed a connection")
     assert not log.lines("lost")
+
+
+async def test_reading_its_message_for_another_may_use_the_pool() -> None:
+    """A cancelled receive gives its message to the next one, whose class calls the pool, which looks for such receives."""
+
+    class Confirmed:
+        def serialize(self, **kwargs: object) -> int:
+            return 1
+
+        @staticmethod
+        def deserialize(obj: int, **kwargs: object) -> int:
+            alice.asend("Bob", "seen")
+            return obj
+
+    Serialization.register_class(Confirmed, check_annotations=False)
+    try:
+        async with pools("Alice", "Bob") as (alice, bob):
+
+            async def cancel() -> None:
+                await alice.recv("Bob", "first")
+                receiving.cancel()
+
+            cancelling = asyncio.ensure_future(cancel())
+            receiving = asyncio.ensure_future(alice.recv("Bob", "x"))
+            await asyncio.sleep(0)
+            future = alice.arecv("Bob", "x")
+            await asyncio.sleep(0)
+            bob.asend("Alice", 0, "first")
+            bob.asend("Alice", Confirmed(), "x")
+            await cancelling
+            with pytest.raises(asyncio.CancelledError):
+                await receiving
+            assert await asyncio.wait_for(future, LIMIT) == 1
+            assert await bob.recv("Alice", timeout=LIMIT) == "seen"
+    finally:
+        Serialization.clear_serialization_logic()

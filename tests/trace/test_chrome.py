@@ -1,15 +1,12 @@
 """Traces that Perfetto opens."""
 
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mpccomm.trace.chrome import Slice, document, events, pack, write
-from mpccomm.trace.record import Connection, Phase, Record, Wait, load
+from mpccomm.trace.record import Connection, Phase, Record, Wait
 from tests.trace.records import ping_pong
 
 
@@ -101,23 +98,3 @@ def test_the_tasks_of_a_thread_are_on_its_track_and_phases_have_their_last_name(
     tracks = {event["args"]["name"] for event in found if event["name"] == "thread_name" and event["pid"] == 1}
     assert tracks == {"MainThread", "Lone \ud800", "on the way to Bob"}
     assert {"open", "share", "x"} <= {event["name"] for event in found if event.get("cat") == "phase"}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no modes, and links need a privilege")
-def test_a_file_that_is_written_again_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
-    file, link = tmp_path / "file.json", tmp_path / "link.json"
-    file.touch(0o640)
-    file.chmod(0o640)
-    link.symlink_to(file)
-    write(record(), link)
-    assert load(file).names == ["Alice", "Bob"]
-    assert link.is_symlink()
-    assert file.stat().st_mode & 0o777 == 0o640
-    assert sorted(tmp_path.iterdir()) == [file, link]
-
-
-def test_where_no_other_file_fits_it_is_written_in_place(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 250)
-    write(record(), path)
-    assert load(path).names == ["Alice", "Bob"]
-    assert list(tmp_path.iterdir()) == [path]
