@@ -44,6 +44,8 @@ class RemoteParty(Protocol):
     """What comes before the ids of its messages."""
     trouble: str
     """Why the last attempt to connect failed."""
+    answers: bool
+    """Whether that attempt has found it, and one of us does not accept the other."""
     not_taken: str
     """Why it accepts no messages although it is connected; empty: it accepts them."""
     closed: Cause | None

@@ -251,8 +251,10 @@ class CertificateAuthentication(Authentication):
         """Log our own certificate, as a warning where the others will refuse it."""
         own = self._credentials.own
         if shortcoming := self._credentials.shortcomings:
-            text = "our own certificate will be refused: %s: %s"
+            text = "our own certificate will be refused: %s: %s. Replace the file and call reload_certificates()"
             self.log(LogEvent.OWN_CERTIFICATE, text, own.subject, shortcoming, level=WARNING)
+            if own.not_after < datetime.now(UTC):
+                self._warned_of_expiry = len(_WARN_DAYS)
         else:
             text = "we are %s, for %s, %s, SHA-256 %s"
             self.log(LogEvent.OWN_CERTIFICATE, text, own.subject, own.names, own.validity(), own.fingerprint)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
-from mpccomm.engine.party_log import IS_FULL, answered, describe_box
+from mpccomm.engine.party_log import IS_FULL, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.engine.states import GivenUp, RequestState
 from mpccomm.protocol.frames import describe_key, is_of_group
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _MOST_LISTED = 8
 """How many parties of one call a text names."""
+_MAY_ARRIVE = "; the message may still arrive: once sent, it isn't withdrawn."
 
 
 def explain(party: RemoteParty, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
@@ -95,7 +96,7 @@ def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     unreached = {
         party.name
         for party in parties
-        if not (party.link.connected or party.closed or party.link.ending or answered(party.trouble))
+        if not (party.link.connected or party.closed or party.link.ending or party.answers)
     }
     if not unreached:
         return ""
@@ -148,11 +149,7 @@ def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False
 
 
 def _timed_out(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    hint = (
-        f". The message is not lost: {_who_gets_it(call)}."
-        if isinstance(call, ReceiveCall)
-        else "; the message may still arrive: once sent, it isn't withdrawn."
-    )
+    hint = f". The message is not lost: {_who_gets_it(call)}." if isinstance(call, ReceiveCall) else _MAY_ARRIVE
     return errors.CommunicationTimeoutError(f"{what} {_took(call)}; {_state(call)}{hint}{step_to_reach((party,))}")
 
 
@@ -222,7 +219,8 @@ def _deadlock(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | S
 
 
 def _unreachable(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
-    return errors.PartyUnreachableError(f"{what}: it can't be reached: {cause.reason}. {_is_running(party.name)}")
+    hint = "." if isinstance(call, ReceiveCall) else _MAY_ARRIVE
+    return errors.PartyUnreachableError(f"{what}: it can't be reached: {cause.reason}{hint}{step_to_reach((party,))}")
 
 
 def _refused(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:

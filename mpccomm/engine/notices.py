@@ -69,6 +69,8 @@ class Notices:
             return
         if party.link.state is PartyState.REPLACED:
             text = f"waiting for {party}, whose pool made way for another one that has not come yet: {party.trouble} ({waits})"
+        elif party.answers:
+            text = f"waiting for {party}: {party.trouble} ({waits})"
         elif party.link.counters.connections:
             text = f"waiting for {party}, which was connected before: {party.trouble} ({waits})"
         else:

@@ -19,7 +19,7 @@ from mpccomm.engine.handlers import Handler
 from mpccomm.engine.notices import Notices, Waits
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.party_connections import PartyConnections, is_second
-from mpccomm.engine.party_log import tell, why_closed
+from mpccomm.engine.party_log import answered, tell, why_closed
 from mpccomm.engine.progress_tracker import ProgressTracker
 from mpccomm.engine.reputation import Reputation
 from mpccomm.engine.states import CONTACT, ContactEvent, ContactState, GivenUp
@@ -84,6 +84,8 @@ class Party:
     """The names by which our own party goes."""
     pins: tuple[Certificate, ...] = ()
     prefix = ""
+    answers = False
+    """Whether the last attempt to connect has found it, and one of us does not accept the other."""
     trouble = "no answer yet"
     """Why the last attempt to connect failed."""
     not_taken = ""
@@ -248,6 +250,7 @@ class Party:
 
     def _note(self, trouble: str, event: LogEvent = LogEvent.DIAL_FAILED) -> None:
         self.failed_dials += 1
+        self.answers = event is LogEvent.UNTRUSTED or answered(trouble)
         if trouble != self.trouble:
             self.trouble = trouble
             self.log(event, "%s: %s", self, trouble)

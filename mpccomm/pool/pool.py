@@ -26,7 +26,7 @@ class Pool(BasePool, Messages):
     :param ca_cert: path of the authorities' certificates that the other parties' are issued by; not needed where every
         party is added with its own certificate
     :param timeout: time limit of a send in seconds, where the call names none; None waits without limit
-    :param max_retries: failed attempts to connect to a party after which a send to it raises; -1: no limit
+    :param max_retries: how many times a party may be dialled again in vain before a send to it raises; -1: no limit
     :param name: the name of this party, for logs and groups
     :param settings: limits and times, see `mpccomm.settings`
     :param password: of the private key, or a function that returns it

@@ -121,6 +121,10 @@ def wait_for(request: Request, engine: Engine, read: Callable[[], T]) -> T:
     except BaseException:
         # As in `deliver`.
         if request.error is None:
-            loop_owner.forgotten.append(request)
-            loop_owner.give_back(request)
+            try:
+                loop_owner.forgotten.append(request)
+                loop_owner.give_back(request)
+            except BaseException:
+                loop_owner.give_back(request)
+                raise
         raise

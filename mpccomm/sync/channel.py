@@ -47,10 +47,12 @@ class SyncMessages(SyncWaiting):
         :param msg_id: id by which the party will ask for it; left out: the next automatic number
         :param timeout: seconds; None waits without limit; left out: the pool's own. When it passes the message is not
             withdrawn: it may still arrive.
-        :param max_retries: failed attempts to connect to the party after which it raises; -1: no limit; left out: the pool's own
+        :param max_retries: how many times the party may be dialled again in vain before this raises, which does not withdraw the
+            message either; -1: no limit; left out: the pool's own
         :raises UnknownPartyError: no such party
         :raises EncodingError: the value can't be carried exactly
         :raises CommunicationTimeoutError: time is up
+        :raises PartyUnreachableError: ``max_retries`` are used up
         :raises PartyGoneError: the party shut down, restarted or aborted
         """
         engine = self._engine

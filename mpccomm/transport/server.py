@@ -109,9 +109,12 @@ class ConnectionHandler:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             if request.path == "/" and request.method in ("GET", "HEAD"):
                 return bare(200, GREETING)
-            if request.method == "POST" and self._authenticator.correspondents:
-                return await self._take(request, caller, pending)
-            return self._refuse(address, 404 if request.path != PATH else 426, "a request without an upgrade")
+            why = "a request without an upgrade"
+            if request.method == "POST":
+                if self._authenticator.correspondents:
+                    return await self._take(request, caller, pending)
+                why = "a POST, as tno.mpc.communication sends: if it comes from such a party, add that with wire="
+            return self._refuse(address, 404 if request.path != PATH else 426, why)
         if request.path != PATH:
             return self._refuse(address, 404, "an upgrade at the wrong path")
         if "Origin" in request.headers:

@@ -216,8 +216,7 @@ class WebSocket(Stream, Upgraded):
         self._before = before
         self._counts = counts
         self._theirs = 0 if client else MASKED
-        self._ours = MASKED if client else 0
-        self._heads = HEADS[self._ours]
+        self._heads = HEADS[MASKED - self._theirs]
         self._beginnings = BEGINNINGS[self._theirs]
         self._shortest = len(head_of(WHOLE, 0, self._theirs))
         self._hidden = client and not _private(transport)
@@ -269,7 +268,7 @@ class WebSocket(Stream, Upgraded):
             self._transport.write(self._heads[size] + batch)
 
     def _write(self, first: int, payload: bytes) -> None:
-        head = head_of(first, len(payload), self._ours)
+        head = head_of(first, len(payload), MASKED - self._theirs)
         if self._hidden:
             mask = os.urandom(_MASK_SIZE)
             head = head[:-_MASK_SIZE] + mask

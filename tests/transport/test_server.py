@@ -119,7 +119,9 @@ async def test_no_upgrade(request_line: str, status: int, caplog: pytest.LogCapt
             return
         assert_bare(answer, status)
         (line,) = Log(caplog).lines("refused a request")
-        assert line == f"refused a request from {LOCAL}: a request without an upgrade"
+        posted = "a POST, as tno.mpc.communication sends: if it comes from such a party, add that with wire="
+        why = posted if request_line.startswith("POST") else "a request without an upgrade"
+        assert line == f"refused a request from {LOCAL}: {why}"
 
 
 async def test_a_request_with_a_body_is_not_listened_to() -> None:
