@@ -14,9 +14,9 @@ from mpccomm.engine.loop_owner import LoopOwner, running_loop
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.thread_futures import ThreadFuture
 from mpccomm.errors import PoolClosedError
-from mpccomm.logs import LogEvent
+from mpccomm.logs import EventLog, LogEvent
 
-_MOST_LISTED = 8
+_MOST_LISTED = 4
 _PAUSE = 0.5
 """Seconds between two lines of the log."""
 _KEPT = 1000
@@ -114,6 +114,8 @@ class ThreadHandle(_Watched, ThreadFuture[None]):
 
 
 Handle: TypeAlias = LoopHandle | ThreadHandle
+Failed: TypeAlias = Sequence[tuple[Handle, Exception]]
+"""Handles of sends that have failed, and why."""
 
 
 class Failures:
@@ -122,7 +124,7 @@ class Failures:
     def __init__(self, loop_owner: LoopOwner) -> None:
         self.loop_owner = loop_owner
         self._new: list[tuple[Handle, Exception]] = []
-        self._old: list[tuple[Handle, Exception]] = []
+        self._old: Failed = ()
         self._more = 0
         self._next_line = 0.0
         self.told_by_party = False
@@ -142,34 +144,47 @@ class Failures:
         self._new.append((handle, error))
 
     def report(self) -> None:
-        """Log the failures that the program has not looked at. Called when the pool is shut down."""
-        failed = [*self._old, *self._new]
-        self._old, self._new = [], []
-        self._log(logging.ERROR, failed, "the program has not looked at")
-        _forget(failed)
+        """Log the failures that the program has not looked at: those that were logged before by their number alone."""
+        old, new = _unseen(self._old), _unseen(self._new)
+        self._log(logging.ERROR, new, "the program has not looked at")
+        if before := len(old) + self._more:
+            text = "%s failed, as was logged, and the program has not looked at %s"
+            arguments = plural(before, "send"), _handles(before)
+            self._log_of(old)(LogEvent.SEND_FAILED, text, *arguments, level=logging.ERROR)
+        _forget([*self._old, *self._new])
+        self._old, self._new = (), []
 
     def _settle(self) -> None:
         self._next_line = self.loop_owner.loop.time() + _PAUSE
         failed, self._new = self._new, []
-        self._log(logging.WARNING, failed, "no call waits for")
-        failed = [(handle, error) for handle, error in [*self._old, *failed] if not handle.looked_at]
-        self._old, forgotten = failed[:_KEPT], failed[_KEPT:]
+        self._log(logging.WARNING, _unseen(failed), "no call waits for")
+        told = _unseen([*self._old, *failed])
+        self._old, forgotten = told[:_KEPT], told[_KEPT:]
         self._more += len(forgotten)
         _forget(forgotten)
 
-    def _log(self, level: int, failed: Sequence[tuple[Handle, Exception]], what: str) -> None:
-        errors = [str(error) for handle, error in failed if not handle.looked_at]
-        number = len(errors) + (self._more if level == logging.ERROR else 0)
-        if number:
+    def _log(self, level: int, failed: Failed, what: str) -> None:
+        if failed:
+            number = len(failed)
             more = f"; and {number - _MOST_LISTED} more" if number > _MOST_LISTED else ""
-            failures = plural(number, "send")
-            handles = "the handle" if number == 1 else "their handles"
-            listed = "; ".join(errors[:_MOST_LISTED])
-            text = "%s failed, and %s %s: %s%s"
-            self.loop_owner.log(LogEvent.SEND_FAILED, text, failures, what, handles, listed, more, level=level)
+            listed = "; ".join(str(error) for _, error in failed[:_MOST_LISTED])
+            arguments = plural(number, "send"), what, _handles(number), listed, more
+            self._log_of(failed)(LogEvent.SEND_FAILED, "%s failed, and %s %s: %s%s", *arguments, level=level)
+
+    def _log_of(self, failed: Failed) -> EventLog:
+        names = dict.fromkeys(name for handle, _ in failed for name, _ in handle.involved)
+        return self.loop_owner.log.of(", ".join(names))
 
 
-def _forget(failed: Sequence[tuple[Handle, Exception]]) -> None:
+def _unseen(failed: Failed) -> Failed:
+    return [(handle, error) for handle, error in failed if not handle.looked_at]
+
+
+def _handles(number: int) -> str:
+    return "the handle" if number == 1 else "their handles"
+
+
+def _forget(failed: Failed) -> None:
     for handle, _ in failed:
         if handle.done() and not handle.cancelled():
             handle.exception()  # otherwise asyncio would log it once more when the handle is collected
