@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import select
@@ -258,6 +259,8 @@ class _Party:
     relays: list[_Relay] = field(default_factory=list)
     stopped: bool = False
     """Whether it was told to end."""
+    ended_at: float = math.inf
+    """By `time.monotonic`."""
 
     @property
     def status(self) -> int | None:
@@ -274,9 +277,12 @@ class _Party:
         """Return whether it seems to have failed because another party had ended."""
         return any(relay.misses_another for relay in self.relays)
 
-    def waits_for(self) -> set[str]:
-        """Return the parties of which it has said that it waits for them, or that they are gone."""
-        return {name for relay in self.relays for name in relay.waits_for}
+    def waits_for(self, other: _Party) -> bool:
+        """Return whether it has said that it waits for another one that has ended, or that this one is gone.
+
+        That it may start later does not count where it was said before that one had ended: they may have met since.
+        """
+        return any(relay.waits_for.get(other.name, -math.inf) >= other.ended_at for relay in self.relays)
 
     def asked_for_input(self) -> bool:
         """Return whether it ended since there is no standard input."""
@@ -406,7 +412,7 @@ class _Group:
 
     def _missed_by(self, party: _Party) -> list[str]:
         """Return the parties that it waits for although they have ended with success."""
-        return [other.name for other in self._ended if other.status == 0 and other.name in party.waits_for()]
+        return [other.name for other in self._ended if other.status == 0 and party.waits_for(other)]
 
     def _hint(self) -> None:
         for party in self._parties:
@@ -435,6 +441,7 @@ class _Group:
                 )
                 for task in [task for task in waiting if task in done]:
                     self._ended.append(waiting.pop(task))
+                    self._ended[-1].ended_at = time.monotonic()
                     self._hint()
                 if told in done:
                     number = told.result()
@@ -557,7 +564,8 @@ def _pipe() -> Iterator[tuple[BinaryIO, int]]:
 _TRACEBACK = re.compile(rb"[ |+]*(Exception Group )?Traceback \(most recent call last\):")
 _MISSES_ANOTHER = re.compile(rb"[ |]*mpccomm\.errors\.Party\w*Error\b")
 _WAITS_FOR = re.compile(
-    rb".*(?:\bwaiting for|\breceive of .* from|mpccomm\.errors\.Party\w*Error: (?:receiving|sending) .*(?:from|to)) (.+?) \("
+    rb".*(?:\bwaiting for|\breceive of .* from|mpccomm\.errors\.Party\w*Error: (?:receiving|sending) .*(?:from|to)) (.+?) "
+    rb"\([^()]*\)(, which may start later)?"
 )
 _NO_INPUT = re.compile(rb"[ |]*EOFError: EOF when reading a line")
 _PAINT = re.compile(rb"\x1b\[[0-9;]*m")
@@ -578,8 +586,8 @@ class _Relay(threading.Thread):
         self.misses_another = False
         """Whether it told of an error that another party's end has caused."""
         self.asked_for_input = False
-        self.waits_for: set[str] = set()
-        """The names of the parties that it said it waits for."""
+        self.waits_for: dict[str, float] = {}
+        """The names of the parties that it said it waits for, and until when that counts, by `time.monotonic`."""
         self._source = source
         self._target = target
         self._label = label
@@ -618,7 +626,9 @@ class _Relay(threading.Thread):
             self.misses_another |= bool(_MISSES_ANOTHER.match(plain))
             self.asked_for_input |= bool(_NO_INPUT.match(plain))
             if waits := _WAITS_FOR.match(plain[:_LONGEST_LINE]):
-                self.waits_for.add(waits[1].decode(errors="replace"))
+                until = time.monotonic() if waits[2] else math.inf
+                name = waits[1].decode(errors="replace")
+                self.waits_for[name] = max(until, self.waits_for.get(name, until))
                 self._try_to_tell(None)
             if not self._held and _TRACEBACK.match(plain):
                 self._since = time.monotonic()

@@ -384,6 +384,26 @@ def test_a_party_that_ended_well_but_too_early_is_hinted_at(tmp_path: Path, met:
         assert "mpccomm run: alice waits for bob, which has ended with status 0: too early?" in errors.splitlines()
 
 
+def test_a_party_that_came_late_and_ended_well_is_not_hinted_at(tmp_path: Path) -> None:
+    program = """
+        import time
+        from mpccomm import SyncPool
+        me = __import__("os").environ["MPCCOMM_PARTY"]
+        if me == "bob":
+            time.sleep(3)  # long enough for the other one to say that it waits
+        with SyncPool.from_env() as pool:
+            if me == "bob":
+                pool.send("alice", 1)
+            else:
+                pool.recv("bob")
+        time.sleep(0 if me == "bob" else 2)
+    """
+    status, _, errors = ran(tmp_path, program, "--parties", "alice,bob")
+    assert status == 0
+    assert "which may start later" in errors
+    assert "too early" not in errors
+
+
 def test_tracebacks_are_not_mixed(tmp_path: Path) -> None:
     program = """
         def fall(depth):
