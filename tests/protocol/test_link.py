@@ -102,6 +102,26 @@ def test_only_a_process_that_was_not_met_may_have_met_us_without_that() -> None:
     assert not link.perhaps_met, "the other one is not there any more"
 
 
+def test_what_is_known_of_a_party() -> None:
+    """Whether it is reached through a relay; whether it left with something under way: then its next process is a restart."""
+    alice, bob = new_link("a"), new_link("b")
+    pair = connected(alice, bob)
+    assert not alice.relayed
+    assert not alice.left_something
+    pair.ends[0].relayed = True
+    assert alice.relayed
+    bob.send(message("unread"))
+    pair.pump()
+    bob.leave()
+    bob.say_goodbye()
+    pair.pump()
+    assert alice.left_something
+    assert alice.take("unread", 0.0) is not None
+    assert not alice.left_something
+    pair.lose()
+    assert not alice.relayed
+
+
 def test_another_version() -> None:
     stranger = Stranger(new_link("a"))
     assert stranger.greet(version=frames.PROTOCOL_VERSION + 1) is None

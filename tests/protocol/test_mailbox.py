@@ -149,3 +149,36 @@ def test_the_next_one_is_not_taken_before_it_is_complete() -> None:
     arrived(mailbox, ("", 0)).complete = False
     assert mailbox.take_next("", None) is None
     assert mailbox.numbering.claim("") == ("", 0)
+
+
+def test_another_thread_may_be_first_to_take_what_is_to_be_grabbed() -> None:
+    """Between the look and the step that takes: then nothing is taken, and what was claimed stays with the one who claimed it."""
+
+    class Emptied(list[int]):
+        """A number was here a moment ago."""
+
+        def __bool__(self) -> bool:
+            return True
+
+    class Emptying(dict[Key, Any]):
+        """A message was here a moment ago."""
+
+        def pop(self, key: Key, *default: Any) -> Any:
+            raise KeyError(key)
+
+    link = new_link("a")
+    Stranger(link).meet().start(1, ("p", 0))
+    box = link.mailbox
+    counters = box._counters
+    assert isinstance(counters, dict)
+    numbers, released = counters["p"]
+    counters["p"] = numbers, Emptied()
+    mine: deque[Any] = deque()
+    assert not box.grab("p", None, mine)
+    assert not mine
+    counters["p"] = numbers, released
+    messages, box._messages = box._messages, Emptying(box._messages)
+    assert not box.grab("p", None, mine)
+    assert list(mine) == [0]
+    box._messages = messages
+    assert link.take(("p", 0), 0.0) is not None

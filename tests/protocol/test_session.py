@@ -35,7 +35,7 @@ class Side:
         said = len(parts) > 1 or parts[0] is not frames.NO_POSITIONS
         return b"".join(parts) if said else b""
 
-    def take(self, batch: bytes, now: float = 0.0) -> None:
+    def take(self, batch: bytes | bytearray, now: float = 0.0) -> None:
         self.session.receiver.now = now
         at, left = frames.BATCH_HEAD, frames.MAX_FRAMES
         while at < len(batch):
@@ -68,6 +68,31 @@ def test_a_message_finds_its_receive_and_is_acknowledged() -> None:
     assert sent.delivered
     assert list(alice.finished) == [sent]
     assert alice.batch() == b""
+
+
+def test_a_message_of_a_batch_that_may_change_is_copied() -> None:
+    alice, bob = Side(), Side()
+    waiting = receive(("", 0))
+    bob.session.mailbox.wait(waiting)
+    alice.session.sender.add(Outgoing((b"contents",), ordered=False, awaited=True), "")
+    batch = bytearray(alice.batch())
+    bob.take(batch)
+    batch[:] = bytes(len(batch))
+    assert waiting.message is not None
+    assert waiting.message.segments == [b"contents"]
+
+
+def test_credit_is_no_more_than_what_the_line_moves() -> None:
+    alice = Side()
+    alice.batch()
+    credit = alice.session.sender.credit
+    assert credit > 2000
+    for most in (1_000_000, 1000):
+        alice.session.sender.add(Outgoing((b"short",), ordered=False, awaited=True), "")
+        assert alice.batch(most=most)
+    assert alice.session.sender.credit == 1000
+    alice.session.sender.add(Outgoing((bytes(1000),), ordered=False, awaited=True), "")
+    assert alice.session.sender.queue
 
 
 def test_nothing_is_said_without_a_reason() -> None:

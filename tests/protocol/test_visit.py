@@ -223,3 +223,13 @@ def test_what_a_visit_says_first_is_held_to_the_order_of_the_greeting() -> None:
     visit.greet(features=VISIT)
     visit.start(1)
     assert list(visit.closing_codes()) == [CloseCode.VIOLATION]
+
+
+def test_a_visitor_is_counted_once() -> None:
+    link = new_link("a")
+    stranger = Stranger(link, "doctor")
+    stranger.greet(features=VISIT)
+    stranger.resume()
+    assert told(link) == [Visited]
+    link._be_visited(stranger.connection)
+    assert told(link) == []
