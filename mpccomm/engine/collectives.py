@@ -182,8 +182,10 @@ def reduce(
 
 
 def _split(members: Members, values: Mapping[str, Any] | None) -> tuple[Any, list[tuple[tuple[str, ...], object]]]:
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError(f"a value for each member is a mapping, with their names as keys; not {type(values).__name__}")
     if values is None or set(values) != set(members.names):
-        given = "nothing" if values is None else ", ".join(values) or "an empty mapping"
+        given = "nothing" if values is None else ", ".join(map(str, values)) or "an empty mapping"
         raise ConfigurationError(f"one value is needed for each of {', '.join(members.names)}; given: {given}")
     return values[members.me], [((name,), values[name]) for name in members.others]
 

@@ -46,7 +46,7 @@ def seconds(timeout: float | aiohttp.ClientTimeout | None) -> float | None:
     if isinstance(timeout, aiohttp.ClientTimeout):
         return timeout.total or None
     if isinstance(timeout, bool) or not isinstance(timeout, Real):
-        raise TypeError(f"a time limit is a number of seconds, or None for none; not {_kind(timeout)}")
+        raise TypeError(f"a time limit is a number of seconds, or None for none; not {_kind(timeout)}{_names(timeout)}")
     return float(timeout)
 
 
@@ -140,8 +140,8 @@ def check_id_type(msg_id: object) -> None:
     """Raise `TypeError` where a message id is no text: ``7`` and ``"7"`` would be two ids that look alike."""
     if not (msg_id is None or isinstance(msg_id, str)):
         raise TypeError(
-            f"a message id is a text, or None for the next automatic number; not {_kind(msg_id)}. "
-            "Of a number make one: str(i)"
+            f"a message id is a text, or None for the next automatic number; not {_kind(msg_id)}"
+            f"{_names(msg_id) or '. Of a number make one: str(i)'}"
         )
 
 
@@ -176,3 +176,7 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def _kind(value: object) -> str:
     return f"{value!r} ({type(value).__name__})" if isinstance(value, Real | str) else type(value).__name__
+
+
+def _names(value: object) -> str:
+    return "; names of parties are given as handler_names=" if isinstance(value, list | tuple | set) else ""

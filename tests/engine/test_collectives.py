@@ -125,6 +125,12 @@ def test_exchange_is_of_two() -> None:
     assert end.value.value == "his"
 
 
+@pytest.mark.parametrize("make", [collectives.alltoall, lambda m, v: collectives.scatter(m, v, m.me)])
+def test_values_without_names(make: Any) -> None:
+    with pytest.raises(TypeError, match="a value for each member is a mapping, with their names as keys; not list"):
+        next(make(Members(NAMES, "alice"), [1, 2, 3]))
+
+
 @pytest.mark.parametrize("values", [None, {}, {"alice": 1, "bob": 2}, dict.fromkeys((*NAMES, "dave"), 1)])
 @pytest.mark.parametrize(
     "make", [lambda m, v: collectives.alltoall(m, v), lambda m, v: collectives.scatter(m, v, m.me)]

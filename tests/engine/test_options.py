@@ -79,7 +79,7 @@ def test_the_limits_of_a_send_are_the_pools_unless_said() -> None:
         options.send_limits(UNSET, -2, pool)
 
 
-@pytest.mark.parametrize("given", [0, False, b"", 1.5, ("a",)])
+@pytest.mark.parametrize("given", [0, False, b"", 1.5])
 def test_a_message_id_is_a_text(given: Any) -> None:
     with pytest.raises(TypeError, match="str\\(i\\)"):
         options.check_id_type(given)
@@ -93,6 +93,12 @@ def test_an_id_fits_into_its_bytes() -> None:
             options.check_id(wrong, 10)
     with pytest.raises(ValueError, match="no valid Unicode"):
         options.check_id("\ud800", 10)
+
+
+@pytest.mark.parametrize("check", [options.check_id_type, options.seconds])
+def test_names_in_the_place_of_something_else(check: Any) -> None:
+    with pytest.raises(TypeError, match=r"not list; names of parties are given as handler_names=$"):
+        check(["Bob"])
 
 
 def test_names_are_a_list() -> None:
