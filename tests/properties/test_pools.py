@@ -1,12 +1,15 @@
 """What the simulation of links has not: whole pools, with both faces, threads, callbacks, groups, restarts and ends at once."""
 
 import asyncio
+import copy
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -17,6 +20,7 @@ import pytest
 from mpccomm import (
     AuthenticationError,
     CommunicationTimeoutError,
+    Limits,
     MemoryNetwork,
     PartyAbortedError,
     PartyRestartedError,
@@ -25,7 +29,7 @@ from mpccomm import (
 )
 from tests.certificates import root
 from tests.faults.proxy import Proxy
-from tests.pools import LOCAL, quick
+from tests.pools import LOCAL, Log, quick
 from tests.timing import UNIT
 
 LIMIT = 300 * UNIT
@@ -145,6 +149,159 @@ def test_threads_callbacks_groups_and_a_restart(seed: int) -> None:
                     assert isinstance(waiting.exception(20 * UNIT), PartyAbortedError)
                 bob = begun_again(alice, bob, network)
     ended_at_once(alice, bob)
+
+
+EDGES = (0, 1, 4095, 4096, 4097, 16 * 1024 - 48, 16 * 1024, 16 * 1024 + 1, 20_000)
+"""Bytes at which a message takes another way."""
+IDS = (None, "x")
+MESSAGES = 150
+
+
+def some_value(random: Random, number: int) -> Any:
+    size = random.choice(EDGES)
+    return random.choice(
+        (number, [number, "text"], bytes([number % 256]) * size, bytearray([number % 256]) * size, {"a": [number] * 3})
+    )
+
+
+class Program:
+    """One party of asyncio: it sends in bursts, of which it gives up some, and asks for what comes in all ways that there are."""
+
+    def __init__(self, pool: Pool, other: str, random: Random) -> None:
+        self.pool, self.other, self.random = pool, other, random
+        self.sent: dict[str | None, list[Any]] = {msg_id: [] for msg_id in IDS}
+        self.got: dict[str | None, list[Any]] = {msg_id: [] for msg_id in IDS}
+
+    async def send(self) -> None:
+        random, tasks = self.random, list[asyncio.Task[None]]()
+        number = 0
+        while number < MESSAGES:
+            burst = []
+            for _ in range(random.choice((1, 1, 3, 20))):
+                number += 1
+                msg_id = random.choice(IDS)
+                value = some_value(random, number)
+                if random.random() < 0.3:
+                    self.sent[msg_id].append(value if isinstance(value, int) else copy.copy(value))
+                    self.pool.asend(self.other, value, msg_id)
+                    _change(value)
+                else:
+                    burst.append(asyncio.ensure_future(self._send(value, msg_id)))
+            for _ in range(random.choice((0, 1, 2, 5))):
+                await asyncio.sleep(0)
+            for task in burst:
+                if random.random() < 0.2:
+                    task.cancel()
+            tasks += burst
+            self._watch()
+            if random.random() < 0.5:
+                await asyncio.gather(*burst, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() or task.exception() is None for task in tasks)
+
+    async def _send(self, value: Any, msg_id: str | None) -> None:
+        self.sent[msg_id].append(copy.copy(value))
+        timeout = self.random.choice((None, None, None, 0.0001, UNIT))
+        try:
+            with suppress(CommunicationTimeoutError):
+                await self.pool.send(self.other, value, msg_id, timeout)
+        finally:
+            _change(value)
+
+    def _watch(self) -> None:
+        """Begin to watch the pool, or end it."""
+        random = self.random
+        if random.random() < 0.1:
+            with self.pool.phase("some"):
+                self.pool.report()
+        if random.random() < 0.1:
+            self.pool.trace().stop()
+
+    async def receive(self, msg_id: str | None, expected: Callable[[], bool]) -> None:
+        """Receive until all that was sent is here."""
+        while not expected():
+            with suppress(CommunicationTimeoutError, TimeoutError):
+                self.got[msg_id] += await self._some(msg_id)
+
+    async def _some(self, msg_id: str | None) -> list[Any]:
+        pool, other, random = self.pool, self.other, self.random
+        match random.randrange(7):
+            case 0:
+                return [await pool.recv(other, msg_id, timeout=random.choice((0, 0.001, UNIT)))]
+            case 1:
+                return [await asyncio.wait_for(pool.recv(other, msg_id), random.choice((0.0001, UNIT)))]
+            case 2:
+                return [value for _, value in await pool.recv_all([other], msg_id, timeout=UNIT)]
+            case 3:
+                return [value async for _, value in pool.as_received([other], msg_id, timeout=UNIT)]
+            case 4:
+                return [(await pool.recv_any([other], msg_id, timeout=UNIT))[1]]
+            case 5:
+                return [await asyncio.wait_for(pool.arecv(other, msg_id), UNIT)]
+        futures = [pool.arecv(other, msg_id) for _ in range(random.randrange(1, 4))]
+        for _ in range(random.randrange(4)):
+            await asyncio.sleep(0)
+        while futures and random.random() < 0.7:
+            forgotten = futures.pop()
+            if random.random() < 0.5:
+                forgotten.cancel()
+            del forgotten
+        got = list[Any]()
+        try:
+            for future in futures:
+                got.append(await asyncio.wait_for(future, UNIT))
+        except TimeoutError:
+            # Those behind it leave their messages too, as these come after its own.
+            for future in futures:
+                future.cancel()
+        return got
+
+
+def _change(value: Any) -> None:
+    """The program goes on with what it has sent."""
+    if isinstance(value, bytearray):
+        value[:] = b"!" * len(value)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MPCCOMM_TEST_SEEDS", "6"))))
+async def test_programs_of_asyncio(seed: int, loop_factory: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever they give up, forget, change and watch, all arrives once, in order, and no connection is lost by it."""
+    random = Random(seed)
+    cut_every = random.choice((None, None, 20_000, 200_000))
+    network = MemoryNetwork(seed, cut_every=cut_every)
+    limits = Limits(
+        frame_size=random.choice((1000, 16 * 1024, 256 * 1024)),
+        box_messages=random.choice((3, 700, 100_000)),
+        window=random.choice((1000, 16 * 1024, 2**26)),
+    )
+    settings = replace(quick(limits), timing=replace(quick().timing, deadlock_after=None))
+    log = Log(caplog)
+    alice, bob = (Pool(name=name, network=network, settings=settings) for name in ("Alice", "Bob"))
+    network.connect(alice, bob)
+    async with alice, bob:
+        one, other = Program(alice, "Bob", random), Program(bob, "Alice", random)
+        sending = [asyncio.ensure_future(program.send()) for program in (one, other)]
+
+        def all_here(receiver: Program, sender: Program, msg_id: str | None) -> bool:
+            over = all(task.done() for task in sending)
+            return over and len(receiver.got[msg_id]) >= len(sender.sent[msg_id])
+
+        receiving = [
+            mine.receive(msg_id, partial(all_here, mine, theirs, msg_id))
+            for mine, theirs in ((one, other), (other, one))
+            for msg_id in IDS
+        ]
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(*sending, *receiving)
+        for mine, theirs in ((one, other), (other, one)):
+            for msg_id in IDS:
+                pairs = zip(mine.got[msg_id], theirs.sent[msg_id], strict=False)
+                wrong = next((place for place, (got, sent) in enumerate(pairs) if got != sent), None)
+                assert wrong is None, f"{msg_id}: number {wrong} is another one"
+                assert len(mine.got[msg_id]) == len(theirs.sent[msg_id])
+    assert not log.lines("", logging.ERROR)
+    if not cut_every:
+        assert not log.lines("connected again")
 
 
 class Papers:
