@@ -77,10 +77,13 @@ class _Engine(Protocol):
     loop_owner: LoopOwner
     parties: dict[str, Party]
     removals: Removals
-    reporter: Reporter | None
     server: PoolServer
     settings: Settings
     takeover: Takeover
+
+    @property
+    def reporter(self) -> Reporter | None:
+        """What counts for reports, once that is asked for."""
 
     def tell_of_failure(self, task: asyncio.Task[None]) -> None:
         """Log it if a task of the pool, which is done, has failed."""

@@ -87,8 +87,7 @@ class Engine:
         self.takeover = Takeover(self.loop_owner)
         self.audit: Audit | None = None
         self._reporters: dict[str, Reporter] = {}
-        self.reporter: Reporter | None = None
-        """What counts for reports, once that is asked for."""
+        """The one `reporter`, if there is one."""
         self.traces: list[Trace] = []
         """The traces that run, and those that ended last; the newest one comes last."""
         self.network = network
@@ -130,13 +129,19 @@ class Engine:
 
     def count(self) -> Reporter:
         """Return what counts for reports, from now on if it did not before. Any thread may call."""
-        if self.reporter is None:
+        found = self.reporter
+        if found is None:
             made = Reporter(self.loop_owner)
             # Several threads may come here at once: the first one's reporter counts.
-            if self._reporters.setdefault("", made) is made:
+            found = self._reporters.setdefault("", made)
+            if found is made:
                 self.observe(made)
-            self.reporter = self._reporters[""]
-        return self.reporter
+        return found
+
+    @property
+    def reporter(self) -> Reporter | None:
+        """What counts for reports, once that is asked for."""
+        return self._reporters.get("")
 
     @property
     def title(self) -> str:

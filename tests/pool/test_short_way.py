@@ -82,7 +82,20 @@ async def test_what_a_message_passes_has_few_attributes() -> None:
         handle = alice.asend("Bob", b"x" * 100)
         call = next(link.sender.pending())
         await handle
-        passed = (call, link, link.sender, link.receiver, link.mailbox, party.connections, *party.connections.streams)
+        engine = alice._engine
+        passed = (
+            call,
+            engine,
+            engine.loop_owner,
+            engine.lifecycle,
+            link,
+            link._session,
+            link.sender,
+            link.receiver,
+            link.mailbox,
+            party.connections,
+            *party.connections.streams,
+        )
         passed += tuple(
             bob._engine.parties["Alice"].connections.streams
         )  # of the two, one was dialled and one was answered
