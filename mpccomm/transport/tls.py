@@ -7,6 +7,7 @@ certificate is in its time, leads to one of these, and belongs to the one that s
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import socket
 import ssl
@@ -47,9 +48,9 @@ class Credentials:
     ) -> None:
         if cert is None:
             given = "key" if key is not None else "ca_cert"
-            named = (
-                f". Is it a name? That is given as name={key!r}" if key is not None and not Path(key).exists() else ""
-            )
+            # A file would have an ending; and what is not so short may be a key itself, which has no place in an error.
+            is_name = isinstance(key, str) and re.fullmatch(r"[\w -]{1,64}", key)
+            named = f". Is it a name? That is given as name={key!r}" if is_name else ""
             raise ConfigurationError(
                 f"{given} was given without cert: both ends of a connection show a certificate{named}"
             )

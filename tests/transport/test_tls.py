@@ -134,6 +134,9 @@ def test_no_certificate(given: str, files: Folder) -> None:
 def test_a_name_that_was_given_as_the_first_argument() -> None:
     with pytest.raises(ConfigurationError, match=r"show a certificate\. Is it a name\? That is given as name='Alice'$"):
         Pool("Alice")
+    # Of what is a key itself nothing is shown.
+    with pytest.raises(ConfigurationError, match=r"show a certificate$"):
+        Pool(ALICE.key_bytes().decode())
 
 
 def test_without_cryptography(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
