@@ -181,6 +181,9 @@ def read_pins(paths: FilePath | Iterable[FilePath] | None, given_as: str = "") -
 
 def read_file(path: FilePath, given_as: str = "") -> bytes:
     """Return the bytes of a file. `ConfigurationError` where there is none."""
+    if "-----BEGIN" in str(path):
+        # Perhaps a secret key, which has no place in an error.
+        raise ConfigurationError(f"{given_as or 'that'} is the path of a file; given were the contents of one")
     try:
         return Path(path).read_bytes()
     except OSError as error:

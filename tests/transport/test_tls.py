@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -129,6 +130,17 @@ def test_a_file_that_is_not_there_is_told_with_its_argument_and_the_folder(files
 def test_no_certificate(given: str, files: Folder) -> None:
     with pytest.raises(ConfigurationError, match=f"{given} was given without cert"):
         Pool(**{given: files.write(ALICE.key_bytes() + ALICE.pem())})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["key", "cert", "ca_cert"])
+def test_the_contents_of_a_file_in_the_place_of_its_path_are_not_shown(given: str, files: Folder) -> None:
+    arguments: dict[str, Any] = {"key": files.key(ALICE), "cert": files.cert(ALICE), given: ALICE.key_bytes().decode()}
+    with pytest.raises(ConfigurationError, match=f"^{given}= is the path of a file; given were the contents") as caught:
+        Pool(**arguments)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "PRIVATE" not in str(error)
+        error = error.__cause__ or error.__context__
 
 
 def test_a_name_that_was_given_as_the_first_argument() -> None:
