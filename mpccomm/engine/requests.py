@@ -335,7 +335,8 @@ class FutureCall(ReceiveCall):
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
-        self.asked = time.perf_counter()
+        # Where nobody watches yet, the future won't say when the program looks: then its message is received when it comes.
+        self.asked = math.inf if party.loop_owner.observers is None else time.perf_counter()
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.taking: Callable[[], None] | None = None

@@ -750,6 +750,8 @@ async def test_a_future_that_was_asked_for_before_there_was_an_observer(kind: ty
         await bob.send("Alice", 1)
         got = asyncio.wrap_future(future) if isinstance(future, concurrent.futures.Future) else future
         assert await got == 1
+        if what == "phase":
+            assert alice.report()[""].messages_received == 1
     finally:
         await bob.shutdown(0)
         if isinstance(alice, SyncPool):

@@ -35,6 +35,15 @@ class TimesUpError(Exception):
     """What the signal handlers raise."""
 
 
+def inside(frame: FrameType | None) -> bool:
+    """Return whether a call of the package is under way there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Struck:
     """A signal comes while it is decoded."""
 
@@ -89,11 +98,7 @@ def test_again_and_again(parties: tuple[SyncPool, SyncPool], call: str) -> None:
         shots += 1
         # One soon after the other, and then a while of peace.
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 6e-5) if shots % 2 else chance.uniform(5e-4, 3e-3))
-        inside = False
-        while frame is not None and not inside:
-            inside = frame.f_code.co_filename.startswith(PACKAGE)
-            frame = frame.f_back
-        if inside:
+        if inside(frame):
             raise TimesUpError
 
     handles = [bob.asend("Alice", [number, {"a": number}]) for number in range(MESSAGES)]
@@ -163,11 +168,7 @@ def test_what_is_sent_is_the_callers_again_where_a_second_signal_comes_soon(
         shots += 1
         if shots == 1:
             signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 6e-5))
-        inside = False
-        while frame is not None and not inside:
-            inside = frame.f_code.co_filename.startswith(PACKAGE)
-            frame = frame.f_back
-        if inside:
+        if inside(frame):
             raise TimesUpError
 
     with (
