@@ -50,7 +50,7 @@ def test_a_seed_says_everything() -> None:
     assert steps[0] == steps[1]
 
 
-def test_the_short_way_is_gone() -> None:
+def test_the_short_way_is_taken() -> None:
     """Often enough: messages begin as they are sent, and some are cut off before they have left; what is here is taken at once."""
     found: Counter[str] = Counter()
     add_plain, rewind, take_next = Sender.add_plain, Sender.rewind, Mailbox.take_next
