@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from mpccomm import PartyAbortedError, PartyShutDownError, Pool, PoolClosedError
+from mpccomm import Limits, PartyAbortedError, PartyShutDownError, Pool, PoolClosedError
 from mpccomm.engine import ending, futures
 from mpccomm.engine.engine import Engine
 from mpccomm.engine.lifecycle import PoolState
 from mpccomm.engine.party import Party
 from mpccomm.engine.requests import ReceiveCall
 from tests.interrupts.shots import TIMER, TimesUpError, handling
-from tests.pools import LOCAL, Log, pools, until
+from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
 pytestmark = pytest.mark.usefixtures("loop_factory", "handler")
@@ -234,3 +234,24 @@ async def test_it_waits_for_what_was_removed_as_long_as_that_may_take(
         await alice.shutdown(0)
         assert handle.exception() is not None
     assert not log.lines("did not come to its end in time")
+
+
+@pytest.mark.parametrize("call", ["send", "broadcast"])
+async def test_what_is_sent_is_the_callers_again_where_those_who_watch_are_struck(call: str) -> None:
+    """They are told of the wait when the message is queued, and before it begins."""
+
+    class Watching:
+        def waits(self, involved: object) -> Callable[[], None]:
+            strike()
+            return lambda: None
+
+    async with pools("Alice", "Bob", settings=quick(Limits(box_messages=1))) as (alice, bob):
+        await alice.send("Bob", "the only one that the box takes", "before")
+        alice._engine.observe(Watching())
+        value = bytearray(b"?" * 30_000)
+        with pytest.raises(TimesUpError):
+            await (alice.send("Bob", value, "m") if call == "send" else alice.broadcast(value, "m"))
+        value[:] = b"!" * len(value)
+        alice._engine.loop_owner.observers = None
+        assert await bob.recv("Alice", "before", timeout=LIMIT)
+        assert await bob.recv("Alice", "m", timeout=LIMIT) == b"?" * len(value)
