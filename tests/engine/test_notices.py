@@ -5,12 +5,14 @@ import logging
 import pytest
 
 from mpccomm import Settings
+from mpccomm.engine.error_messages import step_to_reach
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.notices import Notices, Waits, tell_of_absent
 from mpccomm.engine.party import Party
 from mpccomm.logs import EventLog
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.settings import Timing
+from mpccomm.transport.tls import Verdict
 from tests.pools import LOCAL
 
 READY = Waits((), (), True)
@@ -51,6 +53,17 @@ def test_what_waits_is_counted() -> None:
     party.link.counters.connections = 1
     party.notices.missing(READY, 100.0, 200.0)
     assert "which was connected before" in party.notices.absence.text
+
+
+def test_a_party_that_is_there_and_refuses_is_not_expected_to_start() -> None:
+    party = new_party()
+    party.refused(Verdict("it refuses our certificate", theirs=True))
+    party.notices.missing(READY, 100.0, 200.0)
+    assert party.notices.absence is not None
+    assert party.notices.absence.text == f"waiting for Bob ({LOCAL}:1): it refuses our certificate (wait_ready)"
+    assert step_to_reach([party]) == ""
+    party.dial_failed("connection refused")
+    assert "Is Bob running" in step_to_reach([party])
 
 
 def test_receives_that_wait_together_share_a_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -280,6 +280,17 @@ def test_others_will_not_like_our_own(own: Identity, why: str, files: Folder, ca
     Pool(files.key(own), files.cert(own))
     (line,) = Log(caplog).lines("our own certificate will be refused: CN=Alice: ", logging.WARNING)
     assert why in line
+    assert line.endswith("Replace the file and call reload_certificates()")
+
+
+async def test_that_our_own_has_expired_is_said_once(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    own = CA.issue("Alice", LOCAL, start=-9 * DAY, end=-3 * DAY)
+    log = Log(caplog)
+    async with Pool(files.key(own), files.cert(own)) as pool:
+        pool.add_http_server(0, LOCAL)
+        await asyncio.sleep(0)
+        pool._engine._tick()
+    assert len(log.lines("our own certificate", logging.WARNING)) == 1
 
 
 # -- changing certificates ---------------------------------------------------------------------------------------------
