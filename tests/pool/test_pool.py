@@ -328,7 +328,9 @@ async def test_the_pools_own_time_limit_is_for_sends_only() -> None:
 async def test_max_retries() -> None:
     alice = Pool(max_retries=2, settings=quick())
     alice.add_http_client("Bob", LOCAL, 1)
-    with pytest.raises(CommunicationError, match=r"Bob \(127.0.0.1:1\).*refused.*in 3 attempts; the message may still arrive") as caught:
+    with pytest.raises(
+        CommunicationError, match=r"Bob \(127.0.0.1:1\).*refused.*in 3 attempts; the message may still arrive"
+    ) as caught:
         await alice.send("Bob", 1)
     assert isinstance(caught.value, ConnectionError)
     await alice.shutdown(0)
