@@ -28,7 +28,11 @@ from mpccomm.settings import EXPLAIN
 
 _MOST_LISTED = 8
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
-_AIOHTTP = str(Path(aiohttp.__file__).parent) + os.sep
+_SITE = Path(aiohttp.__file__).parents[1]
+_LIBRARIES = tuple(
+    str(_SITE / name) + os.sep for name in ("aiohttp", "IPython", "ipykernel", "tornado", "traitlets", "zmq")
+)
+"""Below which the program's own lines stand: aiohttp, and what runs the cells of a notebook."""
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 _DEEPEST = 1000
 
@@ -91,11 +95,13 @@ def _box(party: Party) -> Iterator[str]:
 
 
 def _whereabouts() -> Iterator[str]:
-    """Yield a line for each thread and task: where in the program it waits or runs."""
+    """Yield a line for each thread that is in a line of the program: where it waits or runs."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
         if not thread.name.startswith("mpccomm") and (frame := frames.get(thread.ident or 0)) is not None:
-            yield f"{thread.name} is at {_innermost(_outwards(frame))}"
+            place = _innermost(_outwards(frame))
+            if place:
+                yield f"{thread.name} is at {place}"
 
 
 def _tasks(engine: Engine) -> Iterator[str]:
@@ -103,9 +109,9 @@ def _tasks(engine: Engine) -> Iterator[str]:
     if not engine.loop_owner.settled:
         return
     for task in copied(lambda: asyncio.all_tasks(engine.loop_owner.loop)):
-        frames = list(_inwards(task.get_coro()))
-        if not all(_ours(frame) or _of_libraries(frame) for frame in frames):
-            yield f"{task.get_name()} is at {_innermost(reversed(frames))}"
+        place = _innermost(reversed(list(_inwards(task.get_coro()))))
+        if place:
+            yield f"{task.get_name()} is at {place}"
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -128,14 +134,14 @@ def _ours(frame: FrameType) -> bool:
 
 
 def _of_libraries(frame: FrameType) -> bool:
-    """Return whether it is a line of Python itself, or of aiohttp."""
+    """Return whether it is a line of Python itself, or of what programs run on."""
     name = frame.f_code.co_filename
     of_python = name.startswith(_STANDARD_LIBRARY) and "site-packages" not in name
-    return of_python or name.startswith(("<frozen", _AIOHTTP))
+    return of_python or name.startswith(("<frozen", *_LIBRARIES))
 
 
 def _innermost(frames: Iterable[FrameType]) -> str:
-    """Return the innermost place outside this library and Python's own, and whether it is in a call of ours."""
+    """Return the innermost line of the program, and whether it is in a call of ours; empty: there is no line of it."""
     inside = False
     for frame in frames:
         if _ours(frame):
@@ -144,7 +150,7 @@ def _innermost(frames: Iterable[FrameType]) -> str:
         elif not _of_libraries(frame):
             of_mpccomm = ", in a call of mpccomm" if inside else ""
             return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}{of_mpccomm}"
-    return "no line of the program"
+    return ""
 
 
 def explain(*engines: Engine) -> str:

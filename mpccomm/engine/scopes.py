@@ -9,6 +9,7 @@ that is over is passed over by all who look, in whichever thread or task.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from itertools import pairwise
@@ -73,9 +74,20 @@ class Stays(Generic[S]):
 class Block(Generic[S]):
     """Something to enter by ``with`` or ``async with``, as often as wanted, by several threads and tasks at a time too."""
 
+    _idle = False
+    """Whether nobody has tried to enter it yet."""
+
     def __init__(self, stays: Stays[S]) -> None:
         self._stays = stays
         self._entered: list[S] = []
+        self._idle = True
+
+    def __del__(self) -> None:
+        if self._idle:
+            # In most programs that forget it, nothing holds the block: it goes where it was made, and so that line is named.
+            warnings.warn(
+                f"{self} was never entered, so it counts for nothing: put `with` before it", RuntimeWarning, 2
+            )
 
     def _begin(self, outer: S | None) -> S:
         """Return a new stay, inside of the innermost one that goes on."""
@@ -85,6 +97,7 @@ class Block(Generic[S]):
         """Take note of the end of a stay."""
 
     def __enter__(self) -> Self:
+        self._idle = False
         stay = self._begin(next(iter(self._stays), None))
         self._entered.append(stay)
         self._stays.enter(stay)

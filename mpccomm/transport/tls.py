@@ -314,6 +314,11 @@ def read_key(path: FilePath, password: Password, given_as: str = "") -> PrivateK
     secret = password() if callable(password) else password
     if not secret:
         raise ConfigurationError(f"the private key {path} is encrypted: pass password=, a string or a function")
+    if not isinstance(secret, str | bytes):
+        raise ConfigurationError(
+            f"the private key {path} is encrypted, and password= is of type {type(secret).__name__}: pass a string, bytes, or a "
+            "function that returns one of them"
+        )
     try:
         return load(data, secret.encode() if isinstance(secret, str) else secret)
     except ValueError as error:

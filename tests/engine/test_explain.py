@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -115,6 +118,27 @@ def test_where_threads_of_the_program_stand() -> None:
         assert "mpccomm Alice is at" not in text
         bob.send("Alice", 1)
         thread.join()
+
+
+def test_threads_without_a_line_of_the_program_are_left_out() -> None:
+    """As those of a notebook's kernel, and the idle ones of an executor."""
+    place = Path(sysconfig.get_paths()["purelib"]) / "ipykernel" / "heartbeat.py"
+    begun, end = threading.Event(), threading.Event()
+    code = compile("begun.set(), end.wait()", str(place), "eval")
+    run = FunctionType(code, {"begun": begun, "end": end})
+    thread = threading.Thread(target=run, name="of the kernel")
+    thread.start()
+    begun.wait()
+    try:
+        with ThreadPoolExecutor(1, "idle") as executor, SyncPool(name="Alice") as alice:
+            executor.submit(int).result()
+            text = explained(alice)
+    finally:
+        end.set()
+        thread.join()
+    assert f"{threading.current_thread().name} is at {__file__}:" in text
+    assert "of the kernel" not in text
+    assert "idle" not in text
 
 
 def test_a_pool_without_anything() -> None:

@@ -235,3 +235,27 @@ async def test_left_more_often_than_entered(face: type[Pool | SyncPool], entered
             with block:  # and it can be entered again
                 pass
     await (pool.shutdown() if isinstance(pool, Pool) else asyncio.to_thread(pool.shutdown))
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+def test_a_block_that_is_never_entered_warns_where_it_was_made(face: type[Pool] | type[SyncPool]) -> None:
+    pool = face()
+    for make, text in (
+        (lambda: pool.deadline(30), "<a deadline of 30 s>"),
+        (lambda: pool.phase("x"), "<the phase 'x'>"),
+    ):
+        with pytest.warns(RuntimeWarning, match=f"^{text} was never entered.*`with`") as caught:
+            make()
+        assert caught[0].filename == __file__
+
+
+async def test_a_block_that_was_entered_does_not_warn(recwarn: pytest.WarningsRecorder) -> None:
+    pool = Pool()
+    with pool.phase("offline"):
+        async with pool.deadline(30):
+            pass
+    with pytest.raises(ValueError, match="seconds away"):
+        pool.deadline(-1)
+    del pool
+    gc.collect()
+    assert not recwarn.list

@@ -88,6 +88,15 @@ def test_wrong_password(password: str | None, error: str, files: Folder) -> None
         Pool(files.write(ALICE.key_bytes(password=b"hidden")), files.cert(ALICE), password=password)
 
 
+@pytest.mark.parametrize("password", [123, lambda: 123, ["hidden"]])
+def test_a_password_of_another_type(password: Any, files: Folder) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"password= is of type (int|list): pass a string, bytes, or a function"
+    ) as caught:
+        Pool(files.write(ALICE.key_bytes(password=b"hidden")), files.cert(ALICE), password=password)
+    assert "123" not in str(caught.value)
+
+
 def test_a_password_that_nobody_asked_for(files: Folder) -> None:
     def never() -> str:
         raise AssertionError("the key is not encrypted")
