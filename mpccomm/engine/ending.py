@@ -300,12 +300,16 @@ class PoolEnding:
         engine.failures.told_by_party = True
         parties = list(engine.parties.values())
         notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
+
+        async def leave_one(party: Party) -> str:
+            # Told at once: what is said of its connection is how it was at its end.
+            return tell(party.log, party, await leave(party))
+
         try:
-            left = await asyncio.gather(*map(leave, parties))
+            told = await asyncio.gather(*map(leave_one, parties))
         finally:
             notice.cancel()
-        reports = {party.name: tell(party.log, party, messages) for party, messages in zip(parties, left, strict=True)}
-        tell_of_undelivered(engine.log, reports)
+        tell_of_undelivered(engine.log, {party.name: text for party, text in zip(parties, told, strict=True)})
 
     def _tell_of_lingering(self, parties: Sequence[Party]) -> None:
         seconds = self.deadline() - Party.clock()

@@ -7,7 +7,6 @@ store, before which nothing of it has happened; so a call can be taken up again 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -82,6 +81,8 @@ class GroupCall(Generic[T]):
         self._live: tuple[Collective[T], int] | None = None
         """The generator, and how many rounds it has been sent the outcome of."""
         self._round = Round()
+        self.to_come: tuple[str, ...] = ()
+        """The members whose message of the present round has not come yet."""
         self._result: T
         self._receives: list[ReceiveCall] = []
         self._advance()
@@ -127,19 +128,14 @@ class GroupCall(Generic[T]):
 
     def request(self, limit: Deadline) -> Several:
         """Return what to wait for now: the messages of the present round, and the confirmation of those that were sent."""
-        progress, round_, left = self._progress, self._round, limit.left
+        progress, left = self._progress, limit.left
         if progress.failed is not None:
             raise progress.failed
-        receives = [self._receive(name, left) for name in round_.sources]
+        receives = [self._receive(name, left) for name in self.to_come]
         sends = [send for posted in progress.posted for send in posted]
         deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
         self._receives = receives
         return _RoundRequest(self, [*receives, *deliveries])
-
-    @property
-    def to_come(self) -> tuple[str, ...]:
-        """The members whose message of the present round has not come yet."""
-        return self._round.sources
 
     def first(self, limit: Deadline) -> First:
         """Return what to wait for to have the next of those messages, from any member."""
@@ -155,20 +151,18 @@ class GroupCall(Generic[T]):
         return self._calls.channel.receive(name, self.msg_id(name), timeout, self._round.expect, session)
 
     def read(self, first: First) -> tuple[str, Any]:
-        """Return the member and the value of what `first` has brought.
+        """Return the member and the value of what `first` has brought, which is not `to_come` any more.
 
         :raises CommunicationError: it can't be read, or is not as expected
         """
         try:
-            return first.value()
+            pair: tuple[str, Any] = first.value()
         except BaseException as error:
             if is_outcome(error):
                 self._progress = self._progress._replace(failed=error)
             raise
-
-    def arrived(self, name: str) -> None:
-        """Note that the message of that member has been handed out: `request` and `leftovers` are about the others."""
-        self._round = replace(self._round, sources=tuple(other for other in self.to_come if other != name))
+        self.to_come = tuple(filter(pair[0].__ne__, self.to_come))
+        return pair
 
     def take(self) -> None:
         """Take what the request, which is over, has brought, and go on to the next round.
@@ -210,7 +204,7 @@ class GroupCall(Generic[T]):
         """Members and ids of messages that may still come when the call is left for good."""
         if self.over:
             return []
-        ids = [(name, self.msg_id(name)) for name in self._round.sources]
+        ids = [(name, self.msg_id(name)) for name in self.to_come]
         if self._digests and self._round.phase != _DIGESTS:
             ids += [(name, self._id(name, _DIGESTS)) for name in self.others]
         return ids
@@ -232,7 +226,7 @@ class GroupCall(Generic[T]):
             self._result = end.value
             self.state = GROUP_CALL[self.state, GroupCallEvent.END]
             return
-        self._round = round_
+        self._round, self.to_come = round_, round_.sources
         self._live = collective, len(history)
 
     def _unconfirmed(self, sends: Sequence[SendCall], limit: Deadline) -> CommunicationTimeoutError:

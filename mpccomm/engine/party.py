@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 _SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself if the other side did not answer the goodbye in time."""
+_LAST_DIAL = 2.0
+"""Seconds that a pool which ends gives to one more dial of a party that it has not met."""
 _NOT_RESUMED = (
     "it talked to us before, to an earlier process or pool of ours or before it was removed here: its program has to receive what "
     "was sent then, and then to call accept_restart()"
@@ -107,6 +109,8 @@ class Party:
     """The relays through which it is reached, if not directly."""
     trail: Trail | Fork | None = None
     """Where traces that run note its messages."""
+    _looked_for = False
+    """Whether it was dialled once more as we leave, in vain."""
     _continued = False
     _happening: asyncio.Future[None] | None = None
     second = False
@@ -155,7 +159,7 @@ class Party:
         self.most_taken = min(_TAKEN, settings.limits.box_messages // 8), settings.limits.box_bytes // (8 * _TAKEN)
         self.place_is_free = asyncio.Event()
         """Set when the `predecessor` is gone."""
-        self.retry_now = asyncio.Event()
+        self.retry_now, self.dial_now = asyncio.Event(), asyncio.Event()
         """Set when a call waits for it although it was refused."""
         self.wire_format = wire_format
         self.handler = Handler(self)
@@ -250,6 +254,9 @@ class Party:
 
     def _note(self, trouble: str, event: LogEvent = LogEvent.DIAL_FAILED) -> None:
         self.failed_dials += 1
+        if not self.dial_now.is_set():
+            self._looked_for = True
+            self._happened()
         self.answers = event is LogEvent.UNTRUSTED or answered(trouble)
         if trouble != self.trouble:
             self.trouble = trouble
@@ -350,6 +357,11 @@ class Party:
         if link.closing:
             self.connections.close_as_told()
         self.connections.wake()
+        if self._happening is not None:
+            self._happened()
+
+    def _happened(self) -> None:
+        """Have those that wait `until` something is the case look again."""
         if self._happening is not None:
             happening, self._happening = self._happening, None
             happening.set_result(None)
@@ -536,12 +548,21 @@ class Party:
 
     async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
         # A party that has met us in a handshake, and hears no goodbye, would wait for us for ever, and take our next process for
-        # one after a crash. Where the connection was lost meanwhile, it comes again, or is dialled.
+        # one after a crash. Where the connection was lost meanwhile, it comes again, or is dialled. One that has not met us, and
+        # is there, would wait as long; whether it is, one more dial tells.
         self.connections.update_wanted()
+        self._looked_for = self.wire_format is not OURS
+        self.dial_now.set()
+        last_dial_until = self.clock() + _LAST_DIAL
+
+        def known() -> bool:
+            met = self.link.state is not PartyState.UNKNOWN
+            return met or self._looked_for or bool(self.closed) or self._given_up
 
         def over() -> bool:
             return not self.link.perhaps_met or bool(self.closed) or (self._given_up and not self.connections)
 
+        await self.until(known, lambda: min(deadline(), last_dial_until))
         await self.until(over, deadline)
 
     def give_up(self, ending: GivenUp) -> None:

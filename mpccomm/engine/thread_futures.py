@@ -434,7 +434,9 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
 
     def cancel(self) -> None:
         """Withdraw the receive: the program has forgotten the handle, or given it up."""
-        self.call.cancel()
         handle = self()
+        if handle is not None and handle.resolved:
+            return  # it was given up too late: its message is what the program gets from it
+        self.call.cancel()
         if handle is not None and handle.done():
             handle._wake()

@@ -263,15 +263,23 @@ class _Arrivals:
                 self._sent = True
                 return group.me, self._value
             if call.to_come:
-                request = call.first(self._limit)
-                pair: tuple[str, Any] = group._take(request, partial(call.read, request))
-                call.arrived(pair[0])
-                return pair
+                return self._next_of(call.to_come)
             group._go_on(call, self._limit)
         except BaseException:
             self._leave()
             raise
         raise StopIteration
+
+    def _next_of(self, to_come: tuple[str, ...]) -> tuple[str, Any]:
+        call = self._call
+        request = call.first(self._limit)
+        try:
+            pair: tuple[str, Any] = self._group._take(request, partial(call.read, request))
+        except BaseException:
+            # A message that was taken, and is not handed out, goes back: it is still to come. No call, so no signal comes before.
+            call.to_come = to_come
+            raise
+        return pair
 
     def _leave(self) -> None:
         call = self._call

@@ -33,6 +33,9 @@ class Destination(Protocol):
     """The party that is dialled."""
 
     retry_now: asyncio.Event
+    """Set when a call waits for it, although it was refused."""
+    dial_now: asyncio.Event
+    """Set when the next attempt is to be made at once."""
     failed_dials: int
     refusal: str
     """Why no dial can succeed unless a configuration is changed; empty: it may."""
@@ -185,12 +188,7 @@ class Ways:
 
     async def pause(self, seconds: float) -> None:
         """Wait until one of the ways is worth another attempt."""
-        pauses = [asyncio.ensure_future(way.pause(seconds)) for _, way in self._ways]
-        try:
-            await asyncio.wait(pauses, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pause in pauses:
-                pause.cancel()
+        await _first(asyncio.ensure_future(way.pause(seconds)) for _, way in self._ways)
 
     async def dial(self) -> Stream:
         """Return a new connection, on the way that is there first."""
@@ -227,6 +225,16 @@ def _all_failed(failed: Mapping[str, DialError]) -> DialError:
     if first is None or not all(verdicts):
         return DialError(text)
     return DialError(text, first._replace(text=text, unpinned=""))
+
+
+async def _first(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait for the first of them to end, and cancel the others."""
+    waiting = tuple(tasks)
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def _give_up(dials: Iterable[asyncio.Task[Stream]]) -> None:
@@ -298,6 +306,7 @@ class Dialler:
     async def _attempt(self) -> None:
         destination = self._destination
         destination.retry_now.clear()
+        destination.dial_now.clear()
         try:
             stream = await self._line.dial()
         except DialError as error:
@@ -319,7 +328,8 @@ class Dialler:
         else:
             self._unasked = 0
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
-        await self._line.pause(started + pause - time.monotonic())
+        ends = (self._line.pause(started + pause - time.monotonic()), destination.dial_now.wait())
+        await _first(map(asyncio.ensure_future, ends))
 
     async def _is_needed(self) -> bool:
         """Return whether a call waits for it, although it was refused."""

@@ -264,12 +264,17 @@ def test_what_can_not_be_read_fails_again_when_the_call_is_taken_up() -> None:
         taken_up.request(Deadline(None))
 
 
+def brought(name: str) -> First:
+    """What has brought the message of that member."""
+    return cast(First, SimpleNamespace(value=lambda: (name, 1)))
+
+
 def test_the_next_call_leaves_the_interrupted_one_for_good_and_drops_what_still_comes() -> None:
     calls, channel = new_calls()
     call = allgather(calls)
     send_all(call)
     calls.interrupted(call)
-    call.arrived("carol")
+    call.read(brought("carol"))
     send_all(allgather(calls))
     assert channel.discarded == [("bob", "allgather 0")]
     assert calls.latest is not call
@@ -320,7 +325,7 @@ def test_the_first_of_what_is_to_come_is_asked_for_from_all_and_then_from_the_re
     send_all(call)
     first = call.first(Deadline(None))
     assert [part.party.name for part in first.parts] == ["carol", "bob"]
-    call.arrived("bob")
+    assert call.read(brought("bob")) == ("bob", 1)
     assert [part.party.name for part in call.first(Deadline(None)).parts] == ["carol"]
     assert call.to_come == ("carol",)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mpccomm import MemoryNetwork, SyncPool
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.thread_futures import Gate, ThreadFuture
@@ -159,3 +160,29 @@ def test_a_gate_and_signals() -> None:
 
     gate = Gate()
     everywhere(lambda: gate.wait(UNIT / 100), look, CTRL_C, stride=1)
+
+
+@pytest.mark.parametrize("look", ["result", "dropped"])
+@pytest.mark.parametrize("given_up", ["cancel", "set_result"])
+def test_a_receive_that_is_given_up_too_late_keeps_its_message(given_up: str, look: str) -> None:
+    """`cancel` says so; the message is what the handle has, and goes back only where nobody can look at that any more."""
+    network = MemoryNetwork()
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        for number in range(2):
+            alice.send("Bob", number)
+        handle = bob.arecv("Alice")
+        concurrent.futures.wait((handle,), LIMIT)
+        if given_up == "cancel":
+            assert not handle.cancel()
+        else:
+            with pytest.raises(concurrent.futures.InvalidStateError):
+                handle.set_result(7)
+        assert not handle.cancelled()
+        if look == "result":
+            assert bob.recv("Alice", timeout=LIMIT) == 1
+            assert handle.result() == 0
+        else:
+            del handle
+            gc.collect()
+            assert [bob.recv("Alice", timeout=LIMIT) for _ in range(2)] == [0, 1]

@@ -283,6 +283,43 @@ def test_a_collective(trio: Trio, kind: Kind, operation: str) -> None:
     theirs()
 
 
+def test_the_next_of_as_received(trio: Trio, kind: Kind) -> None:
+    """What is taken is handed out, or is what `resume` returns."""
+    together = Together(trio, f"as_received {kind.number} {id(trio)}")
+
+    number = next(trio.numbers)
+
+    def begin() -> tuple[Iterator[tuple[str, Any]], Callable[[], Any]]:
+        theirs = together.bob(lambda: list(together.theirs.as_received(("Bob", number), LIMIT)))
+        mine = iter(together.mine.as_received(("Alice", number), LIMIT))
+        assert next(mine) == ("Alice", ("Alice", number))
+        return mine, theirs
+
+    mine, theirs = begin()
+
+    def look(outcome: Outcome) -> None:
+        nonlocal number, mine, theirs
+        if outcome.value is NOTHING:
+            # The loop over it is left: with the iterator goes all that holds it.
+            outcome.raised, mine = None, iter(())
+            assert together.mine.resume(LIMIT) == {"Bob": ("Bob", number)}
+        else:
+            assert outcome.value == ("Bob", ("Bob", number))
+            assert not list(mine)
+        assert theirs() == [("Bob", ("Bob", number)), ("Alice", ("Alice", number))]
+        number = next(trio.numbers)
+        mine, theirs = begin()
+
+    def one() -> Any:
+        for pair in mine:  # after `next`, which is C code, signals are looked for
+            return pair
+        raise AssertionError("there is none")
+
+    everywhere(one, look, kind, by_turns=True)
+    assert dict(mine) == {"Bob": ("Bob", number)}
+    theirs()
+
+
 def test_arecv(trio: Trio, kind: Kind) -> None:
     number = -1
 

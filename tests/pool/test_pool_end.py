@@ -21,6 +21,7 @@ from mpccomm.engine.states import GivenUp
 from mpccomm.protocol.states import PartyState
 from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until
+from tests.ports import free_ports
 from tests.timing import UNIT
 
 
@@ -378,6 +379,34 @@ async def test_abort_reaches_one_that_something_was_sent_to_and_that_was_not_con
     await lonely.abort("boom")
     assert time.monotonic() - started < 10 * UNIT
     await bob.shutdown()
+
+
+@pytest.mark.parametrize("end", ["abort", "shutdown"])
+@pytest.mark.parametrize("second", ["Alice", "Bob"])
+async def test_one_that_waits_and_was_not_met_yet_hears_of_the_end(end: str, second: str) -> None:
+    """Whoever of the two is to dial first: a pool that ends at once gives that its time."""
+    alice, bob = Pool(name="Alice", settings=quick()), Pool(name="Bob", settings=quick())
+    for pool in (alice, bob):
+        pool.add_http_server(0, LOCAL)
+    alice.add_http_client("Bob", LOCAL, bob.port)
+    bob.add_http_client("Alice", LOCAL, alice.port)
+    for pool, name, other in ((alice, "Alice", "Bob"), (bob, "Bob", "Alice")):
+        pool._engine.party(other).second = name == second
+    waiting = alice.arecv("Bob")
+    await getattr(bob, end)()
+    with pytest.raises(PartyAbortedError if end == "abort" else PartyGoneError):
+        await waiting
+    await alice.shutdown()
+
+
+@pytest.mark.parametrize("end", ["abort", "shutdown"])
+async def test_one_that_is_not_there_is_not_waited_for(end: str) -> None:
+    alice = Pool(settings=quick())
+    alice.add_http_server(0, LOCAL)
+    alice.add_http_client("nobody", LOCAL, free_ports(1)[0])
+    started = time.monotonic()
+    await getattr(alice, end)(linger=100)
+    assert time.monotonic() - started < 10 * UNIT
 
 
 async def test_an_exception_that_leaves_the_with_block_is_an_abort() -> None:
