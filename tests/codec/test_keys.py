@@ -1,9 +1,13 @@
 """Keys that stay distinct, and keys that were chosen to collide."""
 
 import enum
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from mpccomm import EncodingError
+from mpccomm.codec import decode, encode
 from mpccomm.codec.abc import Refusal
 from mpccomm.codec.keys import distinct, received
 
@@ -33,3 +37,48 @@ def test_hashes_that_collide() -> None:
     with pytest.raises(TypeError):
         received([[]])
     assert received(["a"] * 5000)
+
+
+def grid(side: int, shift: int) -> list[int]:
+    return [row << shift | column for row in range(side) for column in range(side)]
+
+
+@pytest.mark.parametrize(("side", "shift"), [(48, 64), (64, 61), (90, 61), (200, 64), (250, 65)])
+def test_numbers_that_hold_two_are_keys(side: int, shift: int) -> None:
+    """They have many hashes in common, and few of each."""
+    keys = grid(side, shift)
+    assert len(keys) - len(set(map(hash, keys))) > 1000
+    assert distinct(keys) is keys
+    assert received(keys) is keys
+
+
+PRIME = 2**61 - 1
+COLLIDING: list[list[Any]] = [
+    [PRIME * number for number in range(1500)],
+    [-PRIME * number - 7 for number in range(1500)],
+    [(PRIME * number, "a") for number in range(1500)],
+    grid(600, 61),
+]
+
+
+@pytest.mark.parametrize("keys", COLLIDING, ids=range(len(COLLIDING)))
+def test_what_the_other_side_would_refuse_is_not_sent(keys: list[Any]) -> None:
+    with pytest.raises(Refusal, match=r"has [\d,]+ keys, of which too many have the same hash.*list of pairs"):
+        distinct(keys)
+    with pytest.raises(ValueError, match="equal hashes"):
+        received(keys)
+
+
+@pytest.mark.parametrize("container", [dict.fromkeys, set, frozenset], ids=["dict", "set", "frozenset"])
+def test_what_is_sent_is_received(container: Callable[[list[Any]], Any]) -> None:
+    """Columns of keys between few and too many equal hashes: either the sender says so, or it arrives."""
+    refused = 0
+    for side in (10, 100, 300, 500, 1000, 1100, 1300):
+        value = container([PRIME * number for number in range(side)])
+        try:
+            data = encode(value)
+        except EncodingError:
+            refused += 1
+        else:
+            assert decode(data.segments) == value
+    assert refused == 2
