@@ -92,8 +92,10 @@ class Depths:
         thread = self._of_thread()
         if task is None:
             return thread
-        made = _Scope(task, {} if found is None else found.depths)
         maker = found or thread
+        # What tasks have received that have ended, and that nobody has asked for since: one of them may be what this one waited for.
+        maker.settle()
+        made = _Scope(task, {} if found is None else found.depths)
         maker.made[made] = None
         _scopes.set({**scopes, self: made})
         self._of_tasks[task] = made

@@ -409,6 +409,23 @@ async def test_what_tasks_have_received_is_behind_what_their_maker_sends_then() 
             await carol.recv("Alice")
 
 
+async def test_what_a_task_waited_for_before_it_used_the_pool_is_behind_what_it_sends() -> None:
+    """Its first receive was made by a task of its own, which has just ended."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+
+        async def asks_by_a_task() -> None:
+            asking = asyncio.ensure_future(alice.recv("Bob"))
+            while not asking.done():
+                await asyncio.sleep(0)
+            await alice.send("Bob", await asking)
+
+        await alice.send("Bob", 0)
+        await bob.send("Alice", await bob.recv("Alice"))
+        await asyncio.create_task(asks_by_a_task())
+        assert await bob.recv("Alice") == 0
+        assert alice.report().rounds == bob.report().rounds == 3
+
+
 async def test_tasks_that_have_ended_are_let_go() -> None:
     async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
         with alice.phase("many"):
