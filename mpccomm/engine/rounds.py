@@ -93,7 +93,7 @@ class Depths:
         if task is None:
             return thread
         maker = found or thread
-        # What tasks have received that have ended, and that nobody has asked for since: one of them may be what this one waited for.
+        # What tasks have received that have ended, and that nobody has asked for since: this one may have waited for one of them.
         maker.settle()
         made = _Scope(task, {} if found is None else found.depths)
         maker.made[made] = None

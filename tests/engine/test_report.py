@@ -415,7 +415,7 @@ async def test_what_a_task_waited_for_before_it_used_the_pool_is_behind_what_it_
 
         async def asks_by_a_task() -> None:
             asking = asyncio.ensure_future(alice.recv("Bob"))
-            while not asking.done():
+            while not asking.done():  # noqa: ASYNC110 - in the very turn in which it is
                 await asyncio.sleep(0)
             await alice.send("Bob", await asking)
 
