@@ -36,12 +36,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.clocks import Clock, Origin, Reading, align
 
 FORMAT = 1
+
+_MOST = 2**62
+"""Larger numbers are in no trace: in nanoseconds these are a hundred years."""
+_NEVER = ("number", "arrived", "delivered", "handed")
+"""What may be -1."""
 
 
 class Send(NamedTuple):
@@ -187,19 +192,75 @@ class PartyRecord:
     def from_json(cls, found: dict[str, Any]) -> PartyRecord:
         """Read what `to_json` gave.
 
-        :raises KeyError, TypeError, ValueError: it is something else
+        :raises KeyError, TypeError, ValueError: it is something else, or what it says can't be
         """
-        plain = {name: found[name] for name in ("name", "incarnation", "clock", "zero", "wall", "end", "lost", "lanes")}
-        return cls(
+        plain = {name: _checked(found[name], kind) for name, kind in _PLAIN.items()}
+        record = cls(
             **plain,
-            parents=list(found.get("parents", ())),
-            peers=[(str(name), str(incarnation)) for name, incarnation in found["peers"]],
-            sends=[Send(*row) for row in found["sends"]],
-            receives=[Receive(*row) for row in found["receives"]],
-            waits=[Wait(*row) for row in found["waits"]],
-            phases=[Phase(*row) for row in found["phases"]],
-            connections=[Connection(*row) for row in found["connections"]],
+            parents=_checked(list(found.get("parents", ())), list[int]),
+            peers=[(_checked(name, str), _checked(incarnation, str)) for name, incarnation in found["peers"]],
+            sends=[_row(Send, row) for row in found["sends"]],
+            receives=[_row(Receive, row) for row in found["receives"]],
+            waits=[_row(Wait, row) for row in found["waits"]],
+            phases=[_row(Phase, row) for row in found["phases"]],
+            connections=[_row(Connection, row) for row in found["connections"]],
         )
+        record._check_places()
+        return record
+
+    def _check_places(self) -> None:
+        lanes, peers = range(len(self.lanes)), range(len(self.peers))
+        in_lanes: list[Any] = [*self.sends, *self.receives, *self.waits, *self.phases]
+        with_peers: list[Any] = [*self.sends, *self.receives, *self.connections]
+        ours = [lane for row in in_lanes if (lane := row.lane) not in lanes]
+        theirs = [peer for row in with_peers if (peer := row.peer) not in peers]
+        theirs += [peer for wait in self.waits for peer in (*wait.to, *wait.of) if peer not in peers]
+        ours += [parent for parent in self.parents if parent != -1 and parent not in lanes]
+        if ours or theirs or len(self.parents) not in (0, len(self.lanes)):
+            raise ValueError("it names lanes or peers that are not in it")
+        known = {-1}
+        for lane in range(len(self.parents)):
+            makers: dict[int, None] = {}
+            while lane not in known:
+                if lane in makers:
+                    raise ValueError("a task has made itself")
+                makers[lane] = None
+                lane = self.parents[lane]
+            known.update(makers)
+
+
+_PLAIN = {
+    **dict.fromkeys(("name", "incarnation", "clock"), str),
+    **dict.fromkeys(("zero", "wall", "end", "lost"), int),
+    "lanes": list[str],
+}
+"""What stands in a file about the party itself, and of which kind it is."""
+Row = TypeVar("Row", bound=NamedTuple)
+
+
+def _row(kind: type[Row], found: Sequence[Any]) -> Row:
+    """Return a row of a file as what it is to be."""
+    row = kind(*found)
+    for name, wanted in get_type_hints(kind).items():
+        value = _checked(getattr(row, name), wanted)
+        if wanted is int and value < (-1 if name in _NEVER else 0):
+            raise ValueError(f"{name} is {value}")
+    return row
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    """Return a value if it is of that kind."""
+    if value is None and kind == int | None:
+        return None
+    if kind == list[int] or kind == list[str]:
+        if type(value) is list:
+            return [_checked(one, kind.__args__[0]) for one in value]
+    elif kind is int or kind == int | None:
+        if type(value) is int and -_MOST < value < _MOST:
+            return value
+    elif type(value) is kind and (kind is bool or value.isprintable()):
+        return value
+    raise TypeError(f"of type {type(value).__name__}")
 
 
 class Message(NamedTuple):
@@ -388,5 +449,7 @@ def _read(path: Path) -> Sequence[PartyRecord]:
     except (ValueError, KeyError, TypeError) as error:
         raise nothing from error
     if spoken != FORMAT:
-        raise ConfigurationError(f"{path} is a trace of format {spoken}; this version of mpccomm reads format {FORMAT}")
+        raise ConfigurationError(
+            f"{path} is a trace of format {spoken!r:.40}; this version of mpccomm reads format {FORMAT}"
+        )
     return parties

@@ -1,13 +1,18 @@
 """What the notes of all parties come to."""
 
 import json
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
+from mpccomm.cli import Status, main
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.chrome import write
-from mpccomm.trace.record import Receive, Record, Wait, load
+from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Record, Wait, load
 from tests.trace.records import message, party, ping_pong
 
 
@@ -96,3 +101,65 @@ def test_messages_that_were_there_before_leave_a_wait_for_deliveries_alone() -> 
     alice.receives.append(Receive(0, 0, "x", 100, 0, 10, 5, 80, 81))
     alice.waits = [Wait(0, 10, 70, [0], [0])]
     assert list(alice.waits_by_kind()) == [Wait(0, 10, 70, [0], [])]
+
+
+def places(found: object, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to everything that stands in a file."""
+    inside: Iterable[tuple[Any, Any]] = ()
+    if isinstance(found, dict):
+        inside = found.items()
+    elif isinstance(found, list):
+        inside = enumerate(found)
+    for key, value in inside:
+        yield (*so_far, key)
+        yield from places(value, (*so_far, key))
+
+
+ANYTHING: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1, 7, 10**9, 2**70, -(2**70), 1e308, math.inf, math.nan, 1.5),
+    *("", "\x1b[31mred\n", "\u202e", "x" * 1000, [], {}, [[]], [0], [-1, 0]),
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_file_of_another_party_is_read_or_refused(
+    seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever stands in it: no other error, no endless work, and nothing that a terminal takes for a command."""
+    random = Random(seed)
+    alice, bob = ping_pong()
+    for one in (alice, bob):
+        one.lanes += ["MainThread/task", "other"]
+        one.parents = [-1, 0, -1]
+        one.phases.append(Phase("sums", 0, 10, 10**6))
+        one.connections.append(Connection(0, 5, "connected"))
+    own, other = tmp_path / "alice.json", tmp_path / "bob.json"
+    write(Record([alice]), own)
+    write(Record([bob]), other)
+    whole = other.read_text(encoding="utf-8")
+    ways = list(places({"mpccomm": json.loads(whole)["mpccomm"]}))
+    refused = 0
+    for _ in range(80):
+        found = json.loads(whole)
+        *way, last = random.choice(ways)
+        place = found
+        for key in way:
+            place = place[key]
+        place[last] = random.choice(ANYTHING)
+        other.write_text(json.dumps(found), encoding="utf-8")
+        for command in (["trace", "merge", own, other, "-o", tmp_path / "both.json"], ["trace", "show", other]):
+            refused += main(list(map(str, command))) is Status.USAGE
+        refused += main(["estimate", str(own), str(other), "--rtt", "10ms"]) is Status.USAGE
+    assert 100 < refused < 240
+    assert "\x1b" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("parents", [[0, 0, 0], [1, 2, 0], [-1, 2, 1]])
+def test_tasks_that_have_made_themselves(parents: list[int]) -> None:
+    alice, _ = ping_pong()
+    alice.lanes += ["MainThread/one", "MainThread/two"]
+    alice.parents = [1, -1, 1]
+    assert PartyRecord.from_json(json.loads(json.dumps(alice.to_json()))) == alice
+    alice.parents = parents
+    with pytest.raises(ValueError, match="made itself"):
+        PartyRecord.from_json(json.loads(json.dumps(alice.to_json())))
