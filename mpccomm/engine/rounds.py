@@ -1,9 +1,10 @@
 """How deep the chains of messages are that a program has received: what it sends next is one deeper.
 
-Each asyncio task goes on from where the task that made it was (when it first sends or receives), and what it has received counts
-for that one as soon as it has ended: protocols that run side by side in tasks don't add up. What threads receive counts for the
-whole program at once, as it can't be known which of them wait for each other; and so does, when it has ended, what a task has
-received that was made by a task which had nothing to do with the pool until then.
+Each asyncio task goes on from where the task that made it is when the new one first sends, has received, or enters a phase, since
+nothing tells when it was made; what it has received counts for its maker as soon as it has ended. So protocols that run side by
+side in tasks don't add up. A task that has done none of that is passed over: the tasks that it makes then count as made by its own
+maker. What threads receive counts for the whole program at once, as it can't be known which of them wait for each other; and so
+does, when it has ended, what a task has received where no task above it had anything to do with the pool when it was made.
 """
 
 from __future__ import annotations
@@ -92,10 +93,11 @@ class Depths:
         thread = self._of_thread()
         if task is None:
             return thread
-        maker = found or thread
-        # What tasks have received that have ended, and that nobody has asked for since: this one may have waited for one of them.
-        maker.settle()
+        if found is not None:
+            # It may have made a task that was made through this one, and has ended since.
+            found.settle()
         made = _Scope(task, {} if found is None else found.depths)
+        maker = found or thread
         maker.made[made] = None
         _scopes.set({**scopes, self: made})
         self._of_tasks[task] = made
