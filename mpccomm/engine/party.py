@@ -109,6 +109,8 @@ class Party:
     """The relays through which it is reached, if not directly."""
     trail: Trail | Fork | None = None
     """Where traces that run note its messages."""
+    dial_now = False
+    pause: asyncio.Timeout | None = None
     _looked_for = False
     """Whether it was dialled once more as we leave, in vain."""
     _continued = False
@@ -159,7 +161,7 @@ class Party:
         self.most_taken = min(_TAKEN, settings.limits.box_messages // 8), settings.limits.box_bytes // (8 * _TAKEN)
         self.place_is_free = asyncio.Event()
         """Set when the `predecessor` is gone."""
-        self.retry_now, self.dial_now = asyncio.Event(), asyncio.Event()
+        self.retry_now = asyncio.Event()
         """Set when a call waits for it although it was refused."""
         self.wire_format = wire_format
         self.handler = Handler(self)
@@ -254,7 +256,7 @@ class Party:
 
     def _note(self, trouble: str, event: LogEvent = LogEvent.DIAL_FAILED) -> None:
         self.failed_dials += 1
-        if not self.dial_now.is_set():
+        if not self.dial_now:
             self._looked_for = True
             self._happened()
         self.answers = event is LogEvent.UNTRUSTED or answered(trouble)
@@ -552,7 +554,9 @@ class Party:
         # is there, would wait as long; whether it is, one more dial tells.
         self.connections.update_wanted()
         self._looked_for = self.wire_format is not OURS
-        self.dial_now.set()
+        self.dial_now = True
+        if self.pause is not None and not self.pause.expired():
+            self.pause.reschedule(0)
         last_dial_until = self.clock() + _LAST_DIAL
 
         def known() -> bool:

@@ -34,8 +34,10 @@ class Destination(Protocol):
 
     retry_now: asyncio.Event
     """Set when a call waits for it, although it was refused."""
-    dial_now: asyncio.Event
-    """Set when the next attempt is to be made at once."""
+    dial_now: bool
+    """Whether the next attempt is to be made at once."""
+    pause: asyncio.Timeout | None
+    """What ends the pause before the next attempt."""
     failed_dials: int
     refusal: str
     """Why no dial can succeed unless a configuration is changed; empty: it may."""
@@ -188,7 +190,12 @@ class Ways:
 
     async def pause(self, seconds: float) -> None:
         """Wait until one of the ways is worth another attempt."""
-        await _first(asyncio.ensure_future(way.pause(seconds)) for _, way in self._ways)
+        pauses = [asyncio.ensure_future(way.pause(seconds)) for _, way in self._ways]
+        try:
+            await asyncio.wait(pauses, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pause in pauses:
+                pause.cancel()
 
     async def dial(self) -> Stream:
         """Return a new connection, on the way that is there first."""
@@ -225,16 +232,6 @@ def _all_failed(failed: Mapping[str, DialError]) -> DialError:
     if first is None or not all(verdicts):
         return DialError(text)
     return DialError(text, first._replace(text=text, unpinned=""))
-
-
-async def _first(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Wait for the first of them to end, and cancel the others."""
-    waiting = tuple(tasks)
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
 
 
 async def _give_up(dials: Iterable[asyncio.Task[Stream]]) -> None:
@@ -306,7 +303,7 @@ class Dialler:
     async def _attempt(self) -> None:
         destination = self._destination
         destination.retry_now.clear()
-        destination.dial_now.clear()
+        destination.dial_now = False
         try:
             stream = await self._line.dial()
         except DialError as error:
@@ -328,8 +325,10 @@ class Dialler:
         else:
             self._unasked = 0
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
-        ends = (self._line.pause(started + pause - time.monotonic()), destination.dial_now.wait())
-        await _first(map(asyncio.ensure_future, ends))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if destination.dial_now else None) as destination.pause:
+                await self._line.pause(started + pause - time.monotonic())
+        destination.pause = None
 
     async def _is_needed(self) -> bool:
         """Return whether a call waits for it, although it was refused."""
