@@ -289,7 +289,7 @@ class Dialler:
         """Dial whenever it is time, until this is cancelled."""
         async with self._line:
             if self._destination.gives_way:
-                await asyncio.sleep(self._retry.give_way)
+                await self._unless_at_once(asyncio.sleep(self._retry.give_way))
             while True:
                 await self._destination.needs_connection.wait()
                 await asyncio.sleep(self._destination.reputation.not_before - self._destination.clock())
@@ -325,9 +325,14 @@ class Dialler:
         else:
             self._unasked = 0
         pause = random.uniform(0, min(retry.cap, retry.first * 2 ** min(destination.failed_dials, 30)))
+        await self._unless_at_once(self._line.pause(started + pause - time.monotonic()))
+
+    async def _unless_at_once(self, pausing: Awaitable[None]) -> None:
+        """Await the end of a pause, or that the next attempt is to be made at once."""
+        destination = self._destination
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if destination.dial_now else None) as destination.pause:
-                await self._line.pause(started + pause - time.monotonic())
+                await pausing
         destination.pause = None
 
     async def _is_needed(self) -> bool:
