@@ -117,7 +117,7 @@ async def test_the_party_is_connected_meanwhile(tmp_path: Path, way: str, caplog
     async with setting(tmp_path, way) as parties:
         alice, bob = parties.make(Pool, "Alice"), parties.make(Pool, "Bob")
         if way == "tls":
-            await bob.shutdown()
+            await bob.shutdown(linger=0)  # Alice has not met it, and does not hear of it
             bob = Pool(*parties.files["Bob"], name="Bob", settings=quick())
             bob.add_http_client("Alice", LOCAL, parties.ports["Alice"], parties.files["Alice"][1])
             bob.add_http_server(0, LOCAL)
