@@ -180,7 +180,7 @@ def estimate(record: Record, between: LineBetween) -> Estimate:
     """Return what a run takes on other lines.
 
     :param between: gives the line between two parties
-    :raises ValueError: there is nothing in the record
+    :raises ValueError: there is nothing in the record, or what it says can't have been
     """
     graph = _Graph(record)
     graph.run(between)
@@ -402,6 +402,8 @@ class _Graph:
                 if not other.missing:
                     other.time = other.cause.time + other.lag
                     heapq.heappush(due, (other.time, numbers[other], other))
+        if any(event.missing for event in self._events):
+            raise ValueError("of some of its messages each comes before the other")
 
     def _recorded_lines(self) -> dict[tuple[str, str], _RecordedLine]:
         """Return what lay between the parties already, when the run was recorded."""

@@ -32,12 +32,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
+from mpccomm.address import unreadable
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.clocks import Clock, Origin, Reading, align
 
@@ -45,8 +46,15 @@ FORMAT = 1
 
 _MOST = 2**62
 """Larger numbers are in no trace: in nanoseconds these are a hundred years."""
-_NEVER = ("number", "arrived", "delivered", "handed")
-"""What may be -1."""
+_NEVER = ("number", "arrived", "delivered")
+"""Where -1 stands for what never happened."""
+_PLAIN = {
+    **dict.fromkeys(("name", "incarnation", "clock"), str),
+    **dict.fromkeys(("zero", "wall", "end", "lost"), int),
+    "lanes": list[str],
+}
+"""What stands in a file about a party itself, and of which kind it is."""
+Row = TypeVar("Row", bound=NamedTuple)
 
 
 class Send(NamedTuple):
@@ -194,73 +202,83 @@ class PartyRecord:
 
         :raises KeyError, TypeError, ValueError: it is something else, or what it says can't be
         """
-        plain = {name: _checked(found[name], kind) for name, kind in _PLAIN.items()}
         record = cls(
-            **plain,
-            parents=_checked(list(found.get("parents", ())), list[int]),
+            **{name: _checked(found[name], kind) for name, kind in _PLAIN.items()},
+            parents=_checked(found.get("parents", []), list[int]),
             peers=[(_checked(name, str), _checked(incarnation, str)) for name, incarnation in found["peers"]],
-            sends=[_row(Send, row) for row in found["sends"]],
-            receives=[_row(Receive, row) for row in found["receives"]],
-            waits=[_row(Wait, row) for row in found["waits"]],
-            phases=[_row(Phase, row) for row in found["phases"]],
-            connections=[_row(Connection, row) for row in found["connections"]],
+            sends=_rows(Send, found["sends"]),
+            receives=_rows(Receive, found["receives"]),
+            waits=_rows(Wait, found["waits"]),
+            phases=_rows(Phase, found["phases"]),
+            connections=_rows(Connection, found["connections"]),
         )
         record._check_places()
+        record._check_names()
         return record
 
     def _check_places(self) -> None:
-        lanes, peers = range(len(self.lanes)), range(len(self.peers))
+        lanes, peers = range(-1, len(self.lanes)), range(len(self.peers))
         in_lanes: list[Any] = [*self.sends, *self.receives, *self.waits, *self.phases]
         with_peers: list[Any] = [*self.sends, *self.receives, *self.connections]
-        ours = [lane for row in in_lanes if (lane := row.lane) not in lanes]
-        theirs = [peer for row in with_peers if (peer := row.peer) not in peers]
-        theirs += [peer for wait in self.waits for peer in (*wait.to, *wait.of) if peer not in peers]
-        ours += [parent for parent in self.parents if parent != -1 and parent not in lanes]
-        if ours or theirs or len(self.parents) not in (0, len(self.lanes)):
+        of_waits = (peer for wait in self.waits for peer in (*wait.to, *wait.of))
+        known = all(row.lane in lanes for row in in_lanes) and all(parent in lanes for parent in self.parents)
+        if not known or not all(peer in peers for peer in (*(row.peer for row in with_peers), *of_waits)):
             raise ValueError("it names lanes or peers that are not in it")
-        known = {-1}
+        if len(self.parents) not in (0, len(self.lanes)):
+            raise ValueError("not every lane has a parent")
+        through = {-1}
         for lane in range(len(self.parents)):
             makers: dict[int, None] = {}
-            while lane not in known:
+            while lane not in through:
                 if lane in makers:
                     raise ValueError("a task has made itself")
                 makers[lane] = None
                 lane = self.parents[lane]
-            known.update(makers)
+            through.update(makers)
+
+    def _check_names(self) -> None:
+        # As a pool does: these are printed. (Ids and threads may be called anything, and are not.)
+        names = [self.name, self.incarnation, *(text for peer in self.peers for text in peer)]
+        names += [name for phase in self.phases for name in phase.path.split("/")]
+        for name in set(names):
+            if shortcoming := unreadable(name):
+                raise ValueError(shortcoming)
 
 
-_PLAIN = {
-    **dict.fromkeys(("name", "incarnation", "clock"), str),
-    **dict.fromkeys(("zero", "wall", "end", "lost"), int),
-    "lanes": list[str],
-}
-"""What stands in a file about the party itself, and of which kind it is."""
-Row = TypeVar("Row", bound=NamedTuple)
-
-
-def _row(kind: type[Row], found: Sequence[Any]) -> Row:
-    """Return a row of a file as what it is to be."""
-    row = kind(*found)
-    for name, wanted in get_type_hints(kind).items():
-        value = _checked(getattr(row, name), wanted)
-        if wanted is int and value < (-1 if name in _NEVER else 0):
-            raise ValueError(f"{name} is {value}")
-    return row
+def _rows(kind: type[Row], found: Any) -> list[Row]:
+    """Return rows of a file as what they are to be."""
+    rows = [kind(*row) for row in found]
+    # Column by column, for the sake of time.
+    for (name, wanted), column in zip(get_type_hints(kind).items(), zip(*rows, strict=True), strict=bool(rows)):
+        if not all(map(_IS[wanted], column)) or (wanted is int and name not in _NEVER and min(column) < 0):
+            raise TypeError(f"{name} of {kind.__name__}")
+    return rows
 
 
 def _checked(value: Any, kind: Any) -> Any:
     """Return a value if it is of that kind."""
-    if value is None and kind == int | None:
-        return None
-    if kind == list[int] or kind == list[str]:
-        if type(value) is list:
-            return [_checked(one, kind.__args__[0]) for one in value]
-    elif kind is int or kind == int | None:
-        if type(value) is int and -_MOST < value < _MOST:
-            return value
-    elif type(value) is kind and (kind is bool or value.isprintable()):
-        return value
-    raise TypeError(f"of type {type(value).__name__}")
+    if not _IS[kind](value):
+        raise TypeError(f"of type {type(value).__name__}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and -_MOST < value < _MOST
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+_IS: dict[Any, Callable[[Any], bool]] = {
+    int: _is_number,
+    str: _is_text,
+    bool: lambda value: type(value) is bool,
+    int | None: lambda value: value is None or _is_number(value),
+    list[int]: lambda value: type(value) is list and all(map(_is_number, value)),
+    list[str]: lambda value: type(value) is list and all(map(_is_text, value)),
+}
+"""What a value has to be that is read as one of that kind."""
 
 
 class Message(NamedTuple):

@@ -1,18 +1,24 @@
 """What the notes of all parties come to."""
 
+import asyncio
 import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from mpccomm import MemoryNetwork, SyncPool
 from mpccomm.cli import Status, main
 from mpccomm.errors import ConfigurationError
+from mpccomm.line import Line
 from mpccomm.trace.chrome import write
+from mpccomm.trace.estimate import estimate
 from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Record, Wait, load
+from tests.pools import pools
 from tests.trace.records import message, party, ping_pong
 
 
@@ -152,6 +158,58 @@ def test_a_file_of_another_party_is_read_or_refused(
         refused += main(["estimate", str(own), str(other), "--rtt", "10ms"]) is Status.USAGE
     assert 100 < refused < 240
     assert "\x1b" not in "".join(capfd.readouterr())
+
+
+ODD = ("a\nb\x1b[31m", "\u202e", " x ", "a\u00a0b")
+"""What ids, threads and tasks may be called, and no party or phase."""
+
+
+def test_what_a_blocking_pool_records_is_read_whatever_things_are_called(tmp_path: Path) -> None:
+    network = MemoryNetwork()
+    names = "B\u00fc\u200cher a\u00a0b", "*/:%s"
+    with SyncPool(name=names[0], network=network) as alice, SyncPool(name=names[1], network=network) as bob:
+        network.connect(alice, bob)
+        # A call may begin before the record does.
+        early = Thread(target=lambda: alice.recv(names[1], "early"), name=ODD[0])
+        early.start()
+        while not list(alice._engine.party(names[1]).link.mailbox.receives()):
+            pass
+        with alice.trace(tmp_path / "alice.json"), alice.phase("a\u00a0b"):
+            for msg_id in ODD:
+                alice.send(names[1], 1, msg_id)
+                sender = Thread(target=alice.send, args=(names[1], 2, msg_id), name=msg_id)
+                sender.start()
+                sender.join()
+            bob.send(names[0], 1, "early")
+            early.join()
+    read_and_shown(tmp_path / "alice.json", 2 * len(ODD) + 1)
+
+
+async def test_what_a_pool_records_is_read_whatever_things_are_called(tmp_path: Path) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        early = asyncio.create_task(alice.recv("Bob", "early"))
+        await asyncio.sleep(0)
+        with alice.trace(tmp_path / "alice.json"):
+            for msg_id in ODD:
+                await asyncio.create_task(alice.send("Bob", 1, msg_id), name=msg_id)
+            await bob.send("Alice", 1, "early")
+            await early
+    read_and_shown(tmp_path / "alice.json", len(ODD) + 1)
+
+
+def read_and_shown(path: Path, messages: int) -> None:
+    record = load(path)
+    assert len(record.messages) == messages
+    for command in (["show", str(path)], ["merge", str(path), "-o", str(path)]):
+        assert main(["trace", *command]) is Status.WELL
+    assert load(path).messages == record.messages
+
+
+def test_messages_of_which_each_comes_before_the_other() -> None:
+    alice, bob = ping_pong(3)
+    bob.sends[2] = bob.sends[2]._replace(number=0)
+    with pytest.raises(ValueError, match="each comes before the other"):
+        estimate(Record([alice, bob]), lambda *_: Line(rtt=0.01))
 
 
 @pytest.mark.parametrize("parents", [[0, 0, 0], [1, 2, 0], [-1, 2, 1]])
