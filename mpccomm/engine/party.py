@@ -526,7 +526,7 @@ class Party:
         if self.closed:
             # The party is barred: nothing will be delivered to it any more.
             deadline = self.clock
-        await self._handshakes_end(deadline)
+        await self._until_known(deadline)
         idle = link.state is PartyState.UNKNOWN
         await self.until(lambda: link.sender.idle or link.ending is not None or self._given_up, deadline)
         undelivered = self._undelivered()
@@ -548,7 +548,7 @@ class Party:
     def _given_up(self) -> bool:
         return self.corrected and self.link.state is PartyState.UNKNOWN
 
-    async def _handshakes_end(self, deadline: Callable[[], float]) -> None:
+    async def _until_known(self, deadline: Callable[[], float]) -> None:
         # A party that has met us in a handshake, and hears no goodbye, would wait for us for ever, and take our next process for
         # one after a crash. Where the connection was lost meanwhile, it comes again, or is dialled. One that has not met us, and
         # is there, would wait as long; whether it is, one more dial tells.
@@ -635,7 +635,7 @@ class Party:
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
-        await self._handshakes_end(deadline)
+        await self._until_known(deadline)
         if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         undelivered = self._undelivered()

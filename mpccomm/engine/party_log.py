@@ -162,6 +162,8 @@ def _what_to_receive(party: RemoteParty, event: events.DeadlockFound) -> str:
 
 IS_FULL = "its box is full: it has to receive what is there first"
 """Why a message to a party does not leave."""
+IS_THERE = "it is connected"
+"""Nothing keeps messages from it but the time that they take."""
 
 
 def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Outgoing]) -> str:
@@ -178,7 +180,10 @@ def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Out
         log(LogEvent.UNREAD, text, party, describe_box(party))
     if not undelivered:
         return ""
-    return f"{party}: {plural(len(undelivered), 'message')} could not be delivered: {_named(undelivered)} ({state_of(party)})"
+    state = state_of(party)
+    if state == IS_THERE:
+        state += "; they were still on their way when `linger` was over, and a larger one gives them more time"
+    return f"{party}: {plural(len(undelivered), 'message')} could not be delivered: {_named(undelivered)} ({state})"
 
 
 def tell_of_given_up(log: EventLog, party: RemoteParty, unconfirmed: Sequence[Outgoing]) -> str:
@@ -207,7 +212,7 @@ def state_of(party: RemoteParty) -> str:
     """Say what keeps messages from a party."""
     if not party.link.connected:
         return party.trouble
-    return IS_FULL if party.link.sender.held_back else "it is connected"
+    return IS_FULL if party.link.sender.held_back else IS_THERE
 
 
 def tell_of_traffic(log: EventLog, party: RemoteParty) -> None:

@@ -218,6 +218,7 @@ class SyncMessages(SyncWaiting):
         """Receive one message from each of several parties.
 
         It takes all of them or none: when time is up, or one party is gone, the messages that came stay for the next call.
+        One that can't be read, or is not as expected, counts as received all the same; those of the others stay.
 
         :param handler_names: the parties; left out: all
         :param expect: what each message has to be, as of `recv`

@@ -201,6 +201,19 @@ async def test_what_is_expected_arrives_and_anything_else_is_an_error(kind: str)
 
 
 @pytest.mark.parametrize("kind", FACES)
+async def test_of_several_the_one_that_is_not_as_expected_counts_as_received(kind: str) -> None:
+    async with faces(kind, "Bob", "Carol") as (call, (bob, carol)):
+        await carol.send("Alice", "wrong")
+        for number in range(2):
+            await bob.send("Alice", number)
+        await carol.send("Alice", 2)
+        with pytest.raises(UnexpectedTypeError, match="from Carol"):
+            await call("recv_all", ["Bob", "Carol"], timeout=LIMIT, expect=int)
+        assert await call("recv_all", ["Bob", "Carol"], timeout=LIMIT, expect=int) == [("Bob", 0), ("Carol", 2)]
+        assert await call("recv", "Bob", timeout=LIMIT) == 1
+
+
+@pytest.mark.parametrize("kind", FACES)
 async def test_arrays(kind: str) -> None:
     async with faces(kind, "Bob") as (call, (bob,)):
         array = np.arange(20, dtype=np.uint64).reshape(2, 10)

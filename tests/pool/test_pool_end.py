@@ -4,18 +4,22 @@ import asyncio
 import logging
 import socket
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mpccomm import (
     Limits,
+    MemoryNetwork,
     PartyAbortedError,
     PartyGoneError,
     PartyRestartedError,
     PartyShutDownError,
     Pool,
     PoolClosedError,
+    Retry,
+    SyncPool,
 )
 from mpccomm.engine.states import GivenUp
 from mpccomm.protocol.states import PartyState
@@ -104,6 +108,19 @@ async def test_calls_on_the_pool_that_shuts_down_end() -> None:
         await alice.shutdown()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(result, PoolClosedError)
+
+
+async def test_shutdown_says_that_linger_was_too_short_for_a_slow_line(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    network = MemoryNetwork(rate=100_000)
+    alice, bob = Pool(name="Alice", network=network), Pool(name="Bob", network=network)
+    network.connect(alice, bob)
+    await asyncio.gather(alice.wait_ready(), bob.wait_ready())
+    alice.asend("Bob", bytes(10**7))
+    await alice.shutdown(linger=UNIT)
+    (line,) = log.lines("could not be delivered", logging.WARNING)
+    assert "(it is connected; they were still on their way when `linger` was over, and a larger one gives" in line
+    await bob.shutdown(0)
 
 
 async def test_shutdown_names_what_it_could_not_deliver(caplog: pytest.LogCaptureFixture) -> None:
@@ -383,20 +400,46 @@ async def test_abort_reaches_one_that_something_was_sent_to_and_that_was_not_con
 
 @pytest.mark.parametrize("end", ["abort", "shutdown"])
 @pytest.mark.parametrize("second", ["Alice", "Bob"])
-async def test_one_that_waits_and_was_not_met_yet_hears_of_the_end(end: str, second: str) -> None:
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.usefixtures("both_loops")
+async def test_one_that_waits_and_was_not_met_yet_hears_of_the_end(
+    end: str, second: str, face: type[Pool] | type[SyncPool]
+) -> None:
     """Whoever of the two is to dial first: a pool that ends at once gives that its time."""
-    alice, bob = Pool(name="Alice", settings=quick()), Pool(name="Bob", settings=quick())
-    for pool in (alice, bob):
-        pool.add_http_server(0, LOCAL)
-    alice.add_http_client("Bob", LOCAL, bob.port)
-    bob.add_http_client("Alice", LOCAL, alice.port)
-    for pool, name, other in ((alice, "Alice", "Bob"), (bob, "Bob", "Alice")):
-        pool._engine.party(other).second = name == second
+    alice, bob = Pool(name="Alice", settings=quick()), face(name="Bob", settings=quick())
+    # The one with the higher port gives way.
+    ports = sorted(free_ports(2), reverse=second == "Alice")
+    for pool, port, name, other in ((alice, ports[0], "Bob", ports[1]), (bob, ports[1], "Alice", ports[0])):
+        pool.add_http_server(port, LOCAL)
+        pool.add_http_client(name, LOCAL, other)
+        assert pool._engine.party(name).gives_way is (pool.name == second)
+    waiting = alice.arecv("Bob")
+    await (getattr(bob, end)() if isinstance(bob, Pool) else asyncio.to_thread(getattr(bob, end)))
+    with pytest.raises(PartyAbortedError if end == "abort" else PartyGoneError):
+        await waiting
+    await alice.shutdown()
+
+
+@pytest.mark.parametrize("end", ["abort", "shutdown"])
+async def test_one_that_has_come_since_the_last_dial_hears_of_the_end(end: str) -> None:
+    """That it was dialled in vain before says nothing: as the pool ends, it is dialled at once, however long the pause would be."""
+    ours, theirs = sorted(free_ports(2))
+    patient = replace(quick(), retry=Retry(first=1000, cap=1000, give_way=1000))
+    bob = Pool(name="Bob", settings=patient)
+    bob.add_http_server(ours, LOCAL)
+    bob.add_http_client("Alice", LOCAL, theirs)
+    party = bob._engine.party("Alice")
+    await until(lambda: party.failed_dials)
+    # Alice does not dial: she hears of it by Bob's dial, or never.
+    alice = Pool(name="Alice", settings=patient)
+    alice.add_http_server(theirs, LOCAL)
+    alice.add_http_client("Bob", LOCAL, ours)
+    assert alice._engine.party("Bob").gives_way
     waiting = alice.arecv("Bob")
     await getattr(bob, end)()
     with pytest.raises(PartyAbortedError if end == "abort" else PartyGoneError):
         await waiting
-    await alice.shutdown()
+    await alice.shutdown(0)
 
 
 @pytest.mark.parametrize("end", ["abort", "shutdown"])

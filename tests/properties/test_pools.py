@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -261,6 +261,59 @@ def _change(value: Any) -> None:
     """The program goes on with what it has sent."""
     if isinstance(value, bytearray):
         value[:] = b"!" * len(value)
+
+
+def take_some(pool: SyncPool, random: Random, got: Callable[[int], None]) -> None:
+    """Take messages in one of the ways of threads: looked at, called back, given up in time or too late, forgotten."""
+    way = random.randrange(5)
+    if way == 0:
+        got(pool.recv("Alice", timeout=random.choice((0, UNIT / 50))))
+    elif way == 1:
+        handle = pool.arecv("Alice")
+        with suppress(TimeoutError):
+            handle.exception(UNIT / 50)
+        if not handle.cancel():
+            got(handle.result())
+    elif way == 2:
+        handles = [pool.arecv("Alice") for _ in range(random.randrange(1, 8))]
+        wait(handles, UNIT / 50)
+        for handle in handles:
+            if not handle.cancel():
+                got(handle.result())
+    elif way == 3:
+        # The callback and the one that gives up are in different threads.
+        handle = pool.arecv("Alice")
+        handle.add_done_callback(lambda done: None if done.cancelled() else got(done.result()))
+        time.sleep(UNIT / 50)
+        handle.cancel()
+    else:
+        forgotten = [pool.arecv("Alice") for _ in range(random.randrange(1, 4))]
+        wait(forgotten, random.choice((0, UNIT / 50)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.usefixtures("both_loops")
+def test_handles_that_are_given_up_by_threads(seed: int) -> None:
+    """Each message is in the hands of the program exactly once."""
+    random = Random(seed)
+    network = MemoryNetwork()
+    received: list[int] = []
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        deadline = time.monotonic() + LIMIT
+
+        def takes(own: Random) -> None:
+            while len(received) < 10 * COUNT and time.monotonic() < deadline:
+                with suppress(TimeoutError):
+                    take_some(bob, own, received.append)
+
+        with ThreadPoolExecutor(THREADS) as threads:
+            takers = [threads.submit(takes, Random(random.random())) for _ in range(THREADS)]
+            for number in range(10 * COUNT):
+                alice.send("Bob", number)
+            for taker in takers:
+                taker.result()
+    assert sorted(received) == list(range(10 * COUNT))
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("MPCCOMM_TEST_SEEDS", "6"))))
