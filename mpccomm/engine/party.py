@@ -551,9 +551,10 @@ class Party:
     async def _until_known(self, deadline: Callable[[], float]) -> None:
         # A party that has met us in a handshake, and hears no goodbye, would wait for us for ever, and take our next process for
         # one after a crash. Where the connection was lost meanwhile, it comes again, or is dialled. One that has not met us, and
-        # is there, would wait as long; whether it is, one more dial tells.
+        # is there, would wait as long; whether it is, one more dial tells. A pool that was not used has dialled nobody, and does
+        # not begin to.
         self.connections.update_wanted()
-        self._looked_for = self.wire_format is not OURS
+        self._looked_for = self.wire_format is not OURS or self.dialler is None
         self.dial_now = True
         if self.pause is not None and not self.pause.expired():
             self.pause.reschedule(0)

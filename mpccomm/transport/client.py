@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
@@ -17,17 +16,15 @@ from yarl import URL
 from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
+from mpccomm.transport.dialling import DirectConnector, end, new_session, new_socket
 from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError, DialTerms
-from mpccomm.transport.resolver import Resolver
 from mpccomm.transport.stream import PATH, Stream
 from mpccomm.transport.tls import Verdict, judge, send_alert
 from mpccomm.transport.websocket import HTTPProtocol, WebSocket, asking, granted, new_key
 
 U = TypeVar("U")
 
-TELLING = ("User-Agent", "Accept-Encoding")
-"""Otherwise aiohttp would tell every caller its version and Python's, and which libraries it finds."""
 _HUNG_UP = "it hung up before it answered"
 _OPENED = "if the {} opens TLS, have its operator except this host"
 
@@ -51,14 +48,7 @@ class Client:
         self._spares: list[socket.socket] = []
 
     async def __aenter__(self) -> Self:
-        # Neither cookies nor settings from the environment, and no proxy but the one that was asked for.
-        self._session = aiohttp.ClientSession(
-            connector=self._new_connector(),
-            timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout),
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=TELLING,
-        )
+        self._session = new_session(self._new_connector(), sock_connect=self._connect_timeout)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -100,13 +90,7 @@ class Client:
         """Return what finds the way to the address."""
         if self._proxy is not None:
             return ProxyConnector(self._proxy, self._connect_timeout, self._new_socket)
-        return aiohttp.TCPConnector(
-            limit=0,
-            ttl_dns_cache=None,
-            use_dns_cache=False,
-            resolver=Resolver(),
-            socket_factory=self._new_socket,
-        )
+        return DirectConnector(self._new_socket)
 
     def _judge(self, error: BaseException) -> Verdict | None:
         if isinstance(error, ProxyError):
@@ -122,21 +106,11 @@ class Client:
         return DialError(describe(error), verdict)
 
     def _new_socket(self, info: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, *_ = info
-        sock = socket.socket(family, kind, protocol)
+        sock = new_socket(info)
         if self._context() is not None:
             # To tell the other end why, should the handshake fail.
             self._spares.append(sock.dup())
         return sock
-
-
-async def end(session: aiohttp.ClientSession) -> None:
-    """Close a session."""
-    if isinstance(sys.exception(), GeneratorExit):
-        # Its loop is closed already, so nothing can be awaited.
-        session.detach()
-    else:
-        await session.close()
 
 
 async def upgrade(

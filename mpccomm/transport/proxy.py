@@ -12,7 +12,6 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from mpccomm.address import join
 from mpccomm.errors import ConfigurationError
 from mpccomm.proxies import Proxy
+from mpccomm.transport.dialling import NewSocket, new_socket
 from mpccomm.transport.resolver import look_up
 from mpccomm.transport.tls import Verdict, public_context, tls_error
 
@@ -58,13 +58,11 @@ class Target(NamedTuple):
 class ProxyConnector(aiohttp.BaseConnector):
     """Reaches what aiohttp asks for through a proxy."""
 
-    def __init__(
-        self, proxy: Proxy, connect_timeout: float, new_socket: Callable[[tuple[Any, ...]], socket.socket] | None = None
-    ) -> None:
+    def __init__(self, proxy: Proxy, connect_timeout: float, make: NewSocket = new_socket) -> None:
         super().__init__(limit=0, force_close=True)
         self._proxy = proxy
         self._connect_timeout = connect_timeout
-        self._new_socket = new_socket
+        self._make = make
 
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
@@ -74,8 +72,8 @@ class ProxyConnector(aiohttp.BaseConnector):
         target = Target(host, req.url.port or 443, context, req.server_hostname or host)
         protocol: ResponseHandler = self._factory()
         # An alert in the clear would be in the midst of our TLS with the proxy.
-        new_socket = None if self._proxy.tls else self._new_socket
-        await connect(self._proxy, target, protocol, self._connect_timeout, new_socket)
+        make = new_socket if self._proxy.tls else self._make
+        await connect(self._proxy, target, protocol, self._connect_timeout, make)
         return protocol
 
 
@@ -84,7 +82,7 @@ async def connect(
     target: Target,
     protocol: asyncio.Protocol,
     connect_timeout: float,
-    new_socket: Callable[[tuple[Any, ...]], socket.socket] | None = None,
+    make: NewSocket = new_socket,
 ) -> None:
     """Make a connection through a proxy, and give it to the protocol.
 
@@ -93,7 +91,7 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     answer = _Answer(proxy)
-    transport = await _open(proxy, answer, connect_timeout, new_socket or _plain_socket)
+    transport = await _open(proxy, answer, connect_timeout, make)
     try:
         transport.write(_request(proxy, target))
         status, head = await answer.head
@@ -127,7 +125,7 @@ async def _open(
     proxy: Proxy,
     answer: _Answer,
     connect_timeout: float,
-    new_socket: Callable[[tuple[Any, ...]], socket.socket],
+    make: NewSocket,
 ) -> asyncio.Transport:
     """Connect to the proxy itself."""
     loop = asyncio.get_running_loop()
@@ -135,7 +133,7 @@ async def _open(
         context = public_context(proxy.ca_cert) if proxy.tls else None
     except ConfigurationError as error:
         raise ProxyError(proxy, f"can't be used: ca_cert {error}") from None
-    sock = await _dial(proxy, connect_timeout, new_socket)
+    sock = await _dial(proxy, connect_timeout, make)
     times: dict[str, Any] = {"ssl_handshake_timeout": connect_timeout, "server_hostname": proxy.host} if context else {}
     try:
         transport, _ = await loop.create_connection(lambda: answer, sock=sock, ssl=context, **times)
@@ -150,16 +148,14 @@ async def _open(
     return transport
 
 
-async def _dial(
-    proxy: Proxy, connect_timeout: float, new_socket: Callable[[tuple[Any, ...]], socket.socket]
-) -> socket.socket:
+async def _dial(proxy: Proxy, connect_timeout: float, make: NewSocket) -> socket.socket:
     try:
         found = await look_up(proxy.host, proxy.port)
     except OSError:
         raise ProxyError(proxy, "can't be used: its host name can't be resolved") from None
     why = "no answer in time"
     for info in found:
-        sock = new_socket(info)
+        sock = make(info)
         sock.setblocking(False)
         try:
             async with asyncio.timeout(connect_timeout):
@@ -175,10 +171,6 @@ async def _dial(
         else:
             return sock
     raise ProxyError(proxy, f"can't be reached: {why}")
-
-
-def _plain_socket(info: tuple[Any, ...]) -> socket.socket:
-    return socket.socket(*info[:3])
 
 
 def _request(proxy: Proxy, target: Target) -> bytes:

@@ -25,12 +25,12 @@ from yarl import URL
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
-from mpccomm.transport.client import TELLING, Client, describe, end, upgrade
+from mpccomm.transport.client import Client, describe, upgrade
+from mpccomm.transport.dialling import DirectConnector, end, new_session
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
-from mpccomm.transport.resolver import Resolver
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
 from mpccomm.transport.tls import Verdict, judge, public_context
 from mpccomm.transport.tunnel import Tunnel
@@ -340,18 +340,8 @@ class RelayLine:
         return self._context
 
     def _new_session(self) -> aiohttp.ClientSession:
-        connector: aiohttp.BaseConnector
-        if self._proxy is None:
-            connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, resolver=Resolver())
-        else:
-            connector = ProxyConnector(self._proxy, self._settings.retry.connect_timeout)
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(sock_connect=self._settings.retry.connect_timeout),
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=TELLING,
-        )
+        limit, proxy = self._settings.retry.connect_timeout, self._proxy
+        return new_session(DirectConnector() if proxy is None else ProxyConnector(proxy, limit), sock_connect=limit)
 
 
 class _Call:

@@ -16,7 +16,8 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from mpccomm.errors import DecodingError
-from mpccomm.transport.client import TELLING, describe, end
+from mpccomm.transport.client import describe
+from mpccomm.transport.dialling import DirectConnector, end, new_session
 from mpccomm.transport.reconnect import DialError
 from mpccomm.transport.tls import Verdict, judge
 
@@ -45,13 +46,7 @@ class Poster:
         self._addr = addr
         self._port = port
         self._context = context
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(self._examine, limit=0, ttl_dns_cache=None, use_dns_cache=False),
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=TELLING,
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
-        )
+        self._session = new_session(_Connector(self._examine), total=_TIMEOUT)
         self._unacceptable = unacceptable
 
     async def probe(self, own_port: int, limit: float) -> None:
@@ -102,11 +97,11 @@ _REFUSALS = {
 }
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Connector(DirectConnector):
     """A connector that sends nothing before it is known who answers."""
 
-    def __init__(self, unacceptable: Callable[[ssl.SSLObject | None], str | None], **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, unacceptable: Callable[[ssl.SSLObject | None], str | None]) -> None:
+        super().__init__()
         self._unacceptable = unacceptable
 
     async def connect(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Connection:

@@ -300,6 +300,22 @@ def test_one_that_has_met_us_and_was_cut_off_before_a_blocking_pool_knew_is_told
             alice.recv("Bob", timeout=LIMIT)
 
 
+def test_one_that_was_not_used_ends_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It has dialled nobody, and has nothing to say to anybody."""
+
+    async def native() -> None:
+        async with Pool() as pool:
+            pool.add_http_client("Bob", LOCAL, 9)
+            await asyncio.sleep(0)
+
+    started = time.monotonic()
+    asyncio.run(native())
+    with SyncPool() as pool:
+        pool.add_http_client("Bob", LOCAL, 9)
+    assert time.monotonic() - started < 1
+    assert not caplog.records
+
+
 async def test_one_that_has_met_us_and_does_not_come_back_is_waited_for_no_longer_than_it_lingers() -> None:
     network = MemoryNetwork()
     alice, bob = await met_and_cut_off(network)
