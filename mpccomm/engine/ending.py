@@ -32,6 +32,8 @@ _LAST = 10
 
 _PATIENT = 1.0
 """Seconds after which an end that is not over yet says what it waits for."""
+_TOLD_AGAIN = 30.0
+"""Seconds after which it says so again."""
 
 _Tell: TypeAlias = Callable[[EventLog, Party, Sequence[Outgoing]], str]
 
@@ -102,8 +104,11 @@ class PoolEnding:
     """When the pool began to dial. If it was told to end before, its time to deliver counts from then."""
     split: PoolClosedError | None = None
     """Why the pool has ended by itself: what a signal handler raised has split its work."""
+    _moved = -math.inf
+    """When something got through, to whichever party, as it is to end."""
     _split_told = False
     _task: asyncio.Task[None] | None = None
+    _notice: asyncio.TimerHandle
     _begin_later: Callable[[], None] | None = None
     """What was asked for in the background."""
 
@@ -116,9 +121,10 @@ class PoolEnding:
         """Whether the pool was told to end, or has ended. Any thread may ask."""
         return bool(self._lingering) or not self._engine.lifecycle.usable
 
-    def deadline(self) -> float:
-        """Return until when messages may still be delivered."""
-        return self._lingering.deadline(self.running_since)
+    def deadline(self, moved: float = -math.inf) -> float:
+        """Return until when messages may still be delivered to a party that took something at ``moved``, for the last time."""
+        self._moved = max(self._moved, moved)
+        return self._lingering.deadline(max(self.running_since, moved))
 
     # -- asked for by the program --------------------------------------------------------------------------------------
 
@@ -218,8 +224,7 @@ class PoolEnding:
     async def _in_time(self, task: asyncio.Task[None]) -> None:
         """Wait for the end, and not for ever where asyncio has lost a part of it by what a signal handler raised."""
         engine = self._engine
-        removed = Party.clock() + engine.settings.linger if engine.removals.leaving else -math.inf
-        while not task.done() and (left := max(self.deadline(), removed) - Party.clock()) > 0:
+        while not task.done() and (left := self._until() - Party.clock()) > 0:
             await asyncio.wait((task,), timeout=left)
         for _ in range(_LAST):
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
@@ -235,6 +240,10 @@ class PoolEnding:
         stopping = engine.loop_owner.loop.create_task(engine.stop())
         await asyncio.wait((stopping,), timeout=_LAST)
         self._close_as_it_is()
+
+    def _until(self) -> float:
+        """Return until when messages may still be delivered to anybody."""
+        return max(self.deadline(self._moved), self._engine.removals.until)
 
     def _stir(self) -> None:
         """Have all that wait for the deadline look at it again."""
@@ -299,7 +308,7 @@ class PoolEnding:
         engine = self._engine
         engine.failures.told_by_party = True
         parties = list(engine.parties.values())
-        notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
+        self._notice = engine.loop_owner.loop.call_later(_PATIENT, self._tell_of_lingering, parties)
 
         async def leave_one(party: Party) -> str:
             # Told at once: what is said of its connection is how it was at its end.
@@ -308,13 +317,15 @@ class PoolEnding:
         try:
             told = await asyncio.gather(*map(leave_one, parties))
         finally:
-            notice.cancel()
+            self._notice.cancel()
         tell_of_undelivered(engine.log, {party.name: text for party, text in zip(parties, told, strict=True)})
 
     def _tell_of_lingering(self, parties: Sequence[Party]) -> None:
-        seconds = self.deadline() - Party.clock()
+        engine = self._engine
+        self._notice = engine.loop_owner.loop.call_later(_TOLD_AGAIN, self._tell_of_lingering, parties)
+        seconds = self.deadline(self._moved) - Party.clock()
         if seconds > 0:
-            tell_of_lingering(self._engine.log, [party for party in parties if not party.closed], seconds)
+            tell_of_lingering(engine.log, [party for party in parties if not party.closed], seconds)
 
     # -- split by a signal handler -------------------------------------------------------------------------------------
 

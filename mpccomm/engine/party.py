@@ -507,7 +507,7 @@ class Party:
 
     async def leave(
         self,
-        deadline: Callable[[], float],
+        deadline: Callable[[float], float],
         reason: str | None = None,
         ending: GivenUp = GivenUp.CLOSED,
         *,
@@ -515,7 +515,7 @@ class Party:
     ) -> list[Outgoing]:
         """Deliver what is pending, say goodbye, or with a reason that we give up, close.
 
-        :param deadline: the time until which to wait; it may change meanwhile
+        :param deadline: returns the time until which to wait, of that at which something got through last; it may change meanwhile
         :param ending: what calls fail with from then on
         :param followed: another pool of this process takes the place of this one
         :returns: the messages that could not be delivered
@@ -523,16 +523,15 @@ class Party:
         link = self.link
         link.leave()
         self.flush()
-        if self.closed:
-            # The party is barred: nothing will be delivered to it any more.
-            deadline = self.clock
-        await self._until_known(deadline)
+        # To a party that is barred nothing will be delivered any more.
+        limit = self.clock if self.closed else self._moving(deadline)
+        await self._until_known(limit)
         idle = link.state is PartyState.UNKNOWN
-        await self.until(lambda: link.sender.idle or link.ending is not None or self._given_up, deadline)
+        await self.until(lambda: link.sender.idle or link.ending is not None or self._given_up, limit)
         undelivered = self._undelivered()
         known = not idle or link.state is not PartyState.UNKNOWN
         if known:
-            await self.until(lambda: link.connected or link.ending is not None, deadline)
+            await self.until(lambda: link.connected or link.ending is not None, limit)
         # Also to a party that was never met: a connection that is made at this very moment gets the last word as well.
         if reason is not None:
             link.abort(reason)
@@ -540,9 +539,22 @@ class Party:
             link.say_goodbye(followed=followed)
             self.flush()
             if known:
-                await self.until(lambda: link.farewell or link.ending is not None, deadline)
+                await self.until(lambda: link.farewell or link.ending is not None, limit)
         self._close(ending)
         return undelivered
+
+    def _moving(self, deadline: Callable[[float], float]) -> Callable[[], float]:
+        """Return the time limit that begins anew whenever the party has taken more of what is sent. `tick` has it looked at."""
+        sender = self.link.sender
+        taken, moved = sender.acknowledged, -math.inf
+
+        def limit() -> float:
+            nonlocal taken, moved
+            if sender.acknowledged != taken:
+                taken, moved = sender.acknowledged, self.clock()
+            return deadline(moved)
+
+        return limit
 
     @property
     def _given_up(self) -> bool:
@@ -621,11 +633,13 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        # A party that has not even heard our goodbye doesn't read, or is very slow: a longer wait would help nothing.
+        # One that has not even heard our goodbye, and takes nothing of what was sent before, doesn't read: to wait would not help.
         limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
-        if not await self.until(lambda: not self.connections, self.clock() + limit):
-            self.connections.abort()
-            await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
+        while not await self.until(lambda: not self.connections, self.clock() + limit):
+            if not self.connections.moving(limit):
+                self.connections.abort()
+                await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
+                return
 
     async def abort(self, reason: str, deadline: Callable[[], float]) -> list[Outgoing]:
         """Tell it that we give up, and why. Wait for a connection first, if it knows us or something was sent to it.

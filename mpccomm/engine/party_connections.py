@@ -164,6 +164,13 @@ class PartyConnections:
             if backlog is not None:
                 link.moved(connection, backlog, now)
 
+    def moving(self, within: float) -> bool:
+        """Return whether some of what was sent gets through on one of them.
+
+        :param within: for no longer than these seconds something was on its way
+        """
+        return any(stream.moving(within) is not None for stream in self._streams.values())
+
     def close(self, code: CloseCode) -> None:
         """Close all of them."""
         for stream in self._streams.values():

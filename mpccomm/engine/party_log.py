@@ -182,7 +182,7 @@ def tell_of_remains(log: EventLog, party: RemoteParty, undelivered: Sequence[Out
         return ""
     state = state_of(party)
     if state == IS_THERE:
-        state += "; they were still on their way when `linger` was over, and a larger one gives them more time"
+        state += "; it took no more of them for as long as `linger`, or the end was cut short"
     return f"{party}: {plural(len(undelivered), 'message')} could not be delivered: {_named(undelivered)} ({state})"
 
 
@@ -202,7 +202,11 @@ def tell_of_lingering(log: EventLog, parties: Iterable[RemoteParty], seconds: fl
     for party in parties:
         messages = sum(1 for message in party.link.sender.pending() if not message.delivered)
         what = f"has {plural(messages, 'message')} to get" if messages else "has not heard of it"
-        texts.append(f"{party} {what} ({state_of(party)})")
+        state = state_of(party)
+        if messages and state == IS_THERE:
+            rest = bytes_text(party.link.sender.remaining)
+            state += f", and gets more time as long as it takes some of the {rest} that are left"
+        texts.append(f"{party} {what} ({state})")
     if texts:
         text = "this pool is ending, and waits up to %.0f s more: %s. An interrupt (Ctrl-C) ends it at once"
         log(LogEvent.LINGERING, text, seconds, in_one_line(texts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class Removals:
         self._linger = linger
         self._log = log
         self._spawn = spawn
+        self.until = -math.inf
+        """Until when messages may still be delivered to one that was removed."""
 
     def add(self, party: Party) -> None:
         """Add a party that was removed and has to be told: `start` follows, on the loop."""
@@ -59,9 +62,15 @@ class Removals:
 
     async def _part(self, party: Party) -> None:
         party.fail_receives(Cause(GivenUp.REMOVED))
-        until = Party.clock() + self._linger
+        now = Party.clock()
+
+        def deadline(moved: float) -> float:
+            until = max(now, moved) + self._linger
+            self.until = max(self.until, until)
+            return until
+
         try:
-            left = await party.leave(lambda: until, ending=GivenUp.REMOVED)
+            left = await party.leave(deadline, ending=GivenUp.REMOVED)
             tell_of_undelivered(self._log, {party.name: tell_of_remains(party.log, party, left)})
             await party.disconnected()
         finally:

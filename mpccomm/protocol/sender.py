@@ -286,6 +286,11 @@ class Sender:
         return bool(self._log)
 
     @property
+    def remaining(self) -> int:
+        """The bytes of messages that the other side has not acknowledged, about."""
+        return self.in_flight + self._queued_bytes + sum(message.total - message.sent for message in self.under_way)
+
+    @property
     def held_back(self) -> bool:
         """Whether the next message does not fit into the other side's box."""
         box = self.box

@@ -48,6 +48,7 @@ class Pace:
         self.written = 0
         """Bytes, since the beginning."""
         self._through = 0
+        self._rest: float | None = None
         self._told = 0
         self._tell()
         self._bound_arrivals()
@@ -82,16 +83,18 @@ class Pace:
     def look(self, within: float) -> float | None:
         """Return the seconds that the rest takes, if something got through since the last time, and there is a rest; or None.
 
+        Asked twice in a short time, as by two that look now and then, it gives the same answer.
+
         :param within: for no longer than these seconds something was on its way
         """
         now = self._clock()
-        waiting = self._transport.get_write_buffer_size() + self._unsent()
-        through = self.written - waiting
-        moved, seconds = through - self._through, min(now - self._looked, within)
-        self._through, self._looked = through, now
-        if moved <= 0 or waiting <= 0:
-            return None
-        return waiting * seconds / moved
+        if now - self._looked >= _SHORT:
+            waiting = self._transport.get_write_buffer_size() + self._unsent()
+            through = self.written - waiting
+            moved, seconds = through - self._through, min(now - self._looked, within)
+            self._through, self._looked = through, now
+            self._rest = waiting * seconds / moved if moved > 0 and waiting > 0 else None
+        return self._rest
 
     def _unsent(self) -> int:
         if self._socket is None or sys.platform != "linux":

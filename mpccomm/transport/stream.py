@@ -20,7 +20,9 @@ from mpccomm.protocol.states import CloseCode
 PATH = "/mpccomm"
 MAX_MESSAGE = MAX_BATCH
 CLOSE_TIMEOUT = 2.0
-"""Seconds that a connection may take to close; then it is aborted."""
+"""Seconds that a connection may take to close; then it is aborted, unless what was sent still gets through."""
+_SLOW_CLOSE = 10.0
+"""Seconds that it may take then."""
 
 
 class Peer(Protocol):
@@ -54,6 +56,8 @@ class Stream(ABC):
     """What has arrived that is no batch, and has ended the connection; empty: nothing."""
     _first: bytes | memoryview | None = None
     _limit: asyncio.TimerHandle | None = None
+    _late = False
+    """Whether its time to send what is still to be sent is over."""
     _error: BaseException | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -153,7 +157,10 @@ class Stream(ABC):
         return self._close_code is not None
 
     def close(self, code: int) -> None:
-        """Send what is still to be sent, then close, all within `CLOSE_TIMEOUT`."""
+        """Send what is still to be sent, then close, all within `CLOSE_TIMEOUT`.
+
+        On a slow line only what is on its way by then arrives, the end of the link among it, which comes before all messages.
+        """
         if self._close_code is None:
             self._close_code = code
             self._expire()
@@ -190,7 +197,7 @@ class Stream(ABC):
         try:
             if peer is not None and (batch := peer.batch_to_send(self.budget)):
                 self._send(batch)
-                if peer.more:
+                if peer.more and not self._late:
                     # Let others use the loop as well.
                     self.wake()
                     return
@@ -218,7 +225,15 @@ class Stream(ABC):
     def _expire(self) -> None:
         """Give it `CLOSE_TIMEOUT` from now."""
         if self._limit is None and not self._ended.done():
-            self._limit = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+            self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._expired, self._loop.time() + _SLOW_CLOSE)
+
+    def _expired(self, last: float) -> None:
+        """Give it more time as long as something gets through, until ``last``; but add nothing more to what is on its way."""
+        if self._loop.time() < last and self.moving(CLOSE_TIMEOUT) is not None:
+            self._late = True
+            self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._expired, last)
+        else:
+            self.abort()
 
     def _over(self) -> None:
         """End `run` and `first`: the connection has ended."""

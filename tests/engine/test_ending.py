@@ -68,9 +68,9 @@ async def test_who_is_cancelled_is_no_reason_to_linger() -> None:
     engine.launch()
     blocked: list[float] = []
 
-    async def leave(deadline: Callable[[], float], *_: object, **__: object) -> list[Any]:
-        blocked.append(deadline())
-        await bob.until(lambda: False, deadline)
+    async def leave(deadline: Callable[[float], float], *_: object, **__: object) -> list[Any]:
+        blocked.append(deadline(-math.inf))
+        await bob.until(lambda: False, partial(deadline, -math.inf))
         return []
 
     bob.leave = leave  # type: ignore[method-assign]
@@ -87,8 +87,8 @@ async def test_one_that_is_hurried_from_another_thread_does_not_linger() -> None
     bob = add(engine)
     engine.launch()
 
-    async def leave(deadline: Callable[[], float], *_: object, **__: object) -> list[Any]:
-        await bob.until(lambda: False, deadline)
+    async def leave(deadline: Callable[[float], float], *_: object, **__: object) -> list[Any]:
+        await bob.until(lambda: False, partial(deadline, -math.inf))
         return []
 
     bob.leave = leave  # type: ignore[method-assign]

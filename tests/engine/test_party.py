@@ -58,7 +58,7 @@ def test_unreachable_since_the_connection_that_is_missing_was_lost() -> None:
 async def test_one_that_is_met_only_after_it_was_left_hears_that_at_once(reason: str | None) -> None:
     """A connection was being made. The other side would take the next process for one after a crash."""
     party = Party("Bob", LOCAL, 1, loop_owner=here(), incarnation=b"a" * 16, settings=Settings())
-    assert await party.leave(party.clock, reason) == []
+    assert await party.leave(lambda _: party.clock(), reason) == []
     bob = new_link("b")
     Pair(party.link, bob).pump()
     assert bob.state is (PartyState.ABORTED if reason else PartyState.LEFT)
@@ -75,7 +75,7 @@ async def test_one_that_is_just_being_greeted_is_told_of_the_end(way: str) -> No
     assert party.link.state is PartyState.UNKNOWN
     until = party.clock() + 10
     leaving = asyncio.ensure_future(
-        party.leave(lambda: until) if way == "leave" else party.abort("the end of it", lambda: until)
+        party.leave(lambda _: until) if way == "leave" else party.abort("the end of it", lambda: until)
     )
     await asyncio.sleep(0)
     assert not leaving.done()

@@ -77,3 +77,44 @@ async def test_300_kilobytes_over_40_kilobits(cables: Cables) -> None:
 @pytest.mark.timeout(600)
 async def test_20_who_share_a_megabit(cables: Cables) -> None:
     assert await carry(cables, 1_000_000, 20, 300_000) <= (1.5, 0)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ("pass", "300000 bytes"),
+        ("pool.shutdown(linger=0)", "PartyShutDownError"),
+        ("raise ValueError", "PartyAbortedError"),
+        ("threading.Timer(1, signal.raise_signal, (signal.SIGINT,)).start(); pool.recv('Bob')", "PartyAbortedError"),
+        ("threading.Timer(1, signal.raise_signal, (signal.SIGINT,)).start()", "PartyShutDownError"),
+    ],
+    ids=["ends", "does not linger", "fails", "is interrupted", "is interrupted as it ends"],
+)
+async def test_an_end_is_heard_of_whatever_is_under_way(cables: Cables, end: str, outcome: str) -> None:
+    """What is sent takes three times as long as the pool lingers, or ten times: then only the end gets through."""
+    here, _, there, _ = cables
+    size = 300_000 if end == "pass" else 1_000_000
+    sending = f"""
+    import signal, threading
+    pool = SyncPool(name="Alice", settings=Settings(linger=2))
+    pool.add_http_server({FIRST_PORT}, "{here.address}")
+    pool.add_http_client("Bob", "{there.address}", {FIRST_PORT})
+    with pool:
+        pool.wait_ready(60)
+        handle = pool.asend("Bob", bytes({size}))
+        {end}
+    """
+    receiving = f"""
+    with party("Bob", {FIRST_PORT}, "{there.address}", Alice=("{here.address}", {FIRST_PORT})) as pool:
+        try:
+            say("got", len(pool.recv("Alice")), "bytes")
+        except CommunicationError as error:
+            say("got", type(error).__name__)
+    """
+    with here.narrow("400000bit", "1s"):
+        async with act(receiving, *there.within) as bob, act(sending, *here.within) as alice:
+            got = await bob.line("got")
+            await alice.end()
+            await bob.end()
+            assert got == outcome, alice.said

@@ -110,16 +110,36 @@ async def test_calls_on_the_pool_that_shuts_down_end() -> None:
             assert isinstance(result, PoolClosedError)
 
 
-async def test_shutdown_says_that_linger_was_too_short_for_a_slow_line(caplog: pytest.LogCaptureFixture) -> None:
-    log = Log(caplog)
-    network = MemoryNetwork(rate=100_000)
+async def on_a_slow_line(size: int) -> tuple[Pool, Pool]:
+    """Alice, and Bob, to whom a message of so many bytes is under way, at 1 MB/s."""
+    network = MemoryNetwork(rate=10**6)
     alice, bob = Pool(name="Alice", network=network), Pool(name="Bob", network=network)
     network.connect(alice, bob)
     await asyncio.gather(alice.wait_ready(), bob.wait_ready())
-    alice.asend("Bob", bytes(10**7))
-    await alice.shutdown(linger=UNIT)
+    alice.asend("Bob", bytes(size))
+    return alice, bob
+
+
+async def test_shutdown_waits_for_what_gets_through(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    alice, bob = await on_a_slow_line(2_500_000)
+    ending = asyncio.ensure_future(alice.shutdown(linger=1))
+    line = await log.seen("is ending", logging.WARNING)
+    assert "has 1 message to get (it is connected, and gets more time as long as it takes some of the" in line
+    assert len(await bob.recv("Alice")) == 2_500_000
+    await ending
+    assert not log.lines("could not be delivered")
+    await bob.shutdown()
+
+
+async def test_shutdown_says_that_it_was_cut_short_on_a_slow_line(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    alice, bob = await on_a_slow_line(10**7)
+    await alice.shutdown(linger=0)
     (line,) = log.lines("could not be delivered", logging.WARNING)
-    assert "(it is connected; they were still on their way when `linger` was over, and a larger one gives" in line
+    assert "(it is connected; it took no more of them for as long as `linger`, or the end was cut short)" in line
+    with pytest.raises(PartyShutDownError):
+        await bob.recv("Alice")
     await bob.shutdown(0)
 
 
