@@ -73,12 +73,18 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """Take the outcome of the receive."""
         future = self()
-        self.kept = None
         if future is None:
             return False
         if self.request.message is not None:
             self.owner.unread[id(self)] = self
         return future.resolve(value, error)
+
+    def arrive(self, value: Any, error: Exception | None) -> None:
+        """Give the future its outcome, on its own loop: as long as that has not come, the program may forget it."""
+        future = self()
+        self.kept = None
+        if future is not None:
+            _resolve(future, value, error)
 
     def cancel(self) -> None:
         """Withdraw the receive: the program has forgotten the future, or given it up."""
@@ -144,17 +150,14 @@ class ReceiveFuture(RequestFuture):
         if request is not None and request.message is None:
             self.request = None  # there is nothing that could go back
         if self.is_home:
+            self.waiter.kept = None
             return _resolve(self, value, error)
         try:
-            self.get_loop().call_soon_threadsafe(self._arrive, value, error)
+            # If it is cancelled meanwhile, the message goes back before any later call.
+            self.get_loop().call_soon_threadsafe(self.waiter.arrive, value, error)
         except RuntimeError:
             return False  # the caller's loop is closed: no call waits any more
         return True
-
-    def _arrive(self, value: Any, error: Exception | None) -> None:
-        """Take the value, on the caller's loop. If this was cancelled meanwhile, the message goes back before any later call."""
-        self.waiter.kept = None
-        _resolve(self, value, error)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the future, also one that is done, as long as the program has not looked at it: the message goes back."""

@@ -73,6 +73,16 @@ class Cancellable(Protocol):
         """Put back the message that was taken for it. Called on the pool's loop."""
 
 
+class _Passing:
+    """Stands in `LoopOwner.forgotten` while something may be noted there any moment."""
+
+    def cancel(self) -> None:
+        """Do nothing: it is no call."""
+
+
+RESOLVING = _Passing()
+
+
 class Sent(Cancellable, Protocol):
     """A call that may have queued values which its caller can change."""
 

@@ -23,6 +23,7 @@ from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt, tell_of_taking
 from mpccomm.engine.expect import Expect, check
+from mpccomm.engine.loop_owner import RESOLVING
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
@@ -387,10 +388,21 @@ class FutureCall(ReceiveCall):
         if error is None and self.message is not None:
             # It goes back where the program does not look at the future, and the value with it.
             self.message.outcome = value, None
-        taken = waiter is not None and waiter.resolve(value, outcome) is not False
+        taken = waiter is not None and self._resolve(waiter, value, outcome)
         if not taken or not (error is None or is_outcome(error)):
             # The message is not to blame, or the future was given up: the next receive gets the message.
             self.cancel()
+
+    def _resolve(self, waiter: Waiter, value: Any, error: Exception | None) -> bool:
+        """Give the outcome to the future. False: it does not take it, or the program has forgotten it."""
+        # To do so the loop holds the future for a moment, and a program that forgets it then is heard of when that is over. Until
+        # then no later call of another thread may pass by this message.
+        forgotten = self.party.loop_owner.forgotten
+        forgotten.append(RESOLVING)
+        try:
+            return waiter.resolve(value, error) is not False
+        finally:
+            forgotten.remove(RESOLVING)
 
     def _read_in_worker(self, message: Incoming) -> None:
         value: Any = None

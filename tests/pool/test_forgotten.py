@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import wait
+from random import Random
 from typing import Any
 
 import pytest
 
-from mpccomm import Pool, Serialization
+from mpccomm import MemoryNetwork, Pool, Serialization, SyncPool
+from mpccomm.engine.requests import FutureCall
+from mpccomm.engine.thread_futures import ThreadFuture
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
@@ -233,3 +240,94 @@ async def test_reading_its_message_for_another_may_use_the_pool() -> None:
             assert await bob.recv("Alice", timeout=LIMIT) == "seen"
     finally:
         Serialization.clear_serialization_logic()
+
+
+# -- forgotten while the pool's loop gives it its message -------------------------------------------------------------------
+
+
+def test_one_that_a_thread_forgets_just_then_is_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MemoryNetwork()
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        alice.wait_ready(LIMIT)
+        owner, here, over = alice.pool._engine.loop_owner, threading.Event(), threading.Event()
+        original = ThreadFuture._wake
+
+        def wake(future: ThreadFuture[Any]) -> None:
+            if future._call is not None:
+                here.set()
+                deadline = time.monotonic() + LIMIT
+                while not (over.is_set() or owner.posted) and time.monotonic() < deadline:
+                    time.sleep(0.001)  # until the receive below has got as far as it gets
+            original(future)
+
+        monkeypatch.setattr(ThreadFuture, "_wake", wake)
+        handle = alice.arecv("Bob")
+        sent = [bob.asend("Alice", number) for number in range(3)]
+        assert here.wait(LIMIT)
+        del handle
+        got = alice.recv("Bob", timeout=LIMIT)
+        over.set()
+        assert [got, alice.recv("Bob", timeout=LIMIT), alice.recv("Bob", timeout=LIMIT)] == [0, 1, 2]
+        wait(sent)
+
+
+async def test_one_of_another_loop_that_is_forgotten_before_it_has_arrived_there_is_not_passed_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = threading.Event()
+    original = FutureCall._give
+
+    def give(call: FutureCall, value: Any, error: BaseException | None) -> None:
+        original(call, value, error)
+        given.set()
+
+    monkeypatch.setattr(FutureCall, "_give", give)
+
+    async def elsewhere(alice: Pool) -> list[int]:
+        future = alice.arecv("Bob")
+        assert given.wait(LIMIT)  # this loop stands still
+        del future
+        return [await alice.recv("Bob", timeout=LIMIT) for _ in range(3)]
+
+    async with pools("Alice", "Bob") as (alice, bob):
+        receiving = asyncio.ensure_future(asyncio.to_thread(asyncio.run, elsewhere(alice)))
+        for number in range(3):
+            await bob.send("Alice", number)
+        assert await receiving == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_order_holds_whatever_is_forgotten(seed: int) -> None:
+    """Messages stream in, and a thread forgets receives, cancels them, and receives, in any order."""
+    random, network, count = Random(seed), MemoryNetwork(seed), 1500
+    interval = sys.getswitchinterval()
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        alice.wait_ready(LIMIT)
+
+        def stream() -> None:
+            pace = Random(seed)
+            for number in range(count):
+                bob.asend("Alice", (number, bytes(pace.choice((0, 10, 5000)))))
+                if not pace.randrange(4):
+                    time.sleep(pace.random() * 0.001)
+
+        sending = threading.Thread(target=stream)
+        sys.setswitchinterval(random.choice((1e-6, 1e-5, 1e-4)))
+        try:
+            sending.start()
+            got: list[int] = []
+            while len(got) < count:
+                handle = alice.arecv("Bob") if random.random() < 0.5 else None
+                if handle is not None and random.random() < 0.5:
+                    time.sleep(random.random() * 0.001)
+                if handle is not None and random.random() < 0.3 and not handle.cancel():
+                    got.append(handle.result(LIMIT)[0])
+                del handle
+                if len(got) < count:
+                    got.append(alice.recv("Bob", timeout=LIMIT)[0])
+        finally:
+            sys.setswitchinterval(interval)
+            sending.join()
+    assert got == list(range(count))
