@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from struct import iter_unpack
 from typing import TypeAlias
 
@@ -234,9 +234,9 @@ class Receiver:
         return self.held[0] - 1 if self.held else self.received
 
     @property
-    def partial(self) -> Collection[Incoming]:
-        """The messages of which a part is here, and a part is not."""
-        return self._partial.values()
+    def partial(self) -> Sequence[Incoming]:
+        """The messages of which a part is here, and a part is not. Any thread may ask."""
+        return list(self._partial.values())
 
     def start(self, frame: Start) -> Incoming | None:
         """Begin a message. None: this frame was here before."""

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -420,3 +421,53 @@ async def test_certificates_are_replaced_and_connections_cut_under_threads(seed:
                 await asyncio.to_thread(alice.send, "Bob", "for the one that was", timeout=5 * UNIT)
             await asyncio.to_thread(ended_at_once, alice, bob)
     assert bob.stats["Alice"].messages_received == THREADS * COUNT
+
+
+def test_to_look_on_is_no_error_whatever_arrives() -> None:
+    """Calls that look at a pool from threads of the program, while messages of many frames come and go."""
+    settings = replace(quick(), limits=Limits(frame_size=1024))
+    network, count = MemoryNetwork(), 400
+    interval = sys.getswitchinterval()
+    with (
+        SyncPool(name="Alice", network=network, settings=settings) as alice,
+        SyncPool(name="Bob", network=network, settings=settings) as bob,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        network.connect(alice, bob)
+        alice.wait_ready(LIMIT)
+        over = threading.Event()
+
+        def missing() -> None:
+            with suppress(CommunicationTimeoutError):
+                alice.recv("Bob", "never", timeout=0)
+
+        def missing_any() -> None:
+            with suppress(CommunicationTimeoutError):
+                alice.recv_any(["Bob"], "never", timeout=0)
+
+        looks: list[Callable[[], object]] = [
+            missing,
+            missing_any,
+            alice.explain,
+            lambda: repr(alice),
+            lambda: alice._repr_html_(),
+            lambda: str(alice.stats),
+            lambda: alice.report().to_dict(),
+        ]
+
+        def look_on(own: Random) -> None:
+            while not over.is_set():
+                own.choice(looks)()
+
+        sys.setswitchinterval(1e-6)
+        try:
+            watching = [threads.submit(look_on, Random(number)) for number in range(3)]
+            for start in range(0, count, 20):
+                sent = [bob.asend("Alice", bytes(5000)) for _ in range(20)]
+                assert all(len(alice.recv("Bob", timeout=LIMIT)) == 5000 for _ in range(20)), start
+                wait(sent)
+        finally:
+            over.set()
+            sys.setswitchinterval(interval)
+        for one in watching:
+            one.result(LIMIT)
