@@ -165,12 +165,13 @@ def _lower_fields(encoder: Encoder, array: Array, names: tuple[str, ...]) -> lis
 
 
 def _memory(encoder: Encoder, array: Array) -> object:
+    if not array.nbytes:
+        # First of all: numpy gives a copy of text of length 0 a length of 1.
+        encoder.charge(0 if array.itemsize else array.size)
+        return b""
     fresh = not array.flags.c_contiguous
     if fresh:
         array = np.ascontiguousarray(array)
-    if not array.nbytes:
-        encoder.charge(0 if array.itemsize else array.size)
-        return b""
     array = array.reshape(-1)
     data = array.view(np.uint8)
     wrong = _wrong_element(array)
@@ -240,8 +241,8 @@ def _wrong_element(array: Array) -> str:
     if dtype.kind == "U" and array.view(f"{dtype.byteorder}u4").max() > _LARGEST_CHARACTER:
         return "a character that is none"
     for name in dtype.names or ():
-        field = np.ascontiguousarray(array[name]).reshape(-1)
-        if field.size and field.dtype.itemsize and (wrong := _wrong_element(field)):
+        field = array[name]
+        if field.nbytes and (wrong := _wrong_element(np.ascontiguousarray(field).reshape(-1))):
             return wrong
     return ""
 

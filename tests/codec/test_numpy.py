@@ -236,3 +236,54 @@ def test_dtypes_that_would_arrive_as_others_are_refused(dtype: Any) -> None:
 def test_the_advice_for_a_masked_array_does_not_show_what_is_masked() -> None:
     with pytest.raises(EncodingError, match="getmaskarray"):
         encode(np.ma.MaskedArray([1, 2], mask=[True, False]))
+
+
+def random_dtype(own: random.Random, depth: int = 2) -> Any:
+    """A dtype of fields with holes between them, that lie over each other, are of no length, or are objects."""
+    plain = [
+        "u1",
+        ">i2",
+        "f8",
+        "c16",
+        "?",
+        "M8[s]",
+        "O",
+        *(f"{kind}{length}" for kind in "USV" for length in (0, 1, 3)),
+    ]
+    formats = [
+        random_dtype(own, depth - 1) if depth and own.random() < 0.2 else own.choice(plain)
+        for _ in range(own.randrange(1, 4))
+    ]
+    names = list("abc")[: len(formats)]
+    fields = [
+        (name, kind, own.choice([(0,), (2,), (2, 1)])) if own.random() < 0.2 else (name, kind)
+        for name, kind in zip(names, formats, strict=True)
+    ]
+    if own.random() < 0.3 and "O" not in formats:
+        sizes = [np.dtype(kind).itemsize for kind in formats]
+        offsets = [own.randrange(4) for _ in formats]
+        size = max(map(int.__add__, sizes, offsets)) + own.randrange(3)
+        return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+    return np.dtype(fields, align=own.random() < 0.4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_sent_of_any_dtype_can_be_read(seed: int) -> None:
+    own, sent = random.Random(seed), 0
+    for _ in range(100):
+        try:
+            dtype = random_dtype(own)
+            value = np.zeros(own.choice([(), (0,), (1,), (3,), (2, 2)]), dtype)
+        except (TypeError, ValueError):
+            continue  # numpy has none like this
+        for one in (value, value[::-1] if value.ndim else value[()], value[..., None][:0]):
+            try:
+                encode(one)
+            except EncodingError:
+                continue
+            received = round_trip(one)
+            assert received.dtype == one.dtype
+            assert received.shape == one.shape
+            assert repr(received.tolist()) == repr(one.tolist())
+            sent += 1
+    assert sent > 100
