@@ -16,12 +16,15 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NamedTuple, TextIO, TypeVar
+from functools import partial
+from io import FileIO
+from typing import NamedTuple, Protocol, TypeVar
 
 from mpccomm.codec import Encoded
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, PoolClosedError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import Key
@@ -45,25 +48,37 @@ class AuditedEncoding(Encoded):
 K = TypeVar("K")
 
 
-class Audit:
-    """Writes the record. ``where`` is the path of a file, to which it is added, or a logger, at level INFO."""
+class Recorded(Protocol):
+    """A message that has a line in the record, or has none yet."""
 
-    def __init__(self, where: FilePath | logging.Logger, log: EventLog) -> None:
+    key: Key
+    recorded: int
+    """Not 0: it has one."""
+
+
+class Audit:
+    """Writes the record.
+
+    :param where: the path of a file, to which it is added, or a logger, at level INFO
+    :param post: has the pool's loop call a function
+    """
+
+    def __init__(
+        self, where: FilePath | logging.Logger, log: EventLog, post: Callable[[Callable[[], object]], None]
+    ) -> None:
         self._log = log
-        self._handler: logging.StreamHandler[TextIO] | None = None
+        self._post = post
         self._failed = False
         if isinstance(where, logging.Logger):
             self._logger = where
+            self._file: FileIO | None = None
             return
-        # A logger without a parent: no settings of other loggers apply, and no other logger sees the record.
-        self._logger = logging.Logger("mpccomm.audit", logging.INFO)
         try:
-            self._handler = _Stream(_open(where))
+            self._file = _open(where)
         except OSError as error:
             link = error.errno == errno.ELOOP
             reason = "it is a symbolic link, which is not followed" if link else error.strerror or str(error)
             raise ConfigurationError(f"the audit record {where} can't be written: {reason}") from error
-        self._logger.addHandler(self._handler)
 
     @staticmethod
     def note(segments: Iterable[bytes | memoryview]) -> Note:
@@ -86,40 +101,58 @@ class Audit:
         return forms
 
     def sent(self, party: str, key: Key, encoded: object) -> None:
-        """Record a message that has its place in the queue."""
+        """Record a message that has its place in the queue. Called on the loop."""
         assert isinstance(encoded, AuditedEncoding)
-        self._write(party, "sent", key, encoded.kind, encoded.note)
+        line = _line(party, "sent", key, encoded.kind, encoded.note)
+        if self._file is None:
+            self._tell_logger(line)
+            return
+        try:
+            self._complete(line, self._file.write(line))
+        except (OSError, ValueError) as error:
+            self._tell(error)
 
-    def received(self, party: str, key: Key, note: Note, value: object, *, readable: bool = True) -> None:
-        """Record a message that was decoded for the program, or that could not be decoded."""
-        self._write(party, "received", key, _type_of(value) if readable else None, note)
+    def received(self, party: str, message: Recorded, note: Note, value: object, *, readable: bool = True) -> None:
+        """Record a message that was decoded for the program, or that could not be decoded. In whichever thread that was.
+
+        There a signal handler may raise at any moment. So no lock that Python code takes is touched, as those of `logging` are.
+        """
+        line = _line(party, "received", message.key, _type_of(value) if readable else None, note)
+        if self._file is None:
+            message.recorded = 1
+            with suppress(PoolClosedError):
+                self._post(partial(self._tell_logger, line))
+            return
+        try:
+            # Nothing can come between the call, which is C, and the note of it: a line is written once.
+            for message.recorded in map(self._file.write, (line,)):
+                pass
+            self._complete(line, message.recorded)
+        except (OSError, ValueError) as error:
+            if is_strike(error):
+                raise
+            message.recorded = 1
+            with suppress(PoolClosedError):
+                self._post(partial(self._tell, error))
 
     def close(self) -> None:
         """Close the file, if it is ours."""
-        if self._handler is not None:
-            self._logger.removeHandler(self._handler)
-            self._handler.close()
+        if self._file is not None:
             try:
-                self._handler.stream.close()
+                self._file.close()
             except OSError as error:
                 self._tell(error)
 
-    def _write(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> None:
-        where = {"id": key} if isinstance(key, str) else {"id": key[1], **({"prefix": key[0]} if key[0] else {})}
-        line = {
-            "time": datetime.now(UTC).isoformat(),
-            "party": party,
-            "direction": direction,
-            **where,
-            "type": kind,
-            "bytes": note.size,
-            "sha256": note.digest,
-        }
-        text = "".join(c if c.isprintable() else _escaped(c) for c in json.dumps(line, ensure_ascii=False))
+    def _complete(self, line: bytes, written: int) -> None:
+        """Write what a nearly full disk did not take of a line."""
+        while self._file is not None and written < len(line):
+            written += self._file.write(line[written:])
+
+    def _tell_logger(self, line: bytes) -> None:
         try:
-            self._logger.info("%s", text)
+            self._logger.info("%s", line.decode().rstrip("\n"))
         except BaseException as error:
-            # The disk is full, or a handler or filter of the program's has failed. The message is sent or received all the same.
+            # A handler or filter of the program's has failed. The message is sent or received all the same.
             if is_strike(error):
                 raise
             self._tell(error)
@@ -132,21 +165,30 @@ class Audit:
         self._failed = True
 
 
-class _Stream(logging.StreamHandler[TextIO]):
-    """Raises where it can't write; otherwise `logging` would tell of each message on stderr."""
+def _line(party: str, direction: str, key: Key, kind: str | None, note: Note) -> bytes:
+    where = {"id": key} if isinstance(key, str) else {"id": key[1], **({"prefix": key[0]} if key[0] else {})}
+    line = {
+        "time": datetime.now(UTC).isoformat(),
+        "party": party,
+        "direction": direction,
+        **where,
+        "type": kind,
+        "bytes": note.size,
+        "sha256": note.digest,
+    }
+    text = json.dumps(line, ensure_ascii=False)
+    return ("".join(c if c.isprintable() else _escaped(c) for c in text) + "\n").encode()
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of logging
-        raise  # noqa: PLE0704 - it is called while an exception is handled
 
-
-def _open(path: FilePath) -> TextIO:
+def _open(path: FilePath) -> FileIO:
     """Open the file to add to it: readable for its owner alone, and not through a link that another user may have put there."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    further = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | further, 0o600)
     try:
         found = os.fstat(handle)
         if hasattr(os, "fchmod") and stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(handle, stat.S_IMODE(found.st_mode) & 0o700)
-        return open(handle, "a", encoding="utf-8")
+        return FileIO(handle, "a")
     except BaseException:
         os.close(handle)
         raise

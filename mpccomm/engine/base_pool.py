@@ -100,7 +100,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         if audit is not None:
             from mpccomm.engine.audit import Audit
 
-            engine.audit = Audit(audit, engine.log)
+            engine.audit = Audit(audit, engine.log, engine.loop_owner.post)
         super().__init__(IdSpace(engine, name, send_limits(timeout, max_retries, NO_LIMIT)))
         self._prepare()
 

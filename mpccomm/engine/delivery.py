@@ -157,5 +157,4 @@ def _record(
     readable: bool = True,
 ) -> None:
     if audit is not None and note is not None and not message.recorded:
-        message.recorded = True
-        audit.received(party.name, message.key, note, value, readable=readable)
+        audit.received(party.name, message, note, value, readable=readable)

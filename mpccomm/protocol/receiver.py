@@ -37,7 +37,7 @@ class Incoming:
     """The annotation that came with it, for observers; empty: none."""
     told = False
     """Whether observers know that the program has it."""
-    recorded = False
+    recorded = 0
     """Whether it is in the record of received messages, where it is not repeated after it was put back."""
 
     def __init__(
