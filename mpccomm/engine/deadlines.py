@@ -22,7 +22,7 @@ class PoolDeadline(Block["_Stay"]):
         found = math.inf if given is None else given
         if not found >= 0:
             raise ValueError(f"a deadline can't be {limit!r} seconds away")
-        super().__init__(entered)
+        super().__init__(entered, f"<a deadline of {found:g} s>")
         self.seconds = found
         self._owner = owner
         self._at = time.monotonic() + found
@@ -32,9 +32,6 @@ class PoolDeadline(Block["_Stay"]):
         stay = _Stay(self, outer)
         self._at = stay.at
         return stay
-
-    def __repr__(self) -> str:
-        return f"<a deadline of {self.seconds:g} s>"
 
     @property
     def left(self) -> float:

@@ -202,31 +202,16 @@ class Phase(Block["_Stay"]):
         if shortcoming := _shortcoming(name):
             shown = f"{name!r}" if len(name) <= _LONGEST else f"{name[:40]!r}..."
             raise ValueError(f"a phase can't be called {shown}: {shortcoming}")
-        super().__init__(_entered)
+        super().__init__(_entered, f"<the phase {name!r}>")
         self.name = name
         self._reporter = reporter
         self._owner = owner
 
-    def __repr__(self) -> str:
-        return f"<the phase {self.name!r}>"
-
     def _begin(self, outer: _Stay | None) -> _Stay:
         """Count from now, inside of the phases of the same pool that go on."""
-        stay = _Stay(self, outer, self._reporter, self.name)
-        self._reporter.enter(stay)
-        self._tell(stay, begins=True)
+        stay = _Stay(self, outer, self._reporter, self._owner, self.name)
+        stay.begin()
         return stay
-
-    def _end(self, stay: _Stay) -> None:
-        """Stop counting for this stay."""
-        self._reporter.leave(stay)
-        self._tell(stay, begins=False)
-
-    def _tell(self, stay: _Stay, *, begins: bool) -> None:
-        observers = self._owner.observers
-        if observers is not None:
-            for hook in observers.phase:
-                hook(stay.path, stay, begins)
 
 
 def _shortcoming(name: str) -> str:
@@ -242,20 +227,38 @@ def _shortcoming(name: str) -> str:
 class _Stay(Stay):
     """One stay in a phase: where it lies, and since when."""
 
-    __slots__ = ("begun", "code", "path", "reporter")
+    __slots__ = ("begun", "code", "owner", "path", "reporter")
 
     path: str
     """The names of the phases that it was entered in, and its own."""
 
-    def __init__(self, block: Phase, outer: _Stay | None, reporter: Reporter, name: str) -> None:
+    def __init__(self, block: Phase, outer: _Stay | None, reporter: Reporter, owner: LoopOwner, name: str) -> None:
         super().__init__(block, outer)
         self.reporter = reporter
+        self.owner = owner
         around = _stays_of(reporter)
         if len(around) >= MAX_NESTING:
             raise ValueError(f"phases nest at most {MAX_NESTING} deep: {name!r} within {around[-1].path!r}")
         self.path = f"{around[-1].path}/{name}" if around else name
         self.code = crc32(self.path.encode())
         self.begun = (0.0, 0.0)
+
+    def begin(self) -> None:
+        """Count for it from now on."""
+        self.reporter.enter(self)
+        self._tell(begins=True)
+
+    def end(self) -> None:
+        """Stop counting for it; idempotent."""
+        super().end()
+        self.reporter.leave(self)
+        self._tell(begins=False)
+
+    def _tell(self, *, begins: bool) -> None:
+        observers = self.owner.observers
+        if observers is not None:
+            for hook in observers.phase:
+                hook(self.path, self, begins)
 
 
 _entered: Stays[_Stay] = Stays("mpccomm.phase")
@@ -390,10 +393,13 @@ class Reporter:
         self._depths.scope()
 
     def leave(self, stay: _Stay) -> None:
-        """A phase ends."""
-        self._open.pop(id(stay), None)
+        """A phase ends; idempotent."""
+        if id(stay) not in self._open:
+            return
+        # Noted first: a stay that is noted twice, where a signal comes in between, counts once.
         stays = self._stays.setdefault(stay.path, deque())
         stays.append((stay.begun[0], time.perf_counter(), stay.begun[1], time.process_time()))
+        self._open.pop(id(stay), None)
         if len(stays) > _MANY:
             stays.extend(_merged(_emptied(stays)))
 
@@ -523,6 +529,8 @@ class Reporter:
     def _lengths(self, now: float, cpu: float) -> dict[str, tuple[float, float]]:
         """Return how long each phase has lasted, by the clock and by CPU time, in the order of their beginnings."""
         stays = {path: list(there) for path, there in list(self._stays.items())}
+        for stay in list(self._open.values()):
+            stay.look()
         for stay in list(self._open.values()):
             stays.setdefault(stay.path, []).append((stay.begun[0], now, stay.begun[1], cpu))
         found = {}

@@ -25,14 +25,10 @@ class Some(Block[Stay]):
     """A block that only has a name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(ALL)
-        self.name = name
+        super().__init__(ALL, name)
 
     def _begin(self, outer: Stay | None) -> Stay:
         return Stay(self, outer)
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 def here() -> list[str]:
