@@ -111,6 +111,8 @@ class Party:
     """Where traces that run note its messages."""
     dial_now = False
     pause: asyncio.Timeout | None = None
+    _patience: Callable[[], float] = staticmethod(lambda: -math.inf)
+    """Returns until when it may read nothing as we give up, and gets our last word all the same."""
     _looked_for = False
     """Whether it was dialled once more as we leave, in vain."""
     _continued = False
@@ -590,7 +592,7 @@ class Party:
         self.give_up(ending)
         self.flush()
         self.fail_waiting(Cause(ending))
-        self.connections.close(CloseCode.DONE)
+        self.connections.close(CloseCode.DONE, max(self._patience() - self.clock(), 0.0))
 
     async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
@@ -636,7 +638,8 @@ class Party:
         # One that has not even heard our goodbye, and takes nothing of what was sent before, doesn't read: to wait would not help.
         limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
         while not await self.until(lambda: not self.connections, self.clock() + limit):
-            if not self.connections.moving(limit):
+            patient = self.clock() < self._patience() and self.connections.unsent
+            if not (patient or self.connections.moving(limit)):
                 self.connections.abort()
                 await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
                 return
@@ -655,6 +658,8 @@ class Party:
             await self.until(lambda: link.connected or link.ending is not None, deadline)
         undelivered = self._undelivered()
         link.abort(reason)
+        # What was sent before stands in the way of that word, where the other side is busy and reads nothing for a while.
+        self._patience = deadline
         self._close()
         return undelivered
 

@@ -171,10 +171,18 @@ class PartyConnections:
         """
         return any(stream.moving(within) is not None for stream in self._streams.values())
 
-    def close(self, code: CloseCode) -> None:
-        """Close all of them."""
+    @property
+    def unsent(self) -> bool:
+        """Whether something was sent on one of them that the other end's system has not taken."""
+        return any(stream.unsent for stream in self._streams.values())
+
+    def close(self, code: CloseCode, patience: float = 0.0) -> None:
+        """Close all of them.
+
+        :param patience: seconds for which the other end may take nothing of what was sent before it is given up
+        """
         for stream in self._streams.values():
-            stream.close(code)
+            stream.close(code, patience)
 
     def abort(self) -> None:
         """End all of them at once, without a word."""

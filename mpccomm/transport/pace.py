@@ -89,12 +89,16 @@ class Pace:
         """
         now = self._clock()
         if now - self._looked >= _SHORT:
-            waiting = self._transport.get_write_buffer_size() + self._unsent()
+            waiting = self.waiting()
             through = self.written - waiting
             moved, seconds = through - self._through, min(now - self._looked, within)
             self._through, self._looked = through, now
             self._rest = waiting * seconds / moved if moved > 0 and waiting > 0 else None
         return self._rest
+
+    def waiting(self) -> int:
+        """Return how many bytes were written that have not got through, as far as the system tells."""
+        return self._transport.get_write_buffer_size() + self._unsent()
 
     def _unsent(self) -> int:
         if self._socket is None or sys.platform != "linux":

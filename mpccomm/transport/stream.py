@@ -22,7 +22,7 @@ MAX_MESSAGE = MAX_BATCH
 CLOSE_TIMEOUT = 2.0
 """Seconds that a connection may take to close; then it is aborted, unless what was sent still gets through."""
 _SLOW_CLOSE = 10.0
-"""Seconds that it may take then."""
+"""Seconds that it may take then at most."""
 
 
 class Peer(Protocol):
@@ -56,6 +56,7 @@ class Stream(ABC):
     """What has arrived that is no batch, and has ended the connection; empty: nothing."""
     _first: bytes | memoryview | None = None
     _limit: asyncio.TimerHandle | None = None
+    _patient_until = 0.0
     _late = False
     """Whether its time to send what is still to be sent is over."""
     _error: BaseException | None = None
@@ -107,6 +108,11 @@ class Stream(ABC):
         """
         return None
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something was sent that the other end's system has not taken, as far as that can be told."""
+        return False
+
     # -- using it ------------------------------------------------------------------------------------------------------
 
     async def first(self) -> bytes | memoryview | None:
@@ -156,13 +162,16 @@ class Stream(ABC):
         """Whether this side ends the connection."""
         return self._close_code is not None
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, patience: float = 0.0) -> None:
         """Send what is still to be sent, then close, all within `CLOSE_TIMEOUT`.
 
         On a slow line only what is on its way by then arrives, the end of the link among it, which comes before all messages.
+
+        :param patience: seconds for which the other end may take nothing of what was sent before it is given up
         """
         if self._close_code is None:
             self._close_code = code
+            self._patient_until = self._loop.time() + patience
             self._expire()
             self.wake()
 
@@ -229,7 +238,9 @@ class Stream(ABC):
 
     def _expired(self, last: float) -> None:
         """Give it more time as long as something gets through, until ``last``; but add nothing more to what is on its way."""
-        if self._loop.time() < last and self.moving(CLOSE_TIMEOUT) is not None:
+        now = self._loop.time()
+        patient = now < self._patient_until and self.unsent
+        if now < last and (patient or self.moving(CLOSE_TIMEOUT) is not None):
             self._late = True
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._expired, last)
         else:

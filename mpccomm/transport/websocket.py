@@ -297,6 +297,11 @@ class WebSocket(Stream, Upgraded):
         # One of asyncio's with TLS, which aiohttp closes once more at the end, can't say then what it has not sent.
         return None if self._ended.done() else self._pace.look(within)
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something was sent that the other end's system has not taken."""
+        return not self._ended.done() and (self._full or self._pace.waiting() > 0)
+
     def _answer(self) -> None:
         """Answer the latest ping."""
         if self._pong is not None and not self._full and not self._said_close:

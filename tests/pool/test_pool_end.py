@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import threading
 import time
 from dataclasses import replace
 
@@ -141,6 +142,38 @@ async def test_shutdown_says_that_it_was_cut_short_on_a_slow_line(caplog: pytest
     with pytest.raises(PartyShutDownError):
         await bob.recv("Alice")
     await bob.shutdown(0)
+
+
+@pytest.mark.usefixtures("both_loops")
+@pytest.mark.parametrize("end", ["abort", "shutdown"])
+async def test_the_end_is_heard_of_by_one_that_is_busy_while_something_large_is_under_way(end: str) -> None:
+    """What it does not read stands in the way of the last word."""
+    with SyncPool(name="Alice") as alice:
+        async with Pool(name="Bob") as bob:
+            for pool in (alice, bob):
+                pool.add_http_server(0, LOCAL)
+            alice.add_http_client("Bob", LOCAL, bob.port)
+            bob.add_http_client("Alice", LOCAL, alice.port)
+            await bob.wait_ready()
+            handle = alice.asend("Bob", bytes(30_000_000))
+            connections = alice.pool._engine.parties["Bob"].connections
+
+            def give_up() -> None:
+                deadline = time.monotonic() + 2
+                while not (connections.only and connections.only._full) and time.monotonic() < deadline:
+                    time.sleep(0.01)  # until the system takes no more
+                (alice.abort if end == "abort" else alice.shutdown)()
+
+            ending = threading.Thread(target=give_up)
+            ending.start()
+            time.sleep(2.5)  # noqa: ASYNC251 - Bob's loop stands still, for longer than an end takes otherwise
+            if end == "abort":
+                with pytest.raises(PartyAbortedError):
+                    await bob.recv("Alice", timeout=100 * UNIT)
+                assert handle.exception() is not None
+            else:
+                assert len(await bob.recv("Alice")) == 30_000_000
+            await asyncio.to_thread(ending.join)
 
 
 async def test_shutdown_names_what_it_could_not_deliver(caplog: pytest.LogCaptureFixture) -> None:
