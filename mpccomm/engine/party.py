@@ -8,6 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mpccomm.address import join
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 _SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself if the other side did not answer the goodbye in time."""
+MOST_PATIENT = 300.0
+"""Seconds that a pool which ends waits at most for a party that is connected and reads nothing."""
 _LAST_DIAL = 2.0
 """Seconds that a pool which ends gives to one more dial of a party that it has not met."""
 _NOT_RESUMED = (
@@ -111,7 +114,7 @@ class Party:
     """Where traces that run note its messages."""
     dial_now = False
     pause: asyncio.Timeout | None = None
-    _patience: Callable[[], float] = staticmethod(lambda: -math.inf)
+    _dead: Callable[[], float] = staticmethod(lambda: -math.inf)
     """Returns until when it may read nothing as we give up, and gets our last word all the same."""
     _looked_for = False
     """Whether it was dialled once more as we leave, in vain."""
@@ -549,12 +552,28 @@ class Party:
         """Return the time limit that begins anew whenever the party has taken more of what is sent. `tick` has it looked at."""
         sender = self.link.sender
         taken, moved = sender.acknowledged, -math.inf
+        dead = self._counts_as_dead(deadline)
 
         def limit() -> float:
-            nonlocal taken, moved
+            nonlocal taken, moved, dead
             if sender.acknowledged != taken:
                 taken, moved = sender.acknowledged, self.clock()
-            return deadline(moved)
+                dead = self._counts_as_dead(deadline)
+            return max(deadline(moved), dead() if self.connections.unsent else -math.inf)
+
+        return limit
+
+    def _counts_as_dead(self, deadline: Callable[[float], float]) -> Callable[[], float]:
+        """Return when it counts as dead if it reads nothing of what is under way from now on, unless no call lingers any more.
+
+        It may just compute, or be stopped. What it does not read stands in the way of our last word, without which it would wait
+        for us for ever.
+        """
+        dead = self.clock() + min(self.settings.timing.dead_after, MOST_PATIENT)
+
+        def limit() -> float:
+            now = self.clock()
+            return dead if deadline(now) > now else -math.inf
 
         return limit
 
@@ -592,7 +611,7 @@ class Party:
         self.give_up(ending)
         self.flush()
         self.fail_waiting(Cause(ending))
-        self.connections.close(CloseCode.DONE, max(self._patience() - self.clock(), 0.0))
+        self.connections.close(CloseCode.DONE, max(self._dead() - self.clock(), 0.0))
 
     async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
@@ -638,28 +657,29 @@ class Party:
         # One that has not even heard our goodbye, and takes nothing of what was sent before, doesn't read: to wait would not help.
         limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
         while not await self.until(lambda: not self.connections, self.clock() + limit):
-            patient = self.clock() < self._patience() and self.connections.unsent
+            patient = self.clock() < self._dead() and self.connections.unsent
             if not (patient or self.connections.moving(limit)):
                 self.connections.abort()
                 await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
                 return
 
-    async def abort(self, reason: str, deadline: Callable[[], float]) -> list[Outgoing]:
+    async def abort(self, reason: str, deadline: Callable[[float], float]) -> list[Outgoing]:
         """Tell it that we give up, and why. Wait for a connection first, if it knows us or something was sent to it.
 
+        :param deadline: as of `leave`
         :returns: the messages that it has not confirmed
         """
         link = self.link
         link.leave()
         self.fail_waiting(Cause(GivenUp.CLOSED))
         self.flush()
-        await self._until_known(deadline)
+        limit = partial(deadline, -math.inf)
+        await self._until_known(limit)
         if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
-            await self.until(lambda: link.connected or link.ending is not None, deadline)
+            await self.until(lambda: link.connected or link.ending is not None, limit)
         undelivered = self._undelivered()
         link.abort(reason)
-        # What was sent before stands in the way of that word, where the other side is busy and reads nothing for a while.
-        self._patience = deadline
+        self._dead = self._counts_as_dead(deadline)
         self._close()
         return undelivered
 

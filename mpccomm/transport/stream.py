@@ -237,10 +237,10 @@ class Stream(ABC):
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._expired, self._loop.time() + _SLOW_CLOSE)
 
     def _expired(self, last: float) -> None:
-        """Give it more time as long as something gets through, until ``last``; but add nothing more to what is on its way."""
+        """Give it more time if something gets through, or that is waited for; but add nothing more to what is on its way."""
         now = self._loop.time()
-        patient = now < self._patient_until and self.unsent
-        if now < last and (patient or self.moving(CLOSE_TIMEOUT) is not None):
+        moving = self.moving(CLOSE_TIMEOUT) is not None
+        if (now < last and moving) or (now < self._patient_until and self.unsent):
             self._late = True
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._expired, last)
         else:

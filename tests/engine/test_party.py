@@ -75,7 +75,7 @@ async def test_one_that_is_just_being_greeted_is_told_of_the_end(way: str) -> No
     assert party.link.state is PartyState.UNKNOWN
     until = party.clock() + 10
     leaving = asyncio.ensure_future(
-        party.leave(lambda _: until) if way == "leave" else party.abort("the end of it", lambda: until)
+        party.leave(lambda _: until) if way == "leave" else party.abort("the end of it", lambda _: until)
     )
     await asyncio.sleep(0)
     assert not leaving.done()
