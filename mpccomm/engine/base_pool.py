@@ -57,14 +57,16 @@ class PoolCalls:
         can't be started again; make a new one. Several calls, from any thread or loop, wait for the same end; the longest
         ``linger`` counts. Ctrl-C ends the lingering of a `SyncPool`: goodbye is said, and what is not delivered by then is lost.
 
-        :param linger: seconds for the delivery; left out: ``Settings.linger``
+        :param linger: seconds for the delivery, begun anew whenever a party has taken some of it; 0 waits for nothing; left out:
+            ``Settings.linger``
         """
 
     def abort(self, reason: str = "", linger: float | Unset = UNSET) -> Any:
         """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
 
         :param reason: for the other parties to read
-        :param linger: seconds to connect again with a party that is not connected just now; left out: ``Settings.linger``
+        :param linger: seconds to connect again with a party that is not connected just now; 0 waits for nothing; left out:
+            ``Settings.linger``. What is under way to a busy party stands in the way of the last word: it has ``Timing.dead_after``
         """
 
 
@@ -226,7 +228,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def remove_http_client(self, name: str) -> None:
         """Remove a party. It may be added again, under this name or another one, and both sides start from nothing then.
 
-        Returns at once. What was sent to it before is still delivered, for ``Settings.linger`` seconds at most, and then it is told
+        Returns at once. What was sent to it before is still delivered (``Settings.linger``, as at a `shutdown`), and then it is told
         that we have left, as by `shutdown`; one that was added again begins after that. To its program that is as if this one had
         ended and come again: if it has not received by then what was sent before, it has to `accept_restart`. Receives that wait
         for it raise `PartyGoneError`; what it has sent and was not received is dropped, which is logged.
