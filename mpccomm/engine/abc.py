@@ -14,6 +14,7 @@ from mpccomm.engine.audit import Audit
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.ordering import Ordering
 from mpccomm.engine.trail import Fork, Trail
+from mpccomm.protocol.frames import Key
 from mpccomm.protocol.link import Link
 from mpccomm.protocol.receiver import Incoming
 from mpccomm.protocol.states import Cause
@@ -30,6 +31,13 @@ class Connections(Protocol):
 
     def wake(self) -> None:
         """Send what the link has to send."""
+
+
+class Polling(Protocol):
+    """What is told of receives that end without a message."""
+
+    def asked_in_vain(self, key: Key, since: float, now: float) -> None:
+        """Note that one has ended so, which has waited since that time."""
 
 
 class RemoteParty(Protocol):
@@ -66,6 +74,10 @@ class RemoteParty(Protocol):
     @property
     def clock(self) -> Callable[[], float]:
         """The clock of the pool, in seconds."""
+
+    @property
+    def notices(self) -> Polling:
+        """What is told of receives that end without a message."""
 
     @property
     def connections(self) -> Connections:

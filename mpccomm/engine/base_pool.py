@@ -228,7 +228,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
     def remove_http_client(self, name: str) -> None:
         """Remove a party. It may be added again, under this name or another one, and both sides start from nothing then.
 
-        Returns at once. What was sent to it before is still delivered (``Settings.linger``, as at a `shutdown`), and then it is told
+        Returns at once. What was sent to it before is still delivered (``Settings.linger``, as by `shutdown`), and then it is told
         that we have left, as by `shutdown`; one that was added again begins after that. To its program that is as if this one had
         ended and come again: if it has not received by then what was sent before, it has to `accept_restart`. Receives that wait
         for it raise `PartyGoneError`; what it has sent and was not received is dropped, which is logged.

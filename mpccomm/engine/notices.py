@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mpccomm.display import plural
 from mpccomm.engine.party_log import describe_box, in_one_line, listed
 from mpccomm.logs import EventLog, LogEvent
-from mpccomm.protocol.frames import describe_key
+from mpccomm.protocol.frames import Key, describe_key
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.protocol.states import PartyState
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _FIRST = 2.0
 """Seconds before the first notice that a party which calls wait for can't be reached."""
+_SOON = 1.0
+"""Seconds within which a receive that follows one in vain goes on with its waiting."""
+_MOST_POLLED = 100
 _TOGETHER = 1.0
 """Seconds by which a notice may come early, to share a line with that about another party."""
 
@@ -44,6 +48,18 @@ class Waits(NamedTuple):
         return ", ".join(filter(None, (sends, receives, "wait_ready" if self.ready else "")))
 
 
+class _Polled:
+    """A message that a program asks for again and again, waiting for a short while each time."""
+
+    __slots__ = ("key", "last", "notice", "since", "taken")
+
+    def __init__(self, key: Key, since: float, taken: int) -> None:
+        self.key = key
+        self.since = self.notice = self.last = since
+        self.taken = taken
+        """How many messages the program had taken from the party by then."""
+
+
 class Notices:
     """The notices about the calls that wait for one party. They come at longer and longer intervals."""
 
@@ -54,6 +70,7 @@ class Notices:
         self._party = party
         self._pause = 0.0
         self._next = 0.0
+        self._polled: dict[Key, _Polled] = {}
 
     def connected(self) -> None:
         """Note that the party is connected: its next absence is a new one."""
@@ -83,13 +100,36 @@ class Notices:
         self._pause = min(max(2 * self._pause, timing.waiting_notice), timing.waiting_notice_cap)
         self._next = now + self._pause
 
+    def asked_in_vain(self, key: Key, since: float, now: float) -> None:
+        """Note that a receive has ended without its message: the program may soon ask again. From any thread."""
+        link = self._party.link
+        taken = link.receiver.box.taken
+        polled = self._polled.get(key)
+        if polled is None or polled.taken != taken or now - polled.last > _SOON:
+            if len(self._polled) >= _MOST_POLLED:
+                self._polled = {}
+            polled = self._polled[key] = _Polled(key, since, taken)
+        polled.last = now
+        link.quiet_until = 0.0  # `look_at_receives` is to be called
+
+    def _waiting(self, now: float) -> list[Receive | _Polled]:
+        """Return what is waited for now, or again and again."""
+        receives: list[Receive | _Polled] = list(self._party.link.mailbox.receives())
+        if not self._polled:
+            return receives
+        here = {receive.key for receive in receives}
+        self._polled = {
+            key: polled for key, polled in copy(self._polled).items() if key in here or now - polled.last <= _SOON
+        }
+        return [*(one for one in receives if one.key not in self._polled), *self._polled.values()]
+
     def look_at_receives(self, now: float) -> None:
         """Log the receives that have waited for long, although the party is there."""
         party = self._party
         timing = party.settings.timing
-        told: list[Receive] = []
+        told: list[Receive | _Polled] = []
         due = False
-        for receive in party.link.mailbox.receives():
+        for receive in self._waiting(now):
             pause = min(max(timing.waiting_notice, (now - receive.since) / 2), timing.waiting_notice_cap)
             # What will be due before long shares the line.
             if now - receive.notice >= pause / 2:

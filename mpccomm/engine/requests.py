@@ -161,6 +161,8 @@ class ReceiveCall(Receive):
         if self.timeout is not None and self.timeout <= 0 and not mine and self.arrival() == math.inf:
             self.key = mailbox.numbering.next_key(self._prefix, self._msg_id)
             self.failure = link.ending or party.closed or TIMED_OUT
+            now = party.clock()
+            party.notices.asked_in_vain(self.key, now, now)
             self.state = REQUEST[self.state, _FAIL]
             self.error = party.explain(self.failure, self)
             raise self.error
@@ -221,6 +223,7 @@ class ReceiveCall(Receive):
                     self._timer = owner.loop.call_later(timeout, owner.entering(partial(self.fail, TIMED_OUT)))
                     return
                 failure = TIMED_OUT
+                party.notices.asked_in_vain(key, now, now)
             self.failure = failure
             raise party.explain(failure, self)
         except Exception as error:
@@ -232,7 +235,9 @@ class ReceiveCall(Receive):
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts."""
-        if self.message is None and self.failure is None and self.party.link.mailbox.cancel(self):
+        party = self.party
+        if self.message is None and self.failure is None and party.link.mailbox.cancel(self):
+            party.notices.asked_in_vain(self.key, self.since, party.clock())
             self.failure = cause
             self.done()
 
@@ -259,6 +264,7 @@ class ReceiveCall(Receive):
             message, self.message = self.message, None
             party.return_message(message)
         elif before is _WAITING:
+            party.notices.asked_in_vain(self.key, self.since, party.clock())
             party.link.mailbox.cancel(self)
 
     def detach(self) -> None:

@@ -1,10 +1,14 @@
 """When the log speaks of calls that wait for long."""
 
+import asyncio
 import logging
+import time
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from mpccomm import Settings
+from mpccomm import CommunicationTimeoutError, MemoryNetwork, Settings, SyncPool
 from mpccomm.engine.error_messages import step_to_reach
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.notices import Notices, Waits, tell_of_absent
@@ -13,7 +17,8 @@ from mpccomm.logs import EventLog
 from mpccomm.protocol.mailbox import Receive
 from mpccomm.settings import Timing
 from mpccomm.transport.tls import Verdict
-from tests.pools import LOCAL
+from tests.pools import LOCAL, Log, pools, quick
+from tests.timing import UNIT
 
 READY = Waits((), (), True)
 
@@ -104,3 +109,57 @@ def test_a_receive_that_waits_is_spoken_of_with_what_is_here(caplog: pytest.LogC
     lines = [record.getMessage() for record in caplog.records]
     rest = "no answer yet; no other message from it is here"
     assert lines == [f"receive of #0 from {party} has waited for {seconds} s; {rest}" for seconds in (1, 2)]
+
+
+def test_what_is_asked_for_again_and_again_waits_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """A program that polls waits for a message as one does that waits in a single call."""
+    party = new_party()
+    notices, key = party.notices, ("", 0)
+    with caplog.at_level(logging.INFO, "mpccomm"):
+        for now in (100.0, 100.4, 100.8, 101.2, 101.6, 102.0, 102.4):
+            notices.asked_in_vain(key, now - 0.2, now)
+            notices.look_at_receives(now + 0.1)
+        party.link.receiver.box.taken += 1  # something has come
+        notices.asked_in_vain(key, 102.6, 102.8)
+        notices.look_at_receives(102.9)
+        notices.look_at_receives(105.0)
+        notices.asked_in_vain(key, 106.0, 106.0)  # asked for once more, much later
+        notices.look_at_receives(106.5)
+        for number in range(1000):
+            notices.asked_in_vain(("", number), 107.0, 107.0)
+    rest = "no answer yet; no other message from it is here"
+    assert caplog.messages == [f"receive of #0 from {party} has waited for {seconds} s; {rest}" for seconds in (1, 2)]
+    assert len(notices._polled) <= 100
+
+
+@pytest.mark.usefixtures("both_loops")
+@pytest.mark.parametrize("limit", [0, UNIT])
+async def test_the_log_tells_of_a_loop_that_polls(limit: float, caplog: pytest.LogCaptureFixture) -> None:
+    log, settings = Log(caplog), replace(quick(), timing=replace(quick().timing, waiting_notice=5 * UNIT, tick=UNIT))
+    async with pools("Alice", "Bob", settings=settings) as (alice, _):
+
+        def waited() -> list[str]:
+            return log.lines("receive of 'answer' from Bob", logging.WARNING)
+
+        async with asyncio.timeout(100 * UNIT):
+            while not waited():
+                with suppress(CommunicationTimeoutError):
+                    await alice.recv("Bob", "answer", timeout=limit)
+                await asyncio.sleep(UNIT / 10)
+
+
+@pytest.mark.parametrize("limit", [0, UNIT])
+def test_the_log_tells_of_a_blocking_loop_that_polls(limit: float, caplog: pytest.LogCaptureFixture) -> None:
+    log, network = Log(caplog), MemoryNetwork()
+    settings = replace(quick(), timing=replace(quick().timing, waiting_notice=5 * UNIT, tick=UNIT))
+    with (
+        SyncPool(name="Alice", network=network, settings=settings) as alice,
+        SyncPool(name="Bob", network=network, settings=settings) as bob,
+    ):
+        network.connect(alice, bob)
+        alice.wait_ready(100 * UNIT)
+        deadline = time.monotonic() + 100 * UNIT
+        while not log.lines("receive of #0 from Bob", logging.WARNING):
+            with pytest.raises(CommunicationTimeoutError):
+                alice.recv("Bob", timeout=limit)
+            assert time.monotonic() < deadline

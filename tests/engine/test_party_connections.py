@@ -56,9 +56,9 @@ class FakeStream:
         self.awake = True
         self.told.append("wake in a queue")
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, patience: float = 0.0) -> None:
         self.closing = True
-        self.told.append(code)
+        self.told.append((code, patience) if patience else code)
 
     def dismiss(self, code: int) -> None:
         self.told.append(("dismiss", code))
@@ -344,9 +344,9 @@ async def test_all_are_closed_or_aborted() -> None:
     owner = Owner()
     first, one = await owner.begin()
     second, two = await owner.begin()
-    owner.connections.close(CloseCode.DONE)
+    owner.connections.close(CloseCode.DONE, 3.0)
     owner.connections.abort()
-    assert first.told == second.told == [CloseCode.DONE, "abort"]
+    assert first.told == second.told == [(CloseCode.DONE, 3.0), "abort"]
     end(first)
     end(second)
     await asyncio.gather(one, two)
