@@ -101,6 +101,8 @@ class Party:
     """Why calls fail: it is BARRED or CLOSED."""
     refusal = ""
     """Why one end does not accept the other's certificate: it is REFUSED."""
+    _refused_us = ""
+    """Why it did not accept our certificate, since it was connected last."""
     _expectations = 0
     dialler: asyncio.Task[None] | None = None
     """The task that keeps it connected."""
@@ -257,14 +259,15 @@ class Party:
         """Note that an attempt to connect has failed."""
         self.reputation.clear()
         self._change(ContactEvent.FAIL)
-        self._note(trouble)
+        self.answers = answered(trouble)
+        # One that does not accept us raises an error, and has often ended when we dial again.
+        self._note(f"{trouble}; when it was there: {self._refused_us}" if self._refused_us else trouble)
 
     def _note(self, trouble: str, event: LogEvent = LogEvent.DIAL_FAILED) -> None:
         self.failed_dials += 1
         if not self.dial_now:
             self._looked_for = True
             self._happened()
-        self.answers = event is LogEvent.UNTRUSTED or answered(trouble)
         if trouble != self.trouble:
             self.trouble = trouble
             self.log(event, "%s: %s", self, trouble)
@@ -287,6 +290,9 @@ class Party:
             verdict = verdict._replace(text=told)
         else:
             verdict = verdict._replace(text=verdict.advice)
+        self.answers = True
+        if verdict.theirs:
+            self._refused_us = verdict.text
         self._note(verdict.text, LogEvent.UNTRUSTED)
         if not self.link.connected and self.reputation.refuse(verdict, self.clock()):
             self._change(ContactEvent.REFUSE)
@@ -404,6 +410,7 @@ class Party:
             case events.Connected():
                 self._retry_refused()
                 self.reputation.clear()
+                self._refused_us = ""
                 self._change(ContactEvent.CONNECT)
                 self.failed_dials = 0
                 self.notices.connected()

@@ -32,6 +32,20 @@ def test_one_that_was_refused_and_calls_all_the_same_is_dialled_at_once_when_it_
     assert party.retry_now.is_set()
 
 
+def test_one_that_refused_us_and_is_gone_is_told_of_with_its_refusal() -> None:
+    """Who does not accept a certificate raises an error, and ends: then its port refuses everybody."""
+    party = Party("Bob", LOCAL, 1, loop_owner=LoopOwner(), incarnation=b"a" * 16, settings=Settings(), certified=True)
+    party.refused(Verdict("it does not trust our certificate", theirs=True))
+    assert not party.refusal, "this may change"
+    party.dial_failed("connection refused")
+    assert party.trouble == "connection refused; when it was there: it does not trust our certificate"
+    assert not party.answers
+    party.link.events.append(Connected(False))
+    party.flush()
+    party.dial_failed("connection refused")
+    assert party.trouble == "connection refused"
+
+
 def test_unreachable_since_the_connection_that_is_missing_was_lost() -> None:
     now = [100.0]
 
