@@ -519,10 +519,13 @@ class SendCall(Outgoing):
                 self._announce(observers)
 
     def _announce(self, observers: Observers) -> None:
-        """Tell those who are told of each message."""
+        """Tell those who are told of each message, unless it is not sent at all."""
+        party = self.party
+        if party.closed is not None or party.link.ending is not None:
+            return
         annotation = b""
         for hook in observers.sends:
-            annotation += hook(self.party.name, self)
+            annotation += hook(party.name, self)
         if annotation:
             self.annotation = pack_annotation(annotation)
 

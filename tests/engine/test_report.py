@@ -20,7 +20,8 @@ from mpccomm import MemoryNetwork, Pool, Settings, SyncPool
 from mpccomm.cli import main
 from mpccomm.engine.observer import fields_of, pack_field
 from mpccomm.engine.report import Figures, Report, joint
-from mpccomm.errors import ConfigurationError
+from mpccomm.errors import ConfigurationError, PartyShutDownError
+from tests.engine.faces import FACES, faces
 from tests.pools import pools, quick, until
 from tests.timing import UNIT
 
@@ -550,6 +551,20 @@ def test_two_pools_of_one_program_have_phases_of_their_own() -> None:
 
 
 # -- off, and on one side only -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_what_is_not_sent_does_not_count(face: str) -> None:
+    """A send to a party that has ended fails at once."""
+    async with faces(face, "Bob", settings=COUNTED) as (alice, (bob,)):
+        await alice("send", "Bob", 1)
+        assert await bob.recv("Alice") == 1
+        await bob.shutdown()
+        for _ in range(3):
+            with pytest.raises(PartyShutDownError):
+                await alice("send", "Bob", 2, timeout=100 * UNIT)
+        report = await alice("report")
+        assert report[""].messages_sent == 1 == bob.stats["Alice"].messages_received
 
 
 async def test_nothing_goes_along_unless_it_is_asked_for() -> None:
