@@ -35,3 +35,40 @@ async def test_two_that_can_only_dial_out(masqueraded: tuple[Machine, Machine, M
             await alice.line("sent", 40)
             await bob.line("no more", 40)
             assert (await alice.end(), await bob.end()) == (0, 0)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("end", "outcome"), [("pass", "got 300000"), ("raise ValueError", "PartyAbortedError")])
+async def test_an_end_is_heard_of_behind_what_is_under_way_on_a_slow_line(
+    cables: tuple[Machine, Machine, Machine, Machine], end: str, outcome: str, tmp_path: Path
+) -> None:
+    to_alice, to_bob, alice_machine, bob_machine = cables
+    setting = Setting(tmp_path)
+    setting.identify_relay(CA.issue("relay", to_alice.address, to_bob.address))
+    for name in ("Alice", "Bob"):
+        setting.identify(name, CA.issue(name))
+    size = 300_000 if end == "pass" else 1_000_000
+    sending = f"""
+pool.wait_ready(60)
+handle = pool.asend("Bob", bytes({size}))
+{end}
+"""
+    receiving = """
+try:
+    say("got", len(pool.recv("Alice")))
+except CommunicationError as error:
+    say(type(error).__name__)
+say("over")
+"""
+    async with (
+        setting.relay("0.0.0.0", PORT, *to_alice.within) as relay,
+        setting.party("Bob", "Alice", [f"{to_bob.address}:{PORT}"], receiving, *bob_machine.within) as bob,
+    ):
+        await relay.line("a relay listens")
+        with to_bob.narrow("400000bit", "1s"):
+            where = [f"{to_alice.address}:{PORT}"]
+            async with setting.party("Alice", "Bob", where, sending, *alice_machine.within) as alice:
+                await bob.line("over", 40)
+                assert bob.heard(outcome), (bob.said, alice.said)
+                await alice.end()
+                await bob.end()
