@@ -94,14 +94,16 @@ def _box(party: Party) -> Iterator[str]:
 # -- where the program stands ------------------------------------------------------------------------------------------
 
 
-def _whereabouts() -> Iterator[str]:
-    """Yield a line for each thread that is in a line of the program: where it waits or runs."""
+def _whereabouts() -> list[str]:
+    """Return a line for each thread that is in a line of the program: where it waits or runs."""
+    # At once: the frames that are looked at keep what is in them, also when they are over.
     frames = sys._current_frames()
-    for thread in threading.enumerate():
-        if not thread.name.startswith("mpccomm") and (frame := frames.get(thread.ident or 0)) is not None:
-            place = _innermost(_outwards(frame))
-            if place:
-                yield f"{thread.name} is at {place}"
+    places = {
+        thread.name: _innermost(_outwards(frame))
+        for thread in threading.enumerate()
+        if not thread.name.startswith("mpccomm") and (frame := frames.get(thread.ident or 0)) is not None
+    }
+    return [f"{name} is at {place}" for name, place in places.items() if place]
 
 
 def _tasks(engine: Engine) -> Iterator[str]:

@@ -253,7 +253,11 @@ def future_for(request: Request, owner: LoopOwner, loop: asyncio.AbstractEventLo
         future.stand_for(cast("FutureCall", request))
     else:
         request.waiter = future
-    return future
+    try:
+        return future
+    finally:
+        # A frame may be kept for a while, as by a profiler or by `explain`, and what is in it is not forgotten in time.
+        del future
 
 
 def future_of(loop: asyncio.AbstractEventLoop, owner: LoopOwner) -> RequestFuture:

@@ -101,6 +101,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
         if call is not None:
             self._to_here = call.waiter = _ToHandle(self, callbacks.loop_owner.forgotten.append)
             self._to_here.call = call
+        # A frame may be kept for a while, as by a profiler or by `explain`, and what is in it is not forgotten in time.
+        del self
 
     # -- by the pool ---------------------------------------------------------------------------------------------------
 

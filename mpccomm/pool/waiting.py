@@ -133,7 +133,10 @@ class Waiting(BaseChannel):
             owner.forgotten.append(call)
             withdraw_forgotten(owner)
             raise
-        return future
+        try:
+            return future
+        finally:
+            del future  # as in `future_for`
 
     def _handle(self) -> LoopHandle:
         """Return a future for what is about to be sent."""

@@ -99,6 +99,9 @@ class SyncWaiting(BaseChannel):
             future.cancel()
             self._engine.loop_owner.post_soon(call.cancel)
             raise
+        finally:
+            # A frame may be kept for a while, as by a profiler or by `explain`, and what is in it is not forgotten in time.
+            del future
 
     def _handle(self) -> ThreadHandle:
         """Return a future for what is about to be sent."""
