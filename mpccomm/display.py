@@ -219,6 +219,12 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def some(names: Sequence[str], most: int = 4) -> str:
+    """Return names in words: ``alice``, ``alice and bob``, ``alice, bob, carol, dave and 3 more``."""
+    *others, last = names if len(names) <= most else [*names[:most], f"{len(names) - most:,} more"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def bytes_text(size: float) -> str:
     """Return a size in words: ``17 bytes``, ``1.5 MiB``."""
     scale, unit = bytes_unit(size)

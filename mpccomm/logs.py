@@ -60,7 +60,7 @@ class LogEvent(Enum):
     PLANNED_FAULT = "connections", _DEBUG, "a `MemoryNetwork` disturbs a connection"
 
     PLAIN_HTTP = "security", _WARNING, "a party beyond this machine is reached without encryption"
-    KNOWN_BY = "security", _INFO, "by what a party is known; a warning where that is not enough"
+    KNOWN_BY = "security", _INFO, "by what a party is known; a warning where that is not enough, or expires soon"
     OWN_CERTIFICATE = "security", _INFO, "the certificate of this pool; a warning if it will be refused or expires soon"
     UNTRUSTED = "security", _WARNING, "one end of a connection does not accept the other's certificate"
     REFUSED = "security", _WARNING, "a caller was not let in"

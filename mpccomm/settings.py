@@ -218,7 +218,10 @@ class Settings:
     report: bool = False
     """Count waiting, CPU time and rounds from the beginning, for ``Pool.report``; otherwise from the first ``Pool.phase`` on."""
     trace: str | os.PathLike[str] = ""
-    """A folder, for a file of each pool with all that it sent, received and waited for, see ``Pool.trace``; empty: none."""
+    """A folder, for a file of each pool with all that it sent, received and waited for, see ``Pool.trace``; empty: none.
+
+    The file has the name of the pool, and takes the place of that of the run before; without a name, it is a new one each time.
+    """
     report_to: str | os.PathLike[str] = ""
     """A folder, for a file of each pool with its report, written at its end; empty: none. It is counted from the beginning."""
     unreachable_timeout: float | None = None

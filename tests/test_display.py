@@ -13,6 +13,7 @@ from mpccomm.display import (
     pool_html,
     progress_html,
     seconds_text,
+    some,
     stats_html,
 )
 from mpccomm.engine.stats import PartyStats
@@ -127,3 +128,10 @@ def test_plural() -> None:
         "2 parties",
         "1,000 bytes",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [("a", "a"), ("ab", "a and b"), ("abcd", "a, b, c and d"), ("abcdefg", "a, b, c, d and 3 more")]
+)
+def test_some(names: str, text: str) -> None:
+    assert some(list(names)) == text

@@ -2,7 +2,7 @@
 
     mpccomm certs init                                     an authority in ./certificates
     mpccomm certs issue Alice alice.example 192.0.2.1      a folder for Alice: key and certificates
-    mpccomm certs issue --config mpccomm.toml              a folder for each party of the file
+    mpccomm certs issue --config mpccomm.toml              a folder for each party of the file that has none yet
     mpccomm certs show certificates/Alice/Alice.cert.pem   names, times, the fingerprint to read out
 
 Each party gets its own folder, and no other's; the authority's key stays where it is. Nothing is ever overwritten.
@@ -23,6 +23,7 @@ from mpccomm.address import ascii_name, literal, unreadable
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import count, first_line, host, party_name, password_from
 from mpccomm.config import Config, PartyConfig
+from mpccomm.display import some
 from mpccomm.errors import ConfigurationError
 from mpccomm.transport.identity import Certificate, holds_only_a_key, missing_extra, read_certificates, read_file
 from mpccomm.transport.tls import read_key
@@ -201,22 +202,28 @@ def _issue_one(options: argparse.Namespace) -> None:
 
 
 def _issue_all(options: argparse.Namespace) -> None:
-    """Issue all certificates that the file names, each at the path where the file expects it."""
+    """Issue the certificates that the file names, each at the path where the file expects it, for the parties without a folder."""
     folder: Path = options.folder
     source: Path = options.config
     config = Config.load(source, certified=False)
     addresses = {party.name: _addresses_of(party, config) for party in config.parties.values()}
     _check_files(config, source)
     authority = _Authority(options)
-    _refuse_to_overwrite((folder / name for name in addresses), "move that folder away first")
-    issued = {name: authority.issue(name, addresses[name], options.days) for name in addresses}
-    shared = {party.cert[0]: issued[name][1] for name, party in config.parties.items()}
+    new = [name for name in addresses if not (folder / name).exists()]
+    if not new:
+        _refuse_to_overwrite((folder / name for name in addresses), "move that folder away first")
+    pinned = {
+        name: _issued_before(folder / name, config.parties[name], source) for name in addresses if name not in new
+    }
+    issued = {name: authority.issue(name, addresses[name], options.days) for name in new}
+    pinned |= {name: certificate for name, (_, certificate) in issued.items()}
+    shared = {party.cert[0]: pinned[name] for name, party in config.parties.items()}
     if config.ca_cert is not None:
         shared[config.ca_cert] = authority.pem
     for path in _of_relays(config):
         # A relay has a certificate already, by which it is known, or gets one of this authority.
         shared.setdefault(path, path.read_bytes() if path.is_file() else authority.pem)
-    for name, party in config.parties.items():
+    for name, party in ((name, config.parties[name]) for name in new):
         own = folder / name
         own.mkdir(mode=0o700)
         _write_new(own / source.name, source.read_bytes())
@@ -230,6 +237,21 @@ def _issue_all(options: argparse.Namespace) -> None:
             _write_new(target, data, secret=path not in shared)
             if source.parent / _inside(path, source.parent) != path:
                 print(f"    {target.relative_to(own)} belongs at {path}")
+    if before := [name for name in addresses if name not in new]:
+        files = ", ".join([source.name, *(str(_inside(config.parties[name].cert[0], source.parent)) for name in new)])
+        print(
+            f"{some(before)} had a folder before: nothing in it was changed. Copy there, from {folder / new[0]}: {files}"
+        )
+
+
+def _issued_before(own: Path, party: PartyConfig, source: Path) -> bytes:
+    """Return the certificate of a party that has its folder already."""
+    path = own / _inside(party.cert[0], source.parent)
+    if not path.exists():
+        inside = path.relative_to(own)
+        _refuse_to_overwrite([own], f"{inside} is not in it, so move that folder away, and {party.name} gets a new one")
+    read_certificates(path)
+    return path.read_bytes()
 
 
 def _addresses_of(party: PartyConfig, config: Config) -> list[str]:

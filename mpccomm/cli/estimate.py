@@ -17,11 +17,11 @@ from pathlib import Path
 
 from mpccomm.cli import Status
 from mpccomm.cli.lines import add_line_arguments, chosen_lines
-from mpccomm.cli.trace import files
-from mpccomm.display import plural, seconds_text
+from mpccomm.cli.trace import files, several_runs
+from mpccomm.display import plural, seconds_text, some
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.estimate import Estimate, estimate
-from mpccomm.trace.record import load
+from mpccomm.trace.record import Record, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the estimate."""
     record = load(*files(options.file))
+    named = ", ".join(map(str, options.file))
+    if doubt := several_runs(record, options.file):
+        raise ConfigurationError(doubt)
+    if len(record.parties) < 2:
+        raise ConfigurationError(f"{named}: {_alone(record)}")
     lines = chosen_lines(options, record.names)
     if not lines:
         raise argparse.ArgumentError(None, "over which lines? Give --rtt and --rate, --regions or --lines")
     try:
         found = estimate(record, lambda one, other: lines.get((one, other)) or lines[other, one])
     except ValueError as error:
-        raise ConfigurationError(f"{', '.join(map(str, options.file))}: {error}") from error
+        raise ConfigurationError(f"{named}: {error}") from error
+    if record.missing:
+        print(
+            f"warning: there is no trace of {some(record.missing)}: nothing that was sent there, or came from there, is in the "
+            "estimate. Name these files as well",
+            file=sys.stderr,
+        )
     if found.recorded_rtt:
         print(
             f"warning: between two of the parties no round trip took less than {seconds_text(found.recorded_rtt)} in this "
@@ -51,6 +62,14 @@ def run(options: argparse.Namespace) -> int:
         )
     print("\n".join(_report(found)))
     return Status.WELL
+
+
+def _alone(record: Record) -> str:
+    """Say what is missing where there are not the traces of two parties."""
+    here = f"there is only the trace of {some(record.names)}" if record.parties else "there is no party in it"
+    if not record.missing:
+        return f"{here}, and no message to another party: there is nothing to estimate"
+    return f"{here}: name the files of {some(record.missing)} as well, between which the lines are"
 
 
 def _report(found: Estimate) -> Iterator[str]:

@@ -11,11 +11,13 @@ They hold times, sizes, message ids and names, and never a payload.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mpccomm.cli import Status
-from mpccomm.display import bytes_text, plural, seconds_text
+from mpccomm.display import bytes_text, plural, seconds_text, some
 from mpccomm.engine.tracing import REPORT
 from mpccomm.errors import ConfigurationError
 from mpccomm.trace.chrome import write
@@ -80,22 +82,47 @@ def files(found: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
+def several_runs(record: Record, found: Sequence[Path]) -> str:
+    """Say that what was found is not of one run, and which files are those of the last one; empty: it is of one."""
+    if len(record.runs) == 1:
+        return ""
+    last = {party.incarnation for party in record.runs[-1]}
+    names = [str(path) for path in files(found) if last & {party.incarnation for party in load(path).parties}]
+    began = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=record.runs[-1][0].wall // 1000)
+    return (
+        f"these traces are of {len(record.runs)} runs, whose parties never met. Name the files of one of them (of the last, which "
+        f"began at {began:%Y-%m-%d %H:%M:%S} UTC: {' '.join(names)}), and empty the folder before the next run"
+    )
+
+
+def _loaded(options: argparse.Namespace) -> Record:
+    record = load(*files(options.file))
+    _warn(record, options)
+    return record
+
+
+def _warn(record: Record, options: argparse.Namespace) -> None:
+    if doubt := several_runs(record, options.file):
+        print(f"warning: {doubt}", file=sys.stderr)
+
+
 def _merge(options: argparse.Namespace) -> None:
     record = merge(options.file, options.output)
+    _warn(record, options)
     print("\n".join(summary(record)))
     print(f"written to {options.output}; open it at https://ui.perfetto.dev")
 
 
 def _draw(options: argparse.Namespace) -> None:
     try:
-        save(load(*files(options.file)), options.output, ["dark_background"] if options.dark else [])
+        save(_loaded(options), options.output, ["dark_background"] if options.dark else [])
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
     print(f"written to {options.output}")
 
 
 def _show(options: argparse.Namespace) -> None:
-    print("\n".join(summary(load(*files(options.file)))))
+    print("\n".join(summary(_loaded(options))))
 
 
 def summary(record: Record) -> Iterator[str]:
@@ -103,7 +130,11 @@ def summary(record: Record) -> Iterator[str]:
     messages = record.messages
     size = bytes_text(sum(message.size for message in messages))
     parties = plural(len(record.parties), "party", "parties")
-    yield f"{parties}, {plural(len(messages), 'message')} ({size}), {plural(record.depth, 'round')}"
+    told = f"{parties}, {plural(len(messages), 'message')} ({size})"
+    if record.depth is None:
+        yield f"{told}, rounds unknown without the traces of {some(record.missing)}"
+    else:
+        yield f"{told}, {plural(record.depth, 'round')}"
     for party in record.parties:
         yield f"  {record.name_of(party.incarnation)}: {', '.join(_facts(record, party))}"
 

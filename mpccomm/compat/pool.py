@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import mpccomm.pool
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.options import UNSET, Timeout
+from mpccomm.errors import ConfigurationError
+from mpccomm.transport.identity import FilePath
 
 __all__ = ["Pool"]
 
 T = TypeVar("T")
+_FILE_TYPES = _PEM, _DER = 1, 2
+"""``OpenSSL.crypto.FILETYPE_PEM`` and ``FILETYPE_ASN1``."""
 
 
 class Pool(mpccomm.pool.Pool):
     """`mpccomm.Pool`, with the names that the parameters have in 4.x. A limit of None is the pool's own there."""
+
+    def add_http_client(
+        self,
+        name: str,
+        addr: str | None = None,
+        port: int | None = None,
+        cert: FilePath | Sequence[FilePath] | None = None,
+        *,
+        type: int | None = None,  # noqa: A002 -- so it is called in 4.x
+        **options: Any,
+    ) -> None:
+        """Add another party. The ``type`` of its certificate, that of OpenSSL, need not be said: PEM and DER are told apart."""
+        if type not in (None, *_FILE_TYPES):
+            raise ConfigurationError(
+                f"{name}: type={type!r} is no type of a certificate. Leave it out: PEM (OpenSSL's FILETYPE_PEM, {_PEM}) and DER "
+                f"(FILETYPE_ASN1, {_DER}) are told apart by what is in the file"
+            )
+        super().add_http_client(name, addr, port, cert, **options)
 
     async def send(
         self,

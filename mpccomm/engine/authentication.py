@@ -20,7 +20,7 @@ from mpccomm.logs import EventLog, LogEvent
 from mpccomm.protocol.frames import NO_PORT
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.handshake import Caller, NotRecognisedError
-from mpccomm.transport.identity import FilePath, mismatch, owners, read_pins
+from mpccomm.transport.identity import Certificate, FilePath, mismatch, owners, read_pins
 from mpccomm.transport.stream import Stream
 from mpccomm.transport.tls import Credentials, Password
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
-"""How many days before our own certificate expires the log warns of it; 0: when it has expired."""
+"""How many days before our own certificate expires the log warns of it, if it was issued for more than twice as long; the last
+day always counts, and 0: when it has expired."""
 _MOST_LISTED = 4
 """The parties at one address that a line of the log names."""
 
@@ -258,6 +259,7 @@ class CertificateAuthentication(Authentication):
         else:
             text = "we are %s, for %s, %s, SHA-256 %s"
             self.log(LogEvent.OWN_CERTIFICATE, text, own.subject, own.names, own.validity(), own.fingerprint)
+            self._warn_of_expiry()
 
     # -- parties -------------------------------------------------------------------------------------------------------
 
@@ -299,13 +301,20 @@ class CertificateAuthentication(Authentication):
             )
 
     def introduce(self, party: Party) -> None:
-        """Log by what a party is known, as a warning where its certificates are not valid now."""
-        shown, how = (party.pins, "pinned") if party.pins else (self._credentials.authorities, "issued by")
-        certificates = " or ".join(f"{one.subject}, {one.validity()}" for one in shown)
-        line = f"{party.name}: TLS 1.3, mutual, {how}{',' if party.pins else ''} {certificates}"
-        if not party.pins:
-            line += f", for {party.addr}" if party.check_hostname else ", for any address"
+        """Log by what a party is known, as a warning where that is not valid now, or will not be soon."""
+        if party.pins:
+            shown = party.pins
+            how = f"pinned, {' or '.join(f'{one.subject}, {one.validity()}' for one in shown)}"
+            remedy = f"ask {party.name} for its new one, and name it beside the old one: cert=[..., ...]"
+        else:
+            shown = self._credentials.authorities
+            authorities = " or ".join(f"{one.subject} (an authority that {one.validity()})" for one in shown)
+            how = f"issued for {party.addr if party.check_hostname else 'any address'} by {authorities}"
+            remedy = "ask the authority for its new certificate, and put it beside the old one in the file of ca_cert"
+        line = f"{party.name}: TLS 1.3, mutual, {how}"
         level = None if any(one.is_valid() for one in shown) else WARNING
+        if level is None and all(_stage(one) for one in shown if one.is_valid()):
+            line, level = f"{line}; soon: {remedy}", WARNING
         party.log(LogEvent.KNOWN_BY, "%s", line, level=level)
 
     def reload(self) -> None:
@@ -343,10 +352,12 @@ class CertificateAuthentication(Authentication):
         if now < self._next_look:
             return
         self._next_look = now + _HOUR
+        self._warn_of_expiry()
+        self.review()
+
+    def _warn_of_expiry(self) -> None:
         own = self._credentials.own
-        left, lifetime = own.not_after - datetime.now(UTC), own.not_after - own.not_before
-        stage = sum(left < timedelta(limit) < lifetime / 2 for limit in _WARN_DAYS)
-        if stage > self._warned_of_expiry:
+        if (stage := _stage(own)) > self._warned_of_expiry:
             self._warned_of_expiry = stage
             self.log(
                 LogEvent.OWN_CERTIFICATE,
@@ -356,7 +367,6 @@ class CertificateAuthentication(Authentication):
                 own.subject,
                 level=WARNING,
             )
-        self.review()
 
     def called(self, name: str) -> bool:
         """Return whether this pool is the one of that host name, by its own certificate."""
@@ -436,3 +446,9 @@ def _same_place(party: Party, other: Party) -> DuplicatePartyError:
 
 async def _run_incoming(party: Party, stream: Stream) -> None:
     await party.run_connection(stream, dialled=False)
+
+
+def _stage(certificate: Certificate) -> int:
+    """Return how many of the days on which to warn that a certificate expires have come; 0: it does not expire soon."""
+    left, lifetime = certificate.not_after - datetime.now(UTC), certificate.not_after - certificate.not_before
+    return sum(left < timedelta(limit) and (limit <= 1 or timedelta(limit) < lifetime / 2) for limit in _WARN_DAYS)

@@ -10,7 +10,7 @@ from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpccomm.display import plural
+from mpccomm.display import plural, some
 from mpccomm.errors import missing_library
 from mpccomm.trace.record import Message, PartyRecord, Phase, Record
 
@@ -149,13 +149,20 @@ class _Picture:
         messages = self._record.messages
         size = sum(message.size for message in messages)
         lost = sum(party.lost for party in self._record.parties)
+        depth = self._record.depth
         words = [
-            plural(self._record.depth, "round"),
+            *([] if depth is None else [plural(depth, "round")]),
             plural(len(messages), "message"),
             plural(size, "byte"),
             f"{self._x(self._length):.3g} {self._unit}",
         ]
-        return ", ".join(words) + (f" ({lost:,} more were not noted)" if lost else "")
+        title = ", ".join(words) + (f" ({lost:,} more were not noted)" if lost else "")
+        # On a line of its own: there may be many of them.
+        return (
+            title
+            if depth is not None
+            else f"{title}\nrounds unknown without the traces of {some(self._record.missing)}"
+        )
 
     def _bars(self, party: PartyRecord) -> Iterator[tuple[str, str, list[_Bar]]]:
         """Yield what a party did, by kind; the later ones are drawn over the earlier."""

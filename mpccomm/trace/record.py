@@ -399,13 +399,58 @@ class Record:
         found.sort(key=_begin)
         return _with_dependencies(found)
 
+    @cached_property
+    def missing(self) -> list[str]:
+        """The parties that messages went to or came from, and whose notes are not here."""
+        here = {party.incarnation for party in self.parties}
+        found: dict[str, None] = {}
+        for party in self.parties:
+            notes: list[Send | Receive] = [*party.sends, *party.receives]
+            for note in notes:
+                name, incarnation = party.peers[note.peer]
+                if note.number >= 0 and incarnation not in here:
+                    found[self.name_of(incarnation) if incarnation else name] = None
+        return list(found)
+
+    @cached_property
+    def runs(self) -> list[list[PartyRecord]]:
+        """The parties run by run, those of the latest run last.
+
+        Of several runs they are if two processes of one party are among those that they know, and no chain of parties that have
+        met leads from one to the other.
+        """
+        groups: list[tuple[set[str], list[PartyRecord]]] = []
+        for party in self.parties:
+            known = {party.incarnation, *(incarnation for _, incarnation in party.peers if incarnation)}
+            members = [party]
+            for group in [group for group in groups if group[0] & known]:
+                groups.remove(group)
+                known |= group[0]
+                members = [*group[1], *members]
+            groups.append((known, members))
+        called = [(name, place) for place, (_, members) in enumerate(groups) for name in _called(members)]
+        if len(called) == len({name for name, _ in called}):
+            return [self.parties]  # perhaps pairs, of which none had to do with another
+        return sorted((members for _, members in groups), key=lambda members: members[0].wall)
+
     @property
-    def depth(self) -> int:
-        """How many rounds the recorded messages took: the longest chain of which each depends on the one before it."""
+    def depth(self) -> int | None:
+        """How many rounds the recorded messages took: the longest chain of which each depends on the one before it.
+
+        None: that can't be known, as the notes of some parties are `missing`; a chain ends at these.
+        """
+        if self.missing:
+            return None
         depths: list[int] = []
         for message in self.messages:
             depths.append(1 if message.after is None else depths[message.after] + 1)
         return max(depths, default=0)
+
+
+def _called(members: Iterable[PartyRecord]) -> set[str]:
+    """Return the names of these parties, and of those that they have met."""
+    names = {party.name for party in members if party.name}
+    return names | {name for party in members for name, incarnation in party.peers if incarnation}
 
 
 def _begin(message: Message) -> int:

@@ -299,8 +299,53 @@ def test_files_that_nothing_can_be_issued_for(
 def test_nothing_of_a_file_is_overwritten(folder: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "bob").mkdir()
     assert issue_all(folder, config) == 1
-    assert f"{folder / 'bob'} is there already; nothing was changed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{folder / 'bob'} is there already; nothing was changed: {Path('certs/bob.pem')} is not in it" in said
     assert list(folder.glob("*/")) == [folder / "bob"]
+    (folder / "bob").rmdir()
+    assert issue_all(folder, config) == 0
+    before = contents(folder)
+    assert issue_all(folder, config) == 1
+    said = capsys.readouterr().err
+    assert f"{folder / 'alice'} is there already; nothing was changed: move that folder away first" in said
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def add_carol(config: Path) -> None:
+    (port,) = free_ports(1)
+    text = f'[parties.carol]\naddr = "localhost"\nport = {port}\ncert = "certs/carol.pem"\nkey = "key.pem"\n'
+    config.write_text(f"{config.read_text()}\n{text}")
+
+
+async def test_a_party_is_added_to_those_that_have_certificates(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert issue_all(folder, config) == 0
+    add_carol(config)
+    before = contents(folder)
+    capsys.readouterr()
+    assert issue_all(folder, config) == 0
+    said = capsys.readouterr().out
+    assert said.count("pool = Pool.from_config(") == 1
+    files = f"mpccomm.toml, {Path('certs/carol.pem')}"
+    assert (
+        f"alice and bob had a folder before: nothing in it was changed. Copy there, from {folder / 'carol'}: {files}"
+        in said
+    )
+    after = contents(folder)
+    assert {path: after[path] for path in before} == before
+    assert {path.relative_to(folder).parts[0] for path in after.keys() - before.keys()} == {"carol"}
+    for path in ("mpccomm.toml", "certs/carol.pem"):
+        (folder / "alice" / path).write_bytes((folder / "carol" / path).read_bytes())
+    pools = [Pool.from_config(folder / name / "mpccomm.toml", me=name) for name in ("alice", "carol")]
+    async with pools[0] as alice, pools[1] as carol:
+        await asyncio.gather(
+            *(pool.wait_ready(100 * UNIT, [name]) for pool, name in ((alice, "carol"), (carol, "alice")))
+        )
 
 
 def test_a_file_and_a_name_are_one_too_many(folder: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from mpccomm.trace.estimate import estimate
 from mpccomm.trace.record import Record, Wait, load
 from tests.cli.test_run import ran
 from tests.timing import LONG
-from tests.trace.records import message, party, ping_pong
+from tests.trace.records import message, of_a_later_run, party, ping_pong
 
 
 @pytest.fixture
@@ -60,6 +60,34 @@ def test_a_run_without_lines_is_no_reason_to_warn(trace: str, capsys: pytest.Cap
 def test_regions_are_those_of_the_parties_in_the_trace(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", trace, "--regions", "eu,us"]) == Status.WELL
     assert "travelling: 6 messages" in capsys.readouterr().out
+
+
+def test_traces_that_are_missing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alice, bob = ping_pong(3)
+    alice.peers.append(("Carol", "Carol"))
+    carol = party("Carol", "Alice")
+    message(alice, carol, 500, 100)
+    paths = [str(tmp_path / f"{one.name}.json") for one in (alice, bob, carol)]
+    for one, path in zip((alice, bob, carol), paths, strict=True):
+        write(Record([one]), Path(path))
+    assert main(["estimate", paths[0], "--rtt", "2s", "--rate", "100mbit"]) == Status.USAGE
+    assert (
+        f"{paths[0]}: there is only the trace of Alice: name the files of Bob and Carol as well"
+        in capsys.readouterr().err
+    )
+    assert main(["estimate", *paths[:2], "--rtt", "2s"]) == Status.WELL
+    assert "warning: there is no trace of Carol: nothing that was sent there" in capsys.readouterr().err
+    assert main(["estimate", *paths, "--rtt", "2s"]) == Status.WELL
+    assert not capsys.readouterr().err
+
+
+def test_two_runs_are_not_estimated_as_one(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = tmp_path / "later.json"
+    write(Record([of_a_later_run(one) for one in ping_pong()]), later)
+    assert main(["estimate", str(tmp_path), "--rtt", "2s"]) == Status.USAGE
+    said = capsys.readouterr().err
+    assert "these traces are of 2 runs, whose parties never met. Name the files of one of them" in said
+    assert f"UTC: {later})" in said
 
 
 @pytest.mark.parametrize(

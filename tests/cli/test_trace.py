@@ -13,7 +13,7 @@ from mpccomm.engine.report import Report
 from mpccomm.trace.chrome import write
 from mpccomm.trace.record import Record, Wait, load
 from tests.cli.test_run import ran
-from tests.trace.records import SECOND, party, ping_pong
+from tests.trace.records import SECOND, of_a_later_run, party, ping_pong
 
 RING = """
     from mpccomm import SyncPool
@@ -54,6 +54,34 @@ def test_a_folder_stands_for_its_files(files: list[str], tmp_path: Path, capsys:
     assert "2 parties, 8 messages" in capsys.readouterr().out
     assert main(["trace", "show", str(tmp_path)]) == Status.USAGE
     assert f"there is no trace in the folder {tmp_path}" in capsys.readouterr().err
+
+
+def test_rounds_that_can_t_be_known_are_not_said(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "show", files[0]]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("1 party, 8 messages (800 bytes), rounds unknown without the traces of Bob\n")
+    assert not said.err
+
+
+@pytest.mark.parametrize("command", ["show", "merge", "draw"])
+def test_a_folder_with_several_runs(
+    command: str, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "draw":
+        pytest.importorskip("matplotlib")
+    folder = Path(files[0]).parent
+    written = [folder / "later-1.json", folder / "later-2.json"]
+    for one, path in zip(ping_pong(4), written, strict=True):
+        write(Record([of_a_later_run(one, SECOND)]), path)
+    output = [] if command == "show" else ["-o", str(tmp_path / "x.svg")]
+    assert main(["trace", command, str(folder), *output]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "warning: these traces are of 2 runs, whose parties never met. Name the files of one of them"
+    )
+    assert f"of the last, which began at 1970-01-01 00:00:01 UTC: {written[0]} {written[1]})" in said
+    assert main(["trace", command, *map(str, written), *output]) == 0
+    assert not capsys.readouterr().err
 
 
 def test_what_can_t_be_said_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

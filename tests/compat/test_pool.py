@@ -3,15 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import mpccomm
 from mpccomm.compat import Pool
 from mpccomm.compat.httphandlers import HTTPClient
 from mpccomm.compat.test.pool_fixtures_http import finish, generate_http_test_pools
+from tests.certificates import Folder, self_signed
 from tests.pools import LOCAL
 from tests.timing import UNIT
 
@@ -192,3 +195,23 @@ def test_made_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert asyncio.run(exchange(*pools[0])) == 1
+
+
+@pytest.mark.parametrize(("type_", "encoding"), [(1, Encoding.PEM), (2, Encoding.DER), (1, Encoding.DER)])
+def test_the_type_of_a_certificate_need_not_be_said(type_: int, encoding: Encoding, tmp_path: Path) -> None:
+    files = Folder(tmp_path)
+    own, other = self_signed("Alice", LOCAL), self_signed("Bob", LOCAL)
+    pool = Pool(files.key(own), files.cert(own))
+    path = tmp_path / "bob.cert"
+    path.write_bytes(Path(files.cert(other)).read_bytes() if encoding is Encoding.PEM else other.der)
+    pool.add_http_client("Bob", LOCAL, 8443, str(path), type=type_)
+    assert list(pool.parties) == ["Bob"]
+
+
+def test_a_type_that_no_certificate_has() -> None:
+    pool = Pool()
+    with pytest.raises(mpccomm.ConfigurationError, match="Bob: type=65535 is no type of a certificate"):
+        pool.add_http_client("Bob", LOCAL, 8443, type=65535)
+    with pytest.raises(TypeError, match="check_hostnames"):
+        pool.add_http_client("Bob", LOCAL, 8443, check_hostnames=False)
+    pool.add_http_client("Bob", LOCAL, 8443, check_hostname=False)

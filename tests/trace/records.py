@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mpccomm.trace.record import PartyRecord, Phase, Receive, Send, Wait
 
 SECOND = 10**9
@@ -56,3 +58,10 @@ def ping_pong(rounds: int = 3, delay: int = 1000, **of_bob: int | str) -> tuple[
         alice.receives.append(Receive(0, number, str(number), 100, 0, at + 3, there, there + 1, there + 2))
     alice.phases.append(Phase("online", 0, 0, SECOND // 2))
     return alice, bob
+
+
+def of_a_later_run(one: PartyRecord, wall: int = 10**15) -> PartyRecord:
+    """The same once more, as another process that has met other processes."""
+    return replace(
+        one, incarnation=f"{one.incarnation}-2", peers=[(name, f"{met}-2") for name, met in one.peers], wall=wall
+    )

@@ -23,6 +23,16 @@ def lines(axes: Any) -> list[Any]:
     return [one for one in axes.collections if isinstance(one, LineCollection) and len(one.get_segments()) > 1]
 
 
+def test_the_title_has_no_rounds_where_they_can_t_be_known() -> None:
+    axes = plot(Record([ping_pong(3)[0]]))
+    try:
+        first, second = axes.get_title().splitlines()
+        assert first.startswith("6 messages, 600 bytes, ")
+        assert second == "rounds unknown without the traces of Bob"
+    finally:
+        pyplot.close(axes.figure)
+
+
 def test_a_row_per_party_and_a_line_per_message() -> None:
     axes = plot(Record([*ping_pong(3)]))
     try:

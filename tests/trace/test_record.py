@@ -19,7 +19,7 @@ from mpccomm.trace.chrome import write
 from mpccomm.trace.estimate import estimate
 from mpccomm.trace.record import Connection, PartyRecord, Phase, Receive, Record, Wait, load
 from tests.pools import pools
-from tests.trace.records import message, party, ping_pong
+from tests.trace.records import message, of_a_later_run, party, ping_pong
 
 
 def test_a_message_is_what_both_noted() -> None:
@@ -50,6 +50,50 @@ def test_one_side_is_enough() -> None:
     assert [(one.sender, one.receiver) for one in seen] == 2 * [("Alice", "Bob"), ("Bob", "Alice")]
     assert (seen[0].arrived, seen[1].called) == (None, None)
     assert seen[2].after == 1
+
+
+def test_rounds_are_unknown_without_the_traces_of_all_that_took_part() -> None:
+    alice, bob = ping_pong(3)
+    assert (Record([alice]).depth, Record([alice]).missing) == (None, ["Bob"])
+    assert (Record([alice, bob]).depth, Record([alice, bob]).missing) == (6, [])
+    # Nothing went to Carol.
+    alone = party("Alice", "Bob", "Carol")
+    assert (Record([alone]).depth, Record([alone]).missing) == (0, [])
+    # One that was started again, and of which only the later process has left a trace.
+    again = party("Bob", "Alice")
+    again.incarnation = "later"
+    alice.peers.append(("Bob", "later"))
+    assert Record([alice, again]).missing == ["Bob"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_runs_are_told_apart(named: bool) -> None:
+    first = ping_pong(2)
+    second = [of_a_later_run(one) for one in first]
+    for one in () if named else (*first, *second):
+        one.name = ""
+    assert Record([second[0], *first, second[1]]).runs == [list(first), second]
+    # A file that was left by a party which the later run does not have.
+    alice, bob = second
+    carol = party("Carol", "Alice", "Bob")
+    assert Record([carol, alice, bob]).runs == [[carol], [alice, bob]]
+    # Those of one party in two runs.
+    assert Record([first[0], second[0]]).runs == [[first[0]], [second[0]]]
+
+
+def test_what_is_no_other_run() -> None:
+    alice, bob = ping_pong(2)
+    # Bob was started again, and Alice has met both.
+    again = party("Bob", "Alice")
+    again.incarnation = "later"
+    alice.peers.append(("Bob", "later"))
+    # Two pairs that have nothing to do with each other; one that has not met those that it knows of.
+    carol, dave = party("Carol", "Dave"), party("Dave", "Carol")
+    alone = party("Eve")
+    alone.peers = [("Alice", ""), ("Carol", "")]
+    together = [again, bob, carol, dave, alone, alice]
+    assert Record(together).runs == [together]
+    assert Record([]).runs == [[]]
 
 
 def test_names_of_parties_that_have_none_or_the_same() -> None:

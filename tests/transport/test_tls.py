@@ -261,11 +261,11 @@ async def test_one_line_per_party(files: Folder, caplog: pytest.LogCaptureFixtur
         alice.add_http_client("Eve", LOCAL, NOBODY + 2, files.cert(CA.issue("Eve", start=-9 * DAY, end=-4 * DAY)))
         alice.add_http_server(0, LOCAL)
         assert log.lines("Bob: TLS") == ["Bob: TLS 1.3, mutual, pinned, CN=Bob, expires in 41 days"]
-        assert log.lines("Carol: TLS")[0].startswith(
-            "Carol: TLS 1.3, mutual, issued by CN=Test authority, expires in 2"
+        issued = f"Carol: TLS 1.3, mutual, issued for {LOCAL} by CN=Test authority (an authority that expires in 2"
+        assert log.lines("Carol: TLS", logging.INFO)[0].startswith(issued)
+        assert log.lines("Dave: TLS")[0].startswith(
+            "Dave: TLS 1.3, mutual, issued for any address by CN=Test authority"
         )
-        assert log.lines("Carol: TLS")[0].endswith(f"days, for {LOCAL}")
-        assert log.lines("Dave: TLS")[0].endswith("for any address")
         assert log.lines("Eve: TLS", logging.WARNING) == ["Eve: TLS 1.3, mutual, pinned, CN=Eve, expired 4 days ago"]
         (ours,) = log.lines("we are CN=Alice")
         assert f"for {LOCAL}, expires in 2" in ours
@@ -447,17 +447,41 @@ async def test_from_a_reload_on_nothing_counts_and_nothing_goes_there(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("left", "lifetime", "said"), [(29, 365, 1), (29.5, 45, 0), (6, 365, 1), (0.5, 365, 1), (100, 365, 0), (0.5, 10, 1)]
+    ("left", "lifetime", "said"),
+    [(29, 365, 1), (29.5, 45, 0), (6, 365, 1), (0.5, 365, 1), (100, 365, 0), (0.5, 10, 1), (6, 9, 0), (0.96, 1, 1)],
 )
 def test_our_own_expiry_is_announced(
     left: float, lifetime: int, said: int, files: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = CA.issue("Alice", LOCAL, start=(left - lifetime) * DAY, end=left * DAY)
     authentication = Pool(files.key(own), files.cert(own))._engine.authentication
+    assert len(Log(caplog).lines("our own certificate expires in", logging.WARNING)) == said
     for _ in range(3):
         authentication.look_at_the_date()
         authentication._next_look = 0.0  # type: ignore[attr-defined]
     assert len(Log(caplog).lines("our own certificate expires in", logging.WARNING)) == said
+
+
+async def test_that_a_party_will_be_refused_soon_is_a_warning(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    old, new = (files.cert(CA.issue("Bob", end=days * DAY + DAY / 100)) for days in (0.9, 80))
+    ours = files.key(ALICE), files.cert(ALICE)
+    async with Pool(*ours) as alice:
+        alice.add_http_client("Bob", LOCAL, NOBODY, old)
+        alice.add_http_client("Dave", LOCAL, NOBODY + 1, [files.cert(CA.issue("Dave", end=DAY / 2)), new])
+        alice.add_http_server(0, LOCAL)
+        (line,) = log.lines("Bob: TLS", logging.WARNING)
+        assert line.startswith(
+            "Bob: TLS 1.3, mutual, pinned, CN=Bob, expires in 21 hours; soon: ask Bob for its new one"
+        )
+        assert not log.lines("Dave: TLS", logging.WARNING)
+    dying = self_signed("Dying authority", end=DAY / 2, authority=True)
+    async with Pool(*ours, ca_cert=files.cert(dying)) as alice:
+        alice.add_http_client("Carol", LOCAL, NOBODY)
+        alice.add_http_server(0, LOCAL)
+        (line,) = log.lines("Carol: TLS", logging.WARNING)
+        assert "by CN=Dying authority (an authority that expires in 1" in line
+        assert "put it beside the old one in the file of ca_cert" in line
 
 
 def group_of(port: int, groups: str) -> str:
