@@ -209,9 +209,12 @@ class Mailbox:
         return mine[-1] is there
 
     def look(self, prefix: str, msg_id: str | None) -> Incoming | None:
-        """Return the message that the next receive gets, if it is here; it stays."""
+        """Return the message that the next receive gets, if it is here; it stays. Any thread may ask."""
         there = self._messages.get(self.numbering.next_key(prefix, msg_id))
-        message = there[0] if isinstance(there, deque) else there
+        try:
+            message = there[0] if isinstance(there, deque) else there
+        except IndexError:
+            return None  # the last one of a queue has just been taken
         return message if message is not None and message.complete else None
 
     def restore(self, there: Incoming | deque[Incoming]) -> list[Receive]:

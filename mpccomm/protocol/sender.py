@@ -292,9 +292,12 @@ class Sender:
 
     @property
     def held_back(self) -> bool:
-        """Whether the next message does not fit into the other side's box."""
-        box = self.box
-        return bool(self.queue) and not box.fits(self.queue[0].cost) and box.begun != self.admitted
+        """Whether the next message does not fit into the other side's box. Any thread may ask."""
+        box, queue = self.box, self.queue
+        try:
+            return bool(queue) and not box.fits(queue[0].cost) and box.begun != self.admitted
+        except IndexError:
+            return False  # the last one has just begun
 
     def queued(self) -> tuple[int, int]:
         """Return the number of messages that have not begun, and their bytes."""

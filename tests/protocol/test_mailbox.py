@@ -182,3 +182,18 @@ def test_another_thread_may_be_first_to_take_what_is_to_be_grabbed() -> None:
     assert list(mine) == [0]
     box._messages = messages
     assert link.take(("p", 0), 0.0) is not None
+
+
+class Emptied(deque[Any]):
+    """A queue whose last element another thread takes between two looks at it."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_who_looks_on_from_another_thread_finds_nothing_where_a_queue_is_just_emptied() -> None:
+    link = new_link("a")
+    link.mailbox._messages["x"] = Emptied()
+    assert link.mailbox.look("", "x") is None
+    link.sender.queue = Emptied()
+    assert not link.sender.held_back
