@@ -119,6 +119,7 @@ class ReceiveFuture(RequestFuture):
         waiter.request, waiter.owner, waiter.kept = request, self.owner, None
         request.waiter = self.waiter = waiter
         self._returned = False
+        del self  # as in `future_for`
 
     def done(self) -> bool:
         """Do as any future does."""

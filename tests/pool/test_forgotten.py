@@ -7,9 +7,11 @@ import gc
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import wait
 from random import Random
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -331,3 +333,28 @@ def test_order_holds_whatever_is_forgotten(seed: int) -> None:
             sys.setswitchinterval(interval)
             sending.join()
     assert got == list(range(count))
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_no_frame_keeps_one(face: str) -> None:
+    """Frames may be kept when they are over, as `explain` and profilers do that look at those of all threads."""
+    frames: list[FrameType] = []
+
+    def keep(frame: FrameType, event: str, argument: object) -> None:
+        frames.append(frame)
+
+    async with Pool(name="Alice") as native:
+        with SyncPool(name="Alice") as blocking:
+            pool: Any = {"asyncio": native, "blocking": blocking, "another loop": blocking.pool}[face]
+            pool.add_http_client("Bob", LOCAL, 1)
+            await asyncio.sleep(0)
+            sys.setprofile(keep)
+            try:
+                future = pool.arecv("Bob")
+            finally:
+                sys.setprofile(None)
+            end = weakref.ref(future)
+            del future
+            assert end() is None
+            assert {frame.f_code.co_name for frame in frames} >= {"arecv", "_future_of"}
+            frames.clear()
