@@ -411,7 +411,7 @@ class BaseChannel:
         if own and (strange := [name for name in chosen or () if name not in known]):
             # Checked first: where the name of this party is misspelt, it would seem to be missing.
             raise UnknownPartyError(unknown(strange[0], known))
-        members = Members.of(chosen, own, list(others))
+        members = Members.of(chosen, own, list(others), self._engine.describe)
         # Of two parties with one name the group would have only this one: it would be done without the other, with another result.
         self._engine.go_by(members.me)
         return members

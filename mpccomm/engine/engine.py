@@ -174,6 +174,10 @@ class Engine:
         except KeyError:
             raise UnknownPartyError(unknown(name, self.parties)) from None
 
+    def describe(self, name: str) -> str:
+        """Return the name of a party with its address, as long as it is one."""
+        return str(self.parties.get(name, name))
+
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """Return the parties of those names, in that order; None: all, in the order in which they were added."""
         if names is not None:
