@@ -11,7 +11,7 @@ from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.party_log import IS_FULL, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.engine.states import GivenUp, RequestState
-from mpccomm.protocol.frames import describe_key, is_of_group
+from mpccomm.protocol.frames import NO_PORT, describe_key, is_of_group
 from mpccomm.protocol.states import Cause, Ending
 
 if TYPE_CHECKING:
@@ -101,15 +101,16 @@ def why_not_ready(party: RemoteParty) -> str:
 
 
 def step_to_reach(parties: Iterable[RemoteParty]) -> str:
-    """Return a sentence that says what to look at where some of these can't be reached; otherwise an empty text."""
-    unreached = {
-        party.name
-        for party in parties
-        if not (party.link.connected or party.closed or party.link.ending or party.answers)
-    }
-    if not unreached:
-        return ""
-    return f" {_is_running(*unreached)}"
+    """Return sentences that say what to look at where some of these can't be reached; otherwise an empty text."""
+    unreached = [
+        party for party in parties if not (party.link.connected or party.closed or party.link.ending or party.answers)
+    ]
+    unheard = {party.name: party for party in unreached if party.step is None}
+    steps = [_is_running(*unheard)] if unheard else []
+    if any(party.link.port == NO_PORT and not party.relays for party in unheard.values()):
+        steps.append("No party can call this pool, as it has no server: add_http_server.")
+    steps += dict.fromkeys(party.step for party in unreached if party.step)
+    return "".join(f" {step}" for step in steps)
 
 
 def _is_running(*names: str) -> str:
