@@ -177,6 +177,11 @@ def _digits(name: str) -> list[str]:
     return re.findall(r"\d", name)
 
 
+def locate(error: DecodingError, what: str) -> None:
+    """Put what can't be read, and from whom it is, before the text of the error: the codec knows the bytes alone."""
+    error.args = (f"{what}: {error}",)
+
+
 def missing_library(what: str, library: str | None, extra: str) -> str:
     """Return the text of an error where an optional library is missing; ``extra`` of mpccomm brings it along."""
     return f"{what} needs {library}, which is not installed: install mpccomm with its extra {extra!r}"

@@ -79,7 +79,7 @@ class LogEvent(Enum):
     SEND_FAILED = "messages", _WARNING, "an `asend` failed, and no call waits for its handle; an error at the end"
 
     UNREACHABLE = "waiting", _WARNING, "calls wait for a party that is not connected"
-    NO_PARTIES = "waiting", _WARNING, "a call is for all parties, and there are none"
+    NO_PARTIES = "waiting", _WARNING, "a call is for all parties, or a list of them, and there are none"
     WAITING = "waiting", _WARNING, "a receive has waited for long"
     HELD_BACK = "waiting", _WARNING, "messages wait until the party has received others"
     ROOM_AGAIN = "waiting", _WARNING, "the party has received others, and the messages go on"

@@ -32,8 +32,8 @@ times, and nothing of any message.
 ``mpccomm_send_waiting_seconds_total``      counter   time that calls have waited for deliveries to it so far
 =========================================== ========= =============================================================
 
-A histogram has a wait or delivery when it has ended. The last two counters go on while a call waits, each call on its own: two
-that wait at a time are two seconds per second.
+A histogram has a wait or delivery when it has ended; a delivery also where its call was given up before. The last two counters go
+on while a call waits, each call on its own: two that wait at a time are two seconds per second.
 """
 
 from __future__ import annotations

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from mpccomm import Pool, PoolClosedError, SyncPool
+from mpccomm import Limits, Pool, PoolClosedError, SyncPool
 from tests.needs import library
 from tests.pools import pools, quick, until
+from tests.sync.duo import duo
+from tests.timing import UNIT
 
 library("prometheus_client")
 
@@ -73,6 +75,41 @@ async def test_waits_are_measured() -> None:
         assert total is not None
         assert total >= 0.02
         assert registry.get_sample_value("mpccomm_receive_wait_seconds_bucket", labels | {"le": "0.01"}) == 0
+
+
+async def test_a_delivery_counts_though_its_call_was_given_up() -> None:
+    registry = prometheus.CollectorRegistry()
+    # What is sent while a message is in the box arrives when that is received.
+    async with pools("Alice", "Bob", settings=quick(Limits(box_messages=1))) as (alice, bob):
+        metrics.export(alice, registry)
+        await alice.send("Bob", "fills the box")
+        with pytest.raises(TimeoutError):
+            await alice.send("Bob", "late", timeout=UNIT)
+        call = asyncio.create_task(alice.send("Bob", "cancelled"))
+        await until(lambda: value(registry, "messages_sent_total") == 3)
+        call.cancel()
+        handle = alice.asend("Bob", "handle")
+        await until(lambda: value(registry, "messages_sent_total") == 4)
+        handle.cancel()
+        await until(lambda: call.done())
+        assert value(registry, "delivery_seconds_count") == 1
+        assert [await bob.recv("Alice") for _ in range(4)] == ["fills the box", "late", "cancelled", "handle"]
+        await until(lambda: value(registry, "undelivered_messages") == 0)
+        assert value(registry, "delivery_seconds_count") == 4
+        assert (value(registry, "delivery_seconds_sum") or 0) >= UNIT
+
+
+async def test_a_delivery_counts_though_its_blocking_call_was_given_up() -> None:
+    registry = prometheus.CollectorRegistry()
+    with duo(settings=quick(Limits(box_messages=1))) as (alice, bob):
+        metrics.export(alice, registry)
+        alice.send("Bob", "fills the box")
+        with pytest.raises(TimeoutError):
+            alice.send("Bob", "late", timeout=UNIT)
+        assert value(registry, "delivery_seconds_count") == 1
+        assert [bob.recv("Alice") for _ in range(2)] == ["fills the box", "late"]
+        await until(lambda: value(registry, "delivery_seconds_count") == 2)
+        assert (value(registry, "delivery_seconds_sum") or 0) >= UNIT
 
 
 @pytest.mark.parametrize(("kind", "sends"), [("receive", False), ("send", True)])

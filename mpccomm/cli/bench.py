@@ -26,6 +26,7 @@ from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_choice, chosen, host, host_and_port, password_from, port, seconds
 from mpccomm.config import build
 from mpccomm.engine.base_pool import visiting
+from mpccomm.errors import ConfigurationError
 
 SMALL = bytes(range(100))
 SIZES = (64 * 1024, 1024 * 1024, 16 * 1024 * 1024)
@@ -240,7 +241,13 @@ def _named_here(options: argparse.Namespace) -> tuple[Link, str]:
 
 
 def _from_file(options: argparse.Namespace) -> tuple[Link, str]:
-    config, me = chosen(options)
+    try:
+        config, me = chosen(options)
+    except ConfigurationError as error:
+        if options.config or options.me:
+            raise
+        simplest = "name the two ends, on each machine the other one: --port PORT --party HOST:PORT"
+        raise ConfigurationError(f"{simplest}; or a file of all parties: {error}") from None
     others = [name for name in config.parties if name != me]
     if options.party is None and len(others) != 1:
         raise argparse.ArgumentError(None, f"say with whom: --party with one of {', '.join(others)}")

@@ -6,7 +6,7 @@ engine import each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Set
+from collections.abc import Callable, Coroutine, Sequence, Set
 from typing import Any, Protocol, TypeAlias
 
 from mpccomm.codec.wire_format import WireFormat
@@ -52,6 +52,8 @@ class RemoteParty(Protocol):
     """What comes before the ids of its messages."""
     trouble: str
     """Why the last attempt to connect failed."""
+    step: str | None
+    """What to look at, where that attempt has said nothing of whether it runs; empty: nothing else than the trouble."""
     answers: bool
     """Whether that attempt has found it, and one of us does not accept the other."""
     not_taken: str
@@ -70,6 +72,10 @@ class RemoteParty(Protocol):
     """Where traces that run have their notes of its messages."""
     impatient: set[Any]
     """The sends that fail after a number of failed dials."""
+
+    @property
+    def relays(self) -> Sequence[object]:
+        """The relays through which it is reached, if not directly."""
 
     @property
     def clock(self) -> Callable[[], float]:

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from mpccomm.codec import Encoded
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
-from mpccomm.engine.error_messages import unknown
+from mpccomm.engine.error_messages import no_name, unknown
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.handles import Handle
 from mpccomm.engine.lanes import of_tasks, running
@@ -160,7 +160,10 @@ class BaseChannel:
     def _receiving(self, name: str, msg_id: str | None, timeout: Timeout, expect: Expect | None) -> ReceiveCall:
         """Return the receive of one message, not started yet."""
         engine = self._engine
-        party = engine.parties.get(name) or engine.party(name)
+        try:
+            party = engine.parties.get(name) or engine.party(name)
+        except TypeError:
+            raise no_name(name) from None
         automatic = msg_id is None and not (self._space.prefix or party.prefix)
         prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         if expect is not None:
@@ -411,7 +414,7 @@ class BaseChannel:
         if own and (strange := [name for name in chosen or () if name not in known]):
             # Checked first: where the name of this party is misspelt, it would seem to be missing.
             raise UnknownPartyError(unknown(strange[0], known))
-        members = Members.of(chosen, own, list(others))
+        members = Members.of(chosen, own, list(others), self._engine.describe)
         # Of two parties with one name the group would have only this one: it would be done without the other, with another result.
         self._engine.go_by(members.me)
         return members

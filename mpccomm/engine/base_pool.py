@@ -356,7 +356,10 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         For a program that hangs: any thread may call, and `mpccomm.explain_on_signal` does it for all pools of a process.
 
         :param file: what to print to; left out: stdout
+        :raises TypeError: nothing can be printed to it
         """
+        if file is not None and not hasattr(file, "write"):
+            raise TypeError(f"file= is what to print to, as an open file, not {type(file).__name__}")
         print(explain(self._engine), file=file)
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from mpccomm.codec import decode, encode
 from mpccomm.engine.expect import Expect, check
-from mpccomm.errors import ConfigurationError, DecodingError, EquivocationError
+from mpccomm.errors import ConfigurationError, DecodingError, EquivocationError, locate
 
 T = TypeVar("T")
 
@@ -44,9 +44,13 @@ class Members:
 
     names: tuple[str, ...]
     me: str
+    describe: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    """How a member is called in errors: by its name and its address."""
 
     @classmethod
-    def of(cls, names: Sequence[str] | None, me: str | None, others: Sequence[str]) -> Self:
+    def of(
+        cls, names: Sequence[str] | None, me: str | None, others: Sequence[str], describe: Callable[[str], str] = str
+    ) -> Self:
         """Return the members of those names, checked; None: this party and the ``others``, in alphabetical order."""
         if me is None:
             raise ConfigurationError("which member of the group is this party? Give the pool a name=, or the group me=")
@@ -56,7 +60,7 @@ class Members:
         if me not in chosen:
             text = f"{me!r}, this party, is not in the group {', '.join(chosen)}; all members, and only they, make it"
             raise ConfigurationError(text)
-        return cls(chosen, me)
+        return cls(chosen, me, describe)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -111,9 +115,9 @@ def checked_bcast(members: Members, value: Any, root: str, expect: Expect | None
         raise _equivocation(members, root, digests)
     if members.me == root:
         return value
-    told = _unpack(parcel, root)
+    told = _unpack(parcel, members.describe(root))
     if expect is not None:
-        check(told, expect, f"what {root} has told all")
+        check(told, expect, _told_all(members.describe(root)))
     return told
 
 
@@ -201,7 +205,15 @@ def _pack(value: object) -> list[bytes | bytearray]:
 def _unpack(parcel: Any, root: str) -> Any:
     if not _is_parcel(parcel):
         raise DecodingError(f"what {root} sent is no checked broadcast; it has to call bcast with checked=True as well")
-    return decode(parcel)
+    try:
+        return decode(parcel)
+    except DecodingError as error:
+        locate(error, _told_all(root))
+        raise
+
+
+def _told_all(root: str) -> str:
+    return f"what {root} has told all"
 
 
 def _is_parcel(parcel: object) -> bool:
@@ -229,7 +241,7 @@ def _equivocation(members: Members, root: str, digests: Mapping[str, Any]) -> Eq
         holders.setdefault(digest, []).append(name)
     versions = "; ".join(f"{' and '.join(names)}: {digest[:16]}" for digest, names in holders.items())
     return EquivocationError(
-        f"{root} told different parties different things in a broadcast (or one of them lies about what it got); "
+        f"{members.describe(root)} told different parties different things in a broadcast (or one of them lies about what it got); "
         f"digests by party: {versions}. Do not use the value; find out who of them is at fault before going on",
         root,
         said,

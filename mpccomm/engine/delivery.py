@@ -14,12 +14,15 @@ from mpccomm.codec.decoder import NOT_PLAIN
 from mpccomm.engine import ordering
 from mpccomm.engine.observer import Observers
 from mpccomm.engine.trail import AT_A_STROKE
-from mpccomm.errors import CommunicationError, DecodingError
+from mpccomm.errors import CommunicationError, DecodingError, locate
 from mpccomm.interrupts import is_strike
 from mpccomm.protocol.frames import describe_key
 from mpccomm.protocol.receiver import Incoming
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpccomm.codec.abc import Buffer
     from mpccomm.engine.abc import RemoteParty
     from mpccomm.engine.audit import Audit, Note
 
@@ -55,7 +58,7 @@ def read(message: Incoming, party: RemoteParty) -> Any:
     if not message.ordered and message.outcome is None and party.audit is None:
         decode_plain = party.wire_format.decode_plain
         value = decode_plain(message.segments)
-        return _decode_alone(message, party) if value is NOT_PLAIN else value
+        return _decode_alone(message, party, message.segments) if value is NOT_PLAIN else value
     if message.ordered:
         return ordering.read_in_order(message, party.ordering.reading, partial(_decode, party=party))
     if message.outcome is not None:
@@ -82,7 +85,7 @@ def peek(message: Incoming, party: RemoteParty) -> Any:
         message.outcome = value, None
         return value
     copies = [bytearray(segment) for segment in message.segments]
-    return party.wire_format.decode(copies, context={"origin": party.handler})
+    return _decode_alone(message, party, copies)
 
 
 def tell_of_receipt(
@@ -122,16 +125,12 @@ def tell_of_taking(
         take(party, message)
 
 
-def _decode_alone(message: Incoming, party: RemoteParty) -> Any:
+def _decode_alone(message: Incoming, party: RemoteParty, segments: Sequence[Buffer]) -> Any:
     try:
-        return party.wire_format.decode(message.segments, context={"origin": party.handler})
+        return party.wire_format.decode(segments, context={"origin": party.handler})
     except DecodingError as error:
-        _locate(error, message, party)
+        locate(error, f"{describe_key(message.key)} from {party}")
         raise
-
-
-def _locate(error: DecodingError, message: Incoming, party: RemoteParty) -> None:
-    error.add_note(f"in message {describe_key(message.key)} from {party}")
 
 
 def _decode(message: Incoming, party: RemoteParty) -> Any:
@@ -139,7 +138,7 @@ def _decode(message: Incoming, party: RemoteParty) -> Any:
     # Before it is decoded: arrays share the memory of the message, and the program may change them.
     note = None if audit is None else audit.note(message.segments)
     try:
-        value = _decode_alone(message, party)
+        value = _decode_alone(message, party, message.segments)
     except DecodingError:
         _record(audit, message, party, note, None, readable=False)
         raise

@@ -17,7 +17,7 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.ending import PoolEnding
-from mpccomm.engine.error_messages import own_name, step_to_reach, unknown, why_not_ready
+from mpccomm.engine.error_messages import no_name, own_name, step_to_reach, unknown, why_not_ready
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
@@ -167,23 +167,30 @@ class Engine:
             raise ConfigurationError(own_name(name, self.parties[name].where))
         self._own_names.add(name)
 
-    def party(self, name: str) -> Party:
-        """Return the party of that name."""
+    def party(self, name: str, *, sends: bool = False) -> Party:
+        """Return the party of that name, for a call that ``sends`` to it, or does something else."""
         try:
             return self.parties[name]
         except KeyError:
-            raise UnknownPartyError(unknown(name, self.parties)) from None
+            raise UnknownPartyError(unknown(name, self.parties, sends=sends)) from None
+        except TypeError:
+            raise no_name(name, sends=sends) from None
+
+    def describe(self, name: str) -> str:
+        """Return the name of a party with its address, as long as it is one."""
+        return str(self.parties.get(name, name))
 
     def parties_named(self, names: Sequence[str] | None) -> list[Party]:
         """Return the parties of those names, in that order; None: all, in the order in which they were added."""
-        if names is not None:
-            return [self.party(name) for name in names]
-        if not self.parties and not self._told_empty:
+        found = list(self.parties.values()) if names is None else [self.party(name) for name in names]
+        if not found and not self._told_empty:
             # This is no error: a program for any number of parties may run with one.
             self._told_empty = True
-            text = "a call for all parties of this pool is for none: it has no parties yet; add them before, with add_http_client"
+            text = "a call for several parties is for none: its handler_names are empty; left out, they are all parties"
+            if names is None:
+                text = "a call for all parties of this pool is for none: it has no parties yet; add them before: add_http_client"
             self.log(LogEvent.NO_PARTIES, text)
-        return list(self.parties.values())
+        return found
 
     def check_open(self) -> None:
         """Raise unless the pool can be used."""

@@ -11,7 +11,7 @@ from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.party_log import IS_FULL, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
 from mpccomm.engine.states import GivenUp, RequestState
-from mpccomm.protocol.frames import describe_key, is_of_group
+from mpccomm.protocol.frames import NO_PORT, describe_key, is_of_group
 from mpccomm.protocol.states import Cause, Ending
 
 if TYPE_CHECKING:
@@ -40,21 +40,24 @@ def split_by(error: BaseException) -> errors.PoolClosedError:
     return told
 
 
-def unknown(name: object, parties: Collection[str]) -> str:
+def unknown(name: object, parties: Collection[str], *, sends: bool = False) -> str:
     """Return the text that says that there is no party of that name."""
     if not isinstance(name, str):
-        return str(no_name(name))
+        return str(no_name(name, sends=sends))
     known = ", ".join(map(repr, parties)) or "none yet"
     near = errors.nearest(name, parties)
     remedy = "add it with add_http_client" if near is None else f"did you mean {near!r}?"
     return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
 
 
-def no_name(name: object) -> TypeError:
-    """Return the error for what can be no party's name. Perhaps the message was given first."""
-    return TypeError(
-        f"the name of a party is a text, not {type(name).__name__}; of a send it is the first argument: send(name, message)"
-    )
+def no_name(name: object, *, sends: bool = False) -> TypeError:
+    """Return the error for what can be no party's name. Perhaps several were given; or, to a send, the message came first."""
+    hint = ""
+    if sends:
+        hint = "; of a send it is the first argument: send(name, message)"
+    elif isinstance(name, list | tuple | set | frozenset):
+        hint = "; from several parties receive recv_all and recv_any"
+    return TypeError(f"the name of a party is a text, not {type(name).__name__}{hint}")
 
 
 def own_name(name: str, where: str = "") -> str:
@@ -67,6 +70,12 @@ def own_name(name: str, where: str = "") -> str:
 
 class ByName(dict[str, T]):
     """What there is for each party, by its name. One who asks for a party that is not among them is told which there are."""
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return super().__getitem__(name)
+        except TypeError:
+            raise no_name(name) from None
 
     def __missing__(self, name: object) -> NoReturn:
         raise errors.UnknownPartyError(unknown(name, self))
@@ -92,15 +101,16 @@ def why_not_ready(party: RemoteParty) -> str:
 
 
 def step_to_reach(parties: Iterable[RemoteParty]) -> str:
-    """Return a sentence that says what to look at where some of these can't be reached; otherwise an empty text."""
-    unreached = {
-        party.name
-        for party in parties
-        if not (party.link.connected or party.closed or party.link.ending or party.answers)
-    }
-    if not unreached:
-        return ""
-    return f" {_is_running(*unreached)}"
+    """Return sentences that say what to look at where some of these can't be reached; otherwise an empty text."""
+    unreached = [
+        party for party in parties if not (party.link.connected or party.closed or party.link.ending or party.answers)
+    ]
+    unheard = {party.name: party for party in unreached if party.step is None}
+    steps = [_is_running(*unheard)] if unheard else []
+    if any(party.link.port == NO_PORT and not party.relays for party in unheard.values()):
+        steps.append("No party can call this pool, as it has no server: add_http_server.")
+    steps += dict.fromkeys(party.step for party in unreached if party.step)
+    return "".join(f" {step}" for step in steps)
 
 
 def _is_running(*names: str) -> str:

@@ -288,7 +288,7 @@ class GroupChannel(BaseChannel):
 
     def send(self, call: GroupCall[Any], names: Sequence[str], message: object) -> None:
         """Encode a message of a call and send it to those members, each under the id that it has there."""
-        parties = self._engine.parties_named(names)
+        parties = [self._engine.party(name) for name in names]
         self._enter()
         serialising = Serialising(self._engine.serialising)
         try:

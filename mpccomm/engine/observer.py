@@ -44,7 +44,10 @@ class Observers:
         Its ``called`` says who has called, and when. Its id is not known yet.
         """
         self.delivered: tuple[Callable[[str, Outgoing], None], ...] = self._hooks("delivered")
-        """The other party's pool holds the message; on the pool's loop. The call was made while there was an observer."""
+        """The other party's pool holds the message; on the pool's loop. The call was made while there was an observer.
+
+        Also where the call has been given up, after `failed`: what was sent arrives nevertheless.
+        """
         self.failed: tuple[Callable[[str, Outgoing, BaseException], None], ...] = self._hooks("failed")
         """A send has ended without that; likewise."""
         self.receives: tuple[Callable[[str, Incoming, float, float], None], ...] = self._hooks("receives")

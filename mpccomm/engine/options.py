@@ -60,6 +60,16 @@ def receive_limit(timeout: Timeout) -> float | None:
     return limit
 
 
+def handle_limit(timeout: float | None) -> float | None:
+    """Return the time limit of a wait for a handle. As with any `concurrent.futures.Future`, one below 0 has passed."""
+    limit = seconds(timeout)
+    if limit is not None and math.isnan(limit):
+        raise ValueError(
+            f"a wait can't take {limit!r} seconds; 0 looks whether the handle is done, None waits without limit"
+        )
+    return limit
+
+
 def linger_limit(linger: float | Unset, default: float) -> float:
     """Return the seconds that the end of a pool may take.
 

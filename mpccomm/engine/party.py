@@ -92,6 +92,7 @@ class Party:
     answers = False
     """Whether the last attempt to connect has found it, and one of us does not accept the other."""
     trouble = "no answer yet"
+    step: str | None = None
     """Why the last attempt to connect failed."""
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
@@ -255,8 +256,9 @@ class Party:
             self._retry_refused()
         self.connections.update_wanted()
 
-    def dial_failed(self, trouble: str) -> None:
-        """Note that an attempt to connect has failed."""
+    def dial_failed(self, trouble: str, step: str | None = None) -> None:
+        """Note that an attempt to connect has failed; ``step`` is that of a `DialError`."""
+        self.step = step
         self.reputation.clear()
         self._change(ContactEvent.FAIL)
         self.answers = answered(trouble)
@@ -413,6 +415,7 @@ class Party:
                 self._refused_us = ""
                 self._change(ContactEvent.CONNECT)
                 self.failed_dials = 0
+                self.step = None
                 self.notices.connected()
                 self._tell_observer(connected=True)
             case events.ConnectionLost():

@@ -622,12 +622,14 @@ class SendCall(Outgoing):
 
     def done(self, error: Exception | None = None) -> None:
         """End the wait: the link has set ``delivered`` or ``failure``, or there was an ``error`` before it had the message."""
-        failure = self.failure
-        if failure is not None:
-            error = self.party.explain(failure, self)
         before = self.state
+        failure = self.failure
+        if failure is not None and before is _WAITING:
+            error = self.party.explain(failure, self)
         self.state = after = (_AFTER_SUCCESS if error is None else _AFTER_FAILURE)[before]
         if after is before:
+            if self.delivered and self.called is not None:
+                self._tell_of_delivery()  # which nobody has waited for
             return
         if self.limits is not NO_LIMIT:
             self._forget_limits()
@@ -658,6 +660,10 @@ class SendCall(Outgoing):
             rows.append((self.number, self.total, self.key, called, party.link.receiver.now))
             if len(rows) >= PORTION:
                 trail.pack()
+        self._tell_of_delivery()
+
+    def _tell_of_delivery(self) -> None:
+        party = self.party
         observers = party.loop_owner.observers
         if observers is not None and observers.each:
             for hook in observers.delivered:

@@ -137,7 +137,10 @@ class Stats(Mapping[str, PartyStats]):
             axis.set(xlabel="seconds", ylabel=f"{unit}, sent and received", ylim=(0, None))
             axis.grid(alpha=0.3)
         drawn[0].yaxis.get_major_locator().set_params(integer=True)
-        if self._parties:
+        if self._parties and axes is None:
+            # Beside the panels: names may be long.
+            drawn[0].figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        elif self._parties:
             drawn[0].legend(frameon=False)
         result: ndarray[Any, Any] = drawn
         return result

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.engine.observer import Involved
+from mpccomm.engine.options import handle_limit
 from mpccomm.errors import CommunicationTimeoutError, PoolClosedError, WrongThreadError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
         :raises CommunicationTimeoutError: time is up; what it waits for still lasts
         """
-        outcome = self._outcome(timeout)
+        outcome = self._outcome(handle_limit(timeout))
         if outcome.error is not None:
             try:
                 raise outcome.error
@@ -163,7 +164,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
         :raises CommunicationTimeoutError: time is up; what it waits for still lasts
         """
-        return self._outcome(timeout).error
+        return self._outcome(handle_limit(timeout)).error
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         """Call a function with this future when it is done. One thread runs those of all handles of a pool, one after the other.

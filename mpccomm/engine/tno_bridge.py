@@ -97,7 +97,7 @@ class _PostConnector:
     async def dial(self) -> Stream:
         port = self._party.link.port
         if port == NO_PORT:
-            raise DialError("this pool has no server, by whose port it would know us: add_http_server")
+            raise DialError("this pool has no server, by whose port it would know us: add_http_server", step="")
         await self._poster.probe(port, 2 * self._party.settings.retry.connect_timeout)
         return self._connect(self._poster.tls)
 

@@ -59,9 +59,9 @@ class Messages(Waiting):
         """
         engine = self._engine
         try:
-            party = engine.parties.get(name) or engine.party(name)
+            party = engine.parties.get(name) or engine.party(name, sends=True)
         except TypeError:
-            raise no_name(name) from None
+            raise no_name(name, sends=True) from None
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         # The wait is written out: in a coroutine of its own it would take more steps for every message.
         owner = engine.loop_owner
@@ -108,9 +108,9 @@ class Messages(Waiting):
         engine = self._engine
         handle = self._handle()
         try:
-            party = engine.parties.get(name) or engine.party(name)
+            party = engine.parties.get(name) or engine.party(name, sends=True)
         except TypeError:
-            raise no_name(name) from None
+            raise no_name(name, sends=True) from None
         self._queue_one(party, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 

@@ -62,6 +62,7 @@ class Waiting(BaseChannel):
         if (
             timeout is None
             and expect is None
+            and type(name) is str
             and engine.lifecycle.at_work
             and get_ident() == owner.thread
             and home is not None

@@ -505,7 +505,8 @@ class Sender:
             self.in_flight -= weight
             if end == message.total:
                 message.delivered = True
-                if message.failure is None:
+                # Nobody waits for one that was given up; but those who watch are told of it, where there are any.
+                if message.failure is None or message.called is not None:
                     finished.append(message)
             if frames == 1:
                 return True

@@ -57,9 +57,9 @@ class SyncMessages(SyncWaiting):
         """
         engine = self._engine
         try:
-            party = engine.parties.get(name) or engine.party(name)
+            party = engine.parties.get(name) or engine.party(name, sends=True)
         except TypeError:
-            raise no_name(name) from None
+            raise no_name(name, sends=True) from None
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         self._deliver(party, message, msg_id, limits)
 
@@ -79,9 +79,9 @@ class SyncMessages(SyncWaiting):
         engine = self._engine
         handle = self._handle()
         try:
-            party = engine.parties.get(name) or engine.party(name)
+            party = engine.parties.get(name) or engine.party(name, sends=True)
         except TypeError:
-            raise no_name(name) from None
+            raise no_name(name, sends=True) from None
         self._queue_one(party, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from mpccomm.engine.base_pool import BasePool, other_face
 from mpccomm.engine.options import UNSET, Unset, abort_reason, reason_of
@@ -55,6 +55,14 @@ class SyncPool(BasePool, SyncMessages):
         except BaseException as error:
             self._loop_lifetime.make_up_for(error, reason)
             raise
+
+    def __aenter__(self) -> NoReturn:
+        raise TypeError(
+            "a SyncPool is entered by `with`, outside of coroutines; what is entered by `async with` is a Pool"
+        )
+
+    def __aexit__(self, *_: object) -> None:
+        """Python asks for it before it enters."""
 
     def __enter__(self) -> Self:
         return self

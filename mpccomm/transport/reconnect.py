@@ -65,19 +65,23 @@ class Destination(Protocol):
     async def run_connection(self, stream: Stream, *, dialled: bool) -> None:
         """Run the connection to its end. Clears ``needs_connection`` during its handshake, and as long as it serves."""
 
-    def dial_failed(self, trouble: str) -> None:
-        """Note that an attempt to connect has failed."""
+    def dial_failed(self, trouble: str, step: str | None = None) -> None:
+        """Note that an attempt to connect has failed; ``step`` is that of a `DialError`."""
 
     def refused(self, verdict: Verdict) -> None:
         """Note that an attempt to connect has failed because one end does not accept the other."""
 
 
 class DialError(Exception):
-    """Raised where an attempt to connect has failed; the text says why. With a verdict: one end does not accept the other."""
+    """Raised where an attempt to connect has failed; the text says why. With a verdict: one end does not accept the other.
 
-    def __init__(self, text: str, verdict: Verdict | None = None) -> None:
+    Where it is not about the party, ``step`` is what to look at in the place of whether that runs; empty: the text says it.
+    """
+
+    def __init__(self, text: str, verdict: Verdict | None = None, step: str | None = None) -> None:
         super().__init__(text)
         self.verdict = verdict
+        self.step = step
 
 
 class DialTerms(NamedTuple):
@@ -230,7 +234,8 @@ def _all_failed(failed: Mapping[str, DialError]) -> DialError:
     first = verdicts[0]
     # The end that does not accept us may not be the party: another way may still lead to it.
     if first is None or not all(verdicts):
-        return DialError(text)
+        steps = [error.step for error in failed.values() if error.step is not None]
+        return DialError(text, step=" ".join(dict.fromkeys(steps)) if len(steps) == len(failed) else None)
     return DialError(text, first._replace(text=text, unpinned=""))
 
 
@@ -308,7 +313,7 @@ class Dialler:
             stream = await self._line.dial()
         except DialError as error:
             if error.verdict is None:
-                destination.dial_failed(str(error))
+                destination.dial_failed(str(error), error.step)
             else:
                 destination.refused(error.verdict)
             self._failed()

@@ -76,7 +76,11 @@ class RelayedAddress(IPv6Address):
 
 
 class RelayError(aiohttp.ClientError):
-    """Raised where there is no way through the relay; the text says why."""
+    """Raised where there is no way through the relay; the text says why. Its ``step`` is that of a `DialError`."""
+
+    def __init__(self, text: str, step: str | None = None) -> None:
+        super().__init__(text)
+        self.step = step
 
 
 class RelayLine:
@@ -89,6 +93,8 @@ class RelayLine:
         self.relay = relay
         self.trouble = "no answer yet"
         """Why there is no connection to the relay."""
+        self._answered = False
+        """Whether that is what the relay has said."""
         self._authenticator, self._settings, self._credentials, self._port, self._proxy = user
         self._handler = ConnectionHandler(self._authenticator, self._settings, lambda _: _CALLERS, relayed=True)
         self._address = RelayedAddress(relay)
@@ -120,6 +126,7 @@ class RelayLine:
                 except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigurationError) as error:
                     failures = 0 if self._admitted.is_set() else failures + 1
                     self._note(self._describe(error))
+                    self._answered = self.trouble != describe(error)
                 self._admitted.clear()
                 self._failed.set()
                 self._forget()
@@ -215,8 +222,13 @@ class RelayLine:
         asked, self._asked = self._asked, {}
         for future in asked.values():
             if not future.done():
-                future.set_exception(RelayError(self.trouble))
+                future.set_exception(self._unusable())
                 future.exception()
+
+    def _unusable(self) -> RelayError:
+        """Return the error of those who want to use the relay, as long as there is no connection to it."""
+        step = "" if self._answered else f"Is the {self.relay} running, and is its address right?"
+        return RelayError(self.trouble, step)
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:
@@ -255,7 +267,7 @@ class RelayLine:
         self._asked[number] = asked
         try:
             if self._control is None:
-                raise RelayError(self.trouble)
+                raise self._unusable()
             await self._control.send_json({"call": number, **wanted._asdict()})
             ticket: str = await asked
         finally:
@@ -277,12 +289,12 @@ class RelayLine:
             for one in waiting:
                 one.cancel()
         if not self._admitted.is_set():
-            raise RelayError(self.trouble)
+            raise self._unusable()
 
     async def _stream(self, ticket: str, make: Callable[[asyncio.Transport, HTTPProtocol], Tunnel]) -> Tunnel:
         """Open a connection that the relay joins to that of the other party."""
         if self._session is None:
-            raise RelayError(self.trouble)
+            raise self._unusable()
         headers = {"Authorization": f"Ticket {ticket}"}
         try:
             return await upgrade(self._session, self._path(STREAM_PATH), self._tls(), make, headers)
@@ -396,7 +408,9 @@ class RelayedClient(Client):
         await tunnel.open(2 * self._connect_timeout)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
-        return DialError(str(error) if isinstance(error, RelayError) else describe(error), verdict)
+        if isinstance(error, RelayError):
+            return DialError(str(error), verdict, error.step)
+        return DialError(describe(error), verdict)
 
 
 _NOBODY = "party.invalid"

@@ -68,6 +68,12 @@ def test_a_party_that_does_not_come_is_named(capsys: pytest.CaptureFixture[str])
     assert there in capsys.readouterr().err
 
 
+def test_without_a_word_its_simplest_form_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mpccomm(["bench"]) != Status.WELL
+    error = capsys.readouterr().err
+    assert "name the two ends, on each machine the other one: --port PORT --party HOST:PORT; or a file" in error
+
+
 def test_which_of_several_parties(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = setup(tmp_path)
     file.write_text(file.read_text() + "[parties.carol]\naddr = 'carol.example'\n")

@@ -3,8 +3,10 @@
 import concurrent.futures
 import copy
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,9 @@ from mpccomm.pool.channel import Channel
 from mpccomm.pool.groups import Group
 from mpccomm.sync.channel import SyncChannel
 from mpccomm.sync.groups import SyncGroup
-from tests.pools import LOCAL, pools, quick
+from tests.engine.faces import FACES as KINDS
+from tests.engine.faces import faces
+from tests.pools import LOCAL, Log, pools, quick
 from tests.sync.generate import OWN, generated, target
 from tests.timing import UNIT
 
@@ -27,8 +31,8 @@ def public(kind: type) -> Iterator[str]:
 
 
 def methods() -> Iterator[tuple[type, str]]:
-    for faces in FACES:
-        for kind in faces:
+    for both in FACES:
+        for kind in both:
             for name in public(kind):
                 if callable(getattr(kind, name)):
                     yield kind, name
@@ -139,6 +143,63 @@ async def test_a_message_that_is_given_first_is_no_name_on_asyncio_either() -> N
             await alice.send([1, 2], "Bob")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"^the name of a party is a text, not list; "):
             alice.asend([1, 2], "Bob")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (["Bob", "Carol"], "not list; from several parties receive recv_all and recv_any"),
+        (5, "not int"),
+        ({}, "not dict"),
+    ],
+    ids=["list", "int", "dict"],
+)
+async def test_what_is_no_name_is_told_wherever_one_is_asked_for(kind: str, name: Any, text: str) -> None:
+    errors = (UnknownPartyError, TypeError)
+    async with faces(kind, "Bob", "Carol") as (call, _):
+        for method in ("recv", "arecv", "accept_restart", "readmit", "remove_http_client"):
+            with pytest.raises(errors, match=f"^the name of a party is a text, {text}$"):
+                await call(method, name)
+    pool = Pool()
+    pool.add_http_client("Bob", LOCAL, 1)
+    for found in (pool.stats, pool.pool_handlers):
+        with pytest.raises(errors, match=f"^the name of a party is a text, {text}$"):
+            found[name]
+
+
+async def test_the_wrong_way_to_enter_a_pool_names_the_right_one() -> None:
+    with pytest.raises(TypeError, match="a Pool is entered by `async with`"), Pool():
+        pass
+    pool = SyncPool(name="Alice", settings=quick())
+    try:
+        with pytest.raises(TypeError, match="a SyncPool is entered by `with`"):
+            async with pool:  # type: ignore[misc]
+                pass
+    finally:
+        pool.shutdown(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_for_an_empty_list_of_parties_is_told_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with faces(kind, "Bob") as (call, _):
+        for _ in range(2):
+            assert await call("recv_all", []) == []
+        await call("broadcast", 1, handler_names=[])
+        assert len(log.lines("its handler_names are empty", logging.WARNING)) == 1
+
+
+def test_a_group_of_one_is_no_call_for_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    with SyncPool(name="Alice", settings=quick()) as pool:
+        assert pool.group(["Alice"]).allgather(1) == {"Alice": 1}
+    assert not log.lines("is for none")
+
+
+def test_what_can_not_be_printed_to_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"^file= is what to print to, as an open file, not int$"):
+        Pool().explain(5)  # type: ignore[arg-type]
 
 
 def test_a_handle_says_whose_it_is() -> None:

@@ -6,21 +6,26 @@ How values come of messages is tested with the requests.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import mmap
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from mpccomm import Serialization
+from mpccomm import DecodingError, MissingExtraError, Serialization
+from mpccomm.codec import Encoded
+from mpccomm.codec.wire_format import OURS, WireFormat
 from mpccomm.engine.delivery import _HUGE, allocate
+from mpccomm.errors import missing_library
 from tests.engine.faces import FACES, faces
-from tests.pools import Log, pools
+from tests.pools import LOCAL, Log, pools
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
+GARBLED = WireFormat("garbage", lambda *_, **__: Encoded((b"\xc1garbage",), False), OURS.decode)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -183,3 +188,105 @@ async def test_a_call_of_a_group_has_it_each_time_that_it_is_taken_up(face: str,
             with pytest.raises(SystemExit, match="of the program"):
                 await (attempt() if face == "asyncio" else asyncio.to_thread(attempt))
         await theirs
+
+
+# -- what can't be read ------------------------------------------------------------------------------------------------
+
+
+class OfTheSender:
+    """Something whose class its receiver does not know."""
+
+    def serialize(self, **kwargs: object) -> int:
+        return 1
+
+    @staticmethod
+    def deserialize(obj: int, **kwargs: object) -> OfTheSender:
+        return OfTheSender()
+
+
+async def as_received(call: Callable[..., Any]) -> object:
+    """The first that comes, by the iterator of either face."""
+    found = await call("as_received", timeout=LIMIT)
+    if isinstance(found, AsyncIterator):
+        return await anext(found)
+    return await asyncio.to_thread(next, found)
+
+
+async def by_handle(call: Callable[..., Any]) -> object:
+    found = await call("arecv", "Bob")
+    return await asyncio.to_thread(found.result, LIMIT) if isinstance(found, concurrent.futures.Future) else found
+
+
+async def by_callback(call: Callable[..., Any]) -> object:
+    handle = await call("arecv", "Bob")
+    told = asyncio.get_running_loop().create_future()
+    if not isinstance(handle, concurrent.futures.Future):
+        return await handle
+
+    def tell(done: concurrent.futures.Future[Any]) -> None:
+        told.get_loop().call_soon_threadsafe(told.set_exception, done.exception())  # type: ignore[arg-type]
+
+    handle.add_done_callback(tell)
+    return await told
+
+
+RECEIVES: dict[str, Callable[[Callable[..., Any]], Awaitable[object]]] = {
+    "recv": lambda call: call("recv", "Bob", timeout=LIMIT),
+    "recv_all": lambda call: call("recv_all", timeout=LIMIT),
+    "recv_any": lambda call: call("recv_any", timeout=LIMIT),
+    "as_received": as_received,
+    "arecv": by_handle,
+    "callback": by_callback,
+}
+
+
+@pytest.mark.parametrize("kind", FACES)
+@pytest.mark.parametrize("receive", RECEIVES)
+async def test_the_text_of_the_error_says_from_whom_the_message_is(kind: str, receive: str) -> None:
+    async with faces(kind, "Bob") as (call, (bob,)):
+        Serialization.register_class(OfTheSender, check_annotations=False)
+        try:
+            await bob.send("Alice", OfTheSender())
+        finally:
+            Serialization.clear_serialization_logic()
+        with pytest.raises(DecodingError) as caught:
+            await RECEIVES[receive](call)
+        where = f"#0 from Bob ({LOCAL}:{bob.port}): "
+        assert str(caught.value).startswith(f"{where}the message holds an instance of a class OfTheSender that is not")
+        assert str(caught.value).count(where) == 1
+        assert not hasattr(caught.value, "__notes__")
+
+
+async def test_a_look_at_what_can_not_be_read_says_so_too() -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        party = alice._engine.party("Bob")
+        plain, party.wire_format = party.wire_format, GARBLED
+        await alice.send("Bob", "never encoded", "an id")
+        party.wire_format = plain
+        for _ in range(2):
+            with pytest.raises(DecodingError, match=rf"^'an id' from Alice \({LOCAL}:{alice.port}\): the message "):
+                bob.pool_handlers["Alice"].buffer["an id"]
+        with pytest.raises(DecodingError, match=rf"^'an id' from Alice \({LOCAL}:{alice.port}\): the message "):
+            await bob.recv("Alice", "an id")
+
+
+async def test_a_library_that_is_missing_is_named_with_the_party(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_arguments: object, **_options: object) -> object:
+        raise MissingExtraError(missing_library("a DataFrame", "pandas", "pandas"))
+
+    async with pools("Alice", "Bob") as (alice, bob):
+        party = bob._engine.party("Alice")
+        party.wire_format = WireFormat("without", OURS.encode, missing)
+        await alice.send("Bob", 1)
+        with pytest.raises(MissingExtraError, match=r"^#0 from Alice \(.*\): a DataFrame needs pandas, which is not"):
+            await bob.recv("Alice")
+
+
+def test_what_is_decoded_without_a_pool_is_from_nobody() -> None:
+    Serialization.register_class(OfTheSender, check_annotations=False)
+    try:
+        packed = Serialization.pack(OfTheSender())
+    finally:
+        Serialization.clear_serialization_logic()
+    with pytest.raises(DecodingError, match=r"^the message holds an instance"):
+        Serialization.unpack(packed)

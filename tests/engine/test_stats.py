@@ -87,8 +87,12 @@ def test_plot() -> None:
         assert list(lines["to Carol"].get_ydata()) == [0, 0, 1]  # it was not there from the start
         assert list(axes[1].get_lines()[0].get_ydata()) == [0, 2, 3000 / 1024]
         assert "KiB" in axes[1].get_ylabel()
+        axes[0].figure.draw_without_rendering()
+        legend = axes[0].figure.legends[0].get_window_extent()
+        assert not any(legend.overlaps(axis.get_window_extent()) for axis in axes), "it hides no line"
         again = Stats({"Bob": BOB}, history, 102.0).plot(axes)
         assert again is axes
+        assert axes[0].get_legend() is not None
     finally:
         pyplot.close("all")
 

@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import gc
+import math
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 
@@ -59,6 +61,27 @@ def test_time_is_up() -> None:
         future.result(0.01)
     future.resolve(1, None)
     assert future.result(0) == 1
+
+
+@pytest.mark.parametrize("ask", [ThreadFuture.result, ThreadFuture.exception])
+@pytest.mark.parametrize("resolved", [False, True])
+@pytest.mark.parametrize(
+    ("limit", "error"),
+    [(Decimal("NaN"), TypeError), ("1", TypeError), (True, TypeError), (math.nan, ValueError), (1 << 70, ValueError)],
+)
+def test_a_time_limit_that_makes_no_sense(
+    ask: Callable[..., object], resolved: bool, limit: object, error: type[Exception]
+) -> None:
+    future = handle()
+    if resolved:
+        future.resolve(7, None)
+    with pytest.raises(error):
+        ask(future, limit)
+
+
+def test_a_time_limit_below_0_has_passed() -> None:
+    with pytest.raises(TimeoutError):
+        handle().result(-1)
 
 
 def test_several_at_once() -> None:

@@ -263,6 +263,16 @@ async def test_shutdown_waits_for_what_is_still_to_be_posted() -> None:
             await played.post(pool, {"object": 1, "id": 0})
 
 
+async def test_a_pool_without_a_server_does_not_ask_whether_the_party_runs() -> None:
+    async with Pool(settings=quick()) as pool:
+        pool.add_http_client("peer", LOCAL, NOBODY, wire="tno4")
+        with pytest.raises(NotReadyError, match=r"would know us: add_http_server$"):
+            await pool.wait_ready(5 * UNIT)
+        with pytest.raises(TimeoutError, match=r"the next receive gets it\.$"):
+            await pool.recv("peer", timeout=UNIT)
+        await pool.abort()
+
+
 async def test_one_that_is_not_there_is_not_connected() -> None:
     pool = Pool(settings=quick())
     pool.add_http_server(0, LOCAL)

@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -481,7 +482,7 @@ async def test_who_tells_different_parties_different_things_is_named() -> None:
         for error in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(error, EquivocationError)
             assert error.root == "bob"
-            assert "bob told different parties different things" in str(error)
+            assert re.match(r"bob \(127.0.0.1:\d+\) told different parties different things", str(error))
             assert error.digests["alice"] == _digest(one).hex()
             assert error.digests["carol"] == _digest(other).hex()
             assert list(error.digests) == list(NAMES)
@@ -495,7 +496,17 @@ async def test_a_root_that_does_not_check(parcel: Any) -> None:
         calls = [pool.group(NAMES).bcast(root="bob", checked=True, timeout=LIMIT) for pool in (alice, carol)]
         for error in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(error, DecodingError)
-            assert "bob" in str(error)
+            assert f"what bob (127.0.0.1:{bob.port}) sent is no checked broadcast" in str(error)
+
+
+async def test_what_all_were_told_and_none_can_read_names_the_root() -> None:
+    async with pools(*NAMES) as (carol, alice, bob):
+        parcel = [b"garbage"]
+        await lie(bob, {"alice": parcel, "carol": parcel}, {"alice": _digest(parcel), "carol": _digest(parcel)})
+        calls = [pool.group(NAMES).bcast(root="bob", checked=True, timeout=LIMIT) for pool in (alice, carol)]
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, DecodingError)
+            assert str(error).startswith(f"what bob (127.0.0.1:{bob.port}) has told all: the message ")
 
 
 # -- channels ----------------------------------------------------------------------------------------------------------

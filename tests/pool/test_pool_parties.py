@@ -358,6 +358,7 @@ async def test_wait_ready_names_each_missing_party_with_its_cause() -> None:
 
 async def test_who_gives_up_on_a_party_that_is_not_there_is_told_what_to_look_at() -> None:
     step = "Is Bob running, and are address and port right on both sides?"
+    no_server = "No party can call this pool, as it has no server: add_http_server."
     async with Pool(settings=quick()) as alice:
         for name in ("Bob", "Carol"):
             alice.add_http_client(name, LOCAL, closed_port())
@@ -368,9 +369,12 @@ async def test_who_gives_up_on_a_party_that_is_not_there_is_told_what_to_look_at
         ):
             with pytest.raises(TimeoutError) as caught:
                 await call
-            assert str(caught.value).endswith(f". {step}")
-        with pytest.raises(TimeoutError, match="Are they running"):
+            assert str(caught.value).endswith(f". {step} {no_server}")
+        with pytest.raises(TimeoutError, match=f"Are they running.*[?] {no_server}$"):
             await alice.recv_all(timeout=UNIT)
+        alice.add_http_server(0, LOCAL)
+        with pytest.raises(TimeoutError, match=r"right on both sides\?$"):
+            await alice.recv("Bob", timeout=UNIT)
         await alice.abort()
 
 

@@ -240,6 +240,16 @@ async def test_a_relay_that_is_just_ending(folder: Folder, relay: LocalRelay, ca
     assert not log.lines("something else answers")
 
 
+async def test_a_relay_that_is_down_is_asked_for_and_not_the_party(folder: Folder, relay: LocalRelay) -> None:
+    down = replace(relay.relay, url=f"https://{LOCAL}:{free_ports(1)[0]}")
+    async with pool_of(folder, "Alice", "Bob", relay=down) as alice:
+        await until(lambda: alice._engine.party("Bob").trouble != "no answer yet")
+        question = rf"connection refused\. Is the relay {LOCAL}:\d+ running, and is its address right\?$"
+        with pytest.raises(NotReadyError, match=question):
+            await alice.wait_ready(5 * UNIT)
+        await alice.abort()
+
+
 async def test_a_party_that_comes_later(folder: Folder, relay: LocalRelay) -> None:
     async with pool_of(folder, "Alice", "Bob", relay=relay.relay) as alice:
         with pytest.raises(NotReadyError, match=r"Bob at the relay 127.0.0.1:\d+: it is not at the relay"):
