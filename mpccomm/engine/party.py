@@ -92,8 +92,9 @@ class Party:
     answers = False
     """Whether the last attempt to connect has found it, and one of us does not accept the other."""
     trouble = "no answer yet"
-    step: str | None = None
     """Why the last attempt to connect failed."""
+    step: str | None = None
+    """What to look at, where that attempt has said nothing of whether it runs; empty: nothing else than the trouble."""
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
