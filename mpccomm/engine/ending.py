@@ -227,10 +227,14 @@ class PoolEnding:
         engine = self._engine
         while not task.done() and (left := self._until() - Party.clock()) > 0:
             await asyncio.wait((task,), timeout=left)
-        for _ in range(_LAST + math.ceil(min(engine.settings.timing.dead_after, MOST_PATIENT))):
+        left, for_readers = _LAST, math.ceil(min(engine.settings.timing.dead_after, MOST_PATIENT))
+        while left and not task.done():
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
-            if not task.done():
-                await asyncio.wait((task,), timeout=1)
+            await asyncio.wait((task,), timeout=1)
+            if for_readers and any(party.connections.unsent for party in engine.parties.values()):
+                for_readers -= 1
+            else:
+                left -= 1
         if task.done():
             # A signal handler may have struck the very last step: then something is still open.
             self._close_as_it_is()

@@ -58,6 +58,7 @@ class Removals:
 
     def start(self, party: Party) -> None:
         """Deliver what was sent to a party, and tell it that it was removed."""
+        self.until = max(self.until, Party.clock() + self._linger)
         self.leaving[party] = self._spawn(self._part(party))
 
     async def _part(self, party: Party) -> None:
