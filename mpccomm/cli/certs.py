@@ -2,7 +2,7 @@
 
     mpccomm certs init                                     an authority in ./certificates
     mpccomm certs issue Alice alice.example 192.0.2.1      a folder for Alice: key and certificates
-    mpccomm certs issue --config mpccomm.toml              a folder for each of its parties without one
+    mpccomm certs issue --config mpccomm.toml              the same for each party that has none
     mpccomm certs show certificates/Alice/Alice.cert.pem   names, times, the fingerprint to read out
 
 Each party gets its own folder, and no other's; the authority's key stays where it is. Nothing is ever overwritten.
