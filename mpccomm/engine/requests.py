@@ -59,6 +59,12 @@ class Waiter(Protocol):
         """Take note of the outcome; called once, on the pool's loop. False: the value is not taken."""
 
 
+class OneOf:
+    """A waiter that needs the message of only one of several receives: the others may be silent for as long as they like."""
+
+    __slots__ = ()
+
+
 class Request(Protocol):
     """What all requests have in common."""
 
@@ -223,7 +229,7 @@ class ReceiveCall(Receive):
                     self._timer = owner.loop.call_later(timeout, owner.entering(partial(self.fail, TIMED_OUT)))
                     return
                 failure = TIMED_OUT
-                party.notices.asked_in_vain(key, now, now)
+                self._note_in_vain(self.waiter)
             self.failure = failure
             raise party.explain(failure, self)
         except Exception as error:
@@ -235,9 +241,8 @@ class ReceiveCall(Receive):
 
     def fail(self, cause: Cause) -> None:
         """End the wait, if it still lasts."""
-        party = self.party
-        if self.message is None and self.failure is None and party.link.mailbox.cancel(self):
-            party.notices.asked_in_vain(self.key, self.since, party.clock())
+        if self.message is None and self.failure is None and self.party.link.mailbox.cancel(self):
+            self._note_in_vain(self.waiter)
             self.failure = cause
             self.done()
 
@@ -250,7 +255,7 @@ class ReceiveCall(Receive):
         """Return the message to the mailbox, or end the wait for it."""
         before = self.state
         self.state = REQUEST[before, _CANCEL]
-        self.waiter = None
+        waiter, self.waiter = self.waiter, None
         if self._timer is not None:
             self._timer.cancel()
         party = self.party
@@ -264,8 +269,13 @@ class ReceiveCall(Receive):
             message, self.message = self.message, None
             party.return_message(message)
         elif before is _WAITING:
-            party.notices.asked_in_vain(self.key, self.since, party.clock())
             party.link.mailbox.cancel(self)
+            self._note_in_vain(waiter)
+
+    def _note_in_vain(self, waiter: Waiter | None) -> None:
+        """Note that it ends without its message, where that is what the program waits for."""
+        if not isinstance(waiter, OneOf):
+            self.party.notices.asked_in_vain(self.key, self.since, self.party.clock())
 
     def detach(self) -> None:
         """Do nothing: a receive has nothing to copy."""

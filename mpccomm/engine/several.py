@@ -10,7 +10,7 @@ from mpccomm.engine.abc import RemoteParty
 from mpccomm.engine.error_messages import explain_all
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.observer import Involved
-from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall, Waiter
+from mpccomm.engine.requests import TIMED_OUT, OneOf, ReceiveCall, SendCall, Waiter
 from mpccomm.engine.states import OVER, REQUEST, RequestEvent, RequestState
 from mpccomm.errors import CommunicationError, PoolClosedError
 from mpccomm.protocol.states import Cause
@@ -188,7 +188,7 @@ class Several(_Compound):
         self._end(error)
 
 
-class First(_Compound):
+class First(_Compound, OneOf):
     """Several receives, of which the first message counts; what comes for the others stays, and their numbers are free again."""
 
     __slots__ = ("_missing", "parts", "winner")

@@ -163,3 +163,19 @@ def test_the_log_tells_of_a_blocking_loop_that_polls(limit: float, caplog: pytes
             with pytest.raises(CommunicationTimeoutError):
                 alice.recv("Bob", timeout=limit)
             assert time.monotonic() < deadline
+
+
+async def test_one_of_several_that_is_silent_as_long_as_another_one_answers_is_not_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log, settings = Log(caplog), replace(quick(), timing=replace(quick().timing, waiting_notice=5 * UNIT, tick=UNIT))
+    async with pools("Alice", "Bob", "Carol", settings=settings) as (alice, bob, _):
+        deadline = time.monotonic() + 15 * UNIT
+        while time.monotonic() < deadline:
+            for timeout in (UNIT / 10, 100 * UNIT):
+                sending = asyncio.get_running_loop().call_later(UNIT / 4, bob.asend, "Alice", 1)
+                with suppress(CommunicationTimeoutError):
+                    assert await alice.recv_any(timeout=timeout) == ("Bob", 1)
+                if timeout < UNIT:
+                    sending.cancel()
+        assert not log.lines("has waited for", logging.WARNING)
