@@ -212,7 +212,7 @@ class Settings:
     progress: Progress | None = field(default_factory=Progress)
     linger: float = 5.0
     """Seconds for which ``shutdown`` waits for what is still to be delivered, begun anew whenever a party has taken some of it. A
-    party that is connected and reads nothing has ``Timing.dead_after`` in place of that, where something is under way to it."""
+    party that is connected and reads nothing has six times as long, where something is under way to it."""
     interrupt_grace: float = 1.0
     """Seconds for which a blocking call waits, after Ctrl-C, for its own cancellation."""
     report: bool = False

@@ -66,7 +66,7 @@ class PoolCalls:
 
         :param reason: for the other parties to read
         :param linger: seconds to connect again with a party that is not connected just now; 0 waits for nothing; left out:
-            ``Settings.linger``. What is under way to a busy party stands in the way of the last word: it has ``Timing.dead_after``
+            ``Settings.linger``. What is under way to a busy party stands in the way of the last word: it has six times as long
         """
 
 

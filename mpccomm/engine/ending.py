@@ -15,7 +15,7 @@ from mpccomm.engine.futures import run, tell_all_who_wait
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
-from mpccomm.engine.party import MOST_PATIENT, Party
+from mpccomm.engine.party import PATIENCE, Party
 from mpccomm.engine.party_log import tell_of_given_up, tell_of_lingering, tell_of_remains, tell_of_undelivered
 from mpccomm.engine.removals import Removals
 from mpccomm.engine.report import Reporter
@@ -28,9 +28,10 @@ from mpccomm.settings import Settings
 
 _LAST = 10
 """Seconds that the end may take beyond all that has limits of its own: nothing of it takes as long, but a party that is connected
-and reads nothing, until it counts as dead."""
+and reads nothing."""
 
 
+_LONG = 3600.0
 _PATIENT = 1.0
 """Seconds after which an end that is not over yet says what it waits for."""
 _TOLD_AGAIN = 30.0
@@ -227,7 +228,10 @@ class PoolEnding:
         engine = self._engine
         while not task.done() and (left := self._until() - Party.clock()) > 0:
             await asyncio.wait((task,), timeout=left)
-        left, for_readers = _LAST, math.ceil(min(engine.settings.timing.dead_after, MOST_PATIENT))
+        left, for_readers = (
+            _LAST,
+            math.ceil(PATIENCE * min(max(self.deadline(Party.clock()) - Party.clock(), 0), _LONG)),
+        )
         while left and not task.done():
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
             await asyncio.wait((task,), timeout=1)

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 _SHORT_CLOSE = 0.5
 """Seconds that a connection has to end by itself if the other side did not answer the goodbye in time."""
-MOST_PATIENT = 300.0
-"""Seconds that a pool which ends waits at most for a party that is connected and reads nothing."""
+PATIENCE = 6
+"""How many times as long as it lingers a pool that ends waits for a party that is connected and reads nothing."""
 _LAST_DIAL = 2.0
 """Seconds that a pool which ends gives to one more dial of a party that it has not met."""
 _NOT_RESUMED = (
@@ -118,7 +118,7 @@ class Party:
     """Where traces that run note its messages."""
     dial_now = False
     pause: asyncio.Timeout | None = None
-    _dead: Callable[[], float] = staticmethod(lambda: -math.inf)
+    _patience: Callable[[], float] = staticmethod(lambda: -math.inf)
     """Returns until when it may read nothing as we give up, and gets our last word all the same."""
     _looked_for = False
     """Whether it was dialled once more as we leave, in vain."""
@@ -563,28 +563,28 @@ class Party:
         """Return the time limit that begins anew whenever the party has taken more of what is sent. `tick` has it looked at."""
         sender = self.link.sender
         taken, moved = sender.acknowledged, -math.inf
-        dead = self._counts_as_dead(deadline)
+        patience = self._patient(deadline)
 
         def limit() -> float:
-            nonlocal taken, moved, dead
+            nonlocal taken, moved, patience
             if sender.acknowledged != taken:
                 taken, moved = sender.acknowledged, self.clock()
-                dead = self._counts_as_dead(deadline)
-            return max(deadline(moved), dead() if self.connections.unsent else -math.inf)
+                patience = self._patient(deadline)
+            return max(deadline(moved), patience() if self.connections.unsent else -math.inf)
 
         return limit
 
-    def _counts_as_dead(self, deadline: Callable[[float], float]) -> Callable[[], float]:
-        """Return when it counts as dead if it reads nothing of what is under way from now on, unless no call lingers any more.
+    def _patient(self, deadline: Callable[[float], float]) -> Callable[[], float]:
+        """Return until when it may read nothing of what is under way, from now on.
 
         It may just compute, or be stopped. What it does not read stands in the way of our last word, without which it would wait
-        for us for ever.
+        for us for ever. So it has several times as long as others.
         """
-        dead = self.clock() + min(self.settings.timing.dead_after, MOST_PATIENT)
+        since = self.clock()
 
         def limit() -> float:
             now = self.clock()
-            return dead if deadline(now) > now else -math.inf
+            return since + PATIENCE * max(deadline(now) - now, 0.0)
 
         return limit
 
@@ -622,7 +622,7 @@ class Party:
         self.give_up(ending)
         self.flush()
         self.fail_waiting(Cause(ending))
-        self.connections.close(CloseCode.DONE, max(self._dead() - self.clock(), 0.0))
+        self.connections.close(CloseCode.DONE, max(self._patience() - self.clock(), 0.0))
 
     async def until(self, condition: Callable[[], bool], deadline: Callable[[], float] | float | None) -> bool:
         """Wait until the condition holds; it is looked at whenever something happens on the link. False: the deadline came."""
@@ -668,7 +668,7 @@ class Party:
         # One that has not even heard our goodbye, and takes nothing of what was sent before, doesn't read: to wait would not help.
         limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
         while not await self.until(lambda: not self.connections, self.clock() + limit):
-            patient = self.clock() < self._dead() and self.connections.unsent
+            patient = self.clock() < self._patience() and self.connections.unsent
             if not (patient or self.connections.moving(limit)):
                 self.connections.abort()
                 await self.until(lambda: not self.connections, self.clock() + CLOSE_TIMEOUT)
@@ -690,7 +690,7 @@ class Party:
             await self.until(lambda: link.connected or link.ending is not None, limit)
         undelivered = self._undelivered()
         link.abort(reason)
-        self._dead = self._counts_as_dead(deadline)
+        self._patience = self._patient(deadline)
         self._close()
         return undelivered
 

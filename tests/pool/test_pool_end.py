@@ -149,7 +149,7 @@ async def test_shutdown_says_that_it_was_cut_short_on_a_slow_line(caplog: pytest
 @pytest.mark.parametrize("end", ["abort", "shutdown"])
 async def test_the_end_is_heard_of_by_one_that_is_busy_while_something_large_is_under_way(end: str) -> None:
     """What it does not read stands in the way of the last word."""
-    with SyncPool(name="Alice", settings=Settings(linger=0.5)) as alice:
+    with SyncPool(name="Alice", settings=Settings(linger=1)) as alice:
         async with Pool(name="Bob") as bob:
             for pool in (alice, bob):
                 pool.add_http_server(0, LOCAL)
