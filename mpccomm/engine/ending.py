@@ -32,6 +32,7 @@ and reads nothing."""
 
 
 _LONG = 3600.0
+"""Seconds. A longer time to linger counts as this one where such a party is waited for."""
 _PATIENT = 1.0
 """Seconds after which an end that is not over yet says what it waits for."""
 _TOLD_AGAIN = 30.0

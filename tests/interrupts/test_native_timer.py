@@ -152,9 +152,8 @@ async def others(part: str = "Pair.call") -> bool:
 
 
 def is_of_asyncio(error: BaseException) -> bool:
-    """Whether the handler of the signal ran in asyncio, or in what a task calls to begin to wait for a future of ours."""
+    """Whether the handler of the signal ran in asyncio, or within what a task calls to begin to wait for a future of ours."""
     *codes, _ = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
-    # Or in what that calls.
     waits = any(code.co_name == "add_done_callback" for code in codes)
     return f"{os.sep}asyncio{os.sep}" in codes[-1].co_filename or waits
 
