@@ -29,6 +29,7 @@ HARMLESS = {
     "sync/loop_thread.py LoopThread._run",
     # Nothing comes after it but the end of a generator or a coroutine.
     "engine/ending.py PoolEnding._in_time",
+    "engine/party.py Party.disconnected",
     "pool/channel.py Messages._as_received",
     "pool/groups.py Group._all_rounds",
     "protocol/frames.py split",
