@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import stat
+from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -69,6 +70,7 @@ class Audit:
         self._log = log
         self._post = post
         self._failed = False
+        self._lock = allocate_lock()
         if isinstance(where, logging.Logger):
             self._logger = where
             self._file: FileIO | None = None
@@ -118,22 +120,34 @@ class Audit:
         There a signal handler may raise at any moment. So no lock that Python code takes is touched, as those of `logging` are.
         """
         line = _line(party, "received", message.key, _type_of(value) if readable else None, note)
-        if self._file is None:
-            message.recorded = 1
-            with suppress(PoolClosedError):
-                self._post(partial(self._tell_logger, line))
-            return
+        told: Callable[[], None] = partial(self._tell_logger, line)
+        # Two threads may have decoded it: one for a receive that was given up meanwhile. This lock is C, and none is left locked.
+        with self._lock:
+            if message.recorded:
+                return
+            if self._file is None:
+                message.recorded = 1
+            elif (error := self._put(self._file, line, message)) is None:
+                return
+            else:
+                told = partial(self._tell, error)
+        # Code of the program runs in there.
+        with suppress(PoolClosedError):
+            self._post(told)
+
+    def _put(self, file: FileIO, line: bytes, message: Recorded) -> Exception | None:
+        """Write the line of a message that was received. Returns the error, if it can't be written."""
         try:
             # Nothing can come between the call, which is C, and the note of it: a line is written once.
-            for message.recorded in map(self._file.write, (line,)):
+            for message.recorded in map(file.write, (line,)):
                 pass
             self._complete(line, message.recorded)
         except (OSError, ValueError) as error:
             if is_strike(error):
                 raise
             message.recorded = 1
-            with suppress(PoolClosedError):
-                self._post(partial(self._tell, error))
+            return error
+        return None
 
     def close(self) -> None:
         """Close the file, if it is ours."""
