@@ -245,6 +245,17 @@ def test_receives_that_fail_on_the_blocking_face(telemetry: Telemetry) -> None:
     assert failures(telemetry)["receive Bob"] == ("PoolClosedError", "later")
 
 
+async def test_a_send_to_a_party_that_has_ended_has_a_span(telemetry: Telemetry) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(alice, telemetry.provider)
+        await bob.shutdown()
+        with pytest.raises(PartyShutDownError):
+            await alice.send("Bob", 1)
+    (span,) = telemetry.spans(SpanKind.PRODUCER)
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.name == "send Bob"
+
+
 def test_the_blocking_face(telemetry: Telemetry) -> None:
     alice, bob = (SyncPool(name=name, settings=quick()) for name in ("Alice", "Bob"))
     with alice, bob:

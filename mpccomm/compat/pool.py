@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 import mpccomm.pool
 from mpccomm.engine.expect import Expect
 from mpccomm.engine.options import UNSET, Timeout
 from mpccomm.errors import ConfigurationError
-from mpccomm.transport.identity import FilePath
 
 __all__ = ["Pool"]
 
@@ -25,10 +24,7 @@ class Pool(mpccomm.pool.Pool):
     def add_http_client(
         self,
         name: str,
-        addr: str | None = None,
-        port: int | None = None,
-        cert: FilePath | Sequence[FilePath] | None = None,
-        *,
+        *where: Any,
         type: int | None = None,  # noqa: A002 -- so it is called in 4.x
         **options: Any,
     ) -> None:
@@ -38,7 +34,7 @@ class Pool(mpccomm.pool.Pool):
                 f"{name}: type={type!r} is no type of a certificate. Leave it out: PEM (OpenSSL's FILETYPE_PEM, {_PEM}) and DER "
                 f"(FILETYPE_ASN1, {_DER}) are told apart by what is in the file"
             )
-        super().add_http_client(name, addr, port, cert, **options)
+        super().add_http_client(name, *where, **options)
 
     async def send(
         self,

@@ -112,6 +112,8 @@ class Audit:
         try:
             self._complete(line, self._file.write(line))
         except (OSError, ValueError) as error:
+            if is_strike(error):
+                raise
             self._tell(error)
 
     def received(self, party: str, message: Recorded, note: Note, value: object, *, readable: bool = True) -> None:

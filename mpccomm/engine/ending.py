@@ -125,7 +125,7 @@ class PoolEnding:
         return bool(self._lingering) or not self._engine.lifecycle.usable
 
     def deadline(self, moved: float = -math.inf) -> float:
-        """Return until when messages may still be delivered to a party that took something at ``moved``, for the last time."""
+        """Return, and note, until when messages may be delivered to a party that took something at ``moved``, for the last time."""
         self._moved = max(self._moved, moved)
         return self._lingering.deadline(max(self.running_since, moved))
 
@@ -229,10 +229,9 @@ class PoolEnding:
         engine = self._engine
         while not task.done() and (left := self._until() - Party.clock()) > 0:
             await asyncio.wait((task,), timeout=left)
-        left, for_readers = (
-            _LAST,
-            math.ceil(PATIENCE * min(max(self.deadline(Party.clock()) - Party.clock(), 0), _LONG)),
-        )
+        now = Party.clock()
+        lingers = min(max(self.deadline(now) - now, 0), _LONG)
+        left, for_readers = _LAST, math.ceil(PATIENCE * lingers)
         while left and not task.done():
             # Second by second: a loop that is held up for long has then used up one of them, and not all.
             await asyncio.wait((task,), timeout=1)

@@ -98,12 +98,11 @@ def _whereabouts() -> list[str]:
     """Return a line for each thread that is in a line of the program: where it waits or runs."""
     # At once: the frames that are looked at keep what is in them, also when they are over.
     frames = sys._current_frames()
-    places = {
-        thread.name: _innermost(_outwards(frame))
+    return [
+        f"{thread.name} is at {place}"
         for thread in threading.enumerate()
-        if not thread.name.startswith("mpccomm") and (frame := frames.get(thread.ident or 0)) is not None
-    }
-    return [f"{name} is at {place}" for name, place in places.items() if place]
+        if not thread.name.startswith("mpccomm") and (place := _innermost(_outwards(frames.get(thread.ident or 0))))
+    ]
 
 
 def _tasks(engine: Engine) -> Iterator[str]:

@@ -146,6 +146,7 @@ class ReceiveFuture(RequestFuture):
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """Take the outcome of the receive."""
         if self.cancelled():
+            self.waiter.kept = None
             return False
         request = self.request
         if request is not None and request.message is None:
@@ -157,6 +158,7 @@ class ReceiveFuture(RequestFuture):
             # If it is cancelled meanwhile, the message goes back before any later call.
             self.get_loop().call_soon_threadsafe(self.waiter.arrive, value, error)
         except RuntimeError:
+            self.waiter.kept = None
             return False  # the caller's loop is closed: no call waits any more
         return True
 

@@ -22,6 +22,7 @@ _FIRST = 2.0
 _SOON = 1.0
 """Seconds within which a receive that follows one in vain goes on with its waiting."""
 _MOST_POLLED = 100
+"""Messages of a party that are remembered as asked for in vain."""
 _TOGETHER = 1.0
 """Seconds by which a notice may come early, to share a line with that about another party."""
 

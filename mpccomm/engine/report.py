@@ -407,6 +407,8 @@ class Reporter:
 
     def sends(self, party: str, message: Outgoing) -> bytes:
         """Count a message, and give it its depth."""
+        if message.futile:
+            return b""
         try:
             thread: _Thread = self._own.own
         except AttributeError:

@@ -529,10 +529,9 @@ class SendCall(Outgoing):
                 self._announce(observers)
 
     def _announce(self, observers: Observers) -> None:
-        """Tell those who are told of each message, unless it is not sent at all."""
+        """Tell those who are told of each message."""
         party = self.party
-        if party.closed is not None or party.link.ending is not None:
-            return
+        self.futile = party.closed is not None or party.link.ending is not None
         annotation = b""
         for hook in observers.sends:
             annotation += hook(party.name, self)

@@ -67,6 +67,8 @@ class Outgoing:
     sent = 0
     """How many bytes of it were sent at least once."""
     delivered = False
+    futile = False
+    """Whether its party had ended when it was made, for observers: it is not sent."""
     failure: Cause | None
     annotation: bytes
     """The annotation that goes with it, for observers, as packed; empty: none."""

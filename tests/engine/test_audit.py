@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import stat
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ import numpy as np
 import pytest
 
 from mpccomm import ConfigurationError, DecodingError, Pool, Serialization, SyncPool
+from mpccomm.codec import Encoded
 from mpccomm.codec.abc import Buffer
 from mpccomm.codec.wire_format import OURS, WireFormat
+from mpccomm.engine.audit import Audit
+from mpccomm.logs import EventLog
 from tests.pools import LOCAL, quick
 from tests.sync.duo import introduce
 from tests.timing import UNIT
@@ -278,3 +283,30 @@ def test_a_handler_that_fails_loses_no_message(caplog: pytest.LogCaptureFixture)
             alice.send("Bob", number)
         assert [bob.recv("Alice") for _ in range(3)] == [0, 1, 2]
     assert caplog.text.count("the audit record could not be written") == 2
+
+
+def test_what_a_signal_handler_raises_as_a_line_is_written_is_no_failure_of_the_record(tmp_path: Path) -> None:
+    """Though it is of a kind that a full disk raises."""
+    log = EventLog()
+    audit = Audit(tmp_path / "record.jsonl", log, lambda _: None)
+
+    def time_is_up(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    class Struck(FileIO):
+        def write(self, line: Any) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return len(line)
+
+    assert audit._file is not None
+    audit._file.close()
+    audit._file = Struck(tmp_path / "record.jsonl", "a")
+    (encoded,) = audit.noted(1, {"": Encoded((b"1",), False)}).values()
+    before = signal.signal(signal.SIGINT, time_is_up)
+    try:
+        with pytest.raises(TimeoutError):
+            audit.sent("Bob", ("", 0), encoded)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        audit.close()
+    assert not audit._failed

@@ -225,3 +225,21 @@ def test_what_goes_wrong_in_it_does_no_harm(
         assert "mpccomm can't explain itself: ZeroDivisionError" in capsys.readouterr().err
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+async def test_threads_of_one_name_are_told_of_each() -> None:
+    go_on = threading.Event()
+
+    def work() -> None:
+        go_on.wait()
+
+    threads = [threading.Thread(target=work, name="worker") for _ in range(2)]
+    async with Pool() as pool:
+        for thread in threads:
+            thread.start()
+        try:
+            await until(lambda: explained(pool).count("worker is at") == 2)
+        finally:
+            go_on.set()
+            for thread in threads:
+                thread.join()
