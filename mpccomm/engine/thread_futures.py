@@ -100,8 +100,11 @@ class ThreadFuture(concurrent.futures.Future[T]):
         self._running = False
         self._to_here: _ToHandle | None = None
         if call is not None:
-            self._to_here = call.waiter = _ToHandle(self, callbacks.loop_owner.forgotten.append)
-            self._to_here.call = call
+            self._to_here = to_here = _ToHandle(self, callbacks.loop_owner.forgotten.append)
+            to_here.call, to_here.outcomes = call, self.outcomes
+            to_here.gate = to_here.kept = None
+            to_here.shown = False
+            call.waiter = to_here
         # A frame may be kept for a while, as by a profiler or by `explain`, and what is in it is not forgotten in time.
         del self
 
@@ -114,16 +117,16 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
         """Take the result or the error. False: it was cancelled, and does not take it."""
-        outcome = _Outcome(_FINISHED, value, error, by_pool=True)
-        self.outcomes.append(outcome)
-        if self.outcomes[0] is not outcome:
-            self._to_here = None
-            return False
-        # The receive keeps its message until the program has looked: an interrupt may keep the caller from having the handle.
+        taken = _resolve(self.outcomes, value, error)
+        if taken:
+            self.tell()
+        return taken
+
+    def tell(self) -> None:
+        """Tell those who wait, and who have added callbacks, that it has what it is for."""
         self._wake()
         if self.__dict__.get("_later"):
             self._callbacks.run(self._call_back)
-        return True
 
     # -- by the program ------------------------------------------------------------------------------------------------
 
@@ -224,6 +227,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
                     "waiting for a handle on the pool's own thread would wait for itself; there, add a callback to it"
                 )
             gate: Gate = self.__dict__.setdefault("_gate", Gate())
+            if self._to_here is not None:
+                self._to_here.gate = gate
             observers = self._callbacks.loop_owner.observers
             end = None if observers is None else observers.begin_wait(self._involved(), further=True)
             try:
@@ -315,6 +320,8 @@ class ThreadFuture(concurrent.futures.Future[T]):
         shown: _Shown | None = self.__dict__.get("_shown")
         if shown is None:
             shown = self.__dict__.setdefault("_shown", _Shown())
+            if self._to_here is not None:
+                self._to_here.shown = True
         if self.done():
             shown.publish(self)
         return shown
@@ -417,29 +424,59 @@ class _Condition:
         self.release()
 
 
+def _resolve(outcomes: list[_Outcome], value: Any, error: Exception | None) -> bool:
+    """Add the outcome that the pool has. False: another one was first."""
+    outcome = _Outcome(_FINISHED, value, error, by_pool=True)
+    outcomes.append(outcome)
+    return outcomes[0] is outcome
+
+
 class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
     """The reference of a receive on the pool's loop to the handle, which the program may forget.
 
-    Python has no say in that: it is C code that takes note of the end of the handle, which no signal handler can get into.
+    Python has no say in that: it is C code that takes note of the end of the handle, which no signal handler can get into. And
+    whatever the loop has to do with a handle that the program may forget, it does here, without the handle: a frame that holds it
+    may be kept for a while, as by a profiler or by `explain`, and then its end would be noted too late.
     """
 
-    __slots__ = ("call", "kept")
+    __slots__ = ("call", "gate", "kept", "outcomes", "shown")
 
     call: FutureCall
+    outcomes: list[_Outcome]
+    """Those of the handle."""
+    gate: Gate | None
+    """That at which threads wait for it, if any has."""
+    shown: bool
+    """Whether `concurrent.futures` has looked at it."""
     kept: ThreadFuture[Any] | None
     """Keeps the handle, where it has callbacks."""
 
     def resolve(self, value: Any, error: Exception | None) -> bool:
-        """Pass the result or the error on to the handle. False: it is not taken."""
-        handle = self()
+        """Pass the result or the error on to the handle. False: it was given up, and does not take it.
+
+        Where the program has forgotten the handle, the receive is about to be withdrawn, and the message goes back then. So it does
+        where an interrupt keeps the caller from having the handle: until the program looks, the receive keeps its message.
+        """
+        if not _resolve(self.outcomes, value, error):
+            self.kept = None
+            return False
+        # Looked at after that: who waits, or adds a callback, leaves a note here first, and then looks for an outcome.
+        if self.gate is not None:
+            self.gate.open()
+        handle = self() if self.shown else self.kept
         self.kept = None
-        return handle is not None and handle.resolve(value, error)
+        if handle is not None:
+            handle.tell()
+        return True
 
     def cancel(self) -> None:
         """Withdraw the receive: the program has forgotten the handle, or given it up."""
-        handle = self()
-        if handle is not None and handle.resolved:
+        outcomes = self.outcomes
+        if outcomes and outcomes[0].by_pool and self() is not None:
             return  # it was given up too late: its message is what the program gets from it
         self.call.cancel()
-        if handle is not None and handle.done():
-            handle._wake()
+        # An interrupt may have kept the program from telling those who wait.
+        if outcomes and self.gate is not None:
+            self.gate.open()
+        if outcomes and self.shown and (handle := self()) is not None:
+            handle.tell()

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from mpccomm import MemoryNetwork, Pool, Serialization, SyncPool
+from mpccomm.engine import thread_futures
 from mpccomm.engine.requests import FutureCall
-from mpccomm.engine.thread_futures import ThreadFuture
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
@@ -253,17 +253,18 @@ def test_one_that_a_thread_forgets_just_then_is_not_passed_by(monkeypatch: pytes
         network.connect(alice, bob)
         alice.wait_ready(LIMIT)
         owner, here, over = alice.pool._engine.loop_owner, threading.Event(), threading.Event()
-        original = ThreadFuture._wake
+        original = thread_futures._resolve
 
-        def wake(future: ThreadFuture[Any]) -> None:
-            if future._call is not None:
+        def resolve(outcomes: list[Any], value: Any, error: Exception | None) -> bool:
+            taken = original(outcomes, value, error)
+            if value is not None:  # it is a receive
                 here.set()
                 deadline = time.monotonic() + LIMIT
                 while not (over.is_set() or owner.posted) and time.monotonic() < deadline:
                     time.sleep(0.001)  # until the receive below has got as far as it gets
-            original(future)
+            return taken
 
-        monkeypatch.setattr(ThreadFuture, "_wake", wake)
+        monkeypatch.setattr(thread_futures, "_resolve", resolve)
         handle = alice.arecv("Bob")
         sent = [bob.asend("Alice", number) for number in range(3)]
         assert here.wait(LIMIT)
@@ -299,8 +300,21 @@ async def test_one_of_another_loop_that_is_forgotten_before_it_has_arrived_there
         assert await receiving == [0, 1, 2]
 
 
+def look_at_frames(over: threading.Event) -> None:
+    """Keep the frames of all threads for a moment, again and again, as a profiler does."""
+    while not over.is_set():
+        kept = []
+        for frame in sys._current_frames().values():
+            outer: FrameType | None = frame
+            while outer is not None:
+                kept.append(outer)
+                outer = outer.f_back
+        time.sleep(0.0005)
+
+
+@pytest.mark.parametrize("profiled", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_order_holds_whatever_is_forgotten(seed: int) -> None:
+def test_order_holds_whatever_is_forgotten(seed: int, profiled: bool) -> None:
     """Messages stream in, and a thread forgets receives, cancels them, and receives, in any order."""
     random, network, count = Random(seed), MemoryNetwork(seed), 1500
     interval = sys.getswitchinterval()
@@ -315,10 +329,13 @@ def test_order_holds_whatever_is_forgotten(seed: int) -> None:
                 if not pace.randrange(4):
                     time.sleep(pace.random() * 0.001)
 
-        sending = threading.Thread(target=stream)
+        sending, over = threading.Thread(target=stream), threading.Event()
+        profiler = threading.Thread(target=look_at_frames, args=(over,))
         sys.setswitchinterval(random.choice((1e-6, 1e-5, 1e-4)))
         try:
             sending.start()
+            if profiled:
+                profiler.start()
             got: list[int] = []
             while len(got) < count:
                 handle = alice.arecv("Bob") if random.random() < 0.5 else None
@@ -332,6 +349,9 @@ def test_order_holds_whatever_is_forgotten(seed: int) -> None:
         finally:
             sys.setswitchinterval(interval)
             sending.join()
+            over.set()
+            if profiled:
+                profiler.join()
     assert got == list(range(count))
 
 
