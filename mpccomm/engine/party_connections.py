@@ -165,11 +165,11 @@ class PartyConnections:
                 link.moved(connection, backlog, now)
 
     def moving(self, within: float) -> bool:
-        """Return whether some of what was sent gets through on one of them.
+        """Return whether some of what was sent gets through on one of them, or may, as a relay has not said that all has.
 
         :param within: for no longer than these seconds something was on its way
         """
-        return any(stream.moving(within) is not None for stream in self._streams.values())
+        return any(stream.passing_on or stream.moving(within) is not None for stream in self._streams.values())
 
     @property
     def unsent(self) -> bool:

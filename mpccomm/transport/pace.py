@@ -32,6 +32,32 @@ _SIOCOUTQ = 0x5411
 """Asks Linux how much of what was sent the other end has not acknowledged."""
 
 
+def waiting(transport: asyncio.WriteTransport, sock: socket.socket | None) -> int:
+    """Return how many bytes were written to a transport that have not got through, as far as the system tells.
+
+    :param sock: that of the transport
+    """
+    return transport.get_write_buffer_size() + _unacknowledged(sock)
+
+
+def hold_little(sock: socket.socket | None, size: int) -> None:
+    """Have the system take no more than about that many bytes beyond what it has sent, where it can be told."""
+    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, perhaps by the other side a moment ago
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+
+
+def _unacknowledged(sock: socket.socket | None) -> int:
+    if sock is None or sys.platform != "linux":
+        return 0
+    import fcntl  # there is none on Windows
+
+    try:
+        return int(_UNSENT.unpack(fcntl.ioctl(sock.fileno(), _SIOCOUTQ, bytes(_UNSENT.size)))[0])
+    except (OSError, ValueError):
+        return 0
+
+
 class Pace:
     """How fast one transport moves what was written to it."""
 
@@ -98,17 +124,7 @@ class Pace:
 
     def waiting(self) -> int:
         """Return how many bytes were written that have not got through, as far as the system tells."""
-        return self._transport.get_write_buffer_size() + self._unsent()
-
-    def _unsent(self) -> int:
-        if self._socket is None or sys.platform != "linux":
-            return 0
-        import fcntl  # there is none on Windows
-
-        try:
-            return int(_UNSENT.unpack(fcntl.ioctl(self._socket.fileno(), _SIOCOUTQ, bytes(_UNSENT.size)))[0])
-        except (OSError, ValueError):
-            return 0
+        return waiting(self._transport, self._socket)
 
     def _set(self, budget: int) -> None:
         self.budget = min(max(budget, _LEAST), _MOST)
@@ -118,9 +134,7 @@ class Pace:
     def _tell(self) -> None:
         """Have the system take little beyond what it has sent, where it can be told."""
         self._told = self.budget
-        if self._socket is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            with contextlib.suppress(OSError, ValueError):  # it is closed, perhaps by the other side a moment ago
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.budget)
+        hold_little(self._socket, self.budget)
 
     def _bound_arrivals(self) -> None:
         """Have the system hold little that arrived and was not read, if the other end is that near."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from mpccomm.transport.pace import hold_little, waiting
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
 from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded
@@ -14,6 +18,10 @@ from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded
 _HIGH = 128 * 1024
 _LOW = 32 * 1024
 """Bytes that wait for a slow receiver before its sender is held back, and goes on. One more piece that was read may come on top."""
+_SLOW_END = 60.0
+"""Seconds that an end has at most to take what is on its way to it, once nothing more comes from the other one."""
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing is resetting."""
 _BURST = 0.25
 """Seconds for which a party may send faster than its rate."""
 _FULL, _FAST = 1, 2
@@ -89,6 +97,7 @@ class JoinedEnd(Upgraded):
     def __init__(self, meter: Meter, transport: asyncio.Transport, before: HTTPProtocol) -> None:
         self._meter = meter
         self._transport = transport
+        self._socket: socket.socket | None = transport.get_extra_info("socket")
         self._before = before
         self._other: JoinedEnd | None = None
         self._deframer = Deframer(masked=True)
@@ -101,6 +110,7 @@ class JoinedEnd(Upgraded):
         """Read and write from now on."""
         transport = self._transport
         transport.set_write_buffer_limits(high=_HIGH, low=_LOW)
+        hold_little(self._socket, _HIGH)
         transport.set_protocol(self)
         if transport.is_closing():
             self.connection_lost(None)
@@ -145,8 +155,9 @@ class JoinedEnd(Upgraded):
             if not self._transport.is_closing() and self._transport.get_write_buffer_size() < _HIGH:
                 self._transport.write(pong_frame(ping, 0))
         if deframer.closed:
+            # It goes on reading, until the other end has got all: that one's end tells it so.
             self._part()
-            self._finish()
+            self._end_if_both_have()
 
     def _stop(self, why: int) -> None:
         if not self._held and not self._transport.is_closing():
@@ -175,18 +186,41 @@ class JoinedEnd(Upgraded):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _part(self) -> None:
-        """Close the other end, when it has got what was sent to it: this one has gone."""
+        """End the other one, when it has got what was sent to it: nothing more comes from here."""
         if self._other is not None:
             self._other._finish()
 
     def _finish(self) -> None:
-        transport = self._transport
-        if self.ended.done() or self._limit is not None:
+        """Say that nothing more comes, and leave it to this end to close."""
+        if self.ended.done():
             return
-        self._limit = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
-        if not transport.is_closing():
-            transport.write(closing_frame(1000, 0))
-        transport.close()
+        if self._limit is None:
+            loop = asyncio.get_running_loop()
+            self._limit = loop.call_later(CLOSE_TIMEOUT, self._expired, loop.time() + _SLOW_END)
+            if not self._transport.is_closing():
+                self._transport.write(closing_frame(1000, 0))
+        self._end_if_both_have()
+
+    def _end_if_both_have(self) -> None:
+        if self._other is not None and not self._other.ended.done():
+            return
+        if self._deframer.closed:
+            # It has only been waiting for the other one, and is to know before all that is on its way to it has arrived.
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.abort()
+        else:
+            # What is not read would have the system throw away what it has not sent yet.
+            self._go(_FULL)
+
+    def _expired(self, last: float) -> None:
+        """Give it more time if something is still on its way to it."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < last and waiting(self._transport, self._socket):
+            self._limit = loop.call_later(CLOSE_TIMEOUT, self._expired, last)
+        else:
+            self.abort()
 
     def cut(self) -> None:
         """End both at once."""

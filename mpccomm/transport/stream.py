@@ -113,6 +113,11 @@ class Stream(ABC):
         """Whether something was sent that the other end's system has not taken, as far as that can be told."""
         return False
 
+    @property
+    def passing_on(self) -> bool:
+        """Whether a relay may still have some of what was sent before the end, with that end."""
+        return self.relayed and self._said_close and not self._ended.done()
+
     # -- using it ------------------------------------------------------------------------------------------------------
 
     async def first(self) -> bytes | memoryview | None:
@@ -239,7 +244,7 @@ class Stream(ABC):
     def _expired(self, last: float) -> None:
         """Give it more time if something gets through, or that is waited for; but add nothing more to what is on its way."""
         now = self._loop.time()
-        moving = self.moving(CLOSE_TIMEOUT) is not None
+        moving = self.passing_on or self.moving(CLOSE_TIMEOUT) is not None
         if (now < last and moving) or (now < self._patient_until and self.unsent):
             self._late = True
             self._limit = self._loop.call_later(CLOSE_TIMEOUT, self._expired, last)

@@ -187,6 +187,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._deframer = Deframer(masked=False)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
+        self._said_end = False
         self._over = False
         self._error: Exception | None = None
         self._limit: asyncio.TimerHandle | None = None
@@ -335,7 +336,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._flush()
 
     def _flush(self) -> None:
-        if (data := self._outgoing.read()) and not self._below.is_closing():
+        if (data := self._outgoing.read()) and not (self._said_end or self._below.is_closing()):
             frame(self._below, (data,), len(data), MASKED)
 
     def close(self) -> None:
@@ -345,8 +346,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         with suppress(ssl.SSLError):
             self._tls.unwrap()
         self._flush()
-        if not self._below.is_closing():
-            self._below.write(closing_frame(1000, MASKED))
+        self.write_eof()
         self._end()
 
     def abort(self) -> None:
@@ -393,8 +393,14 @@ class Tunnel(asyncio.Transport, Upgraded):
         return self._below.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
-        """Return False: TLS ends in both directions at once."""
-        return False
+        """Return True: the relay passes on what was written, and lets us know by closing the connection."""
+        return True
+
+    def write_eof(self) -> None:
+        """Say that no more comes, and go on reading."""
+        if not (self._said_end or self._below.is_closing()):
+            self._said_end = True
+            self._below.write(closing_frame(1000, MASKED))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what TLS between the parties knows, otherwise what the connection to the relay does."""

@@ -300,7 +300,7 @@ class WebSocket(Stream, Upgraded):
     @property
     def unsent(self) -> bool:
         """Whether something was sent that the other end's system has not taken."""
-        return not self._ended.done() and (self._full or self._pace.waiting() > 0)
+        return not self._ended.done() and (self.passing_on or self._full or self._pace.waiting() > 0)
 
     def _answer(self) -> None:
         """Answer the latest ping."""
@@ -314,6 +314,9 @@ class WebSocket(Stream, Upgraded):
         self._write(_FIN | _CLOSE, code.to_bytes(2, "big"))
         if self.ended_with is not None:
             self._transport.close()
+        elif self.relayed:
+            # The relay closes the connection once the other end has got this.
+            self._transport.write_eof()
 
     def _abort(self) -> None:
         self._deaf = True
