@@ -302,7 +302,6 @@ TESTED_IN = {
     "engine/ways": "transport/test_relay.py",
     "transport/http": "transport/test_port.py",
     "transport/relay_client": "transport/test_relay.py",
-    "transport/relay_stream": "transport/test_relay.py",
 }
 """The modules without a test file of their own name, and where they are tested."""
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import sys
+import threading
 import time
 import weakref
 from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures._base import _Waiter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -358,7 +360,7 @@ class _Shown:
     second has passed.
     """
 
-    __slots__ = ("lock", "locked", "published", "until", "waiters")
+    __slots__ = ("_untold", "lock", "locked", "published", "until", "waiters")
 
     def __init__(self) -> None:
         self.lock = allocate_lock()
@@ -366,34 +368,70 @@ class _Shown:
         self.locked = 0
         self.until = 0.0
         self.published = False
-        self.waiters: list[Any] = []
+        self.waiters = _Waiters()
+        self._untold: deque[Any] = deque()
 
     def publish(self, future: ThreadFuture[Any]) -> None:
-        """Show its outcome, if it has one, and tell those who have left their names."""
-        if self.published or not future.outcomes:
+        """Show its outcome, if it has one, and tell those who had left their names before.
+
+        In this very thread: another one would keep the future for a while that the program has forgotten.
+        """
+        if not future.outcomes:
             return
         with self.lock:
-            if self.locked and time.monotonic() < self.until:
-                return
-            first, self.published = not self.published, True
-            waiters = list(self.waiters)
-        if first and waiters:
-            # In a thread of its own: a waiter that was interrupted may hold its lock for ever.
+            if not self.published:
+                if self.locked and time.monotonic() < self.until:
+                    return
+                self._untold.extend(self.waiters)
+                self.published = True
+        while self._untold:
             try:
-                start_new_thread(_tell, (waiters, future))
-            except RuntimeError:
-                _tell(waiters, future)
+                waiter = self._untold.popleft()
+            except IndexError:
+                return  # another thread has taken the last one
+            if _is_known(waiter) and type(waiter.event) is _Event:
+                _tell(waiter, future)
+            else:
+                # It belongs to the program, and may do anything.
+                with suppress(RuntimeError):  # Python is ending
+                    start_new_thread(_tell, (waiter, future))
 
 
-def _tell(waiters: Sequence[Any], future: ThreadFuture[Any]) -> None:
+class _Waiters(list[Any]):
+    """The names that were left at a future."""
+
+    def append(self, waiter: Any) -> None:
+        """Leave a name."""
+        if _is_known(waiter) and type(waiter.event) is threading.Event:
+            # An interrupt may leave one locked for ever, and with it the loop, which tells of outcomes.
+            waiter.event = _Event()
+        super().append(waiter)
+
+
+class _Event(Gate):
+    """Stands where others who wait have a `threading.Event`."""
+
+    __slots__ = ()
+
+    set = Gate.open
+
+    def clear(self) -> None:
+        """Let nobody through any more."""
+        self.opened = False
+
+
+def _is_known(waiter: Any) -> bool:
+    return isinstance(waiter, _Waiter)
+
+
+def _tell(waiter: Any, future: ThreadFuture[Any]) -> None:
     outcome = future.outcomes[0]
-    for waiter in waiters:
-        if outcome.state is _CANCELLED:
-            waiter.add_cancelled(future)
-        elif outcome.error is not None:
-            waiter.add_exception(future)
-        else:
-            waiter.add_result(future)
+    if outcome.state is _CANCELLED:
+        waiter.add_cancelled(future)
+    elif outcome.error is not None:
+        waiter.add_exception(future)
+    else:
+        waiter.add_result(future)
 
 
 class _Condition:

@@ -97,6 +97,37 @@ def test_several_at_once() -> None:
     assert waited.result(LIMIT) == (set(futures), set())
 
 
+def test_some_whose_lock_an_interrupt_has_left_behind_keep_nobody_from_the_others() -> None:
+    """They belong to `concurrent.futures`, or to a program that has made its own."""
+
+    class Own:
+        lock = threading.Lock()
+
+        def add_result(self, future: concurrent.futures.Future[int]) -> None:
+            with self.lock:
+                told.set()
+
+    future, told = handle(), threading.Event()
+    here = threading.Event()
+
+    class Known(concurrent.futures._base._FirstCompletedWaiter):
+        def add_result(self, future: concurrent.futures.Future[int]) -> None:
+            super().add_result(future)
+            here.set()
+
+    known = Known()
+    interrupted = known.event
+    interrupted._cond.acquire()  # type: ignore[attr-defined]
+    with Own.lock:
+        for waiter in (Own(), known):
+            future._waiters.append(waiter)
+        future.resolve(1, None)
+        assert here.is_set()
+        assert not told.is_set()
+    assert told.wait(LIMIT)
+    interrupted._cond.release()  # type: ignore[attr-defined]
+
+
 def test_cancelled_it_drops_what_comes_and_tells_those_who_wait_for_several() -> None:
     future = handle()
     waited = waiting(lambda: concurrent.futures.wait([future], LIMIT))

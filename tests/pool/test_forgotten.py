@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from random import Random
 from types import FrameType
 from typing import Any
@@ -298,6 +298,32 @@ async def test_one_of_another_loop_that_is_forgotten_before_it_has_arrived_there
         for number in range(3):
             await bob.send("Alice", number)
         assert await receiving == [0, 1, 2]
+
+
+@pytest.mark.parametrize("look", ["wait", "as_completed", "wait for one more"])
+def test_those_that_a_thread_has_waited_for_at_once_and_then_forgets_are_not_passed_by(look: str) -> None:
+    interval = sys.getswitchinterval()
+    network = MemoryNetwork()
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        try:
+            for turn in range(100):
+                sys.setswitchinterval((1e-6, 1e-5, 1e-4)[turn % 3])
+                handles = [alice.arecv("Bob") for _ in range(3)]
+                sent = [bob.asend("Alice", number) for number in range(3)]
+                if look == "wait":
+                    wait(handles, LIMIT, FIRST_COMPLETED)
+                elif look == "as_completed":
+                    next(as_completed(handles, LIMIT))
+                else:
+                    with pytest.raises(TimeoutError):
+                        list(as_completed([*handles, Future[int]()], UNIT / 100))
+                del handles
+                gc.collect()  # the error, and with it the frames of those who waited, are in a cycle
+                assert [alice.recv("Bob", timeout=LIMIT) for _ in range(3)] == [0, 1, 2]
+                wait(sent)
+        finally:
+            sys.setswitchinterval(interval)
 
 
 def look_at_frames(over: threading.Event) -> None:
