@@ -129,8 +129,8 @@ class ReceiveFuture(RequestFuture):
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call a function with this future when it is done. From then on it is kept, also without a reference of the program."""
-        request = self.request
-        if request is not None and request.waiter is not None:
+        if not super().done():
+            # What the pool has for it may be on its way here.
             self.waiter.kept = self
         if self.owner.inherited:
             fail_if_inherited(self, self.owner)

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from struct import pack
 from typing import Any, TypeAlias
 
@@ -66,6 +66,8 @@ class Outgoing:
     """The number of messages that began before it."""
     sent = 0
     """How many bytes of it were sent at least once."""
+    whole = False
+    """Whether the other side holds all of it, where it is not delivered before those in front of it."""
     delivered = False
     futile = False
     """Whether its party had ended when it was made, for observers: it is not sent."""
@@ -188,6 +190,8 @@ class Sender:
         self._awaited = False
         """Whether one of the messages that have not begun may be awaited."""
         self._log: deque[Sent] = deque()
+        self._lines: dict[Key, deque[Outgoing]] = {}
+        """By id: a message that was sent in pieces and is not delivered, and those of the same id that have begun behind it."""
         self.agree(bounds_of(limits), 0)
 
     def agree(self, bounds: Bounds, features: int) -> None:
@@ -272,8 +276,9 @@ class Sender:
                 last = message
                 seen.add(id(last))
                 yield last
-        for message in self.under_way:
+        for message in (*chain.from_iterable(self._lines.values()), *self.under_way):
             if id(message) not in seen:
+                seen.add(id(message))
                 yield message
         yield from self.queue
 
@@ -417,6 +422,9 @@ class Sender:
             annotation = message.annotation = b""
         overhead = length + len(annotation)
         total = message.total
+        line = self._lines.get(message.key)
+        if line is not None:
+            line.append(message)
         if _is_whole(message, left):
             return self._cut(parts, message, total, True, MESSAGE_OVERHEAD + overhead)
         room = left - START_OVERHEAD - overhead
@@ -425,6 +433,8 @@ class Sender:
             # Where others are under way already, it is only announced: its pieces take turns with theirs.
             end = 0 if self.under_way else max(room, 0)
             self.under_way.append(message)
+            if line is None:
+                self._lines[message.key] = deque((message,))
         return self._cut(parts, message, end, True, START_OVERHEAD + overhead)
 
     def _is_refused(self, message: Outgoing) -> bool:
@@ -505,7 +515,7 @@ class Sender:
         while True:
             _, message, _, end, _, weight = log.popleft()
             self.in_flight -= weight
-            if end == message.total:
+            if end == message.total and not (self._lines and self._is_in_line(message, finished)):
                 message.delivered = True
                 # Nobody waits for one that was given up; but those who watch are told of it, where there are any.
                 if message.failure is None or message.called is not None:
@@ -513,6 +523,24 @@ class Sender:
             if frames == 1:
                 return True
             frames -= 1
+
+    def _is_in_line(self, message: Outgoing, finished: deque[Any]) -> bool:
+        """Note that the other side holds all of a message. False: none of its id that came in pieces is before it.
+
+        Behind one that never becomes complete no message of the same id can be received: it is delivered with that one.
+        """
+        line = self._lines.get(message.key)
+        if line is None or message.number < line[0].number:
+            return False
+        message.whole = True
+        while line and line[0].whole:
+            first = line.popleft()
+            first.delivered = True
+            if first.failure is None or first.called is not None:
+                finished.append(first)
+        if not line:
+            del self._lines[message.key]
+        return True
 
 
 def bounds_of(limits: Limits) -> Bounds:

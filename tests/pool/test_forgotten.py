@@ -300,6 +300,35 @@ async def test_one_of_another_loop_that_is_forgotten_before_it_has_arrived_there
         assert await receiving == [0, 1, 2]
 
 
+@pytest.mark.parametrize("outcome", ["message", "error"])
+async def test_one_of_another_loop_that_has_a_callback_is_not_forgotten_on_the_way_there(
+    outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = threading.Event()
+    original = FutureCall._resolve
+
+    def resolve(call: FutureCall, waiter: Any, value: Any, error: Exception | None) -> bool:
+        taken = original(call, waiter, value, error)
+        given.set()
+        return taken
+
+    monkeypatch.setattr(FutureCall, "_resolve", resolve)
+
+    async def elsewhere(alice: Pool) -> object:
+        heard = asyncio.get_running_loop().create_future()
+        future = alice.arecv("Bob", expect=int)
+        assert given.wait(LIMIT)  # this loop stands still
+        future.add_done_callback(lambda done: heard.set_result(done.exception() or done.result()))
+        del future
+        gc.collect()
+        return await asyncio.wait_for(heard, LIMIT)
+
+    async with pools("Alice", "Bob") as (alice, bob):
+        hearing = asyncio.ensure_future(asyncio.to_thread(asyncio.run, elsewhere(alice)))
+        await bob.send("Alice", 5 if outcome == "message" else "no number")
+        assert await hearing == 5 if outcome == "message" else isinstance(await hearing, Exception)
+
+
 @pytest.mark.parametrize("look", ["wait", "as_completed", "wait for one more"])
 def test_those_that_a_thread_has_waited_for_at_once_and_then_forgets_are_not_passed_by(look: str) -> None:
     interval = sys.getswitchinterval()

@@ -134,6 +134,37 @@ async def test_shutdown_waits_for_what_gets_through(caplog: pytest.LogCaptureFix
     await bob.shutdown()
 
 
+@pytest.mark.usefixtures("both_loops")
+@pytest.mark.parametrize("end", ["shutdown", "abort"])
+async def test_behind_one_that_does_not_arrive_none_of_the_same_id_is_delivered(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can't be received, though all of it is there; so its sender must not believe that."""
+    log = Log(caplog)
+    network = MemoryNetwork(rate=10**6)
+    alice, bob = Pool(name="Alice", network=network), Pool(name="Bob", network=network)
+    network.connect(alice, bob)
+    await asyncio.gather(alice.wait_ready(), bob.wait_ready())
+    large = alice.asend("Bob", bytes(10**7), "x")
+    behind, other = alice.asend("Bob", "behind", "x"), alice.asend("Bob", "other", "y")
+    await asyncio.wait_for(other, 50 * UNIT)
+    assert await bob.recv("Alice", "y") == "other"
+    assert not large.done()
+    assert not behind.done()
+    if end == "shutdown":
+        await alice.shutdown(linger=0)
+    else:
+        await alice.abort("enough")
+    (line,) = log.lines("'x'", logging.WARNING)
+    assert "2 messages" in line
+    for future in (large, behind):
+        with pytest.raises(PoolClosedError):
+            await future
+    with pytest.raises(PartyShutDownError if end == "shutdown" else PartyAbortedError):
+        await bob.recv("Alice", "x")
+    await bob.shutdown(0)
+
+
 async def test_shutdown_says_that_it_was_cut_short_on_a_slow_line(caplog: pytest.LogCaptureFixture) -> None:
     log = Log(caplog)
     alice, bob = await on_a_slow_line(10**7)

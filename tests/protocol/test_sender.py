@@ -51,6 +51,25 @@ def test_a_small_message_overtakes_large_ones() -> None:
     assert box.idle
 
 
+def test_behind_a_large_message_one_of_the_same_id_is_delivered_with_it() -> None:
+    """It can't be received before; one of another id can, and one that was sent before."""
+    box = sender()
+    first, large, small, other = message("a"), message("a", bytes(60_000)), message("a"), message("b")
+    larger, last = message("a", bytes(90_000)), message("a")
+    sent = [first, large, small, other, larger, last]
+    for one in sent:
+        box.add(one)
+    delivered = []
+    while fill(box):
+        delivered.append(acknowledge(box))
+        assert set(box.pending()) == {one for one in sent if not one.delivered}
+    assert [one for some in delivered for one in some] == [first, other, large, small, larger, last]
+    assert [first, other] == delivered[0] + delivered[1]
+    assert delivered[-1] == [larger, last]
+    assert box.idle
+    assert not box._lines
+
+
 def test_the_window() -> None:
     box = sender(Limits(window=1000))
     for number in range(100):
