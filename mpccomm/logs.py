@@ -72,6 +72,7 @@ class LogEvent(Enum):
 
     TRAFFIC = "messages", _INFO, "at the end: how much was sent and received"
     UNDELIVERED = "messages", _WARNING, "at the end: messages that could not be delivered"
+    NOT_SHUT_DOWN = "messages", _WARNING, "the event loop has ended, and the pool was not shut down before"
     UNREAD = "messages", _WARNING, "at the end: messages that this program did not receive"
     NEVER_READ = "messages", _WARNING, "the party shut down without receiving everything"
     TOO_LARGE = "messages", _WARNING, "the party does not take messages that large"

@@ -70,6 +70,8 @@ class Audit:
         self._log = log
         self._post = post
         self._failed = False
+        self._torn = False
+        """Whether the file ends in the middle of a line, for which the disk had no room."""
         self._lock = allocate_lock()
         if isinstance(where, logging.Logger):
             self._logger = where
@@ -77,6 +79,7 @@ class Audit:
             return
         try:
             self._file = _open(where)
+            self._torn = _is_torn(where)
         except OSError as error:
             link = error.errno == errno.ELOOP
             reason = "it is a symbolic link, which is not followed" if link else error.strerror or str(error)
@@ -105,7 +108,7 @@ class Audit:
     def sent(self, party: str, key: Key, encoded: object) -> None:
         """Record a message that has its place in the queue. Called on the loop."""
         assert isinstance(encoded, AuditedEncoding)
-        line = _line(party, "sent", key, encoded.kind, encoded.note)
+        line = self._line(party, "sent", key, encoded.kind, encoded.note)
         if self._file is None:
             self._tell_logger(line)
             return
@@ -121,7 +124,7 @@ class Audit:
 
         There a signal handler may raise at any moment. So no lock that Python code takes is touched, as those of `logging` are.
         """
-        line = _line(party, "received", message.key, _type_of(value) if readable else None, note)
+        line = self._line(party, "received", message.key, _type_of(value) if readable else None, note)
         told: Callable[[], None] = partial(self._tell_logger, line)
         # Two threads may have decoded it: one for a receive that was given up meanwhile. This lock is C, and none is left locked.
         with self._lock:
@@ -161,8 +164,14 @@ class Audit:
 
     def _complete(self, line: bytes, written: int) -> None:
         """Write what a nearly full disk did not take of a line."""
+        self._torn = 0 < written < len(line)
         while self._file is not None and written < len(line):
             written += self._file.write(line[written:])
+            self._torn = written < len(line)
+
+    def _line(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> bytes:
+        line = _line(party, direction, key, kind, note)
+        return b"\n" + line if self._torn else line
 
     def _tell_logger(self, line: bytes) -> None:
         try:
@@ -208,6 +217,15 @@ def _open(path: FilePath) -> FileIO:
     except BaseException:
         os.close(handle)
         raise
+
+
+def _is_torn(path: FilePath) -> bool:
+    """Return whether a file ends in the middle of a line."""
+    with suppress(OSError), open(path, "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    return False
 
 
 def _escaped(character: str) -> str:

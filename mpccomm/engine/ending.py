@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -16,7 +16,13 @@ from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import PATIENCE, Party
-from mpccomm.engine.party_log import tell_of_given_up, tell_of_lingering, tell_of_remains, tell_of_undelivered
+from mpccomm.engine.party_log import (
+    tell_of_given_up,
+    tell_of_lingering,
+    tell_of_no_end,
+    tell_of_remains,
+    tell_of_undelivered,
+)
 from mpccomm.engine.removals import Removals
 from mpccomm.engine.report import Reporter
 from mpccomm.engine.server import PoolServer
@@ -99,6 +105,9 @@ class _Engine(Protocol):
     def close_unused(self) -> None:
         """Close all that needs no loop: the pool had none, or its loop has done what there was to do; idempotent."""
 
+    def write(self) -> None:
+        """Write what is to be written at the end."""
+
 
 class PoolEnding:
     """The end of one pool, which comes once: all callers wait for the same. Methods run on the home loop, unless said otherwise."""
@@ -110,6 +119,8 @@ class PoolEnding:
     _moved = -math.inf
     """When something got through, to whichever party, as it is to end."""
     _split_told = False
+    _missed_told = False
+    _watching: AsyncGenerator[None, None] | None = None
     _task: asyncio.Task[None] | None = None
     _notice: asyncio.TimerHandle
     _begin_later: Callable[[], None] | None = None
@@ -128,6 +139,34 @@ class PoolEnding:
         """Return, and note, until when messages may be delivered to a party that took something at ``moved``, for the last time."""
         self._moved = max(self._moved, moved)
         return self._lingering.deadline(max(self.running_since, moved))
+
+    # -- not asked for -------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Have the end of the loop noticed, should the program not shut the pool down before. Called on the loop."""
+        self._watching = self._until_the_loop_ends()
+        with suppress(StopIteration):
+            # This runs up to the `yield`, and lets the loop know: it closes such generators at its end, after all tasks.
+            self._watching.__anext__().send(None)
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self.tell_if_missed()
+
+    def tell_if_missed(self) -> None:
+        """Log it where the loop has ended, or does, and the program did not shut the pool down. Any thread may call."""
+        engine = self._engine
+        if engine.lifecycle.usable and engine.loop_owner.settled and not (self._lingering or self._missed_told):
+            self._missed_told = True
+            engine.write()
+            tell_of_no_end(engine.log, list(engine.parties.values()))
+
+    async def watch_no_more(self) -> None:
+        """Leave the loop to others."""
+        if self._watching is not None:
+            await self._watching.aclose()
 
     # -- asked for by the program --------------------------------------------------------------------------------------
 

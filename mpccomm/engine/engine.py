@@ -354,6 +354,7 @@ class Engine:
         self.loop_owner.settle_in(loop)
         self.logged.context().run(self._tick)
         self.ending.begin_if_asked_for()
+        self.ending.watch()
         if self.settings.trace or self.settings.report_to:
             ENGINES.write_at_sigterm()
         for other in ENGINES.awaiting_loop():
@@ -498,6 +499,7 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks)
         await self.ways.close()
+        await self.ending.watch_no_more()
         self.loop_owner.close_workers()
         self.failures.report()
 
@@ -516,6 +518,11 @@ class Engine:
         self.lifecycle.apply(PoolEvent.END)
         if self.loop_provider is not None:
             self.loop_provider.ended()
+
+    def process_ends(self) -> None:
+        """Log it where the program did not shut the pool down, and its loop does not run any more."""
+        if self.loop_owner.settled and not self.loop_owner.loop.is_running():
+            self.ending.tell_if_missed()
 
     def close_inherited(self) -> None:
         """Leave the pool to the parent process. Called in the child of a fork, so that only the parent keeps the port."""

@@ -74,7 +74,7 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
         """Take the outcome of the receive."""
         future = self()
         if future is None:
-            return False
+            return None  # the message goes back in its turn
         if self.request.message is not None:
             self.owner.unread[id(self)] = self
         return future.resolve(value, error)
@@ -90,7 +90,7 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
         """Withdraw the receive: the program has forgotten the future, or given it up."""
         self.kept = None
         self.landed()
-        self.request.cancel()
+        self.request.withdraw()
 
     def landed(self) -> None:
         """The program has what the future got. From any thread."""
@@ -147,7 +147,7 @@ class ReceiveFuture(RequestFuture):
         """Take the outcome of the receive."""
         if self.cancelled():
             self.waiter.kept = None
-            return False
+            return None  # as above
         request = self.request
         if request is not None and request.message is None:
             self.request = None  # there is nothing that could go back

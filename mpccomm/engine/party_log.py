@@ -212,6 +212,25 @@ def tell_of_lingering(log: EventLog, parties: Iterable[RemoteParty], seconds: fl
         log(LogEvent.LINGERING, text, seconds, in_one_line(texts))
 
 
+def tell_of_no_end(log: EventLog, parties: Iterable[RemoteParty]) -> None:
+    """Log what becomes of it where the program is over, and did not shut its pool down."""
+    known = [party for party in parties if party.link.perhaps_met or not party.link.sender.idle]
+    if not known:
+        return
+    lost = {party: [one for one in party.link.sender.pending() if not one.delivered] for party in known}
+    texts = [
+        f"{plural(len(some), 'message')} to {party} could not be delivered: {_named(some)}"
+        for party, some in lost.items()
+        if some
+    ]
+    told = [*texts, f"{', '.join(party.name for party in known)} did not hear of the end, and may wait for this party"]
+    text = (
+        "the event loop has ended, and this pool was not shut down before: %s. Leave a pool by `async with`, or await its "
+        "shutdown()"
+    )
+    log(LogEvent.NOT_SHUT_DOWN, text, in_one_line(told))
+
+
 def state_of(party: RemoteParty) -> str:
     """Say what keeps messages from a party."""
     if not party.link.connected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -20,6 +21,9 @@ class _Engine(Protocol):
     def write(self) -> None:
         """Write what is to be written at the end."""
 
+    def process_ends(self) -> None:
+        """Log it where the program did not shut the pool down, and its loop does not run any more."""
+
     def close_inherited(self) -> None:
         """Leave everything to the parent process. Called after a fork, in the child."""
 
@@ -35,6 +39,7 @@ class Engines(Generic[E]):
         self._awaiting_loop: weakref.WeakKeyDictionary[threading.Thread, weakref.WeakSet[E]]
         self._awaiting_loop = weakref.WeakKeyDictionary()
         """The engines that were set up before a loop ran in their thread, by thread. Each thread looks only at its own."""
+        atexit.register(self._process_ends)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._close_inherited)
 
@@ -72,6 +77,10 @@ class Engines(Generic[E]):
         for engine in self.usable():
             engine.write()
         signal.raise_signal(number)
+
+    def _process_ends(self) -> None:
+        for engine in self.usable():
+            engine.process_ends()
 
     def _close_inherited(self) -> None:
         for engine in self.all():

@@ -360,6 +360,16 @@ class FutureCall(ReceiveCall):
         """Tell the observers when the program asks for the value."""
         self._context = copy_context()
 
+    def withdraw(self) -> None:
+        """Cancel it, as the program has forgotten or given up its future: once it has begun, where it is about to.
+
+        The number that it claims then would otherwise be that of a future which was asked for after it, and before the end of its.
+        """
+        if self.state is _NEW:
+            self.party.loop_owner.post_soon(self.cancel)
+        else:
+            self.cancel()
+
     def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Leave the outcome to the future."""
         self.taking = partial(tell_of_taking, observers, self.party.name, message, begun, self.asked, self._context)

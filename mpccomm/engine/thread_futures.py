@@ -489,15 +489,16 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
     kept: ThreadFuture[Any] | None
     """Keeps the handle, where it has callbacks."""
 
-    def resolve(self, value: Any, error: Exception | None) -> bool:
-        """Pass the result or the error on to the handle. False: it was given up, and does not take it.
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        """Pass the result or the error on to the handle.
 
-        Where the program has forgotten the handle, the receive is about to be withdrawn, and the message goes back then. So it does
-        where an interrupt keeps the caller from having the handle: until the program looks, the receive keeps its message.
+        Where the program has forgotten the handle, or given it up, the receive is about to be withdrawn, and the message goes back
+        in its turn. So it does where an interrupt keeps the caller from having the handle: until the program looks, the receive
+        keeps its message.
         """
         if not _resolve(self.outcomes, value, error):
             self.kept = None
-            return False
+            return
         # Looked at after that: who waits, or adds a callback, leaves a note here first, and then looks for an outcome.
         if self.gate is not None:
             self.gate.open()
@@ -505,14 +506,13 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         self.kept = None
         if handle is not None:
             handle.tell()
-        return True
 
     def cancel(self) -> None:
         """Withdraw the receive: the program has forgotten the handle, or given it up."""
         outcomes = self.outcomes
         if outcomes and outcomes[0].by_pool and self() is not None:
             return  # it was given up too late: its message is what the program gets from it
-        self.call.cancel()
+        self.call.withdraw()
         # An interrupt may have kept the program from telling those who wait.
         if outcomes and self.gate is not None:
             self.gate.open()

@@ -1,6 +1,7 @@
 """The record of messages: what is in it, and what is not."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
@@ -283,6 +285,45 @@ def test_a_handler_that_fails_loses_no_message(caplog: pytest.LogCaptureFixture)
             alice.send("Bob", number)
         assert [bob.recv("Alice") for _ in range(3)] == [0, 1, 2]
     assert caplog.text.count("the audit record could not be written") == 2
+
+
+def test_what_a_full_disk_leaves_of_a_line_costs_no_other(tmp_path: Path) -> None:
+    """Neither when there is room again, nor for another process."""
+    path = tmp_path / "record"
+
+    class NearlyFull(FileIO):
+        room = 10**6
+
+        def write(self, line: Any) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = super().write(line[: self.room])
+            self.room -= written
+            return written
+
+    def send(audit: Audit, number: int) -> None:
+        form = audit.noted(number, {"": Encoded((b"x",), False)})[""]
+        audit.sent("Bob", ("", number), form)
+
+    for attempt in range(2):
+        audit = Audit(path, EventLog(), lambda _: None)
+        assert audit._file is not None
+        audit._file.close()
+        audit._file = file = NearlyFull(path, "a")
+        send(audit, 10 * attempt)
+        file.room = 20
+        send(audit, 10 * attempt + 1)
+        if not attempt:
+            file.room = 10**6
+            send(audit, 2)
+            file.room = 30
+            send(audit, 3)
+        audit.close()
+    found = []
+    for line in path.read_text().splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line)["id"])
+    assert found == [0, 2, 10]
 
 
 def test_what_a_signal_handler_raises_as_a_line_is_written_is_no_failure_of_the_record(tmp_path: Path) -> None:

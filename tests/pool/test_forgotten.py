@@ -300,6 +300,40 @@ async def test_one_of_another_loop_that_is_forgotten_before_it_has_arrived_there
         assert await receiving == [0, 1, 2]
 
 
+@pytest.mark.parametrize("end", ["cancel", "forget"])
+@pytest.mark.parametrize("face", ["blocking", "another loop"])
+def test_one_that_ends_before_it_has_begun_leaves_the_others_their_numbers(end: str, face: str) -> None:
+    """However busy the pool's loop is, and whatever it still has to withdraw."""
+    network = MemoryNetwork()
+    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
+        network.connect(alice, bob)
+        alice.wait_ready(LIMIT)
+        bob.send("Alice", 0)
+        bob.send("Alice", 1)
+        owner, over, begun = alice.pool._engine.loop_owner, threading.Event(), threading.Event()
+
+        def stand_still() -> None:
+            begun.set()
+            over.wait(LIMIT)
+
+        def ask(arecv: Callable[[str], Any]) -> Any:
+            owner.post_soon(stand_still)
+            assert begun.wait(LIMIT)
+            owner.post_soon(owner.withdraw_forgotten)
+            first, second = arecv("Bob"), arecv("Bob")
+            if end == "cancel":
+                first.cancel()
+            del first
+            over.set()
+            return second
+
+        async def elsewhere() -> int:
+            return int(await asyncio.wait_for(ask(alice.pool.arecv), LIMIT))
+
+        got = ask(alice.arecv).result(LIMIT) if face == "blocking" else asyncio.run(elsewhere())
+        assert (got, alice.recv("Bob", timeout=LIMIT)) == (1, 0)
+
+
 @pytest.mark.parametrize("outcome", ["message", "error"])
 async def test_one_of_another_loop_that_has_a_callback_is_not_forgotten_on_the_way_there(
     outcome: str, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,8 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +112,64 @@ async def test_calls_on_the_pool_that_shuts_down_end() -> None:
         await alice.shutdown()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(result, PoolClosedError)
+
+
+# -- not shut down at all ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["return", "raise", "task", "with"])
+def test_a_loop_that_ends_before_its_pool_says_what_is_lost(
+    end: str, loop_factory: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After all tasks, one of which may shut the pool down as it is cancelled."""
+    log = Log(caplog)
+    tasks = []
+
+    async def use(pool: Pool) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await pool.shutdown(0)
+
+    async def main() -> None:
+        pool = Pool(name="Alice")
+        pool.add_http_client("Bob", LOCAL, 9)
+        if end == "with":
+            async with pool:
+                return
+        pool.asend("Bob", 1)
+        pool.asend("Bob", 2, "x")
+        if end == "task":
+            tasks.append(asyncio.ensure_future(use(pool)))
+            await asyncio.sleep(0)
+        elif end == "raise":
+            raise ZeroDivisionError
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner, suppress(ZeroDivisionError):
+        runner.run(main())
+    lines = log.lines("was not shut down before", logging.WARNING)
+    if end in ("task", "with"):
+        assert not lines
+        return
+    (line,) = lines
+    assert "2 messages to Bob (127.0.0.1:9) could not be delivered: #0, 'x'; Bob did not hear of the end" in line
+    assert "Leave a pool by `async with`, or await its shutdown()" in line
+
+
+def test_a_pool_without_parties_to_tell_needs_no_end(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log(caplog)
+
+    async def main() -> None:
+        pool = Pool(name="Alice")
+        pool.add_http_client("Bob", LOCAL, 9)
+        with pytest.raises(TimeoutError):
+            await pool.recv("Bob", timeout=0)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    assert not log.lines("was not shut down before")
 
 
 async def on_a_slow_line(size: int) -> tuple[Pool, Pool]:
