@@ -78,7 +78,7 @@ class LoopLifetime:
         """Run what ends the pool, and wait for the end of its thread; idempotent.
 
         Any number of threads may call it. An exception here, like Ctrl-C, takes back what this call asked for, and is raised again
-        when the pool has ended, or a moment later.
+        when the pool has ended, or a moment later. So is the `SystemExit` of SIGTERM, which takes nothing back.
         """
         if self._thread.alive:
             # The engine may be about to start, after a first use that was interrupted.
@@ -93,9 +93,16 @@ class LoopLifetime:
         tasks: list[asyncio.Task[None]] = []
         loop = self._engine.loop_owner.loop
         try:
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(self._begin, tasks, function)
-            self._thread.ended.wait()
+            try:
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(self._begin, tasks, function)
+                self._thread.ended.wait()
+            except SystemExit:
+                with suppress(RuntimeError):
+                    # As below.
+                    loop.call_soon_threadsafe(self._begin, tasks, function)
+                self._thread.ended.wait()
+                raise
         except BaseException:
             with suppress(RuntimeError):
                 # Also where the call was interrupted that begins it.
@@ -109,14 +116,17 @@ class LoopLifetime:
                 raise error
 
     def make_up_for(self, error: BaseException, reason: str | None = None) -> None:
-        """End the pool, without lingering, where a signal has kept a call that was to end it from its first steps.
+        """End the pool where a signal has kept a call that was to end it from its first steps.
 
-        ``reason``: as of `wind_up`.
+        Without lingering, but where the signal ends the program as ``sys.exit`` does. ``reason``: as of `wind_up`.
         """
         if not is_strike(error) or self._engine.ending.asked_for:
             return
         if self._thread.alive:
             self._engine.ending.begin_in_background(reason)
+            if isinstance(error, SystemExit):
+                self._thread.join()
+                return
             self._engine.ending.hurry()
             self._thread.join(self.grace)
         else:
@@ -125,12 +135,11 @@ class LoopLifetime:
 
     def _begin(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         # If the pool has just ended, nothing is left to do, and a task would never end.
-        if not self._thread.stopping:
+        if not (tasks or self._thread.stopping):
             tasks.append(self._engine.loop_owner.loop.create_task(function()))
 
     def _withdraw(self, tasks: list[asyncio.Task[None]], function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if not tasks:
-            self._begin(tasks, function)
+        self._begin(tasks, function)
         for task in tasks:
             # It begins in the next turn of the loop.
             self._engine.loop_owner.loop.call_soon(task.cancel)

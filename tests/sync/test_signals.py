@@ -3,12 +3,15 @@
 import asyncio
 import signal
 import sys
+import threading
+import time
+from functools import partial
 
 import pytest
 
-from mpccomm import PartyShutDownError
+from mpccomm import PartyAbortedError, PartyShutDownError
 from mpccomm.sync import signals
-from tests.sync.duo import ends, line, peer_of, program
+from tests.sync.duo import PREAMBLE, ends, line, peer_of, program
 from tests.timing import UNIT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could notice")
@@ -99,6 +102,40 @@ def test_the_second_one_does_not_wait() -> None:
         assert line(process) == "lingering"
         process.send_signal(signal.SIGTERM)
         assert ends(process, 60 * UNIT)[:2] == (-signal.SIGTERM, "")
+
+
+@pytest.mark.parametrize("last", ["the end of a with", "shutdown", "abort"])
+def test_one_that_comes_while_the_pool_ends_cuts_nothing_short(last: str) -> None:
+    """What is under way gets the time that it would have had."""
+    size = 40_000_000
+    body = f"""
+    def tell_of_the_end():
+        while not me.pool._engine.ending.asked_for:
+            time.sleep(0.001)
+        print("ending", flush=True)
+
+    with {"me" if last == "the end of a with" else "nullcontext()"}:
+        me.wait_ready()
+        me.asend("peer", bytes({size}))
+        threading.Thread(target=tell_of_the_end, daemon=True).start()
+    {"" if last == "the end of a with" else f"me.{last}()"}
+    """
+    preamble = f"from contextlib import nullcontext\n{PREAMBLE}"
+    with peer_of(body, "-W", "ignore", preamble=preamble) as (pool, process):
+        pool.wait_ready()
+        # It reads nothing for now.
+        held = threading.Event()
+        pool.pool._engine.loop_owner.post_soon(partial(held.wait, 60 * UNIT))
+        assert line(process) == "ending"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(10 * UNIT)  # more than an end that is cut short may take
+        held.set()
+        if last == "abort":
+            with pytest.raises(PartyAbortedError):
+                pool.recv("program", timeout=60 * UNIT)
+        else:
+            assert len(pool.recv("program", timeout=60 * UNIT)) == size
+        assert ends(process, 60 * UNIT)[0] == 128 + signal.SIGTERM
 
 
 def test_in_another_thread_nothing_is_changed() -> None:
