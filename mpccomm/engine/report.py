@@ -455,6 +455,10 @@ class Reporter:
         """Go on from the depth of the message, if it is deeper."""
         self._be_as_deep(message.annotation, self._threads.here())
 
+    def callback(self) -> None:
+        """What it receives counts for the calling task."""
+        self._depths.scope()
+
     def _be_as_deep(self, annotation: bytes, thread: _Thread) -> None:
         here = _entered.last() is not None
         if len(annotation) == _WHOLE.size and annotation[0] == ROUNDS and not here:

@@ -8,7 +8,7 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -268,6 +268,28 @@ async def test_a_message_counts_when_its_value_is_asked_for_in_tasks() -> None:
         await alice.send("Bob", 4)
         assert alice.report().rounds == 3
         assert await bob.recv("Alice") == 4
+
+
+ASKS: dict[str, Callable[[asyncio.Future[Any]], Awaitable[Any]]] = {
+    "await": lambda future: future,
+    "gather": lambda future: asyncio.gather(future),
+    "shield": lambda future: asyncio.shield(future),
+    "wait_for": lambda future: asyncio.wait_for(future, 10),
+    "as_completed": lambda future: next(iter(asyncio.as_completed([future]))),
+}
+
+
+@pytest.mark.parametrize("asks", ASKS)
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_message_counts_in_the_phase_in_which_asyncio_collects_its_future(asks: str) -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        with alice.phase("both"), bob.phase("both"):
+            for number in range(3):
+                alice.asend("Bob", number)
+                asking = asyncio.ensure_future(ASKS[asks](alice.arecv("Bob")))
+                await bob.send("Alice", await bob.recv("Alice"))
+                await asking
+    assert alice.report()["both"].rounds == bob.report()["both"].rounds == 6
 
 
 @pytest.mark.parametrize("size", [10, 200_000])

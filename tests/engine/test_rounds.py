@@ -87,6 +87,31 @@ async def test_what_a_task_of_a_new_task_has_received_is_behind_what_that_one_se
         assert alice.report().rounds == bob.report().rounds == 3
 
 
+@pytest.mark.parametrize("gathers", [True, False])
+async def test_what_asyncio_collects_in_a_task_counts_for_that_one(gathers: bool) -> None:
+    """Also where that is the first that the task does with the pool. So it does not add up with what others do meanwhile."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        await bob.send("Alice", 0)
+        go_on = asyncio.Event()
+
+        async def first() -> None:
+            future = alice.arecv("Bob")
+            await (asyncio.gather(future) if gathers else future)
+            go_on.set()
+            await alice.recv("Bob")
+
+        with alice.phase("both"):
+            one = asyncio.create_task(first())
+            await go_on.wait()
+            await asyncio.create_task(alice.send("Bob", 1))
+            assert alice.report().rounds == 1
+            await bob.send("Alice", 2)
+            await one
+            await alice.send("Bob", 3)
+            assert alice.report().rounds == 2
+        assert [await bob.recv("Alice"), await bob.recv("Alice")] == [1, 3]
+
+
 @pytest.mark.parametrize("enters", [True, False])
 async def test_a_task_goes_on_from_where_its_maker_is_when_it_first_enters_a_phase_or_sends(enters: bool) -> None:
     """So one that begins with a phase does not add up with another that ends before it sends."""
