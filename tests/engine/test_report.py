@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import random
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -648,6 +650,28 @@ def test_as_html() -> None:
     parser.feed(text)
     assert tags.count("tr") == 5
     assert "on&lt;line" in text
+
+
+def test_phases_stand_after_the_one_that_they_lie_in() -> None:
+    """Printed, in a notebook and for all parties together: there only the place of a row says where its phase lies."""
+    late = ["", "offline", "offline-2", "online", "offline/triples", "online/x", "offline/triples/check"]
+    early = ["", "online", "online/y", "offline"]
+    rows = ["all", "offline", "triples", "check", "offline-2", "online", "x"]
+    alice, bob = (Report(name, {path: Figures() for path in paths}, {}) for name, paths in (("a", late), ("b", early)))
+    assert [line.split()[0] for line in str(alice).splitlines()[2:]] == rows
+    assert re.findall("<td class=''><b>(?:&nbsp;)*([^<]+)</b>", alice._repr_html_()) == rows
+    assert list(alice) == ["", *late[1:2], *late[4:7:2], *late[2:4], late[5]]
+    assert list(joint([alice, bob])) == [*alice, "online/y"]
+    assert list(joint([bob, alice])) == ["", "online", "online/y", "online/x", *list(alice)[1:5]]
+
+
+def test_a_phase_that_is_entered_again_keeps_what_is_nested_in_it() -> None:
+    with SyncPool(settings=COUNTED) as pool:
+        for path in (("offline",), ("online",), ("offline", "triples")):
+            with contextlib.ExitStack() as stack:
+                for name in path:
+                    stack.enter_context(pool.phase(name))
+        assert list(pool.report()) == ["", "offline", "offline/triples", "online"]
 
 
 def test_as_dict_and_frame() -> None:
