@@ -294,6 +294,31 @@ async def test_a_message_counts_in_the_phase_in_which_asyncio_collects_its_futur
     assert alice.report()["both"].rounds == bob.report()["both"].rounds == 6
 
 
+@pytest.mark.parametrize("how", ["callback", "wrap_future"])
+async def test_a_message_counts_in_the_phase_in_which_a_callback_takes_it(how: str) -> None:
+    """That runs in a thread of its own; or asyncio passes it on, and nothing that it does is done in a task."""
+    network = MemoryNetwork()
+    names = "alice", "bob"
+    alice, bob = (SyncPool(name=name, settings=COUNTED, network=network) for name in names)
+    network.connect(alice, bob)
+    with alice, bob, alice.phase("both"), bob.phase("both"):
+        for number in range(3):
+            alice.asend("bob", number)
+            handle = alice.arecv("bob")
+            taken: list[int] = []
+            if how == "callback":
+                handle.add_done_callback(lambda done: taken.append(done.result()))  # noqa: B023 - it is called before the next
+            else:
+                waiting = asyncio.wrap_future(handle)
+            bob.send("alice", bob.recv("alice"))
+            if how == "callback":
+                await until(lambda: bool(taken))  # noqa: B023
+            else:
+                taken.append(await waiting)
+            assert taken == [number]
+        assert alice.report()["both"].rounds == bob.report()["both"].rounds == 6
+
+
 @pytest.mark.parametrize("size", [10, 200_000])
 @pytest.mark.parametrize("late", [False, True])
 async def test_what_a_future_gives_back_is_received_by_the_next_call(size: int, late: bool) -> None:
