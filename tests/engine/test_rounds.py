@@ -145,6 +145,26 @@ async def test_a_task_goes_on_from_where_its_maker_is_when_it_first_enters_a_pha
         assert bob.report()["both"].rounds == (6 if enters else 12)
 
 
+async def test_tasks_whose_messages_are_here_do_not_add_up_where_all_begin_first() -> None:
+    """As the guide says: else one may end before the next has taken its first step, and nothing tells that this was made before."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        names = [f"task {number}" for number in range(3)]
+
+        async def side(name: str) -> None:
+            with alice.phase(name):
+                await asyncio.sleep(0)
+                alice.asend("Bob", name, name)
+                assert await alice.recv("Bob", name) == name
+
+        with alice.phase("both"), bob.phase("both"):
+            for name in names:
+                await bob.send("Alice", name, name)
+            for task in [asyncio.ensure_future(side(name)) for name in names]:
+                await task
+            assert [await bob.recv("Alice", name) for name in names] == names
+        assert alice.report()["both"].rounds == bob.report()["both"].rounds == 1
+
+
 async def test_tasks_that_have_ended_are_let_go() -> None:
     async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
         with alice.phase("many"):
