@@ -22,14 +22,16 @@ receiving party propagates as well. Without, nothing of a trace leaves this proc
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import reduce
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpccomm.engine.base_pool import BasePool, engine_of
-from mpccomm.engine.observer import TRACE_CONTEXT, Careful, Involved, fields_of, pack_field
+from mpccomm.engine.observer import TRACE_CONTEXT, Careful, Involved, fields_of, joined, pack_field, without
 from mpccomm.errors import MissingExtraError, missing_library
 from mpccomm.protocol.frames import text_of_key
 
@@ -76,14 +78,25 @@ _waited: ContextVar[_Wait] = ContextVar("mpccomm.waited", default=_NONE)
 
 
 def instrument(pool: BasePool, tracer_provider: TracerProvider | None = None, *, propagate: bool = False) -> None:
-    """Make spans of all that a pool sends and receives from now on.
+    """Make spans of all that a pool sends and receives from now on. Called again for a pool, only the last call counts.
 
     :param tracer_provider: of the spans; left out: the global one of OpenTelemetry
     :param propagate: let the context of a span travel with its message
     """
     engine = engine_of(pool)
     spans = _Spans(get_tracer("mpccomm", tracer_provider=tracer_provider), propagate)
-    engine.observe(Careful(spans, engine.log))
+    owner = engine.loop_owner
+    with _changing:
+        former = [one for one in (owner.observers.all if owner.observers else ()) if isinstance(one, _Guarded)]
+        # A span that the former ones have begun is with its message, and ends with that.
+        owner.observers = joined(reduce(without, former, owner.observers), _Guarded(spans, engine.log))
+
+
+_changing = threading.Lock()
+
+
+class _Guarded(Careful):
+    """The spans of a pool, whose processors are code of the program."""
 
 
 class _Spans:

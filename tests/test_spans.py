@@ -65,6 +65,27 @@ async def test_a_producer_and_a_consumer(telemetry: Telemetry) -> None:
     assert not received.links
 
 
+@pytest.mark.parametrize("other", [True, False])
+async def test_to_instrument_a_pool_again_is_to_do_so_once(telemetry: Telemetry, other: bool) -> None:
+    """So a cell of a notebook may run again; what is under way then has its span all the same."""
+    latest = Telemetry() if other else telemetry
+    async with pools("Alice", "Bob") as (alice, bob):
+        instrument(alice, telemetry.provider)
+        instrument(bob, telemetry.provider)
+        handle = alice.asend("Bob", 1)
+        for pool in (alice, bob):
+            instrument(pool, latest.provider, propagate=True)
+        await handle
+        assert [span.name for span in telemetry.spans(SpanKind.PRODUCER)] == ["send Bob"]
+        assert await bob.recv("Alice") == 1
+        await exchange(alice, bob)
+    for kind in (SpanKind.PRODUCER, SpanKind.CONSUMER):
+        assert sum(len(one.spans(kind)) for one in {telemetry, latest}) == 2
+    received = latest.spans(SpanKind.CONSUMER)
+    assert len(received) == 2
+    assert [len(span.links) for span in received] == [0, 1]
+
+
 async def test_a_processor_that_raises_costs_no_message_and_no_connection(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(SpanProcessor):
         def on_start(self, span: Any, parent_context: Any = None) -> None:

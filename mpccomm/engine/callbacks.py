@@ -7,12 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Sized
 from concurrent.futures import Future
+from contextvars import Context
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpccomm.display import plural
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.logs import LogEvent
+
+
+class Callback(NamedTuple):
+    """What is called with a handle, in which context."""
+
+    function: Callable[[Any], object]
+    context: Context
 
 
 class Callbacks:
@@ -31,22 +39,22 @@ class Callbacks:
         self._running: _Running | None = None
         """The callback that runs in it."""
 
-    def call(self, callback: Callable[[Any], object], handle: Future[Any], later: Sized) -> None:
+    def call(self, callback: Callback, handle: Future[Any], later: Sized) -> None:
         """Run a callback here; those in ``later`` have to wait for it."""
         if threading.get_ident() != self._at_work:
             self._call(callback, handle)
             return
         # A callback may add another one to a handle that is done already: that one runs inside the first.
         around = self._running
-        self._running = _Running(callback, time.monotonic(), later)
+        self._running = _Running(callback.function, time.monotonic(), later)
         try:
             self._call(callback, handle)
         finally:
             self._running = around
 
-    def _call(self, callback: Callable[[Any], object], handle: Future[Any]) -> None:
+    def _call(self, callback: Callback, handle: Future[Any]) -> None:
         try:
-            callback(handle)
+            callback.context.run(callback.function, handle)
         except BaseException as error:
             # `sys.exit` ends a thread that is the program's own; but further callbacks need the one that is for them.
             if not isinstance(error, Exception) and threading.get_ident() != self._at_work:

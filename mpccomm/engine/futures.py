@@ -7,7 +7,7 @@ import contextlib
 import gc
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from contextvars import Context
+from contextvars import Context, copy_context
 from threading import get_ident
 from typing import Any, NoReturn, Self, TypeVar, cast
 
@@ -134,7 +134,8 @@ class ReceiveFuture(RequestFuture):
             self.waiter.kept = self
         if self.owner.inherited:
             fail_if_inherited(self, self.owner)
-        super().add_done_callback(fn, context=context)
+        # As asyncio does; where None is passed to it, it calls the function in the context in which the outcome comes.
+        super().add_done_callback(fn, context=copy_context() if context is None else context)
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
         """Do as any future does. Without callbacks it is kept by the program alone."""
@@ -223,6 +224,14 @@ class ObservedFuture(ReceiveFuture):
     """A future that tells the observer when the program asks for the value."""
 
     __slots__ = ()
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """Do as any future of a receive does."""
+        observers = self.owner.observers
+        if context is None and observers is not None:
+            for hook in observers.callback:
+                hook()
+        super().add_done_callback(fn, context=context)
 
     def __await__(self) -> Generator[Any, None, Any]:
         request, observers = self.request, self.owner.observers

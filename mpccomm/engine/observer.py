@@ -61,6 +61,11 @@ class Observers:
 
         In the context that asks, after `receives`. Any other message is in the hands of the program with that alone.
         """
+        self.callback: tuple[Callable[[], None], ...] = self._hooks("callback")
+        """A callback is added to a future, in the task for which it may ask for the result, as that of `asyncio.gather` does.
+
+        It runs in no task, but in a copy of the context of this one. Not told where a task awaits the future.
+        """
         self.waits: tuple[Begun, ...] = self._hooks("waits")
         """A call begins to wait; in the thread of the call. What is returned is called there when it ends."""
         self.further_waits: tuple[Begun, ...] = self._hooks("further_waits")

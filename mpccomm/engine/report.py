@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -88,7 +89,8 @@ class Figures:
 class Report(Mapping[str, Figures]):
     """The figures of each phase, all parties together, by the name of the phase; "" is the whole, phases or not.
 
-    Print it, show it in a notebook, or turn it into a dict or a DataFrame.
+    Each phase is followed by those that are nested in it, however late those were entered. Print it, show it in a notebook, or turn
+    it into a dict or a DataFrame.
     """
 
     def __init__(self, pool: str, phases: Mapping[str, Figures], parties: Mapping[str, Mapping[str, Figures]]) -> None:
@@ -96,7 +98,7 @@ class Report(Mapping[str, Figures]):
         """The name of this party, if it has one."""
         self.parties: dict[str, dict[str, Figures]] = {phase: dict(figures) for phase, figures in parties.items()}
         """The figures of each phase by party."""
-        self._phases = dict(phases)
+        self._phases = {phase: phases[phase] for phase in _nested(phases)}
 
     def __getitem__(self, phase: str) -> Figures:
         try:
@@ -188,6 +190,20 @@ class Report(Mapping[str, Figures]):
 
     def _repr_html_(self) -> str:
         return report_html(self.pool, self.to_dict())
+
+
+def _nested(phases: Iterable[str]) -> list[str]:
+    """Return the phases so that each is followed by those inside of it: tables show by the order alone in which one lies."""
+    chains = {phase: _around(phase) for phase in phases}
+    places: dict[str, int] = {}
+    for phase in itertools.chain.from_iterable(chains.values()):
+        places.setdefault(phase, len(places))
+    return sorted(chains, key=lambda phase: [places[one] for one in chains[phase]])
+
+
+def _around(phase: str) -> list[str]:
+    """Return the paths of the phases that one lies in, from the outermost inwards, and its own."""
+    return list(itertools.accumulate(phase.split("/"), "{}/{}".format))
 
 
 # -- phases ------------------------------------------------------------------------------------------------------------
@@ -454,6 +470,10 @@ class Reporter:
     def taken(self, party: str, message: Incoming) -> None:
         """Go on from the depth of the message, if it is deeper."""
         self._be_as_deep(message.annotation, self._threads.here())
+
+    def callback(self) -> None:
+        """What it receives counts for the calling task."""
+        self._depths.scope()
 
     def _be_as_deep(self, annotation: bytes, thread: _Thread) -> None:
         here = _entered.last() is not None

@@ -19,9 +19,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures._base import _Waiter
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mpccomm.engine.callbacks import Callbacks
+from mpccomm.engine.callbacks import Callback, Callbacks
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.engine.observer import Involved
 from mpccomm.engine.options import handle_limit
@@ -174,13 +175,18 @@ class ThreadFuture(concurrent.futures.Future[T]):
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         """Call a function with this future when it is done. One thread runs those of all handles of a pool, one after the other.
 
-        So a callback is to be short. Where the future is done already, it runs at once, in the thread that calls this.
+        So a callback is to be short. Where the future is done already, it runs at once, in the thread that calls this. As on the
+        other face it runs in a copy of the present context, within the phases and deadlines that go on.
         """
         to_here = self._to_here
         if to_here is not None and not self.outcomes:
             # A program that adds a callback has not forgotten the future.
             to_here.kept = self
-        self.__dict__.setdefault("_later", deque()).append(fn)
+        observers = self._callbacks.loop_owner.observers
+        if self._call is not None and observers is not None:
+            for hook in observers.callback:
+                hook()
+        self.__dict__.setdefault("_later", deque()).append(Callback(fn, copy_context()))
         if self.done():
             self._call_back()
 
@@ -307,7 +313,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
             shown.publish(self)
 
     def _call_back(self) -> None:
-        later: deque[Callable[[Any], object]] | None = self.__dict__.get("_later")
+        later: deque[Callback] | None = self.__dict__.get("_later")
         while later:
             try:
                 callback = later.popleft()

@@ -165,12 +165,15 @@ class _Picture:
         )
 
     def _bars(self, party: PartyRecord) -> Iterator[tuple[str, str, list[_Bar]]]:
-        """Yield what a party did, by kind; the later ones are drawn over the earlier."""
+        """Yield what a party did, by kind; the later ones are drawn over the earlier.
+
+        Where tasks or threads wait at the same time, a wait for a message that has not come shows over the others.
+        """
         waits = list(party.waits_by_kind())
         receiving = [wait for wait in waits if wait.of]
         sending = [wait for wait in waits if wait.to]
-        yield "waits for a message", RECEIVING, [self._bar(party, wait.began, wait.ended) for wait in receiving]
         yield "waits until a message is there", SENDING, [self._bar(party, wait.began, wait.ended) for wait in sending]
+        yield "waits for a message", RECEIVING, [self._bar(party, wait.began, wait.ended) for wait in receiving]
         coding = [(send.called, send.encoded) for send in party.sends]
         coding += [(receive.taken, receive.returned) for receive in party.receives]
         yield "encodes, decodes", CODING, [self._bar(party, *one) for one in coding]

@@ -8,6 +8,7 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, cast
 
@@ -474,6 +475,29 @@ async def test_a_wait_that_is_cancelled_when_the_loop_of_the_pool_has_ended_ends
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+@pytest.mark.parametrize("kind", [ReceiveFuture, ObservedFuture])
+async def test_callbacks_run_in_the_context_in_which_they_were_added(kind: type[ReceiveFuture]) -> None:
+    """As asyncio has it, whose `gather` and `shield` ask for the value in one. Also where there is nothing in the context."""
+    here: ContextVar[str] = ContextVar("here", default="nowhere")
+    request = FakeRequest()
+    future = receive_future(request, home_owner(), kind)
+    seen = []
+
+    def look(_: object) -> None:
+        seen.append(here.get())
+
+    context = copy_context()
+    context.run(here.set, "the program")
+    future.add_done_callback(look, context=Context())
+    context.run(future.add_done_callback, look)
+    future.add_done_callback(look, context=context)
+    here.set("the pool")
+    request.end("value")
+    await asyncio.sleep(0)
+    assert await future == "value"
+    assert seen == ["nowhere", "the program", "the program"]
 
 
 # -- in the child of a fork ---------------------------------------------------------------------------------------------------

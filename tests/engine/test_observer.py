@@ -38,6 +38,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "failed": ("Bob", "message", "error"),
     "receives": ("Bob", "message", 2.0, 3.0),
     "taken": ("Bob", "message"),
+    "callback": (),
     "waits": ((("Bob", True),),),
     "further_waits": ((("Bob", True),),),
     "vain": ((("Bob", False),), 1.0),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -268,6 +270,53 @@ async def test_a_message_counts_when_its_value_is_asked_for_in_tasks() -> None:
         await alice.send("Bob", 4)
         assert alice.report().rounds == 3
         assert await bob.recv("Alice") == 4
+
+
+ASKS: dict[str, Callable[[asyncio.Future[Any]], Awaitable[Any]]] = {
+    "await": lambda future: future,
+    "gather": lambda future: asyncio.gather(future),
+    "shield": lambda future: asyncio.shield(future),
+    "wait_for": lambda future: asyncio.wait_for(future, 10),
+    "as_completed": lambda future: next(iter(asyncio.as_completed([future]))),
+}
+
+
+@pytest.mark.parametrize("asks", ASKS)
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_message_counts_in_the_phase_in_which_asyncio_collects_its_future(asks: str) -> None:
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        with alice.phase("both"), bob.phase("both"):
+            for number in range(3):
+                alice.asend("Bob", number)
+                asking = asyncio.ensure_future(ASKS[asks](alice.arecv("Bob")))
+                await bob.send("Alice", await bob.recv("Alice"))
+                await asking
+    assert alice.report()["both"].rounds == bob.report()["both"].rounds == 6
+
+
+@pytest.mark.parametrize("how", ["callback", "wrap_future"])
+async def test_a_message_counts_in_the_phase_in_which_a_callback_takes_it(how: str) -> None:
+    """That runs in a thread of its own; or asyncio passes it on, and nothing that it does is done in a task."""
+    network = MemoryNetwork()
+    names = "alice", "bob"
+    alice, bob = (SyncPool(name=name, settings=COUNTED, network=network) for name in names)
+    network.connect(alice, bob)
+    with alice, bob, alice.phase("both"), bob.phase("both"):
+        for number in range(3):
+            alice.asend("bob", number)
+            handle = alice.arecv("bob")
+            taken: list[int] = []
+            if how == "callback":
+                handle.add_done_callback(lambda done: taken.append(done.result()))  # noqa: B023 - it is called before the next
+            else:
+                waiting = asyncio.wrap_future(handle)
+            bob.send("alice", bob.recv("alice"))
+            if how == "callback":
+                await until(lambda: bool(taken))  # noqa: B023
+            else:
+                taken.append(await waiting)
+            assert taken == [number]
+        assert alice.report()["both"].rounds == bob.report()["both"].rounds == 6
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
@@ -626,6 +675,28 @@ def test_as_html() -> None:
     parser.feed(text)
     assert tags.count("tr") == 5
     assert "on&lt;line" in text
+
+
+def test_phases_stand_after_the_one_that_they_lie_in() -> None:
+    """Printed, in a notebook and for all parties together: there only the place of a row says where its phase lies."""
+    late = ["", "offline", "offline-2", "online", "offline/triples", "online/x", "offline/triples/check"]
+    early = ["", "online", "online/y", "offline"]
+    rows = ["all", "offline", "triples", "check", "offline-2", "online", "x"]
+    alice, bob = (Report(name, {path: Figures() for path in paths}, {}) for name, paths in (("a", late), ("b", early)))
+    assert [line.split()[0] for line in str(alice).splitlines()[2:]] == rows
+    assert re.findall("<td class=''><b>(?:&nbsp;)*([^<]+)</b>", alice._repr_html_()) == rows
+    assert list(alice) == ["", *late[1:2], *late[4:7:2], *late[2:4], late[5]]
+    assert list(joint([alice, bob])) == [*alice, "online/y"]
+    assert list(joint([bob, alice])) == ["", "online", "online/y", "online/x", *list(alice)[1:5]]
+
+
+def test_a_phase_that_is_entered_again_keeps_what_is_nested_in_it() -> None:
+    with SyncPool(settings=COUNTED) as pool:
+        for path in (("offline",), ("online",), ("offline", "triples")):
+            with contextlib.ExitStack() as stack:
+                for name in path:
+                    stack.enter_context(pool.phase(name))
+        assert list(pool.report()) == ["", "offline", "offline/triples", "online"]
 
 
 def test_as_dict_and_frame() -> None:

@@ -87,6 +87,31 @@ async def test_what_a_task_of_a_new_task_has_received_is_behind_what_that_one_se
         assert alice.report().rounds == bob.report().rounds == 3
 
 
+@pytest.mark.parametrize("gathers", [True, False])
+async def test_what_asyncio_collects_in_a_task_counts_for_that_one(gathers: bool) -> None:
+    """Also where that is the first that the task does with the pool. So it does not add up with what others do meanwhile."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        await bob.send("Alice", 0)
+        go_on = asyncio.Event()
+
+        async def first() -> None:
+            future = alice.arecv("Bob")
+            await (asyncio.gather(future) if gathers else future)
+            go_on.set()
+            await alice.recv("Bob")
+
+        with alice.phase("both"):
+            one = asyncio.create_task(first())
+            await go_on.wait()
+            await asyncio.create_task(alice.send("Bob", 1))
+            assert alice.report().rounds == 1
+            await bob.send("Alice", 2)
+            await one
+            await alice.send("Bob", 3)
+            assert alice.report().rounds == 2
+        assert [await bob.recv("Alice"), await bob.recv("Alice")] == [1, 3]
+
+
 @pytest.mark.parametrize("enters", [True, False])
 async def test_a_task_goes_on_from_where_its_maker_is_when_it_first_enters_a_phase_or_sends(enters: bool) -> None:
     """So one that begins with a phase does not add up with another that ends before it sends."""
@@ -118,6 +143,26 @@ async def test_a_task_goes_on_from_where_its_maker_is_when_it_first_enters_a_pha
 
         await asyncio.gather(both(), answers())
         assert bob.report()["both"].rounds == (6 if enters else 12)
+
+
+async def test_tasks_whose_messages_are_here_do_not_add_up_where_all_begin_first() -> None:
+    """As the guide says: else one may end before the next has taken its first step, and nothing tells that this was made before."""
+    async with pools("Alice", "Bob", settings=COUNTED) as (alice, bob):
+        names = [f"task {number}" for number in range(3)]
+
+        async def side(name: str) -> None:
+            with alice.phase(name):
+                await asyncio.sleep(0)
+                alice.asend("Bob", name, name)
+                assert await alice.recv("Bob", name) == name
+
+        with alice.phase("both"), bob.phase("both"):
+            for name in names:
+                await bob.send("Alice", name, name)
+            for task in [asyncio.ensure_future(side(name)) for name in names]:
+                await task
+            assert [await bob.recv("Alice", name) for name in names] == names
+        assert alice.report()["both"].rounds == bob.report()["both"].rounds == 1
 
 
 async def test_tasks_that_have_ended_are_let_go() -> None:

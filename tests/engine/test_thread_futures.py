@@ -5,6 +5,7 @@ import gc
 import math
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from decimal import Decimal
 
 import pytest
@@ -53,6 +54,29 @@ def test_an_error_reaches_the_thread_that_waits() -> None:
     with pytest.raises(ValueError, match="wrong"):
         waiter.result(LIMIT)
     assert isinstance(future.exception(), ValueError)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_callback_runs_in_a_copy_of_the_context_in_which_it_was_added(done: bool) -> None:
+    here: ContextVar[str] = ContextVar("here", default="nowhere")
+    callbacks = Callbacks(LoopOwner())
+    future, seen = ThreadFuture[int](callbacks), concurrent.futures.Future[str]()
+
+    def look(_: object) -> None:
+        seen.set_result(here.get())
+        here.set("the callback")
+
+    if done:
+        future.resolve(7, None)
+    token = here.set("the program")
+    future.add_done_callback(look)
+    assert here.get() == "the program"
+    here.reset(token)
+    if not done:
+        future.resolve(7, None)
+    assert seen.result(LIMIT) == "the program"
+    callbacks.end()
+    callbacks.join(LIMIT)
 
 
 def test_time_is_up() -> None:

@@ -13,9 +13,10 @@ mpl.use("agg")
 
 from matplotlib import pyplot
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 
-from mpccomm.trace.drawing import plot, save
-from mpccomm.trace.record import Phase, Record, Wait
+from mpccomm.trace.drawing import RECEIVING, SENDING, plot, save
+from mpccomm.trace.record import Phase, Receive, Record, Send, Wait
 from tests.trace.records import message, party, ping_pong
 
 
@@ -68,6 +69,31 @@ def test_a_wait_that_came_to_nothing_is_in_the_picture() -> None:
     try:
         assert axes.get_xlim()[1] >= 9.9
         assert axes.get_xlabel() == "time in ms"
+    finally:
+        pyplot.close(axes.figure)
+
+
+def test_where_tasks_wait_at_the_same_time_a_wait_for_a_message_shows() -> None:
+    """Also that of a collective, which waits for a delivery from then on."""
+    alice, bob = party("Alice", "Bob"), party("Bob", "Alice")
+    alice.lanes.append("MainThread/task")
+    second = 10**9
+    alice.waits += [
+        Wait(0, 0, 6 * second, [0], [0]),
+        Wait(1, 1 * second, 3 * second, [0], []),
+        Wait(1, 4 * second, 5 * second, [], [0]),
+    ]
+    alice.receives.append(Receive(0, 0, "0", 1, 0, 0, 2 * second, 6 * second, 6 * second))
+    bob.sends.append(Send(0, 0, "0", 1, 0, 0, 0, -1, 0))
+    axes = plot(Record([alice, bob]))
+    try:
+        bars = [one for one in axes.collections if one.get_zorder() == 2]
+
+        def colour_at(time: float) -> str:
+            there = [bar for bar in bars for path in bar.get_paths() if path.get_extents().containsx(time)]
+            return str(to_hex(there[-1].get_facecolor()))
+
+        assert [colour_at(half + 0.5) for half in range(6)] == [*[RECEIVING] * 2, *[SENDING] * 2, RECEIVING, SENDING]
     finally:
         pyplot.close(axes.figure)
 
