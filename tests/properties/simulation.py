@@ -248,7 +248,9 @@ class Simulation:
         assert other is not None
         receiver = self.processes[epoch.sender].sides[side.process.party.name]
         if receiver.epoch is other and receiver.link.state is PartyState.ALIVE:
-            promise(other.holds(letter), f"message {letter.index} of {message.key} is acknowledged, and not held")
+            promise(
+                other.holds(letter), f"message {letter.index} of {message.key} is acknowledged, and can't be received"
+            )
         unsettled = (side.process.incarnation, message.key, letter.index) in receiver.unsettled
         promise(not unsettled, f"message {letter.index} of {message.key} is acknowledged before it was settled")
 

@@ -103,7 +103,7 @@ class Epoch:
             self.release(message.key)
 
     def holds(self, letter: Letter) -> bool:
-        """Whether this side has a letter that the other one sent."""
+        """Whether this side has a letter that the other one sent, and all of its id that come before it."""
         key = letter.message.key
         handed = self.handed.get(key, 0)
         if letter.index < handed:
@@ -112,7 +112,7 @@ class Epoch:
         queue = [there] if isinstance(there, Incoming) else list(there)
         queue = [message for message in queue if message.receiver is self.session.receiver]
         place = letter.index - handed + len(self.returned.get(key, ()))
-        return place < len(queue) and queue[place].written == queue[place].total
+        return place < len(queue) and all(one.written == one.total for one in queue[: place + 1])
 
     def missing(self, sender: Epoch) -> dict[Key, int]:
         """How many of each id were sent by the other half, and not handed out yet."""
