@@ -165,7 +165,7 @@ class PartyConnections:
                 link.moved(connection, backlog, now)
 
     def moving(self, within: float) -> bool:
-        """Return whether some of what was sent gets through on one of them, or may, as a relay has not said that all has.
+        """Return whether some of what was sent gets through on one of them, or may, as a relay or proxy has it.
 
         :param within: for no longer than these seconds something was on its way
         """

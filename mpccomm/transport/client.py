@@ -83,6 +83,7 @@ class Client:
             stream = await upgrade(
                 self._session, url, context, lambda *ends: WebSocket(*ends, client=True), server_name=self._server_name
             )
+        stream.proxied = self._proxy is not None
         stream.take_over()
         return stream
 

@@ -52,6 +52,8 @@ class Stream(ABC):
     """The close code that the other side gave, if it gave one."""
     relayed = False
     """Whether it goes through a relay; a direct one is preferred."""
+    proxied = False
+    """Whether it goes through a forward proxy."""
     violation = ""
     """What has arrived that is no batch, and has ended the connection; empty: nothing."""
     _first: bytes | memoryview | None = None
@@ -115,8 +117,8 @@ class Stream(ABC):
 
     @property
     def passing_on(self) -> bool:
-        """Whether a relay may still have some of what was sent before the end, with that end."""
-        return self.relayed and self._said_close and not self._ended.done()
+        """Whether a relay or proxy may still have some of what was sent before the end, with that end."""
+        return (self.relayed or self.proxied) and self._said_close and not self._ended.done()
 
     # -- using it ------------------------------------------------------------------------------------------------------
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mpccomm import AuthenticationError, ConfigurationError, Pool, Proxy, SyncPool
+from mpccomm import (
+    AuthenticationError,
+    ConfigurationError,
+    PartyAbortedError,
+    PartyShutDownError,
+    Pool,
+    Proxy,
+    SyncPool,
+)
 from mpccomm.proxies import GivenProxy
 from mpccomm.pytest_plugin.relays import LocalRelay
+from mpccomm.transport import stream
 from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
 from tests.forward_proxy import ForwardProxy
@@ -68,6 +77,48 @@ async def test_messages_go_through_and_the_proxy_sees_tls_alone(folder: Folder, 
         assert proxy.asked == [f"{LOCAL}:{bob.port}"]
         assert b"a secret" not in proxy.heard
         assert proxy.heard.startswith(b"\x16\x03")
+
+
+class HoldingProxy(ForwardProxy):
+    """It takes all at once, passes it on when it is told to, and drops the rest where who sent it has gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds = False
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 20):
+                seen += data
+                while self.holds and not reader.at_eof():
+                    with suppress(TimeoutError):
+                        seen += await asyncio.wait_for(reader.read(1 << 20), UNIT / 10)
+                if reader.at_eof():
+                    return
+                writer.write(seen)
+                seen.clear()
+
+
+@pytest.mark.parametrize("end", ["abort", "shutdown"])
+async def test_an_end_is_heard_of_behind_what_a_proxy_holds(
+    folder: Folder, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "CLOSE_TIMEOUT", UNIT)
+    with HoldingProxy() as proxy:
+        async with bob_of(folder) as bob, alice_of(folder, proxy.url, bob.port or 0) as alice:
+            await exchange(alice, bob)
+            receiving = asyncio.ensure_future(bob.recv("Alice"))
+            proxy.holds = True
+            if end == "abort":
+                alice.asend("Bob", bytes(1 << 20))
+                ending = asyncio.ensure_future(alice.abort())
+            else:
+                ending = asyncio.ensure_future(alice.shutdown(0))
+            await asyncio.sleep(10 * UNIT)  # several times what a connection may take to close
+            proxy.holds = False
+            with pytest.raises(PartyAbortedError if end == "abort" else PartyShutDownError):
+                await asyncio.wait_for(receiving, PATIENCE)
+            await ending
 
 
 @contextmanager
