@@ -30,7 +30,15 @@ from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.identity import Certificate
 from mpccomm.transport.listener import Acceptor
 from mpccomm.transport.log_throttle import LogThrottle
-from mpccomm.transport.relay_client import CONTROL_PATH, HEARTBEAT, MOST_SAID, NOT_ADMITTED, STREAM_PATH, VERSION
+from mpccomm.transport.relay_client import (
+    CONTROL_PATH,
+    HEARTBEAT,
+    MOST_SAID,
+    NOT_ADMITTED,
+    STREAM_PATH,
+    VERSION,
+    fields_of,
+)
 from mpccomm.transport.relay_identity import (
     CHALLENGE_SIZE,
     AccessList,
@@ -690,10 +698,7 @@ async def _read(connection: web.WebSocketResponse) -> dict[str, Any]:
     message = await connection.receive()
     if message.type is not aiohttp.WSMsgType.TEXT:
         raise ConnectionResetError
-    said = json.loads(message.data)
-    if not isinstance(said, dict):
-        raise ValueError("not a message of a party")
-    return said
+    return fields_of(message.data)
 
 
 def _short(certificate: Certificate) -> str:

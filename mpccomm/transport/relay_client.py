@@ -23,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from mpccomm.errors import ConfigurationError
+from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.transport.client import Client, describe, upgrade
@@ -123,7 +124,9 @@ class RelayLine:
                 began = asyncio.get_running_loop().time()
                 try:
                     await self._keep()
-                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigurationError) as error:
+                except Exception as error:
+                    if is_strike(error):
+                        raise
                     failures = 0 if self._admitted.is_set() else failures + 1
                     self._note(self._describe(error))
                     self._answered = self.trouble != describe(error)
@@ -317,7 +320,7 @@ class RelayLine:
                     ),
                 )
             await call.tunnel.open(greeting)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             if not pending.end():
                 return
             if verdict := judge(error):
@@ -440,6 +443,28 @@ def _token(relay: Relay) -> str:
     return tokens[0]
 
 
+def fields_of(text: str) -> dict[str, Any]:
+    """Return what a message on a kept connection says: whole numbers, texts, and lists of texts. Anything else is left out.
+
+    :raises ValueError: it says nothing
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("no message of the protocol for relays")
+    return {name: value for name, value in found.items() if _is_plain(value) or _is_list(value)}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 async def _read(control: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
     """Return the next message of a relay.
 
@@ -448,10 +473,7 @@ async def _read(control: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
     """
     message = await control.receive()
     if message.type is aiohttp.WSMsgType.TEXT:
-        said = json.loads(message.data)
-        if not isinstance(said, dict):
-            raise ValueError("not a message of a relay")
-        return said
+        return fields_of(message.data)
     if control.close_code == NOT_ADMITTED:
         raise RelayError("it does not let us in: is this party's certificate, or its token, known there?")
     raise RelayError("it shuts down" if control.close_code == 1001 else "the connection to it broke")

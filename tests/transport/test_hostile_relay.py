@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -236,9 +237,15 @@ async def test_a_member_that_calls_without_end(folder: Folder, relay: LocalRelay
         '{"call": "x"}',
         '{"call": 1, "fingerprints": 7}',
         '{"call": 1, "fingerprints": [], "addr": "::%%", "port": 0}',
+        '{"call": 1e999, "fingerprints": [], "addr": "", "port": 0}',
+        '{"call": 1, "fingerprints": [], "addr": ' + "[" * 900 + "]" * 900 + ', "port": 0}',
+        "[" * 30_000,
     ],
 )
-async def test_a_member_that_says_what_no_party_says(folder: Folder, relay: LocalRelay, said: str) -> None:
+async def test_a_member_that_says_what_no_party_says(
+    folder: Folder, relay: LocalRelay, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log(caplog)
     async with duo(folder, relay.relay) as (alice, bob), member(folder, relay) as attacker:
         await exchange(alice, bob)
         async with attacker.there() as control:
@@ -248,7 +255,9 @@ async def test_a_member_that_says_what_no_party_says(folder: Folder, relay: Loca
                 assert json.loads(message.data) == {"call": 1, "refused": "absent"}
             else:
                 assert message.type is aiohttp.WSMsgType.CLOSE
+                assert log.lines("says what no party says")
         await exchange(alice, bob)
+        assert not log.lines("", logging.ERROR)
 
 
 async def test_a_member_with_many_connections(folder: Folder, relay: LocalRelay) -> None:

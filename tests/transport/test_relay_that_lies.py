@@ -6,6 +6,7 @@ The relay is ours, with what it passes on in other hands.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Callable
@@ -249,6 +250,39 @@ async def test_a_relay_that_speaks_otherwise(
         await log.seen("can't be used")
         assert not log.lines("a part of the pool failed")
         assert alice._engine.party("Bob").link.ending is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[" * 30_000,
+        '{"call": ' + "[" * 900 + "]" * 900 + "}",
+        '{"call": 1e999}',
+        '{"call": ' + "9" * 5000 + "}",
+        '{"caller": "x\\r\\nHost: y"}',
+        '{"caller": "\\ud800"}',
+        "7",
+    ],
+)
+async def test_one_that_says_something_odd_once_can_be_used_afterwards(
+    said: str, folder: Folder, relay: LocalRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log(caplog)
+    async with duo(folder, relay.relay) as (alice, bob):
+        await exchange(alice, bob)
+
+        async def say() -> None:
+            assert relay.server is not None
+            for party in relay.server._parties.values():
+                for one in party.present:
+                    await one.socket.send_str(said)
+
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(say(), relay._loop))
+        async with pool_of(folder, "Carol", "Alice", relay=relay.relay) as carol:
+            alice.add_http_client("Carol", cert=folder.cert(PARTIES["Carol"]))
+            await alice.send("Carol", 1, timeout=PATIENCE)
+            assert await carol.recv("Alice", timeout=PATIENCE) == 1
+        assert not log.lines("", logging.ERROR)
 
 
 async def test_calls_that_nobody_made(folder: Folder, relay: LocalRelay) -> None:
