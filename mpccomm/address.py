@@ -171,6 +171,11 @@ def check_port(port: object, what: str = "port", *, zero: str = "") -> int:
     return int(number)
 
 
+def no_name(name: object, hint: str = "") -> TypeError:
+    """Return the error for what can be no party's name. It is not shown: where arguments change places it is a message."""
+    return TypeError(f"the name of a party is a text, not {type(name).__name__}{hint}")
+
+
 def check_name(name: object) -> str:
     """Return the name of a party, unless it can't be one: any text of valid Unicode, not empty, that can be read in a log.
 
@@ -178,7 +183,7 @@ def check_name(name: object) -> str:
     :raises ConfigurationError: it is empty, has blanks around it or control characters in it, or is no valid Unicode
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of a party is a text, not {name!r} ({type(name).__name__})")
+        raise no_name(name)
     if not name:
         raise ConfigurationError("the name of a party is empty: give the name that send and recv are to use for it")
     if shortcoming := unreadable(name):

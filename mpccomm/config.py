@@ -48,7 +48,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
-from mpccomm.address import ascii_name, check_host, check_name, check_port, check_server_name, normalise, unreadable
+from mpccomm.address import (
+    ascii_name,
+    check_host,
+    check_name,
+    check_port,
+    check_server_name,
+    no_name,
+    normalise,
+    unreadable,
+)
 from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.proxies import ENV, NONE, Proxy
 from mpccomm.relays import Relay
@@ -162,6 +171,8 @@ class Config:
         """Return the party of that name; None: that of the environment variable ``MPCCOMM_PARTY``."""
         chosen = os.environ.get(ME) if name is None else name
         known = ", ".join(map(repr, self.parties))
+        if chosen is not None and not isinstance(chosen, str):
+            raise no_name(chosen)
         if not chosen:
             raise ConfigurationError(f"which party is this? Pass me=, or set {ME}; {self.source} has {known}")
         if chosen not in self.parties:

@@ -35,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mpccomm.address import check_name
 from mpccomm.config import ME, Config, FilePath, PartyConfig
 from mpccomm.errors import ConfigurationError, nearest
 from mpccomm.proxies import ENV, NONE, Proxy
@@ -172,7 +173,10 @@ def _name_of(rank: Rank | None, config: Config) -> str:
 
 
 def _from_pattern(hosts: str, names: Sequence[str] | None, rank: Rank | None) -> Config:
-    listed = names or [name.strip() for name in os.environ.get(NAMES, "").split(",") if name.strip()]
+    if names:
+        listed = [check_name(name) for name in names]
+    else:
+        listed = [name.strip() for name in os.environ.get(NAMES, "").split(",") if name.strip()]
     _check_pattern(HOSTS, hosts, "{i}")
     if "{i}" in hosts:
         size = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -50,8 +50,8 @@ class Proxy(AtUrl):
             raise TypeError(
                 f"a proxy is the text of a URL, as http://proxy.example:3128, not {type(self.url).__name__}"
             )
-        if isinstance(self.bypass, str):
-            raise TypeError("bypass= takes a list of hosts")
+        if isinstance(self.bypass, str) or not isinstance(self.bypass, Iterable):
+            raise TypeError(f"bypass= takes a list of hosts, not {type(self.bypass).__name__}")
         url = _parsed(self.url)
         if url.user is not None or url.password is not None:
             # Not the text: it is not to be found in a log.

@@ -36,7 +36,7 @@ class Relay(AtUrl):
     def __post_init__(self) -> None:
         """Check what was given, and bring the URL into one form."""
         if not isinstance(self.url, str):
-            raise TypeError(f"a relay is the text of a URL, as https://relay.example, not {type(self.url).__name__}")
+            raise _no_relay(self.url)
         try:
             url = URL(self.url)
             host, port = check_host(url.host or "", "relay"), check_port(url.port or _PORTS.get(url.scheme), "relay")
@@ -63,6 +63,10 @@ class Relay(AtUrl):
         return f"relay {self.where}"
 
 
+def _no_relay(given: object) -> TypeError:
+    return TypeError(f"a relay is the text of a URL, as https://relay.example, not {type(given).__name__}")
+
+
 Relays: TypeAlias = str | Relay | Sequence[str | Relay] | None
 """One relay or several, in the order in which they are tried."""
 
@@ -70,9 +74,13 @@ Relays: TypeAlias = str | Relay | Sequence[str | Relay] | None
 def relays_of(given: Relays | Iterable[str | Relay]) -> tuple[Relay, ...]:
     """Return the relays that were given, each once.
 
+    :raises TypeError: that is no relay, and no list
     :raises ConfigurationError: one is no relay
     """
     if given is None:
         return ()
-    listed = [given] if isinstance(given, str | Relay) else list(given)
+    try:
+        listed = [given] if isinstance(given, str | Relay) else iter(given)
+    except TypeError:
+        raise _no_relay(given) from None
     return tuple(dict.fromkeys(one if isinstance(one, Relay) else Relay(one) for one in listed))

@@ -224,6 +224,9 @@ def test_who_is_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ME, raising=False)
     with pytest.raises(ConfigurationError, match=r"which party is this\? .*mpccomm.toml has 'a', 'b'"):
         SyncPool.from_config(file)
+    for odd in (1, ["a"], b"a"):
+        with pytest.raises(TypeError, match=r"^the name of a party is a text, not "):
+            SyncPool.from_config(file, odd)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"mpccomm.toml has no party 'c'; it has 'a', 'b'"):
         SyncPool.from_config(file, "c")
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -265,3 +266,12 @@ def test_a_real_mpiexec(tls: bool, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     everybody = {f"party-{number}": f"party-{number}" for number in range(3)}
     assert sorted(done.stdout.splitlines()) == [f"{name} {everybody}" for name in everybody]
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [("ab", r"^names takes .* did you mean \['ab'\]"), (1, "^names takes .* not 1"), ([1], "a text, not int")],
+)
+def test_names_are_a_list_of_texts(names: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        SyncPool.from_env(hosts=f"{LOCAL}:1", names=names)

@@ -1,6 +1,7 @@
 """How a proxy is named: its URL, the hosts it does not serve, and what must not be seen of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,3 +95,9 @@ def test_of_the_environment() -> None:
     assert "hunter2" not in str(caught.value)
     assert proxy_of("none") is None
     assert proxy_of(None) is None
+
+
+@pytest.mark.parametrize("bypass", ["host", 1, None])
+def test_hosts_that_are_reached_directly_are_a_list(bypass: Any) -> None:
+    with pytest.raises(TypeError, match="bypass= takes a list of hosts, not "):
+        Proxy("http://proxy", bypass=bypass)

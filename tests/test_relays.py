@@ -89,3 +89,9 @@ def test_a_token_does_not_go_where_everybody_can_read_it(url: str, refused: bool
 )
 def test_each_that_is_given_counts_once_in_that_order(given: Any, urls: list[str]) -> None:
     assert [relay.url for relay in relays_of(given)] == [f"https://{name}.example:443" for name in urls]
+
+
+@pytest.mark.parametrize("given", [1, True, 1j, [1]])
+def test_what_is_no_list_of_them_is_told_as_what_is_none(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^a relay is the text of a URL, as https://relay.example, not "):
+        relays_of(given)

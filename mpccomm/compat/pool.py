@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import mpccomm.pool
 from mpccomm.engine.expect import Expect
-from mpccomm.engine.options import UNSET, Timeout
+from mpccomm.engine.options import UNSET, Timeout, names_of
 from mpccomm.errors import ConfigurationError
 
 __all__ = ["Pool"]
@@ -147,5 +147,5 @@ def _own(timeout: Timeout) -> Timeout:
     return UNSET if timeout is None else timeout
 
 
-def _listed(names: Iterable[str] | None) -> list[str] | None:
-    return None if names is None else [names] if isinstance(names, str) else list(names)
+def _listed(names: Iterable[str] | None) -> Sequence[str] | None:
+    return None if names is None else [names] if isinstance(names, str) else names_of(names)

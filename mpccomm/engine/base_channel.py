@@ -8,10 +8,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, SupportsIndex, TypeVar
 from weakref import WeakValueDictionary
 
+from mpccomm.address import check_name
 from mpccomm.codec import Encoded
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
-from mpccomm.engine.error_messages import no_name, unknown
+from mpccomm.engine.error_messages import no_party
 from mpccomm.engine.expect import Expect, check_expect
 from mpccomm.engine.handles import Handle
 from mpccomm.engine.lanes import of_tasks, running
@@ -25,12 +26,11 @@ from mpccomm.engine.options import (
     names_of,
     receive_limit,
     send_limits,
-    unique,
 )
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
-from mpccomm.errors import MessageTooLargeError, UnknownPartyError
+from mpccomm.errors import MessageTooLargeError
 
 if TYPE_CHECKING:
     from mpccomm.codec.abc import Buffer
@@ -161,9 +161,9 @@ class BaseChannel:
         """Return the receive of one message, not started yet."""
         engine = self._engine
         try:
-            party = engine.parties.get(name) or engine.party(name)
-        except TypeError:
-            raise no_name(name) from None
+            party = engine.parties[name]
+        except (KeyError, TypeError):
+            party = engine.party(name)
         automatic = msg_id is None and not (self._space.prefix or party.prefix)
         prefix, own = (self._space.label, None) if automatic else self._key(party, msg_id)
         if expect is not None:
@@ -200,8 +200,11 @@ class BaseChannel:
         self, names: Sequence[str] | None, msg_id: str | None, timeout: Timeout, expect: Expect | None
     ) -> First:
         """Return the receive of the first message from any party, not started yet."""
-        parties = self._engine.parties_named(None if names is None else unique(names))
-        return self._receiving_any_of(parties, msg_id, timeout, expect)
+        return self._receiving_any_of(self._each_of(names), msg_id, timeout, expect)
+
+    def _each_of(self, names: Sequence[str] | None) -> list[Party]:
+        """Return the parties of those names, each once."""
+        return list(dict.fromkeys(self._engine.parties_named(names_of(names))))
 
     def _receiving_any_of(
         self, parties: Sequence[Party], msg_id: str | None, timeout: Timeout, expect: Expect | None
@@ -214,7 +217,7 @@ class BaseChannel:
 
     def _parties_checked(self, names: Sequence[str] | None, msg_id: str | None, expect: Expect | None) -> list[Party]:
         """Return the parties for `as_received`, which begins only when its first message is asked for."""
-        parties = self._engine.parties_named(None if names is None else unique(names))
+        parties = self._each_of(names)
         check_expect(expect)
         for party in parties:
             self._key(party, msg_id)
@@ -408,13 +411,14 @@ class BaseChannel:
         return channel
 
     def _members(self, names: Sequence[str] | None, me: str | None) -> Members:
-        chosen, own = names_of(names), me or self._space.name
+        chosen, own = names_of(names, "names"), self._space.name if me is None else check_name(me)
         others = self._engine.parties
-        known = tuple(dict.fromkeys((*others, *filter(None, (own, self._space.name)))))
-        if own and (strange := [name for name in chosen or () if name not in known]):
-            # Checked first: where the name of this party is misspelt, it would seem to be missing.
-            raise UnknownPartyError(unknown(strange[0], known))
-        members = Members.of(chosen, own, list(others), self._engine.describe)
+        known = dict.fromkeys((*others, *filter(None, (own, self._space.name))))
+        for name in chosen or ():
+            if not isinstance(name, str) or (own and name not in known):
+                # Checked first: where the name of this party is misspelt, it would seem to be missing.
+                raise no_party(name, known)
+        members = Members.of(chosen, own or None, list(others), self._engine.describe)
         # Of two parties with one name the group would have only this one: it would be done without the other, with another result.
         self._engine.go_by(members.me)
         return members

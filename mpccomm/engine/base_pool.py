@@ -95,7 +95,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
             raise TypeError(f"settings= takes an mpccomm.Settings, not {settings!r} ({type(settings).__name__})")
         plain = key is None and cert is None and ca_cert is None
         authentication = Authentication() if plain else CertificateAuthentication(key, cert, ca_cert, password)
-        engine = Engine(settings, authentication, network, name or "")
+        engine = Engine(settings, authentication, network, "" if name is None else name)
         engine.visiting = self._visiting
         engine.ways.use(relays_of(relay))
         engine.ways.go_through(proxy_of(proxy))
@@ -148,7 +148,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         from mpccomm.config import build
         from mpccomm.environment import from_environment
 
-        config, me = from_environment(path, hosts, names_of(names))
+        config, me = from_environment(path, hosts, names_of(names, "names"))
         if settings is not None:
             asked = config.settings
             settings = replace(
@@ -377,8 +377,9 @@ class BasePool(BaseChannel, PoolCalls, Visible):
 
     def _known(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """Return the names; raise unless each of them is a party's."""
-        self._engine.parties_named(names_of(names))
-        return names
+        listed = names_of(names)
+        self._engine.parties_named(listed)
+        return listed
 
     def _prepare(self) -> None:
         """Set up what only this face needs. Called as the last step of construction."""

@@ -11,6 +11,7 @@ from functools import reduce as fold
 from hashlib import sha256
 from typing import Any, Self, TypeAlias, TypeVar
 
+from mpccomm.address import no_name
 from mpccomm.codec import decode, encode
 from mpccomm.engine.expect import Expect, check
 from mpccomm.errors import ConfigurationError, DecodingError, EquivocationError, locate
@@ -76,15 +77,18 @@ class Members:
 
     def check(self, name: str) -> str:
         """Return the name; raise unless it is a member's."""
+        if not isinstance(name, str):
+            # Asked first: what is compared element by element, as arrays are, might pass for any of the names.
+            raise no_name(name)
         if name not in self.names:
             raise ConfigurationError(f"{name!r} is not in the group {', '.join(self.names)}")
         return name
 
     def check_other(self, name: str) -> str:
         """Return the name; raise unless it is another member's."""
-        if name == self.me:
+        if self.check(name) == self.me:
             raise ConfigurationError(f"{name!r} is this party itself")
-        return self.check(name)
+        return name
 
     def ordered(self, values: Mapping[str, T]) -> dict[str, T]:
         """Return the values by name, in declared order."""
@@ -179,6 +183,8 @@ def reduce(
     members: Members, value: Any, function: Callable[[Any, Any], Any], root: str | None, expect: Expect | None = None
 ) -> Collective[Any]:
     """Combine the values of all in declared order; ``root`` None: every member does."""
+    if root in (None, members.me) and not callable(function):
+        raise TypeError(f"what combines two values is a function, not {type(function).__name__}")
     values = yield from (
         allgather(members, value, expect=expect) if root is None else gather(members, value, root, expect)
     )

@@ -17,7 +17,7 @@ from mpccomm.engine.authentication import Authentication
 from mpccomm.engine.callbacks import Callbacks
 from mpccomm.engine.deadlines import describe_limit
 from mpccomm.engine.ending import PoolEnding
-from mpccomm.engine.error_messages import no_name, own_name, step_to_reach, unknown, why_not_ready
+from mpccomm.engine.error_messages import no_party, own_name, step_to_reach, why_not_ready
 from mpccomm.engine.handles import Failures
 from mpccomm.engine.lifecycle import Lifecycle, PoolEvent, PoolState
 from mpccomm.engine.loop_owner import LoopOwner, running_loop
@@ -39,7 +39,6 @@ from mpccomm.errors import (
     DuplicatePartyError,
     NotReadyError,
     PoolClosedError,
-    UnknownPartyError,
 )
 from mpccomm.logs import EventLog, LogEvent, LoggedPool
 from mpccomm.protocol.frames import NO_PORT, VISIT
@@ -91,7 +90,7 @@ class Engine:
         self.traces: list[Trace] = []
         """The traces that run, and those that ended last; the newest one comes last."""
         self.network = network
-        self.name = check_name(name) if name else name
+        self.name = check_name(name) if name != "" else ""
         """The name of this party; empty: it was given none."""
         self._own_names = {name} if name else set[str]()
         """The names by which it goes: its own, and those that it has in groups."""
@@ -171,10 +170,8 @@ class Engine:
         """Return the party of that name, for a call that ``sends`` to it, or does something else."""
         try:
             return self.parties[name]
-        except KeyError:
-            raise UnknownPartyError(unknown(name, self.parties, sends=sends)) from None
-        except TypeError:
-            raise no_name(name, sends=sends) from None
+        except (KeyError, TypeError):
+            raise no_party(name, self.parties, sends=sends) from None
 
     def describe(self, name: str) -> str:
         """Return the name of a party with its address, as long as it is one."""

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
+from mpccomm.address import no_name
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.party_log import IS_FULL, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
@@ -40,24 +41,20 @@ def split_by(error: BaseException) -> errors.PoolClosedError:
     return told
 
 
-def unknown(name: object, parties: Collection[str], *, sends: bool = False) -> str:
-    """Return the text that says that there is no party of that name."""
+def no_party(name: object, parties: Collection[str], *, sends: bool = False) -> TypeError | errors.UnknownPartyError:
+    """Return the error for what is asked for as a party, and is none: no text, or the name of no party."""
     if not isinstance(name, str):
-        return str(no_name(name, sends=sends))
+        hint = ""
+        if sends:
+            # Perhaps the message came first.
+            hint = "; of a send it is the first argument: send(name, message)"
+        elif isinstance(name, list | tuple | set | frozenset):
+            hint = "; from several parties receive recv_all and recv_any"
+        return no_name(name, hint)
     known = ", ".join(map(repr, parties)) or "none yet"
     near = errors.nearest(name, parties)
     remedy = "add it with add_http_client" if near is None else f"did you mean {near!r}?"
-    return f"no party {name!r} was added to this pool (there are: {known}); {remedy}"
-
-
-def no_name(name: object, *, sends: bool = False) -> TypeError:
-    """Return the error for what can be no party's name. Perhaps several were given; or, to a send, the message came first."""
-    hint = ""
-    if sends:
-        hint = "; of a send it is the first argument: send(name, message)"
-    elif isinstance(name, list | tuple | set | frozenset):
-        hint = "; from several parties receive recv_all and recv_any"
-    return TypeError(f"the name of a party is a text, not {type(name).__name__}{hint}")
+    return errors.UnknownPartyError(f"no party {name!r} was added to this pool (there are: {known}); {remedy}")
 
 
 def own_name(name: str, where: str = "") -> str:
@@ -75,10 +72,11 @@ class ByName(dict[str, T]):
         try:
             return super().__getitem__(name)
         except TypeError:
-            raise no_name(name) from None
+            raise no_party(name, self) from None
 
     def __missing__(self, name: object) -> NoReturn:
-        raise errors.UnknownPartyError(unknown(name, self))
+        # Of any kind, as it has to be a KeyError: ``in`` and ``get`` of what is made of this ask for it.
+        raise errors.UnknownPartyError(str(no_party(name, self)))
 
 
 def why_not_ready(party: RemoteParty) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
 from numbers import Integral, Real
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 
@@ -167,21 +167,28 @@ def check_id(text: str, limit: int) -> None:
         raise ValueError(f"a message id of {size} bytes, prefix included: {limit} are the limit (Limits.max_id_size)")
 
 
-def names_of(names: Sequence[str] | None) -> Sequence[str] | None:
-    """Return the names as given; a single string would be taken for a list of one-letter names.
+_SEVERAL = "handler_names"
 
-    :raises TypeError: it is one, or a number
+
+def names_of(names: Iterable[str] | None, what: str = _SEVERAL) -> tuple[Any, ...] | None:
+    """Return the names in the order given; each is looked at where its party is looked for.
+
+    They are gone through once, as what was given may be a generator.
+
+    :param what: the parameter that takes them
+    :raises TypeError: there is nothing to go through; or it is a single string, and would be taken for one-letter names
     """
+    if names is None:
+        return None
     if isinstance(names, str):
-        raise TypeError(f"handler_names takes a list of names; did you mean [{names!r}]?")
-    if isinstance(names, Real):
-        raise TypeError(f"handler_names takes a list of names; did you mean timeout={names!r}?")
-    return names
-
-
-def unique(names: Sequence[str]) -> list[str]:
-    """Return the names, each once, in the order given."""
-    return list(dict.fromkeys(names_of(names) or ()))
+        raise TypeError(f"{what} takes a list of names; did you mean [{names!r}]?")
+    try:
+        each = iter(names)
+    except TypeError:
+        is_timeout = what == _SEVERAL and isinstance(names, Real) and not isinstance(names, bool)
+        meant = f"did you mean timeout={names!r}?" if is_timeout else f"not {_kind(names)}"
+        raise TypeError(f"{what} takes a list of names; {meant}") from None
+    return tuple(each)
 
 
 def _kind(value: object) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpccomm.engine.base_channel import NamedChannel, values_of
 from mpccomm.engine.deadlines import Deadline
-from mpccomm.engine.error_messages import no_name
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.futures import raise_error, withdraw_forgotten
 from mpccomm.engine.group_calls import calls_of
@@ -59,9 +58,9 @@ class Messages(Waiting):
         """
         engine = self._engine
         try:
-            party = engine.parties.get(name) or engine.party(name, sends=True)
-        except TypeError:
-            raise no_name(name, sends=True) from None
+            party = engine.parties[name]
+        except (KeyError, TypeError):
+            party = engine.party(name, sends=True)
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         # The wait is written out: in a coroutine of its own it would take more steps for every message.
         owner = engine.loop_owner
@@ -108,9 +107,9 @@ class Messages(Waiting):
         engine = self._engine
         handle = self._handle()
         try:
-            party = engine.parties.get(name) or engine.party(name, sends=True)
-        except TypeError:
-            raise no_name(name, sends=True) from None
+            party = engine.parties[name]
+        except (KeyError, TypeError):
+            party = engine.party(name, sends=True)
         self._queue_one(party, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 

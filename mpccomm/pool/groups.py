@@ -200,7 +200,7 @@ class Group:
         :param expect: what each of the values has to be, as of `Pool.recv`
         :returns: the result; None where ``root`` is another member
         """
-        members, at = self._members, root and self._members.check(root)
+        members, at = self._members, None if root is None else self._members.check(root)
         call = self._calls.make(
             "reduce", lambda: collectives.reduce(members, value, function, at, expect), expect=expect
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpccomm.engine.base_channel import NamedChannel, values_of
 from mpccomm.engine.deadlines import Deadline
-from mpccomm.engine.error_messages import no_name
 from mpccomm.engine.expect import Array, Expect
 from mpccomm.engine.group_calls import calls_of
 from mpccomm.engine.options import UNSET, Timeout, names_of, receive_limit
@@ -57,9 +56,9 @@ class SyncMessages(SyncWaiting):
         """
         engine = self._engine
         try:
-            party = engine.parties.get(name) or engine.party(name, sends=True)
-        except TypeError:
-            raise no_name(name, sends=True) from None
+            party = engine.parties[name]
+        except (KeyError, TypeError):
+            party = engine.party(name, sends=True)
         limits = self._space.limits if timeout is UNSET and max_retries is None else self._limits(timeout, max_retries)
         self._deliver(party, message, msg_id, limits)
 
@@ -79,9 +78,9 @@ class SyncMessages(SyncWaiting):
         engine = self._engine
         handle = self._handle()
         try:
-            party = engine.parties.get(name) or engine.party(name, sends=True)
-        except TypeError:
-            raise no_name(name, sends=True) from None
+            party = engine.parties[name]
+        except (KeyError, TypeError):
+            party = engine.party(name, sends=True)
         self._queue_one(party, message, msg_id, self._limits(timeout, max_retries), handle)
         return handle
 

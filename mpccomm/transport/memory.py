@@ -39,7 +39,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from mpccomm import line
-from mpccomm.address import equivalents, join, literal, normalise
+from mpccomm.address import equivalents, join, literal, no_name, normalise
 from mpccomm.errors import ConfigurationError, UnknownPartyError
 from mpccomm.line import Direction, Line
 from mpccomm.logs import EventLog, LogEvent
@@ -203,8 +203,7 @@ class MemoryNetwork:
 
         :raises UnknownPartyError: no pool of that name takes part
         """
-        ends = {name for name in (one, other) if name is not None}
-        self._check(ends)
+        ends = self._check(name for name in (one, other) if name is not None)
         for connection in self._all():
             if ends <= connection.ends:
                 connection.pipe.cut()
@@ -215,9 +214,9 @@ class MemoryNetwork:
         :param sides: names of parties, or groups of them; all parties that are not named are one more side
         :raises UnknownPartyError: no pool of that name takes part
         """
-        groups = tuple(frozenset((side,) if isinstance(side, str) else side) for side in sides)
-        self._check(frozenset().union(*groups))
-        self._sides = groups
+        given: tuple[object, ...] = sides
+        several = [side if isinstance(side, Iterable) and not isinstance(side, str) else (side,) for side in given]
+        self._sides = tuple(map(self._check, several))
         for connection in self._all():
             if self._apart(connection.caller, connection.callee):
                 connection.pipe.cut()
@@ -246,8 +245,7 @@ class MemoryNetwork:
 
         :raises UnknownPartyError: no pool of that name takes part
         """
-        self._check(names)
-        self._firewalls = frozenset(names)
+        self._firewalls = self._check(names)
         for connection in self._all():
             if connection.relay is None and connection.callee in self._firewalls:
                 connection.pipe.cut()
@@ -305,10 +303,17 @@ class MemoryNetwork:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _check(self, names: Iterable[str]) -> None:
-        if unknown := set(names) - self._names:
-            there = ", ".join(sorted(self._names)) or "none yet"
-            raise UnknownPartyError(f"no pool {unknown.pop()!r} is in this network (there are: {there}); see connect")
+    def _check(self, names: Iterable[object]) -> frozenset[str]:
+        """Return the names; raise unless each of them is a pool's."""
+        checked = set()
+        for name in names:
+            if not isinstance(name, str):
+                raise no_name(name)
+            if name not in self._names:
+                there = ", ".join(sorted(self._names)) or "none yet"
+                raise UnknownPartyError(f"no pool {name!r} is in this network (there are: {there}); see connect")
+            checked.add(name)
+        return frozenset(checked)
 
     def _all(self) -> list[_SimulatedConnection]:
         with self._lock:

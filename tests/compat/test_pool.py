@@ -46,6 +46,8 @@ async def test_keywords_and_positions() -> None:
         await one.send("nobody", 1)
     with pytest.raises(KeyError):
         await one.recv("nobody")
+    with pytest.raises(TypeError, match="takes a list of names; not complex"):
+        await one.recv_all(handler_names=1j)  # type: ignore[arg-type]
     await finish(generator)
 
 

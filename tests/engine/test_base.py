@@ -8,9 +8,10 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
-from mpccomm import CommunicationTimeoutError, Pool, SyncPool, UnknownPartyError
+from mpccomm import CommunicationTimeoutError, NotReadyError, Pool, SyncPool, UnknownPartyError
 from mpccomm.engine.base_channel import BaseChannel
 from mpccomm.engine.base_pool import BasePool
 from mpccomm.pool.channel import Channel
@@ -128,9 +129,9 @@ def test_a_message_that_is_given_first_is_no_name() -> None:
     try:
         for send in (pool.send, pool.asend, pool.channel("x").send, pool.channel("x").asend):
             # Of a message nothing is shown, as it may be secret.
-            for message, kind, error in (([1, 2], "list", TypeError), (1234, "int", UnknownPartyError)):
+            for message, kind in (([1, 2], "list"), (1234, "int")):
                 with pytest.raises(
-                    error, match=f"^the name of a party is a text, not {kind}; .*: send\\(name, message\\)$"
+                    TypeError, match=f"^the name of a party is a text, not {kind}; .*: send\\(name, message\\)$"
                 ):
                     send(message, "Bob")  # type: ignore[arg-type]
     finally:
@@ -152,20 +153,60 @@ async def test_a_message_that_is_given_first_is_no_name_on_asyncio_either() -> N
         (["Bob", "Carol"], "not list; from several parties receive recv_all and recv_any"),
         (5, "not int"),
         ({}, "not dict"),
+        (b"Bob", "not bytes"),
+        (np.array(["Bob"]), "not ndarray"),
     ],
-    ids=["list", "int", "dict"],
+    ids=["list", "int", "dict", "bytes", "array"],
 )
 async def test_what_is_no_name_is_told_wherever_one_is_asked_for(kind: str, name: Any, text: str) -> None:
-    errors = (UnknownPartyError, TypeError)
+    told = f"^the name of a party is a text, {text}$"
     async with faces(kind, "Bob", "Carol") as (call, _):
         for method in ("recv", "arecv", "accept_restart", "readmit", "remove_http_client"):
-            with pytest.raises(errors, match=f"^the name of a party is a text, {text}$"):
+            with pytest.raises(TypeError, match=told):
                 await call(method, name)
+        for method in ("recv_all", "recv_any", "arecv_all", "group"):
+            with pytest.raises(TypeError, match=told):
+                await call(method, [name, "Alice"])
+        for method in ("broadcast", "async_broadcast", "wait_ready"):
+            with pytest.raises(TypeError, match=told):
+                await call(method, 1, handler_names=[name])
+        with pytest.raises(TypeError, match=r"^the name of a party is a text, not "):
+            await call("group", me=name)
     pool = Pool()
     pool.add_http_client("Bob", LOCAL, 1)
     for found in (pool.stats, pool.pool_handlers):
-        with pytest.raises(errors, match=f"^the name of a party is a text, {text}$"):
+        with pytest.raises((UnknownPartyError, TypeError), match=told):
             found[name]
+    in_place_of_a_name: Any = 5
+    assert in_place_of_a_name not in pool.stats
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_no_list_of_names_is_told_wherever_one_is_asked_for(kind: str) -> None:
+    async with faces(kind, "Bob") as (call, _):
+        for method in ("recv_all", "recv_any", "as_received", "arecv_all", "group"):
+            with pytest.raises(TypeError, match=r"names takes a list of names; not complex$"):
+                await call(method, 1j)
+        for method in ("broadcast", "async_broadcast", "wait_ready"):
+            with pytest.raises(TypeError, match=r"^handler_names takes a list of names; not ellipsis$"):
+                await call(method, 1, handler_names=...)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_names_that_can_be_gone_through_once_are_names_too(kind: str) -> None:
+    async with faces(kind, "Bob") as (call, _):
+        assert (await call("group", iter(["Bob", "Alice"]))).names == ("Bob", "Alice")
+        await call("add_http_client", "Carol", LOCAL, 0)
+        # Not as if it were for none.
+        with pytest.raises(NotReadyError, match="Carol"):
+            await call("wait_ready", 0, handler_names=iter(["Carol"]))
+
+
+@pytest.mark.parametrize("face", [Pool, SyncPool])
+@pytest.mark.parametrize("name", [0, False, (), b""])
+def test_what_is_no_name_of_a_pool_does_not_pass_for_none(face: type[Pool | SyncPool], name: Any) -> None:
+    with pytest.raises(TypeError, match=r"^the name of a party is a text, not "):
+        face(name=name)
 
 
 async def test_the_wrong_way_to_enter_a_pool_names_the_right_one() -> None:

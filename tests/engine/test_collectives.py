@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mpccomm import ConfigurationError, DecodingError
@@ -67,6 +68,24 @@ def test_members_are_checked() -> None:
     ):
         with pytest.raises(ConfigurationError, match=text):
             bad()
+
+
+@pytest.mark.parametrize("name", [np.array(["bob"]), np.array(["bob", "carol"]), ["bob"], b"bob", 1, None])
+def test_what_is_no_name_is_no_members(name: Any) -> None:
+    """Not an array either, which is compared element by element: it would pass for a member."""
+    members = Members.of(NAMES, "alice", [])
+    for check in (members.check, members.check_other):
+        with pytest.raises(TypeError, match=r"^the name of a party is a text, not "):
+            check(name)
+
+
+@pytest.mark.parametrize("root", [None, "alice"])
+def test_what_can_not_combine_values_is_refused_before_anything_is_sent(root: str | None) -> None:
+    not_a_function: Any = 5
+    members = Members.of(NAMES, "alice", [])
+    with pytest.raises(TypeError, match=r"^what combines two values is a function, not int$"):
+        next(collectives.reduce(members, 1, not_a_function, root))
+    assert next(collectives.reduce(members, 1, not_a_function, "bob")).outgoing, "only who gets the result calls it"
 
 
 def test_no_two_groups_have_one_label() -> None:

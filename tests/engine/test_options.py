@@ -103,13 +103,22 @@ def test_names_in_the_place_of_something_else(check: Any) -> None:
 
 def test_names_are_a_list() -> None:
     assert options.names_of(None) is None
-    assert options.names_of(["a", "b"]) == ["a", "b"]
-    assert options.unique(["b", "a", "b"]) == ["b", "a"]
+    assert options.names_of(["b", "a", "b"]) == options.names_of(iter(["b", "a", "b"])) == ("b", "a", "b")
     with pytest.raises(TypeError, match=r"did you mean \['alice'\]"):
         options.names_of("alice")
     # The time limit is first at other calls.
     with pytest.raises(TypeError, match=r"did you mean timeout=1.5\?"):
         options.names_of(1.5)  # type: ignore[arg-type]
+    for odd, kind in (
+        (1j, "complex"),
+        (True, r"True \(bool\)"),
+        (len, "builtin_function_or_method"),
+        (..., "ellipsis"),
+    ):
+        with pytest.raises(TypeError, match=f"^handler_names takes a list of names; not {kind}$"):
+            options.names_of(odd)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^names takes a list of names; not 1 \(int\)$"):
+        options.names_of(1, "names")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", FACES)

@@ -192,6 +192,22 @@ async def test_what_was_never_sent_leaves_no_trace() -> None:
             await alice.bcast(1, root="zoe")
         with pytest.raises(ConfigurationError, match="itself"):
             await alice.exchange("alice", 1)
+        odd: Any
+        for odd in (np.array(["bob"]), ["bob"], 1, b"bob"):
+            for wrong in (
+                alice.bcast(1, root=odd),
+                alice.gather(1, root=odd),
+                alice.scatter({}, root=odd),
+                alice.reduce(1, max, root=odd),
+                alice.exchange(odd, 1),
+            ):
+                with pytest.raises(TypeError, match=r"^the name of a party is a text, not "):
+                    await wrong
+        with pytest.raises(TypeError, match="is a function, not int"):
+            await alice.reduce(1, 5)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="'' is not in the group"):
+            # Not as if it were left out: all members would get the result.
+            await alice.reduce(1, max, root="")
         with pytest.raises(ValueError, match="0 seconds"):
             await alice.barrier(timeout=0)
         with pytest.raises(CommunicationError, match="resume"):
@@ -297,6 +313,8 @@ async def test_time_is_up_before_all_have_confirmed() -> None:
         (["alice", "bob", "bob"], None, ConfigurationError, "'bob' is twice"),
         ("alice", None, TypeError, "list of names"),
         (["alice", "bob"], "eve", ConfigurationError, "'eve'"),
+        (["alice", "bob"], "", ConfigurationError, "name of a party is empty"),
+        (["alice", "bob"], 0, TypeError, "name of a party is a text, not int"),
     ],
 )
 async def test_groups_that_cannot_be(names: Any, me: str | None, error: type[Exception], text: str) -> None:

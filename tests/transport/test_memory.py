@@ -286,6 +286,13 @@ def test_a_name_that_nobody_has_would_test_nothing() -> None:
         with pytest.raises(UnknownPartyError, match=r"no pool 'bbo' is in this network \(there are: alice\)"):
             mistaken()
     assert not network._apart("alice", "bbo")
+    odd: Any
+    for odd in (1, ["alice"], b"alice"):
+        for call in (network.cut, network.firewall, lambda name: network.partition([name])):
+            with pytest.raises(TypeError, match=r"^the name of a party is a text, not "):
+                call(odd)
+    with pytest.raises(TypeError, match=r"^the name of a party is a text, not int"):
+        network.partition("alice", 1)  # type: ignore[arg-type]
 
 
 async def test_a_cut_by_hand() -> None:
