@@ -206,12 +206,19 @@ def _certificate(
         shown = certificate_from_der(der or b"")
     except (OSError, ValueError) as error:
         text = f"no TLS there: {getattr(error, 'reason', None) or error}"
-        remedy = (
-            f"start {other.name} with its certificates; if it has them, another program is at this port: correct port"
-        )
-        yield Finding(other.name, "certificate", WRONG, text, remedy)
+        yield Finding(other.name, "certificate", WRONG, text, _about_no_tls(other))
         return
     yield from _shown_by(config, other, shown)
+
+
+def _about_no_tls(other: PartyConfig) -> str:
+    remedy = f"start {other.name} with its certificates; if it has them, another program is at this port: correct port"
+    return remedy + _or_unnamed(other)
+
+
+def _or_unnamed(other: PartyConfig) -> str:
+    """Return what else may be wrong where parties share a port, which ends what is for none of them."""
+    return f"; or no party there is called {other.server_name!r}: correct server_name" if other.server_name else ""
 
 
 def _shown_by(config: Config, other: PartyConfig, shown: Certificate) -> Iterator[Finding]:
@@ -260,7 +267,7 @@ _UNUSED = (
 
 
 def _unencrypted(other: PartyConfig, connection: socket.socket) -> Iterator[Finding]:
-    client = http.client.HTTPConnection(other.addr)
+    client = http.client.HTTPConnection(other.server_name or other.addr)
     client.sock = connection
     try:
         client.request("GET", "/")
@@ -273,7 +280,7 @@ def _unencrypted(other: PartyConfig, connection: socket.socket) -> Iterator[Find
         text = "something answers, but not mpccomm"
         remedy = (
             f"correct the port of {other.name}, unless it uses certificates, which this file lacks; a proxy in front of it has "
-            "to pass on upgrades to WebSocket"
+            f"to pass on upgrades to WebSocket{_or_unnamed(other)}"
         )
         yield Finding(other.name, "program", WRONG, text, remedy)
 
@@ -320,10 +327,7 @@ def _look_through(
         yield Finding(other.name, "proxy", WRONG, text, _about_proxy(text, other))
     except (OSError, ValueError) as error:
         text = f"no TLS through the {proxy}: {getattr(error, 'reason', None) or error}"
-        remedy = (
-            f"start {other.name} with its certificates; if it has them, another program is at this port: correct port"
-        )
-        yield Finding(other.name, "proxy", WRONG, text, remedy)
+        yield Finding(other.name, "proxy", WRONG, text, _about_no_tls(other))
     else:
         text = f"the {proxy} makes connections to {other.addr} port {port}"
         yield Finding(other.name, "proxy", OK, text)

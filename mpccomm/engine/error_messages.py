@@ -105,9 +105,9 @@ def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     ]
     unheard = {party.name: party for party in unreached if party.step is None}
     steps = [_is_running(*unheard)] if unheard else []
-    if any(party.link.port == NO_PORT and not party.relays for party in unheard.values()):
-        steps.append("No party can call this pool, as it has no server: add_http_server.")
     steps += dict.fromkeys(party.step for party in unreached if party.step)
+    if any(party.link.port == NO_PORT and not party.relays and party.step != "" for party in unreached):
+        steps.append("No party can call this pool, as it has no server: add_http_server.")
     return "".join(f" {step}" for step in steps)
 
 

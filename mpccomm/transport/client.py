@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import socket
@@ -26,6 +27,8 @@ from mpccomm.transport.websocket import HTTPProtocol, WebSocket, asking, granted
 U = TypeVar("U")
 
 _HUNG_UP = "it hung up before it answered"
+_ENDED = {_HUNG_UP, *(os.strerror(number).lower() for number in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE))}
+"""What is said of a connection that was ended before it was of use."""
 _OPENED = "if the {} opens TLS, have its operator except this host"
 
 
@@ -104,7 +107,12 @@ class Client:
         return verdict._replace(theirs=True, unpinned=opened or verdict.unpinned)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
-        return DialError(describe(error), verdict)
+        text, name = describe(error), self._server_name
+        if not name or verdict is not None or text not in _ENDED:
+            return DialError(text, verdict)
+        # What tells parties apart by their names ends what is for none of them, and nothing else is said of the reason.
+        step = f"Does a pool run there that is called {name!r}, by its server_name= or in its certificate? The log there knows."
+        return DialError(f"{text} when it was asked for {name!r}", step=step)
 
     def _new_socket(self, info: tuple[Any, ...]) -> socket.socket:
         sock = new_socket(info)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mpccomm import NotReadyError, Proxy, SyncPool
+from mpccomm import Listener, NotReadyError, Proxy, SyncPool
 from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.doctor import _look_through
@@ -536,3 +536,22 @@ def test_an_address_that_leads_to_another_party(tmp_path: Path, capsys: pytest.C
         in found["carol", "identity"][1]
     )
     assert "each needs a server_name" in found["carol", "identity"][2]
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["TLS", "plain HTTP"])
+def test_a_port_that_several_parties_share(secure: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    who = {name: self_signed(name, LOCAL) for name in ("alice", "bob")} if secure else None
+    file = setup(tmp_path, who)
+    ports = list(map(int, re.findall(r"port = (\d+)", file.read_text())))
+    before, port, after = file.read_text().partition(f"port = {ports[1]}")
+    (tmp_path / "bob").mkdir()
+    folder = Folder(tmp_path / "bob")
+    own = (folder.key(who["bob"]), folder.cert(who["bob"])) if who else ()
+    with Listener(ports[1], LOCAL) as listener, SyncPool(*own, name="bob") as bob:
+        bob.add_http_server(listener=listener, server_name="bob.mpc.example")
+        for name in ("bob", "bbo"):
+            file.write_text(f"{before}{port}\nserver_name = '{name}.mpc.example'{after}")
+            _, found = findings(capsys, str(file), "--me", "alice")
+            state, _, remedy = found["bob", "certificate" if secure else "program"]
+            assert state == ("ok" if name == "bob" else "wrong")
+            assert ("no party there is called 'bbo.mpc.example': correct server_name" in remedy) is (name == "bbo")

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 
 import pytest
 
-from mpccomm import AuthenticationError, ConfigurationError, Listener, MemoryNetwork, Pool, PortInUseError, SyncPool
+from mpccomm import (
+    AuthenticationError,
+    ConfigurationError,
+    Listener,
+    MemoryNetwork,
+    NotReadyError,
+    Pool,
+    PortInUseError,
+    SyncPool,
+)
 from tests.certificates import LOCAL, Folder
-from tests.pools import Log
+from tests.pools import Log, until
 from tests.timing import UNIT
 from tests.transport.test_proxy import PATIENCE, SETTINGS
 from tests.transport.test_server_name import PARTIES, pool_of
@@ -147,6 +157,33 @@ async def test_pools_come_and_go(folder: Folder, caplog: pytest.LogCaptureFixtur
                 await exchange(alice, "Bob", bob)
             assert [str(member) for member in listener.members] == ["bob.mpc.example"]
             await exchange(alice, "Bob", bob)
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["TLS", "plain HTTP"])
+async def test_who_asks_for_a_name_that_no_pool_has_is_told_which(folder: Folder, secure: bool) -> None:
+    def pool(name: str) -> Pool:
+        return pool_of(folder, name) if secure else Pool(name=name, settings=SETTINGS)
+
+    def certificate(name: str) -> Path | None:
+        return Path(folder.cert(PARTIES[name])) if secure else None
+
+    with Listener(0, LOCAL) as listener:
+        async with pool("Alice") as alice, pool("Bob") as bob:
+            bob.add_http_server(listener=listener, server_name="bob.mpc.example")
+            bob.add_http_client("Alice", LOCAL, 0, certificate("Alice"))
+            alice.add_http_client("Bob", LOCAL, listener.port, certificate("Bob"), server_name="bbo.mpc.example")
+            party = alice._engine.party("Bob")
+            handle = alice.asend("Bob", 1)
+            await until(lambda: "asked for" in party.trouble)
+            with pytest.raises(NotReadyError) as caught:
+                await alice.wait_ready(2 * UNIT)
+            assert "when it was asked for 'bbo.mpc.example'. Does a pool run there that is called 'bbo." in str(
+                caught.value
+            )
+            assert "Is Bob running" not in str(caught.value)
+            assert str(caught.value).endswith("No party can call this pool, as it has no server: add_http_server.")
+            await alice.shutdown(0)
+            assert handle.exception() is not None
 
 
 async def test_callers_that_say_nothing_or_nonsense_stop_nobody(folder: Folder) -> None:
