@@ -98,6 +98,7 @@ class Party:
     not_taken = ""
     """Why it does not take what is sent, though it is there; empty: it does, or never said."""
     failed_dials = 0
+    dialling_since: float | None = None
     contact = ContactState.MISSING
     closed: Cause | None = None
     """Why calls fail: it is BARRED or CLOSED."""
@@ -478,8 +479,9 @@ class Party:
         if limit is not None and now - self._missing_since >= limit:
             self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._missing_since:.3g} s"))
             return
-        if self.failed_dials:
-            self.notices.missing(waits, self._missing_since, now)
+        since = self._missing_since if self.failed_dials else self.dialling_since
+        if since is not None:
+            self.notices.missing(waits, since, now)
 
     def accept_restart(self) -> None:
         """Go on with its new process; messages of both directions start from nothing."""

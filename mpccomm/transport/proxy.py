@@ -28,6 +28,8 @@ from mpccomm.transport.tls import Verdict, public_context, tls_error
 _LARGEST_HEAD = 16 * 1024
 """The largest head of an answer, in bytes."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+_SHARE = 1.5
+"""Times of ``connect_timeout`` that the proxy has. An attempt has two, so that it ends with the proxy named, which is at fault."""
 _SCHEMES = ("Basic", "Digest", "NTLM", "Negotiate", "Kerberos", "Bearer")
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNSUPPORTED_PROTOCOL"}
 _LOGIN = "answers with a page of its own, perhaps to log in: log in there with a browser, or ask its operator"
@@ -90,12 +92,8 @@ async def connect(
     :raises OSError: what is behind the proxy does not accept us, or we don't accept it
     """
     loop = asyncio.get_running_loop()
-    answer = _Answer(proxy)
-    transport = await _open(proxy, answer, connect_timeout, make)
+    transport = await _led(proxy, target, connect_timeout, make)
     try:
-        transport.write(_request(proxy, target))
-        status, head = await answer.head
-        _judge(proxy, target, status, head, bool(answer.rest))
         if target.context is None:
             transport.set_protocol(protocol)
             protocol.connection_made(transport)
@@ -119,6 +117,27 @@ async def connect(
     except BaseException:
         transport.abort()
         raise
+
+
+async def _led(proxy: Proxy, target: Target, connect_timeout: float, make: NewSocket) -> asyncio.Transport:
+    """Return a connection that the proxy has led to the target."""
+    answer = _Answer(proxy)
+    transport = None
+    try:
+        async with asyncio.timeout(_SHARE * connect_timeout):
+            transport = await _open(proxy, answer, connect_timeout, make)
+            transport.write(_request(proxy, target))
+            status, head = await answer.head
+        _judge(proxy, target, status, head, bool(answer.rest))
+    except BaseException as error:
+        if transport is not None:
+            transport.abort()
+        if isinstance(error, TimeoutError):
+            where = join(target.host, target.port)
+            what = f"has not led us to {where} in time: does it answer others, and can it reach that address?"
+            raise ProxyError(proxy, what) from None
+        raise
+    return transport
 
 
 async def _open(

@@ -39,6 +39,8 @@ class Destination(Protocol):
     pause: asyncio.Timeout | None
     """What ends the pause before the next attempt."""
     failed_dials: int
+    dialling_since: float | None
+    """When the present attempt began, by `clock`; None: there is none."""
     refusal: str
     """Why no dial can succeed unless a configuration is changed; empty: it may."""
 
@@ -309,6 +311,7 @@ class Dialler:
         destination = self._destination
         destination.retry_now.clear()
         destination.dial_now = False
+        destination.dialling_since = destination.clock()
         try:
             stream = await self._line.dial()
         except DialError as error:
@@ -318,6 +321,8 @@ class Dialler:
                 destination.refused(error.verdict)
             self._failed()
             return
+        finally:
+            destination.dialling_since = None
         destination.needs_connection.clear()
         self._spawn(destination.run_connection(stream, dialled=True))
 

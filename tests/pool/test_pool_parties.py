@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -228,6 +229,21 @@ async def test_whoever_starts_first(first: str, caplog: pytest.LogCaptureFixture
         await bob.send("Alice", "hello")
     assert await waiting == (None if first == "sender" else "hello")
     await asyncio.gather(alice.shutdown(), bob.shutdown())
+
+
+async def test_a_party_that_is_silent_is_missing_before_the_first_attempt_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log(caplog)
+    with socket.create_server((LOCAL, 0)) as silent:
+        alice = Pool(settings=replace(quick(), retry=replace(quick().retry, connect_timeout=100 * UNIT)))
+        alice.add_http_client("Bob", LOCAL, silent.getsockname()[1])
+        handle = alice.asend("Bob", 1)
+        line = await log.seen("waiting for Bob", logging.WARNING)
+        assert line.endswith("which may start later: no answer yet (1 message to deliver)")
+        assert alice._engine.party("Bob").failed_dials == 0
+        await alice.shutdown(0)
+        assert handle.exception() is not None
 
 
 async def test_the_line_about_a_missing_party_repeats_rarely(caplog: pytest.LogCaptureFixture) -> None:

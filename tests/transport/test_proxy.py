@@ -313,3 +313,16 @@ def test_without_certificates_there_is_none() -> None:
     pool = Pool()
     with pytest.raises(ConfigurationError, match="can't be used without certificates"):
         pool.add_http_client("Bob", "bob.example", proxy="http://proxy.example:3128")
+
+
+async def test_one_that_takes_connections_and_is_silent_is_named(folder: Folder) -> None:
+    with socket.create_server((LOCAL, 0)) as silent:
+        own, where = PARTIES["Alice"], f"{LOCAL}:{silent.getsockname()[1]}"
+        settings = replace(SETTINGS, retry=replace(SETTINGS.retry, connect_timeout=UNIT))
+        async with Pool(folder.key(own), folder.cert(own), proxy=f"http://{where}", settings=settings) as alice:
+            alice.add_http_client("Bob", "bob.example", 443, folder.cert(PARTIES["Bob"]))
+            handle = alice.asend("Bob", 1)
+            text = "has not led us to bob.example:443 in time: does it answer others, and can it reach that address?"
+            assert await trouble(alice) == f"the proxy {where} {text}"
+            await alice.shutdown(0)
+            assert handle.exception() is not None
