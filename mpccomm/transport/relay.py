@@ -37,6 +37,7 @@ from mpccomm.transport.relay_client import (
     NOT_ADMITTED,
     STREAM_PATH,
     VERSION,
+    Allowance,
     fields_of,
 )
 from mpccomm.transport.relay_identity import (
@@ -120,20 +121,8 @@ class _Party:
         """Its calls whose ends have not both come yet."""
         self.expects = 0
         """Calls that wait for a party to come."""
-        self._limits = limits
-        self._calls = 10.0 * limits.calls_per_second
-        self._counted = time.monotonic()
+        self.calls = Allowance(10 * limits.calls_per_second, limits.calls_per_second)
         self._wanted: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def may_call(self) -> bool:
-        """Count a call. False: that was one too many for the time."""
-        now, rate = time.monotonic(), self._limits.calls_per_second
-        self._calls = min(10.0 * rate, self._calls + (now - self._counted) * rate)
-        self._counted = now
-        if self._calls < 1:
-            return False
-        self._calls -= 1
-        return True
 
     def turn(self, wanted: str) -> int:
         """Return how often in a row that was called a moment ago: so that each of several that can be meant has its turn."""
@@ -452,7 +441,7 @@ class RelayServer:
                 self._throttle.log(f"{_short(present.applicant.certificate)} says what no party says", kind="said")
                 await present.leave(1002)
                 return
-            if self._closing or not present.party.may_call():
+            if self._closing or not present.party.calls.take():
                 self._refuse_call(present, number, "busy")
             elif not self._call(present, number, wanted):
                 self._expect(present, number, wanted)

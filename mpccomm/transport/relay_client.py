@@ -10,6 +10,7 @@ import base64
 import json
 import random
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -50,6 +51,8 @@ _LONGEST_PAUSE = 2.0
 """Seconds between attempts to reach a relay, where `Retry.cap` is not less: many parties wait for a relay."""
 _CALLERS = 4
 """Through a relay as many unknown callers are admitted at a time as from an address of this many parties."""
+_ANSWERS, _ANSWERS_PER_SECOND = 128, 16
+"""How many calls that a relay announces are answered at once, and how many more in a second, whoever makes them."""
 NOT_ADMITTED = 4003
 """The close code for those who may not use the relay."""
 _ENDING = "it is just ending, or being restarted; it is tried again"
@@ -63,6 +66,25 @@ _REASONS = {
     "absent": "it is not at the relay",
     "busy": "it, or this party, has too many connections through the relay",
 }
+
+
+class Allowance:
+    """So many at once, and so many a second."""
+
+    def __init__(self, most: int, rate: float) -> None:
+        self._most = self._left = float(most)
+        self._rate = rate
+        self._counted = time.monotonic()
+
+    def take(self) -> bool:
+        """Count one. False: that was one too many for the time."""
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._counted) * self._rate)
+        self._counted = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class RelayedAddress(IPv6Address):
@@ -112,6 +134,7 @@ class RelayLine:
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._calls: set[asyncio.Task[None]] = set()
+        self._answers = Allowance(_ANSWERS, _ANSWERS_PER_SECOND)
 
     # -- the kept connection -------------------------------------------------------------------------------------------
 
@@ -183,6 +206,8 @@ class RelayLine:
             self._next_admission = asyncio.Event()
             while True:
                 self._on_message(await _read(control))
+                # One that says more than all that there is to do takes its turn, and no more.
+                await asyncio.sleep(0)
         finally:
             self._control = None
             await control.close()
@@ -209,7 +234,8 @@ class RelayLine:
 
     def _on_message(self, said: dict[str, Any]) -> None:
         if isinstance(ticket := said.get("caller"), str):
-            self._spawn(self._answer(ticket))
+            if self._answers.take():  # otherwise its caller calls again
+                self._spawn(self._answer(ticket))
         elif isinstance(number := said.get("call"), int) and (asked := self._asked.pop(number, None)) is not None:
             if asked.done():
                 return

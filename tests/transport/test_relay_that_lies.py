@@ -285,6 +285,51 @@ async def test_one_that_says_something_odd_once_can_be_used_afterwards(
         assert not log.lines("", logging.ERROR)
 
 
+async def test_a_flood_of_calls_takes_no_time_from_others(
+    folder: Folder, relay: LocalRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = 0
+    original = relay_client.RelayLine._answer
+
+    async def answer(line: relay_client.RelayLine, ticket: str) -> None:
+        nonlocal answered
+        answered += 1
+        await original(line, ticket)
+
+    monkeypatch.setattr(relay_client.RelayLine, "_answer", answer)
+    async with duo(folder, relay.relay) as (alice, bob):
+        await exchange(alice, bob)
+        usual, began = answered, asyncio.get_running_loop().time()
+
+        async def flood() -> None:
+            assert relay.server is not None
+            for party in relay.server._parties.values():
+                for one in party.present:
+                    for number in range(5000):
+                        await one.socket.send_str(f'{{"caller": "no ticket {number}"}}')
+
+        flooding = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(flood(), relay._loop))
+        while not flooding.done():
+            await exchange(alice, bob)
+        await flooding
+        seconds = asyncio.get_running_loop().time() - began
+        most = relay_client._ANSWERS + relay_client._ANSWERS_PER_SECOND * seconds
+        assert answered - usual <= 2 * (most + 1)
+        for _ in range(20):
+            await exchange(alice, bob)
+
+
+def test_an_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("mpccomm.transport.relay_client.time.monotonic", lambda: now)
+    allowance = relay_client.Allowance(3, 2)
+    assert [allowance.take() for _ in range(4)] == [True, True, True, False]
+    now = 0.6
+    assert [allowance.take() for _ in range(2)] == [True, False]
+    now = 1000.0
+    assert [allowance.take() for _ in range(4)] == [True, True, True, False]
+
+
 async def test_calls_that_nobody_made(folder: Folder, relay: LocalRelay) -> None:
     """A relay announces more calls than a party takes; it goes on talking to the others."""
     async with duo(folder, relay.relay) as (alice, bob):
