@@ -214,16 +214,17 @@ def tell_of_lingering(log: EventLog, parties: Iterable[RemoteParty], seconds: fl
 
 def tell_of_no_end(log: EventLog, parties: Iterable[RemoteParty]) -> None:
     """Log what becomes of it where the program is over, and did not shut its pool down."""
-    known = [party for party in parties if party.link.perhaps_met or not party.link.sender.idle]
-    if not known:
+    told, waiting = [], []
+    for party in parties:
+        link = party.link
+        if lost := [message for message in link.sender.pending() if not message.delivered]:
+            told.append(f"{plural(len(lost), 'message')} to {party} could not be delivered: {_named(lost)}")
+        if link.ending is None and (lost or link.perhaps_met):
+            waiting.append(party.name)
+    if waiting:
+        told.append(f"{', '.join(waiting)} did not hear of the end, and may wait for this party")
+    if not told:
         return
-    lost = {party: [one for one in party.link.sender.pending() if not one.delivered] for party in known}
-    texts = [
-        f"{plural(len(some), 'message')} to {party} could not be delivered: {_named(some)}"
-        for party, some in lost.items()
-        if some
-    ]
-    told = [*texts, f"{', '.join(party.name for party in known)} did not hear of the end, and may wait for this party"]
     text = (
         "the event loop has ended, and this pool was not shut down before: %s. Leave a pool by `async with`, or await its "
         "shutdown()"
