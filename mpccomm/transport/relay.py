@@ -73,6 +73,8 @@ _MOST_UNSAID = 2048
 _REMEMBERED = 256
 """Calls of a party, by whom it wanted, that are remembered for the choice among several that can be meant."""
 _RECENT = 30.0
+_MOST_NAMES = 100
+"""Names and addresses in the certificate of a party: all of them are gone through for each call to one."""
 _MOST_WANTED = 16
 """The largest number of fingerprints in one call."""
 
@@ -394,6 +396,9 @@ class RelayServer:
             raise NotAdmittedError("it does not have the key of the certificate that it shows")
         if reason := self._admitted.examine(applicant):
             raise NotAdmittedError(f"{reason}: {applicant.certificate}")
+        names = len(applicant.certificate.hosts) + len(applicant.certificate.addresses)
+        if names > _MOST_NAMES:
+            raise NotAdmittedError(f"its certificate is for {names} names, where {_MOST_NAMES} are the limit")
         party = self._parties.get(applicant.certificate.fingerprint)
         if party is not None and len(party.present) >= self._limits.connections_per_party:
             # The oldest may be dead without the relay knowing it.

@@ -23,7 +23,7 @@ from mpccomm.transport import relay as relay_module
 from mpccomm.transport.relay_client import CONTROL_PATH, STREAM_PATH
 from mpccomm.transport.relay_identity import sign
 from mpccomm.transport.tls import Credentials
-from tests.certificates import LOCAL, Folder, Identity
+from tests.certificates import LOCAL, Folder, Identity, self_signed
 from tests.pools import Log, exchange, until
 from tests.transport.test_relay import PARTIES, PATIENCE, STRANGER, duo, pool_of
 
@@ -213,6 +213,21 @@ async def test_nobody_is_let_in_by_that(
 async def call(control: aiohttp.ClientWebSocketResponse, fingerprint: str, times: int) -> None:
     for number in range(times):
         await control.send_json({"call": number, "fingerprints": [fingerprint], "addr": "", "port": 0})
+
+
+async def test_one_whose_certificate_has_many_names_is_not_let_in(
+    folder: Folder, relay: LocalRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The relay would go through them for each call."""
+    log = Log(caplog)
+    many, few = (self_signed("Stranger", *(f"{n}.example" for n in range(count))) for count in (101, 100))
+    async with member(folder, relay, many) as attacker, attacker.ask() as control:
+        challenge = base64.b64decode((await control.receive_json())["challenge"])
+        await control.send_json(attacker.proof(challenge))
+        await refused(control)
+    assert log.lines("its certificate is for 101 names, where 100 are the limit")
+    async with member(folder, relay, few) as usual, usual.there():
+        pass
 
 
 async def test_a_member_that_calls_without_end(folder: Folder, relay: LocalRelay) -> None:
