@@ -24,8 +24,8 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing is resetting."""
 _BURST = 0.25
 """Seconds for which a party may send faster than its rate."""
-_FULL, _FAST = 1, 2
-"""Why nothing is read: the other end has enough; its party sent more than it may for the time."""
+_FULL, _FAST, _BUSY = 1, 2, 4
+"""Why nothing is read: the other end has enough; its party sent more than it may for the time; what was read is being unpacked."""
 
 
 class Slow(Protocol):
@@ -135,6 +135,9 @@ class JoinedEnd(Upgraded):
             self._early.append(data)
             self._stop(_FULL)
             return
+        if delay := self._meter.move(len(data)):
+            self._stop(_FAST)
+            asyncio.get_running_loop().call_later(delay, self._go, _FAST)
         if deframer.closed:
             return
         try:
@@ -146,9 +149,6 @@ class JoinedEnd(Upgraded):
             size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
             if not other._transport.is_closing():
                 frame(other._transport, pieces, size, 0)
-            if delay := self._meter.move(size):
-                self._stop(_FAST)
-                asyncio.get_running_loop().call_later(delay, self._go, _FAST)
         if deframer.ping is not None:
             ping, deframer.ping = deframer.ping, None
             # An end that sends pings without reading the answers gets no more of them.
@@ -158,6 +158,9 @@ class JoinedEnd(Upgraded):
             # It goes on reading, until the other end has got all: that one's end tells it so.
             self._part()
             self._end_if_both_have()
+        elif deframer.more:
+            self._stop(_BUSY)
+            asyncio.get_running_loop().call_soon(self._go, _BUSY)
 
     def _stop(self, why: int) -> None:
         if not self._held and not self._transport.is_closing():
@@ -166,7 +169,15 @@ class JoinedEnd(Upgraded):
 
     def _go(self, why: int) -> None:
         was, self._held = self._held, self._held & ~why
-        if was and not self._held and not self._transport.is_closing():
+        if not was or self._held or self._transport.is_closing():
+            return
+        if self._deframer.more:
+            # In this turn of the loop, which is its own.
+            self.data_received(b"")
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # -- what goes out -------------------------------------------------------------------------------------------------
@@ -241,6 +252,8 @@ class JoinedEnd(Upgraded):
         """Note that this end has gone."""
         if self.ended.done():
             return
+        while self._deframer.more:
+            self.data_received(b"")
         self.ended.set_result(None)
         self._meter.release(self)
         if self._limit is not None:

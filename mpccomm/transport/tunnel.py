@@ -32,6 +32,8 @@ _RECORD = 16 * 1024
 """The largest number of bytes in one record of TLS."""
 _MOST_IDLE = 1000
 """How many frames in a row may be empty."""
+_AT_ONCE = 512
+"""How many frames are unpacked in one turn of the loop, which belongs to others as well."""
 _SMALL = 64 * 1024
 """Below this size, copying head and payload together is quicker than writing both."""
 Piece = bytes | memoryview
@@ -43,11 +45,13 @@ class Deframer:
     :param masked: whether the other end is the client, whose frames have masks
     """
 
-    __slots__ = ("_beginnings", "_idle", "_left", "_mask", "_masked", "_rest", "closed", "ping")
+    __slots__ = ("_beginnings", "_idle", "_left", "_mask", "_masked", "_rest", "closed", "more", "ping")
 
     def __init__(self, *, masked: bool) -> None:
         self.closed = False
         """Whether the other end has said that it closes: what comes after that is ignored."""
+        self.more = False
+        """Whether more frames are here than were unpacked at once: feed it again, with nothing, in a later turn of the loop."""
         self.ping: bytes | None = None
         """The payload of the latest ping, for the answer."""
         self._masked = masked
@@ -72,7 +76,8 @@ class Deframer:
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        view, at, end = memoryview(data), 0, len(data)
+        self.more = False
+        view, at, end, frames = memoryview(data), 0, len(data), _AT_ONCE
         while at < end and not self.closed:
             if self._left:
                 size = min(self._left, end - at)
@@ -86,6 +91,11 @@ class Deframer:
                 self._rest = bytes(view[at:])
                 break
             at = start
+            frames -= 1
+            if not frames and at < end:
+                self._rest = bytes(view[at:])
+                self.more = not self.closed
+                break
         return pieces
 
     def _read_head(self, data: memoryview, at: int, end: int) -> int:
@@ -188,6 +198,7 @@ class Tunnel(asyncio.Transport, Upgraded):
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
         self._said_end = False
+        self._paused = False
         self._over = False
         self._error: Exception | None = None
         self._limit: asyncio.TimerHandle | None = None
@@ -228,6 +239,19 @@ class Tunnel(asyncio.Transport, Upgraded):
             self._fail(ConnectionAbortedError(str(error)))
         if deframer.closed and not self._closing:
             self._end()
+        elif deframer.more:
+            self._below.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Go on with what was read, in a turn of its own."""
+        if not (self._over or self._paused or self._below.is_closing()):
+            self.data_received(b"")
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not (self._deframer.more or self._paused or self._below.is_closing()):
+            self._below.resume_reading()
 
     def _advance(self) -> None:
         try:
@@ -370,15 +394,20 @@ class Tunnel(asyncio.Transport, Upgraded):
 
     def pause_reading(self) -> None:
         """Take nothing more from the relay for now."""
+        self._paused = True
         self._below.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on taking what the relay sends."""
-        self._below.resume_reading()
+        self._paused = False
+        if self._deframer.more:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._below.resume_reading()
 
     def is_reading(self) -> bool:
         """Return whether what the relay sends is taken."""
-        return self._below.is_reading()
+        return not self._paused and (self._deframer.more or self._below.is_reading())
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the limits of the connection to the relay: nothing waits in here."""

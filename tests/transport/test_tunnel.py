@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
+from mpccomm.transport.tunnel import _AT_ONCE, Deframer, closing_frame, frame, pong_frame
 from mpccomm.transport.websocket import FramingError, head_of
 
 FIN, CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x80, 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -48,8 +48,16 @@ def taken(deframer: Deframer, data: bytes, cuts: list[int]) -> bytes:
     """What comes out where the bytes arrive in pieces."""
     found, before = b"", 0
     for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
-        found += b"".join(map(bytes, deframer.feed(data[before:cut])))
+        found += fed(deframer, data[before:cut])
         before = cut
+    return found
+
+
+def fed(deframer: Deframer, data: bytes) -> bytes:
+    """What comes out of that, in as many turns of the loop as it takes."""
+    found = b"".join(map(bytes, deframer.feed(data)))
+    while deframer.more:
+        found += b"".join(map(bytes, deframer.feed(b"")))
     return found
 
 
@@ -120,7 +128,21 @@ def test_what_may_not_come_is_an_error(masked: bool, data: bytes) -> None:
 def test_frames_that_carry_nothing_are_counted(idle: bytes) -> None:
     deframer = Deframer(masked=False)
     for _ in range(3):
-        deframer.feed(idle * 1000)
-        deframer.feed(framed(b"something"))
+        fed(deframer, idle * 1000)
+        fed(deframer, framed(b"something"))
     with pytest.raises(FramingError, match="1001 WebSocket frames in a row that carry nothing"):
-        deframer.feed(idle * 1001)
+        fed(deframer, idle * 1001)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_so_many_at_once_are_unpacked_and_the_rest_later(cut: int) -> None:
+    deframer, count = Deframer(masked=False), 2000
+    first = b"".join(map(bytes, deframer.feed(framed(b"x") * count + framed(b"in two parts")[:cut])))
+    assert 0 < len(first) <= _AT_ONCE
+    assert deframer.more
+    # More may come before the rest is asked for.
+    assert first + fed(deframer, framed(b"in two parts")[cut:]) == b"x" * count + b"in two parts"
+    assert not deframer.more
+    assert fed(deframer, framed(b"x") * count + by_hand(FIN | CLOSE, b"") + framed(b"ignored")) == b"x" * count
+    assert deframer.closed
+    assert not deframer.more
