@@ -450,6 +450,8 @@ class RelayServer:
                 self._refuse_call(present, number, "busy")
             elif not self._call(present, number, wanted):
                 self._expect(present, number, wanted)
+            # One that calls without end has one call in a turn of the loop.
+            await asyncio.sleep(0)
 
     def _expect(self, present: _Present, number: int, wanted: _Wanted) -> None:
         """Let a call wait for a party that is not there yet."""
