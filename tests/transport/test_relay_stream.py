@@ -6,7 +6,7 @@ import asyncio
 import select
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from tests.timing import UNIT
 
 SIZE = 4 << 20
 """Bytes; the relay and the systems between the two hold less."""
+_IN_THE_SYSTEM = 1 << 17
+"""Bytes that arrived for a party, and were not read, at most."""
 pytestmark = pytest.mark.usefixtures("loop_factory")
 
 
@@ -113,8 +115,10 @@ async def test_one_that_is_slow_gets_all_that_was_sent_before_the_other_said_tha
             await receiver.read()
             await asyncio.sleep(UNIT / 2)  # the time limit of a connection that closes passes, more than once
         while not receiver.deframer.closed:
-            assert not sender.end.ended.done()
-            await receiver.send(b"more")
+            # When the receiver's system has all, the relay waits no longer than a connection may take to close.
+            assert not sender.end.ended.done() or receiver.got > SIZE - _IN_THE_SYSTEM
+            with suppress(ConnectionError):  # the relay has gone
+                await receiver.send(b"more")
             assert await receiver.read()
         assert receiver.got == SIZE
         assert sending.done()
