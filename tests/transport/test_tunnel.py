@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpccomm.transport.tunnel import _AT_ONCE, Deframer, closing_frame, frame, pong_frame
+from mpccomm.transport.tunnel import _AT_ONCE, Deframer, Tunnel, closing_frame, frame, pong_frame
 from mpccomm.transport.websocket import FramingError, head_of
 
 FIN, CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x80, 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -146,3 +148,47 @@ def test_so_many_at_once_are_unpacked_and_the_rest_later(cut: int) -> None:
     assert fed(deframer, framed(b"x") * count + by_hand(FIN | CLOSE, b"") + framed(b"ignored")) == b"x" * count
     assert deframer.closed
     assert not deframer.more
+
+
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_relay_that_floods_a_tunnel_has_its_turn_and_others_theirs() -> None:
+    """Nothing more is read until all is unpacked, nor while what is above takes nothing."""
+
+    class Below(Wire):
+        reading, aborted = True, False
+
+        def is_closing(self) -> bool:
+            return self.aborted
+
+        def pause_reading(self) -> None:
+            self.reading = False
+
+        def resume_reading(self) -> None:
+            self.reading = True
+
+        def abort(self) -> None:
+            self.aborted = True
+
+        close = abort
+
+    below, before = Below(), SimpleNamespace(connection_lost=lambda _: None)
+    transport = cast(asyncio.Transport, below)
+    tunnel = Tunnel(transport, before, ssl.create_default_context(), asyncio.Protocol, server_side=False)
+    many = (by_hand(FIN | PONG, b"") * 900 + framed(b"")) + by_hand(FIN | PONG, b"")[:1]
+    tunnel.data_received(many)
+    assert not below.reading
+    tunnel.pause_reading()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert tunnel._deframer.more
+    assert not tunnel.is_reading()
+    tunnel.resume_reading()
+    assert tunnel.is_reading()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not tunnel._deframer.more
+    assert below.reading
+    # One frame more that carries nothing is one too many.
+    tunnel.data_received(by_hand(FIN | PONG, b"")[1:] + by_hand(FIN | PONG, b"") * 200)
+    assert below.aborted
+    tunnel.connection_lost(None)
