@@ -301,7 +301,7 @@ class Engine:
             numbering=_numbering(wire),
         )
         party.relays, party.proxy = relays, self.ways.proxy_to(name, addr, proxy, wire)
-        party.server_name = "" if server_name is None else check_server_name(server_name)
+        party.server_name = _asked_for(name, server_name, wire)
         party.audit = self.audit
         party.own_names = self._own_names
         authentication.admit(party, self.parties)
@@ -534,6 +534,16 @@ class Engine:
             close(trace)
         if self._report_file is not None and self.reporter is not None:
             keep(self.reporter.report(self.name, self.parties), self._report_file, self.log)
+
+
+def _asked_for(name: str, server_name: str | None, wire: str) -> str:
+    if server_name is None:
+        return ""
+    if wire != OURS.name:
+        raise ConfigurationError(
+            f"{name} runs tno.mpc.communication, which is asked for as addr=: leave out server_name="
+        )
+    return check_server_name(server_name)
 
 
 def _numbering(wire: str) -> Callable[[], Numbering]:

@@ -71,6 +71,11 @@ def test_what_is_no_host_name(name: str) -> None:
     assert pool.parties == ()
 
 
+def test_a_party_on_another_wire_is_asked_for_by_no_other_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"Bob runs tno\.mpc\.communication, .*leave out server_name="):
+        Pool().add_http_client("Bob", LOCAL, 1, wire="tno4", server_name="bob.example")
+
+
 @asynccontextmanager
 async def behind_one_address(folder: Folder, route: object) -> AsyncIterator[tuple[Pool, Pool, Pool]]:
     """Bob and Carol listen at ports of their own; Alice finds both at one, and tells them apart by name."""
