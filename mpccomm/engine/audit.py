@@ -108,7 +108,7 @@ class Audit:
     def sent(self, party: str, key: Key, encoded: object) -> None:
         """Record a message that has its place in the queue. Called on the loop."""
         assert isinstance(encoded, AuditedEncoding)
-        line = self._line(party, "sent", key, encoded.kind, encoded.note)
+        line = self._next_line(party, "sent", key, encoded.kind, encoded.note)
         if self._file is None:
             self._tell_logger(line)
             return
@@ -124,7 +124,7 @@ class Audit:
 
         There a signal handler may raise at any moment. So no lock that Python code takes is touched, as those of `logging` are.
         """
-        line = self._line(party, "received", message.key, _type_of(value) if readable else None, note)
+        line = self._next_line(party, "received", message.key, _type_of(value) if readable else None, note)
         told: Callable[[], None] = partial(self._tell_logger, line)
         # Two threads may have decoded it: one for a receive that was given up meanwhile. This lock is C, and none is left locked.
         with self._lock:
@@ -169,7 +169,7 @@ class Audit:
             written += self._file.write(line[written:])
             self._torn = written < len(line)
 
-    def _line(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> bytes:
+    def _next_line(self, party: str, direction: str, key: Key, kind: str | None, note: Note) -> bytes:
         line = _line(party, direction, key, kind, note)
         return b"\n" + line if self._torn else line
 

@@ -86,11 +86,11 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
         if future is not None:
             _resolve(future, value, error)
 
-    def cancel(self) -> None:
-        """Withdraw the receive: the program has forgotten the future, or given it up."""
+    def cancel(self) -> bool:
+        """Withdraw the receive: the program has forgotten the future, or given it up. False: it has not begun, and is not yet."""
         self.kept = None
         self.landed()
-        self.request.withdraw()
+        return self.request.withdraw()
 
     def landed(self) -> None:
         """The program has what the future got. From any thread."""

@@ -70,7 +70,7 @@ class Cancellable(Protocol):
     """A call whose caller may give it up."""
 
     def cancel(self) -> object:
-        """Put back the message that was taken for it. Called on the pool's loop."""
+        """Put back the message that was taken for it. Called on the pool's loop. False: it is about to begin; not before that."""
 
 
 class _Passing:
@@ -276,12 +276,18 @@ class LoopOwner:
         forgotten = self.forgotten
         if self._withdrawing:
             return
+        put_off = 0
         try:
             self._withdrawing = True
-            while forgotten:
+            while forgotten and put_off <= len(forgotten):
                 # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
+                first = forgotten[0]
                 try:
-                    forgotten[0].cancel()
+                    if first.cancel() is False:
+                        put_off += 1
+                        forgotten.append(first)
+                    else:
+                        put_off = 0
                 finally:
                     forgotten.popleft()
         finally:

@@ -348,26 +348,36 @@ class FutureCall(ReceiveCall):
     kept until the program looks at the future: an interrupt may keep the caller from having it, and it may be forgotten.
     """
 
-    __slots__ = ("_context", "asked", "immediate", "taking")
+    __slots__ = ("_context", "asked", "immediate", "put_off", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
         # Where nobody watches yet, the future won't say when the program looks: then its message is received when it comes.
         self.asked = math.inf if party.loop_owner.observers is None else time.perf_counter()
+        self.put_off = False
+        """Whether it is to be withdrawn when it has begun."""
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.taking: Callable[[], None] | None = None
         """Tell the observers when the program asks for the value."""
         self._context = copy_context()
 
-    def withdraw(self) -> None:
-        """Cancel it, as the program has forgotten or given up its future: once it has begun, where it is about to.
+    def withdraw(self) -> bool:
+        """Cancel it, as the program has forgotten or given up its future. False: only once it has begun, as it is about to.
 
         The number that it claims then would otherwise be that of a future which was asked for after it, and before the end of its.
         """
+        if self.state is not _NEW:
+            self.cancel()
+            return True
+        if not self.put_off:
+            self.put_off = True
+            # Where an interrupt has kept it from being started, this comes instead.
+            self.party.loop_owner.post_soon(self._begin_no_more)
+        return False
+
+    def _begin_no_more(self) -> None:
         if self.state is _NEW:
-            self.party.loop_owner.post_soon(self.cancel)
-        else:
             self.cancel()
 
     def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:

@@ -513,14 +513,15 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         if handle is not None:
             handle.tell()
 
-    def cancel(self) -> None:
-        """Withdraw the receive: the program has forgotten the handle, or given it up."""
+    def cancel(self) -> bool:
+        """Withdraw the receive: the program has forgotten the handle, or given it up. False: it has not begun, and is not yet."""
         outcomes = self.outcomes
         if outcomes and outcomes[0].by_pool and self() is not None:
-            return  # it was given up too late: its message is what the program gets from it
-        self.call.withdraw()
+            return True  # it was given up too late: its message is what the program gets from it
+        withdrawn = self.call.withdraw()
         # An interrupt may have kept the program from telling those who wait.
         if outcomes and self.gate is not None:
             self.gate.open()
         if outcomes and self.shown and (handle := self()) is not None:
             handle.tell()
+        return withdrawn

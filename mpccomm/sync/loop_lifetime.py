@@ -99,7 +99,7 @@ class LoopLifetime:
                 self._thread.ended.wait()
             except SystemExit:
                 with suppress(RuntimeError):
-                    # As below.
+                    # It may have come before that was done.
                     loop.call_soon_threadsafe(self._begin, tasks, function)
                 self._thread.ended.wait()
                 raise

@@ -24,7 +24,6 @@ import json
 import math
 import selectors
 import socket
-import struct
 import sys
 import time
 from collections import deque
@@ -35,13 +34,12 @@ from select import select
 from typing import Any, Self
 
 from mpccomm.line import QUEUE, SEGMENT, Direction, Line
+from mpccomm.transport.pace import drop_at_close
 
 _WINDOW = 16 * 1024 * 1024
 """Bytes of one connection that are on their way at once, at least."""
 _SMALL_BUFFER, _LARGE_BUFFER = 16 * 1024, 1024 * 1024
 """The least that the system is told to keep of what a line hasn't taken in yet, and from where on it is not told."""
-_RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing is resetting."""
 _SEED = 0
 _PAUSE = 0.1
 """Seconds until the next attempt to accept a caller, where one has failed."""
@@ -257,8 +255,7 @@ def _limit(sock: socket.socket, line: Line) -> None:
 
 
 def _reset(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    drop_at_close(sock)
     sock.close()
 
 

@@ -20,6 +20,7 @@ _SECONDS = 1.0
 """Seconds. As much is sent at once as the line moves in this time."""
 _SHORT = 0.05
 """Seconds. In less time nothing can be measured."""
+_RESET = struct.pack("ii", 1, 0)
 _UNSENT = struct.Struct("i")
 _NEAR = 50
 """Microseconds from here to the other end and back: less than that is hardly found between two machines."""
@@ -45,6 +46,13 @@ def hold_little(sock: socket.socket | None, size: int) -> None:
     if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with contextlib.suppress(OSError, ValueError):  # it is closed, perhaps by the other side a moment ago
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+
+
+def drop_at_close(sock: socket.socket | None) -> None:
+    """Have the system reset the connection when it is closed, and throw away what it has not sent by then."""
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):  # as above
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 def _unacknowledged(sock: socket.socket | None) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from mpccomm.transport.pace import hold_little, waiting
+from mpccomm.transport.pace import drop_at_close, hold_little, waiting
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tunnel import Deframer, closing_frame, frame, pong_frame
 from mpccomm.transport.websocket import FramingError, HTTPProtocol, Upgraded
@@ -20,8 +18,6 @@ _LOW = 32 * 1024
 """Bytes that wait for a slow receiver before its sender is held back, and goes on. One more piece that was read may come on top."""
 _SLOW_END = 60.0
 """Seconds that an end has at most to take what is on its way to it, once nothing more comes from the other one."""
-_RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing is resetting."""
 _BURST = 0.25
 """Seconds for which a party may send faster than its rate."""
 _FULL, _FAST, _BUSY = 1, 2, 4
@@ -217,9 +213,7 @@ class JoinedEnd(Upgraded):
             return
         if self._deframer.closed:
             # It has only been waiting for the other one, and is to know before all that is on its way to it has arrived.
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            drop_at_close(self._socket)
             self.abort()
         else:
             # What is not read would have the system throw away what it has not sent yet.

@@ -58,8 +58,9 @@ class FakeRequest:
     def missing(self) -> tuple[()]:
         return ()
 
-    def withdraw(self) -> None:
+    def withdraw(self) -> bool:
         self.cancel()
+        return True
 
     def start(self) -> None:
         self.started_in = threading.get_ident()
@@ -319,7 +320,7 @@ async def test_a_future_whose_callbacks_are_removed_is_kept_by_the_program_alone
 
 async def test_a_cancelled_future_takes_nothing_and_cancels_before_anything_that_is_posted_later() -> None:
     request, owner, order = FakeRequest(), home_owner(), list[str]()
-    request.withdraw = lambda: order.append("cancelled")  # type: ignore[method-assign]
+    request.cancel = lambda: order.append("cancelled")  # type: ignore[method-assign]
     future = receive_future(request, owner)
     assert future.cancel()
     assert not order, "not in the middle of what the pool does on this very loop"

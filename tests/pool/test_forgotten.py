@@ -21,6 +21,7 @@ from mpccomm.engine import thread_futures
 from mpccomm.engine.requests import FutureCall
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools, quick, until
+from tests.sync.duo import duo
 from tests.timing import UNIT
 
 LIMIT = 100 * UNIT
@@ -304,10 +305,7 @@ async def test_one_of_another_loop_that_is_forgotten_before_it_has_arrived_there
 @pytest.mark.parametrize("face", ["blocking", "another loop"])
 def test_one_that_ends_before_it_has_begun_leaves_the_others_their_numbers(end: str, face: str) -> None:
     """However busy the pool's loop is, and whatever it still has to withdraw."""
-    network = MemoryNetwork()
-    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
-        network.connect(alice, bob)
-        alice.wait_ready(LIMIT)
+    with duo() as (alice, bob):
         bob.send("Alice", 0)
         bob.send("Alice", 1)
         owner, over, begun = alice.pool._engine.loop_owner, threading.Event(), threading.Event()
@@ -332,6 +330,28 @@ def test_one_that_ends_before_it_has_begun_leaves_the_others_their_numbers(end: 
 
         got = ask(alice.arecv).result(LIMIT) if face == "blocking" else asyncio.run(elsewhere())
         assert (got, alice.recv("Bob", timeout=LIMIT)) == (1, 0)
+
+
+def test_one_that_is_forgotten_before_it_has_begun_is_not_passed_by() -> None:
+    """Whoever looks for such receives while it is about to begin."""
+    with duo() as (alice, bob):
+        owner, begun = alice.pool._engine.loop_owner, threading.Event()
+        for number in range(3):
+            begun.clear()
+            bob.send("Alice", number)
+
+            def stand_still() -> None:
+                begun.set()
+                deadline = time.monotonic() + LIMIT
+                while len(owner.posted) < 4 and time.monotonic() < deadline:
+                    time.sleep(0.001)  # the receive below has begun to wait
+
+            owner.post_soon(stand_still)
+            assert begun.wait(LIMIT)
+            owner.post_soon(owner.withdraw_forgotten)
+            alice.arecv("Bob")
+            assert alice.recv("Bob", timeout=LIMIT) == number
+        assert not owner.forgotten
 
 
 @pytest.mark.parametrize("outcome", ["message", "error"])
@@ -366,9 +386,7 @@ async def test_one_of_another_loop_that_has_a_callback_is_not_forgotten_on_the_w
 @pytest.mark.parametrize("look", ["wait", "as_completed", "wait for one more"])
 def test_those_that_a_thread_has_waited_for_at_once_and_then_forgets_are_not_passed_by(look: str) -> None:
     interval = sys.getswitchinterval()
-    network = MemoryNetwork()
-    with SyncPool(name="Alice", network=network) as alice, SyncPool(name="Bob", network=network) as bob:
-        network.connect(alice, bob)
+    with duo() as (alice, bob):
         try:
             for turn in range(100):
                 sys.setswitchinterval((1e-6, 1e-5, 1e-4)[turn % 3])
