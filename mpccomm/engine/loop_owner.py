@@ -273,25 +273,29 @@ class LoopOwner:
 
         What ends with one may call functions of the program, and these the pool, which comes back here: the first goes on.
         """
-        forgotten = self.forgotten
         if self._withdrawing:
             return
-        put_off = 0
         try:
             self._withdrawing = True
-            while forgotten and put_off <= len(forgotten):
-                # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
-                first = forgotten[0]
-                try:
-                    if first.cancel() is False:
-                        put_off += 1
-                        forgotten.append(first)
-                    else:
-                        put_off = 0
-                finally:
-                    forgotten.popleft()
+            self._withdraw_each()
         finally:
             self._withdrawing = False
+
+    def _withdraw_each(self) -> None:
+        # A function of its own: a signal that comes where a loop goes back would leave out what ends the block around it.
+        forgotten = self.forgotten
+        put_off = 0
+        while forgotten and put_off <= len(forgotten):
+            # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
+            first = forgotten[0]
+            try:
+                if first.cancel() is False:
+                    put_off += 1
+                    forgotten.append(first)
+                else:
+                    put_off = 0
+            finally:
+                forgotten.popleft()
 
     def give_back(self, request: Sent) -> None:
         """Block, on another thread, until this request is withdrawn: a send then needs none of its caller's values any more."""
