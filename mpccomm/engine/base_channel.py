@@ -153,7 +153,7 @@ class BaseChannel:
         if engine.lifecycle.has_additions:
             loop_owner.post(engine.start_added)
         if loop_owner.forgotten:
-            loop_owner.post(loop_owner.withdraw_forgotten)
+            loop_owner.withdraw_forgotten()
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

@@ -441,7 +441,8 @@ class Engine:
         self.loop_owner.resume()
         self.loop_owner.judge()
         self.ending.tell_of_split()
-        self.loop_owner.withdraw_forgotten()
+        if self.loop_owner.forgotten:
+            self.loop_owner.withdraw_forgotten()
         self.callbacks.notice(timing.waiting_notice)
         for trace in self.traces:
             trace.look()

@@ -72,12 +72,16 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """Take the outcome of the receive."""
-        future = self()
-        if future is None:
-            return None  # the message goes back in its turn
-        if self.request.message is not None:
-            self.owner.unread[id(self)] = self
-        return future.resolve(value, error)
+        holding = self.owner.hold()
+        held = [self()]
+        try:
+            if held[0] is None:
+                return None  # the message goes back in its turn
+            if self.request.message is not None:
+                self.owner.unread[id(self)] = self
+            return held[0].resolve(value, error)
+        finally:
+            self.owner.let_go(holding, held)
 
     def arrive(self, value: Any, error: Exception | None) -> None:
         """Give the future its outcome, on its own loop: as long as that has not come, the program may forget it."""
@@ -86,11 +90,11 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
         if future is not None:
             _resolve(future, value, error)
 
-    def cancel(self) -> bool:
-        """Withdraw the receive: the program has forgotten the future, or given it up. False: it has not begun, and is not yet."""
+    def cancel(self) -> None:
+        """Withdraw the receive: the program has forgotten the future, or given it up."""
         self.kept = None
         self.landed()
-        return self.request.withdraw()
+        self.request.cancel()
 
     def landed(self) -> None:
         """The program has what the future got. From any thread."""
@@ -342,7 +346,7 @@ def withdraw_forgotten(owner: LoopOwner) -> None:
     call takes something, whatever a further signal handler does to this.
     """
     with contextlib.suppress(PoolClosedError):
-        owner.post(owner.withdraw_forgotten)
+        owner.withdraw_forgotten()
 
 
 async def run(function: Callable[[], Coroutine[Any, Any, Any]], owner: LoopOwner) -> None:

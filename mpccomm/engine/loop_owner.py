@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from threading import get_ident
 from time import sleep
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mpccomm.engine.lanes import lane, of_tasks, running
 from mpccomm.engine.observer import Observers
@@ -70,17 +72,37 @@ class Cancellable(Protocol):
     """A call whose caller may give it up."""
 
     def cancel(self) -> object:
-        """Put back the message that was taken for it. Called on the pool's loop. False: it is about to begin; not before that."""
+        """Put back the message that was taken for it. Called on the pool's loop."""
 
 
-class _Passing:
-    """Stands in `LoopOwner.forgotten` while something may be noted there any moment."""
+class _Mark:
+    """Stands in `LoopOwner.forgotten` behind the last call that a withdrawal is for."""
+
+    def __init__(self, due: set[_Mark]) -> None:
+        self._due = due
+        self.passed = False
+        """Whether a withdrawal has got there."""
 
     def cancel(self) -> None:
-        """Do nothing: it is no call."""
+        """Note that a withdrawal has got there."""
+        self.passed = True
+        self._due.discard(self)
 
 
-RESOLVING = _Passing()
+class Holding:
+    """Stands in `LoopOwner.forgotten` while the loop holds a future that the program may forget.
+
+    Of that it is heard only when the loop has let go. It is to count from here: a call that came meanwhile may be a later one.
+    """
+
+    def __init__(self) -> None:
+        self.dropped: list[Cancellable] = []
+        """The receives of those whose end came with that."""
+
+    def cancel(self) -> None:
+        """Withdraw these."""
+        for receive in self.dropped:
+            receive.cancel()
 
 
 class Sent(Cancellable, Protocol):
@@ -118,6 +140,8 @@ class LoopOwner:
         It is noted by one store, before which no handler can run. If `judge` is then kept from running, the next call or the clock
         runs it."""
         self._withdrawing = False
+        self._due: set[_Mark] = set()
+        """How far the withdrawal has to go that is under way."""
         self._scheduled = False
         self.running = False
         """A posted function runs now."""
@@ -269,10 +293,27 @@ class LoopOwner:
         self.loop.call_exception_handler(context)
 
     def withdraw_forgotten(self) -> None:
-        """End the calls in `forgotten`, so that other calls get their messages. Called on the loop.
+        """Have the calls that are in `forgotten` by now ended, behind all that was posted before. From any thread.
 
-        What ends with one may call functions of the program, and these the pool, which comes back here: the first goes on.
+        So other calls get their messages: those that are posted from now on. A call that is noted meanwhile is left to a later
+        withdrawal, since others may have been asked for before its end that have not begun yet, and are not to get its number.
+
+        :raises PoolClosedError: the loop is closed
         """
+        self.post(self._withdrawal())
+
+    def _withdrawal(self) -> Callable[[], None]:
+        mark = _Mark(self._due)
+        self.forgotten.append(mark)
+        return partial(self._withdraw, mark)
+
+    def _withdraw(self, last: _Mark) -> None:
+        """End all up to there. What ends may call functions of the program, and these the pool, which comes back here: the first
+        goes on.
+        """
+        if last.passed:
+            return
+        self._due.add(last)
         if self._withdrawing:
             return
         try:
@@ -283,19 +324,31 @@ class LoopOwner:
 
     def _withdraw_each(self) -> None:
         # A function of its own: a signal that comes where a loop goes back would leave out what ends the block around it.
-        forgotten = self.forgotten
-        put_off = 0
-        while forgotten and put_off <= len(forgotten):
+        forgotten, due = self.forgotten, self._due
+        while forgotten and due:
             # Taken out afterwards: a call that finds `forgotten` empty must come after the last one as well.
-            first = forgotten[0]
             try:
-                if first.cancel() is False:
-                    put_off += 1
-                    forgotten.append(first)
-                else:
-                    put_off = 0
+                forgotten[0].cancel()
             finally:
                 forgotten.popleft()
+        due.clear()
+
+    def hold(self) -> Holding:
+        """Note that the loop is about to hold a future that the program may forget."""
+        holding = Holding()
+        self.forgotten.append(holding)
+        return holding
+
+    def let_go(self, holding: Holding, held: list[Any]) -> None:
+        """Let go of all that is held."""
+        forgotten = self.forgotten
+        before = len(forgotten)
+        held.clear()
+        holding.dropped = [
+            item for item in islice(copied(lambda: forgotten), before, None) if isinstance(item, weakref.ref)
+        ]
+        if forgotten and forgotten[-1] is holding:
+            forgotten.remove(holding)  # no call has looked in here meanwhile
 
     def give_back(self, request: Sent) -> None:
         """Block, on another thread, until this request is withdrawn: a send then needs none of its caller's values any more."""
@@ -309,9 +362,10 @@ class LoopOwner:
     def _settle(self, request: Sent) -> None:
         landed = allocate_lock()
         landed.acquire()
+        withdrawal = self._withdrawal()
 
         def withdraw() -> None:
-            self.withdraw_forgotten()
+            withdrawal()
             landed.release()
 
         with suppress(PoolClosedError):

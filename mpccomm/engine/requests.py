@@ -23,7 +23,6 @@ from mpccomm.codec import Encoded
 from mpccomm.engine import ordering
 from mpccomm.engine.delivery import is_outcome, read, tell_of_receipt, tell_of_taking
 from mpccomm.engine.expect import Expect, check
-from mpccomm.engine.loop_owner import RESOLVING
 from mpccomm.engine.observer import Involved, Observers
 from mpccomm.engine.options import NO_LIMIT, SendLimits
 from mpccomm.engine.states import REQUEST, GivenUp, RequestEvent, RequestState
@@ -348,37 +347,17 @@ class FutureCall(ReceiveCall):
     kept until the program looks at the future: an interrupt may keep the caller from having it, and it may be forgotten.
     """
 
-    __slots__ = ("_context", "asked", "immediate", "put_off", "taking")
+    __slots__ = ("_context", "asked", "immediate", "taking")
 
     def __init__(self, party: RemoteParty, prefix: str, msg_id: str | None, expect: Expect | None = None) -> None:
         super().__init__(party, prefix, msg_id, None, expect)
         # Where nobody watches yet, the future won't say when the program looks: then its message is received when it comes.
         self.asked = math.inf if party.loop_owner.observers is None else time.perf_counter()
-        self.put_off = False
-        """Whether it is to be withdrawn when it has begun."""
         self.immediate = False
         """Whether the caller is on the loop and starts it now: a message that is here is then decoded in the call, as by `recv`."""
         self.taking: Callable[[], None] | None = None
         """Tell the observers when the program asks for the value."""
         self._context = copy_context()
-
-    def withdraw(self) -> bool:
-        """Cancel it, as the program has forgotten or given up its future. False: only once it has begun, as it is about to.
-
-        The number that it claims then would otherwise be that of a future which was asked for after it, and before the end of its.
-        """
-        if self.state is not _NEW:
-            self.cancel()
-            return True
-        if not self.put_off:
-            self.put_off = True
-            # Where an interrupt has kept it from being started, this comes instead.
-            self.party.loop_owner.post_soon(self._begin_no_more)
-        return False
-
-    def _begin_no_more(self) -> None:
-        if self.state is _NEW:
-            self.cancel()
 
     def _hand_over(self, observers: Observers, message: Incoming, begun: float) -> None:
         """Leave the outcome to the future."""
@@ -424,21 +403,10 @@ class FutureCall(ReceiveCall):
         if error is None and self.message is not None:
             # It goes back where the program does not look at the future, and the value with it.
             self.message.outcome = value, None
-        taken = waiter is not None and self._resolve(waiter, value, outcome)
+        taken = waiter is not None and waiter.resolve(value, outcome) is not False
         if not taken or not (error is None or is_outcome(error)):
             # The message is not to blame, or the future was given up: the next receive gets the message.
             self.cancel()
-
-    def _resolve(self, waiter: Waiter, value: Any, error: Exception | None) -> bool:
-        """Give the outcome to the future. False: it does not take it, or the program has forgotten it."""
-        # To do so the loop holds the future for a moment, and a program that forgets it then is heard of when that is over. Until
-        # then no later call of another thread may pass by this message.
-        forgotten = self.party.loop_owner.forgotten
-        forgotten.append(RESOLVING)
-        try:
-            return waiter.resolve(value, error) is not False
-        finally:
-            forgotten.remove(RESOLVING)
 
     def _read_in_worker(self, message: Incoming) -> None:
         value: Any = None

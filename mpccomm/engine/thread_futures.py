@@ -125,11 +125,12 @@ class ThreadFuture(concurrent.futures.Future[T]):
             self.tell()
         return taken
 
-    def tell(self) -> None:
-        """Tell those who wait, and who have added callbacks, that it has what it is for."""
-        self._wake()
+    def tell(self) -> list[Any]:
+        """Tell those who wait, and who have added callbacks, that it has what it is for. Return whom `_Shown.publish` returns."""
+        told = self._wake()
         if self.__dict__.get("_later"):
             self._callbacks.run(self._call_back)
+        return told
 
     # -- by the program ------------------------------------------------------------------------------------------------
 
@@ -304,13 +305,12 @@ class ThreadFuture(concurrent.futures.Future[T]):
                     self._callbacks.loop_owner.post(self._call.cancel)
             self._call_back()
 
-    def _wake(self) -> None:
+    def _wake(self) -> list[Any]:
         gate: Gate | None = self.__dict__.get("_gate")
         if gate is not None:
             gate.open()
         shown: _Shown | None = self.__dict__.get("_shown")
-        if shown is not None:
-            shown.publish(self)
+        return [] if shown is None else shown.publish(self)
 
     def _call_back(self) -> None:
         later: deque[Callback] | None = self.__dict__.get("_later")
@@ -377,30 +377,33 @@ class _Shown:
         self.waiters = _Waiters()
         self._untold: deque[Any] = deque()
 
-    def publish(self, future: ThreadFuture[Any]) -> None:
-        """Show its outcome, if it has one, and tell those who had left their names before.
+    def publish(self, future: ThreadFuture[Any]) -> list[Any]:
+        """Show its outcome, if it has one, and tell those who had left their names before. Return these: they may hold futures.
 
         In this very thread: another one would keep the future for a while that the program has forgotten.
         """
+        told: list[Any] = []
         if not future.outcomes:
-            return
+            return told
         with self.lock:
             if not self.published:
                 if self.locked and time.monotonic() < self.until:
-                    return
+                    return told
                 self._untold.extend(self.waiters)
                 self.published = True
         while self._untold:
             try:
                 waiter = self._untold.popleft()
             except IndexError:
-                return  # another thread has taken the last one
+                break  # another thread has taken the last one
+            told.append(waiter)
             if _is_known(waiter) and type(waiter.event) is _Event:
                 _tell(waiter, future)
             else:
                 # It belongs to the program, and may do anything.
                 with suppress(RuntimeError):  # Python is ending
                     start_new_thread(_tell, (waiter, future))
+        return told
 
 
 class _Waiters(list[Any]):
@@ -508,20 +511,28 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         # Looked at after that: who waits, or adds a callback, leaves a note here first, and then looks for an outcome.
         if self.gate is not None:
             self.gate.open()
-        handle = self() if self.shown else self.kept
-        self.kept = None
-        if handle is not None:
-            handle.tell()
+        if self.shown or self.kept is not None:
+            self._tell()
 
-    def cancel(self) -> bool:
-        """Withdraw the receive: the program has forgotten the handle, or given it up. False: it has not begun, and is not yet."""
+    def _tell(self) -> None:
+        owner = self.call.party.loop_owner
+        holding = owner.hold()
+        held: list[Any] = [self()]
+        self.kept = None
+        try:
+            if held[0] is not None:
+                held += held[0].tell()
+        finally:
+            owner.let_go(holding, held)
+
+    def cancel(self) -> None:
+        """Withdraw the receive: the program has forgotten the handle, or given it up."""
         outcomes = self.outcomes
         if outcomes and outcomes[0].by_pool and self() is not None:
-            return True  # it was given up too late: its message is what the program gets from it
-        withdrawn = self.call.withdraw()
+            return  # it was given up too late: its message is what the program gets from it
+        self.call.cancel()
         # An interrupt may have kept the program from telling those who wait.
         if outcomes and self.gate is not None:
             self.gate.open()
         if outcomes and self.shown and (handle := self()) is not None:
             handle.tell()
-        return withdrawn

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mpccomm import MemoryNetwork, Pool, Serialization, SyncPool
-from mpccomm.engine import thread_futures
+from mpccomm.engine import futures, thread_futures
 from mpccomm.engine.requests import FutureCall
 from tests.engine.faces import FACES, faces
 from tests.pools import LOCAL, Log, pools, quick, until
@@ -317,7 +317,7 @@ def test_one_that_ends_before_it_has_begun_leaves_the_others_their_numbers(end: 
         def ask(arecv: Callable[[str], Any]) -> Any:
             owner.post_soon(stand_still)
             assert begun.wait(LIMIT)
-            owner.post_soon(owner.withdraw_forgotten)
+            owner.withdraw_forgotten()
             first, second = arecv("Bob"), arecv("Bob")
             if end == "cancel":
                 first.cancel()
@@ -330,6 +330,42 @@ def test_one_that_ends_before_it_has_begun_leaves_the_others_their_numbers(end: 
 
         got = ask(alice.arecv).result(LIMIT) if face == "blocking" else asyncio.run(elsewhere())
         assert (got, alice.recv("Bob", timeout=LIMIT)) == (1, 0)
+
+
+@pytest.mark.parametrize("end", ["cancel", "forget"])
+@pytest.mark.parametrize("face", ["blocking", "another loop"])
+def test_one_asked_for_before_the_end_of_another_keeps_its_number(end: str, face: str) -> None:
+    """However many others have ended before, which the pool's loop may be about to withdraw."""
+    with duo() as (alice, bob):
+
+        def give_up(handle: Any) -> None:
+            if end == "cancel":
+                handle.cancel()
+
+        def ask(channel: Any, before: int) -> tuple[Any, Any]:
+            for _ in range(before):
+                give_up(channel.arecv("Bob"))
+            first, second = channel.arecv("Bob"), channel.arecv("Bob")
+            give_up(first)
+            del first
+            return second, channel.arecv("Bob")
+
+        async def elsewhere(name: str, before: int) -> list[int]:
+            handles = ask(alice.pool.channel(name), before)
+            for number in range(2):
+                bob.channel(name).asend("Alice", number)
+            return [await asyncio.wait_for(handle, LIMIT) for handle in handles]
+
+        for turn in range(60):
+            name, before = f"turn {turn}", turn % 4
+            if face == "blocking":
+                handles = ask(alice.channel(name), before)
+                for number in range(2):
+                    bob.channel(name).asend("Alice", number)
+                got = [handle.result(LIMIT) for handle in handles]
+            else:
+                got = asyncio.run(elsewhere(name, before))
+            assert got == [1, 0]
 
 
 def test_one_that_is_forgotten_before_it_has_begun_is_not_passed_by() -> None:
@@ -348,7 +384,7 @@ def test_one_that_is_forgotten_before_it_has_begun_is_not_passed_by() -> None:
 
             owner.post_soon(stand_still)
             assert begun.wait(LIMIT)
-            owner.post_soon(owner.withdraw_forgotten)
+            owner.withdraw_forgotten()
             alice.arecv("Bob")
             assert alice.recv("Bob", timeout=LIMIT) == number
         assert not owner.forgotten
@@ -359,14 +395,14 @@ async def test_one_of_another_loop_that_has_a_callback_is_not_forgotten_on_the_w
     outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = threading.Event()
-    original = FutureCall._resolve
+    original = futures.WeakWaiter.resolve
 
-    def resolve(call: FutureCall, waiter: Any, value: Any, error: Exception | None) -> bool:
-        taken = original(call, waiter, value, error)
+    def resolve(waiter: futures.WeakWaiter, value: Any, error: Exception | None) -> bool | None:
+        taken = original(waiter, value, error)
         given.set()
         return taken
 
-    monkeypatch.setattr(FutureCall, "_resolve", resolve)
+    monkeypatch.setattr(futures.WeakWaiter, "resolve", resolve)
 
     async def elsewhere(alice: Pool) -> object:
         heard = asyncio.get_running_loop().create_future()
