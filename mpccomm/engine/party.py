@@ -555,11 +555,16 @@ class Party:
             link.abort(reason)
         else:
             link.say_goodbye(followed=followed)
-            self.flush()
-            if known:
-                await self.until(lambda: link.farewell or link.ending is not None, limit)
+        await self._until_heard(known, limit)
         self._close(ending)
         return undelivered
+
+    async def _until_heard(self, known: bool, limit: Callable[[], float]) -> None:
+        """Wait until it has confirmed our last word, if it knows us: on a connection that is cut meanwhile, it is said in vain."""
+        link = self.link
+        self.flush()
+        if known:
+            await self.until(lambda: link.farewell or link.ending is not None, limit)
 
     def _moving(self, deadline: Callable[[float], float]) -> Callable[[], float]:
         """Return the time limit that begins anew whenever the party has taken more of what is sent. `tick` has it looked at."""
@@ -688,11 +693,13 @@ class Party:
         self.flush()
         limit = partial(deadline, -math.inf)
         await self._until_known(limit)
-        if not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle)):
+        known = not (self.closed or (link.state is PartyState.UNKNOWN and link.sender.idle))
+        if known:
             await self.until(lambda: link.connected or link.ending is not None, limit)
         undelivered = self._undelivered()
         link.abort(reason)
-        self._patience = self._patient(deadline)
+        self._patience = patience = self._patient(deadline)
+        await self._until_heard(known, lambda: max(limit(), patience() if self.connections.unsent else -math.inf))
         self._close()
         return undelivered
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mpccomm.protocol.connection import Connection
-from mpccomm.protocol.frames import PROTOCOL_VERSION, Hello
+from mpccomm.protocol.frames import PROTOCOL_VERSION, Abort, Goodbye, Hello
 from mpccomm.protocol.states import ENDING, PARTY, WITHOUT_A_MEETING, Cause, CloseCode, PartyEvent, PartyState
 
 _MAX_FORMER = 64
@@ -35,6 +35,8 @@ class Incarnations:
         """The reason of its abort."""
         self.complete = False
         """Whether it shut down when neither side had anything left to deliver."""
+        self.last_word: Goodbye | Abort | None = None
+        """What it said as it ended, before our program had accepted its restart: it counts from then on."""
         self.ending: Cause | None = None
         """Why nothing more will come from this party, nor be taken by it; None while it may."""
         self.greeted = b""
@@ -92,6 +94,7 @@ class Incarnations:
             return self.become(PartyEvent.SAME)
         if self.current:
             self._former = [*self._former, self.current][-_MAX_FORMER:]
+            self.last_word = None
         self.current = incarnation
         self._opened_before = opened
         return self.become(PartyEvent.NEW)

@@ -410,7 +410,11 @@ class Link(Meeting):
 RARE = 40
 """What a frame counts for that brings nothing forward, takes a while to deal with, and of which an honest side says few."""
 BEAT = 10
-_IDLE = {Kind.PING: BEAT, Kind.PONG: BEAT, Kind.FAREWELL: RARE, Kind.DEADLOCK: RARE, Kind.GOODBYE: RARE}
+_IDLE = {
+    Kind.PING: BEAT,
+    Kind.PONG: BEAT,
+    **dict.fromkeys((Kind.FAREWELL, Kind.DEADLOCK, Kind.GOODBYE, Kind.ABORT), RARE),
+}
 _read_positions = frames.POSITIONS.unpack_from
 
 _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float], None]]] = {
@@ -422,8 +426,8 @@ _HANDLERS: dict[type[Frame], tuple[Kind, Callable[[Link, Connection, Any, float]
     frames.Pong: (Kind.PONG, Link._on_pong),
     frames.Blocked: (Kind.BLOCKED, Link._on_blocked),
     frames.Deadlock: (Kind.DEADLOCK, Link._on_deadlock),
-    frames.Goodbye: (Kind.GOODBYE, Link._on_goodbye),
+    frames.Goodbye: (Kind.GOODBYE, Link._on_last_word),
     frames.Farewell: (Kind.FAREWELL, Link._on_farewell),
-    frames.Abort: (Kind.ABORT, Link._on_abort),
+    frames.Abort: (Kind.ABORT, Link._on_last_word),
     frames.Admit: (Kind.ADMIT, Link._on_admit),
 }

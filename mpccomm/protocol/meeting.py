@@ -140,6 +140,9 @@ class Meeting:
         for connection in self._connections.verified():
             self._adopt(connection)
         self._choose()
+        last_word, self._incarnations.last_word = self._incarnations.last_word, None
+        if last_word is not None:
+            self._take_last_word(last_word, now)
         return True
 
     @property
@@ -171,7 +174,7 @@ class Meeting:
 
     @property
     def farewell(self) -> bool:
-        """Whether the other side has confirmed our goodbye."""
+        """Whether the other side has confirmed our last word."""
         return self._closing_notice.heard
 
     def _part(self) -> None:
@@ -371,10 +374,20 @@ class Meeting:
             request.failure = cause
             self.finished.append(request)
 
-    def _on_goodbye(self, connection: Connection, frame: frames.Goodbye, now: float) -> None:
+    def _on_last_word(self, connection: Connection, frame: frames.Goodbye | frames.Abort, now: float) -> None:
         incarnations = self._incarnations
         connection.control[Kind.FAREWELL] = frames.farewell()
-        if not self._adopted(connection):
+        if self._adopted(connection):
+            self._take_last_word(frame, now)
+        elif incarnations.state is PartyState.RESTARTED and connection.incarnation == incarnations.current:
+            incarnations.last_word = frame
+
+    def _take_last_word(self, frame: frames.Goodbye | frames.Abort, now: float) -> None:
+        incarnations = self._incarnations
+        if isinstance(frame, frames.Abort):
+            incarnations.reason = frame.reason
+            incarnations.become(PartyEvent.ABORT)
+            self._end()
             return
         self.goodbye = frame
         complete = not frame.undelivered and self.receiver.received >= frame.last_seq
@@ -403,11 +416,6 @@ class Meeting:
 
     def _on_farewell(self, connection: Connection, frame: frames.Farewell, now: float) -> None:
         self._closing_notice.confirmed()
-
-    def _on_abort(self, connection: Connection, frame: frames.Abort, now: float) -> None:
-        self._incarnations.reason = frame.reason
-        self._incarnations.become(PartyEvent.ABORT)
-        self._end()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ CONNECTION = {
     **{(_C.HELD, kind): _C.HELD for kind in _DATA},
     **{(_C.FLOWING, kind): _C.FLOWING for kind in _DATA},
 }
-FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ABORT, Kind.ADMIT))
+FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ADMIT))
 """What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is ignored."""
 FOR_A_VISIT = frozenset((Kind.PING, Kind.GOODBYE))
 """The frames of a visit that count, once its handshake is complete; all others are ignored."""

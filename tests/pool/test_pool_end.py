@@ -26,11 +26,14 @@ from mpccomm import (
     SyncPool,
 )
 from mpccomm.engine.states import GivenUp
+from mpccomm.protocol.link import Link
 from mpccomm.protocol.states import PartyState
 from mpccomm.transport.websocket import WebSocket
 from tests.pools import LOCAL, Log, pools, quick, until
 from tests.ports import free_ports
 from tests.timing import UNIT
+
+LIMIT = 100 * UNIT
 
 
 async def again(pool: Pool, *others: tuple[str, Pool]) -> Pool:
@@ -449,6 +452,40 @@ async def test_waiting_until_all_are_ready_ends_where_one_was_restarted(caplog: 
         assert await bob.recv("Alice") == "new"
         await sending
         await alice.shutdown()
+
+
+@pytest.mark.usefixtures("both_loops")
+async def test_an_abort_is_heard_of_where_the_connection_is_cut_as_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Link.abort
+
+    def abort(link: Link, reason: str) -> None:
+        original(link, reason)
+        if link is alice._engine.party("Bob").link:
+            alice._engine.party("Bob").connections.abort()
+
+    monkeypatch.setattr(Link, "abort", abort)
+    async with pools("Alice", "Bob") as (alice, bob):
+        receiving = bob.arecv("Alice")
+        await alice.abort("enough")
+        with pytest.raises(PartyAbortedError, match="enough"):
+            await asyncio.wait_for(receiving, LIMIT)
+
+
+@pytest.mark.parametrize("how", ["shutdown", "abort"])
+async def test_one_whose_restart_is_accepted_after_its_end_is_gone(how: str) -> None:
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", "unread")
+        await crashed(alice)
+        alice = await again(alice, ("Bob", bob))
+        sending = asyncio.ensure_future(alice.send("Bob", "new"))
+        await until(lambda: bob._engine.party("Alice").link.state is PartyState.RESTARTED)
+        await (alice.abort("enough", linger=UNIT) if how == "abort" else alice.shutdown(linger=UNIT))
+        await asyncio.wait((sending,))
+        sending.exception()
+        bob.accept_restart("Alice")
+        with pytest.raises(PartyAbortedError if how == "abort" else PartyShutDownError):
+            assert await bob.recv("Alice") == "unread"
+            await bob.recv("Alice", timeout=30 * UNIT)
 
 
 async def test_a_restart_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:

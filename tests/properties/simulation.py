@@ -94,6 +94,8 @@ class Simulation:
         self.faults_every = random.choice((0.3, 1.0, 3.0))
         self.processes: dict[bytes, Process] = {}
         self.halves: dict[tuple[bytes, bytes], Epoch] = {}
+        self.told: dict[tuple[bytes, str], bytes] = {}
+        """Which incarnation of a party has confirmed that a process ends."""
         self.wires: list[Wire] = []
         self.recordings: set[Connection] = set()
         """Connections whose other end is a recording."""
@@ -153,7 +155,8 @@ class Simulation:
             self.world.after(random.choice((0.0, 0.1, 3.0)), party.start)
         elif evil == "leave":
             if party.process is not None:
-                party.process.leave(self.world.now + random.choice((0.1, 5.0)), followed=random.random() < 0.5)
+                limit, draw = random.choice((0.1, 5.0)), random.random()
+                party.process.leave(self.world.now + limit, followed=draw < 0.5, abort=draw > 0.75)
         elif evil == "replay":
             self.replay(party)
         elif evil == "orphan":
@@ -261,6 +264,15 @@ class Simulation:
             if side.link.state is PartyState.UNKNOWN and other is not None:
                 known = other.sides[process.party.name].link.peer == process.incarnation
                 promise(not known, f"{process.party.name} has left {side.peer} without a goodbye")
+
+    def check_told(self, side: Side) -> None:
+        """Check that a process which has confirmed the last word of another one knows of its end."""
+        here, there = side.process.incarnation, side.link.peer
+        if side.link.farewell:
+            self.told.setdefault((here, side.peer), there)
+        if side.link.state is PartyState.ALIVE:
+            known = self.told.get((there, side.process.party.name)) == here
+            promise(not known, f"{side.process.party.name} has heard that {side.peer} ends, and waits for it")
 
     def check_deadlock(self, side: Side, receive: Receive) -> None:
         """Check that a deadlock is one: waiting would not have helped."""

@@ -137,6 +137,7 @@ class Side:
             promise(not self.epoch.sender, "a conversation went on with another incarnation")
             self.epoch.sender = link._incarnations.current
             self.simulation.register(self)
+        self.simulation.check_told(self)
         self.flush()
         self.epoch.check_bounds()
         promise(len(link._connections.verified()) <= 40, "connections pile up")
@@ -368,21 +369,26 @@ class Process:
                 side.act()
             self.after(self.world.random.expovariate(1 / self.simulation.habits.pause), self._act, side)
 
-    def leave(self, deadline: float, *, followed: bool = False) -> None:
-        """Shut down politely; ``followed``: and say that another one follows."""
+    def leave(self, deadline: float, *, followed: bool = False, abort: bool = False) -> None:
+        """Shut down politely, or give up; ``followed``: and say that another one follows."""
         for side in self.sides.values():
             side.link.leave()
             side.after_step()
-        self._leave(deadline, False, followed)
+        self._leave(deadline, False, followed, abort)
 
-    def _leave(self, deadline: float, said: bool, followed: bool) -> None:
+    def _leave(self, deadline: float, said: bool, followed: bool, abort: bool) -> None:
         late = self.world.now >= deadline
         links = [side.link for side in self.sides.values()]
         met = not any(link.perhaps_met for link in links)
-        if not said and (late or (met and all(link.sender.idle or link.ending is not None for link in links))):
+        if not said and (
+            late or (met and (abort or all(link.sender.idle or link.ending is not None for link in links)))
+        ):
             said = True
             for side in self.sides.values():
-                side.link.say_goodbye(followed=followed)
+                if abort:
+                    side.link.abort("enough")
+                else:
+                    side.link.say_goodbye(followed=followed)
                 side.after_step()
         heard = all(link.farewell or link.ending is not None or link.state is PartyState.UNKNOWN for link in links)
         if said and (late or (met and heard)):
@@ -392,7 +398,7 @@ class Process:
             if followed:
                 self.party.start()
         else:
-            self.after(0.05, self._leave, deadline, said, followed)
+            self.after(0.05, self._leave, deadline, said, followed, abort)
 
 
 class SimulatedParty:

@@ -167,6 +167,13 @@ def only_the_first_connection(connections: Connections, adopted: Callable[..., b
     return []
 
 
+def accepted_as_if_it_had_not_ended(
+    link: Link, now: float, *, accept_restart: Callable[[Link, float], bool] = Link.accept_restart
+) -> bool:
+    link._incarnations.last_word = None
+    return accept_restart(link, now)
+
+
 BROKEN = {
     "no de-duplication": (Session, "messages", no_deduplication),
     "acknowledged before it is held": (Receiver, "acknowledged", property(acknowledged_before_it_is_held)),
@@ -182,6 +189,7 @@ BROKEN = {
     "numbers that are never released": (PrefixNumbering, "release", never_released),
     "a large message is not announced": (Session, "start", started_and_never_announced),
     "nothing is sent again": (Connections, "choose", only_the_first_connection),
+    "an end before the restart is accepted is forgotten": (Link, "accept_restart", accepted_as_if_it_had_not_ended),
 }
 
 

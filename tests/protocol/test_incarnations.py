@@ -234,6 +234,33 @@ def test_abort_reaches_a_party_whose_restart_is_not_accepted() -> None:
     assert new.hear() == [Abort("reason")]
 
 
+@pytest.mark.parametrize(
+    "word", [frames.abort("enough"), frames.goodbye(Goodbye(0, 0, 0, ()))], ids=["abort", "goodbye"]
+)
+def test_the_last_word_of_one_that_is_not_accepted_counts_when_it_is(word: bytes) -> None:
+    link = new_link("a")
+    Stranger(link, "old").meet().start(1, "unread")
+    new = Stranger(link, "new").meet()
+    new.hear()
+    new.say(word)
+    assert Farewell() in new.hear()
+    assert link.state is PartyState.RESTARTED
+    link.lost(new.connection)
+    assert link.accept_restart(0.0)
+    ended = Ending.ABORTED if word == frames.abort("enough") else Ending.SHUT_DOWN
+    assert link.ending is not None
+    assert link.ending.ending is ended
+
+
+def test_what_one_said_that_was_replaced_before_it_was_accepted_does_not_count() -> None:
+    link = new_link("a")
+    Stranger(link, "old").meet().start(1, "unread")
+    Stranger(link, "new").meet().say(frames.abort("enough"))
+    Stranger(link, "newest").meet()
+    assert link.accept_restart(0.0)
+    assert (link.state, link.ending) == (PartyState.ALIVE, None)
+
+
 # -- another one takes its place ---------------------------------------------------------------------------------------
 
 
