@@ -177,8 +177,8 @@ def _digits(name: str) -> list[str]:
     return re.findall(r"\d", name)
 
 
-def locate(error: DecodingError, what: str) -> None:
-    """Put what can't be read, and from whom it is, before the text of the error: the codec knows the bytes alone."""
+def locate(error: CommunicationError, what: str) -> None:
+    """Put which value it is that can't be read or sent before the text of the error: the codec knows that value alone."""
     error.args = (f"{what}: {error}",)
 
 

@@ -65,9 +65,9 @@ class PoolCalls:
         """Give up: every party that waits for this one gets an error with this reason. Closes the pool.
 
         :param reason: for the other parties to read
-        :param linger: seconds to connect again with a party that is not connected just now, and to hear from each that it knows; 0 waits
-            for nothing; left out: ``Settings.linger``. What is under way to a busy party stands in the way of the last word: it has six
-            times as long
+        :param linger: seconds to connect again with a party that is not connected just now, and to hear from each that it
+            knows; 0 waits for nothing; left out: ``Settings.linger``. What is under way to a busy party stands in the way of
+            the last word: it has six times as long
         """
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from mpccomm.codec import Encoded
 from mpccomm.engine.base_channel import BaseChannel, IdSpace
 from mpccomm.engine.collectives import Collective, Members, Round
 from mpccomm.engine.deadlines import Deadline, describe_limit
@@ -22,7 +23,7 @@ from mpccomm.engine.party import Party
 from mpccomm.engine.requests import DiscardCall, ReceiveCall, Request, SendCall
 from mpccomm.engine.several import Delivery, First, Part, Several
 from mpccomm.engine.states import GROUP_CALL, OVER, GroupCallEvent, GroupCallState, RequestState
-from mpccomm.errors import CommunicationError, CommunicationTimeoutError
+from mpccomm.errors import CommunicationError, CommunicationTimeoutError, EncodingError, MessageTooLargeError, locate
 from mpccomm.protocol.mailbox import Mailbox
 
 T = TypeVar("T")
@@ -36,8 +37,8 @@ class _Progress(NamedTuple):
 
     history: tuple[dict[str, Any], ...] = ()
     """The values received in the rounds that are over, by member."""
-    posted: tuple[tuple[SendCall, ...], ...] = ()
-    """The sends of the present round, by message."""
+    posted: tuple[SendCall, ...] = ()
+    """The sends of the present round, once all its messages are encoded."""
     failed: BaseException | None = None
     """The error of a message of the present round that can't be read, or is not as expected. It counts as received."""
 
@@ -106,15 +107,13 @@ class GroupCall(Generic[T]):
 
     # -- the steps -----------------------------------------------------------------------------------------------------
 
-    def send_next(self) -> bool:
-        """Encode and send the next message of the present round, without waiting. False: all are sent."""
+    def send(self) -> None:
+        """Encode and send the messages of the present round, unless that is done, without waiting."""
         outgoing = self._round.outgoing
-        done = len(self._progress.posted)
-        if done == len(outgoing):
+        if outgoing and not self._progress.posted:
+            self._calls.channel.send(self, outgoing)
+        else:
             self.begin()
-            return False
-        self._calls.channel.send(self, *outgoing[done])
-        return done + 1 < len(outgoing)
 
     def begin(self) -> None:
         """Take the numbers of this call, unless it has them already."""
@@ -124,7 +123,7 @@ class GroupCall(Generic[T]):
 
     def posted(self, sends: Sequence[SendCall]) -> None:
         """Note sends that are about to be started."""
-        self._progress = self._progress._replace(posted=(*self._progress.posted, tuple(sends)))
+        self._progress = self._progress._replace(posted=tuple(sends))
 
     def request(self, limit: Deadline) -> Several:
         """Return what to wait for now: the messages of the present round, and the confirmation of those that were sent."""
@@ -132,7 +131,7 @@ class GroupCall(Generic[T]):
         if progress.failed is not None:
             raise progress.failed
         receives = [self._receive(name, left) for name in self.to_come]
-        sends = [send for posted in progress.posted for send in posted]
+        sends = progress.posted
         deliveries = [Delivery(sends, left, lambda: self._unconfirmed(sends, limit))] if sends else []
         self._receives = receives
         return _RoundRequest(self, [*receives, *deliveries])
@@ -144,7 +143,7 @@ class GroupCall(Generic[T]):
 
     def _receive(self, name: str, timeout: float | None) -> ReceiveCall:
         progress = self._progress
-        told = any(send.party.name == name for posted in progress.posted for send in posted)
+        told = any(send.party.name == name for send in progress.posted)
         # To a process that takes the place of that member this call is the first one, if there was nothing before.
         nothing_before = not (self.numbers[name] or progress.history or told)
         session = self.sessions[name] if nothing_before else None
@@ -195,10 +194,9 @@ class GroupCall(Generic[T]):
         """Complete the step that an interrupt cut off, so that nothing is received or sent twice."""
         if not self.over and (self._live is None or self._live[1] < len(self._progress.history)):
             self._advance()
-        for posted in self._progress.posted:
-            for send in posted:
-                if send.state is RequestState.NEW:
-                    self._calls.channel.start(send)
+        for send in self._progress.posted:
+            if send.state is RequestState.NEW:
+                self._calls.channel.start(send)
 
     def leftovers(self) -> list[tuple[str, str]]:
         """Members and ids of messages that may still come when the call is left for good."""
@@ -286,33 +284,41 @@ class GroupChannel(BaseChannel):
         """That of the pool."""
         return self._engine
 
-    def send(self, call: GroupCall[Any], names: Sequence[str], message: object) -> None:
-        """Encode a message of a call and send it to those members, each under the id that it has there."""
-        parties = [self._engine.party(name) for name in names]
+    def send(self, call: GroupCall[Any], messages: Sequence[tuple[Sequence[str], object]]) -> None:
+        """Encode the messages of a round, then send each to its members, under the id that it has there."""
         self._enter()
         serialising = Serialising(self._engine.serialising)
         try:
             owner = self._engine.loop_owner
             called = None if owner.observers is None else (owner.lane(), perf_counter())
-            encoded = self._encode(parties, message, serialising, snapshot=True)
-            # A value that can't be encoded leaves no trace. Any other send is noted before it begins.
+            encoded = self._encoded(messages, serialising)
+            # Values of which one can't be encoded leave no trace. Any other send is noted before it begins.
             call.begin()
+            limits = self._space.limits
             sends = [
-                SendCall(
-                    party,
-                    *self._key(party, call.msg_id(party.name)),
-                    encoded[party.wire_format],
-                    self._space.limits,
-                    False,
-                    called,
-                )
-                for party in parties
+                SendCall(party, *self._key(party, call.msg_id(party.name)), value, limits, False, called)
+                for party, value in encoded
             ]
             call.posted(sends)
             for send in sends:
                 self.start(send)
         finally:
             serialising.end()
+
+    def _encoded(
+        self, messages: Sequence[tuple[Sequence[str], object]], serialising: Serialising
+    ) -> list[tuple[Party, Encoded]]:
+        found: list[tuple[Party, Encoded]] = []
+        for names, message in messages:
+            parties = [self._engine.party(name) for name in names]
+            try:
+                encoded = self._encode(parties, message, serialising, snapshot=True)
+            except (EncodingError, MessageTooLargeError) as error:
+                if len(messages) > 1:
+                    locate(error, f"the value for {', '.join(names)}")
+                raise
+            found += [(party, encoded[party.wire_format]) for party in parties]
+        return found
 
     def receive(
         self, name: str, msg_id: str, timeout: float | None, expect: Expect | None, session: _Session | None

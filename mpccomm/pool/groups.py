@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
@@ -233,8 +232,7 @@ class Group:
     async def _all_rounds(self, call: GroupCall[T], limit: Deadline) -> None:
         # Apart from the `try`, which does not catch what a signal raises where a loop inside it goes back (since Python 3.12).
         while not call.over:
-            for _ in iter(call.send_next, False):
-                await asyncio.sleep(0)  # one is on its way before the next is encoded
+            call.send()
             await self._take(call.request(limit), call.take)
 
 
@@ -259,8 +257,7 @@ class _Arrivals:
         call.running = True
         try:
             if not self._sent:
-                for _ in iter(call.send_next, False):
-                    await asyncio.sleep(0)  # one is on its way before the next is encoded
+                call.send()
                 self._sent = True
                 return group.me, self._value
             if call.to_come:

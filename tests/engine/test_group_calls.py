@@ -62,14 +62,14 @@ class FakeChannel:
         self.interrupt = ""
         """Where the next send is interrupted: before or after it is on record."""
 
-    def send(self, call: GroupCall[Any], names: Sequence[str], message: object) -> None:
+    def send(self, call: GroupCall[Any], messages: Sequence[tuple[Sequence[str], object]]) -> None:
         interrupt, self.interrupt = self.interrupt, ""
         if interrupt == "before":
             raise KeyboardInterrupt
         call.begin()
-        sends = [FakeSend(name, RequestState.NEW if interrupt else RequestState.WAITING) for name in names]
-        call.posted(cast(Any, sends))
-        self.sent += [((name,), call.msg_id(name), message) for name in names]
+        state = RequestState.NEW if interrupt else RequestState.WAITING
+        call.posted(cast(Any, [FakeSend(name, state) for names, _ in messages for name in names]))
+        self.sent += [((name,), call.msg_id(name), message) for names, message in messages for name in names]
         if interrupt:
             raise KeyboardInterrupt
 
@@ -104,11 +104,6 @@ def allgather(calls: GroupCalls, value: object = "mine") -> GroupCall[dict[str, 
     return calls.make("allgather", lambda: collectives.allgather(MEMBERS, value))
 
 
-def send_all(call: GroupCall[Any]) -> None:
-    while call.send_next():
-        pass
-
-
 def receives_of(request: Several) -> list[FakeReceive]:
     return [part for part in request.parts if isinstance(part, FakeReceive)]
 
@@ -117,7 +112,7 @@ def drive(call: GroupCall[Any], channel: FakeChannel) -> Any:
     """As a face does, where nothing has to be waited for."""
     call.running = True
     while not call.over:
-        send_all(call)
+        call.send()
         call.request(Deadline(None))
         call.take()
     call.running = False
@@ -169,7 +164,7 @@ def test_one_that_receives_only_takes_its_numbers_too() -> None:
     channel.values = {"bob": "his"}
     call = calls.make("bcast", lambda: collectives.bcast(MEMBERS, None, "bob"))
     before = call.state
-    assert not call.send_next()
+    call.send()
     assert (before, call.state) == (GroupCallState.NEW, GroupCallState.BEGUN)
     request = call.request(Deadline(None))
     assert [part.asked[:2] for part in cast("list[FakeReceive]", request.parts)] == [("bob", "bcast 0")]
@@ -196,7 +191,7 @@ def test_interrupted_before_it_has_sent_anything_it_has_no_number() -> None:
     call = allgather(calls)
     channel.interrupt = "before"
     with pytest.raises(KeyboardInterrupt):
-        call.send_next()
+        call.send()
     calls.interrupted(call)
     with pytest.raises(CommunicationError, match="nothing is there to resume"):
         calls.take_up()
@@ -210,7 +205,7 @@ def test_interrupted_between_record_and_start_the_sends_are_started_when_it_is_t
     call = allgather(calls)
     channel.interrupt = "after"
     with pytest.raises(KeyboardInterrupt):
-        call.send_next()
+        call.send()
     calls.interrupted(call)
     assert calls.take_up() is call
     assert [send.party.name for send in channel.started] == ["carol", "bob"]
@@ -235,7 +230,7 @@ def test_what_was_received_before_an_interrupt_is_not_asked_for_again() -> None:
 
     channel.values = {"bob": "b", "carol": "c"}
     call = calls.make("both", make)
-    send_all(call)
+    call.send()
     request = call.request(Deadline(None))
     with pytest.raises(KeyboardInterrupt):
         call.take()
@@ -252,7 +247,7 @@ def test_what_can_not_be_read_fails_again_when_the_call_is_taken_up() -> None:
     error = DecodingError("not this one")
     channel.values = {"carol": "hers", "bob": error}
     call = allgather(calls)
-    send_all(call)
+    call.send()
     request = call.request(Deadline(None))
     with pytest.raises(DecodingError, match="not this one"):
         call.take()
@@ -272,10 +267,10 @@ def brought(name: str) -> First:
 def test_the_next_call_leaves_the_interrupted_one_for_good_and_drops_what_still_comes() -> None:
     calls, channel = new_calls()
     call = allgather(calls)
-    send_all(call)
+    call.send()
     calls.interrupted(call)
     call.read(brought("carol"))
-    send_all(allgather(calls))
+    allgather(calls).send()
     assert channel.discarded == [("bob", "allgather 0")]
     assert calls.latest is not call
 
@@ -284,30 +279,30 @@ def test_the_next_call_leaves_the_interrupted_one_for_good_and_drops_what_still_
 def test_one_that_runs_or_is_through_is_neither_resumed_nor_left(state: str) -> None:
     calls, channel = new_calls()
     call = allgather(calls)
-    send_all(call)
+    call.send()
     if state == "running":
         call.running = True
     else:
         drive(call, channel)
     with pytest.raises(CommunicationError, match="nothing is there to resume"):
         calls.take_up()
-    send_all(allgather(calls))
+    allgather(calls).send()
     assert not channel.discarded
 
 
 def test_of_a_checked_broadcast_the_digests_are_dropped_too() -> None:
     calls, channel = new_calls()
     call = calls.make("bcast", lambda: collectives.checked_bcast(MEMBERS, None, "bob"), digests=True)
-    send_all(call)
+    call.send()
     calls.interrupted(call)
-    send_all(allgather(calls))
+    allgather(calls).send()
     assert channel.discarded == [("bob", "bcast 0"), ("carol", "bcast 0 digests"), ("bob", "bcast 0 digests")]
 
 
 def test_one_whose_result_is_here_leaves_nothing() -> None:
     calls, _channel = new_calls()
     call = allgather(calls)
-    send_all(call)
+    call.send()
     call.request(Deadline(None))
     call.take()
     assert call.over
@@ -322,7 +317,7 @@ def test_one_whose_result_is_here_leaves_nothing() -> None:
 def test_the_first_of_what_is_to_come_is_asked_for_from_all_and_then_from_the_rest() -> None:
     calls, _channel = new_calls()
     call = calls.make("as_received", lambda: collectives.as_received(MEMBERS, "mine"))
-    send_all(call)
+    call.send()
     first = call.first(Deadline(None))
     assert [part.party.name for part in first.parts] == ["carol", "bob"]
     assert call.read(brought("bob")) == ("bob", 1)
@@ -333,7 +328,7 @@ def test_the_first_of_what_is_to_come_is_asked_for_from_all_and_then_from_the_re
 def test_one_that_can_not_be_read_is_the_error_of_the_call() -> None:
     calls, _ = new_calls()
     call = calls.make("as_received", lambda: collectives.as_received(MEMBERS, "mine"))
-    send_all(call)
+    call.send()
 
     class Bad:
         def value(self) -> Any:
@@ -358,7 +353,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_each_receive_has_what_is_left(clock: list[float]) -> None:
     calls, _ = new_calls()
     call = allgather(calls)
-    send_all(call)
+    call.send()
     limit = Deadline(10)
     clock[0] = 104
     receives = [part for part in call.request(limit).parts if isinstance(part, FakeReceive)]
@@ -368,7 +363,7 @@ def test_each_receive_has_what_is_left(clock: list[float]) -> None:
 def test_those_that_have_not_confirmed_are_named() -> None:
     calls, _ = new_calls()
     call = allgather(calls)
-    send_all(call)
+    call.send()
     limit = Deadline(10)
     delivery = cast(Any, call.request(limit).parts[-1])
     delivery.calls[0].state = RequestState.DONE

@@ -186,6 +186,9 @@ async def test_what_was_never_sent_leaves_no_trace() -> None:
         alice = made[1].group(NAMES)
         with pytest.raises(EncodingError):
             await alice.allgather(object())
+        for unequal in (alice.alltoall, partial(alice.scatter, root="alice")):
+            with pytest.raises(EncodingError, match=r"^the value for bob: message\[.x.\] is of type builtins.object"):
+                await unequal({"carol": 1, "alice": 2, "bob": {"x": object()}})
         with pytest.raises(ConfigurationError, match="carol"):
             await alice.alltoall({"alice": 1})
         with pytest.raises(ConfigurationError, match="zoe"):
@@ -214,6 +217,8 @@ async def test_what_was_never_sent_leaves_no_trace() -> None:
             await alice.resume()
         got = await together(made, lambda g: g.allgather(g.me, timeout=LIMIT))
         assert set(map(tuple, got.values())) == {NAMES}
+        got = await together(made, lambda g: g.alltoall({name: g.me + name for name in NAMES}, timeout=LIMIT))
+        assert got == {me: {name: name + me for name in NAMES} for me in NAMES}
 
 
 async def test_values_as_they_come() -> None:
