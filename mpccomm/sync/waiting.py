@@ -95,9 +95,9 @@ class SyncWaiting(BaseChannel):
             self._post(call.start)
             return future
         except BaseException:
-            # The caller is interrupted, and does not get the future.
+            # The caller is interrupted, and does not get the future. The first step is to note that, as in `deliver`.
+            self._engine.loop_owner.forgotten.append(call)
             future.cancel()
-            self._engine.loop_owner.post_soon(call.cancel)
             raise
         finally:
             # A frame may be kept for a while, as by a profiler or by `explain`, and what is in it is not forgotten in time.

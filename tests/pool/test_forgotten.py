@@ -390,6 +390,34 @@ def test_one_that_is_forgotten_before_it_has_begun_is_not_passed_by() -> None:
         assert not owner.forgotten
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_one_whose_caller_is_interrupted_twice_is_not_passed_by(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its handle is kept, as by a profiler that looks at the frames."""
+    kept = []
+
+    def cancel(handle: Future[int]) -> bool:
+        kept.append(handle)
+        raise KeyboardInterrupt
+
+    with duo() as (alice, bob):
+        post = alice._post
+
+        def interrupted(function: Callable[[], object]) -> None:
+            if begun:
+                post(function)
+            raise KeyboardInterrupt
+
+        for number in range(2):
+            bob.send("Alice", number)
+        with monkeypatch.context() as patch:
+            patch.setattr(alice, "_post", interrupted)
+            patch.setattr(thread_futures.ThreadFuture, "cancel", cancel)
+            with pytest.raises(KeyboardInterrupt):
+                alice.arecv("Bob")
+        assert [alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
+        assert len(kept) == 1
+
+
 @pytest.mark.parametrize("outcome", ["message", "error"])
 async def test_one_of_another_loop_that_has_a_callback_is_not_forgotten_on_the_way_there(
     outcome: str, monkeypatch: pytest.MonkeyPatch
