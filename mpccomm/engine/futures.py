@@ -56,6 +56,18 @@ class RequestFuture(asyncio.Future[Any]):
         return cancelled
 
 
+class _Keeper:
+    """Keeps a future that has callbacks. It belongs to the receive, and then to the loop on which the outcome is on its way.
+
+    A loop that is closed before that comes drops it, and with it the future, so that the message goes back.
+    """
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: ReceiveFuture | None = None
+
+
 class WeakWaiter(weakref.ref["ReceiveFuture"]):
     """Stands for a future as long as the program has it: one that it has forgotten takes no message.
 
@@ -63,12 +75,11 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
     and only as long as it is there does it hear of the end of the future.
     """
 
-    __slots__ = ("kept", "owner", "request")
+    __slots__ = ("keeper", "owner", "request")
 
     request: FutureCall
     owner: LoopOwner
-    kept: ReceiveFuture | None
-    """Keeps the future, where it has callbacks."""
+    keeper: _Keeper
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """Take the outcome of the receive."""
@@ -83,16 +94,16 @@ class WeakWaiter(weakref.ref["ReceiveFuture"]):
         finally:
             self.owner.let_go(holding, held)
 
-    def arrive(self, value: Any, error: Exception | None) -> None:
+    def arrive(self, value: Any, error: Exception | None, keeper: _Keeper) -> None:
         """Give the future its outcome, on its own loop: as long as that has not come, the program may forget it."""
         future = self()
-        self.kept = None
+        keeper.future = None
         if future is not None:
             _resolve(future, value, error)
 
     def cancel(self) -> None:
         """Withdraw the receive: the program has forgotten the future, or given it up."""
-        self.kept = None
+        self.keeper.future = None
         self.landed()
         self.request.cancel()
 
@@ -108,7 +119,7 @@ class ReceiveFuture(RequestFuture):
     already, it gives the message back: a task that is cancelled learns so before it runs again.
     """
 
-    __slots__ = ("_returned", "waiter")
+    __slots__ = ("_keeper", "_returned", "waiter")
 
     request: FutureCall | None
     """Until the program has looked."""
@@ -120,7 +131,8 @@ class ReceiveFuture(RequestFuture):
         """Become the future of this receive."""
         # Its end is noted by C code, which no signal handler can interrupt.
         waiter = WeakWaiter(self, self.owner.forgotten.append)
-        waiter.request, waiter.owner, waiter.kept = request, self.owner, None
+        waiter.request, waiter.owner = request, self.owner
+        waiter.keeper = self._keeper = _Keeper()
         request.waiter = self.waiter = waiter
         self._returned = False
         del self  # as in `future_for`
@@ -135,7 +147,7 @@ class ReceiveFuture(RequestFuture):
         """Call a function with this future when it is done. From then on it is kept, also without a reference of the program."""
         if not super().done():
             # What the pool has for it may be on its way here.
-            self.waiter.kept = self
+            self._keeper.future = self
         if self.owner.inherited:
             fail_if_inherited(self, self.owner)
         # As asyncio does; where None is passed to it, it calls the function in the context in which the outcome comes.
@@ -145,25 +157,27 @@ class ReceiveFuture(RequestFuture):
         """Do as any future does. Without callbacks it is kept by the program alone."""
         removed = super().remove_done_callback(fn)
         if not self._callbacks:
-            self.waiter.kept = None
+            self._keeper.future = None
         return removed
 
     def resolve(self, value: Any, error: Exception | None) -> bool | None:
         """Take the outcome of the receive."""
         if self.cancelled():
-            self.waiter.kept = None
+            self._keeper.future = None
             return None  # as above
         request = self.request
         if request is not None and request.message is None:
             self.request = None  # there is nothing that could go back
+        keeper = self._keeper
         if self.is_home:
-            self.waiter.kept = None
+            keeper.future = None
             return _resolve(self, value, error)
+        self.waiter.keeper = _Keeper()
         try:
             # If it is cancelled meanwhile, the message goes back before any later call.
-            self.get_loop().call_soon_threadsafe(self.waiter.arrive, value, error)
+            self.get_loop().call_soon_threadsafe(self.waiter.arrive, value, error, keeper)
         except RuntimeError:
-            self.waiter.kept = None
+            keeper.future = None
             return False  # the caller's loop is closed: no call waits any more
         return True
 

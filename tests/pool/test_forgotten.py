@@ -390,6 +390,39 @@ def test_one_that_is_forgotten_before_it_has_begun_is_not_passed_by() -> None:
         assert not owner.forgotten
 
 
+@pytest.mark.parametrize("how", ["awaited", "with a callback", "with a callback that came late"])
+def test_one_whose_loop_is_closed_as_its_message_comes_is_not_passed_by(
+    how: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with duo() as (alice, bob):
+        futures: list[asyncio.Future[int]] = []
+
+        async def ask() -> None:
+            futures.append(alice.pool.arecv("Bob"))
+            if how == "with a callback":
+                futures[0].add_done_callback(print)
+            if how == "awaited":
+                await futures.pop()
+
+        loop = loop_factory()
+        task: Any = loop.create_task(ask())
+        task._log_destroy_pending = False
+        loop.run_until_complete(asyncio.sleep(UNIT / 10))
+        waiting = alice.pool._engine.party("Bob").link.mailbox
+        deadline = time.monotonic() + LIMIT
+        while next(waiting.receives(), None) is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        bob.send("Alice", 0)  # while the loop stands still
+        if how == "with a callback that came late":
+            futures[0].add_done_callback(print)
+        loop.close()
+        futures.clear()
+        del task, loop
+        gc.collect()
+        bob.send("Alice", 1)
+        assert [alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_one_whose_caller_is_interrupted_twice_is_not_passed_by(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where its handle is kept, as by a profiler that looks at the frames."""
@@ -402,7 +435,7 @@ def test_one_whose_caller_is_interrupted_twice_is_not_passed_by(begun: bool, mon
     with duo() as (alice, bob):
         post = alice._post
 
-        def interrupted(function: Callable[[], object]) -> None:
+        def interrupted(function: Callable[[], None]) -> None:
             if begun:
                 post(function)
             raise KeyboardInterrupt
