@@ -450,6 +450,7 @@ class Party:
         now = self.clock()
         link = self.link
         before, self._ticked = self._ticked, now
+        self.connections.inspect()
         if now >= link.quiet_until:
             self.connections.look(now, now - before)
         if not link.tick(now):

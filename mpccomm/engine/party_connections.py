@@ -153,6 +153,11 @@ class PartyConnections:
         for stream in self._streams.values():
             stream.resume()
 
+    def inspect(self) -> None:
+        """Have each looked at for what no message tells."""
+        for stream in list(self._streams.values()):
+            stream.look()
+
     def look(self, now: float, within: float) -> None:
         """Tell the link which connections still carry what was sent, even if nothing comes back yet.
 

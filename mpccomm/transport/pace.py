@@ -21,7 +21,11 @@ _SECONDS = 1.0
 _SHORT = 0.05
 """Seconds. In less time nothing can be measured."""
 _RESET = struct.pack("ii", 1, 0)
-_UNSENT = struct.Struct("i")
+_BYTES = struct.Struct("i")
+_RECORD = 32
+"""Bytes of TLS for one that comes out of it, at most: a record of one byte, by any cipher."""
+_BUFFERED = 1024 * 1024
+"""Bytes of TLS of which nothing needs to have come out: asyncio holds half of that at most, and no handshake has as many."""
 _NEAR = 50
 """Microseconds from here to the other end and back: less than that is hardly found between two machines."""
 _ARRIVED = 128 * 1024
@@ -29,8 +33,12 @@ _ARRIVED = 128 * 1024
 hold megabytes, which nothing urgent can overtake. So short a line moves gigabytes a second with this; longer ones need more."""
 _ROUND_TRIP = struct.Struct("68xI")
 """In Linux's `tcp_info`: smoothed, in microseconds."""
+_RECEIVED = struct.Struct("128xQ")
+"""In Linux's `tcp_info`: bytes."""
 _SIOCOUTQ = 0x5411
 """Asks Linux how much of what was sent the other end has not acknowledged."""
+_SIOCINQ = 0x541B
+"""Asks Linux how much of what has arrived was not read."""
 
 
 def waiting(transport: asyncio.WriteTransport, sock: socket.socket | None) -> int:
@@ -55,15 +63,48 @@ def drop_at_close(sock: socket.socket | None) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
-def _unacknowledged(sock: socket.socket | None) -> int:
+def read_from(sock: socket.socket | None) -> int:
+    """Return how many bytes have been read from a connection since it was made, as far as the system tells; otherwise 0."""
     if sock is None or sys.platform != "linux":
         return 0
+    try:
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size)
+    except (OSError, ValueError):  # as above, or it is no TCP
+        return 0
+    return int(_RECEIVED.unpack(told)[0]) - _ask(sock, _SIOCINQ) if len(told) == _RECEIVED.size else 0
+
+
+def _unacknowledged(sock: socket.socket | None) -> int:
+    return 0 if sock is None or sys.platform != "linux" else _ask(sock, _SIOCOUTQ)
+
+
+def _ask(sock: socket.socket, what: int) -> int:
     import fcntl  # there is none on Windows
 
     try:
-        return int(_UNSENT.unpack(fcntl.ioctl(sock.fileno(), _SIOCOUTQ, bytes(_UNSENT.size)))[0])
+        return int(_BYTES.unpack(fcntl.ioctl(sock.fileno(), what, bytes(_BYTES.size)))[0])
     except (OSError, ValueError):
         return 0
+
+
+class Yield:
+    """What TLS makes of the bytes of a connection: little, where the other end sends records that carry nothing.
+
+    Nothing else sees those. They cost us some 16 us each, and no limit of TLS is on their number.
+    """
+
+    def __init__(self, sock: socket.socket | None) -> None:
+        self._socket = sock
+        self._read = read_from(sock)
+        self._taken = 0
+        self._idle = 0
+
+    def is_low(self, taken: int) -> bool:
+        """Return whether that is little, for the number of bytes that have come out of it until now."""
+        read = read_from(self._socket)
+        self._idle = max(self._idle + read - self._read - _RECORD * (taken - self._taken), 0)
+        self._read, self._taken = read, taken
+        return self._idle > _BUFFERED
 
 
 class Pace:

@@ -103,6 +103,16 @@ class Stream(ABC):
     def _release(self) -> None:
         """Go on delivering what arrives."""
 
+    def look(self) -> None:
+        """Look for what nothing that arrives tells of; called now and then. End the connection at once where it is barren."""
+        if self._close_code is None and not self._ended.done() and self._is_barren():
+            self.violation = "records of TLS that carry nothing, without end"
+            self.abort()
+
+    def _is_barren(self) -> bool:
+        """Return whether much has arrived of which TLS makes nothing, as far as that can be told."""
+        return False
+
     def moving(self, within: float) -> float | None:
         """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None.
 

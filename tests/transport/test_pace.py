@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from mpccomm.transport.pace import _ARRIVED, _NEAR, _ROUND_TRIP, Pace
+from mpccomm.transport.pace import _ARRIVED, _BUFFERED, _NEAR, _RECORD, _ROUND_TRIP, Pace, Yield, read_from
 
 KiB = 1024
 LEAST, FIRST, MOST = 4 * KiB, 16 * KiB, 256 * KiB
@@ -185,3 +185,41 @@ def test_within_one_machine_the_other_end_is_near() -> None:
             for one in (ours, theirs):
                 Line(one)
                 assert one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * _ARRIVED
+
+
+# -- what TLS makes of it --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much was read")
+def test_what_yields_little_is_told_from_what_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as there:
+        here = server.accept()[0]
+        with here:
+
+            def arrive(size: int, *, read: bool = True) -> None:
+                there.sendall(bytes(size))
+                while read and size:
+                    size -= len(here.recv(size))
+
+            arrive(1000)
+            barren = Yield(here)
+            arrive(_BUFFERED // 2)
+            arrive(10_000, read=False)
+            assert read_from(here) == 1000 + _BUFFERED // 2
+            assert not barren.is_low(0)
+            assert here.recv(10_000, socket.MSG_WAITALL)
+            arrive(_BUFFERED // 2)
+            assert barren.is_low(0)
+            assert not barren.is_low(_BUFFERED // _RECORD)
+            # What came out of it before does not count for what comes later.
+            assert not barren.is_low(_BUFFERED * 10)
+            arrive(_BUFFERED + 1)
+            assert barren.is_low(_BUFFERED * 10)
+        assert read_from(here) == 0
+
+
+def test_where_the_system_does_not_tell_nothing_is_low() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        assert (read_from(here), read_from(None)) == (0, 0)
+        assert not Yield(here).is_low(0)
