@@ -17,7 +17,7 @@ from yarl import URL
 from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
-from mpccomm.transport.dialling import DirectConnector, end, new_session, new_socket
+from mpccomm.transport.dialling import DirectConnector, EndlessAnswerError, end, new_session, new_socket
 from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.stream import PATH, Stream
@@ -197,6 +197,8 @@ def describe(error: BaseException) -> str:
         return _HUNG_UP if isinstance(error.os_error, ssl.SSLError) else _in_system_words(error.os_error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return _HUNG_UP
+    if isinstance(error, EndlessAnswerError):
+        return "something else answers there (its answer has no end)"
     if isinstance(error, aiohttp.WSServerHandshakeError):
         if error.status == 403:
             return "it does not recognise us: add this party there, under the address and port that it sees"

@@ -21,7 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from mpccomm.address import join
 from mpccomm.errors import ConfigurationError
 from mpccomm.proxies import Proxy
-from mpccomm.transport.dialling import NewSocket, new_socket
+from mpccomm.transport.dialling import BoundedConnector, NewSocket, new_socket
 from mpccomm.transport.resolver import look_up
 from mpccomm.transport.tls import Verdict, public_context, tls_error
 
@@ -57,7 +57,7 @@ class Target(NamedTuple):
     """The name to ask for in TLS."""
 
 
-class ProxyConnector(aiohttp.BaseConnector):
+class ProxyConnector(BoundedConnector):
     """Reaches what aiohttp asks for through a proxy."""
 
     def __init__(self, proxy: Proxy, connect_timeout: float, make: NewSocket = new_socket) -> None:

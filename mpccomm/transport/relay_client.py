@@ -28,7 +28,7 @@ from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
 from mpccomm.transport.client import Client, describe, upgrade
-from mpccomm.transport.dialling import DirectConnector, end, new_session
+from mpccomm.transport.dialling import BoundedConnector, DirectConnector, end, new_session
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
@@ -446,7 +446,7 @@ _NOBODY = "party.invalid"
 """The host in the request to a party. Only the party reads it, and it knows its own name."""
 
 
-class _Connector(aiohttp.BaseConnector):
+class _Connector(BoundedConnector):
     """A connector of aiohttp that gets its connections through a relay."""
 
     def __init__(self, open_way: Callable[[asyncio.Protocol], Awaitable[None]]) -> None:

@@ -106,6 +106,20 @@ async def test_something_else_answers(answer: bytes, words: str) -> None:
         assert handle.exception() is not None
 
 
+@pytest.mark.parametrize("wire", ["mpccomm", "tno4", "tno5"])
+@pytest.mark.parametrize("what", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+async def test_an_answer_without_end_is_cut_off(what: bytes, wire: str) -> None:
+    async with answering(what * 8000) as (port, _), Pool(settings=quick()) as alice:
+        alice.add_http_server(0, LOCAL)
+        alice.add_http_client("Other", LOCAL, port, wire=wire)
+        handle = alice.asend("Other", 1)
+        party = alice._engine.party("Other")
+        await until(lambda: party.failed_dials > 1)
+        assert party.trouble == "something else answers there (its answer has no end)"
+        await alice.shutdown(0)
+        assert handle.exception() is not None
+
+
 async def test_dials_become_rare() -> None:
     with socket.socket() as nobody:
         nobody.bind((LOCAL, 0))
