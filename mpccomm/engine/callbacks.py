@@ -119,6 +119,8 @@ class Callbacks:
             except BaseException:
                 # For example `sys.exit`, which ends the thread that calls it: but further callbacks need this thread.
                 self.loop_owner.log(LogEvent.CALLBACK_FAILED, "a callback of a handle raised", exc_info=True)
+            finally:
+                del function  # it keeps the handle, which the program may have forgotten
 
 
 class _Running:

@@ -673,9 +673,13 @@ class Party:
 
     async def disconnected(self) -> None:
         """Wait for the streams to end; each has its own time limit."""
-        # One that has not even heard our goodbye, and takes nothing of what was sent before, doesn't read: to wait would not help.
-        limit = CLOSE_TIMEOUT if self.link.farewell or self.link.ending is not None else _SHORT_CLOSE
-        while not await self.until(lambda: not self.connections, self.clock() + limit):
+        while True:
+            # One that has not even heard our goodbye, and has taken all that was sent, doesn't read: to wait would not help. A line
+            # that is crowded stands still for seconds.
+            heard = self.link.farewell or self.link.ending is not None
+            limit = CLOSE_TIMEOUT if heard or self.connections.unsent else _SHORT_CLOSE
+            if await self.until(lambda: not self.connections, self.clock() + limit):
+                return
             patient = self.clock() < self._patience() and self.connections.unsent
             if not (patient or self.connections.moving(limit)):
                 self.connections.abort()

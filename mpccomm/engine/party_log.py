@@ -219,7 +219,7 @@ def tell_of_no_end(log: EventLog, parties: Iterable[RemoteParty]) -> None:
         link = party.link
         if lost := [message for message in link.sender.pending() if not message.delivered]:
             told.append(f"{plural(len(lost), 'message')} to {party} could not be delivered: {_named(lost)}")
-        if link.ending is None and (lost or link.perhaps_met):
+        if link.ending is None and (lost or link.perhaps_met or link.peer):
             waiting.append(party.name)
     if waiting:
         told.append(f"{', '.join(waiting)} did not hear of the end, and may wait for this party")

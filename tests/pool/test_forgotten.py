@@ -423,6 +423,22 @@ def test_one_whose_loop_is_closed_as_its_message_comes_is_not_passed_by(
         assert [alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
 
 
+def test_one_whose_callback_does_not_look_at_the_message_is_not_passed_by() -> None:
+    with duo() as (alice, bob):
+        called = threading.Event()
+        handle = alice.arecv("Bob")
+        handle.add_done_callback(lambda handle: called.set())
+        end = weakref.ref(handle)
+        del handle
+        bob.send("Alice", 0)
+        bob.send("Alice", 1)
+        assert called.wait(LIMIT)
+        deadline = time.monotonic() + LIMIT
+        while end() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)  # the thread of the callbacks lets go of it
+        assert [alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_one_whose_caller_is_interrupted_twice_is_not_passed_by(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where its handle is kept, as by a profiler that looks at the frames."""

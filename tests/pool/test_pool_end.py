@@ -159,6 +159,23 @@ def test_a_loop_that_ends_before_its_pool_says_what_is_lost(
     assert "Leave a pool by `async with`, or await its shutdown()" in line
 
 
+async def test_one_that_has_delivered_all_and_is_not_shut_down_says_who_may_wait_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log(caplog)
+    async with pools("Alice", "Bob") as (alice, bob):
+        await alice.send("Bob", 1)
+        assert await bob.recv("Alice") == 1
+        alice._engine.ending.tell_if_missed()  # as the end of the loop does
+        (line,) = log.lines("was not shut down before", logging.WARNING)
+        assert "Bob did not hear of the end, and may wait for this party" in line
+        await bob.shutdown()
+        await until(lambda: alice._engine.party("Bob").link.ending is not None)
+        alice._engine.ending._missed_told = False
+        alice._engine.ending.tell_if_missed()
+        assert log.lines("was not shut down before", logging.WARNING) == [line], "one that has ended waits for nobody"
+
+
 def test_a_pool_without_parties_to_tell_needs_no_end(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
 ) -> None:
