@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, cast
 
 from mpccomm.address import IPAddress, of_socket
@@ -26,6 +27,7 @@ _OUT_OF_HANDLES = 0.5
 """Seconds until the next attempt, where the system has no file handle left for a connection."""
 _MORE = 0.02
 """Seconds until the next look at what a caller has said, where it was not all."""
+_BUSY = "the pool at this port that it is for has not taken it: its event loop is busy"
 
 
 class Acceptor:
@@ -56,28 +58,52 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._closing = False
+        self._handed: dict[_Handshake, socket.socket] = {}
+        """What other acceptors have for this one, until its loop takes it. Each step with it is one that no thread can divide."""
+        self._woken = False
+        """Whether the loop has been told that there is something."""
 
     def start(self) -> None:
         """Begin to accept."""
         self._loop = asyncio.get_running_loop()
         self._accepting = self._loop.create_task(self._accept())
 
-    def take(self, sock: socket.socket, address: IPAddress) -> None:
-        """Take a connection that another acceptor has accepted at the same socket. Any thread may call."""
+    def take(self, caller: _Handshake, sock: socket.socket) -> None:
+        """Take a connection that another acceptor has accepted at the same socket, as soon as the loop gets to it.
 
-        def take() -> None:
+        Any thread may call. Until the caller is told that it is taken, it keeps its place there, and can be withdrawn.
+        """
+        self._handed[caller] = sock
+        loop = self._loop
+        try:
+            if self._closing or loop is None or loop.is_closed():
+                raise RuntimeError("not to be reached")
+            # One word to the loop for all: a busy one would keep those for callers that were withdrawn long ago.
+            if not self._woken:
+                self._woken = True
+                loop.call_soon_threadsafe(self._take_handed)
+        except RuntimeError:
+            # Its loop does not run yet, or not any more: the caller tries again.
+            if self.withdraw(caller) is not None:
+                sock.close()
+                caller.be_taken()
+
+    def withdraw(self, caller: _Handshake) -> socket.socket | None:
+        """Return the connection of a caller, which is not to be taken any more. None: it has been. Any thread may call."""
+        return self._handed.pop(caller, None)
+
+    def _take_handed(self) -> None:
+        self._woken = False
+        taken = []
+        with suppress(KeyError):
+            while True:
+                taken.append(self._handed.popitem())
+        for caller, sock in reversed(taken):
             if self._closing:
                 sock.close()
             else:
-                self._admit(_Handshake(self, sock, address, chosen=True))
-
-        try:
-            if self._loop is None:
-                raise RuntimeError("not started")
-            self._loop.call_soon_threadsafe(take)
-        except RuntimeError:
-            # Its loop does not run yet, or not any more: the caller tries again.
-            sock.close()
+                self._admit(_Handshake(self, sock, caller.address, chosen=True))
+            caller.be_taken()
 
     async def _accept(self) -> None:
         while True:
@@ -97,6 +123,7 @@ class Acceptor:
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.wait((self._accepting,))
+        self._take_handed()
         self._admission.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -147,6 +174,9 @@ class _Handshake:
         self._listener = listener
         self._socket: socket.socket | None = sock
         self._spare: socket.socket | None = None
+        self._meant: Acceptor | None = None
+        """Whom it was handed to."""
+        self._taken: asyncio.Future[None] | None = None
 
     async def run(self, pending: PendingConnection) -> None:
         listener = self._listener
@@ -187,12 +217,29 @@ class _Handshake:
             return False
         if meant is self._listener:
             return True
-        self._socket = None
-        if pending.end():
-            meant.take(sock, self.address)
-        else:
-            sock.close()
+        # The loop of the other pool may be busy for long. Until it takes the connection, its caller keeps its place here.
+        self._taken = asyncio.get_running_loop().create_future()
+        self._meant, self._socket = meant, None
+        meant.take(self, sock)
+        await self._taken
+        pending.end()
         return False
+
+    def be_taken(self) -> None:
+        """Note that the pool that is meant has taken the connection, or does not want it. Any thread may call."""
+        assert self._taken is not None
+        with suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
+            self._taken.get_loop().call_soon_threadsafe(self._note_taken, self._taken)
+
+    @staticmethod
+    def _note_taken(taken: asyncio.Future[None]) -> None:
+        if not taken.done():
+            taken.set_result(None)
+
+    def _withdraw(self) -> None:
+        """Have the connection back if the pool that is meant has not taken it."""
+        if self._meant is not None and self._socket is None:
+            self._socket = self._meant.withdraw(self)
 
     def _explain(self, error: Exception) -> None:
         verdict = judge(error)
@@ -201,8 +248,12 @@ class _Handshake:
         self._listener._refused(self.address, verdict.advice if verdict else "it hung up during the TLS handshake")
 
     def drop(self, reason: str) -> None:
-        """End the connection, at whichever step it is."""
-        self._listener._refused(self.address, reason)
+        """End the connection, at whichever step it is; what another pool has taken meanwhile is that one's."""
+        self._withdraw()
+        if self._meant is None:
+            self._listener._refused(self.address, reason)
+        elif self._socket is not None:
+            self._listener._refused(self.address, f"{reason} ({_BUSY})")
         if self.pending is not None and self.pending.transport is not None:
             # Also where the task has not heard of it yet: cancelled now, uvloop would close the socket and not tell the protocol,
             # which would wait for ever.
@@ -212,6 +263,7 @@ class _Handshake:
 
     def done(self, task: asyncio.Task[None]) -> None:
         """Clean up, when the task has ended or was cancelled before it began."""
+        self._withdraw()
         for sock in (self._socket, self._spare):
             if sock is not None:
                 sock.close()

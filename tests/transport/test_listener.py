@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
@@ -188,7 +188,8 @@ async def test_a_connection_goes_to_the_one_that_is_meant_with_all_that_was_said
             caller.sendall(GET[20:])
             await until(lambda: there.greeted)
             assert names == [("alice.example", HERE)]
-            assert (len(here.admission), here.refused, here.greeted) == (0, [], [])
+            await until(lambda: not here.admission)
+            assert (here.refused, here.greeted) == ([], [])
         await there.close()
         await here.close()
 
@@ -219,21 +220,114 @@ async def test_one_of_which_it_can_not_be_told_whom_it_means_is_refused() -> Non
     ]
 
 
-@pytest.mark.parametrize("closed", [True, False])
-async def test_one_that_does_not_run_takes_nothing(closed: bool) -> None:
+@contextlib.contextmanager
+def stopped() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that something else computes on: it takes what it is told, and does nothing."""
+    loop = asyncio.new_event_loop()
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+def said(callers: Iterable[socket.socket]) -> None:
+    for caller in callers:
+        caller.sendall(GET)
+
+
+def is_over(caller: socket.socket) -> bool:
+    caller.setblocking(False)
+    try:
+        return caller.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("state", ["closed", "not started", "its loop is closed"])
+async def test_one_that_does_not_run_takes_nothing(state: str) -> None:
     with listening() as sock:
-        door = Door(sock)
-        if closed:
-            door.acceptor.start()
-            await door.acceptor.close()
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            door.acceptor.take(theirs, HERE)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            ours.settimeout(10)
-            assert ours.recv(1) == b"", "the caller tries again"
-        assert not door.greeted
+        there = Door(sock)
+        if state == "closed":
+            there.acceptor.start()
+            await there.acceptor.close()
+        elif state == "its loop is closed":
+            with stopped() as loop:
+                there.acceptor._loop = loop
+        here = Door(sock, choose=lambda *_: there.acceptor)
+        here.acceptor.start()
+        with socket.create_connection(sock.getsockname()) as caller:
+            caller.sendall(GET)
+            await until(lambda: is_over(caller))  # the caller tries again
+        await until(lambda: not here.admission)
+        assert (there.greeted, here.refused) == ([], [])
+        await here.close()
+
+
+async def test_callers_for_one_whose_loop_is_busy_keep_their_places() -> None:
+    """However many call meanwhile: no more are there than places, and nothing is kept for those that had to go."""
+    with contextlib.ExitStack() as stack:
+        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
+        there = Door(sock)
+        there.acceptor._loop = loop
+        here = Door(sock, places=4, choose=lambda *_: there.acceptor)
+        here.acceptor.start()
+        callers = [stack.enter_context(socket.create_connection(sock.getsockname())) for _ in range(30)]
+        said(callers)
+        await until(lambda: sum(map(is_over, callers)) == 26)
+        await until(lambda: len(there.acceptor._handed) == 4)
+        assert len(here.admission) == 4
+        assert "its event loop is busy" in here.refused[-1]
+        assert not any(map(is_over, callers[26:]))
+        # It goes on, on this loop in place of that one.
+        there.acceptor._loop = asyncio.get_running_loop()
+        there.acceptor._take_handed()
+        await until(lambda: len(there.greeted) == 4)
+        await until(lambda: not here.admission)
+        assert not there.refused
+        await there.close()
+        await here.close()
+        assert all(map(is_over, callers))
+
+
+@pytest.mark.parametrize("which", ["the one that accepted", "the one that is meant"])
+async def test_what_is_handed_over_and_not_taken_ends_with_either(which: str) -> None:
+    with contextlib.ExitStack() as stack:
+        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
+        there = Door(sock)
+        there.acceptor._loop = loop
+        here = Door(sock, choose=lambda *_: there.acceptor)
+        here.acceptor.start()
+        callers = [stack.enter_context(socket.create_connection(sock.getsockname())) for _ in range(3)]
+        said(callers)
+        await until(lambda: len(there.acceptor._handed) == 3)
+        await (here if which == "the one that accepted" else there).close()
+        await until(lambda: all(map(is_over, callers)))
+        await until(lambda: not here.admission)
+        assert not there.acceptor._handed
+        assert not there.greeted
+        await here.close()
+
+
+async def test_what_was_taken_is_not_refused_by_the_one_that_accepted() -> None:
+    """Also where that one has not heard of it yet, and needs the place."""
+    with contextlib.ExitStack() as stack:
+        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
+        there = Door(sock)
+        there.acceptor._loop = loop
+        here = Door(sock, choose=lambda *_: there.acceptor)
+        here.acceptor.start()
+        caller = stack.enter_context(socket.create_connection(sock.getsockname()))
+        caller.sendall(GET)
+        await until(lambda: there.acceptor._handed)
+        there.acceptor._take_handed()
+        here.admission.close()
+        await until(lambda: there.greeted)
+        assert (here.refused, there.refused) == ([], [])
+        assert not is_over(caller)
+        await here.close()
+        await there.close()
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------------
