@@ -180,9 +180,11 @@ SHOWN = {
     ),
     "| a member of the relay that misbehaves |": (
         f"{AT_RELAY}test_a_member_that_calls_without_end {AT_RELAY}test_a_member_with_many_connections "
-        f"{RELAY}test_somebody_else_than_was_meant"
+        f"{RELAY}test_somebody_else_than_was_meant "
+        f"{AT_RELAY}test_where_all_places_for_calls_are_taken_parties_have_them_in_turn"
     ),
     "| strangers | 256 places": f"{AT_RELAY}test_many_silent_strangers {AT_RELAY}test_strangers_get_a_bare_status",
+    "| many members under one token |": ADVICE,
     "| a token | is sent in a header": f"{RELAY}test_a_wrong_token {RELAY}test_what_its_operator_sees",
     "| its operator | sees": f"{RELAY}test_what_its_operator_sees",
     "A proxy on the way out": SCOPE,
@@ -201,6 +203,12 @@ SHOWN = {
     "| what a proxy answers |": f"{PROXY}test_refusals_are_told_apart",
     "| the environment |": f"{PROXY}test_the_environment_counts_when_it_is_asked_for",
     "A party answers calls from a relay only": f"{AT_RELAY}test_strangers_have_less_than_what_they_are_granted_elsewhere",
+    "It answers 128 calls at once": f"{LIES}test_a_flood_of_calls_takes_no_time_from_others",
+    "Each party with a pinned": (
+        f"{AT_RELAY}test_calls_of_those_that_it_does_not_know_take_no_answers_from_those_that_it_knows "
+        f"{LIES}test_a_flood_of_calls_takes_no_time_from_others"
+    ),
+    "Parties that are known by an authority share": SCOPE,
     "Please report": ADVICE,
     "Say what you did": ADVICE,
     "The fix is published": ADVICE,

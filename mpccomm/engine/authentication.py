@@ -127,6 +127,10 @@ class Authentication:
 
     # -- who is it -----------------------------------------------------------------------------------------------------
 
+    def knows(self, fingerprint: str) -> bool:
+        """Return whether the certificate with that fingerprint is pinned for a party."""
+        return any(pin.fingerprint == fingerprint for party in self._known for pin in party.pins)
+
     def parties_at(self, address: IPAddress) -> int:
         """Return how many parties call from there, as far as their names have been looked up."""
         return sum(address in party.host.known for party in self._known)

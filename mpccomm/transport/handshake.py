@@ -48,6 +48,9 @@ class Authenticator(Protocol):
     def called(self, name: str) -> bool:
         """Return whether this pool is the one of that host name, by its own certificate."""
 
+    def knows(self, fingerprint: str) -> bool:
+        """Return whether a party is known by the certificate with that fingerprint: it is pinned."""
+
     def parties_at(self, address: IPAddress) -> int:
         """Return how many parties call from there, as far as is known."""
 

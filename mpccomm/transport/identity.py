@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -20,7 +21,7 @@ FilePath: TypeAlias = str | os.PathLike[str]
 _PEM = b"-----BEGIN "
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Certificate:
     """An X.509 certificate. Two are the same when all of their bytes are: names are for people."""
 
@@ -35,7 +36,7 @@ class Certificate:
     uses: frozenset[str]
     """Dotted numbers of the extended key usage; empty: any."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, in the form that people read out to each other."""
         return hashlib.sha256(self.der).digest().hex(":").upper()

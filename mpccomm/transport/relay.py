@@ -64,7 +64,7 @@ _EXPECTED = 1.0
 """Seconds for which a call waits for a party that is not there: after a restart of the relay all come back, one after the other."""
 _MOST_BEGUN, _MOST_BEGUN_IN_ALL = 32, 512
 """Calls whose ends have not both come yet, of one party and of all. When all come back at once, a few at a time are soon done; all
-together they would take so long that each is given up and begun anew."""
+together they would take so long that each is given up and begun anew. Where all places are taken, parties have them in turn."""
 _MOST_EXPECTED = 64
 """How many calls of one party may wait so."""
 _GOING_AWAY = 1001
@@ -119,8 +119,8 @@ class _Party:
         self.present: list[_Present] = []
         self.streams = 0
         """Ends that are open, or for which it has called."""
-        self.begun = 0
-        """Its calls whose ends have not both come yet."""
+        self.begun: dict[_Call, None] = {}
+        """Its calls whose ends have not both come yet, the oldest first."""
         self.expects = 0
         """Calls that wait for a party to come."""
         self.calls = Allowance(10 * limits.calls_per_second, limits.calls_per_second)
@@ -251,6 +251,10 @@ class RelayServer:
         self._names: dict[str, dict[_Present, None]] = {}
         self._calls: dict[str, _Call] = {}
         self._expecting: dict[tuple[_Present, int], _Wanted] = {}
+        self._beginners: dict[_Party, None] = {}
+        """The parties that have calls whose ends have not both come yet."""
+        self._begun = 0
+        """The number of these calls."""
         self._joined: dict[_Call, None] = {}
         self._meter = Meter(0, self._limits.waiting, self._cut)
         self._counters = {"calls": 0, "calls_refused": 0, "callers_refused": 0, "streams_cut": 0}
@@ -485,21 +489,45 @@ class RelayServer:
         # The newest first: an older one may be dead without the relay knowing it.
         called = found[-1 - caller.turn(str(wanted)) % len(found)]
         most = self._limits.streams_per_party
-        total = self.streams + len(self._calls) // 2
+        total = self.streams + self._begun
         full = max(caller.streams, called.party.streams) >= most or total >= self._limits.streams
-        if full or caller.begun >= _MOST_BEGUN or len(self._calls) >= 2 * _MOST_BEGUN_IN_ALL:
+        if full or not self._make_room(caller):
             self._refuse_call(present, number, "busy")
             return True
         call = _Call(caller, called.party)
         # Not yet of the one that is called: none can take its places by calling it and not coming.
         caller.streams += 1
-        caller.begun += 1
+        caller.begun[call] = None
+        self._beginners[caller] = None
+        self._begun += 1
         self._calls.update(dict.fromkeys(call.tickets, call))
         self._counters["calls"] += 1
         asyncio.get_running_loop().call_later(_PATIENCE, self._give_up, call)
-        called.say(caller=call.tickets[1])
+        called.say(caller=call.tickets[1], fingerprint=caller.certificate.fingerprint)
         present.say(call=number, ticket=call.tickets[0])
         return True
+
+    def _make_room(self, caller: _Party) -> bool:
+        """Return whether a party may begin another call.
+
+        Where there is no place left, one that has few takes that of the oldest call of the one that has most: those who come first,
+        and are many, would otherwise keep all of them.
+        """
+        if len(caller.begun) >= _MOST_BEGUN:
+            return False
+        if self._begun >= _MOST_BEGUN_IN_ALL:
+            most = max(self._beginners, key=lambda party: len(party.begun))
+            if len(most.begun) <= 2 * len(caller.begun) + 1:
+                return False
+            self._give_up(next(iter(most.begun)))
+        return True
+
+    def _begins_no_more(self, call: _Call) -> None:
+        caller = call.parties[0]
+        del caller.begun[call]
+        self._begun -= 1
+        if not caller.begun:
+            del self._beginners[caller]
 
     def _refuse_call(self, present: _Present, number: int, reason: str) -> None:
         self._counters["calls_refused"] += 1
@@ -518,11 +546,11 @@ class RelayServer:
                     yield one
 
     def _give_up(self, call: _Call) -> None:
-        """Give up a call if its ends have not both come. Called when their time is over."""
+        """Give up a call if its ends have not both come: their time is over, or another party has their place."""
         for ticket in call.tickets:
             self._calls.pop(ticket, None)
         if not call.met.done():
-            call.parties[0].begun -= 1
+            self._begins_no_more(call)
             call.met.cancel()
             self._end_call(call)
 
@@ -581,9 +609,8 @@ class RelayServer:
             end.abort()
 
     def _begin(self, call: _Call) -> None:
-        caller, called = call.parties
-        caller.begun -= 1
-        called.streams += 1
+        self._begins_no_more(call)
+        call.parties[1].streams += 1
         self.streams += 1
         self._joined[call] = None
         self._idle.clear()

@@ -23,6 +23,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from mpccomm.address import IPAddress
 from mpccomm.errors import ConfigurationError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
@@ -50,9 +51,11 @@ MOST_SAID = 64 * 1024
 _LONGEST_PAUSE = 2.0
 """Seconds between attempts to reach a relay, where `Retry.cap` is not less: many parties wait for a relay."""
 _CALLERS = 4
-"""Through a relay as many unknown callers are admitted at a time as from an address of this many parties."""
+"""Through a relay as many unknown callers are admitted at a time as from an address of this many parties, and as many as from the
+address of one party on behalf of each that we know."""
 _ANSWERS, _ANSWERS_PER_SECOND = 128, 16
-"""How many calls that a relay announces are answered at once, and how many more in a second, whoever makes them."""
+"""How many calls that a relay announces are answered at once, and how many more in a second: of each party that we know, and of all
+others together."""
 NOT_ADMITTED = 4003
 """The close code for those who may not use the relay."""
 _ENDING = "it is just ending, or being restarted; it is tried again"
@@ -87,15 +90,26 @@ class Allowance:
         return True
 
 
+_DISCARDED = int(IPv6Address("100::1"))
+
+
 class RelayedAddress(IPv6Address):
     """Stands for the address of a caller that came through a relay. It is in a block that belongs to no host (RFC 6666)."""
 
-    def __init__(self, relay: Relay) -> None:
-        super().__init__("100::1")
+    def __init__(self, relay: Relay, number: int) -> None:
+        super().__init__(_DISCARDED + number)
         self._relay = relay
 
     def __str__(self) -> str:
         return f"the {self._relay}"
+
+
+class _Callers:
+    """Those that share an allowance, and places until they are known: by the address they have places."""
+
+    def __init__(self, relay: Relay, number: int) -> None:
+        self.address = RelayedAddress(relay, number)
+        self.answers = Allowance(_ANSWERS, _ANSWERS_PER_SECOND)
 
 
 class RelayError(aiohttp.ClientError):
@@ -119,8 +133,10 @@ class RelayLine:
         self._answered = False
         """Whether that is what the relay has said."""
         self._authenticator, self._settings, self._credentials, self._port, self._proxy = user
-        self._handler = ConnectionHandler(self._authenticator, self._settings, lambda _: _CALLERS, relayed=True)
-        self._address = RelayedAddress(relay)
+        self._strangers = _Callers(relay, 0)
+        self._known: dict[str, _Callers] = {}
+        """The parties that we know and that have called, by the fingerprints of their certificates."""
+        self._handler = ConnectionHandler(self._authenticator, self._settings, self._places, relayed=True)
         self._url = URL(relay.url)
         self._context: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -134,7 +150,6 @@ class RelayLine:
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._calls: set[asyncio.Task[None]] = set()
-        self._answers = Allowance(_ANSWERS, _ANSWERS_PER_SECOND)
 
     # -- the kept connection -------------------------------------------------------------------------------------------
 
@@ -234,8 +249,9 @@ class RelayLine:
 
     def _on_message(self, said: dict[str, Any]) -> None:
         if isinstance(ticket := said.get("caller"), str):
-            if self._answers.take():  # otherwise its caller calls again
-                self._spawn(self._answer(ticket))
+            callers = self._callers(said.get("fingerprint"))
+            if callers.answers.take():  # otherwise its caller calls again
+                self._spawn(self._answer(ticket, callers.address))
         elif isinstance(number := said.get("call"), int) and (asked := self._asked.pop(number, None)) is not None:
             if asked.done():
                 return
@@ -246,6 +262,17 @@ class RelayLine:
                 asked.set_exception(RelayError(reason))
         elif "leaving" in said:
             raise RelayError("it shuts down")
+
+    def _callers(self, fingerprint: object) -> _Callers:
+        """Return those among whom one with that certificate counts. That it has it, only the relay says: TLS will show it."""
+        if not (isinstance(fingerprint, str) and self._authenticator.knows(fingerprint)):
+            return self._strangers
+        if fingerprint not in self._known:
+            self._known[fingerprint] = _Callers(self.relay, len(self._known) + 1)
+        return self._known[fingerprint]
+
+    def _places(self, address: IPAddress) -> int:
+        return _CALLERS if address == self._strangers.address else 1
 
     def _forget(self) -> None:
         asked, self._asked = self._asked, {}
@@ -330,10 +357,10 @@ class RelayLine:
         except aiohttp.WSServerHandshakeError as error:
             raise RelayError(_STATUSES.get(error.status, describe(error))) from None
 
-    async def _answer(self, ticket: str) -> None:
+    async def _answer(self, ticket: str, address: RelayedAddress) -> None:
         """Answer a call."""
         call = _Call(asyncio.current_task())
-        pending = self._handler.admission.enter(self._address, call.drop)
+        pending = self._handler.admission.enter(address, call.drop)
         greeting = self._settings.timing.greeting
         context = self._authenticator.answering
         assert context is not None
@@ -350,7 +377,7 @@ class RelayLine:
             if not pending.end():
                 return
             if verdict := judge(error):
-                self._handler.sent_away(self._address, verdict.advice)
+                self._handler.sent_away(address, verdict.advice)
             else:
                 # This is usual: the caller has found another way.
                 log(LogEvent.CONNECTION_CLOSED, "a call through the %s failed: %s", self.relay, describe(error))

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mpccomm.engine.base_pool import engine_of
 from mpccomm.pytest_plugin.relays import LocalRelay
 from mpccomm.settings import Strangers
 from mpccomm.transport import relay as relay_module
+from mpccomm.transport import relay_client
 from mpccomm.transport.relay_client import CONTROL_PATH, STREAM_PATH
 from mpccomm.transport.relay_identity import sign
 from mpccomm.transport.tls import Credentials
@@ -416,3 +417,59 @@ async def test_calls_of_one_that_does_not_come_take_no_places_from_others(folder
             async with pool_of(folder, "Carol", "Bob", relay=relay.relay) as carol:
                 await carol.send("Bob", "through", timeout=PATIENCE)
                 assert await bob.recv("Carol", timeout=PATIENCE) == "through"
+
+
+async def test_where_all_places_for_calls_are_taken_parties_have_them_in_turn(
+    folder: Folder, relay: LocalRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two members, who may be one and the same, have begun as many calls as there may be; a third one has its share at once."""
+    monkeypatch.setattr(relay_module, "_MOST_BEGUN_IN_ALL", 8)
+    async with AsyncExitStack() as stack:
+
+        async def arrive(name: str) -> tuple[Member, aiohttp.ClientWebSocketResponse]:
+            who = await stack.enter_async_context(member(folder, relay, self_signed(name)))
+            return who, await stack.enter_async_context(who.there())
+
+        async def ask(control: aiohttp.ClientWebSocketResponse, number: int) -> dict[str, Any]:
+            wanted = {"fingerprints": [called.credentials.own.fingerprint], "addr": "", "port": 0}
+            await control.send_json({"call": number, **wanted})
+            answer: dict[str, Any] = await control.receive_json()
+            return answer
+
+        (called, _), (_, one), (_, other), (_, third) = [await arrive(name) for name in ("called", "a", "b", "c")]
+        tickets = [(await ask(one, number))["ticket"] for number in range(5)]
+        tickets += [(await ask(other, number))["ticket"] for number in range(3)]
+        assert (await ask(one, 5))["refused"] == "busy"
+        assert (await ask(other, 3))["refused"] == "busy", "5 are not clearly more than 3"
+        third_ticket = (await ask(third, 0))["ticket"]
+        assert (await ask(third, 1))["ticket"], "4 are clearly more than 1"
+        assert (await ask(third, 2))["refused"] == "busy", "3 are not clearly more than 2"
+        server = relay.server
+        assert server is not None
+        assert not {*tickets[:2]} & server._calls.keys(), "the oldest calls of the one that had most are given up"
+        assert {*tickets[2:], third_ticket} <= server._calls.keys()
+        assert server._begun == 8
+
+
+async def test_calls_of_those_that_it_does_not_know_take_no_answers_from_those_that_it_knows(
+    folder: Folder, relay: LocalRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member calls Alice and Bob more often than they answer calls; they reach each other all the same."""
+    monkeypatch.setattr(relay_client, "_ANSWERS", 8)
+    monkeypatch.setattr(relay_client, "_ANSWERS_PER_SECOND", 0)
+    alice = pool_of(folder, "Alice", "Carol", relay=relay.relay)
+    bob = pool_of(folder, "Bob", "Carol", relay=relay.relay)
+    async with alice, bob, member(folder, relay) as attacker, attacker.there() as control:
+        for pool in (alice, bob):
+            waiting = pool.arecv("Carol")
+            waiting.cancel()
+        server = relay.server
+        assert server is not None
+        await until(lambda: len(server._parties) == 3)
+        for pool in (alice, bob):
+            await call(control, engine_of(pool).authentication.credentials.own.fingerprint, 10)
+        for _ in range(20):
+            assert (await control.receive_json())["ticket"]
+        bob.add_http_client("Alice", cert=folder.cert(PARTIES["Alice"]))
+        alice.add_http_client("Bob", cert=folder.cert(PARTIES["Bob"]))
+        await exchange(alice, bob)

@@ -6,6 +6,7 @@ The relay is ours, with what it passes on in other hands.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -285,16 +286,17 @@ async def test_one_that_says_something_odd_once_can_be_used_afterwards(
         assert not log.lines("", logging.ERROR)
 
 
+@pytest.mark.parametrize("of", ["nobody", "a party that we know", "nonsense"])
 async def test_a_flood_of_calls_takes_no_time_from_others(
-    folder: Folder, relay: LocalRelay, monkeypatch: pytest.MonkeyPatch
+    of: str, folder: Folder, relay: LocalRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered = 0
     original = relay_client.RelayLine._answer
 
-    async def answer(line: relay_client.RelayLine, ticket: str) -> None:
+    async def answer(line: relay_client.RelayLine, *call: Any) -> None:
         nonlocal answered
         answered += 1
-        await original(line, ticket)
+        await original(line, *call)
 
     monkeypatch.setattr(relay_client.RelayLine, "_answer", answer)
     async with duo(folder, relay.relay) as (alice, bob):
@@ -303,10 +305,13 @@ async def test_a_flood_of_calls_takes_no_time_from_others(
 
         async def flood() -> None:
             assert relay.server is not None
+            fingerprints = list(relay.server._parties)
             for party in relay.server._parties.values():
+                other = next(one for one in fingerprints if one != party.certificate.fingerprint)
+                who = {"nobody": {}, "nonsense": {"fingerprint": 7}}.get(of, {"fingerprint": other})
                 for one in party.present:
                     for number in range(5000):
-                        await one.socket.send_str(f'{{"caller": "no ticket {number}"}}')
+                        await one.socket.send_str(json.dumps({"caller": f"no ticket {number}", **who}))
 
         flooding = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(flood(), relay._loop))
         while not flooding.done():

@@ -95,6 +95,9 @@ class Echo:
         self.streams.append(stream)
         await stream.run(Echoing(stream))
 
+    def knows(self, fingerprint: str) -> bool:
+        return False
+
     def refused(self, address: object, reason: str) -> None:
         raise AssertionError(reason)
 
