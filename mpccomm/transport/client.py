@@ -17,7 +17,8 @@ from yarl import URL
 from mpccomm.address import join
 from mpccomm.protocol.states import CloseCode
 from mpccomm.proxies import Proxy
-from mpccomm.transport.dialling import DirectConnector, EndlessAnswerError, end, new_session, new_socket
+from mpccomm.transport.bounded import EndlessAnswerError
+from mpccomm.transport.dialling import DirectConnector, end, new_session, new_socket
 from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.stream import PATH, Stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
@@ -10,16 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
 
+from mpccomm.transport.bounded import BoundedConnector
 from mpccomm.transport.resolver import Resolver
 
 TELLING = ("User-Agent", "Accept-Encoding")
 """Otherwise aiohttp would tell every caller its version and Python's, and which libraries it finds."""
-_MOST_ANSWERED = 64 * 1024
-"""Bytes that may be answered."""
 
 
 class DialledSocket(socket.socket):
@@ -62,57 +57,6 @@ def new_socket(info: tuple[Any, ...]) -> socket.socket:
     """Return a socket to dial that address with."""
     kind = socket.socket if sys.platform == "win32" else DialledSocket  # there are neither inodes nor uvloop
     return kind(*info[:3])
-
-
-class EndlessAnswerError(aiohttp.ClientError):
-    """What answers says more than any party, relay or proxy has to."""
-
-
-class BoundedConnector(aiohttp.BaseConnector):
-    """A connector to others who may answer without end: aiohttp itself passes over any number of answers like `100 Continue`."""
-
-    async def connect(self, req: ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Connection:
-        """Return a connection on which little can be answered."""
-        connection = await super().connect(req, traces, timeout)
-        transport, handler = connection.transport, connection.protocol
-        if transport is not None and handler is not None:
-            transport.set_protocol(_BoundedAnswer(transport, handler))
-        return connection
-
-
-class _BoundedAnswer(asyncio.Protocol):
-    """Counts what arrives for aiohttp, as long as that is an answer."""
-
-    def __init__(self, transport: asyncio.Transport, handler: ResponseHandler) -> None:
-        self._transport = transport
-        self._handler = handler
-        self._left = _MOST_ANSWERED
-
-    def data_received(self, data: bytes) -> None:
-        """Pass it on, or end the connection."""
-        if not self._handler.upgraded:
-            self._left -= len(data)
-            if self._left < 0:
-                self._handler.set_exception(EndlessAnswerError())
-                self._transport.abort()
-                return
-        self._handler.data_received(data)
-
-    def eof_received(self) -> None:
-        """Pass it on."""
-        self._handler.eof_received()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Pass it on."""
-        self._handler.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Pass it on."""
-        self._handler.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass it on."""
-        self._handler.resume_writing()
 
 
 class DirectConnector(BoundedConnector, aiohttp.TCPConnector):

@@ -21,7 +21,8 @@ from aiohttp.client_proto import ResponseHandler
 from mpccomm.address import join
 from mpccomm.errors import ConfigurationError
 from mpccomm.proxies import Proxy
-from mpccomm.transport.dialling import BoundedConnector, NewSocket, new_socket
+from mpccomm.transport.bounded import BoundedConnector
+from mpccomm.transport.dialling import NewSocket, new_socket
 from mpccomm.transport.resolver import look_up
 from mpccomm.transport.tls import Verdict, public_context, tls_error
 

@@ -27,6 +27,7 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.settings import KiB, MiB, Strangers
 from mpccomm.transport.admission import Admission, PendingConnection
+from mpccomm.transport.bounded import Allowance, bound
 from mpccomm.transport.identity import Certificate
 from mpccomm.transport.listener import Acceptor
 from mpccomm.transport.log_throttle import LogThrottle
@@ -37,7 +38,6 @@ from mpccomm.transport.relay_client import (
     NOT_ADMITTED,
     STREAM_PATH,
     VERSION,
-    Allowance,
     fields_of,
 )
 from mpccomm.transport.relay_identity import (
@@ -358,6 +358,7 @@ class RelayServer:
         connection = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MOST_SAID, timeout=CLOSE_TIMEOUT)
         connection.headers["Server"] = "mpccomm"
         await connection.prepare(request)
+        bound(request.transport, request.protocol)
         try:
             present = await self._admit(connection, request.transport, token)
         except NotAdmittedError as error:

@@ -10,7 +10,6 @@ import base64
 import json
 import random
 import ssl
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -28,8 +27,9 @@ from mpccomm.errors import ConfigurationError
 from mpccomm.interrupts import is_strike
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.relays import Relay
+from mpccomm.transport.bounded import Allowance, BoundedConnector
 from mpccomm.transport.client import Client, describe, upgrade
-from mpccomm.transport.dialling import BoundedConnector, DirectConnector, end, new_session
+from mpccomm.transport.dialling import DirectConnector, end, new_session
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
@@ -69,25 +69,6 @@ _REASONS = {
     "absent": "it is not at the relay",
     "busy": "it, or this party, has too many connections through the relay",
 }
-
-
-class Allowance:
-    """So many at once, and so many a second."""
-
-    def __init__(self, most: int, rate: float) -> None:
-        self._most = self._left = float(most)
-        self._rate = rate
-        self._counted = time.monotonic()
-
-    def take(self) -> bool:
-        """Count one. False: that was one too many for the time."""
-        now = time.monotonic()
-        self._left = min(self._most, self._left + (now - self._counted) * self._rate)
-        self._counted = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 _DISCARDED = int(IPv6Address("100::1"))

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -310,8 +311,9 @@ async def test_a_flood_of_calls_takes_no_time_from_others(
                 other = next(one for one in fingerprints if one != party.certificate.fingerprint)
                 who = {"nobody": {}, "nonsense": {"fingerprint": 7}}.get(of, {"fingerprint": other})
                 for one in party.present:
-                    for number in range(5000):
-                        await one.socket.send_str(json.dumps({"caller": f"no ticket {number}", **who}))
+                    with suppress(ConnectionError):  # it is cut off
+                        for number in range(5000):
+                            await one.socket.send_str(json.dumps({"caller": f"no ticket {number}", **who}))
 
         flooding = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(flood(), relay._loop))
         while not flooding.done():
@@ -322,17 +324,6 @@ async def test_a_flood_of_calls_takes_no_time_from_others(
         assert answered - usual <= 2 * (most + 1)
         for _ in range(20):
             await exchange(alice, bob)
-
-
-def test_an_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("mpccomm.transport.relay_client.time.monotonic", lambda: now)
-    allowance = relay_client.Allowance(3, 2)
-    assert [allowance.take() for _ in range(4)] == [True, True, True, False]
-    now = 0.6
-    assert [allowance.take() for _ in range(2)] == [True, False]
-    now = 1000.0
-    assert [allowance.take() for _ in range(4)] == [True, True, True, False]
 
 
 async def test_calls_that_nobody_made(folder: Folder, relay: LocalRelay) -> None:
