@@ -139,7 +139,18 @@ SHOWN = {
     ),
     "A party that was added with `wire=`": (
         "transport/test_tno.py::test_what_does_not_fit_waits "
-        "transport/test_tno.py::test_whoever_stops_in_the_middle_makes_room"
+        "transport/test_tno.py::test_the_connections_of_a_party_are_bounded "
+        "transport/test_tno.py::test_whoever_stops_in_the_middle_makes_room "
+        "transport/test_tno.py::test_whoever_drips_makes_room transport/test_tno.py::test_the_one_goes_that_has_been_still "
+        "transport/test_tno.py::test_little_is_read_before_there_is_room"
+    ),
+    "What fails in the pool itself": (
+        "transport/test_log_throttle.py::test_an_error_of_our_own_is_logged_once_in_a_while "
+        "engine/test_tno_bridge.py::test_what_fails_inside_is_tried_again_after_pauses"
+    ),
+    "A party in whose connection that happens": (
+        "engine/test_reputation.py::test_pauses_after_failures "
+        "engine/test_tno_bridge.py::test_what_fails_inside_is_tried_again_after_pauses"
     ),
     "No content of a message is logged": SECRECY,
     "An error about a value that can't be sent": (

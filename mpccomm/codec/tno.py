@@ -256,6 +256,14 @@ def unpack_message(data: bytes | bytearray | memoryview) -> tuple[Id, object]:
     return message["id"], message["object"]
 
 
+def pack_node(node: object) -> bytes:
+    """Return an object of `unpack_message` packed on its own. Raises `DecodingError` for one that is nested too deeply for that."""
+    try:
+        return ormsgpack.packb(node, option=ormsgpack.OPT_NON_STR_KEYS)
+    except ormsgpack.MsgpackEncodeError as error:
+        raise DecodingError(f"the message can't be kept ({error})") from None
+
+
 def unpack_object(data: bytes | bytearray | memoryview, context: Mapping[str, object]) -> Any:
     """Return the value of an object that was packed on its own. Raises `DecodingError`."""
     return _raise(_unpack(data), context, len(data))

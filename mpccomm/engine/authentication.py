@@ -176,7 +176,7 @@ class Authentication:
                 raise NotRecognisedError(f"{party} is kept out: {party.closed.reason}", CloseCode.BARRED)
             raise NotRecognisedError("this pool is shut down", CloseCode.SHUTTING_DOWN, usual=True)
         if party.clock() < party.reputation.not_before:
-            raise NotRecognisedError(f"{party} broke the protocol a moment ago", CloseCode.VIOLATION)
+            raise NotRecognisedError(f"{party}: {party.reputation.why}", party.reputation.code)
         return party
 
     def unacceptable(self, party: Party, tls: ssl.SSLObject | None) -> str | None:

@@ -47,6 +47,7 @@ from mpccomm.proxies import GivenProxy
 from mpccomm.relays import Relay
 from mpccomm.settings import Settings
 from mpccomm.transport.identity import FilePath
+from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.network import BoundPort, Network
 from mpccomm.transport.reconnect import Dialler, DialSlots
 from mpccomm.transport.shared_port import Listener
@@ -102,6 +103,7 @@ class Engine:
         """The pools whose port it has taken over."""
         self._incarnation = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._log_throttle = LogThrottle(self.log)
         self._slots = DialSlots()
         self.server = PoolServer(name, network, authentication, self._take_over)
         self.removals = Removals(lambda: self.parties, authentication, settings.linger, self.log, self._spawn)
@@ -426,7 +428,7 @@ class Engine:
     def tell_of_failure(self, task: asyncio.Task[None]) -> None:
         """Log it if a task of the pool, which is done, has failed."""
         if not task.cancelled() and (error := task.exception()) is not None and not self.loop_owner.struck(error):
-            self.log(LogEvent.INTERNAL, "a part of the pool failed", exc_info=error)
+            self._log_throttle.failure("a part of the pool failed", error)
 
     def _tick(self) -> None:
         timing = self.settings.timing

@@ -333,6 +333,10 @@ class Party:
         self.fail_waiting(barred)
         self.connections.update_wanted()
 
+    def failed(self) -> None:
+        """Note that a part of the pool failed in a connection with it: the next one is made, or let in, after a pause."""
+        self.reputation.fail(self.clock())
+
     def readmit(self) -> None:
         """Let it in again after it was barred."""
         self.reputation.readmit()
@@ -435,6 +439,9 @@ class Party:
                 self.trouble = _NOT_RESUMED
             case events.Visited(dialled=True):
                 self.dial_failed(ON_A_VISIT)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         tell(self.log, self, event)
 
     def _tell_observer(self, *, connected: bool) -> None:

@@ -55,6 +55,9 @@ class ConnectionOwner(Protocol):
     def offended(self, reason: str) -> None:
         """Note that the other side broke the protocol."""
 
+    def failed(self) -> None:
+        """Note that a part of the pool failed in a connection with it."""
+
     def turned_away(self, code: int | None) -> None:
         """Note that the other side closed a connection before its handshake was complete."""
 
@@ -97,7 +100,8 @@ class PartyConnections:
         except BaseException as error:
             # Raised from here, it would only end the answer of an HTTP server.
             owner.loop_owner.suspect = error
-            owner.loop_owner.judge()
+            if not owner.loop_owner.judge() and isinstance(error, Exception):
+                owner.failed()
             raise
         finally:
             del self._streams[connection]

@@ -20,15 +20,17 @@ import ormsgpack
 
 from mpccomm.codec import tno
 from mpccomm.engine.party import Party
-from mpccomm.errors import DecodingError, PoolClosedError
+from mpccomm.engine.states import GivenUp
+from mpccomm.errors import DecodingError
 from mpccomm.logs import LogEvent
-from mpccomm.protocol.frames import NO_PORT, describe_key
+from mpccomm.protocol.frames import AUTOMATIC_NUMBERS, NO_PORT, describe_key
 from mpccomm.protocol.numbering import TnoNumbering
 from mpccomm.protocol.sender import Outgoing
+from mpccomm.protocol.states import Cause, Ending
 from mpccomm.transport.memory_stream import Pipe
 from mpccomm.transport.reconnect import DialError, Dialler, DialSlots
 from mpccomm.transport.stream import Stream
-from mpccomm.transport.tno import Poster
+from mpccomm.transport.tno import NotTakenError, Poster
 
 if TYPE_CHECKING:
     from mpccomm.protocol.events import Event
@@ -37,12 +39,20 @@ if TYPE_CHECKING:
 
 _PAUSE = 1.0
 """Seconds until the next attempt, as in that package."""
+_SHUT_DOWN = "this pool is shut down, and does not hold the message"
 _TAGGED = ormsgpack.packb("type")
 
 
 def automatic_id(wire: str, prefix: str, number: int) -> Key:
     """Return the id of a message that was given none; ``number`` counts all messages of that direction."""
     return ("", number) if wire == "tno4" and not prefix else f"{prefix}{number}"
+
+
+def key_of(msg_id: tno.Id) -> Key:
+    """Return the id of a message that was posted. A number that no automatic one can be is a text like any other."""
+    if isinstance(msg_id, str):
+        return msg_id
+    return ("", msg_id) if 0 <= msg_id < AUTOMATIC_NUMBERS else str(msg_id)
 
 
 def tno_numbering(wire: str) -> TnoNumbering:
@@ -55,11 +65,12 @@ class _PostedMessage(Outgoing):
 
     def __init__(self, segments: Sequence[bytes], *, ordered: bool, awaited: bool) -> None:
         super().__init__(segments, ordered=ordered, awaited=awaited)
-        self.held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.held: asyncio.Future[Cause | None] = asyncio.get_running_loop().create_future()
+        """The outcome: why it was not delivered, or None."""
 
     def done(self) -> None:
         if not self.held.done():
-            self.held.set_result(None)
+            self.held.set_result(self.failure)
 
 
 class _ProxyParty(Party):
@@ -130,6 +141,8 @@ class TnoBridge:
             settings=party.settings,
         )
         self._proxy.forward = self._forward
+        # What fails at its end of a connection would fail again at once if the party did not wait.
+        self._proxy.reputation = party.reputation
         self._posted = 0
         self._waiting: deque[Incoming] = deque()
         self._something = asyncio.Event()
@@ -146,6 +159,8 @@ class TnoBridge:
             await dialler.run()
         finally:
             posting.cancel()
+            self._proxy.give_up(GivenUp.CLOSED)
+            self._proxy.fail_waiting(Cause(Ending.SHUT_DOWN))
 
     def _connect(self, tls: ssl.SSLObject | None) -> Stream:
         """Make a connection with the proxy, which replaces the one before. Return the party's end of it."""
@@ -216,24 +231,43 @@ class TnoBridge:
         """Hold a message that was posted; returns when our party has it.
 
         :raises DecodingError: it is none
+        :raises NotTakenError: it can't be held
         """
-        msg_id, node = tno.unpack_message(body)
-        if self._wire == "tno4":
-            packed = ormsgpack.packb(node, option=ormsgpack.OPT_NON_STR_KEYS)
-        elif type(node) is bytes and type(msg_id) is str:
-            packed = node
-        else:
-            raise DecodingError("not a message of tno.mpc.communication 5.x")
+        key, packed = self._unpack(body)
         link = self._proxy.link
         if link.ending is not None or self._proxy.closed:
-            raise PoolClosedError("this pool is shut down")
+            raise NotTakenError(503, _SHUT_DOWN)
         if self._pipe is None or not self._pipe.open:
             # The party runs, whether it answers at its own port or not.
             self._party.needs_connection.clear()
             self._spawn(self._party.run_connection(self._connect(tls), dialled=True))
         # Whether it contains a class of the user is known only when it is decoded, which is too late.
         posted = _PostedMessage((packed,), ordered=_TAGGED in packed, awaited=False)
-        posted.address(msg_id if isinstance(msg_id, str) else ("", msg_id))
+        posted.address(key)
         link.send(posted)
         self._proxy.flush()
-        await posted.held
+        if (failure := await posted.held) is not None:
+            raise NotTakenError(503, _SHUT_DOWN if failure.ending is Ending.SHUT_DOWN else failure.ending.value)
+
+    def _unpack(self, body: bytes) -> tuple[Key, bytes]:
+        """Return the id of a message and its value, as our party takes them.
+
+        On the way there they would not be refused, but dropped, when the sender believes that they are held.
+        """
+        msg_id, node = tno.unpack_message(body)
+        if self._wire == "tno4":
+            packed = tno.pack_node(node)
+        elif type(node) is bytes and type(msg_id) is str:
+            packed = node
+        else:
+            raise DecodingError("not a message of tno.mpc.communication 5.x")
+        key = key_of(msg_id)
+        bounds = self._proxy.link.sender.bounds
+        size = len(key.encode()) if isinstance(key, str) else 0
+        if size > bounds.max_id_size:
+            limit = f"{bounds.max_id_size} are the limit (Limits.max_id_size)"
+            raise NotTakenError(413, f"a message with an id of {size} bytes: {limit}")
+        if len(packed) > bounds.max_message_size:
+            limit = f"{bounds.max_message_size} are the limit (Limits.max_message_size)"
+            raise NotTakenError(413, f"a message of {len(packed)} bytes, as it is kept here: {limit}")
+        return key, packed

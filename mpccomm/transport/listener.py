@@ -18,6 +18,7 @@ from mpccomm.address import IPAddress, of_socket
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.transport.admission import Admission, PendingConnection
 from mpccomm.transport.client_hello import MOST, IncompleteError, asked_for
+from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import CLOSE_TIMEOUT
 from mpccomm.transport.tls import judge, send_alert
 
@@ -54,6 +55,7 @@ class Acceptor:
         self._handshake_time = handshake_time
         self._refused = refused
         self._choose = choose
+        self.log_throttle = LogThrottle(log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
@@ -110,7 +112,7 @@ class Acceptor:
             try:
                 sock, where = await _next_caller(self._socket)
             except OSError as error:
-                log(LogEvent.ACCEPT_FAILED, "can't accept a connection: %s", error)
+                self.log_throttle.log(f"can't accept a connection: {error}", LogEvent.ACCEPT_FAILED)
                 await asyncio.sleep(_OUT_OF_HANDLES)
                 continue
             self._admit(_Handshake(self, sock, of_socket(where)))
@@ -268,7 +270,7 @@ class _Handshake:
             if sock is not None:
                 sock.close()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log(LogEvent.INTERNAL, "accepting a connection failed", exc_info=error)
+            self._listener.log_throttle.failure("accepting a connection failed", error)
 
 
 async def _next_caller(listening: socket.socket) -> tuple[socket.socket, tuple[object, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -32,12 +33,32 @@ class LogThrottle:
         self._warned: OrderedDict[tuple[LogEvent, str, str], float] = OrderedDict()
         self._kinds: dict[tuple[LogEvent, str], _Budget] = {}
 
-    def log(self, text: str, event: LogEvent = LogEvent.REFUSED, *, kind: str = "", who: str = "") -> None:
+    def failure(self, text: str, error: BaseException | None) -> None:
+        """Log an error of our own with its traceback: the same error, at the same place, not more often than any complaint.
+
+        What brings it about may come from others, as often as they like.
+        """
+        where = [
+            f"{frame.filename}:{frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__ if error else None)[-1:]
+        ]
+        self.log(text, LogEvent.INTERNAL, who=f"{type(error).__name__} {where}", error=error)
+
+    def log(
+        self,
+        text: str,
+        event: LogEvent = LogEvent.REFUSED,
+        *,
+        kind: str = "",
+        who: str = "",
+        error: BaseException | None = None,
+    ) -> None:
         """Log a complaint, unless the same was logged a moment ago.
 
         :param event: which line of the table this is
         :param kind: of complaints of this event, a fixed text of ours, never one that the other side chooses
         :param who: who causes it; left out: the text says so
+        :param error: whose traceback is logged with it
         """
         text = shortened(text)
         now = self._clock()
@@ -55,7 +76,7 @@ class LogThrottle:
             self._warned.popitem(last=False)
         left_out = budget.left_out()
         more = f" ({left_out} more of this kind were not logged)" if left_out else ""
-        self._log(event, "%s%s", text, more)
+        self._log(event, "%s%s", text, more, exc_info=error)
 
 
 class _Budget:

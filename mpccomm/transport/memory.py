@@ -577,7 +577,7 @@ class _NetworkServer:
             pipe.cut()
         elif (error := task.exception()) is not None:
             pipe.cut()
-            log(LogEvent.INTERNAL, "answering a connection failed", exc_info=error)
+            self._log_throttle.failure("answering a connection failed", error)
 
     async def close(self) -> None:
         """Stop answering; what is still open ends."""

@@ -30,6 +30,7 @@ from mpccomm.relays import Relay
 from mpccomm.transport.bounded import Allowance, BoundedConnector
 from mpccomm.transport.client import Client, describe, upgrade
 from mpccomm.transport.dialling import DirectConnector, end, new_session
+from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.network import RelayUser, Wanted
 from mpccomm.transport.proxy import ProxyConnector
 from mpccomm.transport.reconnect import DialError, DialTerms
@@ -118,6 +119,7 @@ class RelayLine:
         self._known: dict[str, _Callers] = {}
         """The parties that we know and that have called, by the fingerprints of their certificates."""
         self._handler = ConnectionHandler(self._authenticator, self._settings, self._places, relayed=True)
+        self._log_throttle = LogThrottle(log)
         self._url = URL(relay.url)
         self._context: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -374,7 +376,7 @@ class RelayLine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log(LogEvent.INTERNAL, "a call through the %s failed", self.relay, exc_info=error)
+            self._log_throttle.failure(f"a call through the {self.relay} failed", error)
 
     # -- the way there -------------------------------------------------------------------------------------------------
 

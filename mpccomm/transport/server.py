@@ -22,11 +22,10 @@ from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.stream import CLOSE_TIMEOUT, PATH, Stream
 from mpccomm.transport.websocket import WebSocket, asked_for
 
-log = EventLog()
-
 GREETING = "An mpccomm pool listens here.\n"
-_READ_AHEAD = 384 * 1024
-"""A body fills aiohttp's buffer (128 KiB), and then at most one more read of the loop's (256 KiB), before it is held back."""
+_BUFFER = 32 * 1024
+_READ_AHEAD = 2 * _BUFFER + 256 * 1024
+"""A body fills aiohttp's buffer twice, and then at most one more read of the loop's, before it is held back."""
 _TLS_HANDSHAKE = b"\x16"
 _SPEAKS_TLS = "it speaks TLS, and this pool has no certificates: give it key=, cert= and ca_cert= as well"
 _BANNER = {"Server": "mpccomm"}
@@ -69,6 +68,7 @@ class ConnectionHandler:
             access_log=None,
             keepalive_timeout=greeting,
             lingering_time=0,
+            read_bufsize=_BUFFER,
             auto_decompress=False,
             max_line_size=settings.strangers.header_bytes,
             max_field_size=settings.strangers.header_bytes,
@@ -164,8 +164,11 @@ class ConnectionHandler:
             return self._refuse(caller.address, 401, str(error))
         pending.end()
         reader = self._post_readers.setdefault(correspondent, self._new_post_reader())
-        status = await reader.receive(request, correspondent)
-        return bare(status) if status == 200 else self._refuse(caller.address, status, "a message that can't be read")
+        try:
+            await reader.receive(request, correspondent, _protocol_of(request).lost)
+        except tno.NotTakenError as error:
+            return self._refuse(caller.address, error.status, str(error))
+        return bare(200)
 
     def _refuse(self, address: IPAddress, status: int, reason: str) -> web.Response:
         self._log_throttle.log(f"refused a request from {address}: {reason}", kind="refused")
@@ -246,7 +249,7 @@ class HTTPServer(web.Server):
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("_first", "_log_throttle", "pending")
+    __slots__ = ("_first", "_log_throttle", "lost", "pending")
 
     def __init__(
         self, server: web.Server, *, pending: PendingConnection, log_throttle: LogThrottle, **options: Any
@@ -255,6 +258,8 @@ class _Protocol(web.RequestHandler):
         self.pending = pending
         self._log_throttle = log_throttle
         self._first = b""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection has ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.pending.transport = cast(asyncio.WriteTransport, transport)
@@ -269,10 +274,12 @@ class _Protocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.pending.end()
+        if not self.lost.done():
+            self.lost.set_result(None)
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        log(LogEvent.INTERNAL, "answering a request failed", exc_info=kw.get("exc_info"))
+        self._log_throttle.failure("answering a request failed", kw.get("exc_info"))
 
     def handle_error(
         self,
@@ -289,15 +296,19 @@ class _Protocol(web.RequestHandler):
             what = _SPEAKS_TLS if self._first == _TLS_HANDSHAKE else "not HTTP as we know it"
             self._log_throttle.log(f"refused a request from {self.pending.address}: {what}", kind="no HTTP")
         else:
-            log(LogEvent.INTERNAL, "answering a request failed", exc_info=exc)
+            self._log_throttle.failure("answering a request failed", exc)
         return bare(status)
 
 
 def pending_of(request: web.BaseRequest) -> PendingConnection:
     """Return the pending connection that a request belongs to."""
+    return _protocol_of(request).pending
+
+
+def _protocol_of(request: web.BaseRequest) -> _Protocol:
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
-    return protocol.pending
+    return protocol
 
 
 def bare(status: int, text: str | None = None) -> web.Response:

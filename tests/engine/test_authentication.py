@@ -81,8 +81,10 @@ async def test_those_who_are_not_let_in_learn_by_the_code() -> None:
     assert caught.value.usual  # one that calls as the pool ends is no stranger, and no cause for a warning
     alice = new_party("alice")
     authentication = knowing(alice)
-    alice.reputation.not_before = alice.clock() + 1000
+    alice.reputation.offend("a frame of no kind", alice.clock())
     assert (await code_of(authentication, caller, 1))[0] is CloseCode.VIOLATION
+    alice.failed()
+    assert (await code_of(authentication, caller, 1))[0] is CloseCode.REPLACED
 
 
 async def test_who_posts_has_to_be_added_as_one_that_posts() -> None:

@@ -87,6 +87,7 @@ class Owner:
         self.trouble = "no answer yet"
         self.offences: list[str] = []
         self.turned: list[int | None] = []
+        self.failures = 0
         self.flushes = 0
         self.connections = PartyConnections(self, 16)
 
@@ -102,6 +103,9 @@ class Owner:
 
     def offended(self, reason: str) -> None:
         self.offences.append(reason)
+
+    def failed(self) -> None:
+        self.failures += 1
 
     def turned_away(self, code: int | None) -> None:
         self.turned.append(code)
@@ -262,6 +266,7 @@ async def test_what_a_signal_handler_raises_there_ends_the_pool() -> None:
     with pytest.raises(SystemError):
         await running
     assert not found
+    assert owner.failures == 1
 
     struck = FakeStream()
 
@@ -272,6 +277,7 @@ async def test_what_a_signal_handler_raises_there_ends_the_pool() -> None:
     with handling(TIMER), pytest.raises(TimesUpError):
         await owner.connections.run(cast(Stream, struck), dialled=True)
     assert [type(error) for error in found] == [TimesUpError]
+    assert owner.failures == 1
 
 
 async def test_what_broke_the_protocol_is_an_offence_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:

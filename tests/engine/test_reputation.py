@@ -3,6 +3,7 @@
 import pytest
 
 from mpccomm.engine.reputation import Reputation
+from mpccomm.protocol.states import CloseCode
 from mpccomm.settings import Retry, Strangers
 from mpccomm.transport.tls import Verdict
 
@@ -53,3 +54,18 @@ def test_a_party_known_by_its_address_is_never_barred_and_starts_anew() -> None:
     assert not any(one.offend("x", 0) for _ in range(1000))
     one.offend("x", 100)
     assert one.not_before == 102
+
+
+def test_pauses_after_failures() -> None:
+    one = reputation()
+    pauses = []
+    for now in (100, 101, 102, 103, 200):
+        one.fail(now)
+        pauses.append(one.not_before - now)
+    assert pauses == [2, 4, 5, 5, 2]
+    assert (one.why, one.code) == (
+        "a part of this pool failed in a connection with it a moment ago",
+        CloseCode.REPLACED,
+    )
+    assert not one.offend("x", 200), "what fails here is no offence"
+    assert one.code is CloseCode.VIOLATION

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from logging import ERROR, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from aiohttp import web
 
 from mpccomm import AuthenticationError, ConfigurationError, EncodingError, Limits, NotReadyError, Pool, Serialization
 from tests.certificates import Folder, root
-from tests.pools import LOCAL, Log, pools, quick
+from tests.pools import LOCAL, Log, pools, quick, until
 from tests.timing import UNIT
 
 NOBODY = 1
@@ -142,6 +143,78 @@ async def test_what_is_refused() -> None:
         assert not pool.pool_handlers["peer"].buffer
         assert await played.post(pool, good) == 200
         assert await pool.recv("peer", "x") == 1
+
+
+@pytest.mark.parametrize("number", [-1, -(2**63), 2**62, 2**64 - 1])
+async def test_a_number_that_is_no_automatic_one_is_an_id_like_any_other(number: int) -> None:
+    async with peer() as (pool, played):
+        assert await played.post(pool, {"object": "named", "id": number}) == 200
+        assert await played.post(pool, {"object": "first", "id": 0}) == 200
+        assert await pool.recv("peer") == "first"
+        assert await pool.recv("peer", str(number)) == "named"
+        await pool.send("peer", 1)
+
+
+@pytest.mark.parametrize("size", [1025, 60_000, 70_000])
+@pytest.mark.parametrize("wire", ["tno4", "tno5"])
+async def test_an_id_that_is_too_long_is_refused(wire: str, size: int, caplog: pytest.LogCaptureFixture) -> None:
+    async with peer(wire) as (pool, played):
+        await pool.send("peer", 1)
+        assert await played.post(pool, {"object": b"\x01", "id": "x" * size}) == 413
+        assert await played.post(pool, {"object": b"\x01", "id": "x" * 1024}) == 200
+        assert Log(caplog).lines(
+            f"a message with an id of {size} bytes: 1024 are the limit (Limits.max_id_size)", WARNING
+        )
+        assert not Log(caplog).lines("does not take messages that large")
+
+
+async def test_what_is_too_large_only_here_is_refused() -> None:
+    async with peer(limits=Limits(max_message_size=1000)) as (pool, played):
+        # Numbers of 32 bits are kept with 64.
+        assert await played.post(pool, b"\x82\xa2id\xa1x\xa6object\xdc\x00\x96" + 150 * b"\xca\x3f\x80\x00\x00") == 413
+        assert not pool.pool_handlers["peer"].buffer
+
+
+async def test_what_is_nested_too_deeply_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with peer() as (pool, played):
+        assert await played.post(pool, b"\x82\xa2id\xa1x\xa6object" + 300 * b"\x91" + b"\x01") == 500
+        assert Log(caplog).lines("a message that can't be read: the message can't be kept", WARNING)
+        assert not Log(caplog).lines("", ERROR)
+
+
+async def test_what_is_not_held_at_the_end_is_not_acknowledged() -> None:
+    async with peer(limits=Limits(box_messages=1)) as (pool, played):
+        assert await played.post(pool, {"object": 1, "id": 0}) == 200
+        waiting = asyncio.ensure_future(played.post(pool, {"object": 2, "id": 1}))
+        proxy = pool._engine.authentication.correspondents["peer"]._proxy  # type: ignore[attr-defined]
+        await until(lambda: proxy.link.sender.queue)
+        await pool.shutdown()
+        assert await waiting == 503
+
+
+async def test_each_event_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(caplog)
+    async with peer() as (pool, _):
+        await pool.wait_ready(300 * UNIT)
+    assert len(log.lines(": connected")) == 1
+
+
+async def test_what_fails_inside_is_tried_again_after_pauses(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An id that no frame can hold.
+    monkeypatch.setattr("mpccomm.engine.tno_bridge.key_of", lambda _: ("", -1), raising=False)
+    async with peer() as (pool, played):
+        waiting = asyncio.ensure_future(played.post(pool, {"object": 1, "id": -1}))
+        counters = pool._engine.parties["peer"].link.counters
+        await until(lambda: counters.connections >= 3)
+        before = counters.connections
+        await asyncio.sleep(10 * UNIT)
+        assert counters.connections - before <= 6
+        assert len(Log(caplog).lines("a part of the pool failed", ERROR)) == 1
+        await pool.shutdown(0)
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await waiting
 
 
 async def test_nobody_posts_where_nobody_is_to() -> None:

@@ -70,3 +70,23 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(5000):
         throttle.log(str(number))
     assert len(throttle._warned) <= 1000
+
+
+def fail(where: int) -> None:
+    if where:
+        raise ValueError("no")
+    raise ValueError("no")
+
+
+def test_an_error_of_our_own_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    throttle = LogThrottle(EventLog(), lambda: now)
+    for where in (0, 0, 1, 0, 1):
+        with pytest.raises(ValueError, match="no") as raised:
+            fail(where)
+        throttle.failure("a part of the pool failed", raised.value)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert "in fail" in caplog.text
+    now = 61.0
+    throttle.failure("a part of the pool failed", raised.value)
+    assert len(caplog.records) == 3
