@@ -163,6 +163,9 @@ class ConnectionHandler:
         except NotRecognisedError as error:
             return self._refuse(caller.address, 401, str(error))
         pending.end()
+        if pending.dropped:
+            # Its sender posts it again.
+            return bare(503)
         reader = self._post_readers.setdefault(correspondent, self._new_post_reader())
         try:
             await reader.receive(request, correspondent, _protocol_of(request).lost)

@@ -231,3 +231,26 @@ async def test_little_is_read_before_there_is_room() -> None:
         assert await first.end() == 200
         await pool.recv("Bob")
         assert await second.end() == 200
+
+
+async def test_what_was_dropped_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with alice() as pool:
+        authentication: Any = pool._engine.authentication
+        server: Any = pool._engine.server
+        correspondent = authentication.correspondent
+
+        async def and_drop(*arguments: Any) -> Any:
+            found = await correspondent(*arguments)
+            server._running.admission.close()
+            return found
+
+        post = Post(pool.port, message(0, KB))
+        with monkeypatch.context() as patch:
+            patch.setattr(authentication, "correspondent", and_drop)
+            await post.begin(sent=2 * KB)
+            assert await post.is_over()
+        again = Post(pool.port, message(0, KB))
+        await again.begin()
+        assert await again.end() == 200
+        await pool.recv("Bob")
+        assert not pool.pool_handlers["Bob"].buffer
