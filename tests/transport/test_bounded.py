@@ -63,10 +63,8 @@ def test_what_is_said_before_an_answer_is_over_is_bounded(clock: SimpleNamespace
 
 
 def frame(size: int, *, masked: bool = False, kind: int = 0x81) -> bytes:
-    if size < 126:
-        heads = bytes([size])
-    else:
-        heads = b"\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x7f" + size.to_bytes(8, "big")
+    width = 0 if size < 126 else 2 if size < 1 << 16 else 8
+    heads = bytes([{0: size, 2: 126, 8: 127}[width]]) + size.to_bytes(8, "big")[8 - width :]
     head = bytes([kind, heads[0] | 0x80 * masked]) + heads[1:]
     return head + bytes(4 * masked) + b"\x81" * size
 
