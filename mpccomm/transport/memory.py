@@ -65,6 +65,8 @@ T = TypeVar("T")
 
 _ADDRESS = normalise("127.0.0.1")
 _FIRST_PORT = 20_000
+_LEAST = 8 * 1024
+"""Bytes that a line takes in at once, however slow it is: the heads of frames and packets would be a part of less that counts."""
 _REMEMBERED = 16 * 1024 * 1024
 """Bytes of a connection, from its beginning, that are kept in order to come again."""
 
@@ -392,7 +394,8 @@ class _SimulatedConnection:
         self._delays = {forth: network._random(caller, callee, number, f"delay {forth}") for forth in (False, True)}
         self._directions = {True: network._direction(caller, callee), False: network._direction(callee, caller)}
         self.distance = network.delay[1]
-        self.batch_size = self._directions[True].chunk
+        self.batch_size = max(self._directions[True].chunk, _LEAST)
+        self.capacity = 0 if network.rate == math.inf else math.ceil(self.distance * network.rate / self.batch_size)
         self.pipe = Pipe(asyncio.get_running_loop(), answering.loop, self)
         self.pipe.ours.relayed = self.pipe.theirs.relayed = relay is not None
 

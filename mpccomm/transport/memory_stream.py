@@ -42,6 +42,10 @@ class NetworkPath(Protocol):
     def batch_size(self) -> int:
         """Bytes that it takes in at once."""
 
+    @property
+    def capacity(self) -> int:
+        """How many batches are on their way where it is filled: those are beside what waits to be read."""
+
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
         """Return what happens to a batch that is sent from the first end to the second (``forth``) or back."""
 
@@ -54,6 +58,7 @@ class IdealPath:
 
     distance: float = 0.0
     batch_size: int = MAX_MESSAGE
+    capacity: int = 0
 
     def transfer(self, forth: bool, batch: bytes, now: float) -> Transit:
         """Let the batch arrive at once."""
@@ -81,7 +86,7 @@ class _End(Stream):
         self.budget = path.batch_size
         self._path = path
         self._forth = forth
-        self._most = _BATCHES_FAR if path.distance else _BATCHES
+        self._most = (_BATCHES_FAR if path.distance else _BATCHES) + path.capacity
         self._arrived: deque[tuple[float, bytes | int | None]] = deque()
         self._clock = loop.time if isinstance(loop, SkippingLoop) else time.monotonic
         self._latest = 0.0

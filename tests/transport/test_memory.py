@@ -23,6 +23,7 @@ from mpccomm import (
     Retry,
     UnknownPartyError,
 )
+from mpccomm.line import Line
 from mpccomm.transport.memory import Fault
 from tests.certificates import Folder, root
 from tests.pools import LOCAL, Log, quick, until
@@ -232,6 +233,26 @@ def test_time_in_which_all_wait_is_skipped() -> None:
     least = 10 * (3 * 2 * UNIT + 0.2)
     assert least < took < 1.1 * least + 10 * UNIT + used
     assert used < least / 2
+
+
+@pytest.mark.parametrize("rate", ["8mbit", "80mbit", "800mbit"])
+@pytest.mark.parametrize("delay", [0.0005, 0.05, 0.3])
+def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate: str) -> None:
+    """However much of it is on its way at a time."""
+
+    async def one_way(network: MemoryNetwork) -> float:
+        async with introduced(network, "alice", "bob") as (alice, bob):
+            await alice.wait_ready(LIMIT)
+            start = asyncio.get_running_loop().time()
+            handle = alice.asend("bob", bytes(size))
+            await bob.recv("alice")
+            took = asyncio.get_running_loop().time() - start
+            await handle
+            return took
+
+    network, size = MemoryNetwork(delay=delay, rate=rate), 3_000_000
+    took = network.run(one_way(network))
+    assert took == pytest.approx(delay + Line(rate=network.rate).serialisation(size), rel=0.05, abs=UNIT)
 
 
 def test_what_runs_in_a_thread_takes_its_time() -> None:
