@@ -59,6 +59,7 @@ PROXY: Remedies = (
         ),
     ),
     ("can't reach", "start the program, or doctor, of {other}; the proxy has to be able to resolve and reach {addr}"),
+    ("refuses a connection", "ask its operator why, and to allow CONNECT to {addr}"),
     ("log in", "log in to this network with a browser, or ask its operator to let this machine out without"),
     (
         "certificate that is not accepted",

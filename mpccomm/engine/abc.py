@@ -78,6 +78,10 @@ class RemoteParty(Protocol):
         """The relays through which it is reached, if not directly."""
 
     @property
+    def proxy(self) -> object | None:
+        """The forward proxy on the way to it."""
+
+    @property
     def clock(self) -> Callable[[], float]:
         """The clock of the pool, in seconds."""
 

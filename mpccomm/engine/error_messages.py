@@ -106,9 +106,15 @@ def step_to_reach(parties: Iterable[RemoteParty]) -> str:
     unheard = {party.name: party for party in unreached if party.step is None}
     steps = [_is_running(*unheard)] if unheard else []
     steps += dict.fromkeys(party.step for party in unreached if party.step)
-    if any(party.link.port == NO_PORT and not party.relays and party.step != "" for party in unreached):
+    if any(_could_call(party) for party in unreached):
         steps.append("No party can call this pool, as it has no server: add_http_server.")
     return "".join(f" {step}" for step in steps)
+
+
+def _could_call(party: RemoteParty) -> bool:
+    """Return whether a party that can't be reached could call us, if this pool had a server, which it has not."""
+    # Nothing comes in through a forward proxy or past a relay.
+    return party.link.port == NO_PORT and not party.relays and party.proxy is None and party.step != ""
 
 
 def _is_running(*names: str) -> str:

@@ -108,6 +108,8 @@ class Client:
         return verdict._replace(theirs=True, unpinned=opened or verdict.unpinned)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
+        if isinstance(error, ProxyError):
+            return DialError(str(error), verdict, error.step)
         text, name = describe(error), self._server_name
         if not name or verdict is not None or text not in _ENDED:
             return DialError(text, verdict)

@@ -37,11 +37,15 @@ _LOGIN = "answers with a page of its own, perhaps to log in: log in there with a
 
 
 class ProxyError(aiohttp.ClientError):
-    """Raised where there is no way through the proxy; the text says why."""
+    """Raised where there is no way through the proxy; the text says why.
 
-    def __init__(self, proxy: Proxy, what: str, *, status: int = 0, final: bool = False) -> None:
+    Its ``step`` is that of a `DialError`: nothing is known of whether the party runs. ``silent``: the proxy itself gave no answer.
+    """
+
+    def __init__(self, proxy: Proxy, what: str, *, status: int = 0, final: bool = False, silent: bool = False) -> None:
         text = f"the {proxy} {what}"
         super().__init__(text)
+        self.step = f"Is the {proxy} running, and is its address right?" if silent else ""
         self.status = status
         """The status of its answer; 0: there was none."""
         self.verdict = Verdict(text, theirs=False) if final else None
@@ -172,7 +176,7 @@ async def _dial(proxy: Proxy, connect_timeout: float, make: NewSocket) -> socket
     try:
         found = await look_up(proxy.host, proxy.port)
     except OSError:
-        raise ProxyError(proxy, "can't be used: its host name can't be resolved") from None
+        raise ProxyError(proxy, "can't be used: its host name can't be resolved", silent=True) from None
     why = "no answer in time"
     for info in found:
         sock = make(info)
@@ -190,7 +194,7 @@ async def _dial(proxy: Proxy, connect_timeout: float, make: NewSocket) -> socket
             raise
         else:
             return sock
-    raise ProxyError(proxy, f"can't be reached: {why}")
+    raise ProxyError(proxy, f"can't be reached: {why}", silent=True)
 
 
 def _request(proxy: Proxy, target: Target) -> bytes:
@@ -238,7 +242,7 @@ class _Answer(asyncio.Protocol):
 
     def _fail(self, what: str) -> None:
         if not self.head.done():
-            self.head.set_exception(ProxyError(self._proxy, what))
+            self.head.set_exception(ProxyError(self._proxy, what, silent=True))
             # The caller that waits may have been cancelled.
             self.head.exception()
 
@@ -273,13 +277,14 @@ def _judge(proxy: Proxy, target: Target, status: int, head: bytes, more: bool) -
         raise refuse(f"sends us to a page of its own (status {status}), perhaps to log in: log in there with a browser")
     if status == 403:
         raise refuse(f"does not allow a connection to {where} (403): ask its operator to allow it")
-    if status in (502, 503, 504):
+    if status in (400, 405, 501, 505):
+        raise refuse(f"makes no connections by CONNECT ({status}): is it a forward proxy?")
+    if status == 404 or status >= 500:
+        # Which of these depends on the proxy: for a name that it can't resolve Privoxy says 404, Squid 500 or 503, Apache 502.
         raise refuse(
             f"can't reach {where} itself ({status}): is the party running, and can the proxy resolve its name?"
         )
-    if status in (400, 405, 501):
-        raise refuse(f"makes no connections by CONNECT ({status}): is it a forward proxy?")
-    raise refuse(f"refuses a connection to {where} (status {status})")
+    raise refuse(f"refuses a connection to {where} (status {status}): ask its operator why")
 
 
 def _values(headers: list[tuple[bytes, bytes, bytes]], name: bytes) -> list[bytes]:

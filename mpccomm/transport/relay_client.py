@@ -32,7 +32,7 @@ from mpccomm.transport.client import Client, describe, upgrade
 from mpccomm.transport.dialling import DirectConnector, end, new_session
 from mpccomm.transport.log_throttle import LogThrottle
 from mpccomm.transport.network import RelayUser, Wanted
-from mpccomm.transport.proxy import ProxyConnector
+from mpccomm.transport.proxy import ProxyConnector, ProxyError
 from mpccomm.transport.reconnect import DialError, DialTerms
 from mpccomm.transport.relay_identity import CHALLENGE_SIZE, lines_of, sign
 from mpccomm.transport.stream import CLOSE_TIMEOUT, Stream
@@ -112,8 +112,8 @@ class RelayLine:
         self.relay = relay
         self.trouble = "no answer yet"
         """Why there is no connection to the relay."""
-        self._answered = False
-        """Whether that is what the relay has said."""
+        self._step = self._is_running = f"Is the {relay} running, and is its address right?"
+        """What to look at, as of a `DialError`."""
         self._authenticator, self._settings, self._credentials, self._port, self._proxy = user
         self._strangers = _Callers(relay, 0)
         self._known: dict[str, _Callers] = {}
@@ -150,7 +150,7 @@ class RelayLine:
                         raise
                     failures = 0 if self._admitted.is_set() else failures + 1
                     self._note(self._describe(error))
-                    self._answered = self.trouble != describe(error)
+                    self._step = self._look_at(error)
                 self._admitted.clear()
                 self._failed.set()
                 self._forget()
@@ -266,8 +266,14 @@ class RelayLine:
 
     def _unusable(self) -> RelayError:
         """Return the error of those who want to use the relay, as long as there is no connection to it."""
-        step = "" if self._answered else f"Is the {self.relay} running, and is its address right?"
-        return RelayError(self.trouble, step)
+        return RelayError(self.trouble, self._step)
+
+    def _look_at(self, error: BaseException) -> str:
+        """Return what to look at where that has kept us from the relay; empty: the text says it."""
+        if isinstance(error, ProxyError):
+            return error.step
+        # Where there are other words for it than for any other address, the relay has answered.
+        return self._is_running if self.trouble == describe(error) else ""
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:
@@ -447,7 +453,7 @@ class RelayedClient(Client):
         await tunnel.open(2 * self._connect_timeout)
 
     def _failed(self, error: BaseException, verdict: Verdict | None) -> DialError:
-        if isinstance(error, RelayError):
+        if isinstance(error, RelayError | ProxyError):
             return DialError(str(error), verdict, error.step)
         return DialError(describe(error), verdict)
 

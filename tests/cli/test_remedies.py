@@ -6,7 +6,7 @@ import pytest
 
 from mpccomm.cli import remedies
 from mpccomm.cli.doctor import OK, WRONG, Finding, _remedy
-from mpccomm.cli.remedies import CONNECTION, OWN_FILES, PORT, RELAY, SERVER, SHORTCOMINGS, Remedies
+from mpccomm.cli.remedies import CONNECTION, OWN_FILES, PORT, PROXY, RELAY, SERVER, SHORTCOMINGS, Remedies
 from mpccomm.config import PartyConfig
 from mpccomm.engine.party import _NOT_ACCEPTED
 from mpccomm.engine.party_log import _CODES
@@ -21,6 +21,11 @@ NAMES = {"me": "alice", "other": "bob", "addr": "bob.example", "port": 61001, "o
     ("table", "why", "remedy"),
     [
         (CONNECTION, "connection refused", "start the program, or doctor, of bob"),
+        (
+            PROXY,
+            "the proxy p:1 refuses a connection to bob.example:61001 (status 429): ask its operator why",
+            "ask its operator",
+        ),
         (CONNECTION, "a caller from its address was refused: no party was added as 192.0.2.7:1", "in the file here"),
         (CONNECTION, _CODES[CloseCode.NOT_RECOGNISED], "correct addr and port of alice"),
         (CONNECTION, _CODES[CloseCode.VERSION], "same version"),

@@ -14,6 +14,7 @@ import pytest
 from mpccomm import (
     AuthenticationError,
     ConfigurationError,
+    NotReadyError,
     PartyAbortedError,
     PartyShutDownError,
     Pool,
@@ -27,6 +28,7 @@ from mpccomm.transport.tls import listening_context
 from tests.certificates import LOCAL, Folder, Identity, root, self_signed
 from tests.forward_proxy import ForwardProxy
 from tests.pools import Log, exchange, quick, until
+from tests.ports import free_ports
 from tests.timing import UNIT
 
 CA = root()
@@ -239,12 +241,14 @@ PAGE = b"<html>Please log in. Secret token: 12345</html>"
         (b"HTTP/1.1 403 Forbidden\r\n\r\n" + PAGE, "does not allow a connection to 127.0.0.1:"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "can't reach 127.0.0.1:"),
         (b"HTTP/1.1 504 Late\r\n\r\n", "can't reach 127.0.0.1:"),
+        (b"HTTP/1.1 500 Unable to connect\r\n\r\n", "can the proxy resolve its name?"),
+        (b"HTTP/1.1 404 No such domain\r\n\r\n", "can the proxy resolve its name?"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://login.corp/?secret=12345\r\n\r\n", "a page of its own (status 302)"),
         (b"HTTP/1.1 511 Login\r\n\r\n", "log in there with a browser"),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + PAGE, "answers with a page of its own"),
         (b"HTTP/1.0 200 OK\r\n\r\n" + PAGE, "answers with a page of its own"),
         (b"HTTP/1.1 405 No\r\n\r\n", "is it a forward proxy?"),
-        (b"HTTP/1.1 418 Teapot\r\n\r\n", "(status 418)"),
+        (b"HTTP/1.1 418 Teapot\r\n\r\n", "(status 418): ask its operator"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "is no HTTP proxy"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 4000, "is no HTTP proxy"),
     ],
@@ -256,6 +260,45 @@ async def test_refusals_are_told_apart(folder: Folder, proxy: ForwardProxy, answ
         assert words in told
         assert f"the proxy {LOCAL}:{proxy.port} " in told
         assert "12345" not in told
+        with pytest.raises(NotReadyError) as caught:
+            await alice.wait_ready(UNIT)
+        # No advice about the party, of which nothing is known, nor to let it call, as nothing comes in through the proxy.
+        step = f". Is the proxy {LOCAL}:{proxy.port} running, and is its address right?"
+        assert str(caught.value).endswith(step if "no HTTP proxy" in told else told)
+
+
+async def test_a_party_that_is_silent_behind_the_proxy_is_not_said_to_need_a_way_in(folder: Folder) -> None:
+    async with alice_of(folder, "http://proxy.invalid:3128", 8443) as alice:
+        with pytest.raises(TimeoutError) as caught:
+            # Nothing was tried yet.
+            await alice.recv("Bob", timeout=0)
+    assert str(caught.value).endswith("Is Bob running, and are address and port right on both sides?")
+
+
+@pytest.mark.parametrize("relayed", [False, True])
+async def test_where_the_proxy_is_down_it_is_what_to_look_at(folder: Folder, tmp_path: Path, relayed: bool) -> None:
+    down = f"{LOCAL}:{free_ports(1)[0]}"
+    with LocalRelay(tmp_path) as relay:
+        async with alice_of(folder, f"http://{down}", 8443, via=relay.relay if relayed else None) as alice:
+            handle = alice.asend("Bob", 1)
+            await trouble(alice)
+            with pytest.raises(NotReadyError) as caught:
+                await alice.wait_ready(UNIT)
+            assert str(caught.value).endswith(f". Is the proxy {down} running, and is its address right?")
+            await alice.shutdown(0)
+            assert handle.exception() is not None
+
+
+async def test_a_proxy_that_refuses_the_way_to_a_relay_is_what_to_look_at(folder: Folder, tmp_path: Path) -> None:
+    with ForwardProxy(answer=b"HTTP/1.1 403 Forbidden\r\n\r\n") as proxy, LocalRelay(tmp_path) as relay:
+        own = PARTIES["Alice"]
+        pool = Pool(folder.key(own), folder.cert(own), relay=relay.relay, proxy=proxy.url, settings=SETTINGS)
+        pool.add_http_client("Bob", cert=folder.cert(PARTIES["Bob"]))
+        async with pool as alice:
+            await trouble(alice)
+            with pytest.raises(NotReadyError) as caught:
+                await alice.wait_ready(UNIT)
+            assert str(caught.value).endswith("(403): ask its operator to allow it")
 
 
 async def test_a_proxy_that_is_not_there(folder: Folder) -> None:
