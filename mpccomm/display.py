@@ -34,11 +34,11 @@ div.mpccomm table td.number {text-align: right !important}
 .mpccomm i.bad {background: #e5534b}
 </style>"""
 _GREY = "#808080"
-PLOT_STYLE = {
+_PLOT_STYLE = {
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _GREY),
 }
-"""Values for matplotlib's ``rcParams``: plots that can be read on light and on dark pages, whose background they keep."""
+"""Values for matplotlib's ``rcParams``, see `plot_style`."""
 
 _LONGEST = 150
 _BAR = "width: 16em; max-width: 40%; height: 0.8em; vertical-align: middle; margin-right: 0.8em"
@@ -209,6 +209,15 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _cell(content: str, kind: str = "") -> str:
     return f"<td class='{kind}'>{content}</td>"
+
+
+def plot_style(matplotlib: Any) -> dict[str, Any]:
+    """Return ``rcParams`` by which plots can be read on light and on dark pages, whose background they keep.
+
+    There are none where the program has chosen its colours.
+    """
+    chosen = matplotlib.rcParams["figure.facecolor"] != matplotlib.rcParamsDefault["figure.facecolor"]
+    return {} if chosen else dict(_PLOT_STYLE)
 
 
 # -- words for numbers -------------------------------------------------------------------------------------------------

@@ -341,7 +341,7 @@ class BasePool(BaseChannel, PoolCalls, Visible):
         """Draw the trace that runs, or the last one that ended: a row per party, its waits and phases, and a line per message.
 
         :param others: whose notes are to be in the picture as well: pools of this process, or files that theirs have written
-        :param ax: the axes of matplotlib to draw on; left out: those of a new figure
+        :param ax: the axes of matplotlib to draw on; left out: those of a new figure, to be read on light and dark pages
         :returns: these axes
         :raises ConfigurationError: there is no trace of this pool or one of the others
         :raises ImportError: matplotlib is not installed

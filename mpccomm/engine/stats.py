@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpccomm.display import PLOT_STYLE, bytes_unit, stats_html
+from mpccomm.display import bytes_unit, plot_style, stats_html
 from mpccomm.engine.error_messages import ByName
 from mpccomm.errors import missing_library
 
@@ -118,9 +118,7 @@ class Stats(Mapping[str, PartyStats]):
         :raises ImportError: matplotlib is not installed
         """
         pyplot: Any = _library("matplotlib.pyplot", "plot")
-        # Keep the colours that the program has chosen.
-        chosen = pyplot.rcParams["figure.facecolor"] != pyplot.matplotlib.rcParamsDefault["figure.facecolor"]
-        with pyplot.rc_context({} if chosen else PLOT_STYLE):
+        with pyplot.rc_context(plot_style(pyplot.matplotlib)):
             drawn: Any = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1] if axes is None else axes
         rows = self._history.rows(self._now, self._parties.values())
         times = [row.time for row in rows]

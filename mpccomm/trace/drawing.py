@@ -1,6 +1,7 @@
 """A record as a picture, with matplotlib: a row per party, what it waited for, and a line for each message.
 
-Colours are those of the style that is set (``plt.style``), light or dark; what a wait is has a colour of its own.
+A figure of its own can be read on light and on dark pages, or has the colours of the style that is set (``plt.style``); what a wait
+is has a colour of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpccomm.display import plural, some
+from mpccomm.display import plot_style, plural, some
 from mpccomm.errors import missing_library
 from mpccomm.trace.record import Message, PartyRecord, Phase, Record
 
@@ -48,8 +49,9 @@ def plot(record: Record, ax: Axes | None = None) -> Axes:
     except ImportError as error:
         raise ImportError(missing_library("this", "matplotlib.pyplot", "plot")) from error
     rows = _rows(record)
-    axes: Axes = ax or pyplot.subplots(figsize=_size(record), layout="constrained")[1]
-    _Picture(record, axes, rows).draw()
+    with pyplot.rc_context(plot_style(pyplot.matplotlib) if ax is None else {}):
+        axes: Axes = ax or pyplot.subplots(figsize=_size(record), layout="constrained")[1]
+        _Picture(record, axes, rows).draw()
     return axes
 
 
@@ -170,10 +172,10 @@ class _Picture:
         Where tasks or threads wait at the same time, a wait for a message that has not come shows over the others.
         """
         waits = list(party.waits_by_kind())
-        receiving = [wait for wait in waits if wait.of]
-        sending = [wait for wait in waits if wait.to]
-        yield "waits until a message is there", SENDING, [self._bar(party, wait.began, wait.ended) for wait in sending]
-        yield "waits for a message", RECEIVING, [self._bar(party, wait.began, wait.ended) for wait in receiving]
+        receiving = [self._bar(party, wait.began, wait.ended) for wait in waits if wait.of]
+        sending = [self._bar(party, wait.began, wait.ended) for wait in waits if wait.to]
+        yield "waits until the others have what it sent", SENDING, sending
+        yield "waits for a message from another party", RECEIVING, receiving
         coding = [(send.called, send.encoded) for send in party.sends]
         coding += [(receive.taken, receive.returned) for receive in party.receives]
         yield "encodes, decodes", CODING, [self._bar(party, *one) for one in coding]
@@ -270,14 +272,16 @@ def _first(*times: int | None) -> int:
 def save(record: Record, path: Any, style: Sequence[str] = ()) -> None:
     """Draw a record into a file, whose name says of which kind (.png, .svg, .pdf).
 
+    :param style: styles of matplotlib; left out: to be read on light and dark pages
     :raises ImportError: matplotlib is not installed
     """
     try:
+        matplotlib: Any = import_module("matplotlib")
         figures: Any = import_module("matplotlib.figure")
         styles: Any = import_module("matplotlib.style")
     except ImportError as error:
         raise ImportError(missing_library("this", "matplotlib", "plot")) from error
-    with styles.context(list(style)):
+    with styles.context(list(style) or plot_style(matplotlib)):
         # Without pyplot: no window, and no choice of what draws it.
         figure = figures.Figure(figsize=_size(record), layout="constrained", dpi=150)
         plot(record, figure.subplots())

@@ -13,8 +13,9 @@ mpl.use("agg")
 
 from matplotlib import pyplot
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 
+from mpccomm.cli.trace import PICTURES
 from mpccomm.trace.drawing import RECEIVING, SENDING, plot, save
 from mpccomm.trace.record import Phase, Receive, Record, Send, Wait
 from tests.trace.records import message, party, ping_pong
@@ -129,7 +130,49 @@ def test_one_party_alone_and_none_at_all() -> None:
         pyplot.close(axes.figure)
 
 
-@pytest.mark.parametrize("style", [[], ["dark_background"]])
-def test_into_a_file(tmp_path: Path, style: list[str]) -> None:
-    save(Record([*ping_pong(2)]), tmp_path / "timeline.svg", style)
+def test_the_legend_says_what_each_wait_is_for() -> None:
+    alice, bob = party("Alice", "Bob"), party("Bob", "Alice")
+    message(alice, bob, 10_000, 2000)
+    alice.waits += [Wait(0, 10_000, 20_000, [0], []), Wait(0, 20_000, 30_000, [], [0])]
+    axes = plot(Record([alice, bob]))
+    try:
+        legend = axes.get_legend()
+        assert legend is not None
+        told = [text.get_text() for text in legend.get_texts()]
+        assert told[:2] == ["waits until the others have what it sent", "waits for a message from another party"]
+    finally:
+        pyplot.close(axes.figure)
+
+
+def test_a_figure_of_its_own_keeps_the_background_of_the_page() -> None:
+    axes = plot(Record([*ping_pong(2)]))
+    try:
+        assert to_rgba(axes.figure.get_facecolor())[3] == to_rgba(axes.get_facecolor())[3] == 0
+        legend = axes.get_legend()
+        assert legend is not None
+        texts = [axes.title, axes.xaxis.label, *axes.get_yticklabels(), *axes.get_xticklabels(), *legend.get_texts()]
+        assert {to_hex(text.get_color()) for text in [*texts, *axes.texts]} == {"#808080"}
+    finally:
+        pyplot.close(axes.figure)
+
+
+def test_colours_that_the_program_has_chosen_stay() -> None:
+    with pyplot.style.context("dark_background"):
+        axes = plot(Record([*ping_pong(2)]))
+    with pyplot.rc_context({}):
+        on = pyplot.subplots()[1]
+        plot(Record([*ping_pong(2)]), on)
+    try:
+        assert to_hex(axes.figure.get_facecolor()) == "#000000"
+        assert to_hex(on.title.get_color()) == "#000000"
+    finally:
+        pyplot.close("all")
+
+
+@pytest.mark.parametrize(("style", "opaque"), [([], 0), (["dark_background"], 1)])
+def test_into_a_file(tmp_path: Path, style: list[str], opaque: int) -> None:
+    for suffix in PICTURES:
+        save(Record([*ping_pong(2)]), tmp_path / f"timeline{suffix}", style)
     assert "<svg" in (tmp_path / "timeline.svg").read_text()
+    # Red, green, blue and alpha of the first pixel.
+    assert pyplot.imread(tmp_path / "timeline.png")[0, 0][3] == opaque
