@@ -143,8 +143,7 @@ def _validity(name: str, certificate: Certificate, renew: str) -> Finding:
     if not certificate.is_valid():
         early = "not valid before" in certificate.validity()
         return Finding(name, "certificate", WRONG, text, "set the clocks of both machines" if early else renew)
-    days = (certificate.not_after.timestamp() - time.time()) / 86400
-    if days < _SOON:
+    if certificate.ends_within(_SOON):
         return Finding(name, "certificate", WARNING, text, f"soon: {renew}")
     return Finding(name, "certificate", OK, text)
 

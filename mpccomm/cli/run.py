@@ -54,6 +54,8 @@ _PAUSE = 0.2
 _LONGEST_PAUSE = 2.0
 """Seconds for which a traceback, and what follows it, is held back at most, to be written in one piece."""
 _COLOURS = (36, 33, 32, 35, 34, 31)
+_DAYS = "365"
+"""How long certificates of a run are valid: longer than it takes, and so long that no party warns of their end."""
 _CHUNK = 1 << 16
 _LONGEST_LINE = 1000
 """The largest number of characters of a line that is parsed."""
@@ -227,7 +229,7 @@ def _configure(
         # Its output is for people who make certificates to keep.
         with contextlib.redirect_stdout(io.StringIO()):
             commands = [["init"], *(["issue", name, LOOPBACK] for name in ports)]
-            if any(main(["certs", *command, "--folder", str(folder), "--days", "1"]) for command in commands):
+            if any(main(["certs", *command, "--folder", str(folder), "--days", _DAYS]) for command in commands):
                 raise ConfigurationError("the certificates could not be made")
         common = f"ca_cert = {json.dumps(str(folder / 'authority.cert.pem'))}\n"
     if settings:

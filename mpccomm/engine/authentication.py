@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import combinations, product
 from logging import WARNING
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
-"""How many days before our own certificate expires the log warns of it, if it was issued for more than twice as long; the last
-day always counts, and 0: when it has expired."""
+"""How many days before our own certificate expires the log warns of it, see `Certificate.ends_within`; 0: when it has expired."""
 _MOST_LISTED = 4
 """The parties at one address that a line of the log names."""
 
@@ -454,5 +453,4 @@ async def _run_incoming(party: Party, stream: Stream) -> None:
 
 def _stage(certificate: Certificate) -> int:
     """Return how many of the days on which to warn that a certificate expires have come; 0: it does not expire soon."""
-    left, lifetime = certificate.not_after - datetime.now(UTC), certificate.not_after - certificate.not_before
-    return sum(left < timedelta(limit) and (limit <= 1 or timedelta(limit) < lifetime / 2) for limit in _WARN_DAYS)
+    return sum(map(certificate.ends_within, _WARN_DAYS))

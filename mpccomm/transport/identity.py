@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -66,6 +66,11 @@ class Certificate:
         days, hours = abs(left).days, abs(left).seconds // 3600
         amount = f"{days} days" if days > 1 else f"{24 * days + hours} hours"
         return f"expired {amount} ago" if left.total_seconds() < 0 else f"expires in {amount}"
+
+    def ends_within(self, days: float, now: datetime | None = None) -> bool:
+        """Return whether it expires within so many days, and in the last third of its own time: one of a day is not about to."""
+        left, lifetime = self.not_after - (now or datetime.now(UTC)), self.not_after - self.not_before
+        return left < min(timedelta(days), lifetime / 3)
 
     def is_valid(self, now: datetime | None = None) -> bool:
         """Return whether it is valid now."""

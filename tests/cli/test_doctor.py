@@ -208,7 +208,8 @@ def test_another_certificate_than_agreed(tmp_path: Path, capsys: pytest.CaptureF
     [
         (-2 * DAY, -DAY, "wrong", "issue a new one"),
         (DAY, 2 * DAY, "wrong", "clocks"),
-        (-DAY, 3 * DAY, "warning", "soon"),
+        (-30 * DAY, 3 * DAY, "warning", "soon"),
+        (-DAY, 3 * DAY, "ok", ""),
     ],
 )
 def test_the_time_of_certificates(
@@ -218,7 +219,7 @@ def test_the_time_of_certificates(
     status, found = findings(
         capsys, str(setup(tmp_path, {"alice": alice, "bob": self_signed("bob", LOCAL)})), "--me", "alice"
     )
-    assert status == 1
+    assert status == 1, "Bob is not there"
     assert found["alice", "certificate"][0] == state
     assert remedy in found["alice", "certificate"][2]
 

@@ -448,7 +448,17 @@ async def test_from_a_reload_on_nothing_counts_and_nothing_goes_there(tmp_path: 
 
 @pytest.mark.parametrize(
     ("left", "lifetime", "said"),
-    [(29, 365, 1), (29.5, 45, 0), (6, 365, 1), (0.5, 365, 1), (100, 365, 0), (0.5, 10, 1), (6, 9, 0), (0.96, 1, 1)],
+    [
+        (29, 365, 1),
+        (29.5, 45, 0),
+        (6, 365, 1),
+        (0.5, 365, 1),
+        (100, 365, 0),
+        (0.5, 10, 1),
+        (6, 9, 0),
+        (0.96, 1, 0),
+        (0.3, 1, 1),
+    ],
 )
 def test_our_own_expiry_is_announced(
     left: float, lifetime: int, said: int, files: Folder, caplog: pytest.LogCaptureFixture
@@ -464,11 +474,12 @@ def test_our_own_expiry_is_announced(
 
 async def test_that_a_party_will_be_refused_soon_is_a_warning(files: Folder, caplog: pytest.LogCaptureFixture) -> None:
     log = Log(caplog)
-    old, new = (files.cert(CA.issue("Bob", end=days * DAY + DAY / 100)) for days in (0.9, 80))
+    start = -30 * DAY
+    old, new = (files.cert(CA.issue("Bob", start=start, end=days * DAY + DAY / 100)) for days in (0.9, 80))
     ours = files.key(ALICE), files.cert(ALICE)
     async with Pool(*ours) as alice:
         alice.add_http_client("Bob", LOCAL, NOBODY, old)
-        alice.add_http_client("Dave", LOCAL, NOBODY + 1, [files.cert(CA.issue("Dave", end=DAY / 2)), new])
+        alice.add_http_client("Dave", LOCAL, NOBODY + 1, [files.cert(CA.issue("Dave", start=start, end=DAY / 2)), new])
         alice.add_http_server(0, LOCAL)
         (line,) = log.lines("Bob: TLS", logging.WARNING)
         assert line.startswith(
