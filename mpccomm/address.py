@@ -103,9 +103,10 @@ def join(host: str | IPAddress, port: int | None) -> str:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def check_host(host: object, what: str = "addr") -> str:
+def check_host(host: object, what: str = "addr", port_as: str = "") -> str:
     """Return a host name or IP address, unless it can't be one; the error says what was given and what is meant.
 
+    :param port_as: what its port is given as, if that has a place of its own; of ``addr`` it is ``port=``
     :raises TypeError: it is no text
     :raises ConfigurationError: it is neither a host name nor an IP address
     """
@@ -116,9 +117,13 @@ def check_host(host: object, what: str = "addr") -> str:
     if host != host.strip():
         raise ConfigurationError(f"{what}={host!r} begins or ends with blanks: leave them out")
     if "://" in host:
-        raise ConfigurationError(f"{what}={host!r} is a URL: give the host name or IP address alone{_port_apart(what)}")
-    if host[:1] == "[" or (host.count(":") == 1 and host.rpartition(":")[2].isdecimal()):
-        raise ConfigurationError(f"{what}={host!r}: give the address alone, without brackets{_port_apart(what)}")
+        raise ConfigurationError(
+            f"{what}={host!r} is a URL: give the host name or IP address alone{_port_apart(what, port_as)}"
+        )
+    bracketed = host[:1] == "["
+    if bracketed or (host.count(":") == 1 and host.rpartition(":")[2].isdecimal()):
+        alone = "alone, without brackets" if bracketed else "alone"
+        raise ConfigurationError(f"{what}={host!r}: give the address {alone}{_port_apart(what, port_as)}")
     if ":" in host:
         address = _checked_literal(host, what)
         if isinstance(address, IPv6Address) and address.is_link_local and not address.scope_id:
@@ -130,9 +135,9 @@ def check_host(host: object, what: str = "addr") -> str:
     return host
 
 
-def _port_apart(what: str) -> str:
-    """Return where the port belongs, if it has a place of its own beside what this address is given as."""
-    return ", and the port as port=" if what == "addr" else ""
+def _port_apart(what: str, port_as: str) -> str:
+    place = port_as or ("port=" if what == "addr" else "")
+    return f", and the port as {place}" if place else ""
 
 
 def _checked_literal(host: str, what: str) -> IPAddress:

@@ -7,6 +7,7 @@ the style sheet, a plain table is left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -226,6 +227,18 @@ def plot_style(matplotlib: Any) -> dict[str, Any]:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return a number with its noun: ``1 message``, ``2,000 messages``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def number_text(number: float, digits: int = 3, *, padded: bool = False) -> str:
+    """Return a number with so many digits, or with all that are before its point: ``0.0421``, ``42.5``, ``6,435``.
+
+    :param padded: keep zeros at its end, for numbers that stand below each other
+    """
+    if not number or not math.isfinite(number):
+        return f"{number:g}"
+    places = max(digits - 1 - math.floor(math.log10(abs(number))), 0)
+    text = f"{number:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if places and not padded else text
 
 
 def some(names: Sequence[str], most: int = 4) -> str:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from random import Random
 
+from mpccomm.display import number_text
 from mpccomm.errors import ConfigurationError
 
 SEGMENT = 1448
@@ -139,9 +140,9 @@ class Line:
         if self.rate < math.inf:
             bits = self.rate * 8
             unit, name = next((unit, name) for unit, name in _BIT_RATES if bits >= unit or unit == 1)
-            words.append(f"{bits / unit:.4g} {name}")
+            words.append(f"{number_text(bits / unit, 4)} {name}")
         if self.loss_of_connection:
-            words.append(f"broken {self.loss_of_connection * 60:.4g} times a minute")
+            words.append(f"broken {number_text(self.loss_of_connection * 60, 4)} times a minute")
         return ", ".join(words)
 
 
@@ -151,8 +152,8 @@ _BIT_RATES = ((1e9, "gbit/s"), (1e6, "mbit/s"), (1e3, "kbit/s"), (1, "bit/s"))
 def in_words(seconds: float) -> str:
     """Return a duration with a unit in which it is a number that people can read."""
     if not 0 < seconds < 1:
-        return f"{seconds:.4g} s"
-    return f"{seconds * 1e3:.4g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.4g} us"
+        return f"{number_text(seconds, 4)} s"
+    return f"{number_text(seconds * 1e3, 4)} ms" if seconds >= 1e-3 else f"{number_text(seconds * 1e6, 4)} us"
 
 
 class Direction:

@@ -115,6 +115,21 @@ BAD_HOSTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("host", "what", "port_as", "remedy"),
+    [
+        ("bob:8080", "addr", "", "give the address alone, and the port as port="),
+        ("127.0.0.1:33451", "address", "--port", "give the address alone, and the port as --port"),
+        ("[::1]:80", "address", "--port", "give the address alone, without brackets, and the port as --port"),
+        ("bob:8080", "address", "", "give the address alone"),
+    ],
+)
+def test_what_has_a_port_is_told_where_that_belongs(host: str, what: str, port_as: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_host(host, what, port_as)
+    assert str(caught.value) == f"{what}={host!r}: {remedy}"
+
+
 @pytest.mark.parametrize("host", GOOD_HOSTS)
 def test_hosts_that_can_be(host: str) -> None:
     assert check_host(host) == host

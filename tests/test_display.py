@@ -1,5 +1,6 @@
 """Words for numbers, and what HTML is made of."""
 
+import math
 from html.parser import HTMLParser
 
 import pytest
@@ -9,6 +10,7 @@ from mpccomm.display import (
     PoolView,
     bytes_text,
     line,
+    number_text,
     plural,
     pool_html,
     progress_html,
@@ -47,6 +49,26 @@ class Parser(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open[-1:] != ["style"]:
             self.text += data + " "
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "padded"),
+    [
+        (0, "0", "0"),
+        (0.0421, "0.0421", "0.0421"),
+        (0.1, "0.1", "0.100"),
+        (42.454, "42.5", "42.5"),
+        (61, "61", "61.0"),
+        (999.96, "1,000", "1,000"),
+        (6435.2, "6,435", "6,435"),
+        (10_000, "10,000", "10,000"),
+        (-3600, "-3,600", "-3,600"),
+        (math.inf, "inf", "inf"),
+    ],
+)
+def test_numbers_have_no_exponent(number: float, text: str, padded: str) -> None:
+    assert number_text(number) == text
+    assert number_text(number, padded=True) == padded
 
 
 def check(html: str) -> str:

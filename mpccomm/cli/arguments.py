@@ -48,10 +48,10 @@ def port(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def host(text: str) -> str:
-    """Return a host name or IP address."""
+def host(text: str, port_as: str = "") -> str:
+    """Return a host name or IP address; ``port_as`` is the argument for its port, if there is one."""
     try:
-        return check_host(text, "address")
+        return check_host(text, "address", port_as)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from statistics import median, quantiles
 from typing import Any
 
@@ -25,6 +26,7 @@ from mpccomm.address import join
 from mpccomm.cli import Status
 from mpccomm.cli.arguments import add_choice, chosen, host, host_and_port, password_from, port, seconds
 from mpccomm.config import build
+from mpccomm.display import number_text
 from mpccomm.engine.base_pool import visiting
 from mpccomm.errors import ConfigurationError
 
@@ -159,8 +161,8 @@ def report(found: Sequence[Figure]) -> None:
     """Print the table."""
     print(f"{'':34}{'median':>12}{'quartiles':>26}  {'unit':<12}{'samples':>10}")
     for figure in found:
-        spread = f"{figure.low:,.3g} to {figure.high:,.3g}"
-        print(f"{figure.what:34}{figure.median:>12,.5g}{spread:>26}  {figure.unit:<12}{figure.samples:>10,}")
+        median, low, high = (number_text(one, padded=True) for one in (figure.median, figure.low, figure.high))
+        print(f"{figure.what:34}{median:>12}{f'{low} to {high}':>26}  {figure.unit:<12}{figure.samples:>10,}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +176,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=port, help="of the server here; the other machine names it in --party")
     parser.add_argument(
-        "--listen", type=host, default="0.0.0.0", metavar="ADDRESS", help="of the server here (default: all of IPv4)"
+        "--listen",
+        type=partial(host, port_as="--port"),
+        default="0.0.0.0",
+        metavar="ADDRESS",
+        help="of the server here (default: all of IPv4)",
     )
     parser.add_argument(
         "--seconds", type=seconds, default=10.0, metavar="S", help="to measure from each side (default: %(default)g)"
@@ -201,13 +207,13 @@ def run(options: argparse.Namespace) -> int:
     with link.pool:
         print(
             f"listening at port {link.pool.port}; waiting for {where} to run mpccomm bench as well "
-            f"(for {options.wait:g} s at most)",
+            f"(for {number_text(options.wait, 6)} s at most)",
             file=sys.stderr,
             flush=True,
         )
         # On a loop of this thread Ctrl-C always gets through; a thread that is about to wait for a lock may miss it.
         asyncio.run(link.pool.pool.wait_ready(options.wait))
-        print(f"connected; measuring for {2 * options.seconds:g} s", file=sys.stderr, flush=True)
+        print(f"connected; measuring for {number_text(2 * options.seconds, 6)} s", file=sys.stderr, flush=True)
         found = measure(link, options.seconds, options.wait)
     if options.json:
         party = where if link.party == _OTHER else link.party

@@ -241,7 +241,7 @@ def report(vectors: dict[str, Vector], outcomes: dict[str, Outcome]) -> None:
     print(f"mean  {_preview(total / len(vectors))}")
     print()
     print(f"Every party holds this sum, and it equals the sum in the clear (to {deviation:.1e}: fixed point rounds).")
-    print(f"No party saw another's vector. Of the bits in the {len(seen)} messages received, {min(fractions):.2%} to")
+    print(f"No party saw another's vector. Of the bits in the {len(seen):,} messages received, {min(fractions):.2%} to")
     print(f"{max(fractions):.2%} are ones, as in noise, and none of the numbers is the sender's own.")
 
 

@@ -29,6 +29,7 @@ from mpccomm import CommunicationError, NotReadyError, Pool, PortInUseError
 from mpccomm.cli import Status, remedies
 from mpccomm.cli.arguments import add_choice, chosen, password_from, seconds
 from mpccomm.config import Config, PartyConfig, build
+from mpccomm.display import number_text
 from mpccomm.engine.base_pool import engine_of, visiting
 from mpccomm.errors import AuthenticationError, ConfigurationError
 from mpccomm.pool.channel import Channel
@@ -181,7 +182,7 @@ def _outside(
     try:
         connection = socket.create_connection((other.addr, port), timeout)
     except TimeoutError:
-        text = f"no answer from {other.addr} port {port} within {timeout:g} s"
+        text = f"no answer from {other.addr} port {port} within {number_text(timeout, 6)} s"
         remedy = _UNUSED if _unused(me) else "open this port in the firewalls on the way, and check the address"
         yield Finding(other.name, "port", WRONG, text, remedy)
         return
@@ -322,7 +323,7 @@ def _look_through(
     except ProxyError as error:
         yield Finding(other.name, "proxy", WRONG, str(error), _about_proxy(str(error), other))
     except TimeoutError:
-        text = f"the {proxy} gives no answer within {timeout:g} s"
+        text = f"the {proxy} gives no answer within {number_text(timeout, 6)} s"
         yield Finding(other.name, "proxy", WRONG, text, _about_proxy(text, other))
     except (OSError, ValueError) as error:
         text = f"no TLS through the {proxy}: {getattr(error, 'reason', None) or error}"

@@ -37,6 +37,7 @@ from mpccomm.cli.arguments import add_rest, check_program, count, party_name, se
 from mpccomm.cli.lines import LOOPBACK, Places, add_line_arguments, chosen_lines, emulated
 from mpccomm.cli.trace import merge, summary
 from mpccomm.config import ME
+from mpccomm.display import number_text
 from mpccomm.engine.report import Report, joint
 from mpccomm.environment import CONFIG, INSTEAD_OF_A_FILE
 from mpccomm.errors import ConfigurationError
@@ -459,7 +460,10 @@ class _Group:
                     running = ", ".join(party.name for party in waiting.values())
                     self._ask_all()
                     await asyncio.wait(waiting, timeout=_ANSWER)
-                    return f"stopped after {self._options.timeout:g} s; still running: {running}", Status.TIMED_OUT
+                    return (
+                        f"stopped after {number_text(self._options.timeout, 6)} s; still running: {running}",
+                        Status.TIMED_OUT,
+                    )
             return None, Status.WELL
         finally:
             for task in (told, unread, *waiting):

@@ -447,7 +447,7 @@ def _check_size(segments: Sequence[Buffer], party: Party) -> None:
     size = sum(map(len, segments))
     if size > party.link.max_message_size:
         raise MessageTooLargeError(
-            f"a message of {size} bytes to {party}: it takes at most {party.link.max_message_size}; "
+            f"a message of {size:,} bytes to {party}: it takes at most {party.link.max_message_size:,}; "
             "send it in pieces, or raise max_message_size there"
         )
 

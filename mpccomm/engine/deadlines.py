@@ -6,6 +6,7 @@ import math
 import time
 from typing import Self
 
+from mpccomm.display import number_text
 from mpccomm.engine.options import SendLimits, seconds
 from mpccomm.engine.scopes import Block, Stay, Stays
 from mpccomm.errors import CommunicationTimeoutError
@@ -22,7 +23,7 @@ class PoolDeadline(Block["_Stay"]):
         found = math.inf if given is None else given
         if not found >= 0:
             raise ValueError(f"a deadline can't be {limit!r} seconds away")
-        super().__init__(entered, f"<a deadline of {found:g} s>")
+        super().__init__(entered, f"<a deadline of {number_text(found, 6)} s>")
         self.seconds = found
         self._owner = owner
         self._at = time.monotonic() + found
@@ -94,7 +95,9 @@ def limits_within(owner: object, limits: SendLimits) -> SendLimits:
     if limit is limits.seconds:
         return limits
     if isinstance(limit, RemainingTime) and limit <= 0:
-        raise CommunicationTimeoutError(f"nothing is left of the deadline of {limit.of:g} s; nothing was sent")
+        raise CommunicationTimeoutError(
+            f"nothing is left of the deadline of {number_text(limit.of, 6)} s; nothing was sent"
+        )
     return SendLimits(limit, limits.retries)
 
 
@@ -118,9 +121,10 @@ class Deadline:
 
 
 def describe_limit(limit: float | None) -> str:
-    """Return a time limit as errors name it."""
+    """Return a time limit as errors name it; one that is over is not None."""
+    assert limit is not None
     if isinstance(limit, RemainingTime):
-        return f"the {float(limit):.3g} s that were left of the deadline of {limit.of:g} s"
+        return f"the {number_text(limit)} s that were left of the deadline of {number_text(limit.of, 6)} s"
     if isinstance(limit, CallRemainder):
         limit = limit.of
-    return f"{limit:.3g} s"
+    return f"{number_text(limit)} s"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mpccomm import errors
 from mpccomm.address import no_name
+from mpccomm.display import plural
 from mpccomm.engine.deadlines import RemainingTime, describe_limit
 from mpccomm.engine.party_log import IS_FULL, describe_box
 from mpccomm.engine.requests import TIMED_OUT, ReceiveCall, SendCall
@@ -150,7 +151,7 @@ def explain_all(calls: Sequence[ReceiveCall | SendCall], *, any_of: bool = False
     found = "; ".join(
         f"{'' if len(names) == 1 else 'for each of '}{', '.join(names)}: {state}" for state, names in states.items()
     )
-    more = f" and {len(calls) - _MOST_LISTED} more" if len(calls) > _MOST_LISTED else ""
+    more = f" and {len(calls) - _MOST_LISTED:,} more" if len(calls) > _MOST_LISTED else ""
     hint = (
         f"No message is lost: {_who_gets_it(first)}."
         if receiving
@@ -239,8 +240,8 @@ def _unreachable(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall 
 
 def _refused(party: RemoteParty, what: str, cause: Cause, call: ReceiveCall | SendCall) -> Exception:
     return errors.MessageTooLargeError(
-        f"{what}: the message exceeds what it takes ({party.link.max_message_size} bytes). There, the receive of it raises. "
-        "Send it in pieces, or raise the limits there."
+        f"{what}: the message exceeds what it takes ({plural(party.link.max_message_size, 'byte')}). There, the receive of it "
+        "raises. Send it in pieces, or raise the limits there."
     )
 
 

@@ -146,9 +146,9 @@ class Notices:
             text = "receive of %s from %s has waited for %.0f s; %s; %s"
             self._log(LogEvent.WAITING, text, describe_key(told[0].key), party, waited, state, describe_box(party))
         else:
-            text = "%d receives from %s have waited, the first for %.0f s: %s; %s; %s"
+            text = "%s receives from %s have waited, the first for %.0f s: %s; %s; %s"
             ids = listed([receive.key for receive in told])
-            self._log(LogEvent.WAITING, text, len(told), party, waited, ids, state, describe_box(party))
+            self._log(LogEvent.WAITING, text, f"{len(told):,}", party, waited, ids, state, describe_box(party))
 
 
 class Noticed(Protocol):
@@ -164,7 +164,7 @@ def tell_of_absent(log: EventLog, parties: Iterable[Noticed], now: float) -> Non
     if not any(absence.due <= now for _, absence in absent):
         return
     texts = [absence.text for _, absence in absent]
-    several = "" if len(texts) == 1 else f"{len(texts)} parties can't be reached: "
+    several = "" if len(texts) == 1 else f"{len(texts):,} parties can't be reached: "
     names = ", ".join(party.name for party, _ in absent)
     log.of(names)(LogEvent.UNREACHABLE, "%s%s", several, in_one_line(texts))
     for party, _ in absent:

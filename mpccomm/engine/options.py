@@ -164,7 +164,9 @@ def check_id(text: str, limit: int) -> None:
     except UnicodeEncodeError as error:
         raise ValueError(f"{text!r} can't be a message id: it is no valid Unicode ({error.reason})") from None
     if size > limit:
-        raise ValueError(f"a message id of {size} bytes, prefix included: {limit} are the limit (Limits.max_id_size)")
+        raise ValueError(
+            f"a message id of {size:,} bytes, prefix included: {limit:,} are the limit (Limits.max_id_size)"
+        )
 
 
 _SEVERAL = "handler_names"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpccomm.address import join
 from mpccomm.codec.wire_format import OURS, WireFormat
-from mpccomm.display import plural
+from mpccomm.display import number_text, plural
 from mpccomm.engine.delivery import allocate
 from mpccomm.engine.error_messages import explain, why_not_ready
 from mpccomm.engine.handlers import Handler
@@ -485,7 +485,9 @@ class Party:
         self._retry_refused()
         limit = self.settings.unreachable_timeout
         if limit is not None and now - self._missing_since >= limit:
-            self.fail_waiting(Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {now - self._missing_since:.3g} s"))
+            self.fail_waiting(
+                Cause(GivenUp.UNREACHABLE, f"{self.trouble}, for {number_text(now - self._missing_since)} s")
+            )
             return
         since = self._missing_since if self.failed_dials else self.dialling_since
         if since is not None:

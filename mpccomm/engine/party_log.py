@@ -51,7 +51,7 @@ def listed(ids: Sequence[Key]) -> str:
 
 def in_one_line(texts: Sequence[str]) -> str:
     """Join texts about several parties into one line: those of the first parties, and how many more there are."""
-    more = f"; and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
+    more = f"; and {len(texts) - _MOST_LISTED:,} more" if len(texts) > _MOST_LISTED else ""
     return "; ".join(texts[:_MOST_LISTED]) + more
 
 
@@ -68,7 +68,7 @@ def describe_box(party: RemoteParty) -> str:
     parts = []
     if unread:
         left = mailbox.unread_messages - len(unread)
-        more = f" and {left} more" if left > 0 else ""
+        more = f" and {left:,} more" if left > 0 else ""
         parts.append(f"here from it are {', '.join(unread)}{more}")
     if coming:
         parts.append(f"on the way from it: {', '.join(coming[:_MOST_LISTED])}")
@@ -136,8 +136,8 @@ def _tell_of_messages(log: EventLog, party: RemoteParty, event: events.OfMessage
         case events.DeadlockFound():
             log(LogEvent.DEADLOCK, "%s: deadlock: %s", party, _what_to_receive(party, event))
         case events.NeverRead(messages, ids):
-            text = "%s shut down and never received %d of our messages: %s"
-            log(LogEvent.NEVER_READ, text, party, messages, listed(ids))
+            text = "%s shut down and never received %s of our messages: %s"
+            log(LogEvent.NEVER_READ, text, party, f"{messages:,}", listed(ids))
         case events.Dropped(key):
             text = "%s: %s of its old process, which a receive gave back after the restart was accepted, is dropped as well"
             log(LogEvent.RESTART_ACCEPTED, text, party, describe_key(key))
@@ -244,11 +244,11 @@ def tell_of_traffic(log: EventLog, party: RemoteParty) -> None:
     counters = party.link.counters
     log(
         LogEvent.TRAFFIC,
-        "%s: sent %s (%s), received %d (%s)",
+        "%s: sent %s (%s), received %s (%s)",
         party,
         plural(counters.messages_sent, "message"),
         plural(counters.bytes_sent, "byte"),
-        counters.messages_received,
+        f"{counters.messages_received:,}",
         plural(counters.bytes_received, "byte"),
     )
 
@@ -261,6 +261,6 @@ def tell_of_undelivered(log: EventLog, reports: Mapping[str, str]) -> None:
     """Log what could not be delivered, in one line for all parties, by their names; an empty text is none."""
     texts = list(filter(None, reports.values()))
     if texts:
-        several = "" if len(texts) == 1 else f"{len(texts)} parties did not get everything: "
+        several = "" if len(texts) == 1 else f"{len(texts):,} parties did not get everything: "
         names = ", ".join(name for name, text in reports.items() if text)
         log.of(names)(LogEvent.UNDELIVERED, "%s%s", several, in_one_line(texts))

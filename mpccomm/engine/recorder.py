@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from mpccomm.display import plural
 from mpccomm.engine.lanes import Lanes, lane
 from mpccomm.engine.loop_owner import LoopOwner, copied
 from mpccomm.engine.notes import Making, Stayed, Undelivered, Waited, whole
@@ -178,9 +179,9 @@ class Recorder:
                 trail.end(self._lost)
             log(
                 LogEvent.TRACE_FAILED,
-                "the trace is full: it has %d notes, and goes on without what comes now; stop it earlier, or trace a part "
+                "the trace is full: it has %s, and goes on without what comes now; stop it earlier, or trace a part "
                 "with pool.trace()",
-                self._number,
+                plural(self._number, "note"),
             )
 
     @property

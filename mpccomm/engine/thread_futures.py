@@ -22,6 +22,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from mpccomm.display import number_text
 from mpccomm.engine.callbacks import Callback, Callbacks
 from mpccomm.engine.loop_owner import tell_of_blocked_loop
 from mpccomm.engine.observer import Involved
@@ -242,6 +243,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
             end = None if observers is None else observers.begin_wait(self._involved(), further=True)
             try:
                 if not self.outcomes and not _wait(gate, timeout):
+                    assert timeout is not None
                     raise CommunicationTimeoutError(self._still(timeout))
             finally:
                 if end is not None:
@@ -263,15 +265,18 @@ class ThreadFuture(concurrent.futures.Future[T]):
 
     def _parties(self) -> str:
         names = [name for name, _ in self._involved()]
-        more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+        more = f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else ""
         return (", ".join(names[:_MOST_LISTED]) or "no party") + more
 
-    def _still(self, timeout: float | None) -> str:
+    def _still(self, timeout: float) -> str:
         if self._call is None:
-            return f"not confirmed by {self._parties()} within {timeout:g} s; the message may still arrive"
+            return (
+                f"not confirmed by {self._parties()} within {number_text(timeout, 6)} s; the message may still arrive"
+            )
         return (
-            f"no message from {self._call.party} within {timeout:g} s. This receive still waits, and gets the message when it "
-            "comes: ask for the result again, or cancel() the handle, so that the message is there for another receive"
+            f"no message from {self._call.party} within {number_text(timeout, 6)} s. This receive still waits, and gets the "
+            "message when it comes: ask for the result again, or cancel() the handle, so that the message is there for another "
+            "receive"
         )
 
     def _set(self, outcome: _Outcome) -> None:

@@ -280,7 +280,7 @@ def encode_key(key: Key) -> Name:
 def pack_annotation(text: bytes) -> bytes:
     """Return an annotation as it stands in a frame."""
     if not 0 < len(text) <= MAX_ANNOTATION:
-        raise ValueError(f"an annotation of {len(text)} bytes; it has 1 to {MAX_ANNOTATION}")
+        raise ValueError(f"an annotation of {len(text):,} bytes; it has 1 to {MAX_ANNOTATION}")
     return bytes((len(text),)) + text
 
 
@@ -424,17 +424,17 @@ def read_header(batch: Batch, at: int) -> Header:
         kind, flags, id_size, size = _HEADER.unpack_from(batch, at)
         seq = which = 0
     else:
-        raise ViolationError(f"{left} bytes left over, no frame fits in them")
+        raise ViolationError(f"{left:,} bytes left over, no frame fits in them")
     start = at + HEADER_SIZE
     if size > len(batch) - start:
-        raise ViolationError(f"a frame claims {size} bytes where {len(batch) - start} are left")
+        raise ViolationError(f"a frame claims {size:,} bytes where {len(batch) - start:,} are left")
     return kind, flags, id_size, seq, which, start, start + size
 
 
 def parse(batch: Batch, *, max_id_size: int) -> Iterator[Frame]:
     """Yield the frames of a batch, parsed, in order; a malformed one raises `ViolationError` in its turn."""
     if len(batch) < BATCH_HEAD:
-        raise ViolationError(f"a batch of {len(batch)} bytes")
+        raise ViolationError(f"a batch of {len(batch):,} bytes")
     view = memoryview(batch)
     for header in split(view):
         yield read(view, header, max_id_size)
@@ -461,13 +461,13 @@ def read_key(flags: int, number: int, batch: Batch, at: int, end: int) -> Key:
 def _fixed(layout: Struct, view: memoryview, header: Header) -> tuple[Any, ...]:
     _, _, id_size, _, _, at, end = header
     if end - at != layout.size or id_size:
-        raise ViolationError(f"a frame of {end - at} bytes where {layout.size} belong")
+        raise ViolationError(f"a frame of {end - at:,} bytes where {layout.size:,} belong")
     return layout.unpack_from(view, at)
 
 
 def _leading(layout: Struct, view: memoryview, at: int, end: int) -> tuple[Any, ...]:
     if end - at < layout.size:
-        raise ViolationError(f"a frame of {end - at} bytes where at least {layout.size} belong")
+        raise ViolationError(f"a frame of {end - at:,} bytes where at least {layout.size:,} belong")
     return layout.unpack_from(view, at)
 
 
@@ -532,7 +532,7 @@ def check_id(flags: int, id_size: int, max_id_size: int, left: int) -> None:
     if flags & ~_KNOWN_FLAGS or id_size > left:
         raise ViolationError("a message that contradicts itself")
     if id_size > max_id_size:
-        raise ViolationError(f"a message id of {id_size} bytes")
+        raise ViolationError(f"a message id of {id_size:,} bytes")
 
 
 def _read_message(view: memoryview, header: Header, max_id_size: int) -> Start:
@@ -621,7 +621,7 @@ def _read_abort(view: memoryview, header: Header, max_id_size: int) -> Abort:
     _plain(header)
     at, end = header[5:]
     if end - at > MAX_REASON:
-        raise ViolationError(f"a reason of {end - at} bytes")
+        raise ViolationError(f"a reason of {end - at:,} bytes")
     # The sender may have cut it within a character. And control characters must not reach a terminal that shows it.
     reason = bytes(view[at:end]).decode(errors="replace")
     return Abort("".join(c if c.isprintable() else " " for c in reason))

@@ -169,7 +169,7 @@ class Link(Meeting):
         try:
             size = len(batch)
             if size < BATCH_HEAD:
-                raise ViolationError(f"a batch of {size} bytes")
+                raise ViolationError(f"a batch of {size:,} bytes")
             at, left, news = BATCH_HEAD, MAX_FRAMES, False
             current = connection is self._connections.current
             # The current connection is always an adopted one.

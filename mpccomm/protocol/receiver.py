@@ -101,7 +101,7 @@ class Arriving(Incoming):
         if self._in_table:
             self._left = start.segments * _LENGTH
             if start.segments > limits.max_segments or self._left > start.total:
-                raise ViolationError(f"a message of {start.total} bytes in {start.segments} segments")
+                raise ViolationError(f"a message of {start.total:,} bytes in {start.segments:,} segments")
             self._unassigned -= self._left
         self.write(start.seq, start.data)
 
@@ -113,12 +113,12 @@ class Arriving(Incoming):
     def write(self, seq: int, data: memoryview) -> None:
         """Take the next bytes of the body. Sets ``complete`` with the last one."""
         if len(data) > self._missing:
-            raise ViolationError(f"message {self.number} is longer than the {self.total} bytes it announced")
+            raise ViolationError(f"message {self.number} is longer than the {self.total:,} bytes it announced")
         self.seq = seq
         missing, self._missing = self._missing - len(data), _BROKEN
         while data:
             if not self._left and not self._next_segment():
-                raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total} bytes")
+                raise ViolationError(f"the segments of message {self.number} don't add up to its {self.total:,} bytes")
             size = min(len(data), self._left)
             if self._free:
                 self._free[:size] = data[:size]
@@ -144,7 +144,9 @@ class Arriving(Incoming):
         for (size,) in self._sizes:
             self._begun += 1
             if size > self._unassigned or (self._begun > FREE_SEGMENTS and size < SHORTEST_SEGMENT):
-                raise ViolationError(f"a segment of {size} bytes in message {self.number}, {self._unassigned} are left")
+                raise ViolationError(
+                    f"a segment of {size:,} bytes in message {self.number}, {self._unassigned:,} are left"
+                )
             self._unassigned -= size
             if size:
                 self._left = size
@@ -159,7 +161,7 @@ class Arriving(Incoming):
         try:
             return self._allocate(size)
         except (OSError, MemoryError, OverflowError) as error:
-            raise ViolationError(f"no memory for a segment of {size} bytes: {error}") from error
+            raise ViolationError(f"no memory for a segment of {size:,} bytes: {error}") from error
 
 
 def allocate(size: int) -> memoryview:
@@ -258,9 +260,9 @@ class Receiver:
         """Refuse a message that is too large, or does not fit into the box; unless it was admitted nevertheless."""
         limit = self._limits.max_message_size
         if total > limit:
-            raise ViolationError(f"a message of {total} bytes, where {limit} are the limit")
+            raise ViolationError(f"a message of {total:,} bytes, where {limit:,} are the limit")
         if not self.box.fits(cost) and self.box.begun != self.admitted:
-            raise ViolationError(f"a message of {total} bytes into a full box ({self.box.bytes} bytes)")
+            raise ViolationError(f"a message of {total:,} bytes into a full box ({self.box.bytes:,} bytes)")
 
     def part(self, frame: Part) -> Incoming | None:
         """Go on with a message. None: this frame was here before."""

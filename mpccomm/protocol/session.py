@@ -110,7 +110,7 @@ class Session:
                 if begins > end or not left:
                     if batch[at] != MESSAGE:
                         break
-                    raise ViolationError(f"{end - at} bytes left over, no message fits in them" if left else TOO_MANY)
+                    raise ViolationError(f"{end - at:,} bytes left over, no message fits in them" if left else TOO_MANY)
                 head, size, seq, number = _unpack(batch, at)
                 ends = at + HEADER_SIZE + size
                 key, cost = ("", number), WHOLE_COST
@@ -118,7 +118,7 @@ class Session:
                     if head >> 24 != MESSAGE:
                         break
                     if ends > end:
-                        raise ViolationError(f"a frame claims {size} bytes where {end - at - HEADER_SIZE} are left")
+                        raise ViolationError(f"a frame claims {size:,} bytes where {end - at - HEADER_SIZE:,} are left")
                     key, cost, annotation, data = self._read_head(batch, begins, ends, head, number)
                 left -= 1
                 at = ends

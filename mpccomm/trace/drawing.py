@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpccomm.display import plot_style, plural, some
+from mpccomm.display import number_text, plot_style, plural, some
 from mpccomm.errors import missing_library
 from mpccomm.trace.record import Message, PartyRecord, Phase, Record
 
@@ -156,7 +156,7 @@ class _Picture:
             *([] if depth is None else [plural(depth, "round")]),
             plural(len(messages), "message"),
             plural(size, "byte"),
-            f"{self._x(self._length):.3g} {self._unit}",
+            f"{number_text(self._x(self._length))} {self._unit}",
         ]
         title = ", ".join(words) + (f" ({lost:,} more were not noted)" if lost else "")
         # On a line of its own: there may be many of them.

@@ -35,7 +35,7 @@ class PendingConnection:
             return not self.dropped
         self.unread -= size
         if self.unread < 0:
-            self.drop(f"more than {self._admission.limits.bytes} bytes before saying who it is")
+            self.drop(f"more than {self._admission.limits.bytes:,} bytes before saying who it is")
         return self.unread >= 0
 
     def drop(self, reason: str) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mpccomm.address import IPAddress
+from mpccomm.display import plural
 from mpccomm.protocol.frames import Hello, ViolationError, parse
 from mpccomm.protocol.states import CloseCode
 from mpccomm.transport.stream import Stream
@@ -113,7 +114,7 @@ def _how_it_ended(code: int | None) -> str:
 
 def _first_hello(batch: bytes | memoryview) -> Hello:
     if len(batch) > _MAX_HELLO:
-        raise ViolationError(f"{len(batch)} bytes before saying who it is")
+        raise ViolationError(f"{plural(len(batch), 'byte')} before saying who it is")
     frame = next(parse(batch, max_id_size=0), None)
     if not isinstance(frame, Hello):
         raise ViolationError("its first frame is not a HELLO")

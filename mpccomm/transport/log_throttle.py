@@ -75,7 +75,7 @@ class LogThrottle:
         if len(self._warned) > _REMEMBERED:
             self._warned.popitem(last=False)
         left_out = budget.left_out()
-        more = f" ({left_out} more of this kind were not logged)" if left_out else ""
+        more = f" ({left_out:,} more of this kind were not logged)" if left_out else ""
         self._log(event, "%s%s", text, more, exc_info=error)
 
 

@@ -23,6 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from mpccomm.address import IPAddress, ascii_name, literal
+from mpccomm.display import plural
 from mpccomm.errors import ConfigurationError
 from mpccomm.logs import EventLog, LogEvent
 from mpccomm.settings import KiB, MiB, Strangers
@@ -295,7 +296,7 @@ class RelayServer:
                 async with asyncio.timeout(grace):
                     await self._idle.wait()
             except TimeoutError:
-                log(LogEvent.AT_RELAY, "%d streams are cut", self.streams)
+                log(LogEvent.AT_RELAY, "cut at the end: %s", plural(self.streams, "stream"))
         for call in set(self._calls.values()):
             self._give_up(call)
         await self._listener.close()

@@ -506,7 +506,7 @@ class WebSocket(Stream, Upgraded):
         if kind not in (_BINARY, _CONTINUED) or (kind == _CONTINUED) != (begun is not None):
             raise FramingError("bytes that are no WebSocket frame")
         if size + len(begun or b"") > MAX_MESSAGE:
-            raise FramingError(f"a message of more than {MAX_MESSAGE} bytes")
+            raise FramingError(f"a message of more than {MAX_MESSAGE:,} bytes")
 
     def _take(self, first: int, payload: bytes | memoryview) -> None:
         """Take a frame that is not a whole message, or an empty one."""

@@ -11,7 +11,7 @@ from mpccomm import SyncPool
 from mpccomm.cli import Status
 from mpccomm.cli import main as mpccomm
 from mpccomm.cli.arguments import host_and_port
-from mpccomm.cli.bench import Figure, Link, measure
+from mpccomm.cli.bench import Figure, Link, measure, report
 from mpccomm.engine.base_pool import visiting
 from tests.cli.test_doctor import setup
 from tests.pools import LOCAL
@@ -40,6 +40,13 @@ def test_both_parties_report_the_link(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"waiting for {LOCAL}:{port} to run mpccomm bench as well (for 20 s at most)" in printed.err
 
 
+def test_the_numbers_of_a_line_are_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    report([Figure("a", "ms", 42.454, 28.9, 61.0, 1000), Figure("b", "per second", 6435.2, 10_000.0, 15_400.4, 10)])
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["a", "42.5", "28.9", "to", "61.0", "ms", "1,000"]
+    assert second.split() == ["b", "6,435", "10,000", "to", "15,400", "per", "second", "10"]
+
+
 def test_from_a_file_and_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = setup(tmp_path)
 
@@ -66,6 +73,13 @@ def test_a_party_that_does_not_come_is_named(capsys: pytest.CaptureFixture[str])
     arguments = ["--listen", LOCAL, "--port", str(mine), "--party", there, "--wait", "0.2"]
     assert mpccomm(["bench", *arguments]) == Status.TIMED_OUT
     assert there in capsys.readouterr().err
+
+
+def test_a_port_in_listen_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        mpccomm(["bench", "--port", "1", "--listen", f"{LOCAL}:33451", "--party", "192.0.2.7:1"])
+    assert end.value.code == Status.USAGE
+    assert "give the address alone, and the port as --port" in capsys.readouterr().err
 
 
 def test_without_a_word_its_simplest_form_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,8 @@ def test_one_that_is_entered_again_counts_afresh() -> None:
 def test_how_it_is_said() -> None:
     assert describe_limit(RemainingTime(1.23456, 5.0)) == "the 1.23 s that were left of the deadline of 5 s"
     assert describe_limit(0.999875) == "1 s"
+    assert describe_limit(7260.0) == "7,260 s"
+    assert describe_limit(RemainingTime(3600.4, 7200.0)) == "the 3,600 s that were left of the deadline of 7,200 s"
     assert describe_limit(CallRemainder(0.5, 5.0)) == "5 s", "how long it was: the call has waited several times"
 
 

@@ -7,7 +7,15 @@ import pytest
 from mpccomm import Settings
 from mpccomm.engine.loop_owner import LoopOwner
 from mpccomm.engine.party import Party
-from mpccomm.engine.party_log import describe_box, in_one_line, listed, tell, tell_of_undelivered, why_closed
+from mpccomm.engine.party_log import (
+    describe_box,
+    in_one_line,
+    listed,
+    tell,
+    tell_of_traffic,
+    tell_of_undelivered,
+    why_closed,
+)
 from mpccomm.logs import EventLog
 from mpccomm.protocol.events import DeadlockFound, Dropped, Event, NeverRead, PartyGone, PartyReplaced, Refused
 from mpccomm.protocol.states import Cause, CloseCode, Ending
@@ -34,6 +42,7 @@ def new_party() -> Party:
             Dropped("id"),
             "'id' of its old process, which a receive gave back after the restart was accepted, is dropped",
         ),
+        (NeverRead(1243, KEYS[:1]), "shut down and never received 1,243 of our messages: 'id 0'"),
         (Refused(KEYS[:1]), "does not take messages that large: 'id 0'"),
         (PartyReplaced(), "its pool is replaced by another one of its process"),
         (PartyGone(Cause(Ending.RESTARTED)), "accept_restart('Bob') goes on with the new one"),
@@ -48,6 +57,16 @@ def test_each_event_has_its_words(event: Event, text: str, caplog: pytest.LogCap
     (record,) = caplog.records
     assert record.getMessage().startswith(str(party))
     assert text in record.getMessage()
+
+
+def test_all_counts_of_the_traffic_have_commas(caplog: pytest.LogCaptureFixture) -> None:
+    party = new_party()
+    counters = party.link.counters
+    counters.messages_sent = counters.bytes_sent = counters.messages_received = counters.bytes_received = 1243
+    with caplog.at_level(logging.INFO, "mpccomm"):
+        tell_of_traffic(EventLog(), party)
+    line = caplog.records[-1].getMessage()
+    assert line.endswith("sent 1,243 messages (1,243 bytes), received 1,243 (1,243 bytes)")
 
 
 def test_a_long_list_is_cut() -> None:

@@ -176,7 +176,7 @@ async def test_ids_up_to_the_limit_are_carried(face: Face, size: int) -> None:
             (channel, between.alice.channel("one"), "x" * (size - len("@[one]"))),
         ):
             if size > 1024:
-                with pytest.raises(ValueError, match="1025 bytes, prefix included: 1024 are the limit"):
+                with pytest.raises(ValueError, match="1,025 bytes, prefix included: 1,024 are the limit"):
                     await to.send("Alice", 1, name)
                 continue
             await to.send("Alice", size, name, LIMIT)

@@ -101,7 +101,7 @@ async def test_one_that_no_party_is_is_told_so() -> None:
             "it does not recognise us, and hung up before it said who it is: see in its log why",
         ),
         (FakeStream(None, violation="a text"), "a text instead of a HELLO"),
-        (FakeStream(bytes(4097)), "4097 bytes before saying who it is"),
+        (FakeStream(bytes(4097)), "4,097 bytes before saying who it is"),
         (FakeStream(batch_of()), "its first frame is not a HELLO"),
         (FakeStream(b"nonsense"), ""),
     ],

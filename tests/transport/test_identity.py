@@ -120,7 +120,15 @@ def test_validity(start: timedelta, end: timedelta, text: str, valid: bool) -> N
 
 @pytest.mark.parametrize(
     ("lifetime", "left", "within"),
-    [(365, 29, True), (365, 31, False), (40, 29, False), (40, 13, True), (1, 0.9, False), (1, 0.3, True), (1, -1, True)],
+    [
+        (365, 29, True),
+        (365, 31, False),
+        (40, 29, False),
+        (40, 13, True),
+        (1, 0.9, False),
+        (1, 0.3, True),
+        (1, -1, True),
+    ],
 )
 def test_what_is_about_to_expire_is_in_its_last_third(lifetime: float, left: float, within: bool) -> None:
     now = datetime.now(UTC)

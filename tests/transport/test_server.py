@@ -191,7 +191,7 @@ async def test_no_http(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None
         answer = await exchange(alice.port, garbage)
         if answer:
             assert_bare(answer, 400)
-        reasons = ("more than 65536 bytes before saying who it is", "not HTTP as we know it", "it speaks TLS")
+        reasons = ("more than 65,536 bytes before saying who it is", "not HTTP as we know it", "it speaks TLS")
         assert any(Log(caplog).lines(f"from {LOCAL}: {reason}") for reason in reasons)
         assert "secret-payload" not in caplog.text
         assert b"secret-payload" not in answer
@@ -255,12 +255,12 @@ async def test_an_unknown_port(port: int, caplog: pytest.LogCaptureFixture) -> N
         (b"", "a batch of 0 bytes"),
         (batch_of(), "its first frame is not a HELLO"),
         (batch_of(frames.ping(1)), "its first frame is not a HELLO"),
-        (b"\xff" * 100, "a frame claims 4294967295 bytes where 68 are left"),
+        (b"\xff" * 100, "a frame claims 4,294,967,295 bytes where 68 are left"),
         (batch_of(b"\x01"), "1 bytes left over"),
-        (bytes(100_000), "more than 65536 bytes before saying who it is"),
+        (bytes(100_000), "more than 65,536 bytes before saying who it is"),
         (batch_of(b"\1\0\0\0\0\0\0\1\0"), "a frame of 1 bytes where"),
         ("text", "a text message instead of a HELLO"),
-        (bytes(10_000), "10000 bytes before saying who it is"),
+        (bytes(10_000), "10,000 bytes before saying who it is"),
     ],
 )
 async def test_no_hello(first: bytes | str, reason: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -340,8 +340,8 @@ async def test_a_greeting_that_never_ends(caplog: pytest.LogCaptureFixture) -> N
     ("then", "reason"),
     [
         ("text", "a text message"),
-        (bytes(2**21), "a message of more than 1048576 bytes"),
-        (batch_of(b"\xffgarbage"), "a frame claims 1650550629 bytes where 0 are left"),
+        (bytes(2**21), "a message of more than 1,048,576 bytes"),
+        (batch_of(b"\xffgarbage"), "a frame claims 1,650,550,629 bytes where 0 are left"),
         (batch_of(b"\x63" + bytes(7)), "unknown kind of frame: 99"),
     ],
 )
