@@ -251,8 +251,11 @@ def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate
             return took
 
     network, size = MemoryNetwork(delay=delay, rate=rate), 3_000_000
+    before = time.process_time()
     took = network.run(one_way(network))
-    assert took == pytest.approx(delay + Line(rate=network.rate).serialisation(size), rel=0.05, abs=UNIT)
+    used = time.process_time() - before
+    least = delay + Line(rate=network.rate).serialisation(size)
+    assert least < took < 1.05 * least + UNIT + 3 * used
 
 
 def test_what_runs_in_a_thread_takes_its_time() -> None:
