@@ -71,7 +71,9 @@ SHOWN = {
     "| another authority": MATRIX,
     "| certificates that have expired, or": f"{MATRIX} transport/test_identity.py::test_validity",
     "| a party that poses as another": FORGERY,
-    "| a party that sends what the protocol forbids": VIOLATIONS,
+    "| a party that sends what the protocol forbids": (
+        f"{VIOLATIONS} transport/test_tls_records.py::test_one_that_sends_nothing_but_new_keys_is_cut_off"
+    ),
     "| strangers who want to occupy": (
         f"{ADMISSION}test_from_one_address {ADMISSION}test_from_many_addresses {ADMISSION}test_how_much_one_may_say "
         f"{ADMISSION}test_for_how_long {ADMISSION}test_the_places_of_parties_are_their_own "
@@ -82,6 +84,11 @@ SHOWN = {
         "transport/test_tls.py::test_a_certificate_that_expires_meanwhile_ends_its_connection "
         "transport/test_tls.py::test_from_a_reload_on_nothing_counts_and_nothing_goes_there "
         "transport/test_tls.py::test_our_own_expiry_is_announced"
+    ),
+    "| whatever answers in the place": (
+        "transport/test_client.py::test_an_answer_without_end_is_cut_off "
+        "transport/test_bounded.py::test_frames_on_a_kept_connection_are_bounded "
+        "transport/test_bounded.py::test_bytes_on_a_kept_connection_are_bounded"
     ),
     "| strangers who want to fill the log": (
         "transport/test_log_throttle.py::test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other "

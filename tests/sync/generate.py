@@ -40,7 +40,6 @@ OWN = {
         (r"`mpccomm/sync/channel.py` is made of this module.", "Made of `mpccomm/pool/channel.py`."),
     ),
     "groups": (
-        (r"import asyncio\n", ""),
         ("import AsyncIterator, Awaitable, Callable, Mapping", "import Callable, Iterator, Mapping"),
         (r"Awaitable\[Any\]", "Any"),
         ("`mpccomm/sync/groups.py` is made of this module.", "Made of `mpccomm/pool/groups.py`."),
