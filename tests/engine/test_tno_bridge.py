@@ -1,6 +1,7 @@
 """A party that posts its messages, played by a few lines of HTTP."""
 
 import asyncio
+import logging
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -114,6 +115,17 @@ async def test_what_they_post() -> None:
         assert await played.post(pool, {"object": 2, "id": 2}) == 200
         assert dict(pool.pool_handlers["peer"].buffer) == {1: 1, 2: 2}
         assert [await pool.recv("peer"), await pool.recv("peer")] == [1, 2]
+
+
+@pytest.mark.parametrize("wire", ["tno4", "tno5"])
+async def test_what_happens_to_it_is_told_once(wire: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not by the end of the connection that stands for it as well, to which we are the party that comes and goes."""
+    caplog.set_level(logging.INFO, logger="mpccomm")
+    async with peer(wire) as (pool, _):
+        await pool.send("peer", 1)
+    events = [record.event for record in caplog.records if getattr(record, "party", "") == "peer"]  # type: ignore[attr-defined]
+    assert events.count("connected") == 1
+    assert "party_ended" not in events
 
 
 async def test_what_they_post_in_5() -> None:

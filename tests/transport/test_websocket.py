@@ -298,7 +298,7 @@ async def test_every_byte_is_a_sign_of_life() -> None:
 
 VIOLATIONS = {
     "a text message": frame(FIN | TEXT, b"secret", MASK),
-    f"a message of more than {MAX_MESSAGE} bytes": head_of(FIN | BINARY, MAX_MESSAGE + 1, 0x80),
+    f"a message of more than {MAX_MESSAGE:,} bytes": head_of(FIN | BINARY, MAX_MESSAGE + 1, 0x80),
     "a WebSocket frame without a mask": message(b"secret"),
     "1001 WebSocket frames in a row that carry nothing": frame(FIN | PONG, b"", MASK) * 1001,
 }
