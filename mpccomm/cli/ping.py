@@ -63,23 +63,29 @@ async def _ping(config: Config, me: str, names: Sequence[str], options: argparse
         text = "Stop this party's own program meanwhile: ping listens there; if it is not running, another one has this port"
         raise PortInUseError(f"{found}. {text}") from error
     async with pool:
-        missing: dict[str, str] = {}
+        # Each by itself: those that are there are measured while others are waited for.
+        measuring = [asyncio.ensure_future(_measure(pool, name, options)) for name in names]
         try:
-            await pool.wait_ready(options.timeout)
-        except NotReadyError as error:
-            missing = error.missing
-        there = [name for name in names if name not in missing or _has_left(pool, name)]
-        for name in missing:
-            if name not in there:
-                print(f"{name} at {missing[name]}", flush=True)
-        for _ in range(options.count):
-            if there:
-                await asyncio.sleep(options.interval)
-            for name in list(there):
-                if _has_left(pool, name):
-                    there.remove(name)
-                print(f"{name}: {_shown(pool, name)}", flush=True)
+            await asyncio.gather(*measuring)
+        finally:
+            for one in measuring:
+                one.cancel()
         return int(any(not (pool.stats[name].connected or _has_left(pool, name)) for name in names))
+
+
+async def _measure(pool: Pool, name: str, options: argparse.Namespace) -> None:
+    """Reach one party, and print its times."""
+    try:
+        await pool.wait_ready(options.timeout, [name])
+    except NotReadyError as error:
+        if not _has_left(pool, name):
+            print(f"{name} at {error.missing[name]}", flush=True)
+            return
+    for _ in range(options.count):
+        await asyncio.sleep(options.interval)
+        print(f"{name}: {_shown(pool, name)}", flush=True)
+        if _has_left(pool, name):
+            return
 
 
 def _has_left(pool: Pool, name: str) -> bool:
@@ -89,9 +95,8 @@ def _has_left(pool: Pool, name: str) -> bool:
 
 
 def _shown(pool: Pool, name: str) -> str:
-    if _has_left(pool, name):
-        return "was there, and has said goodbye"
     stats = pool.stats[name]
-    if not stats.connected:
-        return "not connected"
-    return "not measured yet" if stats.round_trip is None else f"{1000 * stats.round_trip:.2f} ms"
+    time = None if stats.round_trip is None else f"{1000 * stats.round_trip:.2f} ms"
+    if _has_left(pool, name):
+        return f"was there, and has said goodbye; {time or 'nothing'} was measured"
+    return time or "not measured yet" if stats.connected else "not connected"

@@ -10,7 +10,10 @@ from mpccomm import SyncPool
 from mpccomm.cli import main as mpccomm
 from tests.certificates import LOCAL, self_signed
 from tests.cli.test_doctor import encrypt, setup
+from tests.ports import free_ports
 from tests.timing import UNIT
+
+GOODBYE = r"bob: was there, and has said goodbye; \d+\.\d\d ms was measured"
 
 
 def main(arguments: list[str]) -> int:
@@ -47,8 +50,39 @@ def test_both_ends_ping_and_one_is_done_first(tmp_path: Path, capsys: pytest.Cap
         assert main([file, "--me", "alice", *arguments]) == 0
         assert bob.result() == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bob: ")]
-    assert lines[-1] == "bob: was there, and has said goodbye"
+    assert re.fullmatch(GOODBYE, lines[-1])
     assert "bob: not connected" not in lines
+
+
+def with_carol(file: Path) -> str:
+    """The file with one more party, which never comes."""
+    file.write_text(f"{file.read_text()}[parties.carol]\naddr = '{LOCAL}'\nport = {free_ports(1)[0]}\n")
+    return str(file)
+
+
+def test_those_that_are_there_are_measured_while_another_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = with_carol(setup(tmp_path))
+    with SyncPool.from_config(file, "bob"):
+        arguments = ["--count", "2", "--interval", str(UNIT), "--timeout", str(20 * UNIT)]
+        assert main([file, "--me", "alice", *arguments]) == 1
+    *of_bob, of_carol = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in of_bob] == ["bob"] * 2
+    assert of_carol.startswith("carol at ")
+
+
+def test_one_that_leaves_while_another_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = with_carol(setup(tmp_path))
+    with ThreadPoolExecutor(1) as executor:
+        arguments = ["--interval", str(UNIT), "--timeout", str(30 * UNIT)]
+        bob = executor.submit(main, [file, "--me", "bob", "--party", "alice", "--count", "5", *arguments])
+        assert main([file, "--me", "alice", "--count", "60", *arguments]) == 1
+        assert bob.result() == 0
+    lines = capsys.readouterr().out.splitlines()
+    (goodbye,) = (line for line in lines if line.startswith("bob: was"))
+    assert re.fullmatch(GOODBYE, goodbye)
+    assert lines.index(goodbye) < lines.index(next(line for line in lines if line.startswith("carol at ")))
 
 
 def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
