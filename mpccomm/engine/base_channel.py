@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from mpccomm.address import check_name
 from mpccomm.codec import Encoded
+from mpccomm.codec.wire_format import OURS
 from mpccomm.engine.collectives import Members
 from mpccomm.engine.deadlines import PoolDeadline, entered, limits_within, tightened
 from mpccomm.engine.error_messages import no_party
@@ -30,7 +31,7 @@ from mpccomm.engine.options import (
 from mpccomm.engine.ordering import Serialising
 from mpccomm.engine.requests import FutureCall, Plain, PlainSend, ReceiveCall, Request, SendCall, Waiter
 from mpccomm.engine.several import First, Part, Several, together
-from mpccomm.errors import MessageTooLargeError
+from mpccomm.errors import ConfigurationError, MessageTooLargeError
 
 if TYPE_CHECKING:
     from mpccomm.codec.abc import Buffer
@@ -419,6 +420,12 @@ class BaseChannel:
                 # Checked first: where the name of this party is misspelt, it would seem to be missing.
                 raise no_party(name, known)
         members = Members.of(chosen, own or None, list(others), self._engine.describe)
+        for name in members.others:
+            if self._engine.party(name).wire_format is not OURS:
+                raise ConfigurationError(
+                    f"{name!r} runs tno.mpc.communication, which knows no groups, and would never answer: name the members without "
+                    "it, and exchange messages with it by send and recv"
+                )
         # Of two parties with one name the group would have only this one: it would be done without the other, with another result.
         self._engine.go_by(members.me)
         return members

@@ -313,7 +313,8 @@ class SyncMessages(SyncWaiting):
         :param names: the members, this party among them; left out: it and all parties added so far, by alphabet
         :param me: which of them this party is; left out: the name of the pool
         :raises UnknownPartyError: there is no party of that name
-        :raises ConfigurationError: this party is not among the names, one is there twice, or another party was added by its name
+        :raises ConfigurationError: this party is not among the names, one is there twice, another party was added by its name, or
+            one has a ``wire`` of its own
         """
         calls = calls_of(self._space, self._members(names, me))
         group = self._groups.get(calls.members.label)

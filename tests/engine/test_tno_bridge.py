@@ -128,6 +128,13 @@ async def test_what_happens_to_it_is_told_once(wire: str, caplog: pytest.LogCapt
     assert "party_ended" not in events
 
 
+async def test_it_is_in_no_group() -> None:
+    async with peer() as (pool, _):
+        for names in (None, ["Alice", "peer"]):
+            with pytest.raises(ConfigurationError, match=r"'peer' runs .* which knows no groups"):
+                pool.group(names, me="Alice")
+
+
 async def test_what_they_post_in_5() -> None:
     async with peer("tno5") as (pool, played):
         assert await played.post(pool, {"object": b"\x91\x01", "id": "0"}) == 200
