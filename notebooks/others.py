@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mpccomm.display import PLOT_STYLE
+from mpccomm.display import plot_style
 
 NAMES = ("Alice", "Bob", "Carol", "network to Alice", "network to Bob")
 
@@ -82,7 +82,7 @@ def load_ipython_extension(shell):
         import matplotlib
 
         # Plots take the background of the page, light or dark.
-        matplotlib.rcParams.update(PLOT_STYLE)
+        matplotlib.rcParams.update(plot_style(matplotlib))
     except ImportError:
         pass
     ports = free_ports(NAMES)

@@ -344,9 +344,9 @@ class LoopOwner:
         forgotten = self.forgotten
         before = len(forgotten)
         held.clear()
-        holding.dropped = [
-            item for item in islice(copied(lambda: forgotten), before, None) if isinstance(item, weakref.ref)
-        ]
+        if len(forgotten) > before:
+            later = islice(copied(lambda: forgotten), before, None)
+            holding.dropped = [item for item in later if isinstance(item, weakref.ref)]
         if forgotten and forgotten[-1] is holding:
             forgotten.remove(holding)  # no call has looked in here meanwhile
 
