@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,6 @@ class Engine:
         """The pools whose port it has taken over."""
         self._incarnation = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._log_throttle = LogThrottle(self.log)
         self._slots = DialSlots()
         self.server = PoolServer(name, network, authentication, self._take_over)
         self.removals = Removals(lambda: self.parties, authentication, settings.linger, self.log, self._spawn)
@@ -424,6 +423,10 @@ class Engine:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self.tell_of_failure)
         return task
+
+    @cached_property
+    def _log_throttle(self) -> LogThrottle:
+        return LogThrottle(self.log)
 
     def tell_of_failure(self, task: asyncio.Task[None]) -> None:
         """Log it if a task of the pool, which is done, has failed."""

@@ -457,7 +457,8 @@ class Party:
         now = self.clock()
         link = self.link
         before, self._ticked = self._ticked, now
-        self.connections.inspect()
+        if self.connections.secured:
+            self.connections.inspect()
         if now >= link.quiet_until:
             self.connections.look(now, now - before)
         if not link.tick(now):

@@ -75,6 +75,8 @@ class PartyConnections:
         """The only connection with its stream, if there is exactly one."""
         self.only: Stream | None = None
         """The stream of it. Where that is awake, `wake` changes nothing."""
+        self.secured: list[Stream] = []
+        """Those with TLS, of which some may arrive that nothing else tells of."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
@@ -116,6 +118,7 @@ class PartyConnections:
             self.update_wanted()
 
     def _count(self) -> None:
+        self.secured = [stream for stream in self._streams.values() if stream.tls is not None]
         self._only = next(iter(self._streams.items())) if len(self._streams) == 1 else None
         self.only = self._only[1] if self._only else None
 
@@ -158,8 +161,8 @@ class PartyConnections:
             stream.resume()
 
     def inspect(self) -> None:
-        """Have each looked at for what no message tells."""
-        for stream in list(self._streams.values()):
+        """Have each of those looked at for that."""
+        for stream in self.secured:
             stream.look()
 
     def look(self, now: float, within: float) -> None:

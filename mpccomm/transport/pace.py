@@ -115,13 +115,14 @@ class Pace:
         """Bytes to send at a time."""
         self._transport = transport
         self._socket: socket.socket | None = transport.get_extra_info("socket")
+        self._yield = Yield(self._socket)
         self._clock = clock
         self._looked = clock()
         self._paused: float | None = None
         self._waiting = 0
         self._freely = False
-        self.written = 0
-        """Bytes, since the beginning."""
+        self.written = self.taken = 0
+        """Bytes that were sent, and that have arrived, since the beginning."""
         self._through = 0
         self._rest: float | None = None
         self._told = 0
@@ -170,6 +171,13 @@ class Pace:
             self._through, self._looked = through, now
             self._rest = waiting * seconds / moved if moved > 0 and waiting > 0 else None
         return self._rest
+
+    def is_barren(self, under_way: int) -> bool:
+        """Return whether much has arrived of which little came out.
+
+        :param under_way: bytes that came out, and are not ``taken`` yet
+        """
+        return self._yield.is_low(self.taken + under_way)
 
     def waiting(self) -> int:
         """Return how many bytes were written that have not got through, as far as the system tells."""

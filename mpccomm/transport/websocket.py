@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Any, Protocol
 
-from mpccomm.transport.pace import Pace, Yield
+from mpccomm.transport.pace import Pace
 from mpccomm.transport.stream import MAX_MESSAGE, Stream
 from mpccomm.transport.tls import resume_in_a_turn_of_its_own
 
@@ -229,9 +229,6 @@ class WebSocket(Stream, Upgraded):
         self._idle = 0
         self._pace = Pace(transport, self._loop.time)
         self.budget = self._pace.budget
-        self._yield = None if self._tls is None else Yield(transport.get_extra_info("socket"))
-        self._taken = 0
-        """Bytes that have arrived."""
         self._deaf = False
         """Whether what still arrives is ignored."""
         self._clear = False
@@ -297,7 +294,7 @@ class WebSocket(Stream, Upgraded):
 
     def _is_barren(self) -> bool:
         under_way = 0 if self._intake is None else self._intake.here
-        return self._yield is not None and self._yield.is_low(self._taken + under_way)
+        return self._pace.is_barren(under_way)
 
     def moving(self, within: float) -> float | None:
         """Return the seconds that the rest of what was sent takes, if some of it got through since this was asked last; or None."""
@@ -334,7 +331,7 @@ class WebSocket(Stream, Upgraded):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that have arrived."""
-        self._taken += len(data)
+        self._pace.taken += len(data)
         if not self._clear:
             self._take_in(data)
             return
@@ -411,7 +408,7 @@ class WebSocket(Stream, Upgraded):
                 raise
             return
         intake.drop(at, self._needed)
-        self._taken += at
+        self._pace.taken += at
         if intake.here:
             self._heard()
         elif at < _LARGE and not self._paused():

@@ -364,7 +364,7 @@ async def test_a_message_beyond_the_limit_of_the_other_side() -> None:
     alice.add_http_client("Bob", LOCAL, bob.port)
     bob.add_http_client("Alice", LOCAL, alice.port)
     await asyncio.gather(alice.wait_ready(), bob.wait_ready())
-    with pytest.raises(MessageTooLargeError, match=r"Bob .*at most 1000"):
+    with pytest.raises(MessageTooLargeError, match=r"Bob .*at most 1,000"):
         await alice.send("Bob", bytes(2000))
     await alice.send("Bob", bytes(500))
     assert await bob.recv("Alice") == bytes(500)

@@ -40,7 +40,7 @@ def test_a_flood_of_one_kind_is_bounded_and_counted_and_hides_no_other(caplog: p
     assert warnings(caplog)[-1] == "something else"
     now = 60.0
     throttle.log("refused once more", kind="refused", who="x")
-    assert warnings(caplog)[-1] == "refused once more (4992 more of this kind were not logged)"
+    assert warnings(caplog)[-1] == "refused once more (4,992 more of this kind were not logged)"
 
 
 def test_one_caller_is_one_line_whatever_it_says(caplog: pytest.LogCaptureFixture) -> None:
