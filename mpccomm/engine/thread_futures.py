@@ -255,6 +255,7 @@ class ThreadFuture(concurrent.futures.Future[T]):
         if to_here is not None:
             call = to_here.call
             self._to_here = call.message = None
+            to_here.landed()
             if call.taking is not None:
                 taking, call.taking = call.taking, None
                 taking()
@@ -513,11 +514,18 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         if not _resolve(self.outcomes, value, error):
             self.kept = None
             return
+        if self.call.message is not None:
+            # The collector may find the handle in a cycle, and tells of its end only what is referred to from elsewhere.
+            self.call.party.loop_owner.unread[id(self)] = self
         # Looked at after that: who waits, or adds a callback, leaves a note here first, and then looks for an outcome.
         if self.gate is not None:
             self.gate.open()
         if self.shown or self.kept is not None:
             self._tell()
+
+    def landed(self) -> None:
+        """The program has what the handle got, or has forgotten it. From any thread."""
+        self.call.party.loop_owner.unread.pop(id(self), None)
 
     def _tell(self) -> None:
         owner = self.call.party.loop_owner
@@ -535,6 +543,7 @@ class _ToHandle(weakref.ref["ThreadFuture[Any]"]):
         outcomes = self.outcomes
         if outcomes and outcomes[0].by_pool and self() is not None:
             return  # it was given up too late: its message is what the program gets from it
+        self.landed()
         self.call.cancel()
         # An interrupt may have kept the program from telling those who wait.
         if outcomes and self.gate is not None:

@@ -102,8 +102,10 @@ class ConnectionHandler:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         pending = pending_of(request)
-        caller = Caller(pending.address, request.get_extra_info("ssl_object"), self._relayed)
         address = pending.address
+        if request.transport is None:
+            return bare(400)  # it has hung up, so that TLS does not know any more who it was
+        caller = Caller(address, request.get_extra_info("ssl_object"), self._relayed)
         if "Content-Encoding" in request.headers:
             return self._refuse(address, 415, "a compressed body")
         if request.headers.get("Upgrade", "").lower() != "websocket":

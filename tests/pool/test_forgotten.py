@@ -423,6 +423,43 @@ def test_one_whose_loop_is_closed_as_its_message_comes_is_not_passed_by(
         assert [alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
 
 
+@pytest.mark.parametrize("face", ["blocking", "another loop"])
+def test_one_that_is_done_and_forgotten_in_a_cycle_is_not_passed_by(face: str) -> None:
+    """The collector tells of such a one only what is referred to from elsewhere."""
+
+    class Job:
+        def __init__(self, handle: Any) -> None:
+            self.handle, self.me = handle, self
+
+    with duo() as (alice, bob):
+        unread = alice.pool._engine.loop_owner.unread
+
+        def forget(job: Job) -> None:
+            bob.send("Alice", 0)
+            deadline = time.monotonic() + LIMIT
+            while not unread and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert len(unread) == 1
+            del job
+            gc.collect()
+
+        async def elsewhere() -> None:
+            forget(Job(alice.pool.arecv("Bob")))
+
+        for _ in range(3):
+            if face == "blocking":
+                forget(Job(alice.arecv("Bob")))
+            else:
+                asyncio.run(elsewhere())
+            bob.send("Alice", 1)
+            assert [alice.recv("Bob", timeout=LIMIT) for _ in range(2)] == [0, 1]
+            assert not unread
+        handle = alice.arecv("Bob")
+        bob.send("Alice", 2)
+        assert handle.result(LIMIT) == 2
+        assert not unread
+
+
 def test_one_whose_callback_does_not_look_at_the_message_is_not_passed_by() -> None:
     with duo() as (alice, bob):
         called = threading.Event()

@@ -2,18 +2,22 @@
 
 import asyncio
 import base64
+import logging
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import WSMsgType, web
 
 from mpccomm import Pool
 from mpccomm.protocol import frames
 from mpccomm.protocol.frames import Bounds, Hello
 from mpccomm.protocol.states import CloseCode
+from mpccomm.transport.server import ConnectionHandler
+from tests.certificates import Folder, self_signed
 from tests.pools import LOCAL, Log, pools, quick
 from tests.protocol.links import batch_of
 from tests.timing import UNIT
@@ -142,6 +146,40 @@ async def test_a_compressed_body_is_refused(method: str, wire: str, caplog: pyte
         assert Log(caplog).lines(f"refused a request from {LOCAL}: a compressed body")
     finally:
         await alice.shutdown(0)
+
+
+@pytest.mark.usefixtures("both_loops")
+async def test_one_that_hangs_up_as_its_request_is_looked_at_is_no_failure_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With TLS it is not known any more then who it was."""
+    log, files = Log(caplog), Folder(tmp_path)
+    own, other = self_signed("Alice"), self_signed("Bob")
+    original = ConnectionHandler._answer
+    over = asyncio.Event()
+
+    async def answer(handler: ConnectionHandler, request: web.BaseRequest) -> web.StreamResponse:
+        if over.is_set():
+            return await original(handler, request)
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert request.transport is None
+        try:
+            return await original(handler, request)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(ConnectionHandler, "_answer", answer)
+    keys = (files.key(own), files.cert(own)), (files.key(other), files.cert(other))
+    async with Pool(*keys[0], settings=quick()) as alice, Pool(*keys[1], settings=quick()) as bob:
+        alice.add_http_server(0, LOCAL)
+        alice.add_http_client("Bob", LOCAL, 1, files.cert(other))
+        bob.add_http_client("Alice", LOCAL, alice.port, files.cert(own))
+        await asyncio.gather(alice.wait_ready(100 * UNIT), bob.wait_ready(100 * UNIT))
+        assert over.is_set()
+        assert not log.lines("", logging.ERROR)
 
 
 async def test_wrong_path(caplog: pytest.LogCaptureFixture) -> None:
