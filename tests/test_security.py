@@ -77,7 +77,7 @@ SHOWN = {
     "| strangers who want to occupy": (
         f"{ADMISSION}test_from_one_address {ADMISSION}test_from_many_addresses {ADMISSION}test_how_much_one_may_say "
         f"{ADMISSION}test_for_how_long {ADMISSION}test_the_places_of_parties_are_their_own "
-        f"{ADMISSION}test_whoever_posts_may_say_more "
+        f"{ADMISSION}test_whoever_posts_may_say_more {ADMISSION}test_whoever_posts_may_post_many_at_once "
         "transport/test_listener.py::test_callers_for_one_whose_loop_is_busy_keep_their_places"
     ),
     "| certificates that expire, or are replaced": (

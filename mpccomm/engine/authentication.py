@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _HOUR = 3600.0
 _WARN_DAYS = (30, 7, 1, 0)
 """How many days before our own certificate expires the log warns of it, see `Certificate.ends_within`; 0: when it has expired."""
+_POSTING = 16
+"""As many parties one that posts counts as: with 8 places for each it has as many as connections, see `mpccomm.transport.tno`."""
 _MOST_LISTED = 4
 """The parties at one address that a line of the log names."""
 
@@ -131,8 +133,12 @@ class Authentication:
         return any(pin.fingerprint == fingerprint for party in self._known for pin in party.pins)
 
     def parties_at(self, address: IPAddress) -> int:
-        """Return how many parties call from there, as far as their names have been looked up."""
-        return sum(address in party.host.known for party in self._known)
+        """Return how many parties call from there, as far as their names have been looked up.
+
+        One that posts counts as several: it makes a connection for each of the messages that it sends at once.
+        """
+        here = (party for party in self._known if address in party.host.known)
+        return sum(1 if party.wire_format is OURS else _POSTING for party in here)
 
     async def expect(self, caller: Caller) -> None:
         """Raise `NotRecognisedError` unless some party may call so."""

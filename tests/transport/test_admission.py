@@ -101,6 +101,19 @@ async def test_for_how_long() -> None:
     assert not known.dropped
 
 
+async def test_whoever_posts_may_post_many_at_once() -> None:
+    """The client of that package makes a connection for each, and opens 100."""
+    async with Pool(settings=quick()) as pool:
+        pool.add_http_server(0, LOCAL)
+        pool.add_http_client("Bob", LOCAL, 1, wire="tno4")
+        callers = [await asyncio.open_connection(LOCAL, pool.port) for _ in range(100)]
+        for _, writer in callers:
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nCookie: server_port=1\r\nContent-Length: 1\r\n\r\n\xc1")
+        for reader, writer in callers:
+            assert (await reader.read()).split()[1] == b"500"
+            writer.close()
+
+
 @pytest.mark.parametrize("size", [1000, 100_000, 300_000, 3_000_000])
 async def test_whoever_posts_may_say_more(size: int) -> None:
     async with Pool(settings=quick()) as pool:
