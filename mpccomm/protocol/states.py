@@ -96,7 +96,7 @@ CONNECTION = {
 }
 FOR_THE_ADOPTED = frozenset((Kind.MESSAGE, Kind.START, Kind.PART, Kind.BLOCKED, Kind.DEADLOCK, Kind.ADMIT))
 """What counts only while the party is `PartyState.ALIVE`, from its current incarnation; otherwise it is ignored."""
-FOR_A_VISIT = frozenset((Kind.PING, Kind.GOODBYE))
+FOR_A_VISIT = frozenset((Kind.PING, Kind.GOODBYE, Kind.ABORT))
 """The frames of a visit that count, once its handshake is complete; all others are ignored."""
 
 

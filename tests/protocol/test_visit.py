@@ -170,6 +170,17 @@ def test_nothing_that_a_visit_says_counts(name: str) -> None:
     assert len(finished(alice)) == 1
 
 
+@pytest.mark.parametrize("word", [frames.goodbye(Goodbye(0, 0, 0, ())), frames.abort("gone")], ids=["goodbye", "abort"])
+def test_the_last_word_of_a_visit_is_answered_and_changes_nothing(word: bytes) -> None:
+    alice = new_link("a")
+    Stranger(alice, "b").meet()
+    visit = Stranger(alice, "d").meet(features=VISIT)
+    visit.hear()
+    visit.say(word)
+    assert visit.hear() == [Farewell()]
+    assert (alice.state, alice.ending) == (PartyState.ALIVE, None)
+
+
 def test_a_farewell_of_a_visit_is_none_of_the_party() -> None:
     alice = new_link("a")
     Stranger(alice, "b").meet()
