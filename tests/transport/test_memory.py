@@ -251,11 +251,11 @@ def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate
             return took
 
     network, size = MemoryNetwork(delay=delay, rate=rate), 3_000_000
-    before = time.process_time()
+    before = time.monotonic()
     took = network.run(one_way(network))
-    used = time.process_time() - before
+    passed = time.monotonic() - before  # on a busy machine a part of what is not skipped is not ours
     least = delay + Line(rate=network.rate).serialisation(size)
-    assert least < took < 1.05 * least + UNIT + 3 * used
+    assert least < took < 1.05 * least + UNIT + passed
 
 
 def test_what_runs_in_a_thread_takes_its_time() -> None:
