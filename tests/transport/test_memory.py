@@ -255,7 +255,8 @@ def test_a_large_message_takes_what_its_size_and_the_line_say(delay: float, rate
     took = network.run(one_way(network))
     passed = time.monotonic() - before  # on a busy machine a part of what is not skipped is not ours
     least = delay + Line(rate=network.rate).serialisation(size)
-    assert least < took < 1.05 * least + UNIT + passed
+    # Far away a second connection may be made for a while, as no answer comes for so long; it takes a part of the line.
+    assert least < took < 1.25 * least + UNIT + passed
 
 
 def test_what_runs_in_a_thread_takes_its_time() -> None:
