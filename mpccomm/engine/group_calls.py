@@ -314,7 +314,7 @@ class GroupChannel(BaseChannel):
             try:
                 encoded = self._encode(parties, message, serialising, snapshot=True)
             except (EncodingError, MessageTooLargeError) as error:
-                if len(messages) > 1:
+                if len(names) == 1:
                     locate(error, f"the value for {', '.join(names)}")
                 raise
             found += [(party, encoded[party.wire_format]) for party in parties]

@@ -308,8 +308,9 @@ class LoopOwner:
         return partial(self._withdraw, mark)
 
     def _withdraw(self, last: _Mark) -> None:
-        """End all up to there. What ends may call functions of the program, and these the pool, which comes back here: the first
-        goes on.
+        """End all up to that mark.
+
+        What ends may call functions of the program, and these the pool, which comes back here: the first goes on.
         """
         if last.passed:
             return

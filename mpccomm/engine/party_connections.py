@@ -76,7 +76,7 @@ class PartyConnections:
         self.only: Stream | None = None
         """The stream of it. Where that is awake, `wake` changes nothing."""
         self.secured: list[Stream] = []
-        """Those with TLS, of which some may arrive that nothing else tells of."""
+        """The streams with TLS: records may arrive there of which no message tells."""
         self._throttle = LogThrottle(owner.log)
         self.wanted.set()
 
@@ -161,7 +161,7 @@ class PartyConnections:
             stream.resume()
 
     def inspect(self) -> None:
-        """Have each of those looked at for that."""
+        """Have the streams with TLS look at how much of what arrives carries nothing."""
         for stream in self.secured:
             stream.look()
 

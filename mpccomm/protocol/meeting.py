@@ -379,7 +379,11 @@ class Meeting:
         connection.control[Kind.FAREWELL] = frames.farewell()
         if self._adopted(connection):
             self._take_last_word(frame, now)
-        elif incarnations.state is PartyState.RESTARTED and connection.incarnation == incarnations.current:
+        elif (
+            incarnations.state is PartyState.RESTARTED
+            and connection.incarnation == incarnations.current
+            and not connection.visit
+        ):
             incarnations.last_word = frame
 
     def _take_last_word(self, frame: frames.Goodbye | frames.Abort, now: float) -> None:

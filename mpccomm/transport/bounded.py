@@ -12,11 +12,11 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
+from mpccomm.transport.websocket import MASK_SIZE, MASKED, WIDTHS
+
 _MOST_ANSWERED = 16 * 1024
 """Bytes of an answer."""
 _UPGRADED = b"HTTP/1.1 101 "
-_WIDTHS = {126: 2, 127: 8}
-_MASKED, _MASK_SIZE = 0x80, 4
 _KEPT, _KEPT_PER_SECOND = 96 * 1024, 32 * 1024
 """Bytes on a connection that is kept as a WebSocket of aiohttp, at once, and how many more in a second: for the largest message."""
 _FRAMES, _FRAMES_PER_SECOND = 1024, 128
@@ -78,8 +78,8 @@ class _Frames:
         at, end, self._left = self._left, len(data), 0
         while at < end:
             size = data[at + 1] & 0x7F if end - at > 1 else 0
-            width = _WIDTHS.get(size, 0)
-            start = at + 2 + width + (_MASK_SIZE if end - at > 1 and data[at + 1] & _MASKED else 0)
+            width = WIDTHS.get(size, 0)
+            start = at + 2 + width + (MASK_SIZE if end - at > 1 and data[at + 1] & MASKED else 0)
             if start > end:
                 self._rest = data[at:]
                 return
@@ -125,9 +125,10 @@ class _Bounded(asyncio.Protocol):
 class _BoundedAnswer(_Bounded):
     """The same, where an answer comes first."""
 
+    _handler: ResponseHandler
+
     def __init__(self, transport: asyncio.Transport, handler: ResponseHandler) -> None:
         super().__init__(transport, handler)
-        self._answers = handler
         self._answer: bytes | None = b""
         """What has come of it; None: it is over, and the connection is kept."""
 
@@ -135,14 +136,14 @@ class _BoundedAnswer(_Bounded):
         answer = self._answer
         if answer is None:
             return super()._is_too_much(data)
-        if self._answers.upgraded:
+        if self._handler.upgraded:
             # Frames came with it, or have begun.
             self._answer = None
             return not answer.startswith(_UPGRADED) or super()._is_too_much(answer.partition(b"\r\n\r\n")[2] + data)
         self._answer = answer + data
         too_much = len(self._answer) > _MOST_ANSWERED
         if too_much:
-            self._answers.set_exception(EndlessAnswerError())
+            self._handler.set_exception(EndlessAnswerError())
         return too_much
 
 

@@ -18,6 +18,7 @@ from mpccomm.transport.websocket import (
     BEGINNINGS,
     HEADS,
     MASKED,
+    WIDTHS,
     FramingError,
     HTTPProtocol,
     Upgraded,
@@ -27,7 +28,6 @@ from mpccomm.transport.websocket import (
 
 _FIN, _BINARY, _CONTINUED, _CLOSE, _PING, _PONG = 0x80, 0x2, 0x0, 0x8, 0x9, 0xA
 _LARGEST_CONTROL = 125
-_WIDTHS = {126: 2, 127: 8}
 _RECORD = 16 * 1024
 """The largest number of bytes in one record of TLS."""
 _MOST_IDLE = 1000
@@ -106,7 +106,7 @@ class Deframer:
         if first & 0x70 or bool(second & MASKED) is not self._masked:
             raise FramingError("bytes that are no WebSocket frame")
         kind, size, start = first & 0x0F, second & 0x7F, at + 2
-        if width := _WIDTHS.get(size):
+        if width := WIDTHS.get(size):
             start += width
             if start > end:
                 return 0

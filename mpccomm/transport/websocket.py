@@ -34,11 +34,11 @@ MASKED = 0x80
 _SHORT = Struct("!BB")
 _MEDIUM = Struct("!BBH")
 _LONG = Struct("!BBQ")
-_MASK_SIZE = 4
-_NO_MASK = bytes(_MASK_SIZE)
+MASK_SIZE = 4
+_NO_MASK = bytes(MASK_SIZE)
 _LARGEST_CONTROL = 125
 _MEDIUM_SIZE, _LONG_SIZE = 126, 127
-_WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
+WIDTHS = {_MEDIUM_SIZE: 2, _LONG_SIZE: 8}
 """The numbers of bytes of a size that follows, by what stands in the place of the size."""
 _NOT_GIVEN = 1005
 """The close code that stands for a close frame without one."""
@@ -140,7 +140,7 @@ def unmask(data: bytes | memoryview, mask: bytes) -> bytes:
     size = len(data)
     if mask == _NO_MASK or not size:
         return bytes(data)
-    repeated = mask * (size // _MASK_SIZE + 1)
+    repeated = mask * (size // MASK_SIZE + 1)
     # As two large integers, without a call per byte.
     number = int.from_bytes(data, "little") ^ int.from_bytes(repeated[:size], "little")
     return number.to_bytes(size, "little")
@@ -178,7 +178,7 @@ def _beginning(size: int, masked: int) -> bytes:
     """
     if size < _LARGE:
         for shape in (_SHORT, _MEDIUM):
-            before = shape.size + _MASK_SIZE * bool(masked)
+            before = shape.size + MASK_SIZE * bool(masked)
             if size > before == len(head := head_of(WHOLE, size - before, masked)):
                 return head
     return b""
@@ -270,8 +270,8 @@ class WebSocket(Stream, Upgraded):
     def _write(self, first: int, payload: bytes) -> None:
         head = head_of(first, len(payload), MASKED - self._theirs)
         if self._hidden:
-            mask = os.urandom(_MASK_SIZE)
-            head = head[:-_MASK_SIZE] + mask
+            mask = os.urandom(MASK_SIZE)
+            head = head[:-MASK_SIZE] + mask
             payload = unmask(payload, mask)
         # Not `writelines`: before Python 3.12 asyncio joins the pieces in further memory.
         self._transport.write(head)
@@ -447,7 +447,7 @@ class WebSocket(Stream, Upgraded):
             size = data[at + 1] ^ theirs
             start = at + 2
             if size >= _MEDIUM_SIZE:
-                wide = _WIDTHS.get(size)
+                wide = WIDTHS.get(size)
                 if wide is None:
                     raise FramingError(f"a WebSocket frame {'without' if theirs else 'with'} a mask")
                 start += wide
@@ -457,10 +457,10 @@ class WebSocket(Stream, Upgraded):
             if first != WHOLE or size > MAX_MESSAGE or self._fragments is not None:
                 self._check(first, size)
             if theirs:
-                start += _MASK_SIZE
+                start += MASK_SIZE
                 if end < start:
                     break
-                mask = data[start - _MASK_SIZE : start]
+                mask = data[start - MASK_SIZE : start]
             stop = start + size
             if stop > end:
                 if size >= _LARGE:

@@ -189,6 +189,8 @@ async def test_what_was_never_sent_leaves_no_trace() -> None:
         for unequal in (alice.alltoall, partial(alice.scatter, root="alice")):
             with pytest.raises(EncodingError, match=r"^the value for bob: message\[.x.\] is of type builtins.object"):
                 await unequal({"carol": 1, "alice": 2, "bob": {"x": object()}})
+        with pytest.raises(EncodingError, match=r"^the value for bob: message is of type builtins.object"):
+            await made[1].group(["alice", "bob"]).alltoall({"alice": 1, "bob": object()})
         with pytest.raises(ConfigurationError, match="carol"):
             await alice.alltoall({"alice": 1})
         with pytest.raises(ConfigurationError, match="zoe"):

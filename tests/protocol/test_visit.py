@@ -181,6 +181,20 @@ def test_the_last_word_of_a_visit_is_answered_and_changes_nothing(word: bytes) -
     assert (alice.state, alice.ending) == (PartyState.ALIVE, None)
 
 
+@pytest.mark.parametrize("word", [frames.goodbye(Goodbye(0, 0, 0, ())), frames.abort("gone")], ids=["goodbye", "abort"])
+def test_the_last_word_of_a_visit_is_not_that_of_a_party_that_is_to_be_accepted(word: bytes) -> None:
+    alice = new_link("a")
+    Stranger(alice, "old").meet().start(1, "unread")
+    Stranger(alice, "new").meet()
+    visit = Stranger(alice, "new")
+    visit.greet(features=VISIT)
+    visit.resume()
+    visit.say(word)
+    assert alice.state is PartyState.RESTARTED
+    assert alice.accept_restart(0.0)
+    assert (alice.state, alice.ending) == (PartyState.ALIVE, None)
+
+
 def test_a_farewell_of_a_visit_is_none_of_the_party() -> None:
     alice = new_link("a")
     Stranger(alice, "b").meet()

@@ -245,6 +245,18 @@ def is_over(caller: socket.socket) -> bool:
         return True
 
 
+@contextlib.asynccontextmanager
+async def handing_over(**options: Any) -> AsyncIterator[tuple[Door, Door, contextlib.ExitStack, socket.socket]]:
+    """One that accepts for another one, whose loop stands still; what is to be closed in the end; and their socket."""
+    with contextlib.ExitStack() as stack:
+        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
+        there = Door(sock)
+        there.acceptor._loop = loop
+        here = Door(sock, choose=lambda *_: there.acceptor, **options)
+        here.acceptor.start()
+        yield here, there, stack, sock
+
+
 @pytest.mark.parametrize("state", ["closed", "not started", "its loop is closed"])
 async def test_one_that_does_not_run_takes_nothing(state: str) -> None:
     with listening() as sock:
@@ -267,12 +279,7 @@ async def test_one_that_does_not_run_takes_nothing(state: str) -> None:
 
 async def test_callers_for_one_whose_loop_is_busy_keep_their_places() -> None:
     """However many call meanwhile: no more are there than places, and nothing is kept for those that had to go."""
-    with contextlib.ExitStack() as stack:
-        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
-        there = Door(sock)
-        there.acceptor._loop = loop
-        here = Door(sock, places=4, choose=lambda *_: there.acceptor)
-        here.acceptor.start()
+    async with handing_over(places=4) as (here, there, stack, sock):
         callers = [stack.enter_context(socket.create_connection(sock.getsockname())) for _ in range(30)]
         said(callers)
         await until(lambda: sum(map(is_over, callers)) == 26)
@@ -293,12 +300,7 @@ async def test_callers_for_one_whose_loop_is_busy_keep_their_places() -> None:
 
 @pytest.mark.parametrize("which", ["the one that accepted", "the one that is meant"])
 async def test_what_is_handed_over_and_not_taken_ends_with_either(which: str) -> None:
-    with contextlib.ExitStack() as stack:
-        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
-        there = Door(sock)
-        there.acceptor._loop = loop
-        here = Door(sock, choose=lambda *_: there.acceptor)
-        here.acceptor.start()
+    async with handing_over() as (here, there, stack, sock):
         callers = [stack.enter_context(socket.create_connection(sock.getsockname())) for _ in range(3)]
         said(callers)
         await until(lambda: len(there.acceptor._handed) == 3)
@@ -312,12 +314,7 @@ async def test_what_is_handed_over_and_not_taken_ends_with_either(which: str) ->
 
 async def test_what_was_taken_is_not_refused_by_the_one_that_accepted() -> None:
     """Also where that one has not heard of it yet, and needs the place."""
-    with contextlib.ExitStack() as stack:
-        sock, loop = stack.enter_context(listening()), stack.enter_context(stopped())
-        there = Door(sock)
-        there.acceptor._loop = loop
-        here = Door(sock, choose=lambda *_: there.acceptor)
-        here.acceptor.start()
+    async with handing_over() as (here, there, stack, sock):
         caller = stack.enter_context(socket.create_connection(sock.getsockname()))
         caller.sendall(GET)
         await until(lambda: there.acceptor._handed)
